@@ -1,0 +1,1 @@
+"""Where blocks are computed: on the threads of this process (local.py)."""
