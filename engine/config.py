@@ -1,0 +1,105 @@
+"""One frozen, validated model per stage: everything a run depends on besides its input.
+
+`config.yaml` in a run directory is this, whole; `--config FILE` reads it back. Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.errors import ConfigError
+
+Role = Literal["numeric", "count", "boolean", "categorical", "multilabel", "date", "ignore"]
+
+
+class _Stage(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GroupConfig(_Stage):
+    """Columns that share a weight, such as interests or demographics."""
+
+    columns: tuple[str, ...] = ()
+    weight: float = Field(1.0, ge=0.0, allow_inf_nan=False)
+
+
+class FeaturesConfig(_Stage):
+    """Roles set by hand, groups and their weights, and the day that dates are counted back from."""
+
+    roles: dict[str, Role] = {}
+    groups: dict[str, GroupConfig] = {}
+    reference_day: date | None = None
+
+
+class PCAConfig(_Stage):
+    """How many components K-Means sees: a number, a share of variance, or "auto" (above the noise edge)."""
+
+    n_components: int | float | Literal["auto"] = "auto"
+
+
+class KMeansConfig(_Stage):
+    """Clusters and when to stop, as in engine.KMeans; "auto" sweeps k from k_min to k_max."""
+
+    n_clusters: int | Literal["auto"] = "auto"
+    k_min: int = Field(1, ge=1)
+    k_max: int = Field(20, ge=2)
+    n_init: int | Literal["auto"] = "auto"
+    max_iter: int = Field(300, ge=1)
+    tol: float = Field(1e-4, ge=0.0)
+
+
+class FitConfig(_Stage):
+    """All stages of a fit."""
+
+    id: str | None = None
+    seed: int = Field(0, ge=0, lt=2**32)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    features: FeaturesConfig = FeaturesConfig()
+    pca: PCAConfig = PCAConfig()
+    kmeans: KMeansConfig = KMeansConfig()
+
+    @classmethod
+    def read(cls, path: Path | None, **changes: Any) -> FitConfig:
+        """Read a YAML file (or start from the defaults) and set what `changes` says, nested by stage.
+
+        Raises
+        ------
+        ConfigError
+            If the file is not there, is not YAML, or does not validate; each fault with its place.
+        """
+        raw: Any = {}
+        if path is not None:
+            try:
+                raw = yaml.safe_load(path.read_text()) or {}
+            except OSError as error:
+                raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from error
+            except yaml.YAMLError as error:
+                raise ConfigError(f"The configuration {path} is not YAML: {str(error).splitlines()[0]}.") from error
+            if not isinstance(raw, dict):
+                raise ConfigError(f"The configuration {path} must be a mapping of stages.")
+        try:
+            return cls.model_validate(_merged(raw, changes))
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            where = "The configuration" if path is None else f"The configuration {path}"
+            raise ConfigError(f"{where} is not valid: {faults}.") from error
+
+    def to_yaml(self) -> str:
+        """Return the configuration as YAML that `read` takes."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            below = merged.get(key)
+            merged[key] = _merged(below if isinstance(below, dict) else {}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged

@@ -1,0 +1,151 @@
+"""Tables in files, read by pyarrow.dataset: Parquet, CSV, Feather and ORC, from any filesystem fsspec knows.
+
+    sources (files, folders, globs, URLs)  ->  FileTable  ->  blocks
+
+Files are never read whole. Every file's schema is compared with the first before any row is read: pyarrow would
+fill a column that a file lacks with nulls, and nobody would know. Data frames: frames.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from os import PathLike
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from engine.errors import EmptyTableError, SchemaMismatchError, SourceFormatError, UsageError
+from engine.tables import csv
+from engine.tables.block import BLOCK_ROWS, Block, Table, into_blocks, plain_schema, require_columns
+from engine.tables.frames import FrameTable, is_frame
+from engine.tables.paths import Files, find_files
+
+
+def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.DataType] | None = None) -> Table:
+    """Open a table of profiles for reading in blocks.
+
+    Parameters
+    ----------
+    source : path, URL, list of them, or a pandas, polars or pyarrow table
+        A folder stands for all tables in it, hive partitions included; globs are expanded.
+    id : str, optional
+        Column that identifies a row. Text ids in CSV files keep leading zeros.
+    types : mapping of column name to pyarrow type, optional
+        Types that columns of a CSV file are known to have; other formats carry their own.
+
+    Raises
+    ------
+    SourceNotFoundError, SourceFormatError, SchemaMismatchError, EmptyTableError, MissingColumnError
+    """
+    table: Table
+    if is_frame(source):
+        table = FrameTable(source)
+    elif isinstance(source, str | PathLike):
+        table = FileTable(find_files([str(source)]), id=id, types=types)
+    elif isinstance(source, Sequence) and all(isinstance(part, str | PathLike) for part in source):
+        table = FileTable(find_files([str(part) for part in source]), id=id, types=types)
+    elif hasattr(source, "blocks") and hasattr(source, "schema"):
+        table = source
+    else:
+        raise UsageError(
+            f"A table cannot be a {type(source).__name__}.",
+            hint="give a path, a list of paths, or a pandas, polars or pyarrow table.",
+        )
+    if id is not None:
+        require_columns(table.schema, [id], "The table")
+    if table.n_rows == 0:
+        raise EmptyTableError("The table has no rows.")
+    return table
+
+
+class FileTable:
+    """Rows of one or many files of one format, numbered through in the order of the files."""
+
+    def __init__(self, files: Files, *, id: str | None, types: Mapping[str, pa.DataType] | None) -> None:
+        self._files = files
+        if files.format == "csv":
+            self._dataset, self._n_rows = csv.open_csv(files, id=id, types=types or {})
+        else:
+            self._dataset = self._open(files)
+            self._n_rows = self._dataset.count_rows()
+
+    @staticmethod
+    def _open(files: Files) -> ds.Dataset:
+        try:
+            dataset = ds.dataset(
+                list(files.paths),
+                filesystem=files.filesystem,
+                format=files.format,
+                partitioning=ds.partitioning(flavor="hive"),
+                partition_base_dir=files.root or None,
+            )
+            return _same_columns(dataset)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise SourceFormatError(
+                f"{files.paths[0]} cannot be read as {files.format}: {_first_line(error)}"
+            ) from error
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Names, plain types and field metadata of the columns."""
+        return plain_schema(self._dataset.schema)
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows of all files."""
+        return int(self._n_rows)
+
+    def blocks(self, columns: Sequence[str] | None = None) -> Iterator[Block]:
+        """Yield the table's blocks with these columns (all by default), reading nothing else."""
+        names = list(self.schema.names if columns is None else columns)
+        require_columns(self.schema, names, "The table")
+        wanted = pa.schema([self.schema.field(name) for name in names])
+        options: dict[str, Any] = {"columns": names, "batch_size": BLOCK_ROWS, "batch_readahead": 4}
+        options |= {"fragment_readahead": 2, "use_threads": True}
+        try:
+            yield from into_blocks(self._dataset.scanner(**options).to_batches(), wanted)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+            raise SourceFormatError(
+                f"Reading {self._files.paths[0]}{_more(self._files)} failed: {_first_line(error)}"
+            ) from error
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the files with sizes and times of change, the number of rows and the columns."""
+        columns = {field.name: str(field.type) for field in self.schema}
+        return {"format": self._files.format, "rows": self.n_rows, "files": self._files.stat(), "columns": columns}
+
+
+def _same_columns(dataset: ds.Dataset) -> ds.Dataset:
+    """Return the dataset with a schema that holds for every file, or say which file and column stand apart."""
+    first, schemas = None, []
+    for fragment in dataset.get_fragments():
+        schema = plain_schema(fragment.physical_schema)
+        first = first or (fragment.path, schema)
+        apart = set(first[1].names) ^ set(schema.names)
+        if apart:
+            names = ", ".join(repr(name) for name in sorted(apart))
+            raise SchemaMismatchError(
+                f"Column {names} is only in one of {first[0]} and {fragment.path}.",
+                hint="the files of one table must have the same columns.",
+            )
+        schemas.append(schema)
+    try:
+        merged = pa.unify_schemas(schemas, promote_options="permissive")
+    except pa.ArrowTypeError as error:
+        raise SchemaMismatchError(
+            f"The files of the table disagree about a column's type: {_first_line(error)}"
+        ) from error
+    partitions = [field for field in dataset.schema if field.name not in merged.names]
+    ordered = [merged.field(field.name) for field in dataset.schema if field.name in merged.names]
+    dictionary_free = [field.with_type(plain_schema(pa.schema([field])).types[0]) for field in partitions]
+    return dataset.replace_schema(pa.schema(ordered + dictionary_free))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0]
+
+
+def _more(files: Files) -> str:
+    return "" if len(files.paths) == 1 else f" (and {len(files.paths) - 1} more files)"
