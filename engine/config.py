@@ -35,6 +35,11 @@ class FeaturesConfig(_Stage):
     groups: dict[str, GroupConfig] = {}
     reference_day: date | None = None
 
+    @property
+    def reference_day_number(self) -> float | None:
+        """The reference day as days since 1970-01-01."""
+        return None if self.reference_day is None else float((self.reference_day - date(1970, 1, 1)).days)
+
 
 class PCAConfig(_Stage):
     """How many components K-Means sees: a number, a share of variance, or "auto" (above the noise edge)."""
@@ -82,11 +87,15 @@ class FitConfig(_Stage):
                 raise ConfigError(f"The configuration {path} is not YAML: {str(error).splitlines()[0]}.") from error
             if not isinstance(raw, dict):
                 raise ConfigError(f"The configuration {path} must be a mapping of stages.")
+        return cls.merged(raw, where="The configuration" if path is None else f"The configuration {path}", **changes)
+
+    @classmethod
+    def merged(cls, base: dict[str, Any], *, where: str = "The configuration", **changes: Any) -> FitConfig:
+        """Set what `changes` says (None changes nothing) over `base`, and validate; raises ConfigError."""
         try:
-            return cls.model_validate(_merged(raw, changes))
+            return cls.model_validate(_merged(base, changes))
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            where = "The configuration" if path is None else f"The configuration {path}"
             raise ConfigError(f"{where} is not valid: {faults}.") from error
 
     def to_yaml(self) -> str:

@@ -202,6 +202,8 @@ def fit_encoder(
     skip = set() if id is None else {id}
     first = next(table.blocks())
     readings = roles.readings(table.schema, first, chosen, skip)
+    if not readings:
+        raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     statistics = collect(table.blocks(list(readings)), readings, seed=seed, progress=progress)
     found = roles.infer(statistics, table.schema, chosen, skip)
     dropped = [role for role in found if role.dropped]

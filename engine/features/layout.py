@@ -41,19 +41,19 @@ class Layout:
             self._write_labels(X, column, frame[column.column])
 
     def _values(self, column: NumberPlan, series: nw.Series[Any]) -> NDArray[np.float64]:
-        if series.dtype in (nw.Unknown, nw.Object):  # a column of a new table that holds nothing but nulls
+        if series.dtype == nw.Unknown:  # a column of a new table that holds nothing but nulls
             return np.full(len(series), np.nan)
         if column.role == "date":
             return (self.reference_day - columns.days(series)) / DAYS_PER_YEAR
         return columns.numbers(series)
 
     def _codes(self, column: CategoryPlan, series: nw.Series[Any]) -> NDArray[np.int32]:
-        if series.dtype in (nw.Unknown, nw.Object):
+        if series.dtype == nw.Unknown:
             return np.full(len(series), columns.MISSING_CODE, np.int32)
         return columns.codes(columns.as_text(series), column.categories)
 
     def _write_labels(self, X: NDArray[np.float32], column: LabelPlan, series: nw.Series[Any]) -> None:
-        if series.dtype in (nw.Unknown, nw.Object):
+        if series.dtype == nw.Unknown:
             offsets, codes = np.zeros(len(series) + 1, np.int64), np.empty(0, np.int32)
             missing = np.ones(len(series), bool)
         else:

@@ -73,19 +73,18 @@ class FileTable:
 
     @staticmethod
     def _open(files: Files) -> ds.Dataset:
+        options = {
+            "filesystem": files.filesystem,
+            "format": files.format,
+            "partitioning": ds.partitioning(flavor="hive"),
+            "partition_base_dir": files.root or None,
+        }
         try:
-            dataset = ds.dataset(
-                list(files.paths),
-                filesystem=files.filesystem,
-                format=files.format,
-                partitioning=ds.partitioning(flavor="hive"),
-                partition_base_dir=files.root or None,
-            )
-            return _same_columns(dataset)
+            dataset = ds.dataset(list(files.paths), **options)
+            return ds.dataset(list(files.paths), schema=_common_schema(dataset), **options)
         except (pa.ArrowInvalid, OSError) as error:
-            raise SourceFormatError(
-                f"{files.paths[0]} cannot be read as {files.format}: {_first_line(error)}"
-            ) from error
+            what = f"{files.paths[0]}{_more(files)} cannot be read as {files.format}"
+            raise SourceFormatError(f"{what}: {_first_line(error)}") from error
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -117,8 +116,8 @@ class FileTable:
         return {"format": self._files.format, "rows": self.n_rows, "files": self._files.stat(), "columns": columns}
 
 
-def _same_columns(dataset: ds.Dataset) -> ds.Dataset:
-    """Return the dataset with a schema that holds for every file, or say which file and column stand apart."""
+def _common_schema(dataset: ds.Dataset) -> pa.Schema:
+    """Return a schema that holds for every file, or say which file and column stand apart."""
     first, schemas = None, []
     for fragment in dataset.get_fragments():
         schema = plain_schema(fragment.physical_schema)
@@ -140,7 +139,7 @@ def _same_columns(dataset: ds.Dataset) -> ds.Dataset:
     partitions = [field for field in dataset.schema if field.name not in merged.names]
     ordered = [merged.field(field.name) for field in dataset.schema if field.name in merged.names]
     dictionary_free = [field.with_type(plain_schema(pa.schema([field])).types[0]) for field in partitions]
-    return dataset.replace_schema(pa.schema(ordered + dictionary_free))
+    return pa.schema(ordered + dictionary_free)
 
 
 def _first_line(error: BaseException) -> str:

@@ -58,6 +58,9 @@ def _first_guess(files: Files, known: Mapping[str, pa.DataType]) -> pa.Schema:
         with files.filesystem.open(path, "rb", compression="infer") as stream:
             reader = pacsv.open_csv(stream, read_options=_reading(), convert_options=_conversion({}))
             found = reader.schema
+        for field in found:
+            if pa.types.is_binary(field.type):
+                raise pa.ArrowInvalid(f"column {field.name!r} is not UTF-8 text")
         if inferred is not None and found.names != inferred.names:
             apart = ", ".join(repr(name) for name in sorted(set(found.names) ^ set(inferred.names)))
             what = f"Column {apart} is only in one of" if apart else "The columns are in another order in"
@@ -95,7 +98,13 @@ def _scan(files: Files, schema: pa.Schema, id: str | None) -> tuple[int, pa.Sche
 
 def _plain_integers(column: pa.Array) -> bool:
     """Tell whether text ids are integers whose text is their only spelling (no sign, no leading zero)."""
-    return bool(pc.all(pc.match_substring_regex(column, r"^(0|-?[1-9][0-9]{0,17})$"), min_count=0).as_py())
+    if not pc.all(pc.match_substring_regex(column, r"^(0|-?[1-9][0-9]{0,18})$"), min_count=0).as_py():
+        return False
+    try:
+        column.cast(pa.int64())
+    except pa.ArrowInvalid:  # 19 digits beyond 2^63
+        return False
+    return True
 
 
 def _next_wider(kind: pa.DataType) -> pa.DataType:

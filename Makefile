@@ -1,0 +1,35 @@
+# Each target sets up .venv by itself; nothing has to be installed by hand but Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(shell cksum pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+
+.PHONY: demo test lint bench setup clean
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+demo: setup
+	$(BIN)/rooms demo --rows 1000000 --out rooms-demo --overwrite
+
+test: setup
+	$(BIN)/python -m pytest
+
+# mypy sees the package as it is installed: engine/ with kernels/ inside, built from links.
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf .build/types && mkdir -p .build/types/engine
+	ln -s $(CURDIR)/engine/* .build/types/engine/ && ln -s $(CURDIR)/kernels .build/types/engine/kernels
+	cd .build/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p engine
+
+bench: setup
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+clean:
+	rm -rf $(VENV) .build build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,157 @@
+"""`rooms fit --dry-run`: roles, features, memory and time of a fit, from the table's first blocks.
+
+The head of the table goes through the same code as all of it would; rows and rates are scaled up. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import psutil
+import pyarrow as pa
+
+from engine import backends
+from engine.config import FitConfig
+from engine.decomposition import PCA
+from engine.execution.local import thread_count
+from engine.features import FeatureEncoder, fit_encoder
+from engine.features.encoder import FittedFeatures
+from engine.tables import BLOCK_ROWS, Block, Table, open_table
+
+HEAD_BLOCKS = 2
+PASSES_AFTER_STATISTICS = 2  # covariance and scores: both read and encode the table
+BLOCKS_IN_FLIGHT = 4  # encoded blocks alive at once, for every thread
+ITERATIONS = 50  # Lloyd iterations taken for granted: half of what overlapping profiles need at worst
+BASELINE = 300 << 20  # bytes of the interpreter, its libraries and compiled kernels
+
+
+class Head:
+    """The first blocks of a table, as a table."""
+
+    def __init__(self, table: Table, n_blocks: int) -> None:
+        self._table, self._n_blocks = table, n_blocks
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The whole table's columns."""
+        return self._table.schema
+
+    @property
+    def n_rows(self) -> int | None:
+        """Rows of the head, if the table knows its own."""
+        rows = self._table.n_rows
+        return None if rows is None else min(rows, self._n_blocks * BLOCK_ROWS)
+
+    def blocks(self, columns: Sequence[str] | None = None) -> Iterator[Block]:
+        """Yield the first blocks."""
+        return islice(self._table.blocks(columns), self._n_blocks)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the whole table's."""
+        return self._table.fingerprint()
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a fit would do, and take."""
+
+    rows: int
+    head_rows: int
+    features: FittedFeatures
+    components: int
+    clusters: int | str
+    memory_bytes: int
+    seconds: float
+    device: str
+
+    def facts(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "rows": self.rows,
+            "estimated_from_rows": self.head_rows,
+            "columns": [{"column": r.column, "role": r.role, "reason": r.reason} for r in self.features.roles],
+            "features": [feature.name for feature in self.features.encoder.features],
+            "components": self.components,
+            "clusters": self.clusters,
+            "memory_bytes": self.memory_bytes,
+            "memory_available_bytes": available_memory(),
+            "seconds": round(self.seconds, 1),
+            "device": self.device,
+        }
+
+    def describe(self) -> str:
+        """Return the same for people."""
+        width = max((len(role.column) for role in self.features.roles), default=0)
+        lines = [f"{r.column:<{width}}  {r.role:<11}  {r.reason}" for r in self.features.roles]
+        lines += [
+            "",
+            f"{self.rows:,} rows; roles and rates from the first {self.head_rows:,}",
+            f"{self.features.encoder.n_features} features, {self.components} components, "
+            f"k = {self.clusters}, device {self.device}",
+            f"memory: about {self.memory_bytes / 2**30:.2f} GiB ({available_memory() / 2**30:.1f} GiB are free)",
+            f"time: about {self.seconds:.0f} s",
+        ]
+        return "\n".join(lines)
+
+
+def forecast(source: Any, settings: FitConfig) -> Forecast:
+    """Look at the first blocks of a table and say what engine.fit would do with all of it.
+
+    Parameters
+    ----------
+    source : as in engine.fit
+    settings : FitConfig
+
+    Raises
+    ------
+    DataError, DeviceNotAvailableError
+        What engine.fit would raise for the head of the table.
+    """
+    backend, _ = backends.resolve(settings.device)
+    table = open_table(source, id=settings.id)
+    head = Head(table, HEAD_BLOCKS)
+    start = time.perf_counter()
+    features = fit_encoder(
+        head,
+        id=settings.id,
+        column_roles=settings.features.roles,
+        groups=settings.features.groups,
+        reference_day=settings.features.reference_day_number,
+        seed=settings.seed,
+    )
+    statistics_seconds = time.perf_counter() - start
+    head_rows, encoder = features.statistics.n_rows, features.encoder
+    blocks = [encoder.encode(block.rows) for block in head.blocks(encoder.columns)]
+    start = time.perf_counter()
+    blocks = [encoder.encode(block.rows) for block in head.blocks(encoder.columns)]
+    pca = PCA(settings.pca.n_components).fit_blocks(blocks)
+    Z = pca.transform(blocks[0])
+    encode_seconds = time.perf_counter() - start
+    k = settings.kmeans.n_clusters
+    largest_k = settings.kmeans.k_max if k == "auto" else int(k)
+    centres = Z[:: max(1, len(Z) // largest_k)][:largest_k]
+    backend.assign(Z, centres)
+    start = time.perf_counter()
+    backend.assign(Z, centres)
+    assign_seconds = (time.perf_counter() - start) * ITERATIONS * head_rows / len(Z)
+    rows = table.n_rows or head_rows
+    per_head = statistics_seconds + (PASSES_AFTER_STATISTICS * encode_seconds + assign_seconds) / thread_count()
+    return Forecast(
+        rows, head_rows, features, int(pca.n_components_), k, _memory(rows, encoder, pca),
+        per_head * rows / head_rows, backend.name,
+    )  # fmt: skip
+
+
+def _memory(rows: int, encoder: FeatureEncoder, pca: PCA) -> int:
+    in_flight = BLOCKS_IN_FLIGHT * thread_count() * min(rows, BLOCK_ROWS) * encoder.n_features * 4
+    scores = rows * (pca.n_components_ * 4 * 3 // 2 + 16)  # K-Means may take half of Z and 16 bytes a row on top
+    return int(BASELINE + in_flight + scores)
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that are free."""
+    return int(psutil.virtual_memory().available)

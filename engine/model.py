@@ -1,0 +1,171 @@
+"""The reusable model: an encoder, a PCA and cluster centres, which together assign new users.
+
+    rows of a table  ->  X  ->  Z  ->  cluster, distance, runner-up, margin, outlier
+
+Reading and writing the files of a model is runs/model_files.py; fitting one is pipeline.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from engine import backends
+from engine.assignment import assignment_table, ids_of, write_parts
+from engine.decomposition import PCA
+from engine.errors import OutputExistsError
+from engine.execution.local import map_blocks
+from engine.features import FeatureEncoder
+from engine.features.plan import Plan
+from engine.progress import Advance, Reporter, Silent
+from engine.runs.directory import staged
+from engine.runs.model_files import read_model, write_model
+from engine.tables import Block, Table, open_table
+
+
+@dataclass(frozen=True)
+class Model:
+    """What `rooms fit` leaves behind to assign users it has not seen.
+
+    Attributes
+    ----------
+    encoder : FeatureEncoder
+    pca : PCA, fitted
+    centres : float32 array of shape (n_clusters, n_components)
+    fences : float32 array of shape (n_clusters,)
+        Distance beyond which a member of the cluster is an outlier.
+    id : str or None
+        Name of the id column of the table the model was fitted on.
+    """
+
+    encoder: FeatureEncoder
+    pca: PCA
+    centres: NDArray[np.float32]
+    fences: NDArray[np.float32]
+    id: str | None
+
+    @property
+    def n_clusters(self) -> int:
+        """The number of clusters."""
+        return len(self.centres)
+
+    def scores(self, rows: Any) -> NDArray[np.float32]:
+        """Return the scores Z of rows, float32 of shape (n_rows, n_components)."""
+        scores: NDArray[np.float32] = self.pca.transform(self.encoder.encode(rows))
+        return scores
+
+    def centres_in_units(self) -> pa.Table:
+        """Return the centres in the units people know, one row a cluster, one column a feature.
+
+        A centre is mapped back through PCA, so what the components left out is at the average of all rows.
+        """
+        return self.encoder.decode(self.pca.inverse_transform(self.centres))
+
+    def assign(
+        self,
+        source: Any,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+        reporter: Reporter | None = None,
+    ) -> pa.Table | Path:
+        """Assign the rows of a table to clusters.
+
+        Parameters
+        ----------
+        source : path, URL, list of them, or a pandas, polars or pyarrow table
+            Must have the columns the model was fitted on, and the id column if there was one.
+        out : path, optional
+            One Parquet file if it ends in `.parquet`, else a folder of parts. Without it, everything is returned.
+        overwrite : bool, default=False
+            Whether `out` may be there already.
+        reporter : Reporter, optional
+            Shows progress.
+
+        Returns
+        -------
+        pyarrow.Table of id, cluster, distance, runner_up, margin, outlier; or the path written.
+
+        Raises
+        ------
+        MissingColumnError, RetypedColumnError, OutputExistsError, DataError
+        """
+        table = open_table(source, id=self.id, types=self.encoder.csv_types())
+        self.encoder.check(table.schema)
+        with (reporter or Silent()).stage("assign", table.n_rows) as advance:
+            parts = self._assigned(table, advance)
+            if out is None:
+                return pa.concat_tables(list(parts))
+            return _write(parts, Path(out), overwrite=overwrite)
+
+    def _assigned(self, table: Table, advance: Advance) -> Iterator[pa.Table]:
+        backend, _ = backends.resolve("auto")
+        names = list(dict.fromkeys([*([] if self.id is None else [self.id]), *self.encoder.columns]))
+
+        def assigned(block: Block) -> pa.Table:
+            found = backend.assign(self.scores(block.rows), self.centres)
+            return assignment_table(ids_of(block, self.id), self.id or "row", found, self.fences)
+
+        for part in map_blocks(assigned, table.blocks(names)):
+            advance(part.num_rows)
+            yield part
+
+    def write(self, folder: Path) -> None:
+        """Write the model's files into `folder`, which must not be there."""
+        facts = {"id": self.id, "plan": self.encoder.plan.model_dump(mode="json")}
+        write_model(folder, facts, {"centres": self.centres, "fences": self.fences, **_pca_arrays(self.pca)})
+
+    @classmethod
+    def read(cls, folder: Path) -> Model:
+        """Read a model that `write` wrote; raises ModelNotReadableError."""
+        facts, arrays = read_model(folder)
+        encoder = FeatureEncoder(Plan.model_validate(facts["plan"]))
+        return cls(encoder, _pca_from(arrays), arrays["centres"], arrays["fences"], facts["id"])
+
+
+_PCA_ARRAYS = ("mean_", "components_", "explained_variance_", "explained_variance_ratio_", "singular_values_")
+
+
+def _pca_arrays(pca: PCA) -> dict[str, NDArray[Any]]:
+    arrays = {f"pca.{name}": np.asarray(getattr(pca, name)) for name in _PCA_ARRAYS}
+    return arrays | {"pca.noise_variance_": np.array([pca.noise_variance_]), "pca.n_samples_": np.array([pca.n_samples_])}
+
+
+def _pca_from(arrays: dict[str, NDArray[Any]]) -> PCA:
+    components = arrays["pca.components_"]
+    pca = PCA(n_components=len(components))
+    for name in _PCA_ARRAYS:
+        setattr(pca, name, arrays[f"pca.{name}"])
+    pca.noise_variance_ = float(arrays["pca.noise_variance_"][0])
+    pca.n_samples_ = int(arrays["pca.n_samples_"][0])
+    pca.n_components_, pca.n_features_in_ = components.shape
+    return pca
+
+
+def _write(parts: Iterator[pa.Table], out: Path, *, overwrite: bool) -> Path:
+    if out.suffix != ".parquet":
+        with staged(out, overwrite=overwrite) as folder:
+            write_parts(parts, folder)
+        return out
+    if out.exists() and not overwrite:
+        raise OutputExistsError(f"{out} is there already.", hint="choose another --out, or add --overwrite.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        first = next(parts)
+        with pq.ParquetWriter(partial, first.schema, compression="zstd") as writer:
+            writer.write_table(first)
+            for part in parts:
+                writer.write_table(part)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return out

@@ -1,0 +1,79 @@
+"""A directory that is complete or absent: staged beside its target, renamed when all is written.
+
+    with staged("runs/today") as folder:   # runs/.today.staging-….  is what the block writes into
+        ...
+    # runs/today is there, with _SUCCESS written last; or, after an error, nothing is
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from engine.errors import OutOfResourcesError, OutputExistsError, UsageError
+
+SUCCESS = "_SUCCESS"
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Raise OutputExistsError if the target is taken: before any work is done, not after it.
+
+    `overwrite` replaces what the engine wrote and nothing else: a folder without _SUCCESS is never deleted.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not overwrite:
+        raise OutputExistsError(f"{target} is there already.", hint="choose another --out, or add --overwrite.")
+    if not target.is_dir() or not (target / SUCCESS).is_file():
+        raise OutputExistsError(
+            f"{target} was not written by the engine, so it is not overwritten.", hint="choose another --out."
+        )
+
+
+@contextmanager
+def staged(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a staging folder that becomes `target` when the block ends without an error."""
+    check_target(target, overwrite=overwrite)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.staging-", dir=target.parent))
+    except OSError as error:
+        raise UsageError(f"{target.parent} cannot be written: {error.strerror}.") from error
+    try:
+        yield staging
+        (staging / SUCCESS).touch()
+        staging.chmod(0o777 & ~_umask())
+        _swap(staging, target, overwrite=overwrite)
+    except OSError as error:
+        if error.errno in (28, 122):  # no space left, quota exceeded
+            raise OutOfResourcesError(f"The disk of {target.parent} is full.") from error
+        raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _swap(staging: Path, target: Path, *, overwrite: bool) -> None:
+    """Rename the staging folder to the target; what was there goes aside first and is deleted last."""
+    check_target(target, overwrite=overwrite)
+    if not target.exists():
+        staging.rename(target)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
+    target.rename(aside / "run")
+    try:
+        staging.rename(target)
+    except OSError:
+        (aside / "run").rename(target)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

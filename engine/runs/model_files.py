@@ -1,0 +1,62 @@
+"""A model on disk: model.json and arrays.safetensors. Data only, never a pickle.
+
+model.json names the format version and the SHA-256 of the arrays, so that a damaged or foreign file is an error
+and not a wrong answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as arrays_from_bytes
+from safetensors.numpy import save as arrays_to_bytes
+
+from engine.errors import ModelNotReadableError
+
+FORMAT = 1
+
+
+def write_model(folder: Path, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+    """Write a model's facts (plain JSON values) and arrays into `folder`, which must not hold one."""
+    folder.mkdir()
+    packed = arrays_to_bytes({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    (folder / "arrays.safetensors").write_bytes(packed)
+    document = {"format": FORMAT, "arrays_sha256": hashlib.sha256(packed).hexdigest(), **facts}
+    (folder / "model.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read what write_model wrote.
+
+    Raises
+    ------
+    ModelNotReadableError
+        If a file is missing, damaged, or of another format version.
+    """
+    try:
+        facts = json.loads((folder / "model.json").read_text())
+        packed = (folder / "arrays.safetensors").read_bytes()
+    except OSError as error:
+        raise ModelNotReadableError(
+            f"{folder} holds no model: {error.strerror}.", hint="give the run directory that `rooms fit` wrote."
+        ) from error
+    except ValueError as error:
+        raise ModelNotReadableError(f"{folder / 'model.json'} is not JSON.") from error
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        version = facts.get("format") if isinstance(facts, dict) else None
+        raise ModelNotReadableError(
+            f"{folder} is of model format {version}, and this engine reads format {FORMAT}.",
+            hint="fit again, or use the engine version in the run's manifest.json.",
+        )
+    if facts.get("arrays_sha256") != hashlib.sha256(packed).hexdigest():
+        raise ModelNotReadableError(f"{folder / 'arrays.safetensors'} is not what was written: its checksum differs.")
+    try:
+        return facts, arrays_from_bytes(packed)
+    except SafetensorError as error:
+        raise ModelNotReadableError(f"{folder / 'arrays.safetensors'} cannot be read: {error}.") from error

@@ -1,0 +1,82 @@
+"""A finished run, read back: its manifest, its tables, and its model."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from engine.errors import ModelNotReadableError
+
+if TYPE_CHECKING:
+    from engine.model import Model
+
+
+class Run:
+    """A run directory.
+
+    Parameters
+    ----------
+    path : path
+        What `engine.fit` or `rooms fit` wrote.
+
+    Raises
+    ------
+    ModelNotReadableError
+        If the directory is not a complete run.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not (self.path / "_SUCCESS").is_file():
+            raise ModelNotReadableError(
+                f"{self.path} is not a complete run directory.", hint="give the folder that `rooms fit --out` named."
+            )
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, rows={self.manifest['rows']}, clusters={self.manifest['clusters']})"
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What was run, on what, and what it took."""
+        manifest: dict[str, Any] = json.loads((self.path / "manifest.json").read_text())
+        return manifest
+
+    @cached_property
+    def model(self) -> Model:
+        """The model that assigns new users."""
+        from engine.model import Model
+
+        return Model.read(self.path / "model")
+
+    @property
+    def assignments(self) -> pa.Table:
+        """All assignments: id, cluster, distance, runner_up, margin, outlier. Read anew at every call."""
+        return pq.read_table(self.path / "assignments")
+
+    @cached_property
+    def clusters(self) -> pa.Table:
+        """One row a cluster: size, share, inertia, and its centre in the units people know."""
+        return pq.read_table(self.path / "clusters.parquet")
+
+    @cached_property
+    def elbow(self) -> pa.Table:
+        """The sweep over k: inertia, silhouette, Calinski-Harabasz and Davies-Bouldin."""
+        return pyarrow.csv.read_csv(self.path / "elbow.csv")
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Load the model of a run directory, to assign new users with.
+
+    Raises
+    ------
+    ModelNotReadableError
+        If the directory is not a complete run, or its model is damaged or of another format.
+    """
+    return Run(path).model

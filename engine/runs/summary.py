@@ -1,0 +1,35 @@
+"""What a run comes down to: a few lines for people, one object for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.runs.run import Run
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """Return the run's headline figures as plain JSON values."""
+    manifest = run.manifest
+    names = ("rows", "features", "components", "variance_explained", "clusters", "clusters_reason", "inertia")
+    return {
+        "out": str(run.path),
+        **{name: manifest[name] for name in (*names, "iterations", "device", "device_reason", "seed")},
+        "sizes": run.clusters["size"].to_pylist(),
+        "seconds": round(sum(stage["seconds"] for stage in manifest["stages"]), 3),
+        "stages": {stage["stage"]: stage["seconds"] for stage in manifest["stages"]},
+    }
+
+
+def summary(run: Run, extra: dict[str, Any]) -> str:
+    """Return the same for people."""
+    found = facts(run)
+    lines = [
+        f"{found['rows']:,} profiles, {found['features']} features, {found['components']} components "
+        f"({found['variance_explained']:.0%} of the variance)",
+        f"{found['clusters']} clusters: {found['clusters_reason']}",
+        "sizes: " + ", ".join(f"{size:,}" for size in sorted(found["sizes"], reverse=True)),
+        f"{found['seconds']:.1f} s on {found['device']} ({found['device_reason']})",
+        *(f"{name.replace('_', ' ')}: {value}" for name, value in extra.items() if value is not None),
+        f"written to {run.path}",
+    ]
+    return "\n".join(lines)

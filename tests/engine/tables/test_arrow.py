@@ -1,0 +1,206 @@
+"""Files of every format give the same blocks, in the same order, however they are split."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.feather as feather
+import pyarrow.orc as orc
+import pyarrow.parquet as pq
+import pytest
+
+from engine.errors import (
+    EmptyTableError,
+    MissingColumnError,
+    SchemaMismatchError,
+    SourceFormatError,
+    SourceNotFoundError,
+    UsageError,
+)
+from engine.tables import block as blocks_module
+from engine.tables import open_table
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("engine.tables.block", "engine.tables.arrow", "engine.tables.frames"):
+        monkeypatch.setattr(f"{module}.BLOCK_ROWS", 7)
+
+
+@pytest.fixture
+def members() -> pa.Table:
+    rng = np.random.default_rng(0)
+    n = 50
+    return pa.table(
+        {
+            "user_id": pa.array([2**60 + i for i in range(n)]),
+            "age": pa.array(rng.integers(18, 80, n), mask=rng.random(n) < 0.1),
+            "plan": pa.array(rng.choice(["Basic", "Premium"], n)),
+            "hours": rng.lognormal(1, 1, n),
+            "signed": pa.array([dt.date(2020, 1, 1) + dt.timedelta(days=i) for i in range(n)]),
+        }
+    )
+
+
+def whole(source: object, **options: object) -> pa.Table:
+    return pa.concat_tables([block.rows for block in open_table(source, **options).blocks()])  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("form", ["parquet", "csv", "csv.gz", "feather", "orc"])
+def test_a_table_comes_back_from_every_format(members: pa.Table, tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"members.{form}"
+    if form == "parquet":
+        pq.write_table(members, path, row_group_size=11)
+    elif form == "csv":
+        pacsv.write_csv(members, path)
+    elif form == "csv.gz":
+        plain = tmp_path / "plain"
+        pacsv.write_csv(members, plain)
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+    elif form == "feather":
+        feather.write_feather(members, path)
+    else:
+        orc.write_table(members, path)
+    table = open_table(path, id="user_id")
+    assert table.n_rows == 50
+    assert [len(block) for block in table.blocks()] == [7] * 7 + [1]
+    assert [block.start for block in table.blocks()] == list(range(0, 50, 7))
+    assert whole(path, id="user_id").to_pylist() == members.to_pylist()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_fifty_files_give_the_blocks_of_one(members: pa.Table, tmp_path: Path) -> None:
+    pq.write_table(members, tmp_path / "one.parquet")
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(50):
+        pq.write_table(members.slice(i, 1), folder / f"part-{i}.parquet")  # part-10 must come after part-9
+    one = [block.rows for block in open_table(tmp_path / "one.parquet").blocks()]
+    many = [block.rows for block in open_table(folder).blocks()]
+    assert one == many
+    assert whole(str(folder / "part-*.parquet")) == members
+    assert whole([folder / "part-3.parquet", folder / "part-1.parquet"]) == pa.concat_tables(
+        [members.slice(3, 1), members.slice(1, 1)]
+    )
+
+
+def test_hive_partitions_become_a_column(members: pa.Table, tmp_path: Path) -> None:
+    for plan in ("Basic", "Premium"):
+        folder = tmp_path / f"plan={plan}"
+        folder.mkdir()
+        rows = members.filter(pa.compute.equal(members["plan"], plan)).drop_columns(["plan"])
+        pq.write_table(rows, folder / "part.parquet")
+    table = open_table(tmp_path)
+    assert table.schema.field("plan").type == pa.string()
+    assert sorted(whole(tmp_path)["plan"].to_pylist()) == sorted(members["plan"].to_pylist())
+
+
+def test_any_fsspec_url_is_read(members: pa.Table) -> None:
+    with fsspec.open("memory://rooms/members.parquet", "wb") as file:
+        pq.write_table(members, file)
+    assert whole("memory://rooms/members.parquet") == members
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_frames_of_three_libraries_are_one_table(members: pa.Table) -> None:
+    for frame in (members, members.to_pandas(types_mapper=pd.ArrowDtype), pl.from_arrow(members)):
+        assert whole(frame).to_pylist() == members.to_pylist()
+
+
+def test_a_pandas_column_of_gaps_keeps_one_type_in_all_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.tables.frames.BLOCK_ROWS", 2)
+    monkeypatch.setattr("engine.tables.block.BLOCK_ROWS", 2)
+    frame = pd.DataFrame({"plan": [None, None, None, None, "Basic"]}, dtype=object)
+    assert {str(block.rows.schema.field("plan").type) for block in open_table(frame).blocks()} == {"string"}
+
+
+def test_text_ids_of_a_csv_keep_their_leading_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id,age\n007,30\n12,40\n")
+    assert whole(path, id="id")["id"].to_pylist() == ["007", "12"]
+    path.write_text("id,age\n7,30\n9999999999999999999,40\n")  # beyond 2^63
+    assert whole(path, id="id")["id"].to_pylist() == ["7", "9999999999999999999"]
+    path.write_text("id,age\n-7,30\n9223372036854775807,40\n")
+    assert whole(path, id="id")["id"].to_pylist() == [-7, 9223372036854775807]
+
+
+def test_a_csv_column_that_changes_late_is_widened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.tables.csv.BYTES_PER_READ", 64)
+    path = tmp_path / "a.csv"
+    path.write_text("late,gap,text\n" + "1,NA,3\n" * 100 + "2.5,4,x\n")
+    table = open_table(path)
+    assert [str(kind) for kind in table.schema.types] == ["double", "int64", "string"]
+    assert table.n_rows == 101
+    assert whole(path)["late"].to_pylist() == [1.0] * 100 + [2.5]
+
+
+def test_quoted_line_breaks_and_missing_marks_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('a,b\n"two\nlines",NA\nx,1\n')
+    assert whole(path).to_pylist() == [{"a": "two\nlines", "b": None}, {"a": "x", "b": 1}]
+
+
+def test_a_column_that_one_file_lacks_is_an_error_and_not_a_column_of_nulls(members: pa.Table, tmp_path: Path) -> None:
+    pq.write_table(members, tmp_path / "a.parquet")
+    pq.write_table(members.drop_columns(["age"]), tmp_path / "b.parquet")
+    with pytest.raises(SchemaMismatchError, match=r"'age' is only in one of .*a\.parquet and .*b\.parquet"):
+        open_table(tmp_path)
+
+
+def test_integer_and_float_files_are_read_as_floats_and_text_is_refused(members: pa.Table, tmp_path: Path) -> None:
+    ages = members.select(["age"])
+    pq.write_table(ages, tmp_path / "a.parquet")
+    pq.write_table(ages.cast(pa.schema([("age", pa.float64())])), tmp_path / "b.parquet")
+    assert whole(tmp_path)["age"].type == pa.float64()
+    pq.write_table(ages.cast(pa.schema([("age", pa.string())])), tmp_path / "c.parquet")
+    with pytest.raises(SchemaMismatchError, match="age"):
+        open_table(tmp_path)
+
+
+def test_sources_that_cannot_be_are_refused_with_what_to_do(members: pa.Table, tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError, match="no file or folder"):
+        open_table(tmp_path / "absent.parquet")
+    with pytest.raises(SourceNotFoundError, match="holds no table"):
+        open_table(tmp_path)
+    (tmp_path / "a.xlsx").write_text("x")
+    with pytest.raises(SourceFormatError, match=r"\.parquet"):
+        open_table(tmp_path / "a.xlsx")
+    (tmp_path / "broken.parquet").write_text("not parquet")
+    with pytest.raises(SourceFormatError, match=r"broken\.parquet"):
+        open_table(tmp_path / "broken.parquet")
+    (tmp_path / "latin.csv").write_bytes("name\nJosé\n".encode("latin-1"))
+    with pytest.raises(SourceFormatError, match="UTF-8"):
+        open_table(tmp_path / "latin.csv")
+    pq.write_table(members.slice(0, 0), tmp_path / "empty.parquet")
+    with pytest.raises(EmptyTableError):
+        open_table(tmp_path / "empty.parquet")
+    pq.write_table(members, tmp_path / "good.parquet")
+    with pytest.raises(MissingColumnError, match="'uid'"):
+        open_table(tmp_path / "good.parquet", id="uid")
+    with pytest.raises(UsageError, match="lazy"):
+        open_table(pl.LazyFrame({"a": [1]}))
+    with pytest.raises(UsageError, match="cannot be a int"):
+        open_table(3)
+
+
+def test_the_fingerprint_changes_with_the_file(members: pa.Table, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(members, path)
+    before = open_table(path).fingerprint()
+    assert before["rows"] == 50
+    assert before["files"][0]["size"] == path.stat().st_size
+    pq.write_table(members.slice(1), path)
+    assert open_table(path).fingerprint() != before
+
+
+def test_blocks_hold_64_ki_rows() -> None:
+    assert blocks_module.BLOCK_ROWS == 65_536
