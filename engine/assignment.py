@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from engine.backends.protocol import Assigned
+from engine.backends.protocol import Nearest
 from engine.errors import IdColumnError
 from engine.tables.block import Block, Table
 
@@ -52,25 +52,17 @@ def fences(labels: NDArray[np.int32], distances: NDArray[np.float32], n_clusters
 
 
 def assignment_table(
-    ids: pa.Array | pa.ChunkedArray, id_name: str, found: Assigned, limits: NDArray[np.float32]
+    ids: pa.Array | pa.ChunkedArray, id_name: str, found: Nearest, limits: NDArray[np.float32]
 ) -> pa.Table:
-    """Return the assignments of one block of rows.
-
-    `margin` is 1 - d1/d2 in [0, 1]: 0 half-way between two centres, 1 on a centre (or where k = 1).
-    """
-    first, second = found.distances.astype(np.float64), found.second_distances.astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        margin = np.where(second > 0, 1.0 - first / second, 0.0)
-    if len(limits) == 1:
-        margin = np.ones(len(first))
+    """Return the assignments of one block of rows as a table."""
     return pa.table(
         {
             id_name: ids,
             "cluster": found.labels,
-            "distance": found.distances,
-            "runner_up": found.runners_up,
-            "margin": np.clip(margin, 0.0, 1.0).astype(np.float32),
-            "outlier": found.distances > limits[found.labels],
+            "distance": found.distance,
+            "runner_up": found.runner_up,
+            "margin": found.margin(),
+            "outlier": found.distance > limits[found.labels],
         }
     )
 

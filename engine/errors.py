@@ -75,6 +75,10 @@ class IdColumnError(DataError):
     """The id column is null or repeated somewhere."""
 
 
+class NoCatalogueMatchError(DataError):
+    """A catalogue that has none of the titles."""
+
+
 class NoFeaturesError(DataError):
     """No column is left to cluster on."""
 

@@ -134,9 +134,9 @@ def forecast(source: Any, settings: FitConfig) -> Forecast:
     k = settings.kmeans.n_clusters
     largest_k = settings.kmeans.k_max if k == "auto" else int(k)
     centres = Z[:: max(1, len(Z) // largest_k)][:largest_k]
-    backend.assign(Z, centres)
+    backend.nearest_two(Z, centres)
     start = time.perf_counter()
-    backend.assign(Z, centres)
+    backend.nearest_two(Z, centres)
     assign_seconds = (time.perf_counter() - start) * ITERATIONS * head_rows / len(Z)
     rows = table.n_rows or head_rows
     per_head = statistics_seconds + (PASSES_AFTER_STATISTICS * encode_seconds + assign_seconds) / thread_count()

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine import backends
-from engine.assignment import assignment_table, ids_of, write_parts
+from engine.assignment import ROW, assignment_table, ids_of, write_parts
 from engine.decomposition import PCA
 from engine.errors import OutputExistsError
 from engine.execution.local import map_blocks
@@ -111,8 +111,8 @@ class Model:
         names = list(dict.fromkeys([*([] if self.id is None else [self.id]), *self.encoder.columns]))
 
         def assigned(block: Block) -> pa.Table:
-            found = backend.assign(self.scores(block.rows), self.centres)
-            return assignment_table(ids_of(block, self.id), self.id or "row", found, self.fences)
+            found = backend.nearest_two(self.scores(block.rows), self.centres)
+            return assignment_table(ids_of(block, self.id), self.id or ROW, found, self.fences)
 
         for part in map_blocks(assigned, table.blocks(names)):
             advance(part.num_rows)

@@ -95,7 +95,7 @@ def fit(
     features = _fit_features(table, settings, stages)
     pca = _fit_pca(table, features.encoder, settings, stages)
     Z = _scores(table, features.statistics.n_rows, features.encoder, pca, stages)
-    selection = _select(Z, settings, stages)
+    selection = _choose(Z, settings, stages)
     kmeans = _cluster(Z, selection.k, settings, stages)
     model = Model(features.encoder, pca, kmeans.cluster_centers_, _fences(Z, kmeans, backend), settings.id)
     with staged(Path(out), overwrite=overwrite) as folder:
@@ -154,7 +154,7 @@ def _scores(table: Table, n_rows: int, encoder: FeatureEncoder, pca: PCA, stages
     return Z
 
 
-def _select(Z: NDArray[np.float32], settings: FitConfig, stages: Stages) -> KSelection:
+def _choose(Z: NDArray[np.float32], settings: FitConfig, stages: Stages) -> KSelection:
     wanted = settings.kmeans
     fixed = wanted.n_clusters != "auto"
     k_range = [int(wanted.n_clusters)] if fixed else range(wanted.k_min, wanted.k_max + 1)
@@ -176,8 +176,8 @@ def _cluster(Z: NDArray[np.float32], k: int, settings: FitConfig, stages: Stages
 
 
 def _fences(Z: NDArray[np.float32], kmeans: KMeans, backend: Backend) -> NDArray[np.float32]:
-    found = backend.assign(Z[sample_rows(len(Z), FENCE_SAMPLE, seed=0)], kmeans.cluster_centers_)
-    return fences(found.labels, found.distances, kmeans.n_clusters)
+    found = backend.nearest_two(Z[sample_rows(len(Z), FENCE_SAMPLE, seed=0)], kmeans.cluster_centers_)
+    return fences(found.labels, found.distance, kmeans.n_clusters)
 
 
 def _write_assignments(
@@ -188,8 +188,8 @@ def _write_assignments(
     inertias = np.zeros(model.n_clusters, np.float64)
 
     def assigned(block: Block) -> tuple[pa.Table, NDArray[np.int64], NDArray[np.float64]]:
-        found = backend.assign(Z[block.start : block.start + len(block)], model.centres)
-        squared = np.square(found.distances.astype(np.float64))
+        found = backend.nearest_two(Z[block.start : block.start + len(block)], model.centres)
+        squared = np.square(found.distance.astype(np.float64))
         part = assignment_table(ids_of(block, model.id), model.id or ROW, found, model.fences)
         counts = np.bincount(found.labels, minlength=model.n_clusters)
         return part, counts, np.bincount(found.labels, squared, minlength=model.n_clusters)

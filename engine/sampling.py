@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+KEY_ROWS = 1 << 20  # rows whose keys are held at a time: 8 MiB of keys
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -29,23 +31,30 @@ def row_keys(seed: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
 
 
 def sample_rows(n_rows: int, size: int, seed: int) -> NDArray[np.int64]:
-    """Return min(size, n_rows) distinct row numbers of 0…n_rows in ascending order, drawn by smallest key."""
-    rows = np.arange(n_rows, dtype=np.int64)
+    """Return min(size, n_rows) distinct row numbers of 0…n_rows in ascending order, drawn by smallest key.
+
+    Memory is proportional to `size`, not to `n_rows`.
+    """
     if size >= n_rows:
-        return rows
+        return np.arange(n_rows, dtype=np.int64)
     # Keys are uniform, so a cut slightly above the expected one leaves few rows to sort, whatever n_rows is.
-    chosen: list[NDArray[np.int64]] = []
-    share = min(1.0, (size + 6.0 * size**0.5 + 16.0) / n_rows)
-    cut = np.uint64(min(share * 2.0**64, 2.0**64 - 2048.0))
-    kept: list[NDArray[np.uint64]] = []
-    for start in range(0, n_rows, 1 << 20):
-        part = rows[start : start + (1 << 20)]
-        keys = row_keys(seed, part)
-        below = keys <= cut
-        chosen.append(part[below])
-        kept.append(keys[below])
-    candidates, keys = np.concatenate(chosen), np.concatenate(kept)
-    if len(candidates) < size:  # one draw in 10^9: fall back on all keys
-        candidates, keys = rows, row_keys(seed, rows)
+    share = (size + 6.0 * size**0.5 + 16.0) / n_rows
+    rows, keys = _rows_below(n_rows, share, seed)
+    while len(rows) < size:  # one draw in 10^9
+        share *= 2.0
+        rows, keys = _rows_below(n_rows, share, seed)
     order = np.argsort(keys, kind="stable")[:size]
-    return np.sort(candidates[order])
+    return np.sort(rows[order])
+
+
+def _rows_below(n_rows: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return the rows whose key lies in the lowest `share` of all keys, and their keys."""
+    cut = np.uint64(min(share * 2.0**64, 2.0**64 - 2048.0)) if share < 1.0 else np.uint64(2**64 - 1)
+    rows, keys = [], []
+    for start in range(0, n_rows, KEY_ROWS):
+        part = np.arange(start, min(start + KEY_ROWS, n_rows), dtype=np.int64)
+        part_keys = row_keys(seed, part)
+        below = part_keys <= cut
+        rows.append(part[below])
+        keys.append(part_keys[below])
+    return np.concatenate(rows), np.concatenate(keys)

@@ -2,20 +2,23 @@
 
 Kernels release the GIL and are single-threaded, BLAS is held to one thread per block. So the threads are ours
 alone, nothing is oversubscribed, and a block's result does not depend on how many threads there are.
-Why not numba's prange: decisions/0003-threads.md.
+Threads and the list of BLAS libraries are kept between passes: starting and finding them takes milliseconds, as
+long as a K-Means pass over a million rows. Why not numba's prange: decisions/0003-threads.md.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from engine.errors import UsageError
 
@@ -23,6 +26,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _chosen: ContextVar[int | None] = ContextVar("rooms_threads", default=None)
+_pools: dict[int, ThreadPoolExecutor] = {}
+_worker = threading.local()
+_blas_lock = threading.Lock()
+_blas_holders = 0
+_blas_limit: Any = None
 
 
 def thread_count() -> int:
@@ -35,9 +43,7 @@ def thread_count() -> int:
         if not wanted.isdigit() or int(wanted) < 1:
             raise UsageError(f"ROOMS_NUM_THREADS={wanted!r} must be a positive integer.")
         return int(wanted)
-    from joblib import cpu_count  # knows affinity masks and container quotas
-
-    return int(cpu_count())
+    return _usable_cpus()
 
 
 @contextmanager
@@ -56,28 +62,85 @@ def map_blocks(function: Callable[[Item], Result], blocks: Iterable[Item]) -> It
     """Yield `function(block)` for every block, in the order of the blocks.
 
     The iterable is advanced by the calling thread only, at most two blocks a thread ahead: so a table being
-    read never piles up in memory, and reading overlaps with computing.
+    read never piles up in memory, and reading overlaps with computing. A pass inside a block runs on that block's
+    own thread. An error is raised once the blocks that were under way have ended.
     """
+    if getattr(_worker, "busy", False):
+        for block in blocks:
+            yield function(block)
+        return
     count = thread_count()
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         if count == 1:
             for block in blocks:
                 yield function(block)
             return
+        pool = _pool(count)
         pending: deque[Future[Result]] = deque()
-        pool = ThreadPoolExecutor(count, thread_name_prefix="rooms")
         try:
             for block in blocks:
-                pending.append(pool.submit(function, block))
+                pending.append(pool.submit(_compute, function, block))
                 if len(pending) >= 2 * count:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for future in pending:
+                future.cancel()
+            wait(pending)
 
 
 def row_blocks(n_rows: int, rows_per_block: int) -> Iterator[slice]:
     """Yield the fixed runs of rows 0…n_rows: the unit of every pass over an array."""
     for start in range(0, n_rows, rows_per_block):
         yield slice(start, min(start + rows_per_block, n_rows))
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold every BLAS library to one thread: for our own threads, and where bits must not depend on their number.
+
+    The limit belongs to the process, so overlapping holders share it, and the last one to leave lifts it.
+    """
+    global _blas_holders, _blas_limit
+    with _blas_lock:
+        if _blas_holders == 0:
+            _blas_limit = _blas_libraries().limit(limits=1, user_api="blas")
+        _blas_holders += 1
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            _blas_holders -= 1
+            if _blas_holders == 0:
+                _blas_limit.restore_original_limits()
+
+
+def _compute(function: Callable[[Item], Result], block: Item) -> Result:
+    _worker.busy = True
+    return function(block)
+
+
+def _pool(count: int) -> ThreadPoolExecutor:
+    pool = _pools.get(count)
+    if pool is None:  # two callers at once: both get the one that was stored
+        pool = _pools.setdefault(count, ThreadPoolExecutor(count, thread_name_prefix="rooms"))
+    return pool
+
+
+@cache
+def _usable_cpus() -> int:
+    from joblib import cpu_count  # knows affinity masks and container quotas
+
+    return int(cpu_count())
+
+
+@cache
+def _blas_libraries() -> Any:
+    import scipy.linalg.blas  # noqa: F401  loads SciPy's own BLAS beside NumPy's, so that the scan finds both
+
+    return ThreadpoolController()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork

@@ -1,0 +1,104 @@
+"""The verbs by which one block of rows is computed, on whatever device.
+
+A backend holds no state: everything a verb needs comes in, everything it found goes out, so a block may be
+computed on any thread or machine, and again. Where blocks are computed is the executor's concern
+(engine/execution), what they add up to is the estimators'.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows: TypeAlias = NDArray[np.floating[Any]]  # (n_rows, n_features) float32 or float64, C-contiguous
+Float64s: TypeAlias = NDArray[np.float64]
+Int32s: TypeAlias = NDArray[np.int32]
+Int64s: TypeAlias = NDArray[np.int64]
+SUM_ROWS = 1024  # inertia is added over so many rows by global number, then over those sums
+
+Prepared: TypeAlias = Any  # centres as one backend likes them; only that backend looks inside
+
+
+class Moments(NamedTuple):
+    """Number of rows of a block, their mean (n_features,), and the sum of (x - mean)(x - mean)^T (n_features, n_features)."""
+
+    n_rows: int
+    mean: Float64s
+    scatter: Float64s
+
+
+class Grid(NamedTuple):
+    """The fixed point in which centres are summed: see engine/fixed_point.py."""
+
+    shift: Float64s  # (n_features,): subtracted from rows
+    scale: Float64s  # (n_features,): powers of two; w (x - shift) * scale is rounded to an integer
+    square_scale: Float64s  # (n_features,): the same for w (x - shift)^2
+    mass_scale: float  # a power of two for the weights; 1 without weights
+
+
+class ClusterSums(NamedTuple):
+    """What one block adds to the clusters, in the fixed point of a Grid."""
+
+    sums: Int64s  # (n_clusters, n_features)
+    masses: Int64s  # (n_clusters,): weights; without weights, counts
+    changed: int  # rows whose label is another one than before
+    opened: int  # rows whose label only the float64 definition could tell
+
+
+class Nearest(NamedTuple):
+    """The two nearest centres of every row, by Euclidean distance; with one centre: -1 and infinity."""
+
+    labels: Int32s
+    distance: NDArray[np.float32]
+    runner_up: Int32s
+    second: NDArray[np.float32]
+
+    def margin(self) -> NDArray[np.float32]:
+        """Return 1 - distance / second in [0, 1]: 0 on the border of two clusters, also where both distances are 0."""
+        ratio = np.ones_like(self.distance)
+        np.divide(self.distance, self.second, out=ratio, where=self.second > 0)
+        return np.float32(1) - ratio
+
+
+class Backend(Protocol):
+    """One device's way to compute a block. `weights` of length 0 stands for ones."""
+
+    name: str
+
+    def moments(self, X: Rows) -> Moments:
+        """Return count, mean and scatter of a block, in float64."""
+
+    def scores(self, X: Rows, mean: Float64s, axes: Float64s) -> Rows:
+        """Return (X - mean) @ axes, computed in float64, in the dtype of X."""
+
+    def extent(self, X: Rows, weights: Float64s) -> tuple[Float64s, Float64s]:
+        """Return the least and the largest value of every feature over rows whose weight is not 0."""
+
+    def square_sums(self, X: Rows, weights: Float64s, grid: Grid) -> tuple[Int64s, Int64s]:
+        """Return the sums of w (x - shift) and of w (x - shift)^2 per feature, in fixed point."""
+
+    def prepare(self, centres: Rows, dtype: np.dtype[Any]) -> Prepared:
+        """Make centres (n_clusters, n_features) ready for rows of a dtype: once a pass, used by all its blocks."""
+
+    def label(self, X: Rows, centres: Prepared, labels: Int32s) -> None:
+        """Write the label of every row."""
+
+    def lloyd(self, X: Rows, weights: Float64s, centres: Prepared, grid: Grid, labels: Int32s) -> ClusterSums:
+        """Label every row in place, and sum the clusters that come out."""
+
+    def own_distances(self, X: Rows, centres: Rows, labels: Int32s) -> Float64s:
+        """Return the squared distance of every row to the centre of its label, as defined."""
+
+    def inertia(self, X: Rows, weights: Float64s, centres: Rows, labels: Int32s) -> Float64s:
+        """Return the weighted sums of own_distances over every SUM_ROWS rows, each added in order."""
+
+    def nearest_two(self, X: Rows, centres: Rows) -> Nearest:
+        """Return label, distance, runner-up and the distance to it."""
+
+    def distances(self, X: Rows, centres: Rows) -> Rows:
+        """Return Euclidean distances (n_rows, n_clusters) in the dtype of X."""
+
+    def lowered(self, columns: Float64s, weights: Float64s, closest: Float64s, row: int) -> tuple[Float64s, float]:
+        """Return min(closest, squared distance to a row) for all rows, and its weighted sum; columns is X^T."""

@@ -1,0 +1,133 @@
+"""How many clusters? A sweep over k on a sample, judged by four measures.
+
+    Z (n_rows, n_features) -> KSelection (k, reason, table)
+
+The elbow of the inertia decides (Satopää et al., "Finding a 'kneedle' in a haystack", 2011), the silhouette where
+there is no elbow; the table shows the rest, so that a person can overrule it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+from kneed import KneeLocator
+from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
+
+from engine.backends.protocol import Rows
+from engine.cluster import KMeans
+from engine.errors import TooFewRowsError, UsageError
+from engine.sampling import sample_rows
+from engine.seeding import distinct_rows
+
+
+class KRow(TypedDict):
+    """One k of the sweep. Measures that need two clusters are NaN for one, those that need distinct ones likewise."""
+
+    k: int
+    inertia: float
+    silhouette: float
+    calinski_harabasz: float
+    davies_bouldin: float
+
+
+@dataclass(frozen=True)
+class KSelection:
+    """The chosen number of clusters, one sentence why, the sweep, and what was left out of it."""
+
+    k: int
+    reason: str
+    table: list[KRow]
+    notes: tuple[str, ...] = ()
+
+
+def choose_k(
+    Z: Rows,
+    k_range: Iterable[int] = range(1, 21),
+    *,
+    sample_size: int = 50_000,
+    silhouette_size: int = 5_000,
+    random_state: int = 0,
+) -> KSelection:
+    """Choose the number of clusters from a sweep over k.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n_rows, n_features), float32 or float64
+    k_range : iterable of int, default=range(1, 21)
+        A k above the number of distinct rows in the sample is skipped, and noted.
+    sample_size : int, default=50_000
+        Rows that are clustered for every k, drawn by (random_state, row number).
+    silhouette_size : int, default=5_000
+        Rows of that sample whose silhouette is taken: its cost grows with their square.
+    random_state : int, default=0
+
+    Returns
+    -------
+    KSelection
+        Inertia is of the sample. `table` has one row per k, in ascending order.
+
+    Raises
+    ------
+    UsageError
+        If k_range holds no positive k.
+    TooFewRowsError
+        If no k of the range is at most the number of distinct rows.
+    """
+    ks = sorted(set(k_range))
+    if not ks or ks[0] < 1:
+        raise UsageError(f"k_range must hold positive numbers, but it is {ks}.")
+    sample = np.ascontiguousarray(Z[sample_rows(len(Z), sample_size, random_state)])
+    distinct = len(distinct_rows(sample, np.ones(len(sample)))[0])
+    skipped = [k for k in ks if k > distinct]
+    ks = [k for k in ks if k <= distinct]
+    if not ks:
+        raise TooFewRowsError(f"n_clusters={skipped[0]} needs as many distinct rows, but the sample has {distinct}.")
+    measured = sample_rows(len(sample), silhouette_size, random_state + 1)
+    table = [_measure(sample, measured, k, random_state) for k in ks]
+    k, reason = _decide(table)
+    notes = (f"k = {_listed(skipped)} skipped: the sample has {distinct} distinct rows.",) if skipped else ()
+    return KSelection(k, reason, table, notes)
+
+
+def _measure(sample: Rows, measured: np.ndarray, k: int, random_state: int) -> KRow:
+    fitted = KMeans(k, random_state=random_state).fit(sample)
+    labels = fitted.labels_
+    row = KRow(k=k, inertia=fitted.inertia_, silhouette=np.nan, calinski_harabasz=np.nan, davies_bouldin=np.nan)
+    if 1 < len(np.unique(labels)) < len(sample):
+        row["calinski_harabasz"] = float(calinski_harabasz_score(sample, labels))
+        row["davies_bouldin"] = float(davies_bouldin_score(sample, labels))
+    if 1 < len(np.unique(labels[measured])) < len(measured):
+        row["silhouette"] = float(silhouette_score(sample[measured], labels[measured]))
+    return row
+
+
+def _decide(table: list[KRow]) -> tuple[int, str]:
+    """Return the chosen k and the sentence that says why."""
+    ks = [row["k"] for row in table]
+    span = f"k = {ks[0]} to {ks[-1]}" if len(ks) > 1 else f"k = {ks[0]}"
+    elbow = _elbow(ks, [row["inertia"] for row in table])
+    if elbow is not None:
+        return elbow, f"the inertia over {span} has its elbow at k = {elbow}"
+    scored = [row for row in table if not np.isnan(row["silhouette"])]
+    if scored:
+        best = max(scored, key=lambda row: row["silhouette"])
+        value = best["silhouette"]
+        return best["k"], f"the inertia over {span} has no elbow; k = {best['k']} has the best silhouette, {value:.3f}"
+    return ks[0], f"the inertia over {span} has no elbow and no silhouette can be computed; k = {ks[0]} is the smallest"
+
+
+def _elbow(ks: list[int], inertias: list[float]) -> int | None:
+    if len(ks) < 3 or inertias[0] <= inertias[-1]:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # kneed warns where it finds none: the reason says so instead
+        elbow = KneeLocator(ks, inertias, curve="convex", direction="decreasing").elbow
+    return None if elbow is None else int(elbow)
+
+
+def _listed(ks: list[int]) -> str:
+    return str(ks[0]) if len(ks) == 1 else f"{ks[0]} to {ks[-1]}"

@@ -1,0 +1,252 @@
+"""Ratings of films, books or songs to a table of user profiles.
+
+    ratings, items, users, catalogue  ->  one pass over the ratings  ->  one row per user
+
+The flow, and what it says about itself. Layouts: rating_sources.py; titles of a catalogue: catalogue.py; what is
+summed and what is left out: rating_sums.py; columns: profiles.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from engine.errors import EmptyTableError, NoCatalogueMatchError, TooFewRowsError, UsageError
+from engine.tables import catalogue as catalogues
+from engine.tables.items import Items
+from engine.tables.profiles import check_output, profile_batches, write_profiles
+from engine.tables.rating_sources import Ratings, Users, open_items, open_ratings, open_users
+from engine.tables.rating_sums import RatingSums, comparable
+
+Progress = Callable[[int, int | None], object]
+
+
+@dataclass(frozen=True)
+class CatalogueMatch:
+    """How many of the rated titles, and of the ratings with a value, a catalogue has."""
+
+    n_rows: int
+    n_unreadable_rows: int
+    n_rated_titles: int
+    n_matched_titles: int
+    n_titles_a_year_off: int
+    n_ratings: int
+    n_matched_ratings: int
+
+
+@dataclass(frozen=True)
+class ProfilesResult:
+    """Profiles, and what became of the ratings.
+
+    Attributes
+    ----------
+    table : pyarrow.Table or None
+        One row per user; None if it was written to `path`.
+    path : Path or None
+    n_users, n_items : int
+        Profiles, and rows of the table of items.
+    n_ratings_read, n_ratings_used : int
+        All ratings, and those that are in a profile.
+    catalogue : CatalogueMatch or None
+    notes : tuple of str
+        What a reader should know: layout, what was left out and why, columns that could not be made.
+    """
+
+    table: pa.Table | None
+    path: Path | None
+    n_users: int
+    n_items: int
+    n_ratings_read: int
+    n_ratings_used: int
+    catalogue: CatalogueMatch | None
+    notes: tuple[str, ...]
+
+
+def profiles_from_ratings(
+    ratings: Any,
+    items: Any,
+    users: Any = None,
+    *,
+    catalogue: str | PathLike[str] | None = None,
+    out: str | PathLike[str] | None = None,
+    min_ratings: int = 1,
+    progress: Progress | None = None,
+) -> ProfilesResult:
+    """Summarise each user's ratings as one row: tastes, activity and demographics.
+
+    Layouts are found out from the files: MovieLens 100K, 1M, 10M and 20M to 32M, and tables (Parquet, CSV, Feather,
+    ORC, data frames) with columns such as user_id, item_id, rating, timestamp; item_id, title, year, genres.
+
+    Parameters
+    ----------
+    ratings, items, users : path, URL, or a pandas, polars or pyarrow table
+        `users` may be left out. Its columns are copied as they are.
+    catalogue : path or URL of a CSV file with columns title and release_year, optional
+        Keep only ratings of titles that are in it, matched on the title in normal form and the year.
+    out : path, optional
+        Write Parquet there instead of returning a table; a file that is there is replaced once the new one is whole.
+    min_ratings : int
+        Users with fewer ratings (of the catalogue) get no profile.
+    progress : callable(rows_done, rows_in_all or None), optional
+
+    Returns
+    -------
+    ProfilesResult
+        Rows in ascending order of user_id. Columns, in this order:
+        user_id (int64 or text, as it was), n_ratings, mean_rating, rating_sd (0 for one rating);
+        recency (days from the user's last rating to the last one of all) and days_active (first to last);
+        share_<Genre> (share of the user's ratings whose item has the genre);
+        affinity_<Genre>: (mean in the genre - mean) × n / (n + 5), n the ratings in the genre: 0 without any;
+        share_<1990s>; favourite_decade (most ratings, the earlier one of equals, null if unknown);
+        favourite_genres (at most three, most ratings first, equals by name); then the users' columns.
+
+    Raises
+    ------
+    SourceNotFoundError, SourceFormatError, MissingColumnError, RetypedColumnError, IdColumnError
+        If a table cannot be read, or its ids are missing, repeated or of another type.
+    NonFiniteValueError
+        If a rating is infinite. Null and NaN are ratings not given: they are counted and left out.
+    NoCatalogueMatchError
+        If the catalogue has none of the titles, or none of those rated.
+    EmptyTableError, TooFewRowsError
+        If there is no rating, or no user has `min_ratings`.
+    """
+    if min_ratings < 1:
+        raise UsageError(f"min_ratings={min_ratings} must be at least 1.")
+    path = None if out is None else Path(out)
+    if path is not None:
+        check_output(path)
+    items_, users_, stream = open_items(items), None if users is None else open_users(users), open_ratings(ratings)
+    titles = None if catalogue is None else _Titles(items_, catalogue)
+    sums = _sum_up(stream, items_, None if titles is None else titles.kept, progress)
+    matched = None if titles is None else titles.matched(sums)
+    chosen = _chosen(sums, min_ratings)
+    untyped = stream.untyped or (users_ is not None and users_.untyped)
+    batches = profile_batches(sums, users_, chosen, timed=stream.timed, untyped=untyped)
+    table = pa.Table.from_batches(batches) if path is None else None
+    if path is not None:
+        write_profiles(batches, path)
+    return ProfilesResult(
+        table=table,
+        path=path,
+        n_users=len(chosen),
+        n_items=len(items_),
+        n_ratings_read=sums.n_read,
+        n_ratings_used=int(sums.count[chosen].sum()),
+        catalogue=matched,
+        notes=tuple(_notes(stream, sums, users_, matched, chosen, min_ratings, untyped)),
+    )
+
+
+class _Titles:
+    """The items that a catalogue has, before and after the pass over the ratings."""
+
+    def __init__(self, items: Items, catalogue: str | PathLike[str]) -> None:
+        self._where, self._catalogue = str(catalogue), catalogues.read_catalogue(catalogue)
+        self.kept, self._a_year_off = catalogues.match(items, self._catalogue, self._where)
+
+    def matched(self, sums: RatingSums) -> CatalogueMatch:
+        """Count, or raise NoCatalogueMatchError if no rating is of a title that the catalogue has."""
+        rated = sums.n_rated > 0
+        n_ratings = sums.n_read - sums.n_without_value
+        if n_ratings == sums.n_not_kept and n_ratings:
+            raise NoCatalogueMatchError(
+                f"None of {rated.sum():,} rated titles is in the catalogue {self._where}, which has "
+                f"{self.kept.sum():,} titles that nobody rated."
+            )
+        return CatalogueMatch(
+            n_rows=self._catalogue.n_rows,
+            n_unreadable_rows=self._catalogue.n_unreadable,
+            n_rated_titles=int(rated.sum()),
+            n_matched_titles=int((rated & self.kept).sum()),
+            n_titles_a_year_off=int((rated & self._a_year_off).sum()),
+            n_ratings=n_ratings,
+            n_matched_ratings=n_ratings - sums.n_not_kept,
+        )
+
+
+def _sum_up(
+    stream: Ratings, items: Items, kept: NDArray[np.bool_] | None, progress: Progress | None
+) -> RatingSums:
+    sums = RatingSums(items, kept, untyped=stream.untyped or items.untyped)
+    for batch in stream.batches():
+        sums.add(batch, stream.where)
+        if progress is not None:
+            progress(sums.n_read, stream.n_rows)
+    if sums.n_read == sums.n_without_value:
+        raise EmptyTableError(f"{stream.where} has {sums.n_read:,} rows, and none with a rating.")
+    if sums.n_unknown == sums.n_read - sums.n_without_value:
+        raise EmptyTableError(
+            f"None of the {sums.n_unknown:,} ratings of {stream.where} is of one of the {len(items):,} items.",
+            hint="check that ratings and items belong together, and that their ids are written alike.",
+        )
+    return sums
+
+
+def _chosen(sums: RatingSums, min_ratings: int) -> NDArray[np.int64]:
+    """Return the numbers of the users who get a profile, in ascending order of their ids."""
+    count = sums.count[: len(sums.users)]
+    enough = np.flatnonzero(count >= min_ratings)
+    if len(enough) == 0:
+        raise TooFewRowsError(
+            f"None of {(count > 0).sum():,} users has min_ratings={min_ratings:,} ratings; the most are {count.max():,}."
+        )
+    order = pc.sort_indices(sums.users.ids().take(pa.array(enough))).to_numpy()
+    return np.asarray(enough[order], np.int64)
+
+
+def _notes(
+    stream: Ratings, sums: RatingSums, users: Users | None, matched: CatalogueMatch | None,
+    chosen: NDArray[np.int64], min_ratings: int, untyped: bool,
+) -> Iterator[str]:  # fmt: skip
+    """Say what the table does not say itself."""
+    yield f"Ratings were read as {stream.layout}."
+    if matched is not None:
+        yield (
+            f"The catalogue has {matched.n_matched_titles:,} of {matched.n_rated_titles:,} rated titles, and "
+            f"{matched.n_matched_ratings:,} of {matched.n_ratings:,} ratings are of them; {matched.n_titles_a_year_off:,} "
+            f"titles more are there a year apart and were left out."
+        )
+        if matched.n_unreadable_rows:
+            yield f"{matched.n_unreadable_rows:,} of {matched.n_rows:,} rows of the catalogue have no title or no year."
+    if sums.n_without_value:
+        yield f"{sums.n_without_value:,} rows without a rating were left out."
+    if sums.n_unknown:
+        what = "left out" if matched is not None else "counted, but not in any genre or decade"
+        yield f"{sums.n_unknown:,} ratings are of items that the table of items does not have; they were {what}."
+    count = sums.count[: len(sums.users)]
+    if (count == 0).any():
+        yield f"{(count == 0).sum():,} users have no rating that counts, and so no profile."
+    few = (count > 0) & (count < min_ratings)
+    if few.any():
+        yield f"{few.sum():,} users with fewer than {min_ratings:,} ratings have no profile ({count[few].sum():,} ratings)."
+    yield from _notes_on_columns(stream, sums.items)
+    if users is not None:
+        ids, known = comparable(sums.users.ids().take(pa.array(chosen)), users.ids, untyped=untyped, what="users")
+        strangers = len(ids) - int(pc.sum(pc.is_in(ids, value_set=known)).as_py())
+        if strangers:
+            yield f"{strangers:,} of {len(ids):,} profiles have no row in {users.where}: their demographics are null."
+        if len(known) > len(ids) - strangers:
+            yield f"{len(known) - len(ids) + strangers:,} of {len(known):,} rows of {users.where} have no profile."
+
+
+def _notes_on_columns(stream: Ratings, items: Items) -> Iterator[str]:
+    if not stream.timed:
+        yield "The ratings have no times: recency and days_active are left out."
+    if not items.genres:
+        yield "The items have no genres: shares, affinities and favourite_genres are left out."
+    elif items.n_without_genre:
+        yield f"{items.n_without_genre:,} of {len(items):,} items have no genre."
+    without_year = int((items.years == 0).sum())
+    if not items.decades:
+        yield "The items have no years: shares of decades and favourite_decade are left out."
+    elif without_year:
+        yield f"{without_year:,} of {len(items):,} items have no year."

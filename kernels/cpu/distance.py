@@ -1,0 +1,97 @@
+"""The definition of a distance and of a label, evaluated as it stands.
+
+    X (n_rows, n_features) float32 or float64, centres (n_features, n_clusters) float64
+      -> labels, runners-up (n_rows,) int32; squared distances (n_rows,) float64
+
+A squared distance is the float64 sum of (x - c)^2 over the features in their order, each operation rounded once, no
+fused multiply-add. Centres lie in the SIMD lanes, so every lane adds in that order. Ties go to the lowest index.
+Fast paths to the same labels are in assign.py; why this is the definition: decisions/0002-labels-and-sums.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+
+@numba.njit(nogil=True, cache=True)
+def squared_distances(row: NDArray[np.floating[Any]], centres: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Write the squared distance of one row to every centre."""
+    out[:] = 0.0
+    for t in range(row.shape[0]):
+        value = np.float64(row[t])
+        for j in range(out.shape[0]):
+            difference = value - centres[t, j]
+            out[j] += difference * difference
+
+
+@numba.njit(nogil=True, cache=True)
+def defined_label(
+    row: NDArray[np.floating[Any]], centres: NDArray[np.float64], scratch: NDArray[np.float64]
+) -> np.int32:
+    """Return the label of one row; `scratch` holds n_clusters float64."""
+    squared_distances(row, centres, scratch)
+    label = 0
+    for j in range(1, scratch.shape[0]):
+        if scratch[j] < scratch[label]:
+            label = j
+    return np.int32(label)
+
+
+@numba.njit(nogil=True, cache=True)
+def nearest_two(
+    X: NDArray[np.floating[Any]],
+    centres: NDArray[np.float64],
+    labels: NDArray[np.int32],
+    nearest: NDArray[np.float64],
+    runners_up: NDArray[np.int32],
+    second: NDArray[np.float64],
+) -> None:
+    """Write the two nearest centres of every row and the squared distances to them; one centre: -1 and infinity."""
+    n_clusters = centres.shape[1]
+    scratch = np.empty(n_clusters)
+    for i in range(X.shape[0]):
+        label = defined_label(X[i], centres, scratch)
+        runner_up = -1
+        for j in range(n_clusters):
+            if j != label and (runner_up < 0 or scratch[j] < scratch[runner_up]):
+                runner_up = j
+        labels[i] = label
+        nearest[i] = scratch[label]
+        runners_up[i] = runner_up
+        second[i] = np.inf if runner_up < 0 else scratch[runner_up]
+
+
+@numba.njit(nogil=True, cache=True)
+def distances(X: NDArray[np.floating[Any]], centres: NDArray[np.float64], out: NDArray[np.floating[Any]]) -> None:
+    """Write the Euclidean distance of every row to every centre into out (n_rows, n_clusters)."""
+    scratch = np.empty(centres.shape[1])
+    for i in range(X.shape[0]):
+        squared_distances(X[i], centres, scratch)
+        for j in range(scratch.shape[0]):
+            out[i, j] = np.sqrt(scratch[j])
+
+
+@numba.njit(nogil=True, cache=True)
+def own_distances(
+    X: NDArray[np.floating[Any]], centres: NDArray[np.float64], labels: NDArray[np.int32], out: NDArray[np.float64]
+) -> None:
+    """Write the squared distance of every row to the centre of its label; centres (n_clusters, n_features)."""
+    for i in range(X.shape[0]):
+        total = 0.0
+        for t in range(X.shape[1]):
+            difference = np.float64(X[i, t]) - centres[labels[i], t]
+            total += difference * difference
+        out[i] = total
+
+
+@numba.njit(nogil=True, cache=True)
+def sums_of_runs(values: NDArray[np.float64], weights: NDArray[np.float64], run: int) -> NDArray[np.float64]:
+    """Return the sum of every `run` values, each added in order; weights multiply unless there are none."""
+    sums = np.zeros((values.shape[0] + run - 1) // run)
+    for i in range(values.shape[0]):
+        sums[i // run] += values[i] * weights[i] if weights.shape[0] else values[i]
+    return sums
