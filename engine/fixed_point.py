@@ -30,13 +30,9 @@ def fixed_point_grid(
 
 
 def centres_of(sums: Int64s, masses: Int64s, grid: Grid) -> Float64s:
-    """Return the mean of every cluster that has mass; an empty one is put where the heaviest (then lowest) is."""
-    filled = masses > 0
-    sums, masses = (
-        sums[np.where(filled, np.arange(len(masses)), masses.argmax())],
-        np.where(filled, masses, masses.max()),
-    )
-    ratio = sums.astype(np.float64) / masses.astype(np.float64)[:, None]
+    """Return the mean of every cluster; one without mass is put where the heaviest (then lowest) is."""
+    source = np.where(masses > 0, np.arange(len(masses)), masses.argmax())
+    ratio = sums[source].astype(np.float64) / masses[source].astype(np.float64)[:, None]
     means: Float64s = ratio * grid.mass_scale / grid.scale + grid.shift
     return means
 

@@ -148,17 +148,16 @@ def _refill(rows: RowSet, centres: Rows, labels: Int32s, sums: Int64s, masses: I
     stay empty where there are fewer distinct rows than clusters.
     """
     waiting = list(empty[::-1])
+    grid = rows.grid
     for row in _farthest(rows, centres, labels, len(empty) + len(masses)):
         if not waiting:
             return
         weight = rows.weights[row] if len(rows.weights) else 1.0
-        mass = np.int64(np.rint(weight * rows.grid.mass_scale))
+        mass = np.int64(np.rint(weight * grid.mass_scale))
         old = labels[row]
         if 0 < mass < masses[old]:
-            term = np.rint((rows.X[row].astype(np.float64) - rows.grid.shift) * weight * rows.grid.scale).astype(
-                np.int64
-            )
             new = waiting.pop()
+            term = np.rint((rows.X[row].astype(np.float64) - grid.shift) * weight * grid.scale).astype(np.int64)
             sums[old] -= term
             masses[old] -= mass
             sums[new] = term

@@ -11,6 +11,7 @@ in the order of their bytes, so rows in another order, or repeated instead of we
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ def distinct_rows(X: Rows, weights: Float64s) -> tuple[Rows, Float64s]:
     clean = np.ascontiguousarray(X + X.dtype.type(0))  # -0 and 0 are one value
     as_bytes = clean.view(np.dtype((np.void, clean.strides[0]))).ravel()
     _, first, group = np.unique(as_bytes, return_index=True, return_inverse=True)
-    return clean[first], np.bincount(group, weights=weights, minlength=len(first))
+    return clean[first], np.bincount(group, weights=weights, minlength=len(first)).astype(np.float64)
 
 
 def greedy_seeds(
@@ -99,7 +100,7 @@ def greedy_seeds(
     closest, _ = backend.lowered(columns, weights, np.full(len(X), np.inf), seeds[0])
     for number in range(1, n_clusters):
         candidates = _draw(np.cumsum(weights * closest), random.uniform(size=trials))
-        outcomes = list(map_blocks(lambda row, now=closest: backend.lowered(columns, weights, now, row), candidates))
+        outcomes = list(map_blocks(partial(backend.lowered, columns, weights, closest), candidates))
         best = min(range(trials), key=lambda trial: outcomes[trial][1])  # the first of equal ones
         seeds[number], closest = candidates[best], outcomes[best][0]
     return seeds
@@ -107,4 +108,5 @@ def greedy_seeds(
 
 def _draw(cumulated: Float64s, uniform: Float64s) -> Int64s:
     """Return positions drawn with the probabilities whose running sum is `cumulated`."""
-    return np.minimum(np.searchsorted(cumulated, uniform * cumulated[-1]), len(cumulated) - 1)
+    drawn: Int64s = np.minimum(np.searchsorted(cumulated, uniform * cumulated[-1]), len(cumulated) - 1)
+    return drawn

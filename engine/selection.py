@@ -11,27 +11,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 from kneed import KneeLocator
 from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 
-from engine.backends.protocol import Rows
+from engine.backends.protocol import Int64s, Rows
 from engine.cluster import KMeans
 from engine.errors import TooFewRowsError, UsageError
 from engine.sampling import sample_rows
 from engine.seeding import distinct_rows
 
-
-class KRow(TypedDict):
-    """One k of the sweep. Measures that need two clusters are NaN for one, those that need distinct ones likewise."""
-
-    k: int
-    inertia: float
-    silhouette: float
-    calinski_harabasz: float
-    davies_bouldin: float
+MEASURES = ("k", "inertia", "silhouette", "calinski_harabasz", "davies_bouldin")
+Measures = dict[str, float]  # one k of the sweep, by MEASURES; NaN for what fewer than two clusters do not have
 
 
 @dataclass(frozen=True)
@@ -40,7 +32,7 @@ class KSelection:
 
     k: int
     reason: str
-    table: list[KRow]
+    table: list[Measures]
     notes: tuple[str, ...] = ()
 
 
@@ -93,10 +85,11 @@ def choose_k(
     return KSelection(k, reason, table, notes)
 
 
-def _measure(sample: Rows, measured: np.ndarray, k: int, random_state: int) -> KRow:
+def _measure(sample: Rows, measured: Int64s, k: int, random_state: int) -> Measures:
     fitted = KMeans(k, random_state=random_state).fit(sample)
     labels = fitted.labels_
-    row = KRow(k=k, inertia=fitted.inertia_, silhouette=np.nan, calinski_harabasz=np.nan, davies_bouldin=np.nan)
+    row: Measures = dict.fromkeys(MEASURES, np.nan)
+    row.update(k=k, inertia=fitted.inertia_)
     if 1 < len(np.unique(labels)) < len(sample):
         row["calinski_harabasz"] = float(calinski_harabasz_score(sample, labels))
         row["davies_bouldin"] = float(davies_bouldin_score(sample, labels))
@@ -105,18 +98,20 @@ def _measure(sample: Rows, measured: np.ndarray, k: int, random_state: int) -> K
     return row
 
 
-def _decide(table: list[KRow]) -> tuple[int, str]:
+def _decide(table: list[Measures]) -> tuple[int, str]:
     """Return the chosen k and the sentence that says why."""
-    ks = [row["k"] for row in table]
-    span = f"k = {ks[0]} to {ks[-1]}" if len(ks) > 1 else f"k = {ks[0]}"
+    ks = [int(row["k"]) for row in table]
+    if len(ks) == 1:
+        return ks[0], f"k = {ks[0]} is the only one in question"
+    span = f"k = {ks[0]} to {ks[-1]}"
     elbow = _elbow(ks, [row["inertia"] for row in table])
     if elbow is not None:
         return elbow, f"the inertia over {span} has its elbow at k = {elbow}"
     scored = [row for row in table if not np.isnan(row["silhouette"])]
     if scored:
         best = max(scored, key=lambda row: row["silhouette"])
-        value = best["silhouette"]
-        return best["k"], f"the inertia over {span} has no elbow; k = {best['k']} has the best silhouette, {value:.3f}"
+        k, value = int(best["k"]), best["silhouette"]
+        return k, f"the inertia over {span} has no elbow; k = {k} has the best silhouette, {value:.3f}"
     return ks[0], f"the inertia over {span} has no elbow and no silhouette can be computed; k = {ks[0]} is the smallest"
 
 

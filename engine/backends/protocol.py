@@ -22,7 +22,7 @@ Prepared: TypeAlias = Any  # centres as one backend likes them; only that backen
 
 
 class Moments(NamedTuple):
-    """Number of rows of a block, their mean (n_features,), and the sum of (x - mean)(x - mean)^T (n_features, n_features)."""
+    """Number of rows, their mean (n_features,), and scatter: the sum of (x - mean)(x - mean)^T."""
 
     n_rows: int
     mean: Float64s
