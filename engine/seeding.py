@@ -3,7 +3,7 @@
     RowSet, `init`, a generator -> centres (n_clusters, n_features) of the rows' dtype
 
 "k-means++" seeds greedily on a sample drawn by (seed, row number) and improves the seeds by a few Lloyd steps on that
-sample: k sequential passes over all rows would take longer than the clustering (Arthur & Vassilvitskii, "k-means++:
+sample; for few clusters it does so several times and keeps the draft of least inertia. On all rows, k sequential passes over all rows would take longer than the clustering (Arthur & Vassilvitskii, "k-means++:
 the advantages of careful seeding", SODA 2007; greedy variant as in scikit-learn). The sample's distinct rows are put
 in the order of their bytes, so rows in another order, or repeated instead of weighted, give the same seeds.
 """
@@ -25,6 +25,8 @@ from engine.sampling import row_keys, sample_rows
 SAMPLE_ROWS = 1 << 14  # at least so many rows seed the centres …
 SAMPLE_ROWS_PER_CLUSTER = 50  # … and so many per cluster: a sample of m rows costs about k / m of inertia before Lloyd
 SAMPLE_STEPS = 10  # Lloyd steps on the sample, each as cheap as the sample is small
+MAX_DRAFTS = 16  # seedings of the sample of which the best is kept; few clusters have the worst local optima, and
+CLUSTERS_OF_DRAFTS = 200  # the cheapest seedings: this over k drafts, so one from k = 101 on. decisions/0004-seeding.md
 
 Init = str | Callable[..., Any] | Any
 
@@ -61,11 +63,15 @@ def _plus_plus(rows: RowSet, n_clusters: int, seed: int, random: np.random.Rando
         heavy = np.flatnonzero(rows.weights > 0)
         numbers = heavy[sample_rows(len(heavy), size, seed)]
     X, weights = distinct_rows(rows.X[numbers], rows.weights[numbers] if len(rows.weights) else np.ones(len(numbers)))
-    centres = X[greedy_seeds(X, weights, n_clusters, random, rows.backend)]
-    if len(numbers) == size < len(rows.X):
-        sample = RowSet.of(X, weights, rows.backend)
-        centres = lloyd(sample, centres, max_iter=SAMPLE_STEPS, tolerance=0.0).centres
-    return centres
+    sample = RowSet.of(X, weights, rows.backend)
+    n_drafts = min(MAX_DRAFTS, max(1, CLUSTERS_OF_DRAFTS // n_clusters))
+    if n_drafts == 1 and len(numbers) == len(rows.X):
+        return X[greedy_seeds(X, weights, n_clusters, random, rows.backend)]
+    drafts = []
+    for _ in range(n_drafts):
+        seeds = X[greedy_seeds(X, weights, n_clusters, random, rows.backend)]
+        drafts.append(lloyd(sample, seeds, max_iter=SAMPLE_STEPS, tolerance=0.0))
+    return min(drafts, key=lambda draft: draft.inertia).centres  # the first of equal ones
 
 
 def _random(rows: RowSet, n_clusters: int, seed: int) -> Rows:

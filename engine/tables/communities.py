@@ -24,32 +24,32 @@ NAMES = (
     "reality and lifestyle grazers",
     "subtitled arthouse critics",
 )
-SHARES = (0.150, 0.130, 0.115, 0.100, 0.090, 0.085, 0.075, 0.065, 0.060, 0.050, 0.050, 0.030)
+SHARES = (0.130, 0.120, 0.110, 0.095, 0.090, 0.085, 0.080, 0.070, 0.065, 0.060, 0.055, 0.040)
 
 # fmt: off
 #                            fam    drama  block  crime  comm   anime  docu   roman  horror class  real   art
 MEDIANS = {
-    "age":                  (38,    49,    33,    45,    28,    23,    54,    31,    21,    67,    36,    42),  # years
-    "tenure":               (5.0,   7.0,   4.0,   6.0,   2.5,   3.0,   7.5,   3.0,   1.5,   8.0,   4.0,   6.0),  # years
+    "age":                  (38,    49,    33,    41,    28,    23,    54,    31,    21,    67,    36,    42),  # years
+    "tenure":               (5.0,   7.0,   4.0,   2.5,   2.5,   3.0,   7.5,   3.0,   1.5,   8.0,   4.0,   6.0),  # years
     "household_size":       (4.1,   2.3,   2.6,   2.4,   1.7,   2.0,   2.2,   1.9,   3.2,   1.7,   2.8,   1.5),
     "weekly_hours":         (9.0,   12.0,  5.0,   14.0,  4.0,   19.0,  6.0,   21.0,  12.0,  8.0,   16.0,  7.0),
     "sessions_per_week":    (7.0,   9.0,   3.0,   8.0,   14.0,  15.0,  5.0,   10.0,  11.0,  6.0,   18.0,  4.0),
     "ratings_given":        (3.0,   8.0,   10.0,  5.0,   2.0,   40.0,  15.0,  12.0,  20.0,  6.0,   1.5,   110.0),
     "mean_rating":          (4.0,   3.7,   3.6,   3.5,   3.9,   4.2,   3.8,   4.3,   3.1,   4.1,   3.3,   3.0),  # 1 … 5
     "downloads_per_month":  (4.0,   1.2,   1.0,   1.2,   18.0,  6.0,   2.0,   5.0,   4.0,   0.6,   2.0,   1.2),
-    "days_since_last_watch": (3.0,  2.0,   9.0,   2.5,   2.0,   1.0,   6.0,   1.2,   3.0,   4.0,   1.2,   8.0),
+    "days_since_last_watch": (3.0,  2.0,   9.0,   2.5,   2.0,   1.0,   10.0,  1.2,   3.0,   4.0,   1.2,   8.0),
 }
 ACTIVITY_SHARES = {
-    "completion_rate":      (0.70,  0.85,  0.80,  0.80,  0.45,  0.80,  0.90,  0.88,  0.60,  0.90,  0.35,  0.85),
-    "weekend_share":        (0.55,  0.25,  0.85,  0.30,  0.15,  0.40,  0.30,  0.45,  0.50,  0.25,  0.30,  0.50),
-    "night_share":          (0.05,  0.15,  0.20,  0.45,  0.10,  0.75,  0.12,  0.40,  0.65,  0.05,  0.20,  0.35),
-    "mobile_share":         (0.25,  0.08,  0.10,  0.20,  0.85,  0.35,  0.12,  0.50,  0.60,  0.05,  0.45,  0.15),
-    "binge_rate":           (0.20,  0.45,  0.10,  0.60,  0.15,  0.70,  0.12,  0.85,  0.45,  0.10,  0.50,  0.15),
-    "rewatch_share":        (0.60,  0.12,  0.15,  0.10,  0.35,  0.40,  0.08,  0.30,  0.15,  0.50,  0.10,  0.30),
+    "completion_rate":      (0.70,  0.85,  0.80,  0.95,  0.45,  0.80,  0.95,  0.88,  0.60,  0.90,  0.35,  0.85),
+    "weekend_share":        (0.55,  0.25,  0.85,  0.60,  0.15,  0.40,  0.30,  0.45,  0.50,  0.25,  0.30,  0.50),
+    "night_share":          (0.05,  0.15,  0.20,  0.70,  0.10,  0.75,  0.12,  0.40,  0.65,  0.05,  0.20,  0.35),
+    "mobile_share":         (0.25,  0.08,  0.10,  0.45,  0.85,  0.35,  0.12,  0.50,  0.60,  0.05,  0.45,  0.15),
+    "binge_rate":           (0.20,  0.45,  0.10,  0.85,  0.15,  0.70,  0.06,  0.85,  0.45,  0.10,  0.50,  0.15),
+    "rewatch_share":        (0.60,  0.12,  0.15,  0.04,  0.35,  0.40,  0.08,  0.30,  0.15,  0.50,  0.10,  0.30),
 }
 INTEREST_SHARES = {
-    "new_release_share":    (0.35,  0.50,  0.90,  0.45,  0.40,  0.55,  0.25,  0.50,  0.60,  0.06,  0.70,  0.40),
-    "subtitles_share":      (0.06,  0.15,  0.08,  0.12,  0.20,  0.92,  0.30,  0.55,  0.20,  0.30,  0.06,  0.95),
+    "new_release_share":    (0.35,  0.50,  0.90,  0.45,  0.40,  0.55,  0.15,  0.50,  0.60,  0.06,  0.70,  0.40),
+    "subtitles_share":      (0.06,  0.15,  0.08,  0.55,  0.20,  0.92,  0.30,  0.55,  0.20,  0.30,  0.06,  0.95),
 }
 CHANCES = {
     "has_kids_profile":     (0.92,  0.15,  0.20,  0.12,  0.05,  0.03,  0.06,  0.08,  0.05,  0.02,  0.35,  0.04),
@@ -61,8 +61,8 @@ CHANCES = {
     "console":              (0.35,  0.08,  0.45,  0.10,  0.15,  0.55,  0.05,  0.08,  0.40,  0.02,  0.10,  0.08),
 }
 GENDERS = {
-    "female":               (0.55,  0.60,  0.30,  0.66,  0.48,  0.36,  0.42,  0.84,  0.45,  0.52,  0.76,  0.48),
-    "male":                 (0.44,  0.39,  0.69,  0.33,  0.50,  0.60,  0.57,  0.14,  0.51,  0.47,  0.23,  0.49),
+    "female":               (0.55,  0.60,  0.30,  0.78,  0.48,  0.36,  0.42,  0.84,  0.45,  0.52,  0.76,  0.48),
+    "male":                 (0.44,  0.39,  0.69,  0.21,  0.50,  0.60,  0.57,  0.14,  0.51,  0.47,  0.23,  0.49),
     "other":                (0.01,  0.01,  0.01,  0.01,  0.02,  0.04,  0.01,  0.02,  0.04,  0.01,  0.01,  0.03),
 }
 CITY_SIZES = {
@@ -100,16 +100,16 @@ DECADE_WIDTHS =             (1.2,   1.3,   0.8,   1.1,   1.2,   0.9,   1.7,   1.
 
 # Standard deviations inside a community: of logarithms for amounts, of log-odds for shares, else in units.
 SPREADS = {
-    "age": 7.0,
-    "tenure": 0.55,
-    "household_size": 0.8,
-    "weekly_hours": 0.55,
+    "age": 6.0,
+    "tenure": 0.5,
+    "household_size": 0.7,
+    "weekly_hours": 0.45,
     "sessions_per_week": 0.35,
-    "ratings_given": 0.9,
-    "mean_rating": 0.4,
-    "downloads_per_month": 0.8,
-    "days_since_last_watch": 0.9,
-    **dict.fromkeys(ACTIVITY_SHARES | INTEREST_SHARES, 0.7),
+    "ratings_given": 0.8,
+    "mean_rating": 0.3,
+    "downloads_per_month": 0.7,
+    "days_since_last_watch": 0.8,
+    **dict.fromkeys(ACTIVITY_SHARES | INTEREST_SHARES, 0.5),
 }
 
 IN_UNITS = ("age", "household_size", "mean_rating")  # the other MEDIANS are lognormal
@@ -158,12 +158,18 @@ COUNTRIES: dict[str, tuple[float, float, str]] = {
     "Norway": (0.4, 1.10, "Norwegian"),
 }
 _COUNTRY_TASTES: dict[str, dict[str, float]] = {  # factors on the base weights
-    "night-owl anime fans": {"Japan": 5.0, "France": 2.0, "South Korea": 2.0},
-    "binge-watching romantics": {"South Korea": 5.0, "Mexico": 2.0, "Turkey": 3.0},
-    "true-crime evening viewers": {"Sweden": 3.0, "Norway": 3.0, "United Kingdom": 1.6},
-    "subtitled arthouse critics": {"France": 3.0, "Italy": 2.5, "Argentina": 2.0},
-    "documentary and history readers": {"Germany": 2.0, "Netherlands": 2.0, "Norway": 2.0},
-    "reality and lifestyle grazers": {"Brazil": 2.0, "South Africa": 2.0},
+    "family movie nights": {"Mexico": 3.0, "Poland": 3.0, "Brazil": 2.0},
+    "prime-time drama followers": {"United Kingdom": 3.0, "Turkey": 3.0, "Australia": 2.0},
+    "weekend blockbuster watchers": {"United States": 3.0, "Canada": 3.0},
+    "true-crime evening viewers": {"Sweden": 6.0, "Norway": 6.0, "United Kingdom": 3.0},
+    "commuting comedy snackers": {"India": 10.0, "South Africa": 4.0},
+    "night-owl anime fans": {"Japan": 10.0, "France": 2.0, "South Korea": 3.0},
+    "documentary and history readers": {"Germany": 6.0, "Netherlands": 4.0, "Norway": 2.0},
+    "binge-watching romantics": {"South Korea": 8.0, "Mexico": 3.0, "Turkey": 4.0},
+    "horror-loving students": {"Mexico": 4.0, "United States": 2.0, "Argentina": 3.0},
+    "classic film lovers": {"Italy": 5.0, "France": 3.0, "United Kingdom": 2.0},
+    "reality and lifestyle grazers": {"Brazil": 8.0, "South Africa": 3.0},
+    "subtitled arthouse critics": {"France": 6.0, "Italy": 3.0, "Argentina": 3.0},
 }
 LANGUAGES = tuple(dict.fromkeys(language for _, _, language in COUNTRIES.values()))
 PAYMENT_METHODS = ("card", "PayPal", "direct debit", "mobile bill", "gift card")
