@@ -3,9 +3,10 @@
     RowSet, `init`, a generator -> centres (n_clusters, n_features) of the rows' dtype
 
 "k-means++" seeds greedily on a sample drawn by (seed, row number) and improves the seeds by a few Lloyd steps on that
-sample; for few clusters it does so several times and keeps the draft of least inertia. On all rows, k sequential passes over all rows would take longer than the clustering (Arthur & Vassilvitskii, "k-means++:
-the advantages of careful seeding", SODA 2007; greedy variant as in scikit-learn). The sample's distinct rows are put
-in the order of their bytes, so rows in another order, or repeated instead of weighted, give the same seeds.
+sample; for few clusters it does so several times and keeps the draft of least inertia. On all rows, k sequential
+passes would take longer than the clustering (Arthur & Vassilvitskii, "k-means++: the advantages of careful seeding",
+SODA 2007; greedy variant as in scikit-learn). The sample's distinct rows are put in the order of their bytes, so rows
+in another order, or repeated instead of weighted, give the same seeds.
 """
 
 from __future__ import annotations

@@ -45,10 +45,9 @@ class CpuBackend:
         return out
 
     def extent(self, X: Rows, weights: Float64s) -> tuple[Float64s, Float64s]:
-        counted = X[weights > 0] if len(weights) else X
-        low = counted.min(axis=0, initial=np.inf).astype(np.float64)
-        high = counted.max(axis=0, initial=-np.inf).astype(np.float64)
-        return low, high
+        low, high = np.full(X.shape[1], np.inf, X.dtype), np.full(X.shape[1], -np.inf, X.dtype)
+        lloyd.widen(X, weights, low, high)
+        return low.astype(np.float64), high.astype(np.float64)
 
     def square_sums(self, X: Rows, weights: Float64s, grid: Grid) -> tuple[Int64s, Int64s]:
         sums, squares = np.zeros(X.shape[1], np.int64), np.zeros(X.shape[1], np.int64)

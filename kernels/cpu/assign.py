@@ -51,8 +51,9 @@ def screen(centres: Rows, dtype: np.dtype[Any]) -> Screen:
     slack = np.zeros(len(negated), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is never certified
         relative = exact - shift
-        limit = 126 if dtype == np.float32 else 1000
-        exponent = int(np.clip(-np.frexp(np.abs(relative).max())[1], -limit, limit))
+        exponent = -int(np.frexp(np.abs(relative).max())[1])
+        if abs(exponent) > (126 if dtype == np.float32 else 440):
+            exponent, error = 0, np.inf  # the definition itself may over- or underflow: nothing is certified
         relative = np.ldexp(relative, exponent)
         squares = np.square(relative).sum(axis=1)
         negated[:n_clusters, :n_features] = -relative
@@ -84,8 +85,16 @@ def load_tile(
     X: Rows, start: int, stop: int, shift: Rows, factor: np.floating[Any], tile: Float32s, norms: Float32s
 ) -> None:
     """Transpose rows start…stop into tile (padded features, ROWS) and write their squared norms."""
-    for lane in range(stop - start):
-        for t in range(X.shape[1]):
+    whole = X.shape[1] - X.shape[1] % 4
+    for t in range(0, whole, 4):  # four features share the cache lines of their rows
+        s0, s1, s2, s3 = shift[t], shift[t + 1], shift[t + 2], shift[t + 3]
+        for lane in range(stop - start):
+            tile[t, lane] = (X[start + lane, t] - s0) * factor
+            tile[t + 1, lane] = (X[start + lane, t + 1] - s1) * factor
+            tile[t + 2, lane] = (X[start + lane, t + 2] - s2) * factor
+            tile[t + 3, lane] = (X[start + lane, t + 3] - s3) * factor
+    for t in range(whole, X.shape[1]):
+        for lane in range(stop - start):
             tile[t, lane] = (X[start + lane, t] - shift[t]) * factor
     norms[:] = 0.0
     for t in range(0, tile.shape[0], 4):
@@ -145,3 +154,13 @@ def certify(
             leader[lane] = defined_label(X[start + lane], scr.exact, scratch)
             opened += 1
     return opened
+
+
+@numba.njit(nogil=True, cache=True)
+def store(leader: Int32s, labels: Int32s) -> int:
+    """Copy labels out of a tile; return how many are other ones than before."""
+    changed = np.int32(0)
+    for lane in range(labels.shape[0]):
+        changed += np.int32(1) if labels[lane] != leader[lane] else np.int32(0)
+        labels[lane] = leader[lane]
+    return int(changed)

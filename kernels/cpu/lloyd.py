@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numba
 import numpy as np
-from engine.kernels.cpu.assign import ROWS, Screen, certify, load_tile, rank_four, score_four
+from engine.kernels.cpu.assign import ROWS, Screen, certify, load_tile, rank_four, score_four, store
 from numpy.typing import NDArray
 
 Rows: TypeAlias = NDArray[np.floating[Any]]
@@ -52,9 +52,7 @@ def lloyd_pass(
             score_four(tile, scr.negated, scr.offset, j, scores)
             rank_four(scores, j, best, second, leader)
         opened += certify(X, start, stop, scr, norms, best, second, leader, scratch)
-        for lane in range(stop - start):
-            changed += labels[start + lane] != leader[lane]
-            labels[start + lane] = leader[lane]
+        changed += store(leader, labels[start:stop])
         if sums.shape[0]:
             add_rows(X, weights, shift, scale, mass_scale, labels, start, stop, sums, masses)
     return changed, opened
@@ -84,6 +82,16 @@ def add_rows(
             masses[j] += 1
             for t in range(X.shape[1]):
                 sums[j, t] += np.int64(np.rint((np.float64(X[i, t]) - shift[t]) * scale[t]))
+
+
+@numba.njit(nogil=True, cache=True)
+def widen(X: Rows, weights: Float64s, low: Rows, high: Rows) -> None:
+    """Lower low and raise high (n_features,) to the values of every row whose weight is not 0."""
+    for i in range(X.shape[0]):
+        if weights.shape[0] == 0 or weights[i] > 0:
+            for t in range(X.shape[1]):
+                low[t] = min(low[t], X[i, t])
+                high[t] = max(high[t], X[i, t])
 
 
 @numba.njit(nogil=True, cache=True)

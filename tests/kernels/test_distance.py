@@ -1,0 +1,69 @@
+"""Distances as defined, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from engine.kernels.cpu import distance
+from sklearn.metrics.pairwise import euclidean_distances
+
+from tests import reference
+
+DTYPES = [np.float32, np.float64]
+
+
+def columns(centres: Any) -> Any:
+    return np.ascontiguousarray(centres.T, dtype=np.float64)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n_clusters", "n_features"), [(1, 1), (2, 5), (8, 3), (17, 9)])
+def test_the_nearest_two_are_those_of_the_definition(dtype: Any, n_clusters: int, n_features: int) -> None:
+    random = np.random.default_rng(n_clusters)
+    X = random.integers(-3, 4, size=(60, n_features)).astype(dtype) * dtype(1.1)  # ties abound
+    centres = random.integers(-3, 4, size=(n_clusters, n_features)).astype(dtype) * dtype(1.1)
+    labels, runners_up = np.empty(60, np.int32), np.empty(60, np.int32)
+    nearest, second = np.empty(60), np.empty(60)
+    distance.nearest_two(X, columns(centres), labels, nearest, runners_up, second)
+    rows, points = X.tolist(), centres.tolist()
+    assert labels.tolist() == reference.labels(rows, points)
+    assert runners_up.tolist() == [reference.runner_up(row, points) for row in rows]
+    for i, row in enumerate(rows):
+        assert nearest[i] == reference.squared_distance(row, points[labels[i]])
+        expected = reference.squared_distance(row, points[runners_up[i]]) if n_clusters > 1 else np.inf
+        assert second[i] == expected
+
+
+def test_own_distances_are_the_definitions_to_the_bit() -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(50, 13)).astype(np.float32)
+    centres = random.normal(size=(4, 13))
+    labels = random.integers(0, 4, 50).astype(np.int32)
+    out = np.empty(50)
+    distance.own_distances(X, centres, labels, out)
+    expected = [reference.squared_distance(x, centres[j]) for x, j in zip(X.tolist(), labels, strict=True)]
+    assert out.tolist() == expected
+
+
+def test_distances_agree_with_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    X, centres = random.normal(size=(30, 6)), random.normal(size=(5, 6))
+    out = np.empty((30, 5))
+    distance.distances(X, columns(centres), out)
+    np.testing.assert_allclose(out, euclidean_distances(X, centres), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 4, 5, 8])
+def test_runs_are_added_in_order_with_and_without_weights(n_rows: int) -> None:
+    values = np.array([0.1, 1e16, -1e16, 0.3, 0.7, 0.1, 1e-3, 2.0])[:n_rows]
+    weights = np.arange(1.0, n_rows + 1)
+    for given in (np.empty(0), weights):
+        expected = []
+        for start in range(0, n_rows, 4):
+            total = 0.0
+            for i in range(start, min(start + 4, n_rows)):
+                total += values[i] * (given[i] if len(given) else 1.0)
+            expected.append(total)
+        assert distance.sums_of_runs(values, given, 4).tolist() == expected
