@@ -9,7 +9,7 @@ and the result does not depend on threads. The eigenproblem of the covariance is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -108,10 +108,10 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             If X holds NaN or infinity, fewer than 2 samples, or fewer samples or features than n_components.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", ensure_min_samples=2)
-        return self._fit_moments(X[part] for part in row_blocks(len(X), MOMENT_ROWS))
+        return self._fit_moments(X[part] for part in row_blocks(len(X), MOMENT_ROWS))  # one piece a block
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit_blocks(self, blocks: Iterable[Rows]) -> PCA:
+    def fit_blocks(self, blocks: Iterable[Any], *, read: Callable[[Any], Rows] | None = None) -> PCA:
         """Find the principal components of rows that come in blocks and are never in memory together.
 
         Parameters
@@ -119,6 +119,9 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         blocks : iterable of ndarray of shape (n_rows, n_features), float32 or float64, finite
             Where every block but the last holds a multiple of MOMENT_ROWS rows, the result has the bits of `fit` on
             all of them. Other sizes change the last digits. The iterable is advanced by the calling thread.
+        read : callable, optional
+            Turns an item of `blocks` into the ndarray, on the thread that takes its moments: so that no more
+            blocks than threads are in memory.
 
         Raises
         ------
@@ -126,10 +129,12 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             If a value is NaN or infinite.
         TooFewRowsError
             If there are fewer than 2 rows.
+        UsageError
+            If blocks differ in their number of features.
         """
         for name in ("feature_names_in_", "n_features_in_"):
             self.__dict__.pop(name, None)
-        return self._fit_moments(self._pieces(blocks))
+        return self._fit_moments(blocks, read)
 
     def fit_transform(self, X: Any, y: Any = None) -> Rows:
         """Find the principal components of X and return its scores (n_samples, n_components_)."""
@@ -159,25 +164,26 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _n_features_out(self) -> int:
         return int(self.n_components_)
 
-    def _pieces(self, blocks: Iterable[Rows]) -> Iterator[Rows]:
-        """Yield the blocks in pieces of MOMENT_ROWS rows, each of the width of the first."""
-        for block in blocks:
-            width = getattr(self, "n_features_in_", block.shape[1])
-            if block.shape[1] != width:
-                raise UsageError(f"A block has {block.shape[1]} features, but the first one had {width}.")
-            self.n_features_in_ = width
-            for part in row_blocks(len(block), MOMENT_ROWS):
-                yield block[part]
-
-    def _fit_moments(self, pieces: Iterable[Rows]) -> PCA:
+    def _fit_moments(self, blocks: Iterable[Any], read: Callable[[Any], Rows] | None = None) -> PCA:
         if self.n_components == "mle":
             raise UsageError("n_components='mle' is not offered.", hint="use n_components='auto', or a number.")
         backend, _ = backends.resolve(self.device)
+
+        def moments_of(block: Any) -> list[Moments]:
+            X = block if read is None else read(block)
+            return [backend.moments(X[part]) for part in row_blocks(len(X), MOMENT_ROWS)]
+
         total: Moments | None = None
-        for piece in map_blocks(backend.moments, pieces):
-            total = piece if total is None else merged(total, piece)
+        for pieces in map_blocks(moments_of, blocks):
+            for piece in pieces:
+                if total is not None and len(piece.mean) != len(total.mean):
+                    raise UsageError(
+                        f"A block has {len(piece.mean)} features, but the first one had {len(total.mean)}."
+                    )
+                total = piece if total is None else merged(total, piece)
         if total is None or total.n_rows < 2:
             raise TooFewRowsError(f"PCA needs at least 2 rows, but there are {0 if total is None else total.n_rows}.")
+        self.n_features_in_ = len(total.mean)
         if not np.isfinite(total.scatter).all():
             raise NonFiniteValueError(
                 "PCA needs finite values, but some are NaN, infinite, or so large that their squares are."

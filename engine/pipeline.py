@@ -131,8 +131,8 @@ def _fit_features(table: Table, settings: FitConfig, stages: Stages) -> FittedFe
 
 def _fit_pca(table: Table, encoder: FeatureEncoder, settings: FitConfig, stages: Stages) -> PCA:
     with stages.stage("pca", table.n_rows) as advance:
-        blocks = map_blocks(lambda block: encoder.encode(block.rows), _counted(table, encoder, advance))
-        return PCA(settings.pca.n_components, device=settings.device).fit_blocks(blocks)
+        pca = PCA(settings.pca.n_components, device=settings.device)
+        return pca.fit_blocks(_counted(table, encoder, advance), read=lambda block: encoder.encode(block.rows))
 
 
 def _counted(table: Table, encoder: FeatureEncoder, advance: Advance) -> Any:

@@ -135,19 +135,18 @@ def informative_indicators(statistics: TableStatistics, names: Sequence[str]) ->
     """Return the columns whose missing values say something that no earlier column's missing values said."""
     low, high = INFORMATIVE_MISSING
     candidates = [name for name in names if low <= statistics.columns[name].missing_share <= high]
-    chosen: list[str] = []
-    patterns: list[NDArray[np.float64]] = []
-    for name in candidates:
-        pattern = statistics.missing_sample[name].astype(np.float64)
-        pattern -= pattern.mean()
-        length = float(np.sqrt(pattern @ pattern))
-        if length == 0.0:
-            continue
-        pattern /= length
-        if all(abs(float(pattern @ other)) < SAME_INDICATOR for other in patterns):
-            chosen.append(name)
-            patterns.append(pattern)
-    return set(chosen)
+    if not candidates:
+        return set()
+    patterns = np.stack([statistics.missing_sample[name] for name in candidates]).astype(np.float32)
+    patterns -= patterns.mean(axis=1, keepdims=True)
+    lengths = np.sqrt(np.square(patterns).sum(axis=1))
+    patterns /= np.where(lengths > 0, lengths, 1.0)[:, None]
+    likeness = np.abs(patterns @ patterns.T)
+    chosen: list[int] = []
+    for number in np.flatnonzero(lengths > 0):
+        if all(likeness[number, other] < SAME_INDICATOR for other in chosen):
+            chosen.append(int(number))
+    return {candidates[number] for number in chosen}
 
 
 def _number_plan(

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from engine.progress import Advance, Reporter
 
 
@@ -23,6 +25,7 @@ class Stages:
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Advance]:
         """Measure a stage; yields the function to call with the number of rows done."""
+        pa.default_memory_pool().release_unused()  # or each stage would pay for what the last one's reader kept
         reset = _reset_peak()
         start = time.perf_counter()
         with self.reporter.stage(name, total) as advance:

@@ -101,8 +101,8 @@ class FileTable:
         names = list(self.schema.names if columns is None else columns)
         require_columns(self.schema, names, "The table")
         wanted = pa.schema([self.schema.field(name) for name in names])
-        options: dict[str, Any] = {"columns": names, "batch_size": BLOCK_ROWS, "batch_readahead": 4}
-        options |= {"fragment_readahead": 2, "use_threads": True}
+        options: dict[str, Any] = {"columns": names, "batch_size": BLOCK_ROWS, "batch_readahead": 1}
+        options |= {"fragment_readahead": 1, "use_threads": True}
         try:
             yield from into_blocks(self._dataset.scanner(**options).to_batches(), wanted)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
