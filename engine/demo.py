@@ -43,7 +43,7 @@ def run_demo(
 
     check_target(folder / "run", overwrite=overwrite)
     with reporter.stage("generate", n_rows) as advance:
-        paths = write_demo(folder, n_rows, seed=seed, progress=advance)
+        paths = write_demo(folder, n_rows, seed=seed, progress=advance, overwrite=overwrite)
     k = N_COMMUNITIES if n_clusters is None else n_clusters
     run = fit(
         paths.members, out=folder / "run", id="user_id", n_clusters=k, seed=seed, overwrite=overwrite, reporter=reporter

@@ -1,0 +1,87 @@
+"""The package as it is installed: quick to import, light, and whole."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("cudf", "cuml", "cupy", "dask", "distributed", "plotly", "numba", "sklearn", "pandas", "pyarrow")
+ROOT = Path(__file__).parents[1]
+
+
+def python(code: str, cwd: Path | None = None) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=cwd)
+    return done.stdout.strip()
+
+
+def test_importing_engine_loads_nothing_heavy() -> None:
+    loaded = python("import sys, engine; print(' '.join(sys.modules))").split()
+    assert not {name.partition(".")[0] for name in loaded} & set(HEAVY)
+
+
+def test_importing_engine_takes_half_a_second_more_than_numpy_at_most() -> None:
+    code = "import time, numpy; t = time.perf_counter(); import engine; print(time.perf_counter() - t)"
+    assert statistics.median(float(python(code)) for _ in range(3)) < 0.5
+
+
+def test_help_answers_within_a_second() -> None:
+    code = (
+        "import subprocess, sys, time; t = time.perf_counter();"
+        "subprocess.run([sys.executable, '-m', 'engine', '--help'], check=True, stdout=subprocess.DEVNULL);"
+        "print(time.perf_counter() - t)"
+    )
+    assert statistics.median(float(python(code)) for _ in range(3)) < 1.0
+
+
+def test_every_public_name_is_there() -> None:
+    assert python("import engine; print(all(getattr(engine, name) for name in engine.__all__))") == "True"
+
+
+def test_only_the_places_named_for_it_import_gpu_libraries_or_dask() -> None:
+    allowed = {"cudf.py", "gpu.py", "dask.py"}
+    pattern = re.compile(r"^\s*(?:import|from)\s+(cudf|cuml|cupy|dask|distributed)\b", re.MULTILINE)
+    for folder in ("engine", "kernels"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if path.name not in allowed and "cuda" not in path.parts:
+                assert not pattern.search(path.read_text()), path
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_engine_and_its_kernels_and_works_outside_the_checkout(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    wheel = next(tmp_path.glob("*.whl"))
+    names = zipfile.ZipFile(wheel).namelist()
+    sources = {f"engine/{path.relative_to(ROOT / 'engine')}" for path in (ROOT / "engine").rglob("*.py")}
+    sources |= {f"engine/kernels/{path.relative_to(ROOT / 'kernels')}" for path in (ROOT / "kernels").rglob("*.py")}
+    assert sources <= set(names)
+    assert not [name for name in names if name.startswith(("kernels/", "tests/"))]
+    target = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(target)
+    code = (
+        f"import sys; sys.path.insert(0, {str(target)!r}); sys.meta_path = [f for f in sys.meta_path"
+        " if 'editable' not in type(f).__module__ and 'editable' not in getattr(f, '__module__', '')];"
+        "import numpy as np, engine; from engine.kernels.cpu import assign;"
+        "print(engine.__file__, assign.__file__, len(set(engine.KMeans(2).fit(np.arange(10.)[:, None]).labels_)))"
+    )
+    engine_file, kernel_file, n_labels = python(code, cwd=tmp_path).split()
+    assert engine_file.startswith(str(target))
+    assert kernel_file.startswith(str(target))
+    assert n_labels == "2"
+
+
+def test_every_package_folder_is_listed_for_the_wheel() -> None:
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {"engine." + ".".join(p.parent.relative_to(ROOT / "engine").parts) for p in ROOT.glob("engine/*/**/__init__.py")}
+    found |= {
+        ".".join(["engine", "kernels", *p.parent.relative_to(ROOT / "kernels").parts])
+        for p in (ROOT / "kernels").rglob("__init__.py")
+    }
+    assert {"engine", *found} == listed
