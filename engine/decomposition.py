@@ -180,14 +180,14 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                     raise UsageError(
                         f"A block has {len(piece.mean)} features, but the first one had {len(total.mean)}."
                     )
+                if not np.isfinite(piece.scatter).all():
+                    raise NonFiniteValueError(
+                        "PCA needs finite values, but some are NaN, infinite, or so large that their squares are."
+                    )
                 total = piece if total is None else merged(total, piece)
         if total is None or total.n_rows < 2:
             raise TooFewRowsError(f"PCA needs at least 2 rows, but there are {0 if total is None else total.n_rows}.")
         self.n_features_in_ = len(total.mean)
-        if not np.isfinite(total.scatter).all():
-            raise NonFiniteValueError(
-                "PCA needs finite values, but some are NaN, infinite, or so large that their squares are."
-            )
         self._solve(total)
         self.device_ = backend.name
         return self

@@ -32,11 +32,12 @@ class CpuBackend:
     name = "cpu"
 
     def moments(self, X: Rows) -> Moments:
-        centred = X.astype(np.float64)
-        mean = centred.mean(axis=0)
-        centred -= mean
-        rest = centred.sum(axis=0)  # what rounding left in the mean
-        scatter = centred.T @ centred - np.outer(rest, rest) / len(X)
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
+            centred = X.astype(np.float64)
+            mean = centred.mean(axis=0)
+            centred -= mean
+            rest = centred.sum(axis=0)  # what rounding left in the mean
+            scatter = centred.T @ centred - np.outer(rest, rest) / len(X)
         return Moments(len(X), mean + rest / len(X), scatter)
 
     def scores(self, X: Rows, mean: Float64s, axes: Float64s) -> Rows:

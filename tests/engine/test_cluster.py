@@ -1,0 +1,312 @@
+"""K-Means: the same answer as scikit-learn from the same start, and the same bits whatever computes it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.cluster
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.datasets import make_blobs
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score
+from sklearn.utils.estimator_checks import check_estimator
+
+import engine.lloyd
+import engine.seeding
+from engine.backends.protocol import SUM_ROWS
+from engine.cluster import KMeans, nearest_two
+from engine.errors import DeviceNotAvailableError
+from engine.execution.local import threads
+from tests import reference
+
+
+def mixture(n_rows: int = 3000, n_features: int = 5, seed: int = 0, dtype: Any = np.float32) -> Any:
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(7, n_features)) * 2
+    return (centres[random.integers(0, 7, n_rows)] + random.normal(size=(n_rows, n_features))).astype(dtype)
+
+
+def test_the_estimator_keeps_every_rule_of_scikit_learn() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # skipped array-API checks, and duplicates in the data of the checks
+        check_estimator(KMeans())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_it_ends_where_scikit_learn_ends_from_the_same_start(dtype: Any, weighted: bool) -> None:
+    X = mixture(dtype=dtype)
+    weights = np.random.default_rng(1).uniform(0.5, 2.0, len(X)) if weighted else None
+    ours = KMeans(7, init=X[:7], tol=0).fit(X, sample_weight=weights)
+    peer = sklearn.cluster.KMeans(7, init=X[:7], n_init=1, tol=0).fit(X, sample_weight=weights)
+    assert ours.n_iter_ == peer.n_iter_
+    np.testing.assert_array_equal(ours.labels_, peer.labels_)
+    np.testing.assert_allclose(ours.cluster_centers_, peer.cluster_centers_, rtol=1e-4, atol=1e-5)
+    assert ours.inertia_ == pytest.approx(peer.inertia_, rel=1e-5)
+    assert ours.score(X, sample_weight=weights) == -ours.inertia_
+
+
+@pytest.mark.parametrize("tol", [1e-2, 1e-3, 1e-4])
+def test_it_stops_by_scikit_learns_rule(tol: float) -> None:
+    X = mixture(n_rows=2000, dtype=np.float64)
+    ours = KMeans(9, init=X[:9], tol=tol).fit(X)
+    peer = sklearn.cluster.KMeans(9, init=X[:9], n_init=1, tol=tol).fit(X)
+    assert ours.n_iter_ == peer.n_iter_
+    np.testing.assert_array_equal(ours.labels_, peer.labels_)
+
+
+def test_centres_are_the_means_of_the_loops() -> None:
+    X = mixture(n_rows=200, dtype=np.float64)
+    fitted = KMeans(4, init=X[:4], max_iter=1, tol=0).fit(X)
+    _, means = reference.lloyd_step(X.tolist(), X[:4].tolist())
+    np.testing.assert_allclose(fitted.cluster_centers_, means, rtol=1e-14, atol=1e-14)
+    assert fitted.labels_.tolist() == reference.labels(X.tolist(), fitted.cluster_centers_.tolist())
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_any_number_of_threads_and_any_blocks_give_the_same_bits(
+    init: str, weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.seeding, "SAMPLE_ROWS", 600)
+    X = mixture(n_rows=5 * SUM_ROWS + 17)
+    weights = np.random.default_rng(2).exponential(size=len(X)) if weighted else None
+    results = []
+    for n_threads, job_rows in [(1, SUM_ROWS), (2, 2 * SUM_ROWS), (5, 128 * SUM_ROWS), (1, 128 * SUM_ROWS)]:
+        monkeypatch.setattr(engine.lloyd, "JOB_ROWS", job_rows)
+        with threads(n_threads):
+            fitted = KMeans(7, init=init, n_init=2, random_state=3).fit(X, sample_weight=weights)
+            results.append((fitted.cluster_centers_.tobytes(), fitted.labels_.tobytes(), fitted.inertia_))
+    assert results.count(results[0]) == len(results)
+
+
+def test_the_order_of_rows_does_not_change_a_bit_of_the_centres() -> None:
+    X = mixture(n_rows=4000)
+    order = np.random.default_rng(0).permutation(len(X))
+    weights = np.random.default_rng(1).exponential(size=len(X))
+    first = KMeans(7, init=X[:7]).fit(X, sample_weight=weights)
+    second = KMeans(7, init=X[:7]).fit(X[order], sample_weight=weights[order])
+    np.testing.assert_array_equal(first.cluster_centers_, second.cluster_centers_)
+    np.testing.assert_array_equal(first.labels_[order], second.labels_)
+
+
+def test_fortran_order_and_read_only_rows_give_the_same_bits() -> None:
+    X = mixture()
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    expected = KMeans(5, random_state=0).fit(X).cluster_centers_
+    for same in (np.asfortranarray(X), frozen):
+        np.testing.assert_array_equal(KMeans(5, random_state=0).fit(same).cluster_centers_, expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    X=arrays(np.float32, st.tuples(st.integers(2, 30), st.integers(1, 4)), elements=st.integers(-5, 5)),
+    power=st.integers(-60, 60),
+)
+def test_scaling_by_a_power_of_two_scales_the_centres_and_nothing_else(X: Any, power: int) -> None:
+    k = min(3, len(X))
+    scale = np.float32(2.0**power)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        plain, scaled = (KMeans(k, init=rows[:k], tol=0).fit(rows) for rows in (X, X * scale))
+    np.testing.assert_array_equal(plain.labels_, scaled.labels_)
+    np.testing.assert_array_equal(plain.cluster_centers_ * scale, scaled.cluster_centers_)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    X=arrays(np.float64, st.tuples(st.integers(1, 25), st.integers(1, 3)), elements=st.integers(-2, 2)),
+    k=st.integers(1, 6),
+)
+def test_labels_belong_to_the_centres_for_ties_duplicates_and_few_distinct_rows(X: Any, k: int) -> None:
+    k = min(k, len(X))
+    distinct = len(np.unique(X, axis=0))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fitted = KMeans(k, random_state=0).fit(X)
+    assert fitted.labels_.tolist() == reference.labels(X.tolist(), fitted.cluster_centers_.tolist())
+    np.testing.assert_array_equal(fitted.predict(X), fitted.labels_)
+    found = len(set(fitted.labels_.tolist()))
+    assert any(w.category is ConvergenceWarning for w in caught) == (found < k)
+    if k >= distinct:
+        assert found == distinct
+        assert fitted.inertia_ == pytest.approx(0.0, abs=1e-20)
+
+
+def test_too_few_distinct_rows_warn_as_scikit_learn_does() -> None:
+    X = np.repeat([[0.0, 0.0], [3.0, 1.0]], 10, axis=0)
+    with pytest.warns(ConvergenceWarning, match=r"distinct clusters \(2\) found smaller than n_clusters \(4\)"):
+        ours = KMeans(4, random_state=0).fit(X)
+    with pytest.warns(ConvergenceWarning):
+        peer = sklearn.cluster.KMeans(4, random_state=0, n_init=1).fit(X)
+    assert adjusted_rand_score(ours.labels_, peer.labels_) == 1.0
+    assert ours.inertia_ == peer.inertia_ == 0.0
+
+
+def test_an_empty_cluster_takes_the_farthest_row_and_the_lowest_of_equals() -> None:
+    X = np.array([[0.0], [1.0], [-9.0], [9.0]])
+    start = np.array([[0.0], [100.0], [200.0]])
+    fitted = KMeans(3, init=start, max_iter=1, tol=0).fit(X)
+    assert fitted.cluster_centers_.tolist() == [[0.5], [-9.0], [9.0]]
+
+
+def test_a_row_alone_in_its_cluster_does_not_fill_an_empty_one() -> None:
+    X = np.array([[0.0], [2.0], [30.0]])
+    start = np.array([[1.0], [20.0], [500.0]])  # row 2 is farthest, but the only one of cluster 1
+    fitted = KMeans(3, init=start, max_iter=1, tol=0).fit(X)
+    assert fitted.cluster_centers_.tolist() == [[2.0], [30.0], [0.0]]
+
+
+def test_a_weight_of_two_equals_a_row_given_twice() -> None:
+    X = mixture(n_rows=400, dtype=np.float64)
+    weights = np.random.default_rng(0).integers(0, 4, len(X))
+    weighted = KMeans(5, random_state=1).fit(X, sample_weight=weights)
+    repeated = KMeans(5, random_state=1).fit(np.repeat(X, weights, axis=0))
+    np.testing.assert_allclose(weighted.cluster_centers_, repeated.cluster_centers_, rtol=1e-12)
+    assert weighted.inertia_ == pytest.approx(repeated.inertia_, rel=1e-12)
+    assert weighted.n_iter_ == repeated.n_iter_
+
+
+def test_random_starts_never_take_a_row_without_weight() -> None:
+    X = mixture(n_rows=300)
+    weights = np.zeros(len(X))
+    weights[:6] = [1, 2, 3, 4, 5, 6]
+    fitted = KMeans(6, init="random", n_init=1, random_state=0).fit(X, sample_weight=weights)
+    expected = sorted(X[:6].tolist())
+    np.testing.assert_allclose(sorted(fitted.cluster_centers_.tolist()), expected, rtol=1e-6)
+
+
+def test_one_row_is_one_cluster() -> None:
+    fitted = KMeans(1).fit([[3.0, 4.0]])
+    assert (fitted.cluster_centers_.tolist(), fitted.labels_.tolist(), fitted.inertia_) == ([[3.0, 4.0]], [0], 0.0)
+
+
+def test_rows_far_from_zero_cluster_as_rows_near_it() -> None:
+    X = np.random.default_rng(0).integers(-8, 9, size=(2000, 4)).astype(np.float32)
+    offset = np.float32(2**19)
+    near, far = (KMeans(6, init=rows[:6], tol=0).fit(rows) for rows in (X.astype(np.float64), X + offset))
+    agreement = adjusted_rand_score(near.labels_, far.labels_)
+    assert agreement > 0.95  # centres near 2^19 are rounded to 1/16
+    exact = KMeans(6, init=X[:6] + float(offset), tol=0).fit(X.astype(np.float64) + offset)
+    np.testing.assert_array_equal(exact.labels_, near.labels_)
+    np.testing.assert_allclose(exact.cluster_centers_ - offset, near.cluster_centers_, atol=1e-9)
+
+
+def test_a_cluster_of_more_than_two_to_the_24_rows_does_not_saturate() -> None:
+    X = np.zeros((2**24 + 2**21, 1), np.float32)
+    X[: 2**21] = 9.0
+    fitted = KMeans(1, init=[[0.0]], max_iter=1).fit(X)
+    assert fitted.cluster_centers_[0, 0] == np.float32(1.0)
+
+
+def test_seeds_from_a_sample_find_separated_blobs() -> None:
+    X, planted = make_blobs(20_000, 8, centers=20, cluster_std=0.4, random_state=0)
+    fitted = KMeans(20, random_state=0).fit(X)
+    assert adjusted_rand_score(fitted.labels_, planted) > 0.99
+
+
+def test_mean_inertia_is_not_above_scikit_learns() -> None:
+    X = mixture(n_rows=3000, n_features=8)
+    ours, peer = (
+        np.mean([make(12, n_init=1, random_state=seed).fit(X).inertia_ for seed in range(8)])
+        for make in (KMeans, sklearn.cluster.KMeans)
+    )
+    assert ours <= peer
+
+
+def test_more_runs_never_end_worse() -> None:
+    X = mixture(n_rows=500)
+    one, ten = (KMeans(12, init="random", n_init=n, random_state=5).fit(X).inertia_ for n in (1, 10))
+    assert ten <= one
+
+
+def test_a_callable_gets_the_rows_as_they_are() -> None:
+    X = mixture(n_rows=100) + np.float32(100)
+
+    def first_rows(rows: Any, n_clusters: int, random_state: np.random.RandomState) -> Any:
+        assert isinstance(random_state, np.random.RandomState)
+        np.testing.assert_array_equal(rows, X)
+        return rows[:n_clusters]
+
+    given = KMeans(3, init=X[:3]).fit(X)
+    called = KMeans(3, init=first_rows, n_init=1).fit(X)
+    np.testing.assert_array_equal(given.cluster_centers_, called.cluster_centers_)
+
+
+def test_transform_gives_distances_and_keeps_the_dtype() -> None:
+    X = mixture(n_rows=60)
+    fitted = KMeans(4, random_state=0).fit(X)
+    distances = fitted.transform(X)
+    assert distances.dtype == np.float32
+    expected = [[reference.squared_distance(x, c) ** 0.5 for c in fitted.cluster_centers_.tolist()] for x in X.tolist()]
+    np.testing.assert_allclose(distances, expected, rtol=1e-6)
+    assert fitted.get_feature_names_out().tolist() == ["kmeans0", "kmeans1", "kmeans2", "kmeans3"]
+
+
+def test_the_nearest_two_come_with_a_margin() -> None:
+    centres = np.array([[0.0], [4.0]], np.float32)
+    found = nearest_two(np.array([[0.0], [1.0], [2.0], [4.0]], np.float32), centres)
+    assert found.labels.tolist() == [0, 0, 0, 1]
+    assert found.runner_up.tolist() == [1, 1, 1, 0]
+    assert found.distance.tolist() == [0.0, 1.0, 2.0, 0.0]
+    assert found.second.tolist() == [4.0, 3.0, 2.0, 4.0]
+    np.testing.assert_allclose(found.margin(), [1.0, 2 / 3, 0.0, 1.0], rtol=1e-6)
+
+
+def test_a_row_on_two_equal_centres_has_no_margin() -> None:
+    found = nearest_two(np.array([[1.0]], np.float32), np.array([[1.0], [1.0]], np.float32))
+    assert (found.labels[0], found.runner_up[0], found.margin()[0]) == (0, 1, 0.0)
+
+
+def test_a_single_centre_has_no_runner_up_and_full_margin() -> None:
+    found = nearest_two(np.array([[1.0], [5.0]], np.float32), np.array([[1.0]], np.float32))
+    assert (found.runner_up.tolist(), found.margin().tolist()) == ([-1, -1], [1.0, 1.0])
+
+
+def test_verbose_logs_every_iteration(caplog: pytest.LogCaptureFixture) -> None:
+    X = mixture(n_rows=300)
+    with caplog.at_level(logging.INFO, logger="engine.lloyd"):
+        fitted = KMeans(5, init=X[:5], verbose=1).fit(X)
+    assert len(caplog.records) == fitted.n_iter_
+
+
+@pytest.mark.parametrize(
+    ("parameters", "weights", "message"),
+    [
+        ({"n_clusters": 5}, None, "n_samples=4 should be >= n_clusters=5"),
+        ({"n_clusters": 2}, [0.0] * 4, "Every sample_weight is zero"),
+        ({"n_clusters": 2}, [1.0, 1.0, 1.0, -1.0], "Negative values"),
+        ({"n_clusters": 2, "init": [[0.0], [1.0], [2.0]]}, None, r"\(3, 1\) does not match the number of clusters 2"),
+        ({"n_clusters": 2, "init": [[0.0, 1.0]] * 2}, None, "does not match the number of features of the data 1"),
+        ({"n_clusters": 2, "algorithm": "elkan"}, None, "'algorithm' parameter"),
+    ],
+)
+def test_what_cannot_be_clustered_is_refused(parameters: Any, weights: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        KMeans(**parameters).fit([[0.0], [1.0], [2.0], [3.0]], sample_weight=weights)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(bad: float) -> None:
+    X = mixture(n_rows=50)
+    X[7, 2] = bad
+    with pytest.raises(ValueError, match=r"NaN|infinity"):
+        KMeans(2).fit(X)
+
+
+def test_given_centres_make_one_run_and_say_so() -> None:
+    X = mixture(n_rows=50)
+    with pytest.warns(RuntimeWarning, match="performing only one init in KMeans instead of n_init=3"):
+        KMeans(2, init=X[:2], n_init=3).fit(X)
+
+
+def test_a_missing_gpu_is_an_error() -> None:
+    with pytest.raises(DeviceNotAvailableError, match="cuda"):
+        KMeans(2, device="cuda").fit(mixture(n_rows=50))
