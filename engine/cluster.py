@@ -237,9 +237,9 @@ def nearest_two(X: Rows, centres: Rows, *, device: str = "auto") -> Nearest:
 def _checked_weights(sample_weight: Any, X: Rows) -> Float64s | None:
     if sample_weight is None:
         return None
-    if not np.any(sample_weight):
-        raise ValueError("Every sample_weight is zero: there is nothing to cluster.")
     weights: Float64s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not weights.any():  # scikit-learn looks for this itself from 1.8 on
+        raise ValueError("Every sample_weight is zero: there is nothing to cluster.")
     return weights
 
 

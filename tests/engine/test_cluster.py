@@ -281,7 +281,7 @@ def test_verbose_logs_every_iteration(caplog: pytest.LogCaptureFixture) -> None:
     ("parameters", "weights", "message"),
     [
         ({"n_clusters": 5}, None, "n_samples=4 should be >= n_clusters=5"),
-        ({"n_clusters": 2}, [0.0] * 4, "Every sample_weight is zero"),
+        ({"n_clusters": 2}, [0.0] * 4, r"Every sample_weight is zero|at least one non-zero"),
         ({"n_clusters": 2}, [1.0, 1.0, 1.0, -1.0], "Negative values"),
         ({"n_clusters": 2, "init": [[0.0], [1.0], [2.0]]}, None, r"\(3, 1\) does not match the number of clusters 2"),
         ({"n_clusters": 2, "init": [[0.0, 1.0]] * 2}, None, "does not match the number of features of the data 1"),
