@@ -12,6 +12,7 @@ clustering can tell what these rows are, so a perfect score is out of reach, as 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from engine.tables.block import BLOCK_ROWS, Block, require_columns
 from engine.tables.members import SCHEMA, Traits, draw_members
 
 PLANTED_SCHEMA = pa.schema([pa.field("user_id", pa.int64()), pa.field("community", pa.string())])
+N_COMMUNITIES = 12
 ROWS_PER_FILE = 16 * BLOCK_ROWS  # about 150 MB of Parquet
 
 
@@ -60,7 +62,7 @@ class DemoMembers:
         If a parameter is outside its range.
     """
 
-    def __init__(self, n_rows: int, *, seed: int = 0, n_communities: int = 12) -> None:
+    def __init__(self, n_rows: int, *, seed: int = 0, n_communities: int = N_COMMUNITIES) -> None:
         if n_rows < 1:
             raise UsageError(f"n_rows={n_rows} must be at least 1.")
         if not 0 <= seed < 2**64:
@@ -100,6 +102,7 @@ class DemoMembers:
         out: str | PathLike[str],
         *,
         rows_per_file: int = ROWS_PER_FILE,
+        overwrite: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> DemoPaths:
         """Write the table as Parquet parts, block by block, and the truth beside it.
@@ -110,13 +113,15 @@ class DemoMembers:
             Gets `members/part-00000.parquet` … and `planted/part-00000.parquet` … with the same rows.
         rows_per_file : int
             Row groups hold 65,536 rows, or what is left of a file.
+        overwrite : bool, default=False
+            Whether parts that an earlier call left there are replaced.
         progress : callable, optional
             Called with the number of rows written after every block.
 
         Raises
         ------
         OutputExistsError
-            If `out` holds members or planted communities already.
+            If `out` holds members or planted communities already, or, with `overwrite`, anything but such parts.
         UsageError
             If `rows_per_file` is below 1.
         """
@@ -124,8 +129,7 @@ class DemoMembers:
             raise UsageError(f"rows_per_file={rows_per_file} must be at least 1.")
         paths = DemoPaths(Path(out) / "members", Path(out) / "planted")
         for folder in (paths.members, paths.planted):
-            if folder.exists():
-                raise OutputExistsError(f"{folder} is there already.", hint="remove it, or choose another folder.")
+            _make_way(folder, overwrite=overwrite)
         with _Parts(paths.members, SCHEMA, rows_per_file) as members, _Parts(
             paths.planted, PLANTED_SCHEMA, rows_per_file
         ) as planted:
@@ -155,6 +159,8 @@ def write_demo(
     n_rows: int,
     seed: int = 0,
     n_files: int | None = None,
+    *,
+    overwrite: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> DemoPaths:
     """Write a demo table of twelve communities; parameters and errors as in `DemoMembers` and its `write`.
@@ -164,7 +170,20 @@ def write_demo(
     if n_files is not None and n_files < 1:
         raise UsageError(f"n_files={n_files} must be at least 1.")
     rows_per_file = ROWS_PER_FILE if n_files is None else max(1, -(-n_rows // n_files))
-    return DemoMembers(n_rows, seed=seed).write(folder, rows_per_file=rows_per_file, progress=progress)
+    return DemoMembers(n_rows, seed=seed).write(folder, rows_per_file=rows_per_file, overwrite=overwrite, progress=progress)
+
+
+def _make_way(folder: Path, *, overwrite: bool) -> None:
+    """Remove the parts an earlier demo left, if that is wanted; refuse a folder that holds anything else."""
+    if not folder.exists():
+        return
+    there = list(folder.iterdir()) if folder.is_dir() else [folder]
+    foreign = [path for path in there if re.fullmatch(r"part-\d{5,}\.parquet", path.name) is None]
+    if foreign or not overwrite:
+        raise OutputExistsError(f"{folder} is there already.", hint="choose another folder, or overwrite a demo's own.")
+    for path in there:
+        path.unlink()
+    folder.rmdir()
 
 
 def _scrambled(rows: NDArray[np.uint64]) -> NDArray[np.int64]:
