@@ -238,7 +238,7 @@ def _checked_weights(sample_weight: Any, X: Rows) -> Float64s | None:
     if sample_weight is None:
         return None
     weights: Float64s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not weights.any():  # scikit-learn looks for this itself from 1.8 on
+    if not weights.any():  # newer versions of scikit-learn look for this themselves
         raise ValueError("Every sample_weight is zero: there is nothing to cluster.")
     return weights
 
