@@ -42,6 +42,19 @@ class Catalogue:
     n_unreadable: int
 
 
+@dataclass(frozen=True)
+class CatalogueMatch:
+    """How many of the rated titles, and of the ratings with a value, a catalogue has."""
+
+    n_rows: int
+    n_unreadable_rows: int
+    n_rated_titles: int
+    n_matched_titles: int
+    n_titles_a_year_off: int
+    n_ratings: int
+    n_matched_ratings: int
+
+
 def read_catalogue(path: str | PathLike[str]) -> Catalogue:
     """Read titles and years from a comma-separated file; quoted fields may run over several lines.
 

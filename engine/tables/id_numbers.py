@@ -40,7 +40,9 @@ def plain_ids(column: pa.Array | pa.ChunkedArray, name: str, where: str) -> pa.A
             hint="leave those rows out, or give them an id of their own.",
         )
     if pa.types.is_uint64(kind) and len(whole) and pc.max(whole).as_py() >= 2**63:
-        raise IdColumnError(f"Column {name!r} of {where} holds integers of 2^63 and more.", hint="write the ids as text.")
+        raise IdColumnError(
+            f"Column {name!r} of {where} holds integers of 2^63 and more.", hint="write the ids as text."
+        )
     return whole.cast(pa.int64()) if pa.types.is_integer(kind) else whole
 
 
@@ -49,8 +51,27 @@ def distinct_ids(column: pa.Array | pa.ChunkedArray, name: str, where: str) -> p
     ids = plain_ids(column, name, where)
     repeated = len(ids) - pc.count_distinct(ids).as_py()
     if repeated:
-        raise IdColumnError(f"Column {name!r} of {where} repeats ids: {repeated:,} of {len(ids):,} rows have one seen before.")
+        raise IdColumnError(
+            f"Column {name!r} of {where} repeats ids: {repeated:,} of {len(ids):,} rows have one seen before."
+        )
     return ids
+
+
+def comparable(ids: pa.Array, others: pa.Array, *, untyped: bool, what: str) -> tuple[pa.Array, pa.Array]:
+    """Return ids of the ratings and of another table in one type: as text if only one side is text.
+
+    Raises
+    ------
+    IdColumnError
+        If one side is text, the other is not, and neither is `untyped`: then none can be the same.
+    """
+    if pa.types.is_int64(ids.type) == pa.types.is_int64(others.type):
+        return ids, others
+    if not untyped:
+        raise IdColumnError(
+            f"Ids are {ids.type} in the ratings and {others.type} in the {what}.", hint="write them in one type."
+        )
+    return ids.cast(pa.string()), others.cast(pa.string())
 
 
 class IdNumbers:
@@ -128,7 +149,7 @@ class _TextTable:
         offsets = self._offsets[: self.n_known + 1]
         data = pa.py_buffer(self._bytes[: offsets[-1]].copy())
         long = pa.Array.from_buffers(pa.large_string(), self.n_known, [None, pa.py_buffer(offsets.copy()), data])
-        return long.cast(pa.string()) if offsets[-1] < 2**31 else long
+        return long.cast(pa.string())
 
 
 def _text_buffers(ids: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:

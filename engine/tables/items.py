@@ -95,7 +95,8 @@ def make_items(
     given: Sequence[int | None] = [None] * len(ids) if years is None else years
     spelled: Sequence[str | None] = [None] * len(ids) if titles is None else titles
     known = [
-        plausible(year) if year is not None else year_in_title(title) for year, title in zip(given, spelled, strict=True)
+        plausible(year) if year is not None else year_in_title(title)
+        for year, title in zip(given, spelled, strict=True)
     ]
     return Items(
         ids=ids,

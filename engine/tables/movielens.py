@@ -21,19 +21,20 @@ import pyarrow.csv as pacsv
 from engine.errors import SourceFormatError
 from engine.tables.items import Items, make_items
 
-GENRES_100K = (
-    "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|Film-Noir|Horror|Musical|"
-    "Mystery|Romance|Sci-Fi|Thriller|War|Western"
-).split("|")
+GENRES_100K = [
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+]  # fmt: skip
 NO_GENRE_100K = "unknown"
 AGE_GROUPS_1M = {
     "1": "under 18", "18": "18-24", "25": "25-34", "35": "35-44", "45": "45-49", "50": "50-55", "56": "56+",
 }  # fmt: skip
-OCCUPATIONS_1M = (
-    "other|academic/educator|artist|clerical/admin|college/grad student|customer service|doctor/health care|"
-    "executive/managerial|farmer|homemaker|K-12 student|lawyer|programmer|retired|sales/marketing|scientist|"
-    "self-employed|technician/engineer|tradesman/craftsman|unemployed|writer"
-).split("|")
+OCCUPATIONS_1M = [
+    "other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service",
+    "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer",
+    "retired", "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman",
+    "unemployed", "writer",
+]  # fmt: skip
 
 RATING_SCHEMA = pa.schema(
     {"user_id": pa.int64(), "item_id": pa.int64(), "rating": pa.float64(), "timestamp": pa.int64()}
@@ -78,7 +79,7 @@ class DoubleColons:
         self._held_back = b""
 
     def __call__(self, piece: pa.Buffer) -> bytes:
-        data = self._held_back + piece.to_pybytes()
+        data: bytes = self._held_back + piece.to_pybytes()
         ended = piece.size == 0  # pyarrow hands on the end of the stream as an empty piece
         odd = (len(data) - len(data.rstrip(b":"))) % 2 == 1
         self._held_back = b":" if odd and not ended else b""

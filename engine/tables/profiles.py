@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from engine.errors import OutOfResourcesError, SchemaMismatchError, UsageError
 from engine.kernels.cpu.ratings import NO_TIME
-from engine.tables.rating_sources import MICROSECONDS, Users
-from engine.tables.rating_sums import RatingSums, comparable
+from engine.tables.rating_columns import MICROSECONDS
+from engine.tables.rating_sources import Users
+from engine.tables.rating_sums import RatingSums
 
 ROWS_PER_GROUP = 65_536
 AFFINITY_PRIOR = 5  # ratings: a genre's mean is taken as known when a user has clearly more than these in it
@@ -35,7 +36,7 @@ Columns = list[tuple[pa.Field, pa.Array]]
 
 
 def profile_batches(
-    sums: RatingSums, users: Users | None, chosen: NDArray[np.int64], *, timed: bool, untyped: bool
+    sums: RatingSums, users: Users | None, chosen: NDArray[np.int64], *, timed: bool
 ) -> Iterator[pa.RecordBatch]:
     """Yield the profiles of the users with numbers `chosen`, in that order, one run of ROWS_PER_GROUP at a time.
 
@@ -54,13 +55,14 @@ def profile_batches(
         columns += _levels(sums, some) + (_times(sums, some) if timed else [])
         columns += _genres(sums, some) + _decades(sums, some) + _favourites(sums, some)
         if users is not None:
-            columns += _demographics(users, run, untyped)
+            columns += _demographics(users, run, sums)
         schema = pa.schema([field for field, _ in columns])
         repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
         if repeated:
             names = ", ".join(repr(name) for name in repeated)
             raise SchemaMismatchError(
-                f"The profile table would have two columns {names}.", hint="rename the column of the users, or the genre."
+                f"The profile table would have two columns {names}.",
+                hint="rename the column of the users, or the genre.",
             )
         yield pa.RecordBatch.from_arrays([column for _, column in columns], schema=schema)
 
@@ -81,7 +83,8 @@ def _times(sums: RatingSums, some: NDArray[np.int64]) -> Columns:
     unknown = first == NO_TIME
     days = {"recency": (sums.newest - last) / _DAY, "days_active": (last - first) / _DAY}
     return [
-        (_field(name, pa.float64(), "activity", "days"), pa.array(values, mask=unknown)) for name, values in days.items()
+        (_field(name, pa.float64(), "activity", "days"), pa.array(values, mask=unknown))
+        for name, values in days.items()
     ]
 
 
@@ -129,9 +132,9 @@ def _favourites(sums: RatingSums, some: NDArray[np.int64]) -> Columns:
     return columns
 
 
-def _demographics(users: Users, run: pa.Array, untyped: bool) -> Columns:
+def _demographics(users: Users, run: pa.Array, sums: RatingSums) -> Columns:
     """Return the users' own columns, null for users who have none; names, types and metadata stay."""
-    run, known = comparable(run, users.ids, untyped=untyped, what="users")
+    run, known = users.comparable(run, untyped=sums.untyped)
     rows = pc.index_in(run, value_set=known)
     columns: Columns = []
     for field in users.columns.schema:
@@ -153,7 +156,9 @@ def _field(name: str, kind: pa.DataType, group: str, unit: str | None = None, *,
 def check_output(out: Path) -> None:
     """Raise UsageError before the long pass if `out` cannot be a file; make the folder it goes to."""
     if out.is_dir():
-        raise UsageError(f"{out} is a folder, but profiles are written to one file.", hint=f"try {out / 'profiles.parquet'}.")
+        raise UsageError(
+            f"{out} is a folder, but profiles are written to one file.", hint=f"try {out / 'profiles.parquet'}."
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -180,7 +185,9 @@ def write_profiles(batches: Iterable[pa.RecordBatch], out: Path) -> None:
             os.replace(staged, out)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutOfResourcesError(f"The disk of {out} is full.", hint="free some space, or write elsewhere.") from error
+            raise OutOfResourcesError(
+                f"The disk of {out} is full.", hint="free some space, or write elsewhere."
+            ) from error
         raise
     finally:
         staged.unlink(missing_ok=True)

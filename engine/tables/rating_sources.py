@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,32 +21,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from engine.errors import MissingColumnError, RetypedColumnError, SourceFormatError, SourceNotFoundError
-from engine.kernels.cpu.ratings import NO_TIME
+from engine.errors import RetypedColumnError, SourceFormatError, SourceNotFoundError
 from engine.tables import movielens
+from engine.tables import rating_columns as columns
 from engine.tables.arrow import open_table
 from engine.tables.frames import is_frame
-from engine.tables.id_numbers import distinct_ids, plain_ids
+from engine.tables.id_numbers import comparable, distinct_ids, plain_ids
 from engine.tables.items import Items, make_items
 from engine.tables.paths import find_files, format_of
 
-NAMES = {
-    "user": ("user_id", "user"),
-    "item": ("item_id", "item", "movie_id", "movie"),
-    "rating": ("rating", "stars", "score"),
-    "timestamp": ("timestamp", "time", "rated_at", "date"),
-    "title": ("title", "movie_title", "name"),
-    "year": ("year", "release_year"),
-    "genres": ("genres", "genre"),
-}
-GENRE_SEPARATORS = ("|", "; ", ", ")
-LAYOUTS = (
-    "MovieLens 100K (u.data, u.item, u.user), 1M and 10M (ratings.dat, movies.dat, users.dat with '::'), or tables "
-    "(.csv, .parquet, .feather, .orc) with columns such as user_id, item_id, rating, timestamp; item_id, title, "
-    "year, genres; user_id and demographics. MovieLens 20M to 32M are such tables"
-)
-MICROSECONDS = 1_000_000
-_LATEST_SECOND = 10**11  # the year 5138: larger numbers are milliseconds or smaller units, not seconds
 _RATING_LINE = re.compile(r"\d+(\t|::)\d+\1[0-9.]+\1\d+\s*$")
 
 
@@ -74,12 +57,16 @@ class Ratings:
 
 @dataclass(frozen=True)
 class Users:
-    """Demographics: ids distinct, int64 or text, and their other columns row by row."""
+    """Demographics: ids distinct, int64 or text, and their other columns row by row; `untyped` as in Items."""
 
     where: str
     ids: pa.Array
     columns: pa.Table
     untyped: bool
+
+    def comparable(self, ids: pa.Array, *, untyped: bool) -> tuple[pa.Array, pa.Array]:
+        """Return ids of ratings and the ids of these users in one type, or raise IdColumnError."""
+        return comparable(ids, self.ids, untyped=untyped or self.untyped, what="users")
 
 
 def open_ratings(source: Any) -> Ratings:
@@ -102,12 +89,13 @@ def open_ratings(source: Any) -> Ratings:
             lambda: (_batch(batch, names, path) for batch in movielens.rating_batches(path, separator)),
         )  # fmt: skip
     where, header = _where(source, "ratings"), _header(source)
-    names = _columns(header, where, needed=("user", "item", "rating"), optional=("timestamp",))
+    names = columns.find_columns(header, where, needed=("user", "item", "rating"), optional=("timestamp",))
     untyped = _is_csv(source)
     types = {names["item"]: pa.string(), names["rating"]: pa.float64()} if untyped else None
     table = open_table(source, id=names["user"], types=types)
+    layout = f"a table with the columns {', '.join(map(repr, names.values()))}"
     return Ratings(
-        "a table of ratings", where, "timestamp" in names, untyped, table.n_rows,
+        layout, where, "timestamp" in names, untyped, table.n_rows,
         lambda: (_batch(block.rows, names, where) for block in table.blocks(list(names.values()))),
     )  # fmt: skip
 
@@ -129,7 +117,7 @@ def open_items(source: Any) -> Items:
         distinct_ids(items.ids, "item id", path)
         return items
     where = _where(source, "items")
-    names = _columns(_header(source), where, needed=("item",), optional=("title", "year", "genres"))
+    names = columns.find_columns(_header(source), where, needed=("item",), optional=("title", "year", "genres"))
     types = {names[what]: pa.string() for what in ("title", "genres") if what in names} if _is_csv(source) else None
     table = open_table(source, id=names["item"], types=types)
     rows = _whole(table, list(names.values()))
@@ -137,8 +125,8 @@ def open_items(source: Any) -> Items:
     return make_items(
         distinct_ids(rows[names["item"]], names["item"], where),
         titles,
-        _years(rows[names["year"]], names["year"], where) if "year" in names else None,
-        _genres(rows[names["genres"]], names["genres"], where) if "genres" in names else [[]] * len(rows),
+        columns.years(rows[names["year"]], names["year"], where) if "year" in names else None,
+        columns.genres(rows[names["genres"]], names["genres"], where) if "genres" in names else [[]] * len(rows),
         untyped=_is_csv(source),
     )
 
@@ -162,7 +150,7 @@ def open_users(source: Any) -> Users:
         where = path
     else:
         where = _where(source, "users")
-        name = _columns(_header(source), where, needed=("user",))["user"]
+        name = columns.find_columns(_header(source), where, needed=("user",))["user"]
         table = _whole(open_table(source, id=name), None)
         if _is_csv(source):
             table = _with_leading_zeros(table, source, name)
@@ -173,56 +161,17 @@ def open_users(source: Any) -> Users:
 def _batch(rows: pa.Table | pa.RecordBatch, names: dict[str, str], where: str) -> RatingBatch:
     rating = rows[names["rating"]]
     if not (pa.types.is_integer(rating.type) or pa.types.is_floating(rating.type)):
-        raise RetypedColumnError(f"Column {names['rating']!r} of {where} holds {rating.type}, but ratings must be numbers.")
+        raise RetypedColumnError(
+            f"Column {names['rating']!r} of {where} holds {rating.type}, but ratings must be numbers."
+        )
     return RatingBatch(
         users=plain_ids(rows[names["user"]], names["user"], where),
         items=plain_ids(rows[names["item"]], names["item"], where),
         rating=np.asarray(rating.cast(pa.float64()).to_numpy(zero_copy_only=False)),
-        when=_microseconds(rows[names["timestamp"]], names["timestamp"], where) if "timestamp" in names else None,
+        when=columns.microseconds(rows[names["timestamp"]], names["timestamp"], where)
+        if "timestamp" in names
+        else None,
     )
-
-
-def _microseconds(times: pa.Array | pa.ChunkedArray, name: str, where: str) -> NDArray[np.int64]:
-    """Return times as microseconds since 1970, NO_TIME for null; numbers are seconds."""
-    times = times.combine_chunks() if isinstance(times, pa.ChunkedArray) else times
-    if pa.types.is_timestamp(times.type) or pa.types.is_date(times.type):
-        when = times.cast(pa.timestamp("us", getattr(times.type, "tz", None)), safe=False).cast(pa.int64())
-    elif pa.types.is_integer(times.type) or pa.types.is_floating(times.type):
-        seconds = times.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        too_late = int((np.abs(seconds) >= _LATEST_SECOND).sum())
-        if too_late:
-            raise RetypedColumnError(
-                f"Column {name!r} of {where} should hold seconds since 1970, but {too_late:,} values are 10^11 and more.",
-                hint="divide milliseconds by 1,000, or write the column as a timestamp.",
-            )
-        known = ~np.isnan(seconds)
-        found = np.full(len(seconds), NO_TIME)
-        found[known] = np.rint(seconds[known] * MICROSECONDS)
-        return found
-    elif pa.types.is_null(times.type):
-        return np.full(len(times), NO_TIME)
-    else:
-        raise RetypedColumnError(f"Column {name!r} of {where} holds {times.type}, but times must be seconds or dates.")
-    return np.asarray(when.fill_null(NO_TIME).to_numpy(zero_copy_only=False))
-
-
-def _years(column: pa.ChunkedArray, name: str, where: str) -> list[int | None]:
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_null(column.type)):
-        raise RetypedColumnError(f"Column {name!r} of {where} holds {column.type}, but years must be numbers.")
-    return [None if year is None or year != year else int(year) for year in column.to_pylist()]
-
-
-def _genres(column: pa.ChunkedArray, name: str, where: str) -> list[list[str]]:
-    """Return each item's genres from a list column, or from text: at the first separator that is in any row."""
-    if pa.types.is_list(column.type) and pa.types.is_string(column.type.value_type):
-        return [[genre for genre in genres or [] if genre is not None] for genres in column.to_pylist()]
-    if pa.types.is_null(column.type):
-        return [[]] * len(column)
-    if not pa.types.is_string(column.type):
-        raise RetypedColumnError(f"Column {name!r} of {where} holds {column.type}, but genres must be text or lists of text.")
-    texts = [text or "" for text in column.to_pylist()]
-    separator = next((sign for sign in GENRE_SEPARATORS if any(sign in text for text in texts)), None)
-    return [[text] if separator is None else text.split(separator) for text in texts]
 
 
 def _with_leading_zeros(table: pa.Table, source: Any, id: str) -> pa.Table:
@@ -277,24 +226,7 @@ def _first_line(path: str) -> str:
     return head.split(b"\n", 1)[0].rstrip(b"\r").decode("latin-1").removeprefix("ï»¿")
 
 
-def _columns(
-    header: Sequence[str], where: str, *, needed: Sequence[str], optional: Sequence[str] = ()
-) -> dict[str, str]:
-    """Return what -> the name of its column; user_id, userId, UserID and "user id" are one name."""
-    plain = {re.sub(r"[^a-z]", "", name.lower()): name for name in reversed(header)}
-    found: dict[str, str] = {}
-    for what in (*needed, *optional):
-        name = next((plain[key] for key in (n.replace("_", "") for n in NAMES[what]) if key in plain), None)
-        if name is not None:
-            found[what] = name
-        elif what in needed:
-            raise MissingColumnError(
-                f"{where} has no column for the {what}: none of {', '.join(NAMES[what])} is among its "
-                f"{len(header)} columns.",
-                hint=f"rename the column, or use one of the layouts known: {LAYOUTS}.",
-            )
-    return found
-
-
 def _unknown_layout(path: str, what: str) -> SourceFormatError:
-    return SourceFormatError(f"The first line of {path} fits no layout of {what} that is known.", hint=f"known are {LAYOUTS}.")
+    return SourceFormatError(
+        f"The first line of {path} fits no layout of {what} that is known.", hint=f"known are {columns.LAYOUTS}."
+    )

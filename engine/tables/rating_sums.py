@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.errors import IdColumnError, NonFiniteValueError
+from engine.errors import NonFiniteValueError
 from engine.kernels.cpu import ratings as kernel
-from engine.tables.id_numbers import IdNumbers
+from engine.tables.id_numbers import IdNumbers, comparable
 from engine.tables.items import Items
 from engine.tables.rating_sources import RatingBatch
 
@@ -34,7 +34,7 @@ class RatingSums:
     kept : bool of shape (n_items,), optional
         Items whose ratings count; all, and unknown items too, by default.
     untyped : bool
-        Whether ids of ratings or items come from a text file, so that 7 may be the text "7".
+        Whether the ratings come from a text file, as in Items.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class RatingSums:
     """
 
     def __init__(self, items: Items, kept: NDArray[np.bool_] | None = None, *, untyped: bool = False) -> None:
-        self.items, self._decade_code, self._untyped = items, items.decade_code, untyped
+        self.items, self._decade_code, self.untyped = items, items.decade_code, untyped
         self.users, self._item_numbers = IdNumbers(), IdNumbers()
         self._kept = np.ones(len(items), bool) if kept is None else kept
         self._keep_unknown = kept is None
@@ -102,7 +102,7 @@ class RatingSums:
 
     def _rows_of_items(self, ids: pa.Array) -> NDArray[np.int64]:
         """Return each rating's row in the table of items, -1 where it has none."""
-        ids, known = comparable(ids, self.items.ids, untyped=self._untyped, what="items")
+        ids, known = comparable(ids, self.items.ids, untyped=self.untyped or self.items.untyped, what="items")
         if len(self._item_numbers) == 0:
             self._item_numbers.number(known)
         rows = self._item_numbers.number(ids)
@@ -121,20 +121,3 @@ class RatingSums:
                 grown[len(old) :] = kernel.NO_TIME
             grown[: len(old)] = old
             setattr(self, name, grown)
-
-
-def comparable(ids: pa.Array, others: pa.Array, *, untyped: bool, what: str) -> tuple[pa.Array, pa.Array]:
-    """Return ids of the ratings and of another table in one type: as text if only one side is text.
-
-    Raises
-    ------
-    IdColumnError
-        If one side is text, the other is not, and neither is `untyped`: then none can be the same.
-    """
-    if pa.types.is_int64(ids.type) == pa.types.is_int64(others.type):
-        return ids, others
-    if not untyped:
-        raise IdColumnError(
-            f"Ids are {ids.type} in the ratings and {others.type} in the {what}.", hint="write them in one type."
-        )
-    return ids.cast(pa.string()), others.cast(pa.string())

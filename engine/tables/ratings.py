@@ -8,8 +8,8 @@ summed and what is left out: rating_sums.py; columns: profiles.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,27 +19,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from engine.errors import EmptyTableError, NoCatalogueMatchError, TooFewRowsError, UsageError
+from engine.errors import EmptyTableError, IdColumnError, NoCatalogueMatchError, TooFewRowsError, UsageError
 from engine.tables import catalogue as catalogues
+from engine.tables.catalogue import CatalogueMatch
 from engine.tables.items import Items
 from engine.tables.profiles import check_output, profile_batches, write_profiles
+from engine.tables.rating_notes import notes
 from engine.tables.rating_sources import Ratings, Users, open_items, open_ratings, open_users
-from engine.tables.rating_sums import RatingSums, comparable
+from engine.tables.rating_sums import RatingSums
 
+_MOST_RATINGS = 2**31 - 1  # counts per genre are int32
 Progress = Callable[[int, int | None], object]
-
-
-@dataclass(frozen=True)
-class CatalogueMatch:
-    """How many of the rated titles, and of the ratings with a value, a catalogue has."""
-
-    n_rows: int
-    n_unreadable_rows: int
-    n_rated_titles: int
-    n_matched_titles: int
-    n_titles_a_year_off: int
-    n_ratings: int
-    n_matched_ratings: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +58,24 @@ class ProfilesResult:
     n_ratings_used: int
     catalogue: CatalogueMatch | None
     notes: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """Return plain JSON values: everything but the table."""
+        return {
+            "out": None if self.path is None else str(self.path),
+            "users": self.n_users,
+            "items": self.n_items,
+            "ratings_read": self.n_ratings_read,
+            "ratings_used": self.n_ratings_used,
+            "catalogue": None if self.catalogue is None else asdict(self.catalogue),
+            "notes": list(self.notes),
+        }
+
+    def describe(self) -> str:
+        """Return the same for people."""
+        where = "" if self.path is None else f": {self.path}"
+        made = f"{self.n_users:,} profiles from {self.n_ratings_used:,} of {self.n_ratings_read:,} ratings{where}"
+        return "\n".join([made, *self.notes])
 
 
 def profiles_from_ratings(
@@ -126,11 +134,10 @@ def profiles_from_ratings(
         check_output(path)
     items_, users_, stream = open_items(items), None if users is None else open_users(users), open_ratings(ratings)
     titles = None if catalogue is None else _Titles(items_, catalogue)
-    sums = _sum_up(stream, items_, None if titles is None else titles.kept, progress)
+    sums = _sum_up(stream, items_, users_, None if titles is None else titles.kept, progress)
     matched = None if titles is None else titles.matched(sums)
     chosen = _chosen(sums, min_ratings)
-    untyped = stream.untyped or (users_ is not None and users_.untyped)
-    batches = profile_batches(sums, users_, chosen, timed=stream.timed, untyped=untyped)
+    batches = profile_batches(sums, users_, chosen, timed=stream.timed)
     table = pa.Table.from_batches(batches) if path is None else None
     if path is not None:
         write_profiles(batches, path)
@@ -142,7 +149,7 @@ def profiles_from_ratings(
         n_ratings_read=sums.n_read,
         n_ratings_used=int(sums.count[chosen].sum()),
         catalogue=matched,
-        notes=tuple(_notes(stream, sums, users_, matched, chosen, min_ratings, untyped)),
+        notes=tuple(notes(stream, sums, users_, matched, chosen, min_ratings)),
     )
 
 
@@ -174,10 +181,12 @@ class _Titles:
 
 
 def _sum_up(
-    stream: Ratings, items: Items, kept: NDArray[np.bool_] | None, progress: Progress | None
+    stream: Ratings, items: Items, users: Users | None, kept: NDArray[np.bool_] | None, progress: Progress | None
 ) -> RatingSums:
-    sums = RatingSums(items, kept, untyped=stream.untyped or items.untyped)
+    sums = RatingSums(items, kept, untyped=stream.untyped)
     for batch in stream.batches():
+        if users is not None and sums.n_read == 0:
+            users.comparable(batch.users, untyped=stream.untyped)  # an error belongs before the long pass
         sums.add(batch, stream.where)
         if progress is not None:
             progress(sums.n_read, stream.n_rows)
@@ -188,6 +197,8 @@ def _sum_up(
             f"None of the {sums.n_unknown:,} ratings of {stream.where} is of one of the {len(items):,} items.",
             hint="check that ratings and items belong together, and that their ids are written alike.",
         )
+    if sums.count.max() > _MOST_RATINGS:
+        raise IdColumnError(f"One user id of {stream.where} has {sums.count.max():,} ratings: more than 2^31 - 1.")
     return sums
 
 
@@ -197,56 +208,7 @@ def _chosen(sums: RatingSums, min_ratings: int) -> NDArray[np.int64]:
     enough = np.flatnonzero(count >= min_ratings)
     if len(enough) == 0:
         raise TooFewRowsError(
-            f"None of {(count > 0).sum():,} users has min_ratings={min_ratings:,} ratings; the most are {count.max():,}."
+            f"None of {(count > 0).sum():,} users has min_ratings={min_ratings:,} ratings; the most is {count.max():,}."
         )
     order = pc.sort_indices(sums.users.ids().take(pa.array(enough))).to_numpy()
     return np.asarray(enough[order], np.int64)
-
-
-def _notes(
-    stream: Ratings, sums: RatingSums, users: Users | None, matched: CatalogueMatch | None,
-    chosen: NDArray[np.int64], min_ratings: int, untyped: bool,
-) -> Iterator[str]:  # fmt: skip
-    """Say what the table does not say itself."""
-    yield f"Ratings were read as {stream.layout}."
-    if matched is not None:
-        yield (
-            f"The catalogue has {matched.n_matched_titles:,} of {matched.n_rated_titles:,} rated titles, and "
-            f"{matched.n_matched_ratings:,} of {matched.n_ratings:,} ratings are of them; {matched.n_titles_a_year_off:,} "
-            f"titles more are there a year apart and were left out."
-        )
-        if matched.n_unreadable_rows:
-            yield f"{matched.n_unreadable_rows:,} of {matched.n_rows:,} rows of the catalogue have no title or no year."
-    if sums.n_without_value:
-        yield f"{sums.n_without_value:,} rows without a rating were left out."
-    if sums.n_unknown:
-        what = "left out" if matched is not None else "counted, but not in any genre or decade"
-        yield f"{sums.n_unknown:,} ratings are of items that the table of items does not have; they were {what}."
-    count = sums.count[: len(sums.users)]
-    if (count == 0).any():
-        yield f"{(count == 0).sum():,} users have no rating that counts, and so no profile."
-    few = (count > 0) & (count < min_ratings)
-    if few.any():
-        yield f"{few.sum():,} users with fewer than {min_ratings:,} ratings have no profile ({count[few].sum():,} ratings)."
-    yield from _notes_on_columns(stream, sums.items)
-    if users is not None:
-        ids, known = comparable(sums.users.ids().take(pa.array(chosen)), users.ids, untyped=untyped, what="users")
-        strangers = len(ids) - int(pc.sum(pc.is_in(ids, value_set=known)).as_py())
-        if strangers:
-            yield f"{strangers:,} of {len(ids):,} profiles have no row in {users.where}: their demographics are null."
-        if len(known) > len(ids) - strangers:
-            yield f"{len(known) - len(ids) + strangers:,} of {len(known):,} rows of {users.where} have no profile."
-
-
-def _notes_on_columns(stream: Ratings, items: Items) -> Iterator[str]:
-    if not stream.timed:
-        yield "The ratings have no times: recency and days_active are left out."
-    if not items.genres:
-        yield "The items have no genres: shares, affinities and favourite_genres are left out."
-    elif items.n_without_genre:
-        yield f"{items.n_without_genre:,} of {len(items):,} items have no genre."
-    without_year = int((items.years == 0).sum())
-    if not items.decades:
-        yield "The items have no years: shares of decades and favourite_decade are left out."
-    elif without_year:
-        yield f"{without_year:,} of {len(items):,} items have no year."

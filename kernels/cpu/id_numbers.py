@@ -31,7 +31,8 @@ def _hash_text(data: NDArray[np.uint8], start: int, stop: int) -> np.uint64:
     key = _FNV_START
     for j in range(start, stop):
         key = (key ^ np.uint64(data[j])) * _FNV_PRIME
-    return _mix(key)
+    mixed: np.uint64 = _mix(key)
+    return mixed
 
 
 @njit(nogil=True, cache=True)
