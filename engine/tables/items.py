@@ -91,7 +91,7 @@ def make_items(
             f"The items have {len(order):,} different genres, but profiles can have {MAX_GENRES} at most.",
             hint="use the main genres only, separated by '|', '; ' or ', '.",
         )
-    codes = [order[name] for names in named for name in sorted(names)]
+    codes = [order[name] for names in named for name in names]
     given: Sequence[int | None] = [None] * len(ids) if years is None else years
     spelled: Sequence[str | None] = [None] * len(ids) if titles is None else titles
     known = [

@@ -1,0 +1,106 @@
+"""Sums of ratings: equal to plain loops, over any batches, and exact where ratings are half stars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from engine.kernels.cpu import ratings as kernel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+N_USERS, N_ITEMS, N_GENRES, N_DECADES = 3, 4, 2, 2
+GENRE_START = np.array([0, 2, 2, 3, 4])
+GENRE_CODE = np.array([0, 1, 1, 0])
+DECADE = np.array([0, 1, -1, 1])
+
+RATING = st.tuples(
+    st.integers(0, N_USERS - 1),
+    st.integers(-1, N_ITEMS - 1),
+    st.one_of(st.integers(1, 10).map(lambda half: half / 2), st.floats(-10, 10), st.just(float("nan"))),
+    st.one_of(st.integers(-5, 5), st.just(int(kernel.NO_TIME))),
+)
+KEPT = st.lists(st.booleans(), min_size=N_ITEMS, max_size=N_ITEMS)
+
+
+def empty() -> dict[str, Any]:
+    return {
+        "count": np.zeros(N_USERS, np.int64),
+        "total": np.zeros(N_USERS),
+        "squares": np.zeros(N_USERS),
+        "first": np.full(N_USERS, kernel.NO_TIME),
+        "last": np.full(N_USERS, kernel.NO_TIME),
+        "genre_count": np.zeros((N_USERS, N_GENRES), np.int32),
+        "genre_total": np.zeros((N_USERS, N_GENRES)),
+        "decade_count": np.zeros((N_USERS, N_DECADES), np.int32),
+    }
+
+
+def by_kernels(rows: list[tuple[int, int, float, int]], kept: list[bool], keep_unknown: bool, size: int) -> Any:
+    sums, n_rated, counts = empty(), np.zeros(N_ITEMS, np.int64), np.zeros(4, np.int64)
+    for start in range(0, len(rows), size):
+        user, item, rating, when = (np.array(column) for column in zip(*rows[start : start + size], strict=True))
+        rating = rating.astype(float)
+        counts += kernel.screen(user, item, rating, np.array(kept), keep_unknown, n_rated)
+        kernel.add_levels(user, rating, sums["count"], sums["total"], sums["squares"])
+        kernel.add_times(user, when, sums["first"], sums["last"])
+        genres = sums["genre_count"], sums["genre_total"]
+        kernel.add_interests(user, item, rating, GENRE_START, GENRE_CODE, DECADE, *genres, sums["decade_count"])
+    return sums, n_rated.tolist(), counts.tolist()
+
+
+def by_loops(rows: list[tuple[int, int, float, int]], kept: list[bool], keep_unknown: bool) -> Any:
+    sums, n_rated, counts = empty(), [0] * N_ITEMS, [0, 0, 0, 0]
+    for user, item, rating, when in rows:
+        if rating != rating:
+            counts[0] += 1
+            continue
+        counts[2] += item < 0
+        if item >= 0:
+            n_rated[item] += 1
+        if not (keep_unknown if item < 0 else kept[item]):
+            counts[3] += 1
+            continue
+        sums["count"][user] += 1
+        sums["total"][user] += rating
+        sums["squares"][user] += rating * rating
+        if when != kernel.NO_TIME:
+            known = sums["first"][user] != kernel.NO_TIME
+            sums["first"][user] = min(sums["first"][user], when) if known else when
+            sums["last"][user] = max(sums["last"][user], when) if known else when
+        if item >= 0:
+            for genre in GENRE_CODE[GENRE_START[item] : GENRE_START[item + 1]]:
+                sums["genre_count"][user, genre] += 1
+                sums["genre_total"][user, genre] += rating
+            if DECADE[item] >= 0:
+                sums["decade_count"][user, DECADE[item]] += 1
+    return sums, n_rated, counts
+
+
+@settings(deadline=None)
+@given(st.lists(RATING, max_size=30), KEPT, st.booleans(), st.integers(1, 31))
+def test_sums_are_those_of_plain_loops_over_any_batches(
+    rows: list[tuple[int, int, float, int]], kept: list[bool], keep_unknown: bool, size: int
+) -> None:
+    found, n_rated, counts = by_kernels(rows, kept, keep_unknown, size)
+    expected, expected_rated, expected_counts = by_loops(rows, kept, keep_unknown)
+    assert (n_rated, counts) == (expected_rated, expected_counts)
+    for name, values in expected.items():
+        assert found[name].tolist() == values.tolist(), name
+
+
+def test_the_order_of_half_stars_does_not_change_a_bit_of_a_sum() -> None:
+    rng = np.random.default_rng(0)
+    rows = list(
+        zip(np.zeros(5000, int), rng.integers(0, N_ITEMS, 5000), rng.integers(1, 11, 5000) / 2, [0] * 5000, strict=True)
+    )
+    forth, _, _ = by_kernels(rows, [True] * N_ITEMS, True, 999)
+    back, _, _ = by_kernels(rows[::-1], [True] * N_ITEMS, True, 17)
+    for name, values in forth.items():
+        assert values.tobytes() == back[name].tobytes(), name
+
+
+def test_infinite_ratings_are_counted() -> None:
+    user, item, rating = np.array([0, 1, 2]), np.array([0, 1, -1]), np.array([np.inf, 1.0, -np.inf])
+    counts = kernel.screen(user, item, rating, np.ones(N_ITEMS, bool), True, np.zeros(N_ITEMS, np.int64))
+    assert counts == (0, 2, 1, 0)
