@@ -25,7 +25,7 @@ from engine.tables.block import Block, Table
 
 ROW = "row"  # name of the id column of a table that has none
 ROWS_PER_PART = 1 << 20
-FENCE_SAMPLE = 500_000  # rows whose distances set the fences
+FENCE_SAMPLE = 100_000  # rows whose distances set the fences
 FENCE_MEMBERS = 20  # sampled members below which a cluster has no fence: quartiles of fewer say nothing
 FENCE_RANGES = 3.0
 

@@ -31,7 +31,7 @@ from engine.runs.run import Run
 from engine.runs.stages import Stages
 from engine.runs.writing import write_run
 from engine.sampling import sample_rows
-from engine.selection import KSelection, choose_k
+from engine.selection import KSelection, choose_k, given_k
 from engine.tables import Block, Table, open_table
 
 
@@ -95,8 +95,7 @@ def fit(
     features = _fit_features(table, settings, stages)
     pca = _fit_pca(table, features.encoder, settings, stages)
     Z = _scores(table, features.statistics.n_rows, features.encoder, pca, stages)
-    selection = _choose(Z, settings, stages)
-    kmeans = _cluster(Z, selection.k, settings, stages)
+    selection, kmeans = _cluster(Z, settings, stages)
     model = Model(features.encoder, pca, kmeans.cluster_centers_, _fences(Z, kmeans, backend), settings.id)
     with staged(Path(out), overwrite=overwrite) as folder:
         with stages.stage("assign", len(Z)) as advance:
@@ -154,25 +153,22 @@ def _scores(table: Table, n_rows: int, encoder: FeatureEncoder, pca: PCA, stages
     return Z
 
 
-def _choose(Z: NDArray[np.float32], settings: FitConfig, stages: Stages) -> KSelection:
+def _cluster(Z: NDArray[np.float32], settings: FitConfig, stages: Stages) -> tuple[KSelection, KMeans]:
     wanted = settings.kmeans
-    fixed = wanted.n_clusters != "auto"
-    k_range = [int(wanted.n_clusters)] if fixed else range(wanted.k_min, wanted.k_max + 1)
+    if wanted.n_clusters != "auto":
+        kmeans = _kmeans(Z, int(wanted.n_clusters), settings, stages)
+        with stages.stage("measure"):
+            return given_k(Z, kmeans.labels_, kmeans.n_clusters, kmeans.inertia_, random_state=settings.seed), kmeans
     with stages.stage("choose k"):
-        return choose_k(Z, k_range, random_state=settings.seed)
+        selection = choose_k(Z, range(wanted.k_min, wanted.k_max + 1), random_state=settings.seed)
+    return selection, _kmeans(Z, selection.k, settings, stages)
 
 
-def _cluster(Z: NDArray[np.float32], k: int, settings: FitConfig, stages: Stages) -> KMeans:
+def _kmeans(Z: NDArray[np.float32], k: int, settings: FitConfig, stages: Stages) -> KMeans:
     wanted = settings.kmeans
+    options = {"n_init": wanted.n_init, "max_iter": wanted.max_iter, "tol": wanted.tol, "device": settings.device}
     with stages.stage("k-means"):
-        return KMeans(
-            k,
-            n_init=wanted.n_init,
-            max_iter=wanted.max_iter,
-            tol=wanted.tol,
-            random_state=settings.seed,
-            device=settings.device,
-        ).fit(Z)
+        return KMeans(k, random_state=settings.seed, **options).fit(Z)
 
 
 def _fences(Z: NDArray[np.float32], kmeans: KMeans, backend: Backend) -> NDArray[np.float32]:

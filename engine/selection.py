@@ -13,10 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from kneed import KneeLocator
 from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 
-from engine.backends.protocol import Int64s, Rows
+from engine.backends.protocol import Int32s, Int64s, Rows
 from engine.cluster import KMeans
 from engine.errors import TooFewRowsError, UsageError
 from engine.sampling import sample_rows
@@ -87,15 +86,48 @@ def choose_k(
 
 def _measure(sample: Rows, measured: Int64s, k: int, random_state: int) -> Measures:
     fitted = KMeans(k, random_state=random_state).fit(sample)
-    labels = fitted.labels_
-    row: Measures = dict.fromkeys(MEASURES, np.nan)
-    row.update(k=k, inertia=fitted.inertia_)
+    return {"k": k, "inertia": fitted.inertia_, **_scores(sample, fitted.labels_, measured)}
+
+
+def _scores(sample: Rows, labels: Int32s, measured: Int64s) -> Measures:
+    """Return the measures that need two clusters, the silhouette on the rows `measured`; NaN where there is one."""
+    scores: Measures = dict.fromkeys(MEASURES[2:], np.nan)
     if 1 < len(np.unique(labels)) < len(sample):
-        row["calinski_harabasz"] = float(calinski_harabasz_score(sample, labels))
-        row["davies_bouldin"] = float(davies_bouldin_score(sample, labels))
+        scores["calinski_harabasz"] = float(calinski_harabasz_score(sample, labels))
+        scores["davies_bouldin"] = float(davies_bouldin_score(sample, labels))
     if 1 < len(np.unique(labels[measured])) < len(measured):
-        row["silhouette"] = float(silhouette_score(sample[measured], labels[measured]))
-    return row
+        scores["silhouette"] = float(silhouette_score(sample[measured], labels[measured]))
+    return scores
+
+
+def given_k(Z: Rows, labels: Int32s, k: int, inertia: float, *, size: int = 5_000, random_state: int = 0) -> KSelection:
+    """Return the selection of a k that was given: one line, measured on the clustering itself.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n_rows, n_features), float32 or float64
+    labels : int32 ndarray of shape (n_rows,)
+    k : int
+    inertia : float
+        Of all rows.
+    size : int, default=5_000
+        Rows that the three scores are taken on, drawn by (random_state, row number).
+    random_state : int, default=0
+
+    Raises
+    ------
+    TooFewRowsError
+        If a cluster is empty: there are fewer distinct rows than clusters.
+    """
+    filled = int(np.count_nonzero(np.bincount(labels, minlength=k)))
+    if filled < k:
+        raise TooFewRowsError(
+            f"n_clusters={k} needs at least {k} distinct rows, but the table has {filled}.", hint="lower n_clusters."
+        )
+    chosen = sample_rows(len(Z), size, random_state)
+    sample, found = np.ascontiguousarray(Z[chosen]), labels[chosen]
+    row = _scores(sample, found, np.arange(len(sample)))
+    return KSelection(k, f"k = {k} was given", [{"k": k, "inertia": inertia, **row}])
 
 
 def _decide(table: list[Measures]) -> tuple[int, str]:
@@ -118,6 +150,8 @@ def _decide(table: list[Measures]) -> tuple[int, str]:
 def _elbow(ks: list[int], inertias: list[float]) -> int | None:
     if len(ks) < 3 or inertias[0] <= inertias[-1]:
         return None
+    from kneed import KneeLocator  # 50 ms that a run with a given k saves
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # kneed warns where it finds none: the reason says so instead
         elbow = KneeLocator(ks, inertias, curve="convex", direction="decreasing").elbow

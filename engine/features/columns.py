@@ -109,11 +109,10 @@ def labels(
     lists = _arrow(series)
     if separator is not None:
         lists = _split(lists, separator)
-    if lists.null_count:
-        lists = lists.fill_null(pa.scalar([], lists.type))
-    offsets = lists.offsets.to_numpy().astype(np.int64)
-    flat = lists.values.slice(offsets[0], offsets[-1] - offsets[0]).cast(pa.string())
-    return offsets - offsets[0], nw.new_series(series.name, flat, backend="pyarrow"), missing
+    offsets = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum(pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False), out=offsets[1:])
+    flat = lists.flatten().cast(pa.string())  # leaves out what lies below a null list
+    return offsets, nw.new_series(series.name, flat, backend="pyarrow"), missing
 
 
 def _arrow(series: nw.Series[Any]) -> pa.Array:

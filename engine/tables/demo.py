@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 from engine.errors import OutputExistsError, UsageError
 from engine.execution.local import map_blocks
 from engine.tables import communities
-from engine.tables.block import BLOCK_ROWS, Block, require_columns
-from engine.tables.members import SCHEMA, Traits, draw_members
+from engine.tables.block import Block, into_blocks, require_columns
+from engine.tables.members import DRAWN_ROWS, SCHEMA, Traits, draw_members
 
 PLANTED_SCHEMA = pa.schema([pa.field("user_id", pa.int64()), pa.field("community", pa.string())])
 N_COMMUNITIES = 12
-ROWS_PER_FILE = 16 * BLOCK_ROWS  # about 150 MB of Parquet
+ROWS_PER_FILE = 16 * DRAWN_ROWS  # about 150 MB of Parquet
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ class DemoMembers:
         return SCHEMA
 
     def blocks(self, columns: Sequence[str] | None = None) -> Iterator[Block]:
-        """Yield the members in blocks of 65,536 rows, with these columns (all by default)."""
+        """Yield the members in blocks, with these columns (all by default)."""
         names = list(SCHEMA.names if columns is None else columns)
         require_columns(SCHEMA, names, "The demo table")
-        for number, (members, _) in enumerate(self._drawn()):
-            yield Block(number * BLOCK_ROWS, members.select(names))
+        wanted = pa.schema([SCHEMA.field(name) for name in names])
+        yield from into_blocks((members.select(names) for members, _ in self._drawn()), wanted)
 
     def planted(self) -> Iterator[pa.Table]:
         """Yield the truth in blocks of 65,536 rows: `user_id` and the name of the `community`."""
@@ -142,15 +142,15 @@ class DemoMembers:
 
     def _drawn(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """Yield members and truth of every block, drawn on all threads."""
-        return map_blocks(self._draw, range(-(-self.n_rows // BLOCK_ROWS)))
+        return map_blocks(self._draw, range(-(-self.n_rows // DRAWN_ROWS)))
 
     def _draw(self, number: int) -> tuple[pa.Table, pa.Table]:
-        rows = np.arange(number * BLOCK_ROWS, (number + 1) * BLOCK_ROWS, dtype=np.uint64)
+        rows = np.arange(number * DRAWN_ROWS, (number + 1) * DRAWN_ROWS, dtype=np.uint64)
         columns, community = draw_members(self._traits, self.seed, number, _scrambled(rows))
         members = pa.table(columns, schema=SCHEMA)
         names = pa.DictionaryArray.from_arrays(community, list(communities.NAMES)).dictionary_decode()
         planted = pa.table({"user_id": columns["user_id"], "community": names}, schema=PLANTED_SCHEMA)
-        wanted = min(BLOCK_ROWS, self.n_rows - number * BLOCK_ROWS)
+        wanted = min(DRAWN_ROWS, self.n_rows - number * DRAWN_ROWS)
         return members.slice(0, wanted), planted.slice(0, wanted)
 
 
@@ -218,7 +218,7 @@ class _Parts:
                 self._open.close()
                 self._part = self._open.enter_context(self._writer(number))
             fitting = rows.slice(0, self._rows_per_file - used)
-            self._part.write_table(fitting, row_group_size=BLOCK_ROWS)
+            self._part.write_table(fitting, row_group_size=DRAWN_ROWS)
             self._n_rows += fitting.num_rows
             rows = rows.slice(fitting.num_rows)
 

@@ -19,8 +19,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.tables import communities as known
-from engine.tables.block import BLOCK_ROWS
 
+DRAWN_ROWS = 65_536  # members drawn by one generator: part of what a seed means, so it never changes
 SHARED_ACCOUNTS = 0.03  # share of accounts on which somebody of another community watches
 NEWEST_SIGNUP = datetime.date(2026, 1, 1)
 _SLOT_BITS = 12  # a choice's probabilities are multiples of 1/4096: its table stays in the L2 cache
@@ -123,10 +123,10 @@ class _Dice:
         self._random = np.random.Generator(np.random.Philox(key=np.array([seed, block], np.uint64)))
 
     def bits(self) -> Bits:
-        return self._random.integers(0, 1 << 16, BLOCK_ROWS, dtype=np.uint16)
+        return self._random.integers(0, 1 << 16, DRAWN_ROWS, dtype=np.uint16)
 
     def normal(self) -> Reals:
-        return self._random.standard_normal(BLOCK_ROWS, dtype=np.float32)
+        return self._random.standard_normal(DRAWN_ROWS, dtype=np.float32)
 
     def choice(self, name: str, group: Codes) -> Codes:
         slot = (group.astype(np.int32) << _SLOT_BITS) + (self.bits() >> (16 - _SLOT_BITS))
@@ -172,7 +172,7 @@ def draw_members(traits: Traits, seed: int, block: int, ids: NDArray[np.int64]) 
         The planted truth: positions in `communities.NAMES`.
     """
     dice = _Dice(traits, seed, block)
-    member = dice.choice("community", np.zeros(BLOCK_ROWS, np.uint8))
+    member = dice.choice("community", np.zeros(DRAWN_ROWS, np.uint8))
     shared = dice.bits() < SHARED_ACCOUNTS * 65_536
     other = (member + 1 + dice.bits() % (traits.n_communities - 1)) % traits.n_communities
     watcher = np.where(shared, other, member).astype(np.uint8)

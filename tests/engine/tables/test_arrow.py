@@ -25,7 +25,6 @@ from engine.errors import (
     SourceNotFoundError,
     UsageError,
 )
-from engine.tables import block as blocks_module
 from engine.tables import open_table
 
 
@@ -200,7 +199,3 @@ def test_the_fingerprint_changes_with_the_file(members: pa.Table, tmp_path: Path
     assert before["files"][0]["size"] == path.stat().st_size
     pq.write_table(members.slice(1), path)
     assert open_table(path).fingerprint() != before
-
-
-def test_blocks_hold_64_ki_rows() -> None:
-    assert blocks_module.BLOCK_ROWS == 65_536
