@@ -52,14 +52,14 @@ def test_rooms_fit_against_the_script_by_hand(benchmark: Any, demo: DemoPaths, t
     rooms += ["--overwrite", "--json"]
     components = measured(rooms)["output"]["components"]  # compiles kernels outside the clock
     by_hand = [sys.executable, str(HERE / "by_hand.py"), str(demo.members), str(tmp_path / "hand.parquet")]
-    by_hand += ["--clusters", k, "--components", str(components), "--planted", str(demo.planted)]
+    by_hand += ["--clusters", k, "--components", str(components)]
     rounds: dict[str, list[dict[str, Any]]] = {"rooms": [], "by_hand": []}
 
     def both() -> None:
         mine = measured(rooms)
         mine["peak_mib"] = round(max(mine["peak_mib"], peak_of_run(out)), 1)
         rounds["rooms"].append(mine)
-        rounds["by_hand"].append(measured(by_hand))
+        rounds["by_hand"].append(measured(by_hand))  # the adjusted Rand index outside the clock, for both
 
     benchmark.pedantic(both, rounds=ROUNDS)
     planted = pq.read_table(demo.planted)["community"].to_numpy()
@@ -72,7 +72,8 @@ def test_rooms_fit_against_the_script_by_hand(benchmark: Any, demo: DemoPaths, t
     report["times_faster"] = round(report["by_hand_seconds_median"] / report["rooms_seconds_median"], 2)
     report["share_of_memory"] = round(report["rooms_peak_mib_median"] / report["by_hand_peak_mib_median"], 3)
     report["rooms_adjusted_rand_index"] = round(float(adjusted_rand_score(planted, found)), 4)
-    report["by_hand_adjusted_rand_index"] = rounds["by_hand"][-1]["output"]["adjusted_rand_index"]
+    planted_by_hand = measured([*by_hand, "--planted", str(demo.planted)])["output"]
+    report["by_hand_adjusted_rand_index"] = planted_by_hand["adjusted_rand_index"]
     report["rooms_stages"] = rounds["rooms"][-1]["output"]["stages"]
     report["by_hand_stages"] = rounds["by_hand"][-1]["output"]["seconds"]
     benchmark.extra_info.update(report)

@@ -98,9 +98,7 @@ def check_ids(table: Table, id: str | None) -> None:
     repeated = keys[1:][keys[1:] == keys[:-1]]
     if len(repeated) == 0:
         return
-    suspects = pa.concat_arrays(
-        [_with_keys(ids_of(block, id), repeated) for block in table.blocks([id])]
-    )
+    suspects = pa.concat_arrays([_with_keys(ids_of(block, id), repeated) for block in table.blocks([id])])
     n_extra = len(suspects) - len(suspects.unique())
     if n_extra:
         raise IdColumnError(

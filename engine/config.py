@@ -25,7 +25,7 @@ class GroupConfig(_Stage):
     """Columns that share a weight, such as interests or demographics."""
 
     columns: tuple[str, ...] = ()
-    weight: float = Field(1.0, ge=0.0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
 
 
 class FeaturesConfig(_Stage):
@@ -51,18 +51,18 @@ class KMeansConfig(_Stage):
     """Clusters and when to stop, as in engine.KMeans; "auto" sweeps k from k_min to k_max."""
 
     n_clusters: int | Literal["auto"] = "auto"
-    k_min: int = Field(1, ge=1)
-    k_max: int = Field(20, ge=2)
+    k_min: int = Field(default=1, ge=1)
+    k_max: int = Field(default=20, ge=2)
     n_init: int | Literal["auto"] = "auto"
-    max_iter: int = Field(300, ge=1)
-    tol: float = Field(1e-4, ge=0.0)
+    max_iter: int = Field(default=300, ge=1)
+    tol: float = Field(default=1e-4, ge=0.0)
 
 
 class FitConfig(_Stage):
     """All stages of a fit."""
 
     id: str | None = None
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     features: FeaturesConfig = FeaturesConfig()
     pca: PCAConfig = PCAConfig()

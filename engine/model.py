@@ -136,7 +136,10 @@ _PCA_ARRAYS = ("mean_", "components_", "explained_variance_", "explained_varianc
 
 def _pca_arrays(pca: PCA) -> dict[str, NDArray[Any]]:
     arrays = {f"pca.{name}": np.asarray(getattr(pca, name)) for name in _PCA_ARRAYS}
-    return arrays | {"pca.noise_variance_": np.array([pca.noise_variance_]), "pca.n_samples_": np.array([pca.n_samples_])}
+    return arrays | {
+        "pca.noise_variance_": np.array([pca.noise_variance_]),
+        "pca.n_samples_": np.array([pca.n_samples_]),
+    }
 
 
 def _pca_from(arrays: dict[str, NDArray[Any]]) -> PCA:

@@ -131,7 +131,8 @@ def _fit_features(table: Table, settings: FitConfig, stages: Stages) -> FittedFe
 def _fit_pca(table: Table, encoder: FeatureEncoder, settings: FitConfig, stages: Stages) -> PCA:
     with stages.stage("pca", table.n_rows) as advance:
         pca = PCA(settings.pca.n_components, device=settings.device)
-        return pca.fit_blocks(_counted(table, encoder, advance), read=lambda block: encoder.encode(block.rows))
+        pca.fit_blocks(_counted(table, encoder, advance), read=lambda block: encoder.encode(block.rows))
+    return pca
 
 
 def _counted(table: Table, encoder: FeatureEncoder, advance: Advance) -> Any:
@@ -166,9 +167,17 @@ def _cluster(Z: NDArray[np.float32], settings: FitConfig, stages: Stages) -> tup
 
 def _kmeans(Z: NDArray[np.float32], k: int, settings: FitConfig, stages: Stages) -> KMeans:
     wanted = settings.kmeans
-    options = {"n_init": wanted.n_init, "max_iter": wanted.max_iter, "tol": wanted.tol, "device": settings.device}
+    kmeans = KMeans(
+        k,
+        n_init=wanted.n_init,
+        max_iter=wanted.max_iter,
+        tol=wanted.tol,
+        random_state=settings.seed,
+        device=settings.device,
+    )
     with stages.stage("k-means"):
-        return KMeans(k, random_state=settings.seed, **options).fit(Z)
+        kmeans.fit(Z)
+    return kmeans
 
 
 def _fences(Z: NDArray[np.float32], kmeans: KMeans, backend: Backend) -> NDArray[np.float32]:
@@ -187,8 +196,9 @@ def _write_assignments(
         found = backend.nearest_two(Z[block.start : block.start + len(block)], model.centres)
         squared = np.square(found.distance.astype(np.float64))
         part = assignment_table(ids_of(block, model.id), model.id or ROW, found, model.fences)
-        counts = np.bincount(found.labels, minlength=model.n_clusters)
-        return part, counts, np.bincount(found.labels, squared, minlength=model.n_clusters)
+        counts = np.bincount(found.labels, minlength=model.n_clusters).astype(np.int64)
+        sums = np.bincount(found.labels, squared, minlength=model.n_clusters).astype(np.float64)
+        return part, counts, sums
 
     def parts() -> Any:
         columns = [model.encoder.columns[0]] if model.id is None else [model.id]

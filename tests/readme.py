@@ -36,7 +36,8 @@ def main() -> int:
             command = ["bash", "-euo", "pipefail", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
             start = time.perf_counter()
             done = subprocess.run(command, cwd=folder, env={**os.environ, "DATA": str(DATA)}, check=False)
-            print(f"block {number} ({kind}): {time.perf_counter() - start:.1f} s, exit code {done.returncode}", flush=True)
+            seconds = time.perf_counter() - start
+            print(f"block {number} ({kind}): {seconds:.1f} s, exit code {done.returncode}", flush=True)
             if done.returncode:
                 print(text)
                 return 1

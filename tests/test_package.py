@@ -79,7 +79,8 @@ def test_the_wheel_holds_engine_and_its_kernels_and_works_outside_the_checkout(t
 
 def test_every_package_folder_is_listed_for_the_wheel() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    found = {"engine." + ".".join(p.parent.relative_to(ROOT / "engine").parts) for p in ROOT.glob("engine/*/**/__init__.py")}
+    below = [p.parent.relative_to(ROOT) for p in (ROOT / "engine").glob("*/**/__init__.py")]
+    found = {".".join(folder.parts) for folder in below}
     found |= {
         ".".join(["engine", "kernels", *p.parent.relative_to(ROOT / "kernels").parts])
         for p in (ROOT / "kernels").rglob("__init__.py")

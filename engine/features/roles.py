@@ -163,7 +163,7 @@ def roles_in_metadata(schema: pa.Schema) -> dict[str, Role]:
                 f"Column {column.name!r} carries the unknown role {role!r}.", hint=f"roles: {', '.join(ROLES)}."
             )
         if role:
-            found[column.name] = role  # type: ignore[assignment]
+            found[column.name] = role
     return found
 
 

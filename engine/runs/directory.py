@@ -1,8 +1,8 @@
 """A directory that is complete or absent: staged beside its target, renamed when all is written.
 
-    with staged("runs/today") as folder:   # runs/.today.staging-….  is what the block writes into
-        ...
-    # runs/today is there, with _SUCCESS written last; or, after an error, nothing is
+with staged("runs/today") as folder:   # runs/.today.staging-….  is what the block writes into
+    ...
+# runs/today is there, with _SUCCESS written last; or, after an error, nothing is
 """
 
 from __future__ import annotations

@@ -191,7 +191,8 @@ def country_weights(n_communities: int) -> NDArray[np.float64]:
 def decade_weights(n_communities: int) -> NDArray[np.float64]:
     """Return the weight of each decade, of shape (n_communities, 8): a bell around the community's own."""
     centres, widths = (np.array(line[:n_communities])[:, None] for line in (DECADE_CENTRES, DECADE_WIDTHS))
-    return 0.01 + np.exp(-0.5 * ((np.arange(len(DECADES)) - centres) / widths) ** 2)
+    weights: NDArray[np.float64] = 0.01 + np.exp(-0.5 * ((np.arange(len(DECADES)) - centres) / widths) ** 2)
+    return weights
 
 
 def language_weights() -> NDArray[np.float64]:
@@ -206,6 +207,11 @@ def language_weights() -> NDArray[np.float64]:
 def payment_weights() -> NDArray[np.float64]:
     """Return the weight of each payment method, of shape (20, 5): cards, and the habits of a few countries."""
     weights = np.tile(np.array([0.62, 0.16, 0.10, 0.08, 0.04]), (len(COUNTRIES), 1))
-    for country, method, weight in (("Germany", 2, 0.5), ("Netherlands", 2, 0.6), ("India", 3, 0.7), ("Turkey", 3, 0.3)):
+    for country, method, weight in (
+        ("Germany", 2, 0.5),
+        ("Netherlands", 2, 0.6),
+        ("India", 3, 0.7),
+        ("Turkey", 3, 0.3),
+    ):
         weights[list(COUNTRIES).index(country), method] += weight
     return weights

@@ -130,9 +130,10 @@ class DemoMembers:
         paths = DemoPaths(Path(out) / "members", Path(out) / "planted")
         for folder in (paths.members, paths.planted):
             _make_way(folder, overwrite=overwrite)
-        with _Parts(paths.members, SCHEMA, rows_per_file) as members, _Parts(
-            paths.planted, PLANTED_SCHEMA, rows_per_file
-        ) as planted:
+        with (
+            _Parts(paths.members, SCHEMA, rows_per_file) as members,
+            _Parts(paths.planted, PLANTED_SCHEMA, rows_per_file) as planted,
+        ):
             for rows, truth in self._drawn():
                 members.write(rows)
                 planted.write(truth)
@@ -170,7 +171,9 @@ def write_demo(
     if n_files is not None and n_files < 1:
         raise UsageError(f"n_files={n_files} must be at least 1.")
     rows_per_file = ROWS_PER_FILE if n_files is None else max(1, -(-n_rows // n_files))
-    return DemoMembers(n_rows, seed=seed).write(folder, rows_per_file=rows_per_file, overwrite=overwrite, progress=progress)
+    return DemoMembers(n_rows, seed=seed).write(
+        folder, rows_per_file=rows_per_file, overwrite=overwrite, progress=progress
+    )
 
 
 def _make_way(folder: Path, *, overwrite: bool) -> None:

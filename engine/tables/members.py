@@ -147,7 +147,7 @@ class _Dice:
         return np.exp(self.around(name, community, normal))
 
     def share(self, name: str, community: Codes) -> pa.Array:
-        odds = np.exp(self.around(name, community))
+        odds = self.amount(name, community)
         return _rounded(odds / (1.0 + odds), 3, self.missing(name, community))
 
     def poisson(self, mean: Reals) -> NDArray[np.int64]:

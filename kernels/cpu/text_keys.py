@@ -9,10 +9,9 @@ needs certainty compares the texts of equal keys.
 from __future__ import annotations
 
 import numpy as np
+from engine.kernels.cpu.id_numbers import _hash_text
 from numba import njit
 from numpy.typing import NDArray
-
-from engine.kernels.cpu.id_numbers import _hash_text
 
 
 @njit(nogil=True, cache=True)

@@ -18,7 +18,11 @@ ROOMS = [sys.executable, "-m", "engine"]
 
 def rooms(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*ROOMS, *map(str, arguments)], capture_output=True, text=True, check=False, **options  # type: ignore[call-overload]
+        [*ROOMS, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,  # type: ignore[call-overload]
     )
 
 
@@ -61,8 +65,8 @@ def test_dry_run_says_what_it_would_do_and_does_not(demo: Path, tmp_path: Path) 
 
 
 def test_roles_and_weights_are_set_by_options(demo: Path) -> None:
-    options = ("--role", "age=categorical", "--role", "country=ignore", "--weight", "interests=3", "--dry-run", "--json")
-    found = json.loads(rooms("fit", demo / "members", "--id", "user_id", *options).stdout)
+    options = ("--role", "age=categorical", "--role", "country=ignore", "--weight", "interests=3")
+    found = json.loads(rooms("fit", demo / "members", "--id", "user_id", *options, "--dry-run", "--json").stdout)
     assert {"column": "age", "role": "categorical", "reason": "set"} in found["columns"]
     assert not [name for name in found["features"] if name.startswith("country")]
 

@@ -105,9 +105,7 @@ def test_assignments_are_written_as_one_file_or_parts(demo: DemoPaths, run: engi
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.parquet", "parts"]
 
 
-def test_new_rows_may_hold_unseen_categories_and_gaps_but_not_other_columns(
-    demo: DemoPaths, run: engine.Run
-) -> None:
+def test_new_rows_may_hold_unseen_categories_and_gaps_but_not_other_columns(demo: DemoPaths, run: engine.Run) -> None:
     model, rows = engine.load(run.path), table_of(demo.members).slice(0, 10)
     i = rows.column_names.index("plan")
     unseen = model.assign(rows.set_column(i, "plan", pa.array(["Platinum"] * 10)))

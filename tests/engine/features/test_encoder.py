@@ -22,12 +22,13 @@ N = 1000
 def members() -> pa.Table:
     rng = np.random.default_rng(0)
     words = np.array(["Drama", "Comedy", "Horror", "Crime"])
+    gaps = rng.random(N) < 0.2
     return pa.table(
         {
             "age": pa.array(rng.integers(18, 80, N).astype(float), mask=rng.random(N) < 0.1),
             "hours": rng.lognormal(1, 1.2, N),
             "kids": pa.array(rng.random(N) < 0.3, mask=rng.random(N) < 0.001),
-            "plan": pa.array(rng.choice(["Basic", "Premium", "Family"], N, p=[0.6, 0.3, 0.1]), mask=rng.random(N) < 0.2),
+            "plan": pa.array(rng.choice(["Basic", "Premium", "Family"], N, p=[0.6, 0.3, 0.1]), mask=gaps),
             "genres": pa.array([list(words[rng.random(4) < 0.5]) for _ in range(N)], pa.list_(pa.string())),
             "signed": [dt.date(2020, 1, 1) + dt.timedelta(days=int(i)) for i in rng.integers(0, 900, N)],
         }
@@ -103,8 +104,9 @@ def test_rare_and_unseen_categories_are_other() -> None:
     plans[0] = "Rare"
     rows = pa.table({"plan": plans, "age": rng.integers(0, 90, N)})
     encoder = fit_encoder(open_table(rows)).encoder
-    assert [f.name for f in encoder.features][:3] == [f"plan: {name}" for name in (*sorted(
-        {"Basic", "Premium"}, key=lambda name: -plans.count(name)), "other")]
+    assert [f.name for f in encoder.features][:3] == [
+        f"plan: {name}" for name in (*sorted({"Basic", "Premium"}, key=lambda name: -plans.count(name)), "other")
+    ]
     X = encoder.encode(pa.table({"plan": ["Rare", "Unseen", "Basic"], "age": [1, 2, 3]}))
     other = column_of(encoder, X, "plan: other")
     assert other[0] == other[1] > 0
@@ -174,7 +176,7 @@ def test_missing_and_retyped_columns_of_a_new_table_are_named(members: pa.Table,
     with pytest.raises(MissingColumnError, match="'age', 'plan'"):
         encoder.check(members.drop_columns(["age", "plan"]).schema)
     wrong = members.set_column(0, "age", pa.array(["x"] * N)).set_column(4, "genres", pa.array(["x"] * N))
-    with pytest.raises(RetypedColumnError, match="'age' holds string, but was a number .*'genres' holds string"):
+    with pytest.raises(RetypedColumnError, match=r"'age' holds string, but was a number .*'genres' holds string"):
         encoder.check(wrong.schema)
 
 
