@@ -23,6 +23,12 @@ from engine.tables.frames import FrameTable, is_frame
 from engine.tables.paths import Files, find_files
 
 
+# By default pyarrow fetches all of a file's column chunks before it decodes the first: memory grew with the file.
+_BUFFERED_PARQUET = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
+)
+
+
 def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.DataType] | None = None) -> Table:
     """Open a table of profiles for reading in blocks.
 
@@ -75,7 +81,7 @@ class FileTable:
     def _open(files: Files) -> ds.Dataset:
         options = {
             "filesystem": files.filesystem,
-            "format": files.format,
+            "format": _BUFFERED_PARQUET if files.format == "parquet" else files.format,
             "partitioning": ds.partitioning(flavor="hive"),
             "partition_base_dir": files.root or None,
         }
