@@ -22,7 +22,6 @@ from engine.tables.block import BLOCK_ROWS, Block, Table, into_blocks, plain_sch
 from engine.tables.frames import FrameTable, is_frame
 from engine.tables.paths import Files, find_files
 
-
 # By default pyarrow fetches all of a file's column chunks before it decodes the first: memory grew with the file.
 _BUFFERED_PARQUET = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
