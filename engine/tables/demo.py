@@ -33,7 +33,7 @@ from engine.tables.members import DRAWN_ROWS, SCHEMA, Traits, draw_members
 
 PLANTED_SCHEMA = pa.schema([pa.field("user_id", pa.int64()), pa.field("community", pa.string())])
 N_COMMUNITIES = 12
-ROWS_PER_FILE = 16 * DRAWN_ROWS  # about 150 MB of Parquet
+ROWS_PER_FILE = 16 * DRAWN_ROWS  # about 52 MB of Parquet
 
 
 @dataclass(frozen=True)
