@@ -1,0 +1,55 @@
+"""Colours can be told apart, also by people who do not see red and green as others do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engine.report.palette import COLOURS, palette
+
+Floats = NDArray[np.float64]
+
+TO_CONE = np.array(
+    [[0.41222147, 0.53633254, 0.05144599], [0.2119035, 0.68069955, 0.10739696], [0.08830246, 0.28171884, 0.6299787]]
+)
+TO_LAB = np.array(
+    [[0.21045426, 0.79361778, -0.00407205], [1.9779985, -2.4285922, 0.4505937], [0.0259040, 0.7827718, -0.8086758]]
+)
+SIGHT = {  # Machado et al. 2009, severity 1, on linear RGB
+    "full": np.eye(3),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+}
+
+
+def oklab(colours: list[str], sight: str) -> Floats:
+    rgb = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colours]) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ SIGHT[sight].T, 0, 1)
+    found: Floats = np.cbrt(seen @ TO_CONE.T) @ TO_LAB.T
+    return found
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+@pytest.mark.parametrize(("n", "least"), [(7, 0.07), (12, 0.07), (20, 0.065), (60, 0.035)])
+def test_colours_lie_apart_in_every_eye(n: int, least: float, sight: str) -> None:
+    lab = oklab(palette(n), sight)
+    distances = np.linalg.norm(lab[:, None] - lab[None], axis=2) + np.eye(n)
+    assert distances.min() >= least
+
+
+def test_colours_show_on_white_and_on_black() -> None:
+    lightness = oklab(list(COLOURS), "full")[:, 0]
+    assert 0.4 < lightness.min() <= lightness.max() < 0.93
+
+
+def test_a_clusters_colour_does_not_depend_on_how_many_there_are() -> None:
+    assert len(set(COLOURS)) == len(COLOURS) >= 50
+    assert palette(5) == palette(70)[:5]
+    assert palette(70)[60:] == palette(10)
+    assert palette(0) == []
