@@ -120,6 +120,7 @@ def fit(
     weight: Annotated[list[str] | None, typer.Option(help="GROUP=WEIGHT, may be repeated.")] = None,
     seed: Seed = None,
     threads: Threads = None,
+    skip: Annotated[str | None, typer.Option(help="Stages to leave out: explain,map,report.")] = None,
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it takes.")] = False,
     as_json: AsJson = False,
@@ -132,7 +133,8 @@ def fit(
     features: dict[str, Any] = {"roles": _pairs(role, "--role")}
     features["groups"] = {name: {"weight": value} for name, value in _pairs(weight, "--weight").items()}
     kmeans = {} if clusters is None else {"n_clusters": _cluster_count(clusters)}
-    settings = FitConfig.read(config, id=id, device=device, seed=seed, features=features, kmeans=kmeans)
+    skipped = None if skip is None else [part.strip() for part in skip.split(",") if part.strip()]
+    settings = FitConfig.read(config, id=id, device=device, seed=seed, features=features, kmeans=kmeans, skip=skipped)
     if out is None and not dry_run:
         raise UsageError("--out is missing.", hint="name the run directory to write, or add --dry-run.")
     with _threads(threads):

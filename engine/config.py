@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine.errors import ConfigError
 
 Role = Literal["numeric", "count", "boolean", "categorical", "multilabel", "date", "ignore"]
+Skippable = Literal["explain", "map", "report"]
 
 
 class _Stage(BaseModel):
@@ -58,8 +59,24 @@ class KMeansConfig(_Stage):
     tol: float = Field(default=1e-4, ge=0.0)
 
 
+class ExplainConfig(_Stage):
+    """Rules and personas: the rows they are learnt on, how precise rules must be, whom not to show, and words.
+
+    A figure has at least `min_people` sampled people behind it: 11 is the smallest cell that US Medicare's rules for
+    releasing data let out.
+    """
+
+    sample_rows: int = Field(default=20_000, ge=100)
+    rows_per_cluster: int = Field(default=300, ge=10)
+    min_precision: float = Field(default=0.9, gt=0.0, le=1.0)
+    max_rules: int = Field(default=4, ge=1)
+    min_people: int = Field(default=11, ge=1)
+    words: dict[str, str] = {}  # column -> what people call it
+    values: dict[str, dict[str, str]] = {}  # column -> value -> what it means
+
+
 class FitConfig(_Stage):
-    """All stages of a fit."""
+    """All stages of a fit, and those of them to skip."""
 
     id: str | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -67,6 +84,8 @@ class FitConfig(_Stage):
     features: FeaturesConfig = FeaturesConfig()
     pca: PCAConfig = PCAConfig()
     kmeans: KMeansConfig = KMeansConfig()
+    explain: ExplainConfig = ExplainConfig()
+    skip: tuple[Skippable, ...] = ()
 
     @classmethod
     def read(cls, path: Path | None, **changes: Any) -> FitConfig:

@@ -101,3 +101,9 @@ class ModelNotReadableError(RoomsError):
     """A model directory that is incomplete, damaged, or from another format version."""
 
     exit_code = 6
+
+
+class NotExplainedError(RoomsError):
+    """Rules or personas of a run that was made without them."""
+
+    exit_code = 6

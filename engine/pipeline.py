@@ -1,6 +1,6 @@
 """The main job, one line a stage: a table of profiles goes in, clusters and a reusable model come out.
 
-    source -> statistics -> encoder -> PCA -> scores -> K-Means -> assignments, model, run directory
+    source -> statistics -> encoder -> PCA -> scores -> K-Means -> assignments, rules, personas, model, run directory
 
 No arithmetic here. A stage that streams reads the table once; only the scores Z stay in memory.
 """
@@ -22,6 +22,8 @@ from engine.cluster import KMeans
 from engine.config import FitConfig
 from engine.decomposition import PCA
 from engine.execution.local import map_blocks
+from engine.explain.sample import KeptRows
+from engine.explain.stage import explain_run, rows_to_keep
 from engine.features import FeatureEncoder, fit_encoder
 from engine.features.encoder import FittedFeatures
 from engine.model import Model
@@ -94,14 +96,16 @@ def fit(
         check_ids(table, settings.id)
     features = _fit_features(table, settings, stages)
     pca = _fit_pca(table, features.encoder, settings, stages)
-    Z = _scores(table, features.statistics.n_rows, features.encoder, pca, stages)
+    kept = rows_to_keep(features.statistics.n_rows, settings)
+    Z = _scores(table, features.statistics.n_rows, features.encoder, pca, kept, stages)
     selection, kmeans = _cluster(Z, settings, stages)
     model = Model(features.encoder, pca, kmeans.cluster_centers_, _fences(Z, kmeans, backend), settings.id)
     with staged(Path(out), overwrite=overwrite) as folder:
         with stages.stage("assign", len(Z)) as advance:
             sizes, inertias = _write_assignments(table, Z, model, backend, folder / "assignments", advance)
+        names = _explain(folder, table, kept, kmeans, features.encoder, settings, stages)
         facts = {"device": backend.name, "device_reason": reason, "input": table.fingerprint()}
-        write_run(folder, settings, model, features, selection, kmeans, sizes, inertias, facts, stages.records)
+        write_run(folder, settings, model, features, selection, kmeans, sizes, inertias, names, facts, stages.records)
     return Run(Path(out))
 
 
@@ -141,10 +145,13 @@ def _counted(table: Table, encoder: FeatureEncoder, advance: Advance) -> Any:
         advance(len(block))
 
 
-def _scores(table: Table, n_rows: int, encoder: FeatureEncoder, pca: PCA, stages: Stages) -> NDArray[np.float32]:
+def _scores(
+    table: Table, n_rows: int, encoder: FeatureEncoder, pca: PCA, kept: KeptRows, stages: Stages
+) -> NDArray[np.float32]:
     Z = np.empty((n_rows, pca.n_components_), np.float32)
 
     def fill(block: Block) -> int:
+        kept.keep(block)
         Z[block.start : block.start + len(block)] = pca.transform(encoder.encode(block.rows))
         return len(block)
 
@@ -178,6 +185,22 @@ def _kmeans(Z: NDArray[np.float32], k: int, settings: FitConfig, stages: Stages)
     with stages.stage("k-means"):
         kmeans.fit(Z)
     return kmeans
+
+
+def _explain(
+    folder: Path,
+    table: Table,
+    kept: KeptRows,
+    kmeans: KMeans,
+    encoder: FeatureEncoder,
+    settings: FitConfig,
+    stages: Stages,
+) -> list[str] | None:
+    """Write rules and personas; return the clusters' names, None if that is skipped."""
+    if "explain" in settings.skip:
+        return None
+    with stages.stage("explain"):
+        return explain_run(folder, table, kept, kmeans.labels_, kmeans.n_clusters, encoder, settings)
 
 
 def _fences(Z: NDArray[np.float32], kmeans: KMeans, backend: Backend) -> NDArray[np.float32]:

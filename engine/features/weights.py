@@ -33,7 +33,7 @@ def column_weights(schema: pa.Schema, used: Sequence[str], groups: Mapping[str, 
     UsageError
         If a column is in two groups, or a group's columns are not in the table.
     """
-    group_of = {name: _metadata_group(schema, name) for name in used}
+    group_of = {name: metadata_group(schema, name) for name in used}
     owners: dict[str, str] = {}
     for group, config in groups.items():
         for name in config.columns:
@@ -59,5 +59,6 @@ def column_weights(schema: pa.Schema, used: Sequence[str], groups: Mapping[str, 
     return {name: len(used) * weight[group] / (total * sizes[group]) for name, group in group_of.items()}
 
 
-def _metadata_group(schema: pa.Schema, name: str) -> str:
+def metadata_group(schema: pa.Schema, name: str) -> str:
+    """Return the group that a column carries in its metadata, REST if it carries none."""
     return (schema.field(name).metadata or {}).get(b"rooms.group", b"").decode() or REST

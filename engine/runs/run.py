@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from engine.errors import ModelNotReadableError
+from engine.errors import ModelNotReadableError, NotExplainedError
 
 if TYPE_CHECKING:
     from engine.model import Model
@@ -66,9 +66,29 @@ class Run:
         return pq.read_table(self.path / "clusters.parquet")
 
     @cached_property
+    def personas(self) -> list[dict[str, Any]]:
+        """One a cluster: name, sentences, typical member, interests, contrasts; a portrait of the community persona."""
+        found: list[dict[str, Any]] = self._explained("personas.json")["personas"]
+        return found
+
+    @cached_property
+    def rules(self) -> dict[str, Any]:
+        """Rules of every cluster with precision and coverage, the overview tree, the full tree, and their fidelity."""
+        return self._explained("rules.json")
+
+    @cached_property
     def elbow(self) -> pa.Table:
         """The sweep over k: inertia, silhouette, Calinski-Harabasz and Davies-Bouldin."""
         return pyarrow.csv.read_csv(self.path / "elbow.csv")
+
+    def _explained(self, name: str) -> dict[str, Any]:
+        try:
+            document: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise NotExplainedError(
+                f"{self.path} was made with --skip explain: it has no {name}.", hint="fit again without the skip."
+            ) from error
+        return document
 
 
 def load(path: str | os.PathLike[str]) -> Model:

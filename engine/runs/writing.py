@@ -35,13 +35,14 @@ def write_run(
     kmeans: KMeans,
     sizes: NDArray[np.int64],
     inertias: NDArray[np.float64],
+    names: list[str] | None,
     facts: dict[str, Any],
     stages: list[dict[str, Any]],
 ) -> None:
     """Write a run's files into its staging folder."""
     (folder / "config.yaml").write_text(settings.to_yaml())
     model.write(folder / "model")
-    pq.write_table(_clusters(model, sizes, inertias), folder / "clusters.parquet")
+    pq.write_table(_clusters(model, sizes, inertias, names), folder / "clusters.parquet")
     _write_elbow(selection, folder / "elbow.csv")
     manifest = {
         "engine": version("rooms-engine"),
@@ -65,7 +66,9 @@ def write_run(
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
 
-def _clusters(model: Model, sizes: NDArray[np.int64], inertias: NDArray[np.float64]) -> pa.Table:
+def _clusters(
+    model: Model, sizes: NDArray[np.int64], inertias: NDArray[np.float64], names: list[str] | None
+) -> pa.Table:
     table = pa.table(
         {
             "cluster": np.arange(len(sizes), dtype=np.int32),
@@ -74,6 +77,8 @@ def _clusters(model: Model, sizes: NDArray[np.int64], inertias: NDArray[np.float
             "inertia": inertias,
         }
     )
+    if names is not None:
+        table = table.append_column("persona", pa.array(names))
     centres = model.centres_in_units()
     for name in centres.column_names:
         table = table.append_column(name if name not in table.column_names else f"{name} (feature)", centres[name])

@@ -3,7 +3,8 @@
     RatingSums, Users  ->  batches of at most ROWS_PER_GROUP profiles  ->  a table, or a Parquet file
 
 Fields carry metadata for who reads the table: `rooms.group` (interests, activity, demographics), `rooms.unit`,
-and `rooms.role` = ignore for columns that are there for people and repeat what others say.
+`rooms.words` where a name says too little, and `rooms.role` = ignore for columns that are there for people and repeat
+what others say.
 """
 
 from __future__ import annotations
@@ -74,17 +75,20 @@ def _levels(sums: RatingSums, some: NDArray[np.int64]) -> Columns:
     return [
         (_field("n_ratings", pa.int64(), "activity", "ratings"), pa.array(count)),
         (_field("mean_rating", pa.float64(), "activity", _unit(sums)), pa.array(total / count)),
-        (_field("rating_sd", pa.float64(), "activity", _unit(sums)), pa.array(spread)),
+        (_field("rating_sd", pa.float64(), "activity", _unit(sums), words="spread of ratings"), pa.array(spread)),
     ]
 
 
 def _times(sums: RatingSums, some: NDArray[np.int64]) -> Columns:
     first, last = sums.first[some], sums.last[some]
     unknown = first == NO_TIME
-    days = {"recency": (sums.newest - last) / _DAY, "days_active": (last - first) / _DAY}
+    days = {
+        ("recency", "days since the last rating"): (sums.newest - last) / _DAY,
+        ("days_active", "days from first to last rating"): (last - first) / _DAY,
+    }
     return [
-        (_field(name, pa.float64(), "activity", "days"), pa.array(values, mask=unknown))
-        for name, values in days.items()
+        (_field(name, pa.float64(), "activity", "days", words=words), pa.array(values, mask=unknown))
+        for (name, words), values in days.items()
     ]
 
 
@@ -148,8 +152,16 @@ def _unit(sums: RatingSums) -> str:
     return "stars" if sums.largest <= _MOST_STARS else "rating points"
 
 
-def _field(name: str, kind: pa.DataType, group: str, unit: str | None = None, *, role: str | None = None) -> pa.Field:
-    metadata = {"rooms.group": group, "rooms.unit": unit, "rooms.role": role}
+def _field(
+    name: str,
+    kind: pa.DataType,
+    group: str,
+    unit: str | None = None,
+    *,
+    role: str | None = None,
+    words: str | None = None,
+) -> pa.Field:
+    metadata = {"rooms.group": group, "rooms.unit": unit, "rooms.role": role, "rooms.words": words}
     return pa.field(name, kind, metadata={key: value for key, value in metadata.items() if value is not None})
 
 

@@ -274,8 +274,9 @@ def test_fields_carry_their_group_unit_and_role(tmp_path: Path) -> None:
     schema = table_of(profiles_from_ratings(ratings, ITEMS, users)).schema
     expected = {
         "n_ratings": {b"rooms.group": b"activity", b"rooms.unit": b"ratings"},
-        "rating_sd": {b"rooms.group": b"activity", b"rooms.unit": b"stars"},
-        "recency": {b"rooms.group": b"activity", b"rooms.unit": b"days"},
+        "mean_rating": {b"rooms.group": b"activity", b"rooms.unit": b"stars"},
+        "rating_sd": {b"rooms.group": b"activity", b"rooms.unit": b"stars", b"rooms.words": b"spread of ratings"},
+        "recency": {b"rooms.group": b"activity", b"rooms.unit": b"days", b"rooms.words": b"days since the last rating"},
         "share_Drama": {b"rooms.group": b"interests", b"rooms.unit": b"share of ratings"},
         "share_1990s": {b"rooms.group": b"interests", b"rooms.unit": b"share of ratings"},
         "affinity_Drama": {b"rooms.group": b"interests", b"rooms.unit": b"stars"},

@@ -1,0 +1,1 @@
+"""Why these clusters: rules that tell who is in one, and personas that say what they are like."""

@@ -1,0 +1,244 @@
+"""Rules: who is in a cluster, as few conditions on columns people know.
+
+    one-against-all tree  ->  its shallowest nodes that are precise enough, every bound left out that is not needed
+
+A rule is a conjunction of conditions, a cluster has a few rules of which any may hold. Precision is the share of the
+people a rule matches who are in the cluster; coverage is the share of the cluster it matches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config import ExplainConfig
+from engine.explain.questions import YES, Answers, Question
+from engine.explain.tree import Ranges, Tree, Weights
+from engine.explain.words import day, exact_quantity, listed, plural
+
+DOUBT = 1.0  # sampled rows outside the cluster that every rule is thought to match besides: few rows prove little
+LEAST_GAIN = 0.05  # share of the cluster that a further rule must add
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Answers from `low` to `high` to a question fulfil it."""
+
+    question: Question
+    low: int
+    high: int
+
+    @property
+    def at_least(self) -> float | None:
+        """The bound that a value has to reach, None if there is none."""
+        return self.question.cuts[self.low - 1] if self.low > 0 else None
+
+    @property
+    def below(self) -> float | None:
+        """The bound that a value has to stay below, None if there is none."""
+        return self.question.cuts[self.high] if self.high < len(self.question.cuts) else None
+
+    def words(self) -> str:
+        """Return the condition as a person would say it: "age < 27"."""
+        asked = self.question
+        name, value = asked.name, asked.said
+        holds = self.low == YES
+        if asked.kind == "category":
+            return f"{name} is {value}" if holds else f"{name} is not {value}"
+        if asked.kind == "label":
+            verb = ("include" if holds else "do not include") if plural(name) else ("includes" if holds else "lacks")
+            return f"{name} {verb} {value}"
+        if asked.kind == "rare category":
+            return f"{name} is one of the rarer ones" if holds else f"{name} is none of the rarer ones"
+        if asked.kind == "missing":
+            return f"{name} is not given" if holds else f"{name} is given"
+        if asked.kind == "truth":
+            return truth_words(asked, yes=holds)
+        return _range_words(self, name)
+
+
+def truth_words(asked: Question, *, yes: bool) -> str:
+    """Return "has kids profile", "no kids profile", "smoker is yes", or "level is 2" of a column of two values."""
+    name = asked.name
+    meaning = asked.meaning(asked.cuts[0] if yes else asked.low)
+    if meaning is not None:
+        return f"{name} is {meaning}"
+    if (asked.low, asked.cuts[0]) != (0.0, 1.0):
+        return f"{name} is {exact_quantity(asked.cuts[0] if yes else asked.low, asked.unit, asked.name)}"
+    first, _, rest = name.partition(" ")
+    if rest and first in ("has", "is"):
+        return name if yes else f"{first} no {rest}" if first == "has" else f"{first} not {rest}"
+    return f"{name} is yes" if yes else f"{name} is no"
+
+
+def rule_words(conditions: Sequence[Condition]) -> str:
+    """Return conditions joined by "and"; what a category is not is said once: "plan is neither Basic nor Family"."""
+    parts, negated = [], dict[str, list[str]]()
+    for condition in conditions:
+        asked = condition.question
+        if asked.kind == "category" and condition.low != YES:
+            negated.setdefault(asked.column, []).append(asked.said)
+    for condition in conditions:
+        asked = condition.question
+        denied = negated.get(asked.column, []) if asked.kind == "category" and condition.low != YES else []
+        if len(denied) < 2:
+            parts.append(condition.words())
+        elif asked.said == denied[0]:
+            parts.append(f"{asked.name} is neither {listed(denied, 'nor')}")
+    return " and ".join(parts) or "everybody"
+
+
+@dataclass(frozen=True)
+class FoundRules:
+    """Ranges of a cluster's rules in the order of people added, and whether each is as precise as wanted."""
+
+    rules: tuple[Ranges, ...]
+    precise: bool
+
+
+def find_rules(
+    tree: Tree,
+    answers: Answers,
+    member: NDArray[np.bool_],
+    weights: Weights,
+    n_answers: list[int],
+    settings: ExplainConfig,
+    *,
+    questions: NDArray[np.int64],
+) -> FoundRules:
+    """Choose a cluster's rules among the nodes of its tree.
+
+    Parameters
+    ----------
+    tree : Tree
+        Over `questions`; its nodes are candidates.
+    answers : uint8 array of shape (n_all_questions, n_rows)
+    member : bool array of shape (n_rows,)
+    weights : float64 array of shape (n_rows,)
+    n_answers : list of int
+        Of the questions the tree asks.
+    settings : ExplainConfig
+        How precise a rule must be, how many people it must match, and how many rules there may be.
+    questions : int array
+        The tree's question q is questions[q] of `answers`.
+    """
+    judge = _Judge(answers, member, weights, {int(q): n for q, n in zip(questions, n_answers, strict=True)})
+    paths = [{int(questions[q]): bounds for q, bounds in path.items()} for path in tree.paths(n_answers)]
+    paths = [path for path in paths if path and judge.people(judge.matched(path)) >= settings.min_people]
+    precise = [path for path in paths if judge.precision(judge.matched(path)) >= settings.min_precision]
+    if not precise:
+        best = max(paths, key=lambda path: judge.score(judge.matched(path)), default={})
+        floor = judge.precision(judge.matched(best)) if best else 0.0
+        return FoundRules((judge.simplified(best, floor),) if best else (), precise=False)
+    widest = sorted(precise, key=len)
+    shallow = [path for n, path in enumerate(widest) if not any(_inside(path, above) for above in widest[:n])]
+    simple = [judge.simplified(path, settings.min_precision) for path in shallow]
+    return FoundRules(tuple(judge.chosen(simple, settings.max_rules, settings.min_precision)), precise=True)
+
+
+def matched_by(ranges: Ranges, answers: Answers) -> NDArray[np.bool_]:
+    """Tell which rows a rule matches."""
+    found = np.ones(answers.shape[1], bool)
+    for question, (low, high) in ranges.items():
+        found &= (answers[question] >= low) & (answers[question] <= high)
+    return found
+
+
+class _Judge:
+    """Weigh rules on rows: what they match, how precisely, and which of their bounds do nothing."""
+
+    def __init__(
+        self, answers: Answers, member: NDArray[np.bool_], weights: Weights, n_answers: dict[int, int]
+    ) -> None:
+        self.answers, self.member, self.weights, self.n_answers = answers, member, weights, n_answers
+        self.total = float(weights[member].sum())
+        self.doubt = DOUBT * float(weights[member].mean()) if member.any() else DOUBT
+
+    def matched(self, ranges: Ranges) -> NDArray[np.bool_]:
+        return matched_by(ranges, self.answers)
+
+    def people(self, matched: NDArray[np.bool_]) -> float:
+        return float(self.weights[matched & self.member].sum())
+
+    def precision(self, matched: NDArray[np.bool_]) -> float:
+        people = float(self.weights[matched].sum())
+        return self.people(matched) / (people + self.doubt) if people else 0.0
+
+    def score(self, matched: NDArray[np.bool_]) -> float:
+        """Return F at beta 1/2: precision counts more than coverage."""
+        precision = self.precision(matched)
+        coverage = self.people(matched) / self.total
+        return 1.25 * precision * coverage / (0.25 * precision + coverage) if precision > 0 else 0.0
+
+    def simplified(self, ranges: Ranges, floor: float) -> Ranges:
+        """Leave out, as long as precision stays, the bound without which most people of the cluster are matched."""
+        while True:
+            best: tuple[float, Ranges] | None = None
+            for shorter in self._shorter(ranges):
+                matched = self.matched(shorter)
+                if shorter and self.precision(matched) >= floor:
+                    inside = self.people(matched)
+                    best = max(best, (inside, shorter), key=lambda pair: pair[0]) if best else (inside, shorter)
+            if best is None:
+                return ranges
+            ranges = best[1]
+
+    def _shorter(self, ranges: Ranges) -> list[Ranges]:
+        found = []
+        for question, (low, high) in ranges.items():
+            top = self.n_answers[question] - 1
+            if low > 0 and high < top:
+                found += [{**ranges, question: (0, high)}, {**ranges, question: (low, top)}]
+            found.append({q: bounds for q, bounds in ranges.items() if q != question})
+        return found
+
+    def chosen(self, rules: list[Ranges], max_rules: int, floor: float) -> list[Ranges]:
+        """Take the rule that adds most of the cluster, while all together stay precise and it is worth a line."""
+        matches = [self.matched(rule) for rule in rules]
+        united = np.zeros(len(self.member), bool)
+        taken: list[Ranges] = []
+        while len(taken) < max_rules:
+            gains = [self._gain(match, united, floor) for match in matches]
+            best = int(np.argmax(gains)) if gains else -1
+            if best < 0 or gains[best] <= (LEAST_GAIN * self.total if taken else 0.0):
+                return taken
+            taken.append(rules[best])
+            united |= matches[best]
+        return taken
+
+    def _gain(self, match: NDArray[np.bool_], united: NDArray[np.bool_], floor: float) -> float:
+        """Return how many more people of the cluster a rule would add, 0 if too many others come with them."""
+        if self.precision(united | match) < floor:
+            return 0.0
+        return self.people(match & ~united)
+
+
+def _inside(path: Ranges, above: Ranges) -> bool:
+    """Tell whether whoever fulfils `path` fulfils `above`."""
+    return all(q in path and path[q][0] >= low and path[q][1] <= high for q, (low, high) in above.items())
+
+
+def _range_words(condition: Condition, name: str) -> str:
+    asked, low, high = condition.question, condition.at_least, condition.below
+    if asked.kind == "date":
+        if high is None:
+            return f"{name} is {day(low or 0.0, whole=True)} or later"
+        if low is None:
+            return f"{name} is before {day(high, whole=True)}"
+        return f"{name} is from {day(low, whole=True)} to before {day(high, whole=True)}"
+    said = [None if bound is None else _bound(asked, bound) for bound in (low, high)]
+    if high is None:
+        return f"{name} ≥ {said[0]}"
+    if low is None:
+        return f"{name} < {said[1]}"
+    if asked.whole and high - low <= 1:
+        return f"{name} is {said[0]}"
+    return f"{said[0]} ≤ {name} < {said[1]}"
+
+
+def _bound(asked: Question, value: float) -> str:
+    meaning = asked.meaning(value)
+    return exact_quantity(value, asked.unit, asked.name) + (f" ({meaning})" if meaning else "")

@@ -1,0 +1,113 @@
+"""The rows an explanation looks at: a uniform draw, and more of the clusters that it holds too few of.
+
+    kept as the pipeline reads the table anyway  ->  rows in their own units, cluster and weight of each
+
+Rows are drawn by (seed, row number), so the draw depends on neither files, blocks nor threads. A weight is the number
+of people of its cluster that a row stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from engine.explain.tree import Labels, Weights
+from engine.sampling import row_keys, sample_rows
+from engine.tables import Block, Table
+
+
+class KeptRows:
+    """Rows with given numbers, picked out of the blocks of a pass; blocks may come on any thread, in any order."""
+
+    def __init__(self, rows: NDArray[np.int64]) -> None:
+        self.rows = rows
+        self._parts: dict[int, pa.Table] = {}
+
+    @classmethod
+    def drawn(cls, n_rows: int, size: int, seed: int) -> KeptRows:
+        """Draw min(size, n_rows) row numbers."""
+        return cls(sample_rows(n_rows, size, seed))
+
+    def keep(self, block: Block) -> None:
+        """Keep the wanted rows of a block."""
+        first, last = np.searchsorted(self.rows, [block.start, block.start + len(block)])
+        if first < last:
+            self._parts[block.start] = block.rows.take(pa.array(self.rows[first:last] - block.start))
+
+    def table(self) -> pa.Table:
+        """Return the rows in order."""
+        return pa.concat_tables([self._parts[start] for start in sorted(self._parts)]).combine_chunks()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sampled people.
+
+    Attributes
+    ----------
+    table : pyarrow.Table of n_sampled rows
+    rows : int64 array of shape (n_sampled,), ascending row numbers
+    labels : int32 array of shape (n_sampled,)
+    weights : float64 array of shape (n_sampled,)
+        The weights of a cluster's rows add up to its size.
+    sizes : int64 array of shape (n_clusters,)
+    """
+
+    table: pa.Table
+    rows: NDArray[np.int64]
+    labels: Labels
+    weights: Weights
+    sizes: NDArray[np.int64]
+
+    @property
+    def n_clusters(self) -> int:
+        """The number of clusters, empty ones too."""
+        return len(self.sizes)
+
+
+def stratified(
+    table: Table, kept: KeptRows, labels: Labels, n_clusters: int, *, quota: int, columns: Sequence[str], seed: int
+) -> Sample:
+    """Add rows of the clusters that have fewer than `quota` among the kept ones, reading the table once more for them.
+
+    Parameters
+    ----------
+    table : Table
+    kept : KeptRows
+    labels : int32 array of shape (n_rows,)
+    n_clusters : int
+    quota : int
+        Rows per cluster, or all it has.
+    columns : sequence of str
+        What the rows must hold.
+    seed : int
+        Key of the further draws.
+    """
+    sizes = np.bincount(labels, minlength=n_clusters).astype(np.int64)
+    there = np.bincount(labels[kept.rows], minlength=n_clusters)
+    rows, parts = [kept.rows], [kept.table().select(list(columns))]
+    short = np.flatnonzero(there < np.minimum(quota, sizes))
+    if len(short):
+        extra = KeptRows(np.sort(np.concatenate([_more(labels, c, quota, kept.rows, seed) for c in short.tolist()])))
+        for block in table.blocks(list(columns)):
+            extra.keep(block)
+        rows.append(extra.rows)
+        parts.append(extra.table())
+    numbers = np.concatenate(rows)
+    order = np.argsort(numbers, kind="stable")
+    numbers = numbers[order]
+    found = labels[numbers].astype(np.int32)
+    weights = (sizes / np.maximum(np.bincount(found, minlength=n_clusters), 1))[found]
+    return Sample(pa.concat_tables(parts).take(pa.array(order)).combine_chunks(), numbers, found, weights, sizes)
+
+
+def _more(labels: Labels, cluster: int, quota: int, kept: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return row numbers that bring a cluster to its quota, those with the smallest keys."""
+    members = np.setdiff1d(np.flatnonzero(labels == cluster), kept, assume_unique=True)
+    already = int((labels[kept] == cluster).sum())
+    smallest: NDArray[np.int64] = members[np.argsort(row_keys(seed, members), kind="stable")[: quota - already]]
+    return smallest

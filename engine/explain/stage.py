@@ -1,0 +1,55 @@
+"""The explanation as a stage of a fit: rows kept on the way, then rules and personas written into the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config import FitConfig
+from engine.explain.contrast import contrasts
+from engine.explain.explanation import explain
+from engine.explain.persona import personas
+from engine.explain.sample import KeptRows, stratified
+from engine.explain.words import Vocabulary
+from engine.explain.writing import write_explanation
+from engine.features import FeatureEncoder
+from engine.features.weights import metadata_group
+from engine.tables import Table
+
+
+def rows_to_keep(n_rows: int, settings: FitConfig) -> KeptRows:
+    """Return the rows that a pass over the table shall keep for the explanation: none if it is skipped."""
+    return KeptRows.drawn(n_rows, 0 if "explain" in settings.skip else settings.explain.sample_rows, settings.seed)
+
+
+def explain_run(
+    folder: Path,
+    table: Table,
+    kept: KeptRows,
+    labels: NDArray[np.int32],
+    n_clusters: int,
+    encoder: FeatureEncoder,
+    settings: FitConfig,
+) -> list[str]:
+    """Write rules and personas into `folder`; return the clusters' names."""
+    wanted, columns = settings.explain, encoder.columns
+    words = Vocabulary.of(table.schema, columns, wanted.words, wanted.values)
+    sample = stratified(
+        table, kept, labels, n_clusters, quota=wanted.rows_per_cluster, columns=columns, seed=settings.seed
+    )
+    found = explain(table, labels, sample, encoder.plan, words, wanted, settings.seed)
+    compared = contrasts(sample, encoder.plan, words, _groups(table, columns, settings))
+    described = personas(sample, compared, min_people=wanted.min_people)
+    types = {name: table.schema.field(name).type for name in columns}
+    write_explanation(folder, found, described, compared, encoder.plan, types, settings.id, wanted.min_people)
+    return [persona.name for persona in described]
+
+
+def _groups(table: Table, columns: list[str], settings: FitConfig) -> Mapping[str, str]:
+    groups = {name: metadata_group(table.schema, name) for name in columns}
+    for group, config in settings.features.groups.items():
+        groups.update(dict.fromkeys(config.columns, group))
+    return groups

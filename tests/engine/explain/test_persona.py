@@ -1,0 +1,116 @@
+"""Contrasts and personas: figures worked by hand, names that are unique, and nobody who can be recognised."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from people import people
+
+from engine.explain.contrast import Contrast, contrasts, wilson
+from engine.explain.persona import Persona, personas
+from engine.explain.sample import Sample
+from engine.explain.words import Vocabulary
+from engine.features import fit_encoder
+from engine.tables import open_table
+
+
+def compared(table: pa.Table, labels: np.ndarray, **roles: Any) -> tuple[Sample, list[list[Contrast]]]:
+    plan = fit_encoder(open_table(table), column_roles=roles).encoder.plan
+    columns = [column.column for column in plan.columns]
+    sizes = np.bincount(labels)
+    sample = Sample(table, np.arange(len(labels)), labels.astype(np.int32), np.ones(len(labels)), sizes)
+    words = Vocabulary.of(table.schema, columns, {}, {})
+    return sample, contrasts(sample, plan, words, dict.fromkeys(columns, "rest"))
+
+
+def test_a_difference_and_a_lift_are_what_they_say() -> None:
+    labels = np.repeat([0, 1], [40, 160])
+    number = np.concatenate([np.tile([4.0, 6.0], 20), np.tile([-1.0, 0.0, 1.0, 2.0], 40)])
+    letter = ["a"] * 30 + ["b"] * 10 + ["a"] * 20 + ["b"] * 140
+    table = pa.table({"number": number, "letter": letter})
+    _, (first, second) = compared(table, labels)
+    by_title = {(c.about.column, c.about.value): c for c in first}
+    contrast = by_title["number", None]
+    assert (contrast.here, contrast.everybody) == (5.0, np.sort(number)[99])
+    assert contrast.difference == pytest.approx((5.0 - number.mean()) / number.std(), rel=0.02)
+    assert contrast.low < contrast.difference < contrast.high
+    a = by_title["letter", "a"]
+    assert (a.here, a.everybody, a.n_people, a.n_known) == (0.75, 0.25, 30, 40)
+    assert a.lift == pytest.approx(3.0)
+    assert a.difference == pytest.approx(0.5 / np.sqrt(0.25 * 0.75))
+    assert (a.lift_low, a.lift_high) == pytest.approx([v / 0.25 for v in wilson(0.75, 40)])
+    assert next(c for c in second if c.about.value == "a").lift == pytest.approx(0.5)
+
+
+def test_wilsons_interval_is_the_published_one() -> None:
+    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-3)  # Newcombe 1998
+    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=1e-3)
+
+
+def test_missing_values_are_left_out_of_what_is_compared() -> None:
+    labels = np.repeat([0, 1], 50)
+    table = pa.table({"x": pa.array([None] * 25 + [1.5] * 25 + list(np.arange(50.0)), pa.float64())})
+    _, (first, _) = compared(table, labels)
+    number = next(c for c in first if c.about.kind == "number")
+    assert (number.here, number.n_known) == (1.5, 25)
+    missing = next(c for c in first if c.about.kind == "missing")
+    assert (missing.here, missing.everybody) == (0.5, 0.25)
+
+
+def described(n_rows: int = 900, k: int = 9, min_people: int = 11) -> list[Persona]:
+    table = people(n_rows).drop_columns(["who"])
+    labels = np.arange(n_rows) % k
+    labels[:5] = k  # five people, too few to show
+    sample, found = compared(table, labels)
+    return personas(sample, found, min_people=min_people)
+
+
+def test_names_are_unique_even_of_clusters_alike() -> None:
+    names = [persona.name for persona in described()]
+    assert len(set(names)) == len(names) == 10
+    assert all(name[0] == name[0].upper() for name in names)
+
+
+def test_too_few_people_have_no_portrait() -> None:
+    *many, few = described()
+    assert few.size == 5
+    assert few.contrasts == few.typical == few.interests == few.portrait == ()
+    assert few.sentences == ("5 people, too few to portray without portraying persons: figures need 11.",)
+    assert all(len(persona.sentences) == 3 for persona in many)
+
+
+def test_no_figure_has_fewer_people_behind_it() -> None:
+    for persona in described(min_people=40):
+        for contrast in persona.contrasts:
+            assert contrast.n_known >= 40
+            assert contrast.n_people >= 40 or contrast.difference < 0
+    text = " ".join(s for persona in described(min_people=40) for s in persona.sentences)
+    assert "hardly anybody" in text
+
+
+def test_one_persona_is_the_community_and_has_a_portrait() -> None:
+    found = described()
+    (community,) = [persona for persona in found if persona.is_community]
+    assert community.strength == max(persona.strength for persona in found)
+    assert [heading for heading, _ in community.portrait][:1] == ["Who they are"]
+    assert all(lines for _, lines in community.portrait)
+
+
+def test_a_typical_member_is_put_together_from_what_is_frequent() -> None:
+    for persona in described()[:-1]:
+        typical = dict(persona.typical)
+        assert 3 <= len(typical) <= 12
+        assert not any(re.search(r"id-\d", value) for value in typical.values())
+
+
+def test_a_single_cluster_is_everybody() -> None:
+    table = people(300).drop_columns(["who"])
+    sample, found = compared(table, np.zeros(300, int))
+    (only,) = personas(sample, found, min_people=11)
+    assert only.name == "Everybody"
+    assert not only.is_community
+    assert "300 people, 100 % of all" in only.sentences[0]

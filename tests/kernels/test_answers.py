@@ -1,0 +1,57 @@
+"""The kernels that answer questions and apply rules, against plain loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from engine.kernels.cpu import answers as kernels
+
+
+@pytest.mark.parametrize("n_cuts", [1, kernels.FEW_CUTS, kernels.FEW_CUTS + 1, 63])
+def test_an_answer_is_the_number_of_cuts_reached(n_cuts: int) -> None:
+    rng = np.random.default_rng(n_cuts)
+    cuts = np.sort(rng.normal(size=n_cuts))
+    values = np.concatenate([rng.normal(size=500), cuts, [np.nan, -np.inf, np.inf]])
+    out = np.empty(len(values), np.uint8)
+    kernels.count_cuts(values, 0.25, cuts, out)
+    filled = np.where(np.isnan(values), 0.25, values)
+    assert out.tolist() == [sum(v >= c for c in cuts) for v in filled]
+
+
+def test_labels_are_flagged_once_and_unknown_ones_in_the_last_line() -> None:
+    offsets, codes = np.array([0, 3, 3, 5]), np.array([0, 0, 2, 1, -1], np.int32)
+    flags = np.zeros((3, 3), np.uint8)
+    kernels.flag_labels(offsets, codes, flags)
+    assert flags.tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 0]]
+
+
+def test_a_row_walks_to_the_leaf_its_answers_lead_to() -> None:
+    question = np.array([0, -1, 1, -1, -1], np.int32)
+    cut, left, right = np.array([1, 0, 0, 0, 0]), np.array([1, -1, 3, -1, -1]), np.array([2, -1, 4, -1, -1])
+    answers = np.array([[0, 1, 2, 2], [0, 1, 0, 1]], np.uint8)
+    leaf = np.empty(4, np.int32)
+    kernels.walk(answers, question, cut.astype(np.int32), left.astype(np.int32), right.astype(np.int32), leaf)
+    assert leaf.tolist() == [1, 1, 3, 4]
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, kernels.ROWS_PER_TILE - 1, kernels.ROWS_PER_TILE + 1])
+def test_rules_count_whom_they_match_and_who_is_in_the_cluster(n_rows: int) -> None:
+    rng = np.random.default_rng(n_rows)
+    answers = rng.integers(0, 5, (4, n_rows)).astype(np.uint8)
+    labels = rng.integers(0, 3, n_rows).astype(np.int32)
+    # cluster 0: two rules, cluster 1: none, cluster 2: a rule without a condition matches everybody
+    ranges = [[(0, 1, 3), (2, 0, 2)], [(1, 4, 4)], []]
+    first_rule, first_range = np.array([0, 2, 2, 3]), np.array([0, 2, 3, 3])
+    flat = np.array([r for rule in ranges for r in rule], np.int32)
+    rules, clusters = np.zeros((3, 2), np.int64), np.zeros((3, 2), np.int64)
+    question, low, high = (flat[:, column].copy() for column in range(3))
+    kernels.apply_rules(answers, labels, first_rule, first_range, question, low, high, rules, clusters)
+    matched = [[all(lo <= answers[q, i] <= hi for q, lo, hi in rule) for i in range(n_rows)] for rule in ranges]
+    own = [0, 0, 2]
+    assert rules.tolist() == [
+        [sum(m), sum(x and labels[i] == own[r] for i, x in enumerate(m))] for r, m in enumerate(matched)
+    ]
+    either = [a or b for a, b in zip(matched[0], matched[1], strict=True)]
+    assert clusters[0].tolist() == [sum(either), sum(x and labels[i] == 0 for i, x in enumerate(either))]
+    assert clusters[1].tolist() == [0, 0]
+    assert clusters[2].tolist() == [n_rows, int((labels == 2).sum())]
