@@ -137,7 +137,7 @@ def forecast(source: Any, settings: FitConfig) -> Forecast:
     Z, encode_seconds = _timed(reduce)
     k = settings.kmeans.n_clusters
     largest_k = settings.kmeans.k_max if k == "auto" else int(k)
-    centres = backend.prepare(Z[:: max(1, len(Z) // largest_k)][:largest_k], Z.dtype)
+    centres = Z[:: max(1, len(Z) // largest_k)][:largest_k]
     labels = np.zeros(len(Z), np.int32)
     _, label_seconds = _timed(lambda: backend.label(Z, centres, labels))
     assign_seconds = label_seconds * ITERATIONS * head_rows / len(Z)

@@ -14,16 +14,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.utils import assert_all_finite
 
-from engine.backends.protocol import SUM_ROWS, Backend, ClusterSums, Float64s, Grid, Int32s, Int64s, Rows
+from engine.backends.protocol import (
+    SUM_ROWS,
+    Backend,
+    ClusterSums,
+    Drift,
+    Float64s,
+    Grid,
+    Int32s,
+    Int64s,
+    PreparedRows,
+    Rows,
+)
 from engine.execution.local import map_blocks, row_blocks, thread_count
 from engine.fixed_point import centres_of, fixed_point_grid, variances_of
 
+FRAME_ROWS = 4096  # rows that say what all rows are like
 JOB_ROWS = 128 * SUM_ROWS  # at most so many rows a block of a pass; a multiple of SUM_ROWS
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class RowSet:
     """Rows in memory, their weights (length 0 stands for ones), and what every pass over them needs."""
 
@@ -32,17 +45,50 @@ class RowSet:
     total: float
     grid: Grid
     backend: Backend
+    prepared: PreparedRows
 
     @classmethod
     def of(cls, X: Rows, weights: Float64s | None, backend: Backend) -> RowSet:
-        """Measure the rows in one pass. X is C-contiguous and finite, weights are finite and not negative."""
+        """Measure and prepare the rows in one pass. X is C-contiguous; weights are finite and not negative.
+
+        Raises
+        ------
+        ValueError
+            If X holds NaN or infinity.
+        """
         given = np.empty(0) if weights is None else np.ascontiguousarray(weights, np.float64)
-        extents = list(map_blocks(lambda part: backend.extent(X[part], given[part]), jobs(len(X))))
-        low = np.min([least for least, _ in extents], axis=0)
-        high = np.max([largest for _, largest in extents], axis=0)
+        prepared = backend.prepare_rows(X[:: max(1, len(X) // FRAME_ROWS)][:FRAME_ROWS], len(X))
+        extents = list(map_blocks(lambda part: backend.survey(X[part], given[part], prepared, part), jobs(len(X))))
+        if not all(finite for _, _, finite in extents):
+            assert_all_finite(X, input_name="X")
+        low = np.min([least for least, _, _ in extents], axis=0)
+        high = np.max([largest for _, largest, _ in extents], axis=0)
         total = float(len(X)) if weights is None else math.fsum(given)  # fsum: rounded once, whatever the order
         heaviest = None if weights is None else (total, float(given.max()))
-        return cls(X, given, total, fixed_point_grid(low, high, X.dtype, len(X), heaviest), backend)
+        grid = fixed_point_grid(low, high, X.dtype, len(X), heaviest)
+        return cls(X, given, total, grid, backend, prepared)
+
+    def refine(self, n_clusters: int, work: Work) -> bool:
+        """Prepare the rows more finely, if what was done since they were prepared says that it pays."""
+        finer = self.backend.refine(self.prepared, self.X, n_clusters, work.screened, work.opened)
+        if finer is None:
+            return False
+        self.prepared = finer
+        for _ in map_blocks(lambda part: self.backend.encode(self.X[part], finer, part), jobs(len(self.X))):
+            pass
+        return True
+
+
+@dataclass(frozen=True)
+class Work:
+    """What passes cost, in rows: those looked at, those the screen left open, those the definition had to label."""
+
+    screened: int = 0
+    opened: int = 0
+    defined: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.screened + other.screened, self.opened + other.opened, self.defined + other.defined)
 
 
 @dataclass(frozen=True)
@@ -53,6 +99,7 @@ class Clustering:
     labels: Int32s
     inertia: float
     n_iter: int
+    work: Work
 
 
 def jobs(n_rows: int) -> Iterator[slice]:
@@ -79,29 +126,95 @@ def lloyd(rows: RowSet, centres: Rows, *, max_iter: int, tolerance: float, verbo
     The rule is scikit-learn's: the movement is the squared Frobenius norm; labels that did not change end the run at
     once; otherwise rows are labelled once more, so that labels always belong to the centres returned.
     """
-    labels = np.full(len(rows.X), -1, np.int32)
+    run = _Run(rows, len(centres))
     settled = False
     for iteration in range(1, max_iter + 1):
-        found = _pass(rows, centres, labels)
-        moved = _means(rows, centres, labels, found)
-        movement, centres = _squared_shift(centres, moved), moved
+        changed = run.relabel(centres)
+        moved = run.means(centres)
+        movement, previous, centres = _squared_shift(centres, moved), centres, moved
         if verbose:
             logger.info(
-                "iteration %d: %d labels changed, centres moved by %.6g, %d rows labelled by the definition",
-                iteration, found.changed, movement, found.opened,
+                "iteration %d: %d labels changed, centres moved by %.6g; %d rows screened, %d open, %d defined",
+                iteration, changed, movement, run.last.screened, run.last.opened, run.last.defined,
             )  # fmt: skip
-        settled = found.changed == 0
+        settled = changed == 0
         if settled or movement <= tolerance:
             break
+        run.follow(previous, centres)
     if not settled:
-        label_rows(rows.X, centres, labels, rows.backend)
-    return Clustering(centres, labels, inertia(rows.X, rows.weights, centres, labels, rows.backend), iteration)
+        if movement <= tolerance:
+            run.follow(previous, centres)
+        run.relabel(centres)
+    found = inertia(rows.X, rows.weights, centres, run.labels, rows.backend)
+    return Clustering(centres, run.labels, found, iteration, run.work)
+
+
+class _Run:
+    """What one run of Lloyd's algorithm carries from pass to pass: labels, sums, and how far the centres have come."""
+
+    def __init__(self, rows: RowSet, n_clusters: int) -> None:
+        self.rows = rows
+        self.labels = np.full(len(rows.X), -1, np.int32)
+        self.slack = np.full(len(rows.X), -np.inf, np.float32)
+        self.sums = np.zeros((n_clusters, rows.X.shape[1]), np.int64)
+        self.masses = np.zeros(n_clusters, np.int64)
+        self.way, self.others_way = np.zeros(n_clusters), np.zeros(n_clusters)
+        self.last, self.work, self.since_prepared = Work(), Work(), Work()
+
+    def relabel(self, centres: Rows) -> int:
+        """Label all rows by the centres, keep the sums up to date, and return how many labels changed."""
+        rows = self.rows
+        backend, prepared = rows.backend, rows.backend.prepare(centres, rows.prepared)
+        drift = _drift(self.way + self.others_way)
+
+        def one(part: slice) -> ClusterSums:
+            return backend.lloyd(
+                rows.X[part], rows.weights[part], rows.prepared, part, prepared, drift, rows.grid,
+                self.labels[part], self.slack[part],
+            )  # fmt: skip
+
+        changed, self.last = 0, Work()
+        for found in map_blocks(one, jobs(len(rows.X))):
+            self.sums += found.sums
+            self.masses += found.masses
+            changed += found.changed
+            self.last += Work(found.screened, found.opened, found.defined)
+        self.work += self.last
+        self.since_prepared += self.last
+        return changed
+
+    def means(self, centres: Rows) -> Rows:
+        """Return the new centres, in the rows' dtype; empty clusters take the farthest rows first."""
+        sums, masses = self.sums, self.masses
+        empty = np.flatnonzero(masses == 0)
+        if len(empty):
+            sums, masses = sums.copy(), masses.copy()
+            _refill(self.rows, centres, self.labels, sums, masses, empty)
+        return centres_of(sums, masses, self.rows.grid).astype(self.rows.X.dtype)
+
+    def follow(self, old: Rows, new: Rows) -> None:
+        """Note how far the centres have moved, rounded up; and prepare the rows more finely where that pays."""
+        steps = np.sqrt(np.square(new.astype(np.float64) - old).sum(axis=1)) * self.rows.backend.units(
+            self.rows.prepared
+        )
+        steps *= 1.0 + 1e-9
+        self.way += steps
+        fastest = int(steps.argmax())
+        self.others_way += steps[fastest]
+        self.others_way[fastest] += np.delete(steps, fastest).max(initial=0.0) - steps[fastest]
+        if self.rows.refine(len(new), self.since_prepared):
+            self.since_prepared = Work()
+
+
+def _drift(way: Float64s) -> Drift:
+    """Return drifts in float32, below and above what they are; the second by as much as adding to slack can round."""
+    least, most = way.astype(np.float32), (way * (1.0 + 2.0**-22)).astype(np.float32)
+    return Drift(np.nextafter(least, np.float32(-np.inf)), np.nextafter(most, np.float32(np.inf)))
 
 
 def label_rows(X: Rows, centres: Rows, labels: Int32s, backend: Backend) -> None:
     """Write the label of every row."""
-    prepared = backend.prepare(centres, X.dtype)
-    for _ in map_blocks(lambda part: backend.label(X[part], prepared, labels[part]), jobs(len(X))):
+    for _ in map_blocks(lambda part: backend.label(X[part], centres, labels[part]), jobs(len(X))):
         pass
 
 
@@ -109,31 +222,6 @@ def inertia(X: Rows, weights: Float64s, centres: Rows, labels: Int32s, backend: 
     """Return the weighted sum of squared distances of rows to their centres, in an order that n_rows alone fixes."""
     parts = map_blocks(lambda part: backend.inertia(X[part], weights[part], centres, labels[part]), jobs(len(X)))
     return math.fsum(value for sums in parts for value in sums)
-
-
-def _pass(rows: RowSet, centres: Rows, labels: Int32s) -> ClusterSums:
-    """Label all rows in place and sum the clusters."""
-    prepared = rows.backend.prepare(centres, rows.X.dtype)
-    parts = map_blocks(
-        lambda part: rows.backend.lloyd(rows.X[part], rows.weights[part], prepared, rows.grid, labels[part]),
-        jobs(len(rows.X)),
-    )
-    sums, masses = np.zeros(centres.shape, np.int64), np.zeros(len(centres), np.int64)
-    changed = opened = 0
-    for part in parts:
-        sums += part.sums
-        masses += part.masses
-        changed += part.changed
-        opened += part.opened
-    return ClusterSums(sums, masses, changed, opened)
-
-
-def _means(rows: RowSet, centres: Rows, labels: Int32s, found: ClusterSums) -> Rows:
-    """Return the new centres, in the rows' dtype; empty clusters take the farthest rows first."""
-    empty = np.flatnonzero(found.masses == 0)
-    if len(empty):
-        _refill(rows, centres, labels, found.sums, found.masses, empty)
-    return centres_of(found.sums, found.masses, rows.grid).astype(rows.X.dtype)
 
 
 def _squared_shift(old: Rows, new: Rows) -> float:

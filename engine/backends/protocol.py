@@ -19,6 +19,7 @@ Int64s: TypeAlias = NDArray[np.int64]
 SUM_ROWS = 1024  # inertia is added over so many rows by global number, then over those sums
 
 Prepared: TypeAlias = Any  # centres as one backend likes them; only that backend looks inside
+PreparedRows: TypeAlias = Any  # and rows
 
 
 class Moments(NamedTuple):
@@ -38,13 +39,22 @@ class Grid(NamedTuple):
     mass_scale: float  # a power of two for the weights; 1 without weights
 
 
+class Drift(NamedTuple):
+    """Per cluster, how far its centre and the fastest other one have moved since the start, together."""
+
+    least: NDArray[np.float32]  # (n_clusters,): rounded down
+    most: NDArray[np.float32]  # (n_clusters,): rounded up
+
+
 class ClusterSums(NamedTuple):
-    """What one block adds to the clusters, in the fixed point of a Grid."""
+    """What a pass over one block adds to the clusters, in the fixed point of a Grid, and what it cost."""
 
     sums: Int64s  # (n_clusters, n_features)
     masses: Int64s  # (n_clusters,): weights; without weights, counts
     changed: int  # rows whose label is another one than before
-    opened: int  # rows whose label only the float64 definition could tell
+    screened: int  # rows that may have changed, and were looked at
+    opened: int  # of those, rows that the screen left open
+    defined: int  # of those, rows whose label only the float64 definition could tell
 
 
 class Nearest(NamedTuple):
@@ -73,20 +83,54 @@ class Backend(Protocol):
     def scores(self, X: Rows, mean: Float64s, axes: Float64s) -> Rows:
         """Return (X - mean) @ axes, computed in float64, in the dtype of X."""
 
-    def extent(self, X: Rows, weights: Float64s) -> tuple[Float64s, Float64s]:
-        """Return the least and the largest value of every feature over rows whose weight is not 0."""
+    def prepare_rows(self, sample: Rows, n_rows: int) -> PreparedRows:
+        """Make room for what is kept about `n_rows` rows between passes; a sample tells what they are like."""
+
+    def survey(self, X: Rows, weights: Float64s, rows: PreparedRows, part: slice) -> tuple[Float64s, Float64s, bool]:
+        """Prepare a block, rows `part` of all.
+
+        Return the least and the largest value of every feature over rows whose weight is not 0, and whether all is
+        finite.
+        """
+
+    def refine(self, rows: PreparedRows, X: Rows, n_clusters: int, screened: int, opened: int) -> PreparedRows | None:
+        """Return room for a finer preparation of the rows X, if it pays.
+
+        So many rows were screened and left open since they were last prepared: None says to go on as they are.
+        """
+
+    def encode(self, X: Rows, rows: PreparedRows, part: slice) -> None:
+        """Prepare a block again, after `refine`."""
+
+    def units(self, rows: PreparedRows) -> float:
+        """Return the factor by which drifts are to be multiplied."""
 
     def square_sums(self, X: Rows, weights: Float64s, grid: Grid) -> tuple[Int64s, Int64s]:
         """Return the sums of w (x - shift) and of w (x - shift)^2 per feature, in fixed point."""
 
-    def prepare(self, centres: Rows, dtype: np.dtype[Any]) -> Prepared:
-        """Make centres (n_clusters, n_features) ready for rows of a dtype: once a pass, used by all its blocks."""
+    def prepare(self, centres: Rows, rows: PreparedRows) -> Prepared:
+        """Make centres (n_clusters, n_features) ready for prepared rows: once a pass, used by all its blocks."""
 
-    def label(self, X: Rows, centres: Prepared, labels: Int32s) -> None:
+    def lloyd(
+        self,
+        X: Rows,
+        weights: Float64s,
+        rows: PreparedRows,
+        part: slice,
+        centres: Prepared,
+        drift: Drift,
+        grid: Grid,
+        labels: Int32s,
+        slack: NDArray[np.float32],
+    ) -> ClusterSums:
+        """Label a block, rows `part` of all, in place, and return the sums of what came to or left each cluster.
+
+        A row of label -1 has been in no cluster. `slack` is the backend's own note, a number a row: how large the drift
+        may become before the row has to be looked at again; -infinity at first.
+        """
+
+    def label(self, X: Rows, centres: Rows, labels: Int32s) -> None:
         """Write the label of every row."""
-
-    def lloyd(self, X: Rows, weights: Float64s, centres: Prepared, grid: Grid, labels: Int32s) -> ClusterSums:
-        """Label every row in place, and sum the clusters that come out."""
 
     def own_distances(self, X: Rows, centres: Rows, labels: Int32s) -> Float64s:
         """Return the squared distance of every row to the centre of its label, as defined."""

@@ -1,12 +1,12 @@
-"""Label rows: rank centres in float32, and ask the definition wherever rounding could decide.
+"""Label rows: screen centres in small numbers, prove what they prove, and settle the rest in float64.
 
-    X (n_rows, n_features), a Screen of the centres -> labels (n_rows,) int32
+    X, Coded rows, a Screen -> labels (n_rows,) int32, and by how much each row is nearer to its centre than to others
 
-||x||^2 is the same for every centre, so centres are ranked by ||c||^2 / 2 - x.c, relative to a shift near the
-centres, in float32. Rows lie in the SIMD lanes: a tile of ROWS rows is transposed once, and 4 centres times 4
-features are multiplied at a time. Every row whose best two scores are closer than the proven error bound is
-labelled by distance.py instead. The bound: decisions/0002-labels-and-sums.md. Measured against BLAS sgemm and an
-argmin on 1M x 32, 100 centres, 2 Zen 5 cores: 34 ms a pass, 47 ms with BLAS.
+For every row the screen gives the best and the second best score. If they differ by more than the proven bound, the
+label is certain, and so is a least gap between the distances to the two centres. Every other row is opened: all
+centres whose score lies within twice the bound of the best are compared by their float64 distance, and where
+even those are as close as their rounding, the definition in distance.py decides. So labels are those of the definition,
+whatever the precision of the screen. Bounds: decisions/0005-screening.md. Passes over iterations: lloyd.py.
 """
 
 from __future__ import annotations
@@ -15,152 +15,247 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numba
 import numpy as np
-from engine.kernels.cpu.distance import defined_label
+from engine.kernels.cpu.codes import BYTES, FLOATS, SHORTS, Coded, Frame, empty_codes, encode
+from engine.kernels.cpu.distance import defined_label, squared_distance
+from engine.kernels.cpu.screen import BLOCK, ROWS, Screen, rank, score_row
+from engine.kernels.cpu.simd import (
+    LANES,
+    as_numbers,
+    fma,
+    gather,
+    greatest,
+    load,
+    root,
+    splat,
+    store,
+    tagged,
+)
 from numpy.typing import NDArray
 
-ROWS = 128  # rows of a tile: 32 features of it fill 16 KiB, so tile and scores stay in L1
-UNROLL = 4  # centres and features taken at a time: 16 products for 4 loads of rows
-UNDERFLOW = np.float32(1e-30)  # centres are scaled to about 1: what underflows below this decides nothing
-
+RUN = 4096  # rows screened at a time: their scores and labels stay in the L2 cache
+SURE = np.float32(1.0 - 2.0**-18)  # float32 roundings on the way to a gap: 60 of 2^-24
+BLUR = np.float32(2.0**-20)  # far more than the definition's own rounding of a gap, per unit of the distances
 
 Rows: TypeAlias = NDArray[np.floating[Any]]
 Float32s: TypeAlias = NDArray[np.float32]
+Float64s: TypeAlias = NDArray[np.float64]
 Int32s: TypeAlias = NDArray[np.int32]
+Int64s: TypeAlias = NDArray[np.int64]
 
 
-class Screen(NamedTuple):
-    """Centres made ready for ranking rows of one dtype."""
+class Desk(NamedTuple):
+    """Room for RUN rows that are looked at, and what is found about them."""
 
-    exact: NDArray[np.float64]  # (n_features, n_clusters): what the definition sees
-    negated: Float32s  # (padded clusters, padded features): -c, shifted and scaled
-    offset: Float32s  # (padded clusters,): a lower bound of ||c||^2 / 2; infinite for padding
-    slack: Float32s  # (padded clusters,): the error bound's share of the winning centre
-    row_slack: np.float32  # the error bound per unit of ||x||^2
-    shift: Rows  # (n_features,), of the rows' dtype
-    factor: np.floating[Any]  # a power of two, of the rows' dtype
-
-
-def screen(centres: Rows, dtype: np.dtype[Any]) -> Screen:
-    """Prepare centres (n_clusters, n_features) to rank rows of `dtype`."""
-    n_clusters, n_features = centres.shape
-    exact = centres.astype(np.float64)
-    shift = np.median(exact, axis=0).astype(dtype)  # the median: one far centre must not blur the others
-    error = _relative_error(n_features)
-    negated = np.zeros((_padded(n_clusters), _padded(n_features)), np.float32)
-    offset = np.full(len(negated), np.inf, np.float32)
-    slack = np.zeros(len(negated), np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is never certified
-        relative = exact - shift
-        exponent = -int(np.frexp(np.abs(relative).max())[1])
-        if abs(exponent) > (126 if dtype == np.float32 else 440):
-            exponent, error = 0, np.inf  # the definition itself may over- or underflow: nothing is certified
-        relative = np.ldexp(relative, exponent)
-        squares = np.square(relative).sum(axis=1)
-        negated[:n_clusters, :n_features] = -relative
-        offset[:n_clusters] = 0.5 * squares - error * squares
-        slack[:n_clusters] = 2.0 * error * squares
-    factor = dtype.type(2.0**exponent)
-    return Screen(np.ascontiguousarray(exact.T), negated, offset, slack, np.float32(error), shift, factor)
-
-
-def _padded(size: int) -> int:
-    return -(-size // UNROLL) * UNROLL
-
-
-def _relative_error(n_features: int) -> float:
-    """Return the bound e of decisions/0002: a score is off by at most e (||c||^2 + ||x||^2 / 2)."""
-    operations = (n_features + 8) * 2.0**-24
-    return 1.02 * operations / (1.0 - operations) ** 2 if operations < 0.25 else np.inf
-
-
-@numba.njit(nogil=True, inline="always")
-def _rank(score: float, label: int, best: float, second: float, leader: int) -> tuple[float, float, int]:
-    closer = score < best
-    second = best if closer else (score if score < second else second)
-    return (score if closer else best), second, (label if closer else leader)
-
-
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
-def load_tile(
-    X: Rows, start: int, stop: int, shift: Rows, factor: np.floating[Any], tile: Float32s, norms: Float32s
-) -> None:
-    """Transpose rows start…stop into tile (padded features, ROWS) and write their squared norms."""
-    whole = X.shape[1] - X.shape[1] % 4
-    for t in range(0, whole, 4):  # four features share the cache lines of their rows
-        s0, s1, s2, s3 = shift[t], shift[t + 1], shift[t + 2], shift[t + 3]
-        for lane in range(stop - start):
-            tile[t, lane] = (X[start + lane, t] - s0) * factor
-            tile[t + 1, lane] = (X[start + lane, t + 1] - s1) * factor
-            tile[t + 2, lane] = (X[start + lane, t + 2] - s2) * factor
-            tile[t + 3, lane] = (X[start + lane, t + 3] - s3) * factor
-    for t in range(whole, X.shape[1]):
-        for lane in range(stop - start):
-            tile[t, lane] = (X[start + lane, t] - shift[t]) * factor
-    norms[:] = 0.0
-    for t in range(0, tile.shape[0], 4):
-        for lane in range(ROWS):
-            x0, x1, x2, x3 = tile[t, lane], tile[t + 1, lane], tile[t + 2, lane], tile[t + 3, lane]
-            norms[lane] += x0 * x0 + x1 * x1 + x2 * x2 + x3 * x3
-
-
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
-def score_four(tile: Float32s, negated: Float32s, offset: Float32s, j: int, scores: Float32s) -> None:
-    """Write the scores of centres j … j+3 for every row of the tile into scores (4, ROWS)."""
-    for q in range(4):
-        scores[q, :] = offset[j + q]
-    for t in range(0, tile.shape[0], 4):
-        a0, a1, a2, a3 = negated[j, t], negated[j, t + 1], negated[j, t + 2], negated[j, t + 3]
-        b0, b1, b2, b3 = negated[j + 1, t], negated[j + 1, t + 1], negated[j + 1, t + 2], negated[j + 1, t + 3]
-        c0, c1, c2, c3 = negated[j + 2, t], negated[j + 2, t + 1], negated[j + 2, t + 2], negated[j + 2, t + 3]
-        d0, d1, d2, d3 = negated[j + 3, t], negated[j + 3, t + 1], negated[j + 3, t + 2], negated[j + 3, t + 3]
-        for lane in range(ROWS):
-            x0, x1, x2, x3 = tile[t, lane], tile[t + 1, lane], tile[t + 2, lane], tile[t + 3, lane]
-            scores[0, lane] += a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
-            scores[1, lane] += b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
-            scores[2, lane] += c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
-            scores[3, lane] += d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
+    rows: Int64s  # their numbers
+    places: Int64s  # where their codes are
+    open: Int64s  # which of them, by their position here, the screen left open
+    coded: Coded
+    ranks: NDArray[Any]  # (3, room): their least scores, tagged
+    names: Int32s  # (2, room): the centres of the first two; once settled, the first is the label
+    bounds: Float32s  # how far off differences of scores can be
+    gaps: Float32s  # least distance to another centre minus distance to the own one; not positive: not certain
+    rests: Float32s  # by how much all but the first two centres have worse scores than the first, at least
 
 
 @numba.njit(nogil=True, cache=True)
-def rank_four(scores: Float32s, j: int, best: Float32s, second: Float32s, leader: Int32s) -> None:
-    """Enter four centres into the running best, second best and label of every row."""
-    j0, j1, j2, j3 = np.int32(j), np.int32(j + 1), np.int32(j + 2), np.int32(j + 3)
-    for lane in range(ROWS):
-        b, s, a = best[lane], second[lane], leader[lane]
-        b, s, a = _rank(scores[0, lane], j0, b, s, a)
-        b, s, a = _rank(scores[1, lane], j1, b, s, a)
-        b, s, a = _rank(scores[2, lane], j2, b, s, a)
-        b, s, a = _rank(scores[3, lane], j3, b, s, a)
-        best[lane], second[lane], leader[lane] = b, s, a
+def screen_rows(X: Rows, coded: Coded, frame: Frame, scr: Screen, count: int, desk: Desk) -> Coded:
+    """Screen desk.rows[:count]: write labels, gaps and bounds. Return the codes used, at desk.places."""
+    if coded.codes.shape[0] > 0:
+        used = coded
+        desk.places[:count] = desk.rows[:count]
+    else:
+        used = desk.coded
+        encode(X, desk.rows, count, frame, used.codes, used.errors, used.norms)
+        desk.places[:count] = np.arange(count)
+    rank(used.codes, desk.places, count, scr, desk.ranks, desk.names)
+    certify(used.errors, used.norms, scr, count, desk)
+    return used
 
 
 @numba.njit(nogil=True, cache=True)
-def certify(
+def certify(errors: Float32s, norms: Float32s, scr: Screen, count: int, desk: Desk) -> None:
+    """Write bounds and gaps of the first `count` rows from their scores.
+
+    With d the distance to the best centre and g a proven lower bound of the difference of scores, any other centre is
+    at least sqrt(d^2 + 2 g) away: the gap is 2 g / (sqrt(d^2 + 2 g) + d), least where d is largest.
+    """
+    zero, two = splat(np.float32(0.0)), splat(np.float32(2.0))
+    unit = splat(scr.unit)
+    per_error, per_error_size = splat(scr.bound.per_error), splat(scr.bound.per_error_size)
+    per_norm, per_size = splat(scr.bound.per_norm), splat(scr.bound.per_size)
+    constant, per_score = splat(scr.bound.constant), splat(scr.bound.per_score)
+    sure, more, blur = splat(SURE), splat(np.float32(2.0) - SURE), splat(BLUR)
+    no_tag = np.int32(0)
+    room = desk.ranks.shape[1]
+    for p in range(0, count, LANES):
+        first = tagged(load(desk.ranks, p), scr.keep, no_tag)
+        second = tagged(load(desk.ranks, p + room), scr.keep, no_tag)
+        third = tagged(load(desk.ranks, p + 2 * room), scr.keep, no_tag)
+        best, next_best = as_numbers(first), as_numbers(second)
+        size = gather(scr.sizes, desk.names, p)
+        norm = gather(norms, desk.places, p)
+        bound = fma(gather(errors, desk.places, p), fma(per_error_size, size, per_error), constant)
+        bound = fma(norm, per_norm, fma(per_size, size, bound))
+        largest = greatest(greatest(best, zero - best), greatest(next_best, zero - next_best))
+        bound = fma(per_score, largest + largest, bound)
+        gain = fma(as_numbers(second - first), unit, zero - bound)
+        distance = root(greatest(fma(norm, norm, two * fma(best, unit, bound)), zero)) * more
+        other = root(greatest(fma(distance, distance, two * gain), zero)) * more
+        store(desk.bounds, p, bound)
+        store(desk.gaps, p, (two * gain) / (other + distance) * sure - blur * (other + distance))
+        store(desk.rests, p, fma(as_numbers(third - first), unit, zero - bound) * sure)
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
+def _close(X: Rows, i: int, centres: Float64s, j: int) -> float:
+    """Return the squared distance of row i and centre j in float64, added in any order."""
+    total = 0.0
+    for t in range(X.shape[1]):
+        difference = np.float64(X[i, t]) - centres[j, t]
+        total += difference * difference
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _nearest_of(
+    X: Rows, i: int, centres: Float64s, scores: NDArray[Any], limit: float
+) -> tuple[int, float, float, float]:
+    """Return the nearest of the centres whose score is at most `limit`, the two least squared distances of those,
+    and the least score of the others."""
+    first, second, label, rest = np.inf, np.inf, 0, np.inf
+    for start in range(0, centres.shape[0], BLOCK):
+        stop = min(start + BLOCK, centres.shape[0])
+        lowest = scores[start]
+        for j in range(start + 1, stop):
+            lowest = min(lowest, scores[j])
+        if lowest > limit:
+            rest = min(rest, np.float64(lowest))
+            continue
+        for j in range(start, stop):
+            if scores[j] > limit:
+                rest = min(rest, np.float64(scores[j]))
+                continue
+            squared = _close(X, i, centres, j)
+            if squared < first:
+                first, second, label = squared, first, j
+            elif squared < second:
+                second = squared
+    return label, first, second, rest
+
+
+@numba.njit(nogil=True, cache=True)
+def settle(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk) -> tuple[int, int]:
+    """Open every row of the desk whose gap is not positive; return how many, and for how many the definition spoke.
+
+    Mostly two centres are left to measure. Else all those are whose score is within twice the bound of the first one's:
+    the others are then farther away than the first by the bound at least.
+    """
+    codes, centres, lanes, offsets, exact = used.codes, scr.rows, scr.lanes, scr.offsets, scr.exact
+    words = codes.view(np.int32).reshape(-1)
+    width = words.shape[0] // codes.shape[0]
+    names, gaps, unit, factor = desk.names, desk.gaps, np.float64(scr.unit), scr.factor
+    scores = np.empty(offsets.shape[0], offsets.dtype)
+    scratch = np.empty(centres.shape[0])
+    rounding = (X.shape[1] + 8) * 2.0**-52
+    n_opened, n_asked = 0, 0
+    for p in range(count):
+        desk.open[n_opened] = p
+        n_opened += 0 if gaps[p] > 0 else 1
+    for p in desk.open[:n_opened]:
+        i, place, leader, label, bound = desk.rows[p], desk.places[p], names[0, p], names[1, p], desk.bounds[p]
+        spread = np.float64(desk.rests[p])
+        if spread > 0 and label < centres.shape[0]:
+            one, other_one = _close(X, i, centres, leader), _close(X, i, centres, label)
+            label = leader if one < other_one else label
+            first, second = min(one, other_one), max(one, other_one)
+        else:
+            score_row(codes.dtype.type(0), words, place * width, width, lanes, offsets, scores)
+            limit = np.float64(scores[leader]) + 2.0 * np.float64(bound) / unit
+            label, first, second, rest = _nearest_of(X, i, centres, scores, limit)
+            spread = (rest - np.float64(scores[leader])) * unit - bound
+        if second - first > rounding * (first + second) and not np.isnan(spread):
+            nearest = np.sqrt(first) * factor
+            other = min(np.sqrt(second) * factor, np.sqrt(nearest * nearest + 2.0 * max(spread, 0.0)))
+            gap = other * (1.0 - BLUR) - nearest * (1.0 + BLUR)
+        else:  # also where distances overflow or underflow
+            label, gap = defined_label(X[i], exact, scratch), -np.inf
+            n_asked += 1
+        names[0, p] = label
+        gaps[p] = gap
+    return n_opened, n_asked
+
+
+@numba.njit(nogil=True, cache=True)
+def label_rows(X: Rows, coded: Coded, frame: Frame, scr: Screen, desk: Desk, labels: Int32s) -> None:
+    """Write the label of every row."""
+    for start in range(0, X.shape[0], RUN):
+        count = min(RUN, X.shape[0] - start)
+        for p in range(count):
+            desk.rows[p] = start + p
+        used = screen_rows(X, coded, frame, scr, count, desk)
+        settle(X, used, scr, count, desk)
+        labels[start : start + count] = desk.names[0, :count]
+
+
+@numba.njit(nogil=True, cache=True)
+def label_two(
     X: Rows,
-    start: int,
-    stop: int,
+    coded: Coded,
+    frame: Frame,
     scr: Screen,
-    norms: Float32s,
-    best: Float32s,
-    second: Float32s,
-    leader: Int32s,
-    scratch: NDArray[np.float64],
-) -> int:
-    """Replace every label that the error bound leaves open by the definition's; return how many there were."""
-    opened = 0
-    for lane in range(stop - start):
-        bound = scr.slack[leader[lane]] + scr.row_slack * norms[lane] + UNDERFLOW
-        if not second[lane] - best[lane] > bound:  # also when overflow made one of them NaN or infinite
-            leader[lane] = defined_label(X[start + lane], scr.exact, scratch)
-            opened += 1
-    return opened
+    desk: Desk,
+    labels: Int32s,
+    nearest: Float64s,
+    runners_up: Int32s,
+    second: Float64s,
+) -> None:
+    """Write the two nearest centres of every row and the squared distances to them; one centre: -1 and infinity.
+
+    Ties go to the lower label. Only those centres can be among the two whose score exceeds the second least one by no
+    more than the bound of any two centres.
+    """
+    n_clusters, largest, terms = scr.rows.shape[0], scr.largest_size, scr.bound
+    scores = np.empty(scr.offsets.shape[0], scr.offsets.dtype)
+    for start in range(0, X.shape[0], RUN):
+        count = min(RUN, X.shape[0] - start)
+        for p in range(count):
+            desk.rows[p] = start + p
+        used = screen_rows(X, coded, frame, scr, count, desk)
+        words = used.codes.view(np.int32).reshape(-1)
+        width = words.shape[0] // used.codes.shape[0]
+        for p in range(count):
+            i, place, runner_up = start + p, desk.places[p], desk.names[1, p]
+            limit = np.inf
+            if runner_up < n_clusters and desk.bounds[p] < np.inf:
+                bound = used.errors[place] * (terms.per_error + terms.per_error_size * largest)
+                bound += used.norms[place] * terms.per_norm + terms.constant + terms.per_size * largest
+                score_row(used.codes.dtype.type(0), words, place * width, width, scr.lanes, scr.offsets, scores)
+                highest = max(np.float64(scores[desk.names[0, p]]), np.float64(scores[runner_up]))
+                limit = highest + np.float64(bound) / scr.unit
+            first_label, next_label, first, other = -1, -1, np.inf, np.inf
+            for j in range(n_clusters):
+                if limit < np.inf and scores[j] > limit:
+                    continue
+                squared = squared_distance(X, i, scr.rows, j)
+                if squared < first or first_label < 0:
+                    first_label, next_label, first, other = j, first_label, squared, first
+                elif squared < other or next_label < 0:
+                    next_label, other = j, squared
+            labels[i], nearest[i], runners_up[i], second[i] = first_label, first, next_label, other
 
 
-@numba.njit(nogil=True, cache=True)
-def store(leader: Int32s, labels: Int32s) -> int:
-    """Copy labels out of a tile; return how many are other ones than before."""
-    changed = np.int32(0)
-    for lane in range(labels.shape[0]):
-        changed += np.int32(1) if labels[lane] != leader[lane] else np.int32(0)
-        labels[lane] = leader[lane]
-    return int(changed)
+def desk_for(scr: Screen, coded: Coded, n_features: int) -> Desk:
+    """Allocate room for RUN rows, and for their codes if `coded` has none."""
+    room = RUN + ROWS
+    made = RUN if len(coded.codes) == 0 else 0
+    level = {1: BYTES, 2: SHORTS, 4: FLOATS}[coded.codes.itemsize]
+    own = Coded(empty_codes(made, n_features, level), np.empty(made, np.float32), np.empty(made, np.float32))
+    return Desk(
+        np.zeros(room, np.int64),
+        np.zeros(room, np.int64),
+        np.zeros(room, np.int64),
+        own,
+        np.empty((3, room), scr.offsets.dtype),
+        np.empty((2, room), np.int32),
+        *(np.empty(room, np.float32) for _ in range(3)),
+    )

@@ -1,97 +1,105 @@
-"""One pass of Lloyd's algorithm over rows: label each row, and add it to its cluster while it is in cache.
+"""One pass of Lloyd's algorithm over rows: label those that may have moved, and move them between the sums.
 
-    X (n_rows, n_features), weights (n_rows,) or (0,), a Screen, a grid
-      -> labels (n_rows,) int32 in place, sums (n_clusters, n_features) and masses (n_clusters,) int64
+    X (n_rows, n_features), Coded rows, a Screen, drifts (n_clusters,) of the centres
+      -> labels, slack (n_rows,) in place; what is added to sums (n_clusters, n_features) and masses int64
 
-Sums are integers: a row enters as round(w (x - shift) 2^e), so the order of addition cannot matter. Which shift and
-exponent: engine/fixed_point.py. Empty clusters and the new centres are the caller's concern: see engine/lloyd.py.
+A row keeps its label, unread, while the centres have moved less than its gap. The drift of a cluster is how far its
+centre and the fastest other one have moved since the start, together; slack holds a row's gap plus the drift when it
+was measured, so no pass has to rewrite it: it may be skipped while slack is above the drift. Sums are integers: a row
+enters as round(w (x - shift) 2^e), so neither order nor history can matter. Proofs: decisions/0002 and 0005. Which
+shift and exponent: engine/fixed_point.py. Empty clusters and new centres are the caller's concern: engine/lloyd.py.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import numba
 import numpy as np
-from engine.kernels.cpu.assign import ROWS, Screen, certify, load_tile, rank_four, score_four, store
-from numpy.typing import NDArray
-
-Rows: TypeAlias = NDArray[np.floating[Any]]
-Float64s: TypeAlias = NDArray[np.float64]
-Int64s: TypeAlias = NDArray[np.int64]
+from engine.kernels.cpu.assign import RUN, Desk, Float32s, Float64s, Int32s, Int64s, Rows, screen_rows, settle
+from engine.kernels.cpu.codes import Coded, Frame
+from engine.kernels.cpu.screen import Screen
 
 
 @numba.njit(nogil=True, cache=True)
 def lloyd_pass(
     X: Rows,
     weights: Float64s,
+    coded: Coded,
+    frame: Frame,
     scr: Screen,
+    least_drift: Float32s,
+    most_drift: Float32s,
     shift: Float64s,
     scale: Float64s,
     mass_scale: float,
-    labels: NDArray[np.int32],
+    labels: Int32s,
+    slack: Float32s,
     sums: Int64s,
     masses: Int64s,
-) -> tuple[int, int]:
-    """Label rows and add them to sums and masses, unless sums has no rows.
+    desk: Desk,
+) -> tuple[int, int, int, int]:
+    """Label rows, and add what changed to sums and masses. A label of -1 is a row that is in no cluster yet.
 
-    Return how many labels changed, and how many rows the definition had to label. `weights` of length 0 stands
-    for ones; then masses are counts.
+    Drifts are in units of the frame, rounded down where they are added to slack and up where they are compared.
+    Return how many labels changed, and how many rows were screened, opened, and labelled by the definition.
+    `weights` of length 0 stands for ones; then masses are counts.
     """
-    tile = np.zeros((scr.negated.shape[1], ROWS), np.float32)
-    scores = np.empty((4, ROWS), np.float32)
-    norms, best, second = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
-    leader = np.empty(ROWS, np.int32)
-    scratch = np.empty(scr.exact.shape[1])
-    changed, opened = 0, 0
-    for start in range(0, X.shape[0], ROWS):
-        stop = min(start + ROWS, X.shape[0])
-        load_tile(X, start, stop, scr.shift, scr.factor, tile, norms)
-        best[:], second[:], leader[:] = np.inf, np.inf, 0
-        for j in range(0, scr.negated.shape[0], 4):
-            score_four(tile, scr.negated, scr.offset, j, scores)
-            rank_four(scores, j, best, second, leader)
-        opened += certify(X, start, stop, scr, norms, best, second, leader, scratch)
-        changed += store(leader, labels[start:stop])
-        if sums.shape[0]:
-            add_rows(X, weights, shift, scale, mass_scale, labels, start, stop, sums, masses)
-    return changed, opened
+    changed, screened, opened, asked = 0, 0, 0, 0
+    for start in range(0, X.shape[0], RUN):
+        count = 0
+        for i in range(start, min(start + RUN, X.shape[0])):
+            desk.rows[count] = i
+            count += 0 if slack[i] > most_drift[labels[i]] else 1
+        if count == 0:
+            continue
+        used = screen_rows(X, coded, frame, scr, count, desk)
+        n_opened, n_asked = settle(X, used, scr, count, desk)
+        screened, opened, asked = screened + count, opened + n_opened, asked + n_asked
+        n_moved = 0
+        for p in range(count):
+            i, label = desk.rows[p], desk.names[0, p]
+            slack[i] = desk.gaps[p] + least_drift[label]
+            desk.places[n_moved] = i  # moved rows take the place of those that are done with
+            desk.names[0, n_moved], desk.names[1, n_moved] = label, labels[i]
+            n_moved += 1 if labels[i] != label else 0
+            labels[i] = label
+        changed += n_moved
+        move_rows(X, weights, shift, scale, mass_scale, desk.places, n_moved, desk.names, sums, masses)
+    return changed, screened, opened, asked
 
 
 @numba.njit(nogil=True, cache=True)
-def add_rows(
+def move_rows(
     X: Rows,
     weights: Float64s,
     shift: Float64s,
     scale: Float64s,
     mass_scale: float,
-    labels: NDArray[np.int32],
-    start: int,
-    stop: int,
+    rows: Int64s,
+    count: int,
+    names: Int32s,
     sums: Int64s,
     masses: Int64s,
 ) -> None:
-    """Add rows start…stop to the sums and masses of their clusters, in fixed point."""
-    for i in range(start, stop):
-        j = labels[i]
+    """Add rows[:count] to the clusters names[0], and take them out of the clusters names[1], unless those are -1."""
+    n_features = X.shape[1]
+    terms = np.empty(n_features, np.int64)
+    for p in range(count):
+        i, new, old = rows[p], names[0, p], names[1, p]
+        mass = np.int64(1)
         if weights.shape[0]:
-            masses[j] += np.int64(np.rint(weights[i] * mass_scale))
-            for t in range(X.shape[1]):
-                sums[j, t] += np.int64(np.rint((np.float64(X[i, t]) - shift[t]) * weights[i] * scale[t]))
+            mass = np.int64(np.rint(weights[i] * mass_scale))
+            for t in range(n_features):
+                terms[t] = np.int64(np.rint((np.float64(X[i, t]) - shift[t]) * weights[i] * scale[t]))
         else:
-            masses[j] += 1
-            for t in range(X.shape[1]):
-                sums[j, t] += np.int64(np.rint((np.float64(X[i, t]) - shift[t]) * scale[t]))
-
-
-@numba.njit(nogil=True, cache=True)
-def widen(X: Rows, weights: Float64s, low: Rows, high: Rows) -> None:
-    """Lower low and raise high (n_features,) to the values of every row whose weight is not 0."""
-    for i in range(X.shape[0]):
-        if weights.shape[0] == 0 or weights[i] > 0:
-            for t in range(X.shape[1]):
-                low[t] = min(low[t], X[i, t])
-                high[t] = max(high[t], X[i, t])
+            for t in range(n_features):
+                terms[t] = np.int64(np.rint((np.float64(X[i, t]) - shift[t]) * scale[t]))
+        masses[new] += mass
+        for t in range(n_features):
+            sums[new, t] += terms[t]
+        if old >= 0:
+            masses[old] -= mass
+            for t in range(n_features):
+                sums[old, t] -= terms[t]
 
 
 @numba.njit(nogil=True, cache=True)

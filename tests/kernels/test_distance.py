@@ -11,37 +11,18 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from tests import reference
 
-DTYPES = [np.float32, np.float64]
-
 
 def columns(centres: Any) -> Any:
     return np.ascontiguousarray(centres.T, dtype=np.float64)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("n_clusters", "n_features"), [(1, 1), (2, 5), (8, 3), (17, 9)])
-def test_the_nearest_two_are_those_of_the_definition(dtype: Any, n_clusters: int, n_features: int) -> None:
-    random = np.random.default_rng(n_clusters)
-    X = random.integers(-3, 4, size=(60, n_features)).astype(dtype) * dtype(1.1)  # ties abound
-    centres = random.integers(-3, 4, size=(n_clusters, n_features)).astype(dtype) * dtype(1.1)
-    labels, runners_up = np.empty(60, np.int32), np.empty(60, np.int32)
-    nearest, second = np.empty(60), np.empty(60)
-    distance.nearest_two(X, columns(centres), labels, nearest, runners_up, second)
-    rows, points = X.tolist(), centres.tolist()
-    assert labels.tolist() == reference.labels(rows, points)
-    assert runners_up.tolist() == [reference.runner_up(row, points) for row in rows]
-    for i, row in enumerate(rows):
-        assert nearest[i] == reference.squared_distance(row, points[labels[i]])
-        expected = reference.squared_distance(row, points[runners_up[i]]) if n_clusters > 1 else np.inf
-        assert second[i] == expected
-
-
 def test_own_distances_are_the_definitions_to_the_bit() -> None:
     random = np.random.default_rng(0)
-    X = random.normal(size=(50, 13)).astype(np.float32)
+    n_rows = 3 * distance.ROWS_AT_ONCE + 2
+    X = random.normal(size=(n_rows, 13)).astype(np.float32)
     centres = random.normal(size=(4, 13))
-    labels = random.integers(0, 4, 50).astype(np.int32)
-    out = np.empty(50)
+    labels = random.integers(0, 4, n_rows).astype(np.int32)
+    out = np.empty(n_rows)
     distance.own_distances(X, centres, labels, out)
     expected = [reference.squared_distance(x, centres[j]) for x, j in zip(X.tolist(), labels, strict=True)]
     assert out.tolist() == expected

@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.kernels.cpu import assign, lloyd
+from engine.kernels.cpu import lloyd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.fixed_point import fixed_point_grid
+from engine.lloyd import _drift
 from tests import reference
+from tests.kernels.screening import LEVELS, passed, screened
 
 
-def summed(X: Any, weights: Any, centres: Any) -> tuple[Any, Any, Any, Any]:
+def summed(X: Any, weights: Any, centres: Any, level: int) -> tuple[Any, Any]:
     grid = fixed_point_grid(
         X.min(axis=0).astype(np.float64),
         X.max(axis=0).astype(np.float64),
@@ -22,22 +24,21 @@ def summed(X: Any, weights: Any, centres: Any) -> tuple[Any, Any, Any, Any]:
         len(X),
         (float(weights.sum()), float(weights.max())) if len(weights) else None,
     )
-    labels = np.full(len(X), -1, np.int32)
-    sums, masses = np.zeros(centres.shape, np.int64), np.zeros(len(centres), np.int64)
-    scr = assign.screen(centres, X.dtype)
-    changed, _ = lloyd.lloyd_pass(X, weights, scr, grid.shift, grid.scale, grid.mass_scale, labels, sums, masses)
-    assert changed == len(X)
-    return grid, labels, sums, masses
+    found = passed(X, centres, level, weights=weights, grid=(grid.shift, grid.scale, grid.mass_scale))
+    assert found.changed == len(X)
+    return grid, found
 
 
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("n_rows", [1, 127, 128, 129, 300])
-def test_sums_and_masses_are_the_integers_of_the_loops(dtype: Any, weighted: bool, n_rows: int) -> None:
+def test_sums_and_masses_are_the_integers_of_the_loops(level: int, dtype: Any, weighted: bool, n_rows: int) -> None:
     random = np.random.default_rng(n_rows)
     X = (random.normal(size=(n_rows, 5)) * [1, 1e-3, 1e3, 1, 0] + [0, 0, 0, 1e4, 7]).astype(dtype)
     weights = random.exponential(size=n_rows) if weighted else np.empty(0)
-    grid, labels, sums, masses = summed(X, weights, X[: min(3, n_rows)].copy())
+    grid, found = summed(X, weights, X[: min(3, n_rows)].copy(), level)
+    labels, sums, masses = found.labels, found.sums, found.masses
     ones = weights if weighted else np.ones(n_rows)
     expected = reference.cluster_sums(X.tolist(), ones, labels, len(masses), grid.shift, grid.scale)
     assert sums.tolist() == expected
@@ -48,16 +49,45 @@ def test_sums_and_masses_are_the_integers_of_the_loops(dtype: Any, weighted: boo
     ]
 
 
-def test_a_second_pass_over_the_same_centres_changes_no_label() -> None:
-    X = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
-    none = np.empty(0)
-    labels = np.full(300, -1, np.int32)
-    no_sums, no_masses = np.empty((0, 0), np.int64), np.empty(0, np.int64)
-    scr = assign.screen(X[:5].copy(), X.dtype)
-    assert lloyd.lloyd_pass(X, none, scr, none, none, 1.0, labels, no_sums, no_masses)[0] == 300
-    assert lloyd.lloyd_pass(X, none, scr, none, none, 1.0, labels, no_sums, no_masses)[0] == 0
-    labels[[0, 150, 299]] += 1
-    assert lloyd.lloyd_pass(X, none, scr, none, none, 1.0, labels, no_sums, no_masses)[0] == 3
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    level=st.sampled_from(list(LEVELS)),
+    step=st.sampled_from([0.0, 1e-4, 0.02, 0.5]),
+    n_features=st.integers(1, 9),
+    weighted=st.booleans(),
+)
+def test_passes_that_skip_rows_find_what_a_first_pass_finds(
+    seed: int, level: int, step: float, n_features: int, weighted: bool
+) -> None:
+    """Centres wander; labels and sums kept from pass to pass are those of a pass that has seen nothing."""
+    random = np.random.default_rng(seed)
+    X = np.round(random.normal(size=(400, n_features)) * 8).astype(np.float32)  # ties and duplicates abound
+    weights = random.integers(0, 4, len(X)).astype(np.float64) if weighted else np.empty(0)
+    centres = random.normal(size=(7, n_features)).astype(np.float32) * 8
+    grid = (np.zeros(n_features), np.full(n_features, 2.0**20), 1.0)
+    labels, slack = np.full(len(X), -1, np.int32), np.full(len(X), -np.inf, np.float32)
+    sums, masses = np.zeros(centres.shape, np.int64), np.zeros(7, np.int64)
+    way, others = np.zeros(7), np.zeros(7)
+    for number in range(6):
+        ready = screened(X, centres, level)
+        drift = _drift(way + others)
+        counts = lloyd.lloyd_pass(
+            X, weights, ready.coded, ready.frame, ready.scr, drift.least, drift.most, *grid,
+            labels, slack, sums, masses, ready.desk,
+        )  # fmt: skip
+        fresh = passed(X, centres, level, weights=weights, grid=grid)
+        np.testing.assert_array_equal(labels, fresh.labels)
+        np.testing.assert_array_equal(sums, fresh.sums)
+        np.testing.assert_array_equal(masses, fresh.masses)
+        if number and step == 0.0:
+            assert counts[0] == 0
+            assert counts[1] < len(X)
+        moved = (centres + random.normal(size=centres.shape) * step * random.integers(0, 2, (7, 1))).astype(np.float32)
+        steps = np.sqrt(np.square(moved.astype(np.float64) - centres).sum(axis=1)) * float(ready.frame.factor)
+        way += steps
+        others += [np.delete(steps, j).max() for j in range(7)]
+        centres = moved
 
 
 @settings(max_examples=100, deadline=None)
@@ -80,15 +110,6 @@ def test_no_sum_can_overflow(low: float, span: float, n_rows: int, largest: floa
         assert abs(term) * n_rows < 2**63
         assert square * n_rows < 2**63
     assert round(weight * grid.mass_scale) * n_rows < 2**63
-
-
-def test_rows_without_weight_do_not_widen_the_range() -> None:
-    X = np.array([[1.0, 5.0], [100.0, -100.0], [3.0, 4.0]], np.float32)
-    low, high = np.full(2, np.inf, np.float32), np.full(2, -np.inf, np.float32)
-    lloyd.widen(X, np.array([1.0, 0.0, 2.0]), low, high)
-    assert (low.tolist(), high.tolist()) == ([1.0, 4.0], [3.0, 5.0])
-    lloyd.widen(X, np.empty(0), low, high)
-    assert (low.tolist(), high.tolist()) == ([1.0, -100.0], [100.0, 5.0])
 
 
 def test_squares_are_summed_in_fixed_point() -> None:

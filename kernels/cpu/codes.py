@@ -1,0 +1,161 @@
+"""Rows as small integers: what the screen multiplies instead of floats.
+
+    X (n_rows, n_features) -> codes (n_rows, padded) uint8 or int16, errors, norms (n_rows,) float32
+
+A row is taken as y = (x - shift) * factor, about 1 in size; its code is round(y * rate), clipped to ±limit, and
+stands for code / rate. errors bounds ||y - code / rate|| from above, clipping and rounding included, and norms bounds
+both ||y|| and ||code / rate||. So a poor choice of shift, factor or rate costs time and never a label.
+The proof: decisions/0005-screening.md. How codes are compared is in screen.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import numba
+import numpy as np
+from engine.kernels.cpu.simd import HAS_INTEGER_DOTS
+from numpy.typing import NDArray
+
+Rows: TypeAlias = NDArray[np.floating[Any]]
+Float32s: TypeAlias = NDArray[np.float32]
+Float64s: TypeAlias = NDArray[np.float64]
+Int64s: TypeAlias = NDArray[np.int64]
+
+BYTES, SHORTS, FLOATS = 0, 1, 2  # levels of precision, coarse to fine
+QUAD_BYTES = 16  # codes are read 4 words at a time, so rows are padded to that
+ROOM_OF_SHORTS = 4.0  # int16 has digits to spare: it holds values so many times larger without clipping
+ZERO_BYTE = 128  # uint8 codes are stored with this added
+RUN = 1024  # rows surveyed and encoded at a time: they stay in the L2 cache
+INNER_QUANTILE = 0.999  # share of the values that codes hold without clipping
+MAX_EXPONENT = {np.dtype(np.float32): 100, np.dtype(np.float64): 440}  # of the factor; beyond it squares may overflow
+SLACK = np.float32(2.0**-21)  # float32 roundings of one value on its way through: 8 of 2^-24
+
+
+class Frame(NamedTuple):
+    """How rows of one dtype are brought to about 1, and into codes."""
+
+    shift: Rows  # (n_features,), of the rows' dtype
+    factor: np.floating[Any]  # a power of two, of the rows' dtype
+    rate: np.float32  # codes per unit of y
+    limit: np.float32  # largest code
+    sound: bool  # whether the definition itself can neither overflow nor underflow
+
+
+class Coded(NamedTuple):
+    """Rows made ready for screening. With no rows in it, they are encoded whenever they are looked at."""
+
+    codes: NDArray[Any]  # (n_rows, padded)
+    errors: Float32s  # (n_rows,)
+    norms: Float32s  # (n_rows,)
+
+
+def empty_coded(n_rows: int, n_features: int, level: int) -> Coded:
+    """Return room for `n_rows` rows; at level FLOATS, where codes would be as large as rows, for none."""
+    room = 0 if level == FLOATS else n_rows
+    return Coded(empty_codes(room, n_features, level), np.empty(room, np.float32), np.empty(room, np.float32))
+
+
+def lowest_level() -> int:
+    """Return the coarsest precision that is fast on this host."""
+    return BYTES if HAS_INTEGER_DOTS else FLOATS
+
+
+def frame_of(sample: Rows, level: int) -> Frame:
+    """Choose a frame from some rows (n_sampled, n_features)."""
+    wide = sample.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        shift = wide.mean(axis=0)
+        shift = np.where(np.isfinite(shift), shift, 0.0).astype(sample.dtype)
+        size = np.abs(wide - shift)
+        reach = float(np.quantile(size, INNER_QUANTILE)) or float(size.max()) or 1.0
+    limits = MAX_EXPONENT[sample.dtype]
+    exponent = -int(np.frexp(reach)[1]) if np.isfinite(reach) else 0
+    sound = bool(np.isfinite(reach)) and abs(exponent) <= limits
+    exponent = min(max(exponent, -limits), limits)
+    limit = _largest_code(sample.shape[1], level)
+    room = 1.0 if level == BYTES else ROOM_OF_SHORTS
+    rate = limit / room / min(max(float(np.ldexp(reach, exponent)), 0.25), 1.0)
+    return Frame(shift, sample.dtype.type(2.0**exponent), np.float32(rate), np.float32(limit), sound)
+
+
+def _largest_code(n_features: int, level: int) -> float:
+    """Return the largest code: with int16, sums of n_features products must stay below 2^30."""
+    if level == BYTES:
+        return 127.0
+    return float(int(min(2.0**13, (2.0**29 / n_features) ** 0.5)))
+
+
+def empty_codes(n_rows: int, n_features: int, level: int) -> NDArray[Any]:
+    """Return room for the codes of rows."""
+    dtype = np.dtype([np.uint8, np.int16, np.float32][level])
+    quad = QUAD_BYTES // dtype.itemsize
+    codes = np.empty((n_rows, -(-n_features // quad) * quad), dtype)
+    codes[:, n_features:] = 0
+    return codes
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
+def encode(
+    X: Rows, rows: Int64s, count: int, frame: Frame, codes: NDArray[Any], errors: Float32s, norms: Float32s
+) -> None:
+    """Write codes, errors and norms of rows[:count] to 0…count, at the level that the dtype of codes says.
+
+    At level FLOATS a code is y itself in float32, and errors holds ||y||^2: see Bound in screen.py.
+    """
+    n_features = X.shape[1]
+    spread = np.float32(1.0) + np.float32(2 * n_features + 16) * np.float32(2.0**-24)
+    step = np.float32(1.0) / frame.rate
+    zero = np.int32(ZERO_BYTE if codes.itemsize == 1 else 0)
+    for p in range(count):
+        i = rows[p]
+        missed, size = np.float32(0.0), np.float32(0.0)
+        if codes.itemsize == 4:
+            for t in range(n_features):
+                y = np.float32((X[i, t] - frame.shift[t]) * frame.factor)
+                size += y * y
+                codes[p, t] = y
+            errors[p] = size * spread
+            norms[p] = np.sqrt(size) * spread
+        else:
+            for t in range(n_features):
+                y = np.float32((X[i, t] - frame.shift[t]) * frame.factor)
+                code = np.rint(min(max(y * frame.rate, -frame.limit), frame.limit))
+                rest = y - code * step
+                missed += rest * rest
+                size += y * y
+                codes[p, t] = np.int32(code) + zero
+            size = np.sqrt(size) * spread
+            missed = np.sqrt(missed) * spread + SLACK * size
+            errors[p] = missed
+            norms[p] = size + missed
+
+
+@numba.njit(nogil=True, cache=True)
+def widen(X: Rows, weights: Float64s, low: Rows, high: Rows) -> bool:
+    """Lower low and raise high (n_features,) to the values of rows of some weight; return whether all is finite."""
+    poison = np.zeros(X.shape[1], X.dtype)
+    for i in range(X.shape[0]):
+        for t in range(X.shape[1]):
+            poison[t] += X[i, t] * 0  # NaN and infinity leave NaN
+        if weights.shape[0] == 0 or weights[i] > 0:
+            for t in range(X.shape[1]):
+                low[t] = X[i, t] if X[i, t] < low[t] else low[t]
+                high[t] = X[i, t] if X[i, t] > high[t] else high[t]
+    return not np.isnan(poison.sum())
+
+
+@numba.njit(nogil=True, cache=True)
+def survey(X: Rows, weights: Float64s, frame: Frame, coded: Coded, low: Rows, high: Rows) -> bool:
+    """Widen low and high, and encode every row, in one reading of X; return whether all is finite."""
+    finite = True
+    numbers = np.arange(RUN)
+    for start in range(0, X.shape[0], RUN):
+        stop = min(start + RUN, X.shape[0])
+        finite &= widen(X[start:stop], weights[start:stop], low, high)
+        if coded.codes.shape[0] > 0:
+            encode(
+                X[start:stop], numbers, stop - start, frame,
+                coded.codes[start:stop], coded.errors[start:stop], coded.norms[start:stop],
+            )  # fmt: skip
+    return finite

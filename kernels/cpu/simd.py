@@ -1,0 +1,325 @@
+"""Explicit SIMD vectors for numba: local variables of these types live in registers.
+
+LLVM vectorises only innermost loops, and an array never becomes a register, so a kernel that keeps a block of
+accumulators in registers cannot be written with arrays. Here are two vector types of LANES 4-byte lanes, float32
+and int32, and the few operations that kernels need. A word of codes holds 4 bytes or 2 int16 of one row: `accumulate`
+multiplies and adds them in one instruction, where the host has it. Everything else is plain LLVM vector code, so it
+runs wherever numba does; LANES is what the host's registers hold.
+
+    load, store, gather, broadcast, splat, +, -, *, /, root, fma, accumulate, least, greatest, less, select,
+    tagged, bits, as_numbers, gather_quads
+
+The host is what numba compiles for: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES choose another one.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic, models, overload, register_model
+
+
+def _host_features() -> frozenset[str]:
+    """Return the names of the instruction sets that numba compiles for."""
+    if config.CPU_FEATURES is not None:
+        words = config.CPU_FEATURES.split(",")
+        return frozenset(word.strip()[1:] for word in words if word.strip().startswith("+"))
+    if config.CPU_NAME is not None:
+        return frozenset()
+    return frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
+
+
+FEATURES = _host_features()
+LANES = 16 if "avx512f" in FEATURES else 8 if "avx2" in FEATURES else 4
+HAS_INTEGER_DOTS = LANES == 16 and "avx512vnni" in FEATURES  # products of bytes and of int16 are one instruction each
+
+_INT32 = ir.IntType(32)
+_ELEMENTS = {"float32": ir.FloatType(), "int32": _INT32, "bool": ir.IntType(1)}
+
+
+class Vector(types.Type):
+    """LANES lanes of one element type; passed and held by value."""
+
+    def __init__(self, element: str) -> None:
+        self.element = element
+        super().__init__(name=f"{element}x{LANES}")
+
+
+floats, ints, mask = Vector("float32"), Vector("int32"), Vector("bool")
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    """A vector is one LLVM value."""
+
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, ir.VectorType(_ELEMENTS[vector.element], LANES))
+
+
+def _vector_of(array: Any) -> Vector:
+    return floats if array.dtype == types.float32 else ints
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, pointee: Any) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    item = ir.IntType(8 * context.get_abi_sizeof(context.get_data_type(array_type.dtype)))
+    typed = builder.bitcast(data, item.as_pointer())
+    return builder.bitcast(builder.gep(typed, [index]), pointee.as_pointer())
+
+
+def _splat(builder: Any, value: Any) -> Any:
+    first = builder.insert_element(ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined), value, _INT32(0))
+    zeros = ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
+    return builder.shuffle_vector(first, ir.Constant(first.type, ir.Undefined), zeros)
+
+
+def _call(builder: Any, name: str, args: list[Any]) -> Any:
+    kind = ir.FunctionType(args[0].type, [arg.type for arg in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+
+@intrinsic
+def load(_: Any, array: Any, index: Any) -> Any:
+    """Load LANES neighbouring items of a contiguous float32 or int32 array, from a flat index."""
+    vector = _vector_of(array)
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.VectorType(_ELEMENTS[vector.element], LANES)
+        return builder.load(_address(context, builder, sig.args[0], args[0], args[1], kind), align=4)
+
+    return vector(array, types.intp), emit
+
+
+@intrinsic
+def store(_: Any, array: Any, index: Any, vector: Any) -> Any:
+    """Store a vector into a contiguous float32 or int32 array, at a flat index."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store(args[2], _address(context, builder, sig.args[0], args[0], args[1], args[2].type), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), emit
+
+
+@intrinsic
+def broadcast(_: Any, array: Any, index: Any) -> Any:
+    """Load one 4-byte item of a contiguous array into every lane."""
+    vector = _vector_of(array)
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element = _ELEMENTS[vector.element]
+        return _splat(builder, builder.load(_address(context, builder, sig.args[0], args[0], args[1], element)))
+
+    return vector(array, types.intp), emit
+
+
+@intrinsic
+def splat(_: Any, value: Any) -> Any:
+    """Put one float32 or int32 into every lane."""
+    vector = floats if value == types.float32 else ints
+    return vector(value), lambda context, builder, sig, args: _splat(builder, args[0])
+
+
+def _arithmetic(function: Any, on_floats: str, on_ints: str) -> None:
+    """Teach numba what an operator does lane by lane."""
+
+    @intrinsic
+    def lanewise(_: Any, a: Any, b: Any) -> Any:
+        method = on_ints if a.element == "int32" else on_floats
+        return a(a, b), lambda context, builder, sig, args: getattr(builder, method)(*args)
+
+    @overload(function, strict=False)
+    def operate(a: Any, b: Any) -> Any:
+        if isinstance(a, Vector) and a == b:
+            return lambda a, b: lanewise(a, b)
+        return None
+
+
+_arithmetic(operator.add, "fadd", "add")
+_arithmetic(operator.sub, "fsub", "sub")
+_arithmetic(operator.mul, "fmul", "mul")
+_arithmetic(operator.truediv, "fdiv", "sdiv")
+
+
+@intrinsic
+def root(_: Any, a: Any) -> Any:
+    """Return the square root of every lane."""
+    return floats(a), lambda context, builder, sig, args: _call(builder, f"llvm.sqrt.v{LANES}f32", list(args))
+
+
+@intrinsic
+def as_numbers(_: Any, vector: Any) -> Any:
+    """Return integers as floats, rounded; floats as they are."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if sig.args[0].element == "float32":
+            return args[0]
+        return builder.sitofp(args[0], ir.VectorType(ir.FloatType(), LANES))
+
+    return floats(vector), emit
+
+
+@intrinsic
+def gather(_: Any, array: Any, numbers: Any, start: Any) -> Any:
+    """Load the items of a float32 array that LANES integers name, read from index `start` of `numbers`."""
+    width = numbers.dtype.bitwidth
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source, indices, first = args
+        real = ir.FloatType()
+        gathered = ir.Constant(ir.VectorType(real, LANES), ir.Undefined)
+        for lane in range(LANES):
+            at = builder.add(first, ir.Constant(first.type, lane))
+            index = builder.load(_address(context, builder, sig.args[1], indices, at, ir.IntType(width)))
+            index = index if width == 64 else builder.sext(index, ir.IntType(64))
+            item = builder.load(_address(context, builder, sig.args[0], source, index, real))
+            gathered = builder.insert_element(gathered, item, _INT32(lane))
+        return gathered
+
+    return floats(array, numbers, types.intp), emit
+
+
+@intrinsic
+def fma(_: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a * b + c, rounded once."""
+    return floats(a, b, c), lambda context, builder, sig, args: _call(builder, f"llvm.fma.v{LANES}f32", list(args))
+
+
+@intrinsic
+def accumulate(_: Any, kind: Any, total: Any, x: Any, c: Any) -> Any:
+    """Add to each lane of `total` the products of what one word of x and c holds; the type of `kind` says what.
+
+    uint8: 4 of them, times 4 int8 in c; int16: 2 by 2; float32: one by one, with words that are bits of floats.
+    The first two need HAS_INTEGER_DOTS.
+    """
+    name = {
+        types.uint8: "llvm.x86.avx512.vpdpbusd.512",
+        types.int16: "llvm.x86.avx512.vpdpwssd.512",
+        types.float32: f"llvm.fma.v{LANES}f32",
+    }[kind]
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, accumulated, left, right = args
+        if sig.return_type == ints:
+            return _call(builder, name, [accumulated, left, right])
+        real = accumulated.type
+        return _call(builder, name, [builder.bitcast(left, real), builder.bitcast(right, real), accumulated])
+
+    return total(kind, total, x, c), emit
+
+
+def _smaller(builder: Any, vector: Any, a: Any, b: Any) -> Any:
+    return builder.icmp_signed("<", a, b) if vector.element == "int32" else builder.fcmp_ordered("<", a, b)
+
+
+@intrinsic
+def less(_: Any, a: Any, b: Any) -> Any:
+    """Return the mask of a < b; NaN is not less."""
+    return mask(a, b), lambda context, builder, sig, args: _smaller(builder, sig.args[0], *args)
+
+
+@intrinsic
+def least(_: Any, a: Any, b: Any) -> Any:
+    """Return a where a < b, else b."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(_smaller(builder, sig.args[0], *args), *args)
+
+    return a(a, b), emit
+
+
+@intrinsic
+def greatest(_: Any, a: Any, b: Any) -> Any:
+    """Return b where a < b, else a."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(_smaller(builder, sig.args[0], *args), args[1], args[0])
+
+    return a(a, b), emit
+
+
+@intrinsic
+def select(_: Any, chosen: Any, a: Any, b: Any) -> Any:
+    """Return a where the mask is set, else b."""
+    return a(chosen, a, b), lambda context, builder, sig, args: builder.select(*args)
+
+
+@intrinsic
+def tagged(_: Any, vector: Any, keep: Any, tag: Any) -> Any:
+    """Return the vector's bits & keep | tag: small numbers ride in the low bits of scores."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        whole = ir.VectorType(_INT32, LANES)
+        bits = builder.and_(builder.bitcast(args[0], whole), _splat(builder, args[1]))
+        return builder.bitcast(builder.or_(bits, _splat(builder, args[2])), args[0].type)
+
+    return vector(vector, types.int32, types.int32), emit
+
+
+@intrinsic
+def bits(_: Any, vector: Any) -> Any:
+    """Return a float vector's bits as integers; an integer vector as it is."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.VectorType(_INT32, LANES))
+
+    return ints(vector), emit
+
+
+@intrinsic
+def gather_quads(
+    _: Any, array: Any, rows: Any, start: Any, stride: Any, offset: Any, apart: Any, out: Any, at: Any
+) -> Any:
+    """Transpose: of LANES rows, 4 neighbouring 4-byte words each, write 4 vectors of one word of every row.
+
+    `array` (int32, flat), `rows` (int64) from index `start` names the rows, a row begins every `stride` words,
+    `offset` is the first of the 4 words; `out` (int32, flat) gets a vector at index `at` and every `apart` words.
+    """
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source, numbers, first, step, column, between, target, place = args
+        quad = ir.VectorType(_INT32, 4)
+        word = ir.VectorType(_INT32, LANES)
+        quads = []
+        for lane in range(LANES):
+            index = builder.add(first, ir.Constant(first.type, lane))
+            row = builder.load(_address(context, builder, sig.args[1], numbers, index, ir.IntType(64)))
+            item = builder.add(builder.mul(row, step), column)
+            quads.append(builder.load(_address(context, builder, sig.args[0], source, item, quad), align=4))
+        for vector, transposed in enumerate(_transposed(builder, quads)):
+            index = builder.add(place, builder.mul(between, ir.Constant(place.type, vector)))
+            builder.store(transposed, _address(context, builder, sig.args[6], target, index, word), align=4)
+        return context.get_dummy_value()
+
+    signature = types.void(array, rows, types.intp, types.intp, types.intp, types.intp, out, types.intp)
+    return signature, emit
+
+
+def _transposed(builder: Any, quads: list[Any]) -> list[Any]:
+    """Return 4 vectors of LANES lanes from LANES vectors of 4: pairs are joined, then halves are parted by word."""
+    joined = quads
+    while len(joined) > 4:
+        width = joined[0].type.count
+        order = ir.Constant(ir.VectorType(_INT32, 2 * width), list(range(2 * width)))
+        joined = [builder.shuffle_vector(a, b, order) for a, b in zip(joined[::2], joined[1::2], strict=True)]
+    per = LANES // 4  # rows that each of the 4 vectors holds, 4 words a row
+
+    def words(a: Any, b: Any, first: int) -> Any:  # word `first` of all rows of a and b, then word `first` + 1
+        lanes = [4 * row + word for word in (first, first + 1) for row in range(2 * per)]
+        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, LANES), lanes))
+
+    low = [words(joined[0], joined[1], word) for word in (0, 2)]
+    high = [words(joined[2], joined[3], word) for word in (0, 2)]
+    half = LANES // 2
+    result = []
+    for number in range(4):
+        pair, part = divmod(number, 2)
+        lanes = [part * half + lane for lane in range(half)] + [LANES + part * half + lane for lane in range(half)]
+        order = ir.Constant(ir.VectorType(_INT32, LANES), lanes)
+        result.append(builder.shuffle_vector(low[pair], high[pair], order))
+    return result

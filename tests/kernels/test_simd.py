@@ -1,0 +1,158 @@
+"""Vectors do lane by lane what numpy does element by element."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+import pytest
+from engine.kernels.cpu import simd
+from engine.kernels.cpu.simd import LANES
+
+
+def floats(seed: int = 0) -> Any:
+    return np.random.default_rng(seed).normal(size=LANES).astype(np.float32)
+
+
+@numba.njit
+def _arithmetic(a: Any, b: Any, out: Any) -> None:
+    x, y = simd.load(a, 0), simd.load(b, 0)
+    simd.store(out, 0, x + y)
+    simd.store(out, LANES, x - y)
+    simd.store(out, 2 * LANES, x * y)
+    simd.store(out, 3 * LANES, x / y)
+    simd.store(out, 4 * LANES, simd.least(x, y))
+    simd.store(out, 5 * LANES, simd.greatest(x, y))
+    simd.store(out, 6 * LANES, simd.select(simd.less(x, y), x, simd.splat(np.float32(7))))
+    simd.store(out, 7 * LANES, simd.root(x * x))
+
+
+@numba.njit
+def _fused(a: Any, b: Any, c: Any, out: Any) -> None:
+    simd.store(out, 0, simd.fma(simd.load(a, 0), simd.load(b, 0), simd.load(c, 0)))
+
+
+@numba.njit
+def _accumulated(kind: Any, total: Any, x: Any, c: Any, out: Any) -> None:
+    simd.store(out, 0, simd.accumulate(kind, simd.load(total, 0), simd.load(x, 0), simd.broadcast(c, 1)))
+
+
+@numba.njit
+def _gathered(table: Any, numbers: Any, out: Any) -> None:
+    simd.store(out, 0, simd.gather(table, numbers, 1))
+
+
+@numba.njit
+def _tagged(scores: Any, keep: Any, tag: Any, out: Any, names: Any) -> None:
+    score = simd.tagged(simd.load(scores, 0), keep, tag)
+    simd.store(out, 0, score)
+    simd.store(names, 0, simd.tagged(simd.bits(score), ~keep, np.int32(0)))
+
+
+@numba.njit
+def _transposed(words: Any, rows: Any, start: int, stride: int, offset: int, apart: int, out: Any, at: int) -> None:
+    simd.gather_quads(words, rows, start, stride, offset, apart, out, at)
+
+
+def test_arithmetic_is_lane_by_lane() -> None:
+    a, b, out = floats(1), floats(2), np.empty(8 * LANES, np.float32)
+    _arithmetic(a, b, out)
+    chosen = np.where(a < b, a, np.float32(7))
+    expected = [a + b, a - b, a * b, a / b, np.minimum(a, b), np.maximum(a, b), chosen, np.sqrt(a * a)]
+    np.testing.assert_array_equal(out.reshape(8, LANES), expected)
+
+
+def test_the_least_and_greatest_of_integers_are_signed() -> None:
+    a = np.resize(np.array([-5, 3, 2**31 - 1, -(2**31)], np.int32), LANES)
+    b = np.resize(np.array([4, -3, -1, 0], np.int32), LANES)
+    out = np.empty((2, LANES), np.int32)
+
+    @numba.njit
+    def both(a: Any, b: Any, out: Any) -> None:
+        simd.store(out, 0, simd.least(simd.load(a, 0), simd.load(b, 0)))
+        simd.store(out, LANES, simd.greatest(simd.load(a, 0), simd.load(b, 0)))
+
+    both(a, b, out)
+    np.testing.assert_array_equal(out, [np.minimum(a, b), np.maximum(a, b)])
+
+
+def test_a_fused_product_is_rounded_once() -> None:
+    a = np.full(LANES, 1 + 2.0**-12, np.float32)
+    c = np.full(LANES, -(1 + 2.0**-11), np.float32)
+    out = np.empty(LANES, np.float32)
+    _fused(a, a, c, out)
+    assert (out == np.float32(2.0**-24)).all()  # rounded twice it would be 0
+
+
+@pytest.mark.skipif(not simd.HAS_INTEGER_DOTS, reason="this CPU has no AVX-512 VNNI")
+def test_four_bytes_and_two_shorts_a_word_are_multiplied_and_added() -> None:
+    random = np.random.default_rng(0)
+    total, out = np.arange(LANES, dtype=np.int32), np.empty(LANES, np.int32)
+    x, c = random.integers(0, 256, (LANES, 4)).astype(np.uint8), random.integers(-128, 128, (2, 4)).astype(np.int8)
+    _accumulated(np.uint8(0), total, x.view(np.int32).ravel(), c.view(np.int32).ravel(), out)
+    np.testing.assert_array_equal(out, total + x.astype(np.int64) @ c[1].astype(np.int64))
+    y, e = (random.integers(-(2**13), 2**13, (n, 2)).astype(np.int16) for n in (LANES, 2))
+    _accumulated(np.int16(0), total, y.view(np.int32).ravel(), e.view(np.int32).ravel(), out)
+    np.testing.assert_array_equal(out, total + y.astype(np.int64) @ e[1].astype(np.int64))
+
+
+def test_words_can_be_floats() -> None:
+    total, x, c, out = floats(1), floats(2), floats(3), np.empty(LANES, np.float32)
+    _accumulated(np.float32(0), total, x.view(np.int32), c.view(np.int32), out)
+    expected = (x.astype(np.float64) * np.float64(c[1]) + total).astype(np.float32)
+    np.testing.assert_allclose(out, expected, rtol=1e-6)
+
+
+def test_items_are_gathered_by_number() -> None:
+    table = np.arange(100, dtype=np.float32) * 3
+    for kind in (np.int32, np.int64):
+        numbers = np.random.default_rng(0).integers(0, 100, LANES + 1).astype(kind)
+        out = np.empty(LANES, np.float32)
+        _gathered(table, numbers, out)
+        np.testing.assert_array_equal(out, table[numbers[1:]])
+
+
+@pytest.mark.parametrize("scores", [np.arange(-LANES, 0, dtype=np.int32) * 1000, floats(4)])
+def test_a_tag_rides_in_the_low_bits_and_hardly_changes_the_order(scores: Any) -> None:
+    keep, out, names = np.int32(-128), np.empty_like(scores), np.empty(LANES, np.int32)
+    _tagged(scores, keep, np.int32(93), out, names)
+    assert (names == 93).all()
+    assert ((scores.view(np.int32) & keep) == (out.view(np.int32) & keep)).all()
+
+
+@pytest.mark.parametrize("offset", [0, 4])
+def test_quads_of_words_are_transposed(offset: int) -> None:
+    words = np.arange(40 * 8, dtype=np.int32)
+    rows = np.random.default_rng(0).integers(0, 40, LANES + 2)
+    out = np.full((4, 2 * LANES), -1, np.int32)
+    _transposed(words, rows, 2, 8, offset, 2 * LANES, out.reshape(-1), LANES)
+    np.testing.assert_array_equal(out[:, LANES:], words.reshape(40, 8)[rows[2:], offset : offset + 4].T)
+    assert (out[:, :LANES] == -1).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cpu", "lanes"), [("haswell", 8), ("generic", 4)])
+def test_narrower_vectors_label_by_the_definition_too(cpu: str, lanes: int) -> None:
+    if llvm.get_process_triple().split("-")[0] != "x86_64":
+        pytest.skip("these are names of x86 processors")
+    features = {"haswell": "+avx2,+fma,+avx,+sse4.2", "generic": "+sse2"}[cpu]
+    code = f"""
+import numpy as np
+from engine.kernels.cpu.simd import LANES
+from tests import reference
+from tests.kernels.screening import LEVELS, passed
+
+X = np.random.default_rng(0).normal(size=(150, 7)).astype(np.float32)
+centres = X[:9].copy()
+assert LANES == {lanes}, LANES
+for level in LEVELS:
+    assert passed(X, centres, level).labels.tolist() == reference.labels(X.tolist(), centres.tolist())
+"""
+    environment = {**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
