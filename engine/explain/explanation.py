@@ -29,6 +29,7 @@ from engine.tables import Table
 OVERVIEW_DEPTH = 3  # eight leaves: what fits on a page, as in the study that the engine goes back to
 QUESTIONS_PER_CLUSTER = 24  # a one-against-all tree chooses among so many; all 125 of the demo give the same precision
 DEPTH_PER_CLUSTER, LEAVES_PER_CLUSTER = 8, 64
+OTHERS_PER_MEMBER, LEAST_OTHERS = 3, 3000  # rows a one-against-all tree is grown on; rules are judged on all
 FIFTHS_GROWN, FIFTHS_PRUNED = 3, 4
 
 
@@ -160,10 +161,13 @@ def _rules(
 
     def of(cluster: int) -> FoundRules:
         asked = np.unique(np.concatenate([telling[cluster], joint]))
-        if len(asked) == 0 or (growing[1] == cluster).sum() == 0 or (growing[1] == cluster).all():
+        member = growing[1] == cluster
+        if len(asked) == 0 or not member.any() or member.all():
             return FoundRules((), precise=False)
+        rows, step = _some_others(member)
         tree = grow(
-            growing[0][asked], (growing[1] == cluster).astype(np.int32), growing[2],
+            growing[0][np.ix_(asked, rows)], member[rows].astype(np.int32),
+            growing[2][rows] * np.where(member[rows], 1.0, step),
             max_depth=DEPTH_PER_CLUSTER, max_leaves=LEAVES_PER_CLUSTER,
         )  # fmt: skip
         return find_rules(
@@ -172,6 +176,13 @@ def _rules(
         )  # fmt: skip
 
     return list(map_blocks(of, range(sample.n_clusters)))
+
+
+def _some_others(member: Mask) -> tuple[NDArray[np.int64], float]:
+    """Return the members' rows and every step-th of the others, in order, and step: enough to grow a tree on."""
+    others = np.flatnonzero(~member)
+    step = max(1, len(others) // max(OTHERS_PER_MEMBER * int(member.sum()), LEAST_OTHERS))
+    return np.sort(np.concatenate([np.flatnonzero(member), others[::step]])), float(step)
 
 
 def _without(found: list[FoundRules], few: Mask) -> list[FoundRules]:

@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 import narwhals as nw
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.explain.cuts import day_cuts, number_cuts
@@ -156,8 +158,9 @@ class Questions:
         asked = [self.asked[place] for place in places]
         known = tuple(question.value or "" for question in asked if question.kind == "label")
         offsets, flat, missing = columns.labels(series, plan.separator)
-        codes = columns.codes(flat, known)
-        flags = np.zeros((len(known) + 1, len(missing)), np.uint8)
+        codes = pc.index_in(flat.to_arrow(), value_set=pa.array(known, pa.string()))
+        codes = codes.fill_null(columns.MISSING_CODE).to_numpy(zero_copy_only=False)
+        flags = np.zeros((len(known), len(missing)), np.uint8)
         kernels.flag_labels(offsets, codes, flags)
         for place, question in zip(places, asked, strict=True):
             if question.kind == "missing":
