@@ -178,6 +178,20 @@ def assign(
 
 @app.command()
 @guarded
+def report(
+    run: Annotated[Path, typer.Argument(help="The run directory that `rooms fit` wrote.")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Make the report of a run anew."""
+    from engine.runs import Run
+
+    out = Run(run).report()
+    _print({"report": str(out), "bytes": out.stat().st_size}, f"written to {out}", as_json)
+
+
+@app.command()
+@guarded
 def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
     """Say what this machine can run, and why not."""
     from engine.doctor import examine

@@ -103,6 +103,12 @@ class ModelNotReadableError(RoomsError):
     exit_code = 6
 
 
+class NotMappedError(RoomsError):
+    """The map of a run that was made without one."""
+
+    exit_code = 6
+
+
 class NotExplainedError(RoomsError):
     """Rules or personas of a run that was made without them."""
 

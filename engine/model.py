@@ -118,6 +118,12 @@ class Model:
             advance(part.num_rows)
             yield part
 
+    def _repr_html_(self) -> str:
+        """Return the model as a notebook shows it: what it takes, and what it gives."""
+        from engine.report.notebook import model_html
+
+        return model_html(self)
+
     def write(self, folder: Path) -> None:
         """Write the model's files into `folder`, which must not be there."""
         facts = {"id": self.id, "plan": self.encoder.plan.model_dump(mode="json")}

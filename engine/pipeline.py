@@ -1,6 +1,6 @@
 """The main job, one line a stage: a table of profiles goes in, clusters and a reusable model come out.
 
-    source -> statistics -> encoder -> PCA -> scores -> K-Means -> assignments, rules, personas, model, run directory
+    source -> statistics -> encoder -> PCA -> scores -> K-Means -> assignments, rules, personas, model, report
 
 No arithmetic here. A stage that streams reads the table once; only the scores Z stay in memory.
 """
@@ -28,10 +28,11 @@ from engine.features import FeatureEncoder, fit_encoder
 from engine.features.encoder import FittedFeatures
 from engine.model import Model
 from engine.progress import Advance, Reporter, Silent
+from engine.report.page import write_report
 from engine.runs.directory import check_target, staged
 from engine.runs.run import Run
 from engine.runs.stages import Stages
-from engine.runs.writing import write_run
+from engine.runs.writing import write_run, write_stages
 from engine.sampling import sample_rows
 from engine.selection import KSelection, choose_k, given_k
 from engine.tables import Block, Table, open_table
@@ -106,6 +107,7 @@ def fit(
         names = _explain(folder, table, kept, kmeans, features.encoder, settings, stages)
         facts = {"device": backend.name, "device_reason": reason, "input": table.fingerprint()}
         write_run(folder, settings, model, features, selection, kmeans, sizes, inertias, names, facts, stages.records)
+        _report(folder, settings, stages)
     return Run(Path(out))
 
 
@@ -201,6 +203,15 @@ def _explain(
         return None
     with stages.stage("explain"):
         return explain_run(folder, table, kept, kmeans.labels_, kmeans.n_clusters, encoder, settings)
+
+
+def _report(folder: Path, settings: FitConfig, stages: Stages) -> None:
+    """Write report.html, and what it took into the manifest."""
+    if "report" in settings.skip:
+        return
+    with stages.stage("report"):
+        write_report(folder)
+    write_stages(folder, stages.records)
 
 
 def _fences(Z: NDArray[np.float32], kmeans: KMeans, backend: Backend) -> NDArray[np.float32]:

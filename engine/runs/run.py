@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from engine.errors import ModelNotReadableError, NotExplainedError
+from engine.errors import ModelNotReadableError, NotExplainedError, NotMappedError
 
 if TYPE_CHECKING:
     from engine.model import Model
@@ -80,6 +80,41 @@ class Run:
     def elbow(self) -> pa.Table:
         """The sweep over k: inertia, silhouette, Calinski-Harabasz and Davies-Bouldin."""
         return pyarrow.csv.read_csv(self.path / "elbow.csv")
+
+    def plot_map(self) -> Any:
+        """Return the map as a plotly figure.
+
+        Raises
+        ------
+        NotMappedError
+            If the run has no map.
+        """
+        from engine.report.charts import figure
+        from engine.report.reading import cluster_names, read_map
+
+        path = self.path / "map.parquet"
+        if not path.is_file():
+            raise NotMappedError(f"{self.path} has no map.", hint="fit again without --skip map.")
+        names = cluster_names(self.path, self.manifest["clusters"])
+        return figure(read_map(path, names, self.clusters["size"].to_pylist()))
+
+    def plot_elbow(self) -> Any:
+        """Return inertia and three scores over k, the chosen k marked, as a plotly figure."""
+        from engine.report.charts import elbow_chart, figure
+
+        return figure(elbow_chart(self.elbow.to_pydict()))
+
+    def report(self) -> Path:
+        """Make report.html anew, and return its path."""
+        from engine.report.page import write_report
+
+        return write_report(self.path)
+
+    def _repr_html_(self) -> str:
+        """Return the run as a notebook shows it: what was run, and a line a cluster."""
+        from engine.report.notebook import run_html
+
+        return run_html(self)
 
     def _explained(self, name: str) -> dict[str, Any]:
         try:

@@ -66,6 +66,13 @@ def write_run(
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
 
+def write_stages(folder: Path, stages: list[dict[str, Any]]) -> None:
+    """Bring the stages in a manifest up to date."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text()) | {"stages": stages}
+    path.write_text(json.dumps(manifest, indent=1) + "\n")
+
+
 def _clusters(
     model: Model, sizes: NDArray[np.int64], inertias: NDArray[np.float64], names: list[str] | None
 ) -> pa.Table:

@@ -1,0 +1,61 @@
+"use strict";
+(() => {
+  performance.mark("script");
+  const charts = JSON.parse(document.getElementById("charts").textContent);
+  const root = document.documentElement;
+  const asked = window.matchMedia("(prefers-color-scheme: dark)");
+  const printed = window.matchMedia("print");
+  const element = (name) => document.getElementById("chart-" + name);
+  const colour = (name) => getComputedStyle(root).getPropertyValue("--" + name).trim();
+  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : asked.matches);
+
+  // The colours of the page, put into what plotly draws.
+  const themed = (layout) => {
+    const ink = colour("ink"), line = colour("line");
+    const dressed = { ...layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true };
+    dressed.font = { color: ink, size: 13, family: getComputedStyle(document.body).fontFamily };
+    dressed.hoverlabel = { bgcolor: colour("page"), bordercolor: line, font: { color: ink, size: 13 }, align: "left", namelength: -1 };
+    for (const key of Object.keys(layout)) {
+      if (/^[xy]axis\d*$/.test(key)) dressed[key] = { gridcolor: line, zerolinecolor: line, linecolor: line, fixedrange: layout.dragmode !== "pan", ...layout[key] };
+    }
+    return dressed;
+  };
+  const dressedData = (data) => data.map((trace) => trace.type === "heatmap"
+    ? { ...trace, colorscale: [[0, "#0072B2"], [0.5, colour("middle")], [1, "#D55E00"]] }
+    : trace);
+
+  const draw = () => Promise.all(Object.entries(charts).map(([name, chart]) =>
+    Plotly.react(element(name), dressedData(chart.data), themed(chart.layout),
+      { displayModeBar: false, responsive: true, scrollZoom: name === "map" })));
+
+  const theme = document.getElementById("theme");
+  const label = () => {
+    theme.textContent = isDark() ? "Light" : "Dark";
+    theme.setAttribute("aria-label", isDark() ? "Light colours" : "Dark colours");
+    theme.removeAttribute("aria-pressed");
+  };
+  theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; label(); draw(); });
+  asked.addEventListener("change", () => { label(); draw(); });
+  printed.addEventListener("change", draw);
+  window.addEventListener("beforeprint", () => document.querySelectorAll("#rules details, #choice details").forEach((d) => { d.open = true; }));
+
+  // A legend of buttons: a click shows a cluster alone, another one adds or removes clusters.
+  const buttons = [...document.querySelectorAll("[data-cluster]")];
+  const all = document.getElementById("all");
+  const chosen = new Set();
+  const show = () => {
+    all.setAttribute("aria-pressed", String(chosen.size === 0));
+    buttons.forEach((button) => button.setAttribute("aria-pressed", String(chosen.has(button.dataset.cluster))));
+    charts.map.data.forEach((trace, cluster) => { trace.visible = chosen.size === 0 || chosen.has(String(cluster)); });
+    Plotly.restyle(element("map"), { visible: charts.map.data.map((trace) => trace.visible) });
+  };
+  buttons.forEach((button) => button.addEventListener("click", () => {
+    const cluster = button.dataset.cluster;
+    if (!chosen.delete(cluster)) chosen.add(cluster);
+    show();
+  }));
+  if (all) all.addEventListener("click", () => { chosen.clear(); show(); });
+
+  label();
+  draw().then(() => { root.dataset.drawn = String(Math.round(performance.now())); });
+})();
