@@ -98,7 +98,8 @@ def elbow_chart(elbow: dict[str, list[Any]]) -> Figure:
         ("davies_bouldin", "Davies-Bouldin (lower is better)"),
     )
     chosen = next((k for k, is_it in zip(elbow["k"], elbow["chosen"], strict=True) if is_it), None)
-    data, layout = [], {"height": 460, "margin": {**_MARGIN, "t": 36}, "showlegend": False, "annotations": []}
+    data: list[Figure] = []
+    layout: Figure = {"height": 460, "margin": {**_MARGIN, "t": 36}, "showlegend": False, "annotations": []}
     for number, (name, title) in enumerate(panels, 1):
         suffix = "" if number == 1 else str(number)
         values = [None if v is None or not math.isfinite(v) else v for v in elbow[name]]

@@ -65,7 +65,9 @@ def render(contents: Contents) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=_unbroken
+    )
     css, plotly_css, js = (_text(TEMPLATES / name) for name in ("report.css", "plotly.css", "report.js"))
     plotly_js = _text(_plotly_js())
     scripts, styles = (" ".join(_hash(text) for text in texts) for texts in ((plotly_js, js), (css, plotly_css)))
@@ -106,10 +108,13 @@ def _values(contents: Contents) -> dict[str, Any]:
         "community": next((c for c in clusters if c["persona"] and c["persona"]["community"]), None),
         "personas": personas,
         "clusters": clusters,
+        "by_size": sorted(clusters, key=lambda c: -c["size"]),
         "charts": contents.charts,
+        "dots": f"{sum(len(trace['x']) for trace in contents.charts.get('map', {'data': []})['data']):,}",
         "manifest": manifest,
         "rules": rules,
-        "unnamed": listed(names, "or"),
+        "unnamed": listed(names),
+        "n_unnamed": len(names),
         "min_people": contents.min_people,
         "sampled": rules["sampled_rows"] if rules else 0,
         "wanted": percent(contents.min_precision),
@@ -157,6 +162,11 @@ def _bar(share: float, colour: str) -> Markup:
         '<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         '<rect width="{:.1f}" height="10" fill="{}"/></svg>'
     ).format(100 * share, colour)
+
+
+def _unbroken(value: Any) -> Any:
+    """Keep a percent sign on the line of its number."""
+    return value.replace(" %", "\u00a0%") if type(value) is str else value
 
 
 def _signed(value: float | None) -> str:

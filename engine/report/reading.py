@@ -155,7 +155,10 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     files = len(source.get("files", []))
     return [
         ("Made", manifest["created"]),
-        ("Input", f"{source['format']}, {manifest['rows']:,} rows" + (f", {files} files" if files else "")),
+        (
+            "Input",
+            f"{source['format']}, {manifest['rows']:,} rows" + (f", {files} file{'s' * (files > 1)}" if files else ""),
+        ),
         ("Matrix", f"{manifest['features']} features of {len(manifest['columns'])} columns"),
         ("Components", f"{manifest['components']}, {percent(manifest['variance_explained'])} of the variance"),
         ("Clusters", f"{manifest['clusters']}: {manifest['clusters_reason']}"),
