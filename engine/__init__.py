@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engine.cluster import KMeans as KMeans
     from engine.decomposition import PCA as PCA
+    from engine.manifold import TSNE as TSNE
     from engine.pipeline import fit as fit
     from engine.runs import Run as Run
     from engine.runs import load as load
@@ -19,13 +20,14 @@ _HOMES = {
     "KMeans": "engine.cluster",
     "PCA": "engine.decomposition",
     "Run": "engine.runs",
+    "TSNE": "engine.manifold",
     "choose_k": "engine.selection",
     "fit": "engine.pipeline",
     "load": "engine.runs",
     "profiles_from_ratings": "engine.tables.ratings",
 }
 
-__all__ = ["PCA", "KMeans", "Run", "choose_k", "fit", "load", "profiles_from_ratings"]
+__all__ = ["PCA", "TSNE", "KMeans", "Run", "choose_k", "fit", "load", "profiles_from_ratings"]
 
 
 def __getattr__(name: str) -> Any:

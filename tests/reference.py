@@ -119,3 +119,72 @@ def row_key(seed: int, row: int) -> int:
     """Return splitmix64's output number `row` of the stream that `seed` selects."""
     stream = mix((seed * GOLDEN + GOLDEN) % WORD)
     return mix((row * GOLDEN + stream) % WORD)
+
+
+def nearest(row: Row, X: Sequence[Row], k: int, own: int) -> list[tuple[int, float]]:
+    """Return numbers and squared distances of the k nearest rows but `own`, ties to the lowest number."""
+    found = [(squared_distance(row, other), number) for number, other in enumerate(X) if number != own]
+    return [(number, distance) for distance, number in sorted(found)[:k]]
+
+
+def conditional_probabilities(squared: Sequence[float], perplexity: float) -> list[float]:
+    """Return exp(-beta d) / sum, with beta by bisection such that the entropy is log(perplexity)."""
+    low, high = 0.0, 1e6
+    for _ in range(300):
+        beta = (low + high) / 2
+        weights = [math.exp(-beta * (d - squared[0])) for d in squared]
+        p = [w / math.fsum(weights) for w in weights]
+        entropy = -math.fsum(q * math.log(q) for q in p if q > 0)
+        low, high = (beta, high) if entropy > math.log(perplexity) else (low, beta)
+    return p
+
+
+def joint_probabilities(X: Sequence[Row], perplexity: float, k: int) -> list[list[float]]:
+    """Return the symmetric P of t-SNE on k neighbours."""
+    n = len(X)
+    joint = [[0.0] * n for _ in range(n)]
+    for i in range(n):
+        found = nearest(X[i], X, k, own=i)
+        for (j, _), p in zip(found, conditional_probabilities([d for _, d in found], perplexity), strict=True):
+            joint[i][j] += p / (2 * n)
+            joint[j][i] += p / (2 * n)
+    return joint
+
+
+def repulsion(places: Sequence[Row]) -> tuple[list[list[float]], float]:
+    """Return sum_j (y_i - y_j) / (1 + r^2)^2 of every place, and the sum of 1 / (1 + r^2) over all pairs."""
+    forces, total = [], 0.0
+    for i, (x, y) in enumerate(places):
+        force = [0.0, 0.0]
+        for j, (u, v) in enumerate(places):
+            if i != j:
+                q = 1.0 / (1.0 + (x - u) ** 2 + (y - v) ** 2)
+                total += q
+                force[0] += q * q * (x - u)
+                force[1] += q * q * (y - v)
+        forces.append(force)
+    return forces, total
+
+
+def attraction(joint: Sequence[Row], places: Sequence[Row]) -> list[list[float]]:
+    """Return sum_j p_ij (y_i - y_j) / (1 + r^2) of every place."""
+    pulls = []
+    for i, (x, y) in enumerate(places):
+        pull = [0.0, 0.0]
+        for j, (u, v) in enumerate(places):
+            q = joint[i][j] / (1.0 + (x - u) ** 2 + (y - v) ** 2)
+            pull[0] += q * (x - u)
+            pull[1] += q * (y - v)
+        pulls.append(pull)
+    return pulls
+
+
+def kl_divergence(joint: Sequence[Row], places: Sequence[Row]) -> float:
+    """Return sum p log(p / q) over all pairs, q normalised over all pairs."""
+    _, total = repulsion(places)
+    return math.fsum(
+        p * math.log(p * total * (1.0 + squared_distance(places[i], places[j])))
+        for i, row in enumerate(joint)
+        for j, p in enumerate(row)
+        if p > 0
+    )

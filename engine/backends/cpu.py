@@ -15,12 +15,16 @@ from engine.backends.protocol import (
     Grid,
     Int32s,
     Int64s,
+    Map,
+    MapPlan,
     Moments,
     Nearest,
+    Placed,
     Prepared,
     Rows,
 )
 from engine.kernels.cpu import assign, codes, distance, lloyd, scores, screen, seeding
+from engine.progress import Reporter
 
 SAMPLE = 1024  # rows of a block that say what its rows are like, where no more is known
 # What decides whether finer codes pay, measured on one Emerald Rapids core; only their ratios matter, and roughly.
@@ -159,6 +163,22 @@ class CpuBackend:
         out = np.empty_like(closest)
         potential = seeding.lowered(columns, weights, closest, row, out)
         return out, potential
+
+    def embed(self, X: NDArray[np.float32], start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
+        from engine.descent import embed  # which needs this package's protocol
+
+        return embed(X, start, plan, reporter)
+
+    def atlas(self, X: NDArray[np.float32], places: NDArray[np.float32]) -> Prepared:
+        from engine.placement import Atlas
+
+        return Atlas.of(X, places)
+
+    def place(self, X: NDArray[np.float32], atlas: Prepared) -> Placed:
+        homes = np.full(len(X), -1, np.int32)
+        self.label(X, atlas.centres, homes)
+        placed: Placed = atlas.place(X, homes)
+        return placed
 
 
 def sample_of(X: Rows) -> Rows:

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.progress import Reporter
+
 Rows: TypeAlias = NDArray[np.floating[Any]]  # (n_rows, n_features) float32 or float64, C-contiguous
 Float64s: TypeAlias = NDArray[np.float64]
 Int32s: TypeAlias = NDArray[np.int32]
 Int64s: TypeAlias = NDArray[np.int64]
 SUM_ROWS = 1024  # inertia is added over so many rows by global number, then over those sums
 
-Prepared: TypeAlias = Any  # centres as one backend likes them; only that backend looks inside
+Prepared: TypeAlias = Any  # centres, or a map, as one backend likes them; only that backend looks inside
 PreparedRows: TypeAlias = Any  # and rows
 
 
@@ -70,6 +72,32 @@ class Nearest(NamedTuple):
         ratio = np.ones_like(self.distance)
         np.divide(self.distance, self.second, out=ratio, where=self.second > 0)
         return np.float32(1) - ratio
+
+
+class MapPlan(NamedTuple):
+    """How a t-SNE map is made."""
+
+    perplexity: float
+    exaggeration: float  # of attraction, in the early iterations
+    early_iterations: int
+    iterations: int  # all of them, the early ones included
+    rate: float | None  # of a quarter of the gradient; None: the number of rows / exaggeration
+    least_norm: float  # of the gradient: where it is not longer, the descent ends
+
+
+class Map(NamedTuple):
+    """A t-SNE map of rows."""
+
+    places: NDArray[np.float32]  # (n_rows, n_components)
+    kl_divergence: float  # of P and Q, over all pairs of rows
+    n_iter: int
+
+
+class Placed(NamedTuple):
+    """Where rows are on a map that others have made."""
+
+    places: NDArray[np.float32]  # (n_rows, 2)
+    doubtful: NDArray[np.bool_]  # (n_rows,): the row's neighbours lie far apart, and it is with their medoid
 
 
 class Backend(Protocol):
@@ -146,3 +174,12 @@ class Backend(Protocol):
 
     def lowered(self, columns: Float64s, weights: Float64s, closest: Float64s, row: int) -> tuple[Float64s, float]:
         """Return min(closest, squared distance to a row) for all rows, and its weighted sum; columns is X^T."""
+
+    def embed(self, X: NDArray[np.float32], start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
+        """Return the t-SNE map of all rows of X, from `start` (n_rows, 1 or 2); uses all threads by itself."""
+
+    def atlas(self, X: NDArray[np.float32], places: NDArray[np.float32]) -> Prepared:
+        """Make a map ready for new rows: its landmarks X (n, n_features), and their places (n, 2)."""
+
+    def place(self, X: NDArray[np.float32], atlas: Prepared) -> Placed:
+        """Return places of new rows on a map; a row's does not depend on the others."""

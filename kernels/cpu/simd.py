@@ -7,7 +7,7 @@ multiplies and adds them in one instruction, where the host has it. Everything e
 runs wherever numba does; LANES is what the host's registers hold.
 
     load, store, gather, broadcast, splat, +, -, *, /, root, fma, accumulate, least, greatest, less, select,
-    tagged, bits, as_numbers, gather_quads
+    tagged, bits, as_numbers, gather_quads, lane_numbers, total, lane_bits
 
 The host is what numba compiles for: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES choose another one.
 """
@@ -323,3 +323,41 @@ def _transposed(builder: Any, quads: list[Any]) -> list[Any]:
         order = ir.Constant(ir.VectorType(_INT32, LANES), lanes)
         result.append(builder.shuffle_vector(low[pair], high[pair], order))
     return result
+
+
+@intrinsic
+def lane_numbers(_: Any) -> Any:
+    """Return 0, 1, 2 … LANES - 1."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return ir.Constant(ir.VectorType(_INT32, LANES), list(range(LANES)))
+
+    return ints(), emit
+
+
+@intrinsic
+def total(_: Any, vector: Any) -> Any:
+    """Return the sum of the lanes, halves added to halves."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        rest, width = args[0], LANES
+        while width > 1:
+            width //= 2
+            halves = []
+            for first in (0, width):
+                order = ir.Constant(ir.VectorType(_INT32, width), list(range(first, first + width)))
+                halves.append(builder.shuffle_vector(rest, ir.Constant(rest.type, ir.Undefined), order))
+            rest = builder.fadd(*halves)
+        return builder.extract_element(rest, _INT32(0))
+
+    return types.float32(vector), emit
+
+
+@intrinsic
+def lane_bits(_: Any, chosen: Any) -> Any:
+    """Return a mask as the bits of an integer, lane 0 lowest."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), _INT32)
+
+    return types.uint32(chosen), emit

@@ -1,0 +1,132 @@
+"""Gradient descent of a map: from a start to places where KL(P || Q) is low.
+
+    X (n_rows, n_features) float32, start (n_rows, 1 or 2), a plan  ->  Map: places, KL divergence, number of iterations
+
+Rows are in the order of P. Every iteration computes the field of repulsion (engine/repulsion.py), and moves rows in
+blocks: attraction along their edges, the field's force divided by Z, one step. Blocks are fixed and sums are taken in
+their order: bits do not depend on threads. Sources: van der Maaten & Hinton, JMLR 2008; learning rate n /
+exaggeration: Belkina et al., Nature Communications 2019; steps and gains as in openTSNE.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.affinities import Affinities, affinities_of
+from engine.backends.protocol import Map, MapPlan
+from engine.execution.local import map_blocks, row_blocks
+from engine.kernels.cpu import tsne_pairs, tsne_step
+from engine.kernels.cpu.tsne_grid import read_forces
+from engine.progress import Advance, Reporter
+from engine.repulsion import Grid
+
+Float32s = NDArray[np.float32]
+
+MOMENTUM = 0.8
+BLOCK_ROWS = 2048  # rows that one thread moves at a time
+FEW_ROWS = 1024  # up to so many, all pairs are computed: exact, and as fast as the smallest grid
+CHECK_EVERY = 50  # iterations between looks at the gradient's norm
+
+
+def embed(X: Float32s, start: Float32s, plan: MapPlan, reporter: Reporter) -> Map:
+    """Return the t-SNE map of the rows of X (n_rows, n_features) from `start` (n_rows, n_components)."""
+    with reporter.stage("neighbours", len(X)) as advance:
+        P = affinities_of(X, plan.perplexity, advance)
+    with reporter.stage("map", plan.iterations) as advance:
+        found = descend(P, start[P.rows], plan, advance)
+    places = np.empty_like(found.places)
+    places[P.rows] = found.places
+    return found._replace(places=places)
+
+
+def descend(P: Affinities, start: Float32s, plan: MapPlan, advance: Advance) -> Map:
+    """Move rows, which are in the order of P, from `start` along the gradient of KL(P || Q)."""
+    state = _State(P, start)
+    done = 0
+    for done in range(1, plan.iterations + 1):
+        exaggeration = plan.exaggeration if done <= plan.early_iterations else 1.0
+        rate = len(start) / exaggeration if plan.rate is None else plan.rate
+        norm = state.step(exaggeration, rate)
+        advance(1)
+        if done % CHECK_EVERY == 0 and norm <= plan.least_norm:
+            break
+    places = np.stack([state.xs, state.ys], axis=1)[:, : start.shape[1]]
+    places -= places.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return Map(places, kl_divergence(P, places), done)
+
+
+def kl_divergence(P: Affinities, places: Float32s) -> float:
+    """Return KL(P || Q), where Q is normalised over all pairs of rows."""
+    xs, ys = _coordinates(places)
+    z = _all_pairs(xs, ys) if len(xs) <= FEW_ROWS else Grid().field(xs, ys).z
+
+    def logarithms(part: slice) -> float:
+        return math.fsum(
+            tsne_pairs.edge_logarithms(xs, ys, part.start, part.stop, edges.ends, edges.weights, edges.offsets)
+            for edges in (P.near, P.far)
+        )
+
+    return P.entropy() + math.fsum(map_blocks(logarithms, row_blocks(len(xs), BLOCK_ROWS))) + math.log(z)
+
+
+def _coordinates(places: Float32s) -> tuple[Float32s, Float32s]:
+    """Return x and y, each contiguous; a map of one component is one on the line y = 0."""
+    xs = np.ascontiguousarray(places[:, 0])
+    return xs, np.ascontiguousarray(places[:, 1]) if places.shape[1] == 2 else np.zeros_like(xs)
+
+
+def _all_pairs(xs: Float32s, ys: Float32s) -> float:
+    return float(tsne_pairs.repel(xs, ys, 0, len(xs), np.empty((len(xs), 2), np.float32)))
+
+
+class _State:
+    """Places, momentum and gains of all rows, and the memory of a step."""
+
+    def __init__(self, P: Affinities, start: Float32s) -> None:
+        self.P, self.grid = P, Grid()
+        self.xs, self.ys = _coordinates(start)
+        self.on_a_line = start.shape[1] == 1
+        self._next_xs, self._next_ys = np.empty_like(self.xs), np.empty_like(self.ys)
+        self.velocity = np.zeros((len(start), 2), np.float32)
+        self.gains = np.ones((len(start), 2), np.float32)
+        self.forces = np.empty((len(start), 2), np.float32)
+
+    def step(self, exaggeration: float, rate: float) -> float:
+        """Move every row once; return the norm of the gradient, which is KL's (with its factor of 4)."""
+        z = self._repel()
+
+        def move(part: slice) -> float:
+            gradient = np.zeros((part.stop - part.start, 2), np.float32)
+            for edges in (self.P.near, self.P.far):
+                tsne_step.attract(
+                    self.xs, self.ys, part.start, part.stop, edges.ends, edges.weights, edges.offsets, gradient
+                )
+            tsne_step.combine(gradient, self.forces[part], exaggeration, z)
+            if self.on_a_line:
+                gradient[:, 0] = 0.0
+            square: float = tsne_step.descend(
+                self.xs, self.ys, part.start, part.stop, gradient, MOMENTUM, rate,
+                self.velocity, self.gains, self._next_xs, self._next_ys,
+            )  # fmt: skip
+            return square
+
+        squares = math.fsum(map_blocks(move, row_blocks(len(self.xs), BLOCK_ROWS)))
+        self.xs, self._next_xs = self._next_xs, self.xs
+        self.ys, self._next_ys = self._next_ys, self.ys
+        return 4.0 * math.sqrt(squares)
+
+    def _repel(self) -> float:
+        """Write the repulsive force on every row; return Z."""
+        if len(self.xs) <= FEW_ROWS:
+            return float(tsne_pairs.repel(self.xs, self.ys, 0, len(self.xs), self.forces))
+        field = self.grid.field(self.xs, self.ys)
+
+        def read(part: slice) -> None:
+            read_forces(self.xs, self.ys, part.start, part.stop, field.origin, field.forces, self.forces)
+
+        for _ in map_blocks(read, row_blocks(len(self.xs), BLOCK_ROWS)):
+            pass
+        return field.z

@@ -1,0 +1,118 @@
+"""From neighbours to probabilities: the perplexity of every row, and both directions of every edge.
+
+    squared distances (n_rows, k)  ->  p(j|i) (n_rows, k)  ->  p(j|i) + p(i|j) on edges of both directions
+
+A row's precision beta is such that the entropy of p(j|i) = exp(-beta d_ij) / sum is the logarithm of the perplexity;
+it is found by Newton's method on log beta inside a bracket, in float64. Source: van der Maaten & Hinton, "Visualizing
+data using t-SNE", JMLR 2008.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+STEPS = 100  # Newton needs 4 to 8; bisection from any start needs less than 100
+TOLERANCE = 1e-9  # of the entropy
+
+Float32s: TypeAlias = NDArray[np.float32]
+Float64s: TypeAlias = NDArray[np.float64]
+Int32s: TypeAlias = NDArray[np.int32]
+Int64s: TypeAlias = NDArray[np.int64]
+
+
+@numba.njit(nogil=True, cache=True)
+def calibrate(squared: Float64s, perplexity: float, out: Float32s) -> None:
+    """Write p(j|i) of rows whose squared distances (n_rows, k) ascend.
+
+    Where more than `perplexity` neighbours lie equally near, no beta is large enough: those share the probability.
+    """
+    target = np.log(perplexity)
+    weights = np.empty(squared.shape[1])
+    for i in range(squared.shape[0]):
+        scale = 0.0
+        for j in range(squared.shape[1]):
+            scale += squared[i, j] - squared[i, 0]
+        scale /= squared.shape[1]
+        if not scale > 0.0:  # all are equally near
+            out[i, :] = 1.0 / squared.shape[1]
+            continue
+        logarithm, low, high = 0.0, -np.inf, np.inf  # of beta in units of 1 / scale
+        for _ in range(STEPS):
+            beta = np.exp(logarithm)
+            total = first = second = 0.0
+            for j in range(squared.shape[1]):
+                d = (squared[i, j] - squared[i, 0]) / scale
+                w = np.exp(-beta * d)
+                weights[j] = w
+                total += w
+                first += w * d
+                second += w * d * d
+            mean = first / total
+            excess = beta * mean + np.log(total) - target
+            if abs(excess) < TOLERANCE or logarithm > 600.0:
+                break
+            if excess > 0.0:
+                low = logarithm
+            else:
+                high = logarithm
+            slope = -beta * beta * (second / total - mean * mean)
+            step = logarithm - excess / slope if slope < 0.0 else np.inf
+            if not low < step < high or abs(step - logarithm) > 3.0:
+                bound = low if excess <= 0.0 else high
+                step = 0.5 * (logarithm + bound) if np.isfinite(bound) else logarithm + (3.0 if excess > 0.0 else -3.0)
+            logarithm = step
+        for j in range(squared.shape[1]):
+            out[i, j] = weights[j] / total
+
+
+@numba.njit(nogil=True, cache=True)
+def sort_edges(neighbours: Int32s, probabilities: Float32s) -> None:
+    """Sort every row's edges by neighbour: in this order they are found by halving, and read along memory."""
+    for i in range(neighbours.shape[0]):
+        order = np.argsort(neighbours[i])
+        neighbours[i] = neighbours[i][order]
+        probabilities[i] = probabilities[i][order]
+
+
+@numba.njit(nogil=True, cache=True)
+def _place(neighbours: Int32s, wanted: int) -> int:
+    """Return where a sorted run holds `wanted`, or -1."""
+    place = np.searchsorted(neighbours, wanted)
+    return int(place) if place < neighbours.shape[0] and neighbours[place] == wanted else -1
+
+
+@numba.njit(nogil=True, cache=True)
+def join_mutual(neighbours: Int32s, probabilities: Float32s, counts: Int64s) -> None:
+    """Add both directions of every edge that has two; mark one-way edges by a minus sign, counted at their end."""
+    for i in range(neighbours.shape[0]):
+        for e in range(neighbours.shape[1]):
+            j = neighbours[i, e]
+            back = _place(neighbours[j], i)
+            if back < 0:
+                probabilities[i, e] = -probabilities[i, e]
+                counts[j] += 1
+            elif i < j:
+                probabilities[i, e] += probabilities[j, back]
+                probabilities[j, back] = probabilities[i, e]
+
+
+@numba.njit(nogil=True, cache=True)
+def reverse_edges(
+    neighbours: Int32s, probabilities: Float32s, scale: float, ends: Int64s, edges: Int32s, weights: Float32s
+) -> None:
+    """Write one-way edges at their end, from ends[j] on, which moves along; drop signs and multiply by `scale`."""
+    factor = np.float32(scale)
+    for i in range(neighbours.shape[0]):
+        for e in range(neighbours.shape[1]):
+            p = probabilities[i, e] * factor
+            if p < 0.0 or (p == 0.0 and np.signbit(p)):
+                p = -p
+                j = neighbours[i, e]
+                edges[ends[j]] = i
+                weights[ends[j]] = p
+                ends[j] += 1
+            probabilities[i, e] = p

@@ -1,0 +1,234 @@
+"""Find the k nearest references of queries exactly: screen in float32, rank what is left by the definition.
+
+    queries (n_queries, n_features) float32, references packed in leaves, a list of leaves to look into
+      -> numbers (n_queries, k) int32 and squared distances (n_queries, k) float64, ascending
+
+References lie in the SIMD lanes: six queries times two vectors of references are twelve accumulators in registers. What
+scores below a query's running threshold goes to its buffer, which keeps the k best and all that the rounding of
+scores leaves open. At the end the buffer is ranked by the float64 distance of distance.py, ties to the
+lowest number: so screening decides nothing. Which leaves are looked into, and in which order: engine/neighbours.py.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numba
+import numpy as np
+from engine.kernels.cpu.simd import LANES, broadcast, fma, lane_bits, less, load, store
+from numpy.typing import NDArray
+
+LEAF = 128  # references that are kept together: 50 features of them fill 25 KiB of L1
+PANEL = 2 * LANES  # references that a query meets at a time
+GROUP = 6  # queries that a panel meets at a time
+SPARE = 32  # places in a buffer for what rounding leaves open
+
+Float32s: TypeAlias = NDArray[np.float32]
+Float64s: TypeAlias = NDArray[np.float64]
+Int32s: TypeAlias = NDArray[np.int32]
+
+
+@numba.njit(nogil=True, cache=True)
+def pack(X: Float32s, rows: Int32s, panels: Float32s, halves: Float32s) -> None:
+    """Write rows of X into the panels of a leaf (LEAF / PANEL, n_features, PANEL), negated, and half their norms^2."""
+    panels[:] = 0.0
+    halves[:] = np.inf
+    for place in range(rows.shape[0]):
+        total = 0.0
+        for t in range(X.shape[1]):
+            value = X[rows[place], t]
+            panels[place // PANEL, t, place % PANEL] = -value
+            total += np.float64(value) * np.float64(value)
+        halves[place] = 0.5 * total
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _below(left, right, limits, i):  # type: ignore[no-untyped-def]
+    """Return as bits which references of a panel score below the limit of query i."""
+    limit = broadcast(limits, i)
+    return lane_bits(less(left, limit)) | (lane_bits(less(right, limit)) << LANES)
+
+
+@numba.njit(nogil=True, cache=True)
+def _meet(groups, group, panels, halves, place, n_features, limits, scores, hits):  # type: ignore[no-untyped-def]
+    """Score a group of queries and a panel of references: ||x||^2 / 2 - q.x.
+
+    Return whether any is below its query's limit; only then write scores (GROUP * PANEL,), and hits (GROUP,) as bits.
+    """
+    a00, a01 = load(halves, place), load(halves, place + LANES)
+    a10, a11, a20, a21, a30, a31, a40, a41, a50, a51 = a00, a01, a00, a01, a00, a01, a00, a01, a00, a01
+    start, at = place * n_features, group * GROUP * n_features
+    for _ in range(n_features):
+        x0, x1 = load(panels, start), load(panels, start + LANES)
+        q = broadcast(groups, at)
+        a00, a01 = fma(q, x0, a00), fma(q, x1, a01)
+        q = broadcast(groups, at + 1)
+        a10, a11 = fma(q, x0, a10), fma(q, x1, a11)
+        q = broadcast(groups, at + 2)
+        a20, a21 = fma(q, x0, a20), fma(q, x1, a21)
+        q = broadcast(groups, at + 3)
+        a30, a31 = fma(q, x0, a30), fma(q, x1, a31)
+        q = broadcast(groups, at + 4)
+        a40, a41 = fma(q, x0, a40), fma(q, x1, a41)
+        q = broadcast(groups, at + 5)
+        a50, a51 = fma(q, x0, a50), fma(q, x1, a51)
+        start += PANEL
+        at += GROUP
+    i = group * GROUP
+    h0, h1, h2 = _below(a00, a01, limits, i), _below(a10, a11, limits, i + 1), _below(a20, a21, limits, i + 2)
+    h3, h4, h5 = _below(a30, a31, limits, i + 3), _below(a40, a41, limits, i + 4), _below(a50, a51, limits, i + 5)
+    if h0 | h1 | h2 | h3 | h4 | h5:
+        hits[0], hits[1], hits[2], hits[3], hits[4], hits[5] = h0, h1, h2, h3, h4, h5
+        store(scores, 0, a00), store(scores, LANES, a01)
+        store(scores, PANEL, a10), store(scores, PANEL + LANES, a11)
+        store(scores, 2 * PANEL, a20), store(scores, 2 * PANEL + LANES, a21)
+        store(scores, 3 * PANEL, a30), store(scores, 3 * PANEL + LANES, a31)
+        store(scores, 4 * PANEL, a40), store(scores, 4 * PANEL + LANES, a41)
+        store(scores, 5 * PANEL, a50), store(scores, 5 * PANEL + LANES, a51)
+        return True
+    return False
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _squared_distance(queries, i, panels, place):  # type: ignore[no-untyped-def]
+    """Return the squared distance of a query and a reference as distance.py defines it; panels hold -x."""
+    total, at = 0.0, (place // PANEL) * PANEL * queries.shape[1] + place % PANEL
+    for t in range(queries.shape[1]):
+        difference = np.float64(queries[i, t]) + np.float64(panels[at + t * PANEL])
+        total += difference * difference
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _rank(queries, i, panels, members, candidates, n_candidates, k, places, squared, row):  # type: ignore[no-untyped-def]
+    """Write the k nearest of a row's candidates by distance and then by number, into row `row`."""
+    count = 0
+    for c in range(n_candidates):
+        candidate = candidates[i, c]
+        distance = _squared_distance(queries, i, panels, candidate)
+        at = count
+        while at > 0 and (
+            squared[row, at - 1] > distance
+            or (squared[row, at - 1] == distance and members[places[row, at - 1]] > members[candidate])
+        ):
+            if at < k:
+                squared[row, at], places[row, at] = squared[row, at - 1], places[row, at - 1]
+            at -= 1
+        if at < k:
+            squared[row, at], places[row, at] = distance, candidate
+            count = min(count + 1, k)
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _slack(norm, score, error):  # type: ignore[no-untyped-def]
+    """Return how much two computed scores may differ though their distances compare the other way.
+
+    A score is off by at most error (||q|| ||x|| + ||x||^2 / 2); a reference within reach has ||x|| <= ||q|| + sqrt(D).
+    One with more than twice that norm is off by less than its distance is larger.
+    """
+    reach = norm + np.sqrt(max(norm * norm + 2.0 * score, 0.0))
+    return 8.0 * error * reach * reach + 1e-30
+
+
+@numba.njit(nogil=True, cache=True)
+def _keep_nearest(queries, i, panels, members, k, scores, kept, count):  # type: ignore[no-untyped-def]
+    """Cut a full buffer, many of whose rows are equally near, back to the k nearest; return k."""
+    nearest, squared = np.empty((1, k), np.int32), np.empty((1, k))
+    _rank(queries, i, panels, members, kept, count, k, nearest, squared, 0)
+    left = 0
+    for c in range(count):
+        distance = _squared_distance(queries, i, panels, kept[i, c])
+        tie = distance == squared[0, -1] and members[kept[i, c]] <= members[nearest[0, -1]]
+        if distance < squared[0, -1] or tie:
+            scores[i, left], kept[i, left] = scores[i, c], kept[i, c]
+            left += 1
+    return left
+
+
+@numba.njit(nogil=True, cache=True)
+def _collect(hits, found, at, first, own, k, slack, limit, scores, kept, i, count):  # type: ignore[no-untyped-def]
+    """Enter the references of a panel that scored below the limit into query i's buffer, which is sorted by score.
+
+    Return how many the buffer holds, and the new limit: the k-th best and what rounding leaves open. A buffer that is
+    full ends the work; what is left of `hits` comes back.
+    """
+    lane, one = 0, np.uint32(1)
+    while hits:
+        while not hits & one:
+            hits = np.uint32(hits >> one)
+            lane += 1
+        score = found[at + lane]
+        if score <= limit and first + lane != own:
+            place = count
+            while place > 0 and scores[i, place - 1] > score:
+                scores[i, place], kept[i, place] = scores[i, place - 1], kept[i, place - 1]
+                place -= 1
+            scores[i, place], kept[i, place] = score, first + lane
+            count += 1
+            if count > k:
+                limit = scores[i, k - 1] + slack
+                while scores[i, count - 1] > limit:
+                    count -= 1
+        hits = np.uint32(hits ^ one)
+        if count == scores.shape[1]:
+            break
+    return hits, lane, count, limit
+
+
+@numba.njit(nogil=True, cache=True)
+def search(
+    queries: Float32s, own: int, panels: Float32s, halves: Float32s, members: Int32s,
+    leaves: Int32s, bounds: Float64s, k: int, out_places: Int32s, out_squared: Float64s,
+) -> int:  # fmt: skip
+    """Write the places of the k nearest references of every query; return how many leaves were looked into.
+
+    A reference's place is its position in the leaves, `members` (n_leaves * LEAF,) its number: ties go to the lowest.
+    If `own` is not negative, query i is the reference at place own + i, and does not find itself. `leaves` are looked
+    into in their order until `bounds`, ascending lower bounds of the distance of any query to any reference of a
+    leaf, say that no nearer one can follow.
+    """
+    n_queries, n_features = queries.shape
+    n_groups = (n_queries + GROUP - 1) // GROUP
+    groups, norms = np.zeros(n_groups * n_features * GROUP, np.float32), np.zeros(n_queries)
+    for i in range(n_queries):
+        for t in range(n_features):
+            groups[((i // GROUP) * n_features + t) * GROUP + i % GROUP] = queries[i, t]
+            norms[i] += np.float64(queries[i, t]) ** 2
+        norms[i] = np.sqrt(norms[i])
+    kept_scores = np.empty((n_queries, k + SPARE), np.float32)
+    kept = np.empty((n_queries, k + SPARE), np.int32)
+    counts, limits = np.zeros(n_queries, np.int64), np.full(n_groups * GROUP, -np.inf, np.float32)
+    limits[:n_queries] = np.inf
+    slacks = np.full(n_queries, np.inf, np.float32)
+    error = (n_features + 8) * 2.0**-24
+    scores, hits = np.empty(GROUP * PANEL, np.float32), np.empty(GROUP, np.uint32)
+    seen = 0
+    for leaf in leaves:
+        reach = 0.0
+        for i in range(n_queries):
+            reach = max(reach, norms[i] * norms[i] + 2.0 * limits[i])
+        if bounds[seen] * bounds[seen] > reach:
+            break
+        seen += 1
+        for first in range(leaf * LEAF, (leaf + 1) * LEAF, PANEL):
+            for group in range(n_groups):
+                if not _meet(groups, group, panels, halves, first, n_features, limits, scores, hits):
+                    continue
+                for q in range(GROUP):
+                    i, rest, lane = group * GROUP + q, hits[q], 0
+                    while rest:
+                        at = q * PANEL + lane
+                        itself = own + i if own >= 0 else -1
+                        rest, step, counts[i], limits[i] = _collect(
+                            rest, scores, at, first + lane, itself, k, slacks[i], limits[i],
+                            kept_scores, kept, i, counts[i],
+                        )  # fmt: skip
+                        lane += step
+                        if slacks[i] == np.inf and counts[i] >= k:
+                            slacks[i] = _slack(norms[i], kept_scores[i, k - 1], error)
+                            limits[i] = kept_scores[i, k - 1] + slacks[i]
+                        if counts[i] == k + SPARE:
+                            counts[i] = _keep_nearest(queries, i, panels, members, k, kept_scores, kept, counts[i])
+    for i in range(n_queries):
+        _rank(queries, i, panels, members, kept, counts[i], k, out_places, out_squared, i)
+    return seen

@@ -1,0 +1,82 @@
+"""One step of gradient descent on a map: attraction along edges, and the move of every row.
+
+    places xs, ys (n_rows,), edges of a symmetric P, repulsion (n_rows, 2), Z  ->  new places, momentum, gains
+
+A row's edges are two runs: the rows it counts as neighbours, and those that count it as theirs. Rows in a
+neighbour-preserving order find the places of their neighbours in cache: that is worth a factor of two. As many edges
+as a vector has lanes are computed at a time. The rule of descent is openTSNE's: gains per coordinate, momentum,
+steps clipped.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numba
+import numpy as np
+from engine.kernels.cpu.simd import LANES, fma, gather, lane_numbers, less, load, select, splat, total
+from numpy.typing import NDArray
+
+Float32s: TypeAlias = NDArray[np.float32]
+Int32s: TypeAlias = NDArray[np.int32]
+Int64s: TypeAlias = NDArray[np.int64]
+
+LEAST_GAIN = np.float32(0.01)
+LONGEST_STEP = np.float32(5.0)  # units of the map a row may move at once
+
+
+@numba.njit(nogil=True, cache=True)
+def attract(
+    xs: Float32s, ys: Float32s, start: int, stop: int, edges: Int32s, weights: Float32s, offsets: Int64s, out: Float32s
+) -> None:
+    """Add sum p (y_i - y_j) / (1 + r^2) over a run of edges to out (stop - start, 2), as (y, x).
+
+    `edges` and `weights` end in LANES entries that no row has: vectors may reach beyond the last edge.
+    """
+    one, zero, lane = splat(np.float32(1.0)), splat(np.float32(0.0)), lane_numbers()
+    for i in range(start, stop):
+        x, y, pull_x, pull_y = splat(xs[i]), splat(ys[i]), zero, zero
+        for e in range(offsets[i], offsets[i + 1], LANES):
+            dx, dy = x - gather(xs, edges, e), y - gather(ys, edges, e)
+            p = select(less(lane, splat(np.int32(offsets[i + 1] - e))), load(weights, e), zero)
+            w = p / fma(dx, dx, fma(dy, dy, one))
+            pull_x, pull_y = fma(w, dx, pull_x), fma(w, dy, pull_y)
+        out[i - start, 0] += total(pull_y)
+        out[i - start, 1] += total(pull_x)
+
+
+@numba.njit(nogil=True, cache=True)
+def combine(gradient: Float32s, forces: Float32s, exaggeration: float, z: float) -> None:
+    """Turn attraction, in place, into a quarter of the gradient: exaggeration x attraction - repulsion / Z."""
+    factor, inverse = np.float32(exaggeration), np.float32(1.0 / z)
+    for i in range(gradient.shape[0]):
+        for t in range(2):
+            gradient[i, t] = factor * gradient[i, t] - inverse * forces[i, t]
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _moved(gradient, momentum, rate, velocity, gain):  # type: ignore[no-untyped-def]
+    """Return the new velocity and gain of one coordinate."""
+    same = (velocity > 0.0) == (gradient > 0.0) and (velocity < 0.0) == (gradient < 0.0)
+    gain = gain * np.float32(0.8) + LEAST_GAIN if same else gain + np.float32(0.2)
+    return momentum * velocity - rate * gain * gradient, gain
+
+
+@numba.njit(nogil=True, cache=True)
+def descend(
+    xs: Float32s, ys: Float32s, start: int, stop: int, gradient: Float32s, momentum: float, rate: float,
+    velocity: Float32s, gains: Float32s, new_xs: Float32s, new_ys: Float32s,
+) -> float:  # fmt: skip
+    """Move rows start … stop against their gradient (stop - start, 2); return its squared norm."""
+    square = 0.0
+    for i in range(start, stop):
+        gy, gx = gradient[i - start, 0], gradient[i - start, 1]
+        square += np.float64(gy) * gy + np.float64(gx) * gx
+        vy, gains[i, 0] = _moved(gy, np.float32(momentum), np.float32(rate), velocity[i, 0], gains[i, 0])
+        vx, gains[i, 1] = _moved(gx, np.float32(momentum), np.float32(rate), velocity[i, 1], gains[i, 1])
+        length = np.sqrt(vy * vy + vx * vx)
+        if length > LONGEST_STEP:
+            vy, vx = vy * (LONGEST_STEP / length), vx * (LONGEST_STEP / length)
+        velocity[i, 0], velocity[i, 1] = vy, vx
+        new_ys[i], new_xs[i] = ys[i] + vy, xs[i] + vx
+    return square

@@ -1,0 +1,49 @@
+"""Probabilities: the entropy asked for, and both directions of every edge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from engine.kernels.cpu.affinities import calibrate
+
+from engine.affinities import affinities_of
+from tests import reference
+
+
+def silent(rows: int) -> None:
+    return
+
+
+@pytest.mark.parametrize("perplexity", [1.5, 5.0, 29.0])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_a_row_gets_the_perplexity_asked_for(perplexity: float, scale: float) -> None:
+    squared = np.sort(np.random.default_rng(0).gamma(3.0, size=(50, 90)), axis=1) * scale
+    p = np.empty((50, 90), np.float32)
+    calibrate(squared, perplexity, p)
+    entropy = -(p * np.log(np.maximum(p, 1e-30))).sum(axis=1)
+    np.testing.assert_allclose(np.exp(entropy), perplexity, rtol=1e-4)
+    np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-5)
+
+
+def test_rows_that_are_equally_near_share_the_probability() -> None:
+    squared = np.array([[2.0] * 6, [0.0] * 4 + [1.0] * 2])
+    p = np.empty((2, 6), np.float32)
+    calibrate(squared, 2.0, p)
+    np.testing.assert_allclose(p[0], 1 / 6, rtol=1e-6)
+    np.testing.assert_allclose(p[1], [0.25] * 4 + [0.0] * 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_rows", [12, 140, 300])
+def test_p_is_the_one_of_plain_loops(n_rows: int) -> None:
+    X = np.random.default_rng(1).normal(size=(n_rows, 3)).astype(np.float32)
+    P = affinities_of(X, 4.0, silent)
+    dense = np.zeros((n_rows, n_rows))
+    for edges in (P.near, P.far):
+        for i in range(n_rows):
+            for e in range(edges.offsets[i], edges.offsets[i + 1]):
+                dense[P.rows[i], P.rows[edges.ends[e]]] += edges.weights[e]
+    np.testing.assert_allclose(dense, reference.joint_probabilities(X, 4.0, 12 if n_rows > 12 else 11), atol=1e-8)
+    np.testing.assert_allclose(dense, dense.T, atol=0)
+    assert dense.sum() == pytest.approx(1.0, rel=1e-5)
+    logarithms = dense[dense > 0] * np.log(dense[dense > 0])
+    assert P.entropy() == pytest.approx(logarithms.sum(), rel=1e-6)

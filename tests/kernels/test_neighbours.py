@@ -1,0 +1,78 @@
+"""Exact neighbours: the same as plain loops, whatever is near, equal or far away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from engine.kernels.cpu.neighbours import LEAF
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.neighbours import Leaves, leaf_order
+from tests import reference
+
+
+def all_neighbours(X: Any, k: int) -> tuple[Any, Any]:
+    leaves = Leaves.of(X)
+    numbers, squared = np.empty((len(X), k), np.int32), np.empty((len(X), k))
+    for leaf in range(len(leaves.radii)):
+        rows = leaves.members[leaves.places(leaf)]
+        places, squared[rows] = leaves.nearest_to_leaf(leaf, k)
+        numbers[rows] = leaves.members[places]
+    return numbers, squared
+
+
+def assert_exact(X: Any, k: int) -> None:
+    numbers, squared = all_neighbours(X, k)
+    for row in range(len(X)):
+        expected = reference.nearest(X[row], X, k, own=row)
+        assert numbers[row].tolist() == [number for number, _ in expected]
+        assert squared[row].tolist() == [distance for _, distance in expected]
+
+
+@pytest.mark.parametrize("n_rows", [2, 5, LEAF - 1, LEAF, LEAF + 1, 2 * LEAF + 1])
+@pytest.mark.parametrize("n_features", [1, 3, 8])
+def test_neighbours_are_those_of_plain_loops(n_rows: int, n_features: int) -> None:
+    X = np.random.default_rng(n_rows).normal(size=(n_rows, n_features)).astype(np.float32)
+    assert_exact(X, min(7, n_rows - 1))
+
+
+def test_ties_go_to_the_lowest_number() -> None:
+    X = np.random.default_rng(0).integers(0, 3, size=(400, 2)).astype(np.float32)
+    assert_exact(X, 60)
+
+
+def test_more_equal_rows_than_a_buffer_holds() -> None:
+    X = np.zeros((700, 3), np.float32)
+    X[600:] = np.random.default_rng(0).normal(size=(100, 3))
+    assert_exact(X, 20)
+
+
+def test_every_other_row_can_be_asked_for() -> None:
+    assert_exact(np.random.default_rng(0).normal(size=(150, 4)).astype(np.float32), 149)
+
+
+def test_rows_far_from_zero_and_an_outlier_stay_exact() -> None:
+    random = np.random.default_rng(0)
+    X = (random.normal(size=(300, 5)) + 1e4).astype(np.float32)
+    X[17] = 3e7
+    assert_exact(X, 10)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 300), st.integers(1, 6), st.sampled_from([0.0, 1.0, 100.0]))
+def test_any_table_gives_exact_neighbours(seed: int, n_rows: int, n_features: int, offset: float) -> None:
+    random = np.random.default_rng(seed)
+    X = (random.normal(size=(n_rows, n_features)).round(1) + offset).astype(np.float32)
+    assert_exact(X, min(9, n_rows - 1))
+
+
+def test_leaves_of_clustered_rows_are_looked_into_only_where_they_are_near() -> None:
+    random = np.random.default_rng(0)
+    X = (random.integers(0, 40, 4000)[:, None] * 100.0 + random.normal(size=(4000, 3))).astype(np.float32)
+    order = leaf_order(X)
+    assert sorted(order.tolist()) == list(range(4000))
+    spread = [np.ptp(X[order[start : start + LEAF], 0]) for start in range(0, 4000, LEAF)]
+    assert max(spread) < 400.0
