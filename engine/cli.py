@@ -10,6 +10,7 @@ import atexit
 import functools
 import gc
 import json
+import logging
 import os
 import signal
 import sys
@@ -203,14 +204,17 @@ def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
 
 def main() -> None:
     """Run the command line with warnings and signals as a job scheduler expects them."""
-    if sys.platform == "linux":  # measured on a million members: 15 % less peak memory than Arrow's default allocator
-        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
+    if sys.platform == "linux":  # measured on a million members: what stages leave behind is given back, a third less
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     # Importing makes a million objects that all live on: looking through them again and again, and once more at the
     # end, took 0.45 of the 1.65 s that importing the pipeline takes as a process of its own.
     gc.set_threshold(50_000, 20, 100)
     atexit.register(gc.freeze)
     signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _show_warning
+    logger = logging.getLogger("engine")
+    logger.addHandler(logging.StreamHandler())  # to stderr
+    logger.setLevel(logging.INFO)
     app()
 
 

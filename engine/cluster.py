@@ -2,8 +2,8 @@
 
     X (n_samples, n_features) -> cluster_centers_, labels_, inertia_
 
-The estimator validates and holds state. Passes over rows are lloyd.py, starting centres seeding.py, the number of
-clusters selection.py.
+The estimator validates and holds state. The best of several runs is clustering.py, passes over rows are lloyd.py,
+starting centres seeding.py, the number of clusters selection.py.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from engine import backends
 from engine.backends.protocol import Backend, Float64s, Int32s, Nearest, Rows
+from engine.clustering import best_clustering
 from engine.execution.local import map_blocks
-from engine.lloyd import Clustering, RowSet, inertia, jobs, label_rows, lloyd, tolerance
-from engine.seeding import checked_centres, initial_centres
+from engine.lloyd import Clustering, RowSet, inertia, jobs, label_rows
 
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -181,19 +181,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return -inertia(X, np.empty(0) if weights is None else weights, self.cluster_centers_, labels, backend)
 
     def _best_run(self, rows: RowSet) -> Clustering:
-        random = check_random_state(self.random_state)
-        init = self.init
-        if not isinstance(init, str) and not callable(init):
-            init = checked_centres(init, rows.X, self.n_clusters)
-        limit = tolerance(rows, self.tol)
-        best: Clustering | None = None
-        for _ in range(self._n_runs()):
-            centres = initial_centres(rows, init, self.n_clusters, random)
-            run = lloyd(rows, centres, max_iter=self.max_iter, tolerance=limit, verbose=bool(self.verbose))
-            if best is None or (run.inertia < best.inertia and not _same_partition(run.labels, best.labels)):
-                best = run
-        assert best is not None
-        return best
+        return best_clustering(
+            rows,
+            self.n_clusters,
+            init=self.init,
+            n_runs=self._n_runs(),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            random=check_random_state(self.random_state),
+            verbose=bool(self.verbose),
+        )
 
     def _n_runs(self) -> int:
         given = not isinstance(self.init, str) and not callable(self.init)
@@ -241,10 +238,3 @@ def _checked_weights(sample_weight: Any, X: Rows) -> Float64s | None:
     if not weights.any():  # newer versions of scikit-learn look for this themselves
         raise ValueError("Every sample_weight is zero: there is nothing to cluster.")
     return weights
-
-
-def _same_partition(labels: Int32s, others: Int32s) -> bool:
-    """Return whether every cluster of `labels` lies within one cluster of `others`."""
-    other_of = np.empty(labels.max() + 1, np.int32)
-    other_of[labels] = others
-    return bool((other_of[labels] == others).all())

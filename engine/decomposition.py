@@ -14,15 +14,15 @@ from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.linalg
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from engine import backends
 from engine.backends.protocol import Float64s, Moments, Rows
+from engine.components import Components, merged
 from engine.errors import NonFiniteValueError, TooFewRowsError, UsageError
-from engine.execution.local import map_blocks, one_blas_thread, row_blocks
+from engine.execution.local import map_blocks, row_blocks
 
 MOMENT_ROWS = 4096  # rows whose moments are taken together: 1 MiB of float64 at 32 features stays in L2
 SCORE_ROWS = 16384  # rows projected by one thread at a time
@@ -185,50 +185,20 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                         "PCA needs finite values, but some are NaN, infinite, or so large that their squares are."
                     )
                 total = piece if total is None else merged(total, piece)
-        if total is None or total.n_rows < 2:
-            raise TooFewRowsError(f"PCA needs at least 2 rows, but there are {0 if total is None else total.n_rows}.")
+        if total is None:
+            raise TooFewRowsError("PCA needs at least 2 rows, but there are 0.")
+        found = Components.of(total, self.n_components)
         self.n_features_in_ = len(total.mean)
-        self._solve(total)
+        self.mean_ = found.mean_
+        self.components_ = found.components_
+        self.explained_variance_ = found.explained_variance_
+        self.explained_variance_ratio_ = found.explained_variance_ratio_
+        self.singular_values_ = found.singular_values_
+        self.noise_variance_ = found.noise_variance_
+        self.n_components_ = found.n_components_
+        self.n_samples_ = found.n_samples_
         self.device_ = backend.name
         return self
-
-    def _solve(self, moments: Moments) -> None:
-        """Set the fitted attributes from the moments of all rows."""
-        n_samples, n_features = moments.n_rows, len(moments.mean)
-        with one_blas_thread():  # so that bits do not depend on BLAS threads
-            values, vectors = scipy.linalg.eigh(moments.scatter / (n_samples - 1))
-        kept = min(n_samples, n_features)
-        values = np.maximum(values[::-1][:kept], 0.0)
-        axes = vectors.T[::-1]
-        count = self._count(values, n_samples, n_features)
-        largest = np.abs(axes).argmax(axis=1)
-        axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
-        total = values.sum()
-        self.mean_ = moments.mean
-        self.components_ = np.ascontiguousarray(axes[:count])
-        self.explained_variance_ = values[:count]
-        self.explained_variance_ratio_ = values[:count] / total if total > 0 else np.zeros(count)
-        self.singular_values_ = np.sqrt(values[:count] * (n_samples - 1))
-        self.noise_variance_ = float(values[count:].mean()) if count < kept else 0.0
-        self.n_components_ = count
-        self.n_samples_ = n_samples
-
-    def _count(self, values: Float64s, n_samples: int, n_features: int) -> int:
-        """Return how many components `n_components` asks for, given all eigenvalues in descending order."""
-        wanted = self.n_components
-        if wanted is None:
-            return len(values)
-        if wanted == "auto":
-            edge = values.sum() / n_features * (1.0 + np.sqrt(n_features / n_samples)) ** 2
-            return max(int((values > edge).sum()), min(2, len(values)))
-        if isinstance(wanted, int | np.integer):
-            if wanted > len(values):
-                raise ValueError(
-                    f"n_components={wanted} must be between 1 and min(n_samples, n_features)={len(values)}."
-                )
-            return int(wanted)
-        shares = np.cumsum(values) / max(values.sum(), np.finfo(np.float64).tiny)
-        return min(int(np.searchsorted(shares, wanted, side="right")) + 1, len(values))
 
     def _scale(self) -> Float64s:
         """Return what scores are divided by."""
@@ -243,11 +213,3 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def merged(first: Moments, second: Moments) -> Moments:
-    """Return the moments of the rows of both."""
-    n_rows = first.n_rows + second.n_rows
-    step = second.mean - first.mean
-    scatter = first.scatter + second.scatter + np.outer(step, step) * (first.n_rows * (second.n_rows / n_rows))
-    return Moments(n_rows, first.mean + step * (second.n_rows / n_rows), scatter)

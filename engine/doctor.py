@@ -45,7 +45,7 @@ def _instruction_set() -> str:
 
 
 def _memory() -> Check:
-    from engine.forecast import available_memory
+    from engine.execution.memory import available_memory
 
     free = available_memory()
     return Check("memory", True, f"{free / 2**30:.1f} GiB free")

@@ -12,22 +12,23 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
-import psutil
 import pyarrow as pa
 
 from engine import backends
+from engine.backends.protocol import Backend
+from engine.components import Components
 from engine.config import FitConfig
-from engine.decomposition import PCA
 from engine.execution.local import thread_count
+from engine.execution.memory import available_memory, memory_for_rows
 from engine.features import FeatureEncoder, fit_encoder
 from engine.features.encoder import FittedFeatures
+from engine.features.moments import projection
 from engine.tables import BLOCK_ROWS, Block, Table, open_table
 
 Result = TypeVar("Result")
 
 HEAD_BLOCKS = 2
-PASSES_AFTER_STATISTICS = 2  # covariance and scores: both read and encode the table
-BLOCKS_IN_FLIGHT = 4  # encoded blocks alive at once, for every thread
+LISTED = 2  # codes of 4 bytes that a text or a list of labels takes, on average
 ITERATIONS = 50  # Lloyd iterations taken for granted: half of what overlapping profiles need at worst
 BASELINE = 420 << 20  # bytes of the interpreter, its libraries, compiled kernels and what allocators keep; measured
 
@@ -49,9 +50,9 @@ class Head:
         rows = self._table.n_rows
         return None if rows is None else min(rows, self._n_blocks * BLOCK_ROWS)
 
-    def blocks(self, columns: Sequence[str] | None = None) -> Iterator[Block]:
+    def blocks(self, columns: Sequence[str] | None = None, *, coded: bool = False) -> Iterator[Block]:
         """Yield the first blocks."""
-        return islice(self._table.blocks(columns), self._n_blocks)
+        return islice(self._table.blocks(columns, coded=coded), self._n_blocks)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the whole table's."""
@@ -78,6 +79,7 @@ class Forecast:
             "estimated_from_rows": self.head_rows,
             "columns": [{"column": r.column, "role": r.role, "reason": r.reason} for r in self.features.roles],
             "features": [feature.name for feature in self.features.encoder.features],
+            "groups": {name: group.weight for name, group in self.features.weights.groups.items()},
             "components": self.components,
             "clusters": self.clusters,
             "memory_bytes": self.memory_bytes,
@@ -90,8 +92,10 @@ class Forecast:
         """Return the same for people."""
         width = max((len(role.column) for role in self.features.roles), default=0)
         lines = [f"{r.column:<{width}}  {r.role:<11}  {r.reason}" for r in self.features.roles]
+        notice = self.features.weights.notice()
         lines += [
             "",
+            *([] if notice is None else [notice]),
             f"{self.rows:,} rows; roles and rates from the first {self.head_rows:,}",
             f"{self.features.encoder.n_features} features, {self.components} components, "
             f"k = {self.clusters}, device {self.device}",
@@ -116,37 +120,35 @@ def forecast(source: Any, settings: FitConfig) -> Forecast:
     """
     backend, _ = backends.resolve(settings.device)
     table = open_table(source, id=settings.id)
-    head = Head(table, HEAD_BLOCKS)
-    features, statistics_seconds = _timed(
-        lambda: fit_encoder(
-            head,
-            id=settings.id,
-            column_roles=settings.features.roles,
-            groups=settings.features.groups,
-            reference_day=settings.features.reference_day_number,
-            seed=settings.seed,
-        )
-    )
-    head_rows, encoder = features.statistics.n_rows, features.encoder
-    pca = PCA(settings.pca.n_components)
-
-    def reduce() -> Any:
-        blocks = [encoder.encode(block.rows) for block in head.blocks(encoder.columns)]
-        return pca.fit_blocks(blocks).transform(blocks[0])
-
-    Z, encode_seconds = _timed(reduce)
+    (features, pca, Z), reduce_seconds = _timed(lambda: _reduce(Head(table, HEAD_BLOCKS), settings, backend))
+    head_rows = len(Z)
     k = settings.kmeans.n_clusters
     largest_k = settings.kmeans.k_max if k == "auto" else int(k)
-    centres = Z[:: max(1, len(Z) // largest_k)][:largest_k]
-    labels = np.zeros(len(Z), np.int32)
+    centres = Z[:: max(1, head_rows // largest_k)][:largest_k]
+    labels = np.zeros(head_rows, np.int32)
     _, label_seconds = _timed(lambda: backend.label(Z, centres, labels))
-    assign_seconds = label_seconds * ITERATIONS * head_rows / len(Z)
     rows = table.n_rows or head_rows
-    per_head = statistics_seconds + (PASSES_AFTER_STATISTICS * encode_seconds + assign_seconds) / thread_count()
+    seconds = reduce_seconds * min(HEAD_BLOCKS, thread_count()) + label_seconds * ITERATIONS
     return Forecast(
-        rows, head_rows, features, int(pca.n_components_), k, _memory(rows, encoder, pca),
-        per_head * rows / head_rows, backend.name,
+        rows, head_rows, features, int(pca.n_components_), k, _memory(rows, features.encoder, pca),
+        seconds / thread_count() * rows / head_rows, backend.name,
     )  # fmt: skip
+
+
+def _reduce(head: Head, settings: FitConfig, backend: Backend) -> tuple[FittedFeatures, Components, Any]:
+    """Do all passes of a fit up to the scores."""
+    features = fit_encoder(
+        head,
+        id=settings.id,
+        column_roles=settings.features.roles,
+        groups=settings.features.groups,
+        reference_day=settings.features.reference_day_number,
+        seed=settings.seed,
+        keep=memory_for_rows(),
+    )
+    pca = Components.of(features.rows.moments(backend, lambda _: None), settings.pca.n_components)
+    axes = projection(features.encoder.layout, pca.mean_, pca.components_.T)
+    return features, pca, np.concatenate(list(features.rows.map(lambda _, rows: backend.encoded_scores(rows, axes))))
 
 
 def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
@@ -156,12 +158,9 @@ def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
     return work(), time.perf_counter() - start
 
 
-def _memory(rows: int, encoder: FeatureEncoder, pca: PCA) -> int:
-    in_flight = BLOCKS_IN_FLIGHT * thread_count() * min(rows, BLOCK_ROWS) * encoder.n_features * 4
+def _memory(rows: int, encoder: FeatureEncoder, pca: Components) -> int:
+    """Return the larger of two peaks: plain rows after the first pass, or the scores and what K-Means takes."""
+    n_numbers, n_others = len(encoder.layout.numbers), len(encoder.columns) - len(encoder.layout.numbers)
+    plain = min(rows * (8 * n_numbers + 4 * LISTED * n_others), memory_for_rows())
     scores = rows * (pca.n_components_ * 4 * 3 // 2 + 16)  # K-Means may take half of Z and 16 bytes a row on top
-    return int(BASELINE + in_flight + scores)
-
-
-def available_memory() -> int:
-    """Return the bytes of memory that are free."""
-    return int(psutil.virtual_memory().available)
+    return int(BASELINE + max(plain, scores))

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils import assert_all_finite
 
 from engine.backends.protocol import (
     SUM_ROWS,
@@ -60,6 +59,8 @@ class RowSet:
         prepared = backend.prepare_rows(X[:: max(1, len(X) // FRAME_ROWS)][:FRAME_ROWS], len(X))
         extents = list(map_blocks(lambda part: backend.survey(X[part], given[part], prepared, part), jobs(len(X))))
         if not all(finite for _, _, finite in extents):
+            from sklearn.utils import assert_all_finite  # half a second that finite rows save
+
             assert_all_finite(X, input_name="X")
         low = np.min([least for least, _, _ in extents], axis=0)
         high = np.max([largest for _, largest, _ in extents], axis=0)

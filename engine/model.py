@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from numpy.typing import NDArray
 
 from engine import backends
 from engine.assignment import ROW, assignment_table, ids_of, write_parts
-from engine.decomposition import PCA
+from engine.backends.protocol import Projection
+from engine.components import Components
 from engine.errors import OutputExistsError
 from engine.execution.local import map_blocks
 from engine.features import FeatureEncoder
+from engine.features.moments import projection
 from engine.features.plan import Plan
 from engine.progress import Advance, Reporter, Silent
 from engine.runs.directory import staged
@@ -38,7 +41,7 @@ class Model:
     Attributes
     ----------
     encoder : FeatureEncoder
-    pca : PCA, fitted
+    pca : Components
     centres : float32 array of shape (n_clusters, n_components)
     fences : float32 array of shape (n_clusters,)
         Distance beyond which a member of the cluster is an outlier.
@@ -47,7 +50,7 @@ class Model:
     """
 
     encoder: FeatureEncoder
-    pca: PCA
+    pca: Components
     centres: NDArray[np.float32]
     fences: NDArray[np.float32]
     id: str | None
@@ -59,8 +62,13 @@ class Model:
 
     def scores(self, rows: Any) -> NDArray[np.float32]:
         """Return the scores Z of rows, float32 of shape (n_rows, n_components)."""
-        scores: NDArray[np.float32] = self.pca.transform(self.encoder.encode(rows))
-        return scores
+        backend, _ = backends.resolve("auto")
+        return backend.encoded_scores(self.encoder.encode_rows(rows), self.projection)
+
+    @cached_property
+    def projection(self) -> Projection:
+        """What turns encoded rows into scores."""
+        return projection(self.encoder.layout, self.pca.mean_, self.pca.components_.T)
 
     def centres_in_units(self) -> pa.Table:
         """Return the centres in the units people know, one row a cluster, one column a feature.
@@ -114,7 +122,7 @@ class Model:
             found = backend.nearest_two(self.scores(block.rows), self.centres)
             return assignment_table(ids_of(block, self.id), self.id or ROW, found, self.fences)
 
-        for part in map_blocks(assigned, table.blocks(names)):
+        for part in map_blocks(assigned, table.blocks(names, coded=True)):
             advance(part.num_rows)
             yield part
 
@@ -140,7 +148,7 @@ class Model:
 _PCA_ARRAYS = ("mean_", "components_", "explained_variance_", "explained_variance_ratio_", "singular_values_")
 
 
-def _pca_arrays(pca: PCA) -> dict[str, NDArray[Any]]:
+def _pca_arrays(pca: Components) -> dict[str, NDArray[Any]]:
     arrays = {f"pca.{name}": np.asarray(getattr(pca, name)) for name in _PCA_ARRAYS}
     return arrays | {
         "pca.noise_variance_": np.array([pca.noise_variance_]),
@@ -148,15 +156,12 @@ def _pca_arrays(pca: PCA) -> dict[str, NDArray[Any]]:
     }
 
 
-def _pca_from(arrays: dict[str, NDArray[Any]]) -> PCA:
-    components = arrays["pca.components_"]
-    pca = PCA(n_components=len(components))
-    for name in _PCA_ARRAYS:
-        setattr(pca, name, arrays[f"pca.{name}"])
-    pca.noise_variance_ = float(arrays["pca.noise_variance_"][0])
-    pca.n_samples_ = int(arrays["pca.n_samples_"][0])
-    pca.n_components_, pca.n_features_in_ = components.shape
-    return pca
+def _pca_from(arrays: dict[str, NDArray[Any]]) -> Components:
+    return Components(
+        **{name: arrays[f"pca.{name}"] for name in _PCA_ARRAYS},
+        noise_variance_=float(arrays["pca.noise_variance_"][0]),
+        n_samples_=int(arrays["pca.n_samples_"][0]),
+    )
 
 
 def _write(parts: Iterator[pa.Table], out: Path, *, overwrite: bool) -> Path:

@@ -2,11 +2,12 @@
 
     source -> statistics -> encoder -> PCA -> scores -> K-Means -> assignments, rules, personas, model, report
 
-No arithmetic here. A stage that streams reads the table once; only the scores Z stay in memory.
+No arithmetic here. The table is read once if its rows, encoded, fit in memory; else once for every stage that streams.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,18 @@ from numpy.typing import NDArray
 
 from engine import backends
 from engine.assignment import FENCE_SAMPLE, ROW, assignment_table, check_ids, fences, ids_of, write_parts
-from engine.backends.protocol import Backend
-from engine.cluster import KMeans
+from engine.backends.protocol import Backend, EncodedRows
+from engine.clustering import cluster_rows
+from engine.components import Components
 from engine.config import FitConfig
-from engine.decomposition import PCA
 from engine.execution.local import map_blocks
+from engine.execution.memory import memory_for_rows
 from engine.explain.sample import KeptRows
 from engine.explain.stage import explain_run, rows_to_keep
 from engine.features import FeatureEncoder, fit_encoder
 from engine.features.encoder import FittedFeatures
+from engine.features.moments import projection
+from engine.lloyd import Clustering
 from engine.model import Model
 from engine.progress import Advance, Reporter, Silent
 from engine.report.page import write_report
@@ -36,6 +40,9 @@ from engine.runs.writing import write_run, write_stages
 from engine.sampling import sample_rows
 from engine.selection import KSelection, choose_k, given_k
 from engine.tables import Block, Table, open_table
+from engine.tables.block import row_count
+
+logger = logging.getLogger(__name__)
 
 
 def fit(
@@ -95,18 +102,18 @@ def fit(
 
     with stages.stage("ids"):
         check_ids(table, settings.id)
-    features = _fit_features(table, settings, stages)
-    pca = _fit_pca(table, features.encoder, settings, stages)
-    kept = rows_to_keep(features.statistics.n_rows, settings)
-    Z = _scores(table, features.statistics.n_rows, features.encoder, pca, kept, stages)
-    selection, kmeans = _cluster(Z, settings, stages)
-    model = Model(features.encoder, pca, kmeans.cluster_centers_, _fences(Z, kmeans, backend), settings.id)
+    kept = rows_to_keep(row_count(table), settings)
+    features = _fit_features(table, kept, settings, stages)
+    pca = _fit_pca(features, settings, backend, stages)
+    Z = _scores(features, pca, backend, stages)
+    selection, found = _cluster(Z, settings, backend, stages)
+    model = Model(features.encoder, pca, found.centres, _fences(Z, found.centres, backend), settings.id)
     with staged(Path(out), overwrite=overwrite) as folder:
         with stages.stage("assign", len(Z)) as advance:
             sizes, inertias = _write_assignments(table, Z, model, backend, folder / "assignments", advance)
-        names = _explain(folder, table, kept, kmeans, features.encoder, settings, stages)
+        names = _explain(folder, table, kept, found, features.encoder, settings, stages)
         facts = {"device": backend.name, "device_reason": reason, "input": table.fingerprint()}
-        write_run(folder, settings, model, features, selection, kmeans, sizes, inertias, names, facts, stages.records)
+        write_run(folder, settings, model, features, selection, found, sizes, inertias, names, facts, stages.records)
         _report(folder, settings, stages)
     return Run(Path(out))
 
@@ -121,79 +128,77 @@ def _settings(
     return FitConfig.read(None if config is None else Path(config), **changes)
 
 
-def _fit_features(table: Table, settings: FitConfig, stages: Stages) -> FittedFeatures:
+def _fit_features(table: Table, kept: KeptRows, settings: FitConfig, stages: Stages) -> FittedFeatures:
     with stages.stage("statistics", table.n_rows) as advance:
-        return fit_encoder(
+        features = fit_encoder(
             table,
             id=settings.id,
             column_roles=settings.features.roles,
             groups=settings.features.groups,
             reference_day=settings.features.reference_day_number,
             seed=settings.seed,
+            keep=memory_for_rows(),
+            see=kept.keep,
             progress=advance,
         )
+    notice = features.weights.notice()
+    if notice is not None:
+        logger.info(notice)
+    return features
 
 
-def _fit_pca(table: Table, encoder: FeatureEncoder, settings: FitConfig, stages: Stages) -> PCA:
-    with stages.stage("pca", table.n_rows) as advance:
-        pca = PCA(settings.pca.n_components, device=settings.device)
-        pca.fit_blocks(_counted(table, encoder, advance), read=lambda block: encoder.encode(block.rows))
-    return pca
+def _fit_pca(features: FittedFeatures, settings: FitConfig, backend: Backend, stages: Stages) -> Components:
+    with stages.stage("pca", features.statistics.n_rows) as advance:
+        return Components.of(features.rows.moments(backend, advance), settings.pca.n_components)
 
 
-def _counted(table: Table, encoder: FeatureEncoder, advance: Advance) -> Any:
-    for block in table.blocks(encoder.columns):
-        yield block
-        advance(len(block))
+def _scores(features: FittedFeatures, pca: Components, backend: Backend, stages: Stages) -> NDArray[np.float32]:
+    Z = np.empty((features.statistics.n_rows, pca.n_components_), np.float32)
+    axes = projection(features.encoder.layout, pca.mean_, pca.components_.T)
 
+    def fill(start: int, rows: EncodedRows) -> int:
+        Z[start : start + len(rows.dense)] = backend.encoded_scores(rows, axes)
+        return len(rows.dense)
 
-def _scores(
-    table: Table, n_rows: int, encoder: FeatureEncoder, pca: PCA, kept: KeptRows, stages: Stages
-) -> NDArray[np.float32]:
-    Z = np.empty((n_rows, pca.n_components_), np.float32)
-
-    def fill(block: Block) -> int:
-        kept.keep(block)
-        Z[block.start : block.start + len(block)] = pca.transform(encoder.encode(block.rows))
-        return len(block)
-
-    with stages.stage("scores", n_rows) as advance:
-        for n_done in map_blocks(fill, table.blocks(encoder.columns)):
+    with stages.stage("scores", len(Z)) as advance:
+        for n_done in features.rows.map(fill, last=True):
             advance(n_done)
     return Z
 
 
-def _cluster(Z: NDArray[np.float32], settings: FitConfig, stages: Stages) -> tuple[KSelection, KMeans]:
+def _cluster(
+    Z: NDArray[np.float32], settings: FitConfig, backend: Backend, stages: Stages
+) -> tuple[KSelection, Clustering]:
     wanted = settings.kmeans
     if wanted.n_clusters != "auto":
-        kmeans = _kmeans(Z, int(wanted.n_clusters), settings, stages)
+        k = int(wanted.n_clusters)
+        found = _kmeans(Z, k, settings, backend, stages)
         with stages.stage("measure"):
-            return given_k(Z, kmeans.labels_, kmeans.n_clusters, kmeans.inertia_, random_state=settings.seed), kmeans
+            return given_k(Z, found.labels, k, found.inertia, random_state=settings.seed), found
     with stages.stage("choose k"):
         selection = choose_k(Z, range(wanted.k_min, wanted.k_max + 1), random_state=settings.seed)
-    return selection, _kmeans(Z, selection.k, settings, stages)
+    return selection, _kmeans(Z, selection.k, settings, backend, stages)
 
 
-def _kmeans(Z: NDArray[np.float32], k: int, settings: FitConfig, stages: Stages) -> KMeans:
+def _kmeans(Z: NDArray[np.float32], k: int, settings: FitConfig, backend: Backend, stages: Stages) -> Clustering:
     wanted = settings.kmeans
-    kmeans = KMeans(
-        k,
-        n_init=wanted.n_init,
-        max_iter=wanted.max_iter,
-        tol=wanted.tol,
-        random_state=settings.seed,
-        device=settings.device,
-    )
     with stages.stage("k-means"):
-        kmeans.fit(Z)
-    return kmeans
+        return cluster_rows(
+            Z,
+            k,
+            backend,
+            seed=settings.seed,
+            n_runs=1 if wanted.n_init == "auto" else wanted.n_init,
+            max_iter=wanted.max_iter,
+            tol=wanted.tol,
+        )
 
 
 def _explain(
     folder: Path,
     table: Table,
     kept: KeptRows,
-    kmeans: KMeans,
+    found: Clustering,
     encoder: FeatureEncoder,
     settings: FitConfig,
     stages: Stages,
@@ -202,7 +207,7 @@ def _explain(
     if "explain" in settings.skip:
         return None
     with stages.stage("explain"):
-        return explain_run(folder, table, kept, kmeans.labels_, kmeans.n_clusters, encoder, settings)
+        return explain_run(folder, table, kept, found.labels, len(found.centres), encoder, settings)
 
 
 def _report(folder: Path, settings: FitConfig, stages: Stages) -> None:
@@ -214,9 +219,9 @@ def _report(folder: Path, settings: FitConfig, stages: Stages) -> None:
     write_stages(folder, stages.records)
 
 
-def _fences(Z: NDArray[np.float32], kmeans: KMeans, backend: Backend) -> NDArray[np.float32]:
-    found = backend.nearest_two(Z[sample_rows(len(Z), FENCE_SAMPLE, seed=0)], kmeans.cluster_centers_)
-    return fences(found.labels, found.distance, kmeans.n_clusters)
+def _fences(Z: NDArray[np.float32], centres: NDArray[np.float32], backend: Backend) -> NDArray[np.float32]:
+    found = backend.nearest_two(Z[sample_rows(len(Z), FENCE_SAMPLE, seed=0)], centres)
+    return fences(found.labels, found.distance, len(centres))
 
 
 def _write_assignments(

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_array
 
 from engine.backends.protocol import Backend, Float64s, Int64s, Rows
 from engine.execution.local import map_blocks
@@ -44,6 +43,8 @@ def initial_centres(rows: RowSet, init: Init, n_clusters: int, random: np.random
 
 def checked_centres(init: Any, X: Rows, n_clusters: int) -> Rows:
     """Return given centres in the rows' dtype, or say which shape does not match."""
+    from sklearn.utils import check_array  # half a second that a job with seeds of its own saves
+
     centres: Rows = check_array(init, dtype=X.dtype, copy=True, order="C")
     if centres.shape[0] != n_clusters:
         raise ValueError(

@@ -13,11 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 
+from engine import backends
 from engine.backends.protocol import Int32s, Int64s, Rows
-from engine.cluster import KMeans
+from engine.clustering import cluster_rows
 from engine.errors import TooFewRowsError, UsageError
+from engine.measures import calinski_harabasz, davies_bouldin, silhouette
 from engine.sampling import sample_rows
 from engine.seeding import distinct_rows
 
@@ -85,18 +86,18 @@ def choose_k(
 
 
 def _measure(sample: Rows, measured: Int64s, k: int, random_state: int) -> Measures:
-    fitted = KMeans(k, random_state=random_state).fit(sample)
-    return {"k": k, "inertia": fitted.inertia_, **_scores(sample, fitted.labels_, measured)}
+    found = cluster_rows(sample, k, backends.resolve()[0], seed=random_state)
+    return {"k": k, "inertia": found.inertia, **_scores(sample, found.labels, measured)}
 
 
 def _scores(sample: Rows, labels: Int32s, measured: Int64s) -> Measures:
     """Return the measures that need two clusters, the silhouette on the rows `measured`; NaN where there is one."""
     scores: Measures = dict.fromkeys(MEASURES[2:], np.nan)
     if 1 < len(np.unique(labels)) < len(sample):
-        scores["calinski_harabasz"] = float(calinski_harabasz_score(sample, labels))
-        scores["davies_bouldin"] = float(davies_bouldin_score(sample, labels))
+        scores["calinski_harabasz"] = calinski_harabasz(sample, labels)
+        scores["davies_bouldin"] = davies_bouldin(sample, labels)
     if 1 < len(np.unique(labels[measured])) < len(measured):
-        scores["silhouette"] = float(silhouette_score(sample[measured], labels[measured]))
+        scores["silhouette"] = silhouette(sample[measured], labels[measured])
     return scores
 
 

@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.protocol import (
+    LANES,
     SUM_ROWS,
     ClusterSums,
     Drift,
+    EncodedMoments,
+    EncodedRows,
     Float64s,
     Grid,
     Int32s,
@@ -21,9 +24,10 @@ from engine.backends.protocol import (
     Nearest,
     Placed,
     Prepared,
+    Projection,
     Rows,
 )
-from engine.kernels.cpu import assign, codes, distance, lloyd, scores, screen, seeding
+from engine.kernels.cpu import assign, codes, distance, encode, lloyd, scores, screen, seeding
 from engine.progress import Reporter
 
 SAMPLE = 1024  # rows of a block that say what its rows are like, where no more is known
@@ -63,6 +67,21 @@ class CpuBackend:
     def scores(self, X: Rows, mean: Float64s, axes: Float64s) -> Rows:
         out = np.empty((len(X), axes.shape[1]), X.dtype)
         scores.project(X, mean, axes, out)
+        return out
+
+    def encoded_moments(self, rows: EncodedRows, n_hot_columns: int) -> EncodedMoments:
+        n_dense = rows.dense.shape[1]
+        width = -(-n_dense // LANES) * LANES
+        gram, cross = np.zeros((n_dense + 1, width)), np.zeros((n_hot_columns, width))
+        pairs = np.zeros(n_hot_columns * n_hot_columns, np.uint32)
+        encode.add_gram(rows.dense, gram)
+        encode.add_hot(*rows, cross, pairs)
+        counts = pairs.astype(np.int64).reshape(n_hot_columns, n_hot_columns)
+        return EncodedMoments(len(rows.dense), gram, cross, counts)
+
+    def encoded_scores(self, rows: EncodedRows, projection: Projection) -> NDArray[np.float32]:
+        out = np.empty((len(rows.dense), projection.n_components), np.float32)
+        scores.project_encoded(*rows, projection.base, projection.dense_axes, projection.hot_axes, out)
         return out
 
     def prepare_rows(self, sample: Rows, n_rows: int) -> CpuRows:

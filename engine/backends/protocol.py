@@ -20,6 +20,8 @@ Int32s: TypeAlias = NDArray[np.int32]
 Int64s: TypeAlias = NDArray[np.int64]
 SUM_ROWS = 1024  # inertia is added over so many rows by global number, then over those sums
 
+LANES = 8  # float64 values of the widest vector registers: widths are padded to multiples of it
+
 Prepared: TypeAlias = Any  # centres, or a map, as one backend likes them; only that backend looks inside
 PreparedRows: TypeAlias = Any  # and rows
 
@@ -30,6 +32,32 @@ class Moments(NamedTuple):
     n_rows: int
     mean: Float64s
     scatter: Float64s
+
+
+class EncodedRows(NamedTuple):
+    """Rows of X without its zeros: engine/features/layout.py says which columns of X are dense and which are hot."""
+
+    dense: NDArray[np.float32]  # (n_rows, n_dense)
+    starts: Int32s  # (n_rows + 1,): the hot columns of row i are hot[starts[i]:starts[i + 1]]
+    hot: Int32s
+
+
+class EncodedMoments(NamedTuple):
+    """Second moments about 0 of encoded rows; they add up."""
+
+    n_rows: int
+    gram: Float64s  # (n_dense + 1, width): of dense columns; the last row holds their sums. Zeros beyond n_dense
+    cross: Float64s  # (n_hot_columns, width): sums of the dense columns over the rows where a column is hot
+    pairs: Int64s  # (n_hot_columns, n_hot_columns): rows where both are hot, each pair on one side of the diagonal
+
+
+class Projection(NamedTuple):
+    """Scores of encoded rows: base + dense @ dense_axes + the sum of hot_axes; zeros beyond n_components."""
+
+    n_components: int
+    base: Float64s  # (width,)
+    dense_axes: Float64s  # (n_dense, width)
+    hot_axes: Float64s  # (n_hot_columns, width)
 
 
 class Grid(NamedTuple):
@@ -110,6 +138,12 @@ class Backend(Protocol):
 
     def scores(self, X: Rows, mean: Float64s, axes: Float64s) -> Rows:
         """Return (X - mean) @ axes, computed in float64, in the dtype of X."""
+
+    def encoded_moments(self, rows: EncodedRows, n_hot_columns: int) -> EncodedMoments:
+        """Return the moments of encoded rows, in float64 and counts."""
+
+    def encoded_scores(self, rows: EncodedRows, projection: Projection) -> NDArray[np.float32]:
+        """Return the scores of encoded rows, computed in float64: (n_rows, n_components)."""
 
     def prepare_rows(self, sample: Rows, n_rows: int) -> PreparedRows:
         """Make room for what is kept about `n_rows` rows between passes; a sample tells what they are like."""

@@ -9,6 +9,7 @@ long as a K-Means pass over a million rows. Why not numba's prange: decisions/00
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -135,10 +136,12 @@ def _usable_cpus() -> int:
     return int(cpu_count())
 
 
-@cache
 def _blas_libraries() -> Any:
-    import scipy.linalg.blas  # noqa: F401  loads SciPy's own BLAS beside NumPy's, so that the scan finds both
+    return _scanned("scipy.linalg" in sys.modules)  # SciPy brings a BLAS of its own
 
+
+@cache
+def _scanned(with_scipy: bool) -> Any:
     return ThreadpoolController()
 
 

@@ -15,14 +15,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import narwhals as nw
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.explain.questions import Question
 from engine.explain.sample import Sample
 from engine.explain.words import Vocabulary
-from engine.features import columns
+from engine.features.plain import MISSING_CODE, array_of, codes_in, labels_of, placed, values_of
 from engine.features.plan import CategoryPlan, LabelPlan, NumberPlan, Plan
 
 Z95 = 1.959964
@@ -93,10 +93,9 @@ def contrasts(sample: Sample, plan: Plan, words: Vocabulary, groups: Mapping[str
     groups : mapping of column name to its group
     """
     found: list[list[Contrast]] = [[] for _ in range(sample.n_clusters)]
-    frame = nw.from_native(sample.table, eager_only=True)
     for column in plan.columns:
         meanings = words.meanings(column.column)
-        for asked, values, known in _features(column, words.names[column.column], frame[column.column]):
+        for asked, values, known in _features(column, words.names[column.column], sample.table):
             about = replace(asked, meanings=meanings)
             of_number = about.kind in ("number", "date")
             compare = _numbers if of_number else _flags
@@ -106,11 +105,11 @@ def contrasts(sample: Sample, plan: Plan, words: Vocabulary, groups: Mapping[str
 
 
 def _features(
-    plan: NumberPlan | CategoryPlan | LabelPlan, name: str, series: nw.Series[Any]
+    plan: NumberPlan | CategoryPlan | LabelPlan, name: str, rows: pa.Table
 ) -> Iterator[tuple[Question, Floats, NDArray[np.bool_]]]:
     """Yield what can be compared about a column: the question, each row's value, and whether it is known."""
     if isinstance(plan, NumberPlan):
-        values = columns.days(series) if plan.role == "date" else columns.numbers(series)
+        values = values_of(rows, plan.column, date=plan.role == "date")
         missing = np.isnan(values)
         distinct = np.unique(values[~missing])
         if len(distinct) == 2 and plan.role != "date":
@@ -121,13 +120,13 @@ def _features(
             kind: Literal["date", "number"] = "date" if plan.role == "date" else "number"
             yield Question(plan.column, name, kind, whole=whole, unit=plan.unit), values, ~missing
     elif isinstance(plan, CategoryPlan):
-        codes = columns.codes(columns.as_text(series), plan.categories)
-        missing = codes == columns.MISSING_CODE
+        codes = codes_in(array_of(rows, plan.column), plan.categories)
+        missing = codes == MISSING_CODE
         for code, value in enumerate(plan.categories):
             yield Question(plan.column, name, "category", value), codes == code, ~missing
     else:
-        offsets, flat, missing = columns.labels(series, plan.separator)
-        codes = columns.codes(flat, plan.labels)
+        offsets, found, names, missing = labels_of(array_of(rows, plan.column), plan.separator)
+        codes = placed(found, names or [], plan.labels)
         row = np.repeat(np.arange(len(missing)), np.diff(offsets))
         for code, value in enumerate(plan.labels):
             flag = np.zeros(len(missing), bool)

@@ -14,15 +14,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import narwhals as nw
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.explain.cuts import day_cuts, number_cuts
 from engine.explain.words import Vocabulary, clean
-from engine.features import columns
+from engine.features.plain import MISSING_CODE, array_of, arrow_rows, codes_in, labels_of, placed, values_of
 from engine.features.plan import DAYS_PER_YEAR, CategoryPlan, ColumnPlan, LabelPlan, NumberPlan, Plan
 from engine.kernels.cpu import answers as kernels
 
@@ -115,20 +113,20 @@ class Questions:
 
     def answer(self, rows: Any) -> Answers:
         """Answer all questions for rows that hold at least `columns`; of shape (n_questions, n_rows)."""
-        frame = nw.from_native(rows, eager_only=True)
-        answers = np.zeros((len(self), len(frame)), np.uint8)
+        table = arrow_rows(rows)
+        answers = np.zeros((len(self), len(table)), np.uint8)
         for name, places in self._places.items():
             column = self._plans[name]
             if isinstance(column, NumberPlan):
-                self._answer_number(answers, places, column, frame[name])
+                self._answer_number(answers, places, column, table)
             elif isinstance(column, CategoryPlan):
-                self._answer_category(answers, places, column, frame[name])
+                self._answer_category(answers, places, column, table)
             else:
-                self._answer_labels(answers, places, column, frame[name])
+                self._answer_labels(answers, places, column, table)
         return answers
 
-    def _answer_number(self, out: Answers, places: list[int], plan: NumberPlan, series: nw.Series[Any]) -> None:
-        values = columns.days(series) if plan.role == "date" else columns.numbers(series)
+    def _answer_number(self, out: Answers, places: list[int], plan: NumberPlan, rows: pa.Table) -> None:
+        values = values_of(rows, plan.column, date=plan.role == "date")
         fill = fill_of(plan, self.plan.reference_day)
         for place in places:
             question = self.asked[place]
@@ -137,29 +135,29 @@ class Questions:
             else:
                 kernels.count_cuts(values, fill, np.array(question.cuts, np.float64), out[place])
 
-    def _answer_category(self, out: Answers, places: list[int], plan: CategoryPlan, series: nw.Series[Any]) -> None:
+    def _answer_category(self, out: Answers, places: list[int], plan: CategoryPlan, rows: pa.Table) -> None:
         asked = [self.asked[place] for place in places]
         rare = any(question.kind == "rare category" for question in asked)
         # With "another one than these" among the questions every category has to be told apart, else only those asked.
         known = plan.categories if rare else tuple(q.value or "" for q in asked if q.kind == "category")
-        codes = columns.codes(columns.as_text(series), known)
+        codes = codes_in(array_of(rows, plan.column), known)
         for place, question in zip(places, asked, strict=True):
             if question.kind == "missing":
-                out[place] = codes == columns.MISSING_CODE
+                out[place] = codes == MISSING_CODE
             elif question.kind == "rare category":
                 out[place] = codes == len(known)
             else:
                 assert question.value is not None
                 out[place] = codes == known.index(question.value)
                 if not plan.indicator and question.value == plan.categories[0]:
-                    out[place] |= codes == columns.MISSING_CODE
+                    out[place] |= codes == MISSING_CODE
 
-    def _answer_labels(self, out: Answers, places: list[int], plan: LabelPlan, series: nw.Series[Any]) -> None:
+    def _answer_labels(self, out: Answers, places: list[int], plan: LabelPlan, rows: pa.Table) -> None:
         asked = [self.asked[place] for place in places]
         known = tuple(question.value or "" for question in asked if question.kind == "label")
-        offsets, flat, missing = columns.labels(series, plan.separator)
-        codes = pc.index_in(flat.to_arrow(), value_set=pa.array(known, pa.string()))
-        codes = codes.fill_null(columns.MISSING_CODE).to_numpy(zero_copy_only=False)
+        offsets, found, names, missing = labels_of(array_of(rows, plan.column), plan.separator)
+        codes = placed(found, names or [], known)
+        codes[codes == len(known)] = MISSING_CODE
         flags = np.zeros((len(known), len(missing)), np.uint8)
         kernels.flag_labels(offsets, codes, flags)
         for place, question in zip(places, asked, strict=True):
@@ -178,11 +176,10 @@ def questions_of(plan: Plan, sample: Any, words: Vocabulary) -> tuple[Questions,
     sample : pyarrow.Table
     words : Vocabulary
     """
-    frame = nw.from_native(sample, eager_only=True)
     asked: list[Question] = []
     for column in plan.columns:
         meanings = words.meanings(column.column)
-        found = _questions(column, words.names[column.column], frame[column.column])
+        found = _questions(column, words.names[column.column], sample)
         asked += [replace(question, meanings=meanings) for question in found]
     answers = Questions(plan, asked).answer(sample)
     varied = np.flatnonzero(answers.min(axis=1, initial=255) < answers.max(axis=1, initial=0))
@@ -194,7 +191,7 @@ def fill_of(plan: NumberPlan, reference_day: float) -> float:
     return reference_day - plan.fill * DAYS_PER_YEAR if plan.role == "date" else plan.fill
 
 
-def _questions(plan: ColumnPlan, name: str, series: nw.Series[Any]) -> list[Question]:
+def _questions(plan: ColumnPlan, name: str, rows: pa.Table) -> list[Question]:
     found: list[Question] = []
     if isinstance(plan, CategoryPlan):
         found = [Question(plan.column, name, "category", value) for value in plan.categories]
@@ -202,12 +199,12 @@ def _questions(plan: ColumnPlan, name: str, series: nw.Series[Any]) -> list[Ques
     elif isinstance(plan, LabelPlan):
         found = [Question(plan.column, name, "label", value) for value in plan.labels]
     else:
-        found = _number_questions(plan, name, series)
+        found = _number_questions(plan, name, rows)
     return [*found, Question(plan.column, name, "missing")] if plan.indicator else found
 
 
-def _number_questions(plan: NumberPlan, name: str, series: nw.Series[Any]) -> list[Question]:
-    values = columns.days(series) if plan.role == "date" else columns.numbers(series)
+def _number_questions(plan: NumberPlan, name: str, rows: pa.Table) -> list[Question]:
+    values = values_of(rows, plan.column, date=plan.role == "date")
     values = values[~np.isnan(values)]
     if len(values) == 0:
         return []

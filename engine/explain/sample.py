@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from engine.explain.tree import Labels, Weights
 from engine.sampling import row_keys, sample_rows
 from engine.tables import Block, Table
+from engine.tables.block import plain_schema
 
 
 class KeptRows:
@@ -36,7 +37,8 @@ class KeptRows:
         """Keep the wanted rows of a block."""
         first, last = np.searchsorted(self.rows, [block.start, block.start + len(block)])
         if first < last:
-            self._parts[block.start] = block.rows.take(pa.array(self.rows[first:last] - block.start))
+            wanted = block.rows.take(pa.array(self.rows[first:last] - block.start))
+            self._parts[block.start] = wanted.cast(plain_schema(wanted.schema))
 
     def table(self) -> pa.Table:
         """Return the rows in order."""
@@ -93,7 +95,7 @@ def stratified(
     short = np.flatnonzero(there < np.minimum(quota, sizes))
     if len(short):
         extra = KeptRows(np.sort(np.concatenate([_more(labels, c, quota, kept.rows, seed) for c in short.tolist()])))
-        for block in table.blocks(list(columns)):
+        for block in table.blocks(list(columns), coded=True):
             extra.keep(block)
         rows.append(extra.rows)
         parts.append(extra.table())

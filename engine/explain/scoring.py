@@ -93,7 +93,7 @@ def score_table(table: Table, labels: Labels, scorer: Scorer) -> Scores:
     def counted(block: Block) -> Scores:
         return scorer.score(scorer.questions.answer(block.rows), labels[block.start : block.start + len(block)])
 
-    return added(map_blocks(counted, table.blocks(scorer.questions.columns)))
+    return added(map_blocks(counted, table.blocks(scorer.questions.columns, coded=True)))
 
 
 def added(parts: Iterable[Scores]) -> Scores:

@@ -15,18 +15,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import narwhals as nw
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine.backends.protocol import EncodedRows
 from engine.config import GroupConfig, Role
 from engine.errors import NoFeaturesError, RetypedColumnError
-from engine.features import columns, roles
+from engine.features import roles
+from engine.features.plain import PlainRows, arrow_rows, kind_of, read
 from engine.features.plan import DAYS_PER_YEAR, MISSING, OTHER, CategoryPlan, LabelPlan, NumberPlan, Plan, make_plan
+from engine.features.rows import EncodedTable
 from engine.features.statistics import TableStatistics, collect
-from engine.features.weights import column_weights
-from engine.tables.block import Table, require_columns
+from engine.features.weights import Weights, column_weights
+from engine.tables.block import Block, Table, require_columns
 
 if TYPE_CHECKING:
     from engine.features.layout import Layout
@@ -48,11 +50,13 @@ class Feature:
 
 @dataclass(frozen=True)
 class FittedFeatures:
-    """What fit_encoder found: the encoder, every column's role, and the statistics they rest on."""
+    """What fit_encoder found: the encoder, roles and weights, the statistics they rest on, and the encoded rows."""
 
     encoder: FeatureEncoder
     roles: list[roles.RoleOf]
+    weights: Weights
     statistics: TableStatistics
+    rows: EncodedTable
 
 
 class FeatureEncoder:
@@ -79,7 +83,7 @@ class FeatureEncoder:
     @property
     def n_features(self) -> int:
         """The number of columns of X."""
-        return len(self.features)
+        return self.layout.n_features
 
     @property
     def columns(self) -> list[str]:
@@ -91,7 +95,7 @@ class FeatureEncoder:
         require_columns(schema, self.columns, "The table")
         wrong = []
         for column in self.plan.columns:
-            kind, there = columns.kind_of(schema.field(column.column).type), schema.field(column.column).type
+            kind, there = kind_of(schema.field(column.column).type), schema.field(column.column).type
             if not pa.types.is_null(there) and kind not in _readable(column):
                 wrong.append(f"{column.column!r} holds {there}, but was {_words(column)} when the model was fitted")
         if wrong:
@@ -117,10 +121,15 @@ class FeatureEncoder:
         -------
         X : float32 array of shape (n_rows, n_features), C order
         """
-        frame = nw.from_native(rows, eager_only=True)
-        X = np.zeros((len(frame), self.n_features), np.float32)
-        self._layout.write(X, frame)
-        return X
+        return self.layout.fill(self.encode_rows(rows))
+
+    def encode_rows(self, rows: Any) -> EncodedRows:
+        """Encode rows, as `encode` does, without the zeros of X."""
+        return self.encode_plain(read(arrow_rows(rows), self.layout.readings))
+
+    def encode_plain(self, plain: PlainRows) -> EncodedRows:
+        """Encode rows that were read already."""
+        return self.layout.encode(plain)
 
     def decode(self, X: NDArray[np.floating[Any]]) -> pa.Table:
         """Map rows of X, such as cluster centres, back to the units people know.
@@ -154,7 +163,8 @@ class FeatureEncoder:
         return pa.table(dict(zip([feature.name for feature in self.features], arrays, strict=True)))
 
     @cached_property
-    def _layout(self) -> Layout:
+    def layout(self) -> Layout:
+        """Where each column's values go."""
         from engine.features.layout import Layout
 
         return Layout(self.plan)
@@ -168,6 +178,8 @@ def fit_encoder(
     groups: Mapping[str, GroupConfig] | None = None,
     reference_day: float | None = None,
     seed: int = 0,
+    keep: int = 0,
+    see: Callable[[Block], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FittedFeatures:
     """Fit an encoder to a table in one streaming pass.
@@ -185,6 +197,10 @@ def fit_encoder(
         Days since 1970-01-01 that dates are counted back from; by default the latest date in the table.
     seed : int, default=0
         Key of the row sample that quantiles come from.
+    keep : int, default=0
+        Bytes of memory that the rows may take between passes; a table that needs more is read again for each.
+    see : callable, optional
+        Called with every block as it is read, on any thread: for whoever needs rows as they are.
     progress : callable, optional
         Called with the number of rows read after every block.
 
@@ -200,11 +216,20 @@ def fit_encoder(
     """
     chosen = roles.roles_in_metadata(table.schema) | dict(column_roles or {})
     skip = set() if id is None else {id}
-    first = next(table.blocks())
+    texts = roles.texts_to_look_at(table.schema, chosen, skip)
+    first = next(table.blocks(texts, coded=True)) if texts else None
     readings = roles.readings(table.schema, first, chosen, skip)
     if not readings:
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
-    statistics = collect(table.blocks(list(readings)), readings, seed=seed, progress=progress)
+    statistics = collect(
+        table.blocks(list(readings), coded=True),
+        readings,
+        seed=seed,
+        n_rows=table.n_rows,
+        keep=keep,
+        see=see,
+        progress=progress,
+    )
     found = roles.infer(statistics, table.schema, chosen, skip)
     dropped = [role for role in found if role.dropped]
     if dropped:
@@ -213,8 +238,9 @@ def fit_encoder(
     if all(role.role == "ignore" for role in found):
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     weights = column_weights(table.schema, [role.column for role in found if role.role != "ignore"], groups or {})
-    plan = make_plan(statistics, found, table.schema, weights, reference_day)
-    return FittedFeatures(FeatureEncoder(plan), found, statistics)
+    encoder = FeatureEncoder(make_plan(statistics, found, table.schema, weights.of_columns, reference_day))
+    kept, statistics.rows = statistics.rows, None
+    return FittedFeatures(encoder, found, weights, statistics, EncodedTable(table, encoder, kept))
 
 
 def _readable(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, ...]:

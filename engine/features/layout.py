@@ -1,16 +1,25 @@
-"""Where each column's values go in X: the plan as arrays, ready for the kernels that write a block."""
+"""Where each column's values go: a plan as arrays, ready for the kernels that encode a block.
+
+    PlainRows  ->  EncodedRows: the numbers, and per row the hot columns (ones of one-hot, multi-hot and missing)
+    EncodedRows  ->  X (n_rows, n_features)
+
+Columns of X that are numbers are called dense, all others hot: a hot column of X is 0 or its one value.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
-import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.features import columns
+from engine.backends.protocol import EncodedRows, Float64s
+from engine.features.plain import ANY_NUMBER, Labels, PlainRows, Reading
 from engine.features.plan import DAYS_PER_YEAR, CategoryPlan, LabelPlan, NumberPlan, Plan
 from engine.kernels.cpu import encode as kernels
+
+Array = NDArray[Any]
 
 
 class Layout:
@@ -21,81 +30,117 @@ class Layout:
         self.numbers = [c for c in plan.columns if isinstance(c, NumberPlan)]
         self.categories = [c for c in plan.columns if isinstance(c, CategoryPlan)]
         self.labels = [c for c in plan.columns if isinstance(c, LabelPlan)]
-        self.first: dict[str, int] = {}
+        self.readings: dict[str, Reading] = {c.column: _reading(c) for c in plan.columns}
+        self._place(plan)
+        self._number_arguments = self._numbers_as_arrays()
+
+    def _place(self, plan: Plan) -> None:
+        """Give every column of X its place among the dense or the hot columns."""
+        dense: list[int] = []
+        hot: list[int] = []
+        values: list[float] = []
+        self._first_hot: dict[str, int] = {}
         j = 0
         for column in plan.columns:
-            self.first[column.column] = j
-            j += _width(column)
-        self._number_arguments = self._numbers_as_arrays()
-        self._category_arguments = self._categories_as_arrays()
+            factor = float(np.sqrt(column.weight))
+            width, scale = 1, 0.0
+            if isinstance(column, NumberPlan):
+                dense.append(j)
+                j, width, scale = j + 1, 0, column.indicator_scale
+            else:
+                width, scale = len(_names(column)) + 1, column.scale
+            self._first_hot[column.column] = len(hot)
+            for _ in range(width + column.indicator):
+                hot.append(j)
+                values.append(scale * factor)
+                j += 1
+        self.n_features = j
+        self.dense_columns = np.array(dense, np.int64)
+        self.hot_columns = np.array(hot, np.int64)
+        self.hot_values = np.array(values, np.float32)
 
-    def write(self, X: NDArray[np.float32], frame: nw.DataFrame[Any]) -> None:
-        """Write all columns of `frame` into X, which must hold zeros."""
+    def encode(self, plain: PlainRows) -> EncodedRows:
+        """Encode a block that was read with `readings`, or with more."""
+        dense = np.empty((plain.n_rows, len(self.numbers)), np.float32)
+        gaps = np.empty(dense.shape, np.bool_)
         if self.numbers:
-            values = np.stack([self._values(column, frame[column.column]) for column in self.numbers])
-            kernels.write_numbers(X, self._number_arguments[0], values, *self._number_arguments[1:])
-        if self.categories:
-            codes = np.stack([self._codes(column, frame[column.column]) for column in self.categories])
-            kernels.write_one_hot(X, codes, *self._category_arguments)
-        for column in self.labels:
-            self._write_labels(X, column, frame[column.column])
-
-    def _values(self, column: NumberPlan, series: nw.Series[Any]) -> NDArray[np.float64]:
-        if series.dtype == nw.Unknown:  # a column of a new table that holds nothing but nulls
-            return np.full(len(series), np.nan)
-        if column.role == "date":
-            return (self.reference_day - columns.days(series)) / DAYS_PER_YEAR
-        return columns.numbers(series)
-
-    def _codes(self, column: CategoryPlan, series: nw.Series[Any]) -> NDArray[np.int32]:
-        if series.dtype == nw.Unknown:
-            return np.full(len(series), columns.MISSING_CODE, np.int32)
-        return columns.codes(columns.as_text(series), column.categories)
-
-    def _write_labels(self, X: NDArray[np.float32], column: LabelPlan, series: nw.Series[Any]) -> None:
-        if series.dtype == nw.Unknown:
-            offsets, codes = np.zeros(len(series) + 1, np.int64), np.empty(0, np.int32)
-            missing = np.ones(len(series), bool)
+            fill, low, high, centre, scale, gap_column = self._number_arguments
+            kernels.write_numbers(self._values(plain), fill, low, high, centre, scale, dense, gaps)
         else:
-            offsets, flat, missing = columns.labels(series, column.separator)
-            codes = columns.codes(flat, column.labels)
-            codes[(flat == "").to_numpy()] = columns.MISSING_CODE
-        first, width = self.first[column.column], len(column.labels)
-        kernels.write_multi_hot(
-            X, offsets, codes, missing, first, width, first + width,
-            first + width + 1 if column.indicator else -1, column.scale * np.sqrt(column.weight),
-        )  # fmt: skip
+            gap_column = np.empty(0, np.int32)
+        codes = plain.codes[[plain.text_columns.index(c.column) for c in self.categories]]
+        lists = [plain.labels[c.column] for c in self.labels]
+        tables = [self._table(c, plain.names[plain.text_columns.index(c.column)]) for c in self.categories]
+        tables += [self._table(c, part.names) for c, part in zip(self.labels, lists, strict=True)]
+        table, table_start = _joined(tables, np.int32)
+        label_codes, label_base = _joined([part.codes for part in lists], np.int32)
+        offsets, label_gaps = _stacked(lists, plain.n_rows)
+        starts = np.empty(plain.n_rows + 1, np.int32)
+        room = plain.n_rows * (int((gap_column >= 0).sum()) + len(codes) + len(lists)) + len(label_codes)
+        hot = np.empty(room, np.int32)
+        n_hot = kernels.list_hot(
+            gaps, gap_column, codes, table, table_start, offsets, label_codes, label_base, label_gaps, starts, hot
+        )
+        return EncodedRows(dense, starts, hot[:n_hot].copy())
 
-    def _numbers_as_arrays(self) -> tuple[NDArray[Any], ...]:
+    def fill(self, rows: EncodedRows) -> NDArray[np.float32]:
+        """Return X of encoded rows."""
+        X = np.zeros((len(rows.dense), self.n_features), np.float32)
+        kernels.fill(*rows, self.dense_columns, self.hot_columns, self.hot_values, X)
+        return X
+
+    def _values(self, plain: PlainRows) -> Float64s:
+        """Return the numbers with dates as years back and heavy tails as log1p; missing values stay NaN."""
+        values = plain.numbers[[plain.number_columns.index(c.column) for c in self.numbers]]
+        for row, column in zip(values, self.numbers, strict=True):
+            if column.role == "date":
+                np.divide(np.subtract(self.reference_day, row, out=row), DAYS_PER_YEAR, out=row)
+            if column.logarithm:
+                np.log1p(np.maximum(row, 0.0, out=row), out=row)
+        return values
+
+    def _table(self, column: CategoryPlan | LabelPlan, names: list[str] | None) -> Array:
+        """Return the hot column of a missing value, then of each of a block's names; -1 for none."""
+        first, kept = self._first_hot[column.column], _names(column)
+        place: Mapping[str, int] = {name: first + k for k, name in enumerate(kept)}
+        # Without an indicator, a missing category counts as the first, the most frequent; a missing list has no label.
+        unmarked = first if isinstance(column, CategoryPlan) else -1
+        missing = first + len(kept) + 1 if column.indicator else unmarked
+        return np.array([missing, *(place.get(name, first + len(kept)) for name in names or ())], np.int32)
+
+    def _numbers_as_arrays(self) -> tuple[Array, ...]:
         plans = self.numbers
         factor = np.sqrt([c.weight for c in plans])
-        first = np.array([self.first[c.column] for c in plans], np.int64)
-        indicator = np.array([self.first[c.column] + 1 if c.indicator else -1 for c in plans], np.int64)
+        filled = [np.log1p(max(c.fill, 0.0)) if c.logarithm else c.fill for c in plans]
         return (
-            first,
-            np.array([c.fill for c in plans], np.float64),
+            np.array(filled, np.float64),
             np.array([c.low for c in plans], np.float64),
             np.array([c.high for c in plans], np.float64),
-            np.array([c.logarithm for c in plans], np.bool_),
             np.array([c.centre for c in plans], np.float64),
             np.array([c.scale for c in plans], np.float64) * factor,
-            indicator,
-            np.array([c.indicator_scale for c in plans], np.float64) * factor,
+            np.array([self._first_hot[c.column] if c.indicator else -1 for c in plans], np.int32),
         )
 
-    def _categories_as_arrays(self) -> tuple[NDArray[Any], ...]:
-        plans = self.categories
-        first = np.array([self.first[c.column] for c in plans], np.int64)
-        n_categories = np.array([len(c.categories) for c in plans], np.int64)
-        # A missing value without an indicator counts as the most frequent category, which is the first one.
-        missing = np.where([c.indicator for c in plans], first + n_categories + 1, first)
-        other = np.stack([n_categories, first + n_categories], axis=1) if plans else np.empty((0, 2), np.int64)
-        scale = np.array([c.scale * np.sqrt(c.weight) for c in plans], np.float64)
-        return first, missing.astype(np.int64), other, scale
 
-
-def _width(column: NumberPlan | CategoryPlan | LabelPlan) -> int:
+def _reading(column: NumberPlan | CategoryPlan | LabelPlan) -> Reading:
     if isinstance(column, NumberPlan):
-        return 1 + column.indicator
-    values = column.categories if isinstance(column, CategoryPlan) else column.labels
-    return len(values) + 1 + column.indicator
+        return Reading("days" if column.role == "date" else "number")
+    form: Literal["category", "labels"] = "category" if isinstance(column, CategoryPlan) else "labels"
+    return Reading(form, getattr(column, "separator", None), max_distinct=ANY_NUMBER)
+
+
+def _names(column: CategoryPlan | LabelPlan) -> tuple[str, ...]:
+    return column.categories if isinstance(column, CategoryPlan) else column.labels
+
+
+def _joined(parts: list[Array], kind: type[np.int32]) -> tuple[Array, Array]:
+    """Return arrays one after another, and where each begins."""
+    starts = np.zeros(len(parts) + 1, np.int64)
+    np.cumsum([len(part) for part in parts], out=starts[1:])
+    return np.concatenate([np.empty(0, kind), *parts]), starts[:-1]
+
+
+def _stacked(lists: list[Labels], n_rows: int) -> tuple[Array, Array]:
+    if not lists:
+        return np.empty((0, n_rows + 1), np.int32), np.empty((0, n_rows), np.bool_)
+    return np.stack([part.offsets for part in lists]), np.stack([part.missing for part in lists])

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.config import Role
+from engine.execution.local import map_blocks
 from engine.features.roles import RoleOf
 from engine.features.statistics import ColumnStatistics, TableStatistics
 
@@ -116,19 +117,19 @@ def make_plan(
     informing = informative_indicators(statistics, [role.column for role in used])
     dates = [statistics.columns[role.column].moments.maximum for role in used if role.role == "date"]
     day = reference_day if reference_day is not None else max(dates, default=0.0)
-    plans: list[NumberPlan | CategoryPlan | LabelPlan] = []
-    for role in used:
+
+    def plan_of(role: RoleOf) -> NumberPlan | CategoryPlan | LabelPlan:
         found = statistics.columns[role.column]
         metadata = schema.field(role.column).metadata or {}
         unit = metadata.get(b"rooms.unit", b"").decode() or None
         weight, indicator = weights.get(role.column, 1.0), role.column in informing
         if role.role == "categorical":
-            plans.append(_category_plan(found, unit, weight, indicator))
-        elif role.role == "multilabel":
-            plans.append(_label_plan(found, unit, weight, indicator))
-        else:
-            plans.append(_number_plan(found, role.role, unit, weight, indicator, day))
-    return Plan(columns=tuple(plans), reference_day=day)
+            return _category_plan(found, unit, weight, indicator)
+        if role.role == "multilabel":
+            return _label_plan(found, unit, weight, indicator)
+        return _number_plan(found, role.role, unit, weight, indicator, day)
+
+    return Plan(columns=tuple(map_blocks(plan_of, used)), reference_day=day)
 
 
 def informative_indicators(statistics: TableStatistics, names: Sequence[str]) -> set[str]:
@@ -152,20 +153,20 @@ def informative_indicators(statistics: TableStatistics, names: Sequence[str]) ->
 def _number_plan(
     found: ColumnStatistics, role: Role, unit: str | None, weight: float, indicator: bool, day: float
 ) -> NumberPlan:
-    values = found.sample[~np.isnan(found.sample)]
+    values = found.sorted_sample  # and so is every monotone function of it: quantiles are looked up
     smallest, largest = found.moments.minimum, found.moments.maximum
     if role == "date":
-        values, unit = (day - values) / DAYS_PER_YEAR, "years ago"
+        values, unit = (day - values[::-1]) / DAYS_PER_YEAR, "years ago"
         smallest, largest = (day - largest) / DAYS_PER_YEAR, (day - smallest) / DAYS_PER_YEAR
-    fill = _most_frequent(values) if role == "boolean" else float(np.median(values))
+    fill = _most_frequent(values) if role == "boolean" else _quantile(values, 0.5)
     transform: Callable[[NDArray[np.float64]], NDArray[np.float64]] = np.log1p if role == "count" else np.asarray
     bounds = np.array([smallest, largest]) if role != "count" else np.maximum([smallest, largest], 0.0)
     changed = transform(np.maximum(values, 0.0) if role == "count" else values)
     low, high = (float(v) for v in transform(bounds))
     if role != "boolean":
-        clip = np.quantile(changed, [CLIPPED_SHARE, 1 - CLIPPED_SHARE])
+        clip = _quantile(changed, CLIPPED_SHARE), _quantile(changed, 1 - CLIPPED_SHARE)
         if clip[0] < clip[1]:
-            low, high = float(clip[0]), float(clip[1])
+            low, high = clip
     clipped = np.clip(changed, low, high)
     spread = float(clipped.std())
     if role == "boolean" and high > low:
@@ -176,6 +177,14 @@ def _number_plan(
         low=low, high=high, centre=float(clipped.mean()), scale=1.0 / spread if spread > 0 else 0.0,
         indicator=indicator, indicator_scale=_block_scale([share]) * float(np.sqrt(share)),
     )  # fmt: skip
+
+
+def _quantile(ascending: NDArray[np.float64], q: float) -> float:
+    """Return a quantile of sorted values, between two of them by linear interpolation."""
+    place = q * (len(ascending) - 1)
+    below = int(place)
+    above = min(below + 1, len(ascending) - 1)
+    return float(ascending[below] + (ascending[above] - ascending[below]) * (place - below))
 
 
 def _most_frequent(values: NDArray[np.float64]) -> float:

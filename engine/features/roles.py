@@ -14,15 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-import narwhals as nw
 import numpy as np
 import pyarrow as pa
-from scipy import stats
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from engine.config import Role
 from engine.errors import RetypedColumnError, UsageError
-from engine.features import columns
-from engine.features.statistics import ColumnStatistics, Reading, TableStatistics
+from engine.execution.local import map_blocks
+from engine.features.plain import Kind, Reading, array_of, kind_of, labels_of
+from engine.features.statistics import ColumnStatistics, TableStatistics
 from engine.tables.block import Block, require_columns
 
 ROLES: tuple[str, ...] = get_args(Role)
@@ -49,8 +50,24 @@ class RoleOf:
     dropped: bool = False
 
 
-def readings(schema: pa.Schema, first: Block, overrides: Mapping[str, Role], skip: set[str]) -> dict[str, Reading]:
+def texts_to_look_at(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
+    """Return the columns of text that could hold one answer each or several: their texts decide."""
+    open_to = (None, "multilabel")
+    found = [column.name for column in schema if kind_of(column.type) == "text"]
+    return [name for name in found if name not in skip and overrides.get(name) in open_to]
+
+
+def readings(
+    schema: pa.Schema, first: Block | None, overrides: Mapping[str, Role], skip: set[str]
+) -> dict[str, Reading]:
     """Decide how every column is read in the pass of statistics.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+    first : Block or None
+        The first rows of the texts_to_look_at; None if there are no such columns.
+    overrides, skip : as in infer
 
     Raises
     ------
@@ -65,7 +82,7 @@ def readings(schema: pa.Schema, first: Block, overrides: Mapping[str, Role], ski
         role = overrides.get(column.name)
         if column.name in skip or role == "ignore":
             continue
-        kind = columns.kind_of(column.type)
+        kind = kind_of(column.type)
         if role is not None and kind not in _FORMS[role]:
             raise RetypedColumnError(
                 f"Column {column.name!r} holds {column.type} and cannot be read as {role}.",
@@ -77,7 +94,7 @@ def readings(schema: pa.Schema, first: Block, overrides: Mapping[str, Role], ski
     return chosen
 
 
-def _reading(kind: columns.Kind, role: Role | None, first: Block, name: str) -> Reading | None:
+def _reading(kind: Kind, role: Role | None, first: Block | None, name: str) -> Reading | None:
     limit = Reading("category").max_distinct if role is None else FORCED_DISTINCT
     if kind == "other":
         return None
@@ -86,7 +103,9 @@ def _reading(kind: columns.Kind, role: Role | None, first: Block, name: str) -> 
     if kind == "list":
         return Reading("labels", None, limit)
     if kind == "text":
-        separator = find_separator(first, name, forced=role == "multilabel") if role in (None, "multilabel") else None
+        separator = None
+        if first is not None and name in first.rows.column_names:
+            separator = find_separator(first, name, forced=role == "multilabel")
         return Reading("category" if separator is None else "labels", separator, limit)
     return Reading("category", None, limit) if role == "categorical" else Reading("number")
 
@@ -102,15 +121,16 @@ def find_separator(first: Block, name: str, *, forced: bool = False) -> str | No
     RetypedColumnError
         If the column is `forced` to be multi-label and no text has a separator.
     """
-    texts = nw.from_native(first.rows, eager_only=True)[name].drop_nulls()
-    distinct = texts.n_unique()
+    texts = array_of(first.rows, name).cast(pa.string()).drop_null()
+    counted = texts.value_counts()  # few answers come many times: each is looked at once
+    different, counts = counted.field("values"), counted.field("counts").to_numpy()
     for separator in SEPARATORS:
-        with_it = texts.filter(texts.str.contains(separator, literal=True))
-        if len(with_it) == 0 or (not forced and len(with_it) < 0.02 * len(texts)):
+        n_with_it = counts[pc.match_substring(different, separator).to_numpy(zero_copy_only=False)].sum()
+        if n_with_it == 0 or (not forced and n_with_it < 0.02 * len(texts)):
             continue
-        _, labels, _ = columns.labels(texts, separator)
-        n_labels = labels.n_unique()
-        if forced or (distinct >= 1.5 * n_labels and len(labels) >= 5 * n_labels):
+        labels = labels_of(different, separator, FORCED_DISTINCT)
+        n_labels, n_mentions = len(labels.names or ()), int((np.diff(labels.offsets) * counts).sum())
+        if forced or (len(different) >= 1.5 * n_labels and n_mentions >= 5 * n_labels):
             return separator
     if forced:
         raise RetypedColumnError(
@@ -134,23 +154,21 @@ def infer(
     skip : set of str
         The id column and whatever else is no feature.
     """
-    roles = []
-    for column in schema:
-        if column.name in skip:
-            continue
+
+    def role_of(column: pa.Field) -> RoleOf:
         found = statistics.columns.get(column.name)
         wanted = overrides.get(column.name)
         if wanted == "ignore":
-            roles.append(RoleOf(column.name, "ignore", "set to ignore"))
-        elif found is None:
-            roles.append(RoleOf(column.name, "ignore", f"columns of type {column.type} are not used", dropped=True))
-        elif (nothing := _says_nothing(found)) is not None:
-            roles.append(RoleOf(column.name, "ignore", nothing, dropped=True))
-        elif wanted is not None:
-            roles.append(RoleOf(column.name, wanted, "set"))
-        else:
-            roles.append(_inferred(found, columns.kind_of(column.type), pa.types.is_integer(column.type)))
-    return roles
+            return RoleOf(column.name, "ignore", "set to ignore")
+        if found is None:
+            return RoleOf(column.name, "ignore", f"columns of type {column.type} are not used", dropped=True)
+        if (nothing := _says_nothing(found)) is not None:
+            return RoleOf(column.name, "ignore", nothing, dropped=True)
+        if wanted is not None:
+            return RoleOf(column.name, wanted, "set")
+        return _inferred(found, kind_of(column.type), pa.types.is_integer(column.type))
+
+    return list(map_blocks(role_of, (column for column in schema if column.name not in skip)))
 
 
 def roles_in_metadata(schema: pa.Schema) -> dict[str, Role]:
@@ -181,7 +199,7 @@ def _says_nothing(found: ColumnStatistics) -> str | None:
     return None
 
 
-def _inferred(found: ColumnStatistics, kind: columns.Kind, integer: bool) -> RoleOf:
+def _inferred(found: ColumnStatistics, kind: Kind, integer: bool) -> RoleOf:
     name = found.name
     if found.reading.form == "labels":
         if found.overflow:
@@ -199,17 +217,24 @@ def _inferred(found: ColumnStatistics, kind: columns.Kind, integer: bool) -> Rol
     return _inferred_number(found, kind, integer)
 
 
-def _inferred_number(found: ColumnStatistics, kind: columns.Kind, integer: bool) -> RoleOf:
-    name, sample = found.name, found.sample[~np.isnan(found.sample)]
-    distinct = np.unique(sample)
-    if kind == "boolean" or len(distinct) <= 2:
+def _inferred_number(found: ColumnStatistics, kind: Kind, integer: bool) -> RoleOf:
+    name, sample = found.name, found.sorted_sample
+    n_distinct = 1 + int(np.count_nonzero(sample[1:] != sample[:-1]))
+    if kind == "boolean" or n_distinct <= 2:
         return RoleOf(name, "boolean", "true or false" if kind == "boolean" else "two different values")
-    if integer and len(distinct) == len(sample) and found.n_present > 50:
+    if integer and n_distinct == len(sample) and found.n_present > 50:
         span = found.moments.maximum - found.moments.minimum + 1
         if span == found.n_rows or re.search(r"(^|_| )(id|key|uuid)$|Id$|ID$", name):
             return RoleOf(name, "ignore", "id-like: every row has a number of its own", dropped=True)
     if found.moments.minimum >= 0 and len(sample) >= 20:
-        skew, logged = float(stats.skew(sample)), float(stats.skew(np.log1p(sample)))
+        skew, logged = _skewness(sample), _skewness(np.log1p(sample))
         if skew > 1.5 and abs(logged) < 0.75 * skew:
             return RoleOf(name, "count", f"heavy right tail (skewness {skew:.1f}, {logged:.1f} after log1p)")
     return RoleOf(name, "numeric", f"{'integers' if integer else 'numbers'}")
+
+
+def _skewness(values: NDArray[np.float64]) -> float:
+    """Return the third standardised moment of values that are not all equal."""
+    deviations = values - values.mean()
+    squares = np.square(deviations)
+    return float((squares * deviations).mean() / squares.mean() ** 1.5)

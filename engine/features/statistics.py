@@ -14,29 +14,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cached_property
 
-import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EmptyTableError
 from engine.execution.local import map_blocks
-from engine.features import columns
+from engine.features.plain import PlainRows, Reading, read
+from engine.kernels.cpu.columns import moments
 from engine.sampling import row_keys
 from engine.tables.block import Block
 
+SPARE = 1.05  # rows drawn for every row of the sample
 SAMPLE_ROWS = 100_000  # the standard error of a quantile's rank is at most 0.16 %, of a standard deviation 0.22 %
-MAX_DISTINCT = 10_000  # different texts counted before a column is taken for an identifier or free text
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a column is read: as numbers, days, one category, or several labels (split at `separator` if text)."""
-
-    form: Literal["number", "days", "category", "labels"]
-    separator: str | None = None
-    max_distinct: int = MAX_DISTINCT
 
 
 @dataclass
@@ -51,15 +42,8 @@ class Moments:
 
     @staticmethod
     def of(values: NDArray[np.float64]) -> Moments:
-        """Return the moments of values without NaN, shifted by their own mean."""
-        if len(values) == 0:
-            return Moments()
-        mean = float(values.mean())
-        deviations = values - mean
-        mean += float(deviations.mean())
-        return Moments(
-            len(values), mean, float(np.square(values - mean).sum()), float(values.min()), float(values.max())
-        )
+        """Return the moments of the values that are not NaN, shifted by their own mean."""
+        return Moments(*moments(values))
 
     def merged(self, other: Moments) -> Moments:
         """Return the moments of both sets of values."""
@@ -89,6 +73,11 @@ class ColumnStatistics:
     overflow: bool = False  # more than max_distinct texts: counts are incomplete
     sample: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # numbers of the sampled rows
 
+    @cached_property
+    def sorted_sample(self) -> NDArray[np.float64]:
+        """The sampled numbers that are there, ascending: sorted once, for roles and plans alike."""
+        return np.sort(self.sample[~np.isnan(self.sample)])
+
     @property
     def n_present(self) -> int:
         """Rows that have a value."""
@@ -107,6 +96,7 @@ class TableStatistics:
     n_rows: int
     columns: dict[str, ColumnStatistics]
     missing_sample: dict[str, NDArray[np.bool_]]
+    rows: list[PlainRows] | None = None  # all rows, where they were to be kept and fitted
 
 
 def collect(
@@ -114,6 +104,9 @@ def collect(
     readings: Mapping[str, Reading],
     *,
     seed: int,
+    n_rows: int | None = None,
+    keep: int = 0,
+    see: Callable[[Block], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> TableStatistics:
     """Summarise a table in one pass.
@@ -124,6 +117,12 @@ def collect(
     readings : mapping of column name to Reading
     seed : int
         Key of the row sample.
+    n_rows : int, optional
+        How many rows there are, if that is known: it spares drawing rows that the sample then has no room for.
+    keep : int, default=0
+        Bytes that the rows may take as plain arrays for them to be kept for the passes that follow.
+    see : callable, optional
+        Called with every block, on any thread.
     progress : callable, optional
         Called with the number of rows done after every block.
 
@@ -131,62 +130,71 @@ def collect(
     ------
     EmptyTableError, NonFiniteValueError
     """
-    sampler = _Sampler(SAMPLE_ROWS, seed)
+    sampler = _Sampler(SAMPLE_ROWS, seed, n_rows)
     totals = {name: ColumnStatistics(name, reading) for name, reading in readings.items()}
+    kept: list[PlainRows] | None = []
+    n_bytes = 0
 
-    def summarise(block: Block) -> tuple[list[ColumnStatistics], _SampledRows]:
-        frame = nw.from_native(block.rows, eager_only=True)
+    def summarise(block: Block) -> tuple[PlainRows, list[ColumnStatistics], _SampledRows]:
+        if see is not None:
+            see(block)
+        plain = read(block.rows, readings)
         picked, keys = sampler.pick(block)
-        parts, numbers, missing = [], {}, {}
-        for name, reading in readings.items():
-            part, values, absent = _summary(frame[name], reading, totals[name].overflow)
-            parts.append(part)
-            missing[name] = absent[picked]
-            if values is not None:
-                numbers[name] = values[picked]
-        return parts, _SampledRows(keys, numbers, missing)
+        return plain, _summaries(plain, readings), _sampled(plain, picked, keys)
 
-    for parts, rows in map_blocks(summarise, blocks):
+    for plain, parts, rows in map_blocks(summarise, blocks):
         for part in parts:
             _merge(totals[part.name], part)
         sampler.add(rows)
+        n_bytes += plain.n_bytes
+        if n_bytes > keep:
+            kept = None
+        elif kept is not None:
+            kept.append(plain)
         if progress is not None:
-            progress(parts[0].n_rows if parts else 0)
+            progress(plain.n_rows)
     if not totals or next(iter(totals.values())).n_rows == 0:
         raise EmptyTableError("The table has no rows, or no columns to read.")
-    kept = sampler.result()
-    for name, values in kept.numbers.items():
+    sample = sampler.result()
+    missing = dict(sample.missing)
+    for name, values in zip(plain.number_columns, sample.numbers, strict=True):
         totals[name].sample = values
-    return TableStatistics(next(iter(totals.values())).n_rows, totals, kept.missing)
+        missing[name] = np.isnan(values)
+    return TableStatistics(next(iter(totals.values())).n_rows, totals, missing, kept)
 
 
-def _summary(
-    series: nw.Series[Any], reading: Reading, overflow: bool
-) -> tuple[ColumnStatistics, NDArray[np.float64] | None, NDArray[np.bool_]]:
-    """Return one block's statistics of a column, its numbers if it is read as such, and which rows are missing."""
-    part = ColumnStatistics(series.name, reading, n_rows=len(series))
-    if reading.form in ("number", "days"):
-        values = columns.days(series) if reading.form == "days" else columns.numbers(series)
-        absent = np.isnan(values)
-        part.moments = Moments.of(values[~absent])
-    elif reading.form == "labels":
-        values = None
-        _, flat, absent = columns.labels(series, reading.separator)
-        part.counts, part.overflow = _counted(flat.filter(flat != ""), reading.max_distinct)
-    else:
-        values = None
-        absent = series.is_null().to_numpy().astype(bool)
-        if not overflow:
-            part.counts, part.overflow = _counted(columns.as_text(series), reading.max_distinct)
-    part.n_missing = int(absent.sum())
-    return part, values, absent
+def _summaries(plain: PlainRows, readings: Mapping[str, Reading]) -> list[ColumnStatistics]:
+    """Return one block's statistics of every column."""
+    found = []
+    for name, values in zip(plain.number_columns, plain.numbers, strict=True):
+        part = ColumnStatistics(name, readings[name], n_rows=plain.n_rows, moments=Moments.of(values))
+        part.n_missing = plain.n_rows - part.moments.n
+        found.append(part)
+    for name, codes, texts in zip(plain.text_columns, plain.codes, plain.names, strict=True):
+        part = ColumnStatistics(name, readings[name], n_rows=plain.n_rows)
+        part.n_missing = _count(part, codes, texts)
+        found.append(part)
+    for name, labels in plain.labels.items():
+        part = ColumnStatistics(name, readings[name], n_rows=plain.n_rows)
+        _count(part, labels.codes, labels.names)
+        part.n_missing = int(labels.missing.sum())
+        found.append(part)
+    return found
 
 
-def _counted(texts: nw.Series[Any], limit: int) -> tuple[Counter[str], bool]:
-    table = texts.drop_nulls().alias("text").value_counts(name="count")
-    if len(table) > limit:
-        return Counter(), True
-    return Counter(dict(zip(table["text"].to_list(), table["count"].to_list(), strict=True))), False
+def _count(part: ColumnStatistics, codes: NDArray[np.int32], names: list[str] | None) -> int:
+    """Count the rows, or mentions, of every text; return how many have none."""
+    counts = np.bincount(codes + 1, minlength=1 if names is None else len(names) + 1)
+    part.overflow = names is None
+    if names is not None:
+        part.counts = Counter({name: n for name, n in zip(names, counts[1:].tolist(), strict=True) if n})
+    return int(counts[0])
+
+
+def _sampled(plain: PlainRows, picked: NDArray[np.int64], keys: NDArray[np.uint64]) -> _SampledRows:
+    missing = {name: codes[picked] < 0 for name, codes in zip(plain.text_columns, plain.codes, strict=True)}
+    missing |= {name: labels.missing[picked] for name, labels in plain.labels.items()}
+    return _SampledRows(keys, plain.numbers[:, picked], missing)
 
 
 def _merge(total: ColumnStatistics, part: ColumnStatistics) -> None:
@@ -204,16 +212,18 @@ def _merge(total: ColumnStatistics, part: ColumnStatistics) -> None:
 @dataclass
 class _SampledRows:
     keys: NDArray[np.uint64]
-    numbers: dict[str, NDArray[np.float64]]
-    missing: dict[str, NDArray[np.bool_]]
+    numbers: NDArray[np.float64]  # (n_numbers, n_sampled)
+    missing: dict[str, NDArray[np.bool_]]  # of texts and labels
 
 
 class _Sampler:
     """Keep the `size` rows with the smallest keys. Threads may read a stale cut: it only keeps a few rows too many."""
 
-    def __init__(self, size: int, seed: int) -> None:
+    def __init__(self, size: int, seed: int, n_rows: int | None) -> None:
         self.size, self.seed = size, seed
-        self.cut = np.uint64(2**64 - 1)
+        # Keys are uniform, so of n_rows expected SPARE * size lie below this cut: fifteen deviations more than `size`.
+        share = 1.0 if n_rows is None else min(SPARE * max(size, 10_000) / n_rows, 1.0)
+        self.cut = np.uint64(min(int(share * 2.0**64), 2**64 - 1))
         self.parts: list[_SampledRows] = []
 
     def pick(self, block: Block) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
@@ -230,10 +240,7 @@ class _Sampler:
     def result(self) -> _SampledRows:
         keys = np.concatenate([part.keys for part in self.parts])
         order = np.argsort(keys, kind="stable")[: self.size]
-
-        def joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-            return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
-
-        return _SampledRows(
-            keys[order], joined([part.numbers for part in self.parts]), joined([part.missing for part in self.parts])
-        )
+        numbers = np.concatenate([part.numbers for part in self.parts], axis=1)[:, order]
+        names = self.parts[0].missing
+        missing = {name: np.concatenate([part.missing[name] for part in self.parts])[order] for name in names}
+        return _SampledRows(keys[order], numbers, missing)

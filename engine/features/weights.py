@@ -7,6 +7,7 @@ groups every column counts the same. A table can carry its groups in its own fie
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -16,7 +17,32 @@ from engine.errors import UsageError
 REST = "rest"  # the group of columns that are in no other
 
 
-def column_weights(schema: pa.Schema, used: Sequence[str], groups: Mapping[str, GroupConfig]) -> dict[str, float]:
+@dataclass(frozen=True)
+class Group:
+    """Columns that share a weight, and who put them together: the table's own metadata, or the settings."""
+
+    columns: tuple[str, ...]
+    weight: float
+    from_table: bool
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Every used column's weight, which average 1, and the groups behind them; no groups: all columns weigh 1."""
+
+    of_columns: dict[str, float]
+    groups: dict[str, Group]
+
+    def notice(self) -> str | None:
+        """Return a sentence for people if the table's own groups decide weights nobody has set."""
+        told = [f"{name} ({len(group.columns)})" for name, group in self.groups.items() if group.from_table]
+        if not told:
+            return None
+        shares = " : ".join(f"{group.weight:g}" for group in self.groups.values())
+        return f"The table groups its columns: {', '.join(told)}. Groups weigh {shares}, however wide they are."
+
+
+def column_weights(schema: pa.Schema, used: Sequence[str], groups: Mapping[str, GroupConfig]) -> Weights:
     """Return every used column's weight; weights average 1.
 
     Parameters
@@ -51,12 +77,17 @@ def column_weights(schema: pa.Schema, used: Sequence[str], groups: Mapping[str, 
     for group in group_of.values():
         sizes[group] = sizes.get(group, 0) + 1
     if set(sizes) <= {REST}:
-        return dict.fromkeys(used, 1.0)
+        return Weights(dict.fromkeys(used, 1.0), {})
     weight = {group: groups[group].weight if group in groups else 1.0 for group in sizes}
     total = sum(weight.values())
     if total <= 0:
         raise UsageError("The groups' weights must not all be 0.")
-    return {name: len(used) * weight[group] / (total * sizes[group]) for name, group in group_of.items()}
+    of_columns = {name: len(used) * weight[group] / (total * sizes[group]) for name, group in group_of.items()}
+    found = {}
+    for group in sizes:
+        columns = tuple(name for name in used if group_of[name] == group)
+        found[group] = Group(columns, weight[group], group != REST and not set(columns) <= set(owners))
+    return Weights(of_columns, found)
 
 
 def metadata_group(schema: pa.Schema, name: str) -> str:

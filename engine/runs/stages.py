@@ -25,7 +25,8 @@ class Stages:
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Advance]:
         """Measure a stage; yields the function to call with the number of rows done."""
-        pa.default_memory_pool().release_unused()  # or each stage would pay for what the last one's reader kept
+        pa.default_memory_pool().release_unused()  # or each stage would pay for what the last one left behind
+        pa.system_memory_pool().release_unused()  # NumPy’s
         reset = _reset_peak()
         start = time.perf_counter()
         with self.reporter.stage(name, total) as advance:

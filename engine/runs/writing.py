@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from engine.cluster import KMeans
     from engine.config import FitConfig
     from engine.features.encoder import FittedFeatures
+    from engine.lloyd import Clustering
     from engine.model import Model
     from engine.selection import KSelection
 
@@ -32,7 +32,7 @@ def write_run(
     model: Model,
     features: FittedFeatures,
     selection: KSelection,
-    kmeans: KMeans,
+    found: Clustering,
     sizes: NDArray[np.int64],
     inertias: NDArray[np.float64],
     names: list[str] | None,
@@ -54,13 +54,14 @@ def write_run(
         **facts,
         "rows": int(sizes.sum()),
         "columns": [asdict(role) for role in features.roles],
+        "groups": {name: asdict(group) for name, group in features.weights.groups.items()},
         "features": features.encoder.n_features,
         "components": int(model.pca.n_components_),
         "variance_explained": float(np.sum(model.pca.explained_variance_ratio_)),
         "clusters": model.n_clusters,
         "clusters_reason": selection.reason,
-        "inertia": float(kmeans.inertia_),
-        "iterations": int(kmeans.n_iter_),
+        "inertia": found.inertia,
+        "iterations": found.n_iter,
         "stages": stages,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")

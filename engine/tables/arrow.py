@@ -8,6 +8,7 @@ fill a column that a file lacks with nulls, and nobody would know. Data frames: 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
@@ -19,13 +20,18 @@ import pyarrow.dataset as ds
 from engine.errors import EmptyTableError, SchemaMismatchError, SourceFormatError, UsageError
 from engine.tables import csv
 from engine.tables.block import BLOCK_ROWS, Block, Table, into_blocks, plain_schema, require_columns
-from engine.tables.frames import FrameTable, is_frame
 from engine.tables.paths import Files, find_files
 
-# By default pyarrow fetches all of a file's column chunks before it decodes the first: memory grew with the file.
-_BUFFERED_PARQUET = ds.ParquetFileFormat(
-    default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
-)
+PIECES_AHEAD = 1  # row groups that are decoded while the last one is being used: more only take memory
+
+
+def _parquet(coded: Sequence[str] = ()) -> ds.ParquetFileFormat:
+    """Return the format, with text columns that are to come as codes of a dictionary, as most are stored.
+
+    By default pyarrow fetches all of a file's column chunks before it decodes the first: memory grew with the file.
+    """
+    options = ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
+    return ds.ParquetFileFormat(default_fragment_scan_options=options, dictionary_columns=list(coded))
 
 
 def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.DataType] | None = None) -> Table:
@@ -45,19 +51,14 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
     SourceNotFoundError, SourceFormatError, SchemaMismatchError, EmptyTableError, MissingColumnError
     """
     table: Table
-    if is_frame(source):
-        table = FrameTable(source)
-    elif isinstance(source, str | PathLike):
+    if isinstance(source, str | PathLike):
         table = FileTable(find_files([str(source)]), id=id, types=types)
     elif isinstance(source, Sequence) and all(isinstance(part, str | PathLike) for part in source):
         table = FileTable(find_files([str(part) for part in source]), id=id, types=types)
-    elif hasattr(source, "blocks") and hasattr(source, "schema"):
+    elif hasattr(source, "blocks") and hasattr(source, "fingerprint"):
         table = source
     else:
-        raise UsageError(
-            f"A table cannot be a {type(source).__name__}.",
-            hint="give a path, a list of paths, or a pandas, polars or pyarrow table.",
-        )
+        table = _frame_table(source)
     if id is not None:
         require_columns(table.schema, [id], "The table")
     if table.n_rows == 0:
@@ -65,31 +66,52 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
     return table
 
 
+def _frame_table(source: Any) -> Table:
+    from engine.tables.frames import FrameTable, is_frame  # narwhals: 50 ms that a job on files saves
+
+    if is_frame(source):
+        return FrameTable(source)
+    raise UsageError(
+        f"A table cannot be a {type(source).__name__}.",
+        hint="give a path, a list of paths, or a pandas, polars or pyarrow table.",
+    )
+
+
 class FileTable:
     """Rows of one or many files of one format, numbered through in the order of the files."""
 
     def __init__(self, files: Files, *, id: str | None, types: Mapping[str, pa.DataType] | None) -> None:
-        self._files = files
+        self._files, self._id = files, id
         if files.format == "csv":
             self._dataset, self._n_rows = csv.open_csv(files, id=id, types=types or {})
         else:
-            self._dataset = self._open(files)
+            self._dataset = self._open(_common_schema(self._open()))
             self._n_rows = self._dataset.count_rows()
 
-    @staticmethod
-    def _open(files: Files) -> ds.Dataset:
-        options = {
-            "filesystem": files.filesystem,
-            "format": _BUFFERED_PARQUET if files.format == "parquet" else files.format,
-            "partitioning": ds.partitioning(flavor="hive"),
-            "partition_base_dir": files.root or None,
-        }
+    def _open(self, schema: pa.Schema | None = None, coded: Sequence[str] = ()) -> ds.Dataset:
+        files = self._files
         try:
-            dataset = ds.dataset(list(files.paths), **options)
-            return ds.dataset(list(files.paths), schema=_common_schema(dataset), **options)
+            return ds.dataset(
+                list(files.paths),
+                schema=schema,
+                filesystem=files.filesystem,
+                format=_parquet(coded) if files.format == "parquet" else files.format,
+                partitioning=ds.partitioning(flavor="hive"),
+                partition_base_dir=files.root or None,
+            )
         except (pa.ArrowInvalid, OSError) as error:
             what = f"{files.paths[0]}{_more(files)} cannot be read as {files.format}"
             raise SourceFormatError(f"{what}: {_first_line(error)}") from error
+
+    @cached_property
+    def _coded(self) -> ds.Dataset:
+        """The dataset with text columns, but the id, as codes: saves making a million texts of twenty."""
+        if self._files.format != "parquet":
+            return self._dataset
+        coded = _text_columns(self._dataset) - {self._id}
+        types = [pa.dictionary(pa.int32(), pa.string()) if f.name in coded else f.type for f in self._dataset.schema]
+        fields = [field.with_type(kind) for field, kind in zip(self._dataset.schema, types, strict=True)]
+        return self._open(pa.schema(fields), sorted(coded))
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -101,19 +123,31 @@ class FileTable:
         """The number of rows of all files."""
         return int(self._n_rows)
 
-    def blocks(self, columns: Sequence[str] | None = None) -> Iterator[Block]:
+    def blocks(self, columns: Sequence[str] | None = None, *, coded: bool = False) -> Iterator[Block]:
         """Yield the table's blocks with these columns (all by default), reading nothing else."""
         names = list(self.schema.names if columns is None else columns)
         require_columns(self.schema, names, "The table")
-        wanted = pa.schema([self.schema.field(name) for name in names])
-        options: dict[str, Any] = {"columns": names, "batch_size": BLOCK_ROWS, "batch_readahead": 1}
-        options |= {"fragment_readahead": 1, "use_threads": True}
+        dataset = self._coded if coded else self._dataset
+        as_read = [dataset.schema.field(name) for name in names]
+        fields = [f if coded and pa.types.is_dictionary(f.type) else self.schema.field(f.name) for f in as_read]
         try:
-            yield from into_blocks(self._dataset.scanner(**options).to_batches(), wanted)
+            yield from into_blocks(self._batches(dataset, names), pa.schema(fields))
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
             raise SourceFormatError(
                 f"Reading {self._files.paths[0]}{_more(self._files)} failed: {_first_line(error)}"
             ) from error
+
+    @staticmethod
+    def _batches(dataset: ds.Dataset, names: list[str]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in order. One piece is read ahead: a scanner of all files runs ahead by up to 1 GiB."""
+        under_way: deque[Iterator[pa.RecordBatch]] = deque()
+        for piece in _pieces(dataset):
+            scanner = piece.scanner(schema=dataset.schema, columns=names, batch_size=BLOCK_ROWS)
+            under_way.append(scanner.to_batches())
+            if len(under_way) > PIECES_AHEAD:
+                yield from under_way.popleft()
+        while under_way:
+            yield from under_way.popleft()
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the files with sizes and times of change, the number of rows and the columns."""
@@ -145,6 +179,23 @@ def _common_schema(dataset: ds.Dataset) -> pa.Schema:
     ordered = [merged.field(field.name) for field in dataset.schema if field.name in merged.names]
     dictionary_free = [field.with_type(plain_schema(pa.schema([field])).types[0]) for field in partitions]
     return pa.schema(ordered + dictionary_free)
+
+
+def _pieces(dataset: ds.Dataset) -> Iterator[ds.Fragment]:
+    """Yield what is read at a time, in order: row groups of Parquet files, other files whole."""
+    for fragment in dataset.get_fragments():
+        if isinstance(fragment, ds.ParquetFileFragment):
+            yield from fragment.split_by_row_group()
+        else:
+            yield fragment
+
+
+def _text_columns(dataset: ds.Dataset) -> set[str]:
+    """Return the columns that are plain text in every file."""
+    texts = {field.name for field in dataset.schema if pa.types.is_string(field.type)}
+    for fragment in dataset.get_fragments():
+        texts &= {field.name for field in fragment.physical_schema if pa.types.is_string(field.type)}
+    return texts
 
 
 def _first_line(error: BaseException) -> str:

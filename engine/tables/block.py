@@ -45,13 +45,21 @@ class Table(Protocol):
         """The number of rows, or None while nobody has counted them."""
         ...
 
-    def blocks(self, columns: Sequence[str] | None = None) -> Iterator[Block]:
-        """Yield the table's blocks with these columns (all by default), reading nothing else."""
+    def blocks(self, columns: Sequence[str] | None = None, *, coded: bool = False) -> Iterator[Block]:
+        """Yield the table's blocks with these columns (all by default), reading nothing else.
+
+        With `coded`, text columns may come as the codes of a dictionary where the source has them so.
+        """
         ...
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what identifies the input: files with sizes and times, or the shape of a frame."""
         ...
+
+
+def row_count(table: Table) -> int:
+    """Return the number of rows, counting them if nobody has."""
+    return sum(len(block) for block in table.blocks(table.schema.names[:1])) if table.n_rows is None else table.n_rows
 
 
 def require_columns(schema: pa.Schema, columns: Iterable[str], where: str) -> None:

@@ -79,7 +79,7 @@ class DemoMembers:
         """Names and types of the columns, with `rooms.group` and `rooms.unit` in the fields' metadata."""
         return SCHEMA
 
-    def blocks(self, columns: Sequence[str] | None = None) -> Iterator[Block]:
+    def blocks(self, columns: Sequence[str] | None = None, *, coded: bool = False) -> Iterator[Block]:
         """Yield the members in blocks, with these columns (all by default)."""
         names = list(SCHEMA.names if columns is None else columns)
         require_columns(SCHEMA, names, "The demo table")

@@ -55,7 +55,7 @@ class FrameTable:
         """The number of rows."""
         return len(self._frame)
 
-    def blocks(self, columns: Sequence[str] | None = None) -> Iterator[Block]:
+    def blocks(self, columns: Sequence[str] | None = None, *, coded: bool = False) -> Iterator[Block]:
         """Yield the frame's blocks with these columns (all by default)."""
         names = list(self.schema.names if columns is None else columns)
         require_columns(self.schema, names, "The data frame")

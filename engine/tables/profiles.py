@@ -3,8 +3,8 @@
     RatingSums, Users  ->  batches of at most ROWS_PER_GROUP profiles  ->  a table, or a Parquet file
 
 Fields carry metadata for who reads the table: `rooms.group` (interests, activity, demographics), `rooms.unit`,
-`rooms.words` where a name says too little, and `rooms.role` = ignore for columns that are there for people and repeat
-what others say.
+`rooms.words` where a name says too little, and `rooms.role`: ignore for columns that are there for people and repeat
+what others say, numeric for shares and affinities, or a genre of few ratings would be taken for a count.
 """
 
 from __future__ import annotations
@@ -99,11 +99,11 @@ def _genres(sums: RatingSums, some: NDArray[np.int64]) -> Columns:
     # (genre mean - mean) * in_genre / (in_genre + prior), over one denominator: exactly 0 where the means are equal.
     affinity = (genre_total * count - in_genre * total) / (count * (in_genre + AFFINITY_PRIOR))
     shares = [
-        (_field(f"share_{genre}", pa.float64(), "interests", "share of ratings"), pa.array(share[:, g]))
+        (_field(f"share_{genre}", pa.float64(), "interests", "share of ratings", role="numeric"), pa.array(share[:, g]))
         for g, genre in enumerate(sums.items.genres)
     ]
     affinities = [
-        (_field(f"affinity_{genre}", pa.float64(), "interests", _unit(sums)), pa.array(affinity[:, g]))
+        (_field(f"affinity_{genre}", pa.float64(), "interests", _unit(sums), role="numeric"), pa.array(affinity[:, g]))
         for g, genre in enumerate(sums.items.genres)
     ]
     return shares + affinities
@@ -112,7 +112,10 @@ def _genres(sums: RatingSums, some: NDArray[np.int64]) -> Columns:
 def _decades(sums: RatingSums, some: NDArray[np.int64]) -> Columns:
     share = sums.decade_count[some] / sums.count[some][:, None]
     return [
-        (_field(f"share_{decade}s", pa.float64(), "interests", "share of ratings"), pa.array(share[:, d]))
+        (
+            _field(f"share_{decade}s", pa.float64(), "interests", "share of ratings", role="numeric"),
+            pa.array(share[:, d]),
+        )
         for d, decade in enumerate(sums.items.decades)
     ]
 

@@ -1,82 +1,152 @@
-"""Write one block of the feature matrix: numbers imputed, transformed and scaled; codes as one-hot and multi-hot.
+"""Encode a block: numbers imputed, clipped and scaled; categories, labels and missing values as lists of ones.
 
-    numbers (n_numbers, n_rows) float64 with NaN, codes (n_categorical, n_rows) int32, labels as offsets + codes
-      -> X (n_rows, n_features) float32, row-major
+    numbers (n_numbers, n_rows) float64 with NaN, codes of texts and labels
+      -> dense (n_rows, n_numbers) float32, and per row the hot columns: starts (n_rows + 1,), hot (n_hot,)
 
-Columns of the source lie one after the other, rows of X do: so a tile of rows is filled from all columns while
-it is in L1. Everything is float64 until the one cast at the store.
+A one-hot or multi-hot column of X is 0 or one fixed value, so a row needs no more than the numbers of the columns
+that are not 0: 14 of 104 for the generated members. X itself is `fill`ed only where somebody asks for it.
+Numbers are float64 until the one cast at the store.
 """
 
 from __future__ import annotations
 
-from math import isnan, log1p
+from typing import Any
 
-from numba import njit
+import numba
+import numpy as np
+from numpy.typing import NDArray
 
-ROWS_PER_TILE = 128  # 128 rows x 100 float32 features = 51 KiB: the tile stays in L1/L2 while columns are visited
+ROWS_PER_TILE = 128  # rows visited column by column while their part of `dense` is in L1
+
+Array = NDArray[Any]
 
 
-@njit(nogil=True, cache=True)
-def write_numbers(X, columns, values, fill, low, high, logarithm, centre, scale, indicator, indicator_scale):  # type: ignore[no-untyped-def]
-    """Write numeric columns of one block; X is written in place.
-
-    For column c, X[:, columns[c]] = (t(v) - centre) * scale, t = impute, log1p if `logarithm`, clip to [low, high].
-    Where indicator[c] >= 0, X[:, indicator[c]] is indicator_scale[c] for a missing value, else 0.
-    """
-    n_rows = X.shape[0]
+@numba.njit(nogil=True, cache=True)
+def write_numbers(
+    values: Array, fill: Array, low: Array, high: Array, centre: Array, scale: Array, dense: Array, gaps: Array
+) -> None:
+    """Write dense[i, c] = (clip(values[c, i], fill[c] where missing) - centre[c]) * scale[c], and gaps[i, c]."""
+    n_columns, n_rows = values.shape
     for first in range(0, n_rows, ROWS_PER_TILE):
         last = min(first + ROWS_PER_TILE, n_rows)
-        for c in range(columns.shape[0]):
-            j = columns[c]
+        for c in range(n_columns):
             for i in range(first, last):
                 v = values[c, i]
-                missing = isnan(v)
-                if missing:
-                    v = fill[c]
-                if logarithm[c]:
-                    v = log1p(max(v, 0.0))
-                v = min(max(v, low[c]), high[c])
-                X[i, j] = (v - centre[c]) * scale[c]
-                if indicator[c] >= 0:
-                    X[i, indicator[c]] = indicator_scale[c] if missing else 0.0
+                gap = v != v
+                v = fill[c] if gap else v
+                v = low[c] if v < low[c] else v
+                v = high[c] if v > high[c] else v
+                dense[i, c] = (v - centre[c]) * scale[c]
+                gaps[i, c] = gap
 
 
-@njit(nogil=True, cache=True)
-def write_one_hot(X, codes, first_column, missing_column, other_column, scale):  # type: ignore[no-untyped-def]
-    """Write categorical columns of one block; X must hold zeros there.
+@numba.njit(nogil=True, cache=True)
+def list_hot(
+    gaps: Array, gap_column: Array, codes: Array, table: Array, table_start: Array,
+    offsets: Array, label_codes: Array, label_base: Array, label_gaps: Array, starts: Array, hot: Array,
+) -> int:  # fmt: skip
+    """List every row's hot columns, each once, in the order of the source's columns; return how many there are.
 
-    codes[c, i] >= 0 sets column first_column[c] + code, unless it is past the categories (code n_categories means
-    "other", written to other_column[c]); -1 (missing) sets missing_column[c]. A column below 0 is not written.
+    Parameters
+    ----------
+    gaps : bool (n_rows, n_numbers); a missing number of column c makes gap_column[c] hot, if that is >= 0
+    codes : int32 (n_texts, n_rows)
+        Code k of text column t, -1 if missing, makes table[table_start[t] + 1 + k] hot, if that is >= 0.
+    offsets, label_codes : int32 (n_lists, n_rows + 1) and (n_labels,)
+        Label codes of row i in list column l lie at label_base[l] + offsets[l, i:i + 2]; their tables follow those of
+        the texts. label_gaps (n_lists, n_rows) are rows without a list, which count as code -1.
+    starts : int32 (n_rows + 1,), written
+    hot : int32, written; long enough for all of them
     """
-    n_rows = X.shape[0]
-    for first in range(0, n_rows, ROWS_PER_TILE):
-        last = min(first + ROWS_PER_TILE, n_rows)
-        for c in range(codes.shape[0]):
-            n_categories = other_column[c, 0]
-            for i in range(first, last):
-                code = codes[c, i]
-                if code < 0:
-                    j = missing_column[c]
-                elif code >= n_categories:
-                    j = other_column[c, 1]
-                else:
-                    j = first_column[c] + code
-                if j >= 0:
-                    X[i, j] = scale[c]
-
-
-@njit(nogil=True, cache=True)
-def write_multi_hot(X, offsets, codes, missing, first_column, n_labels, other_column, missing_column, scale):  # type: ignore[no-untyped-def]
-    """Write one multi-label column of a block; X must hold zeros there. A label named twice counts once."""
-    for i in range(X.shape[0]):
-        if missing[i]:
-            if missing_column >= 0:
-                X[i, missing_column] = scale
-            continue
-        for p in range(offsets[i], offsets[i + 1]):
-            code = codes[p]
-            if code < 0:
+    n_rows, n_texts, n_lists, n = gaps.shape[0], codes.shape[0], offsets.shape[0], 0
+    for i in range(n_rows):
+        starts[i] = n
+        for c in range(gaps.shape[1]):
+            if gaps[i, c] and gap_column[c] >= 0:
+                hot[n] = gap_column[c]
+                n += 1
+        for t in range(n_texts):
+            column = table[table_start[t] + 1 + codes[t, i]]
+            if column >= 0:
+                hot[n] = column
+                n += 1
+        for l in range(n_lists):
+            begin, base = n, table_start[n_texts + l] + 1
+            if label_gaps[l, i]:
+                if table[base - 1] >= 0:
+                    hot[n] = table[base - 1]
+                    n += 1
                 continue
-            j = first_column + code if code < n_labels else other_column
-            if j >= 0:
-                X[i, j] = scale
+            for p in range(label_base[l] + offsets[l, i], label_base[l] + offsets[l, i + 1]):
+                column = table[base + label_codes[p]] if label_codes[p] >= 0 else -1
+                if column < 0:
+                    continue
+                seen = begin
+                while seen < n and hot[seen] != column:
+                    seen += 1
+                if seen == n:
+                    hot[n] = column
+                    n += 1
+    starts[n_rows] = n
+    return n
+
+
+@numba.njit(nogil=True, cache=True)
+def fill(
+    dense: Array, starts: Array, hot: Array, dense_columns: Array, hot_columns: Array, hot_values: Array, X: Array
+) -> None:
+    """Write X (n_rows, n_features), which must hold zeros."""
+    for i in range(dense.shape[0]):
+        for c in range(dense.shape[1]):
+            X[i, dense_columns[c]] = dense[i, c]
+        for p in range(starts[i], starts[i + 1]):
+            X[i, hot_columns[hot[p]]] = hot_values[hot[p]]
+
+
+@numba.njit(nogil=True, cache=True)
+def add_gram(dense: Array, gram: Array) -> None:
+    """Add products of dense columns to gram (n_dense + 1, width), and their sums to its last row.
+
+    `width` is n_dense or more: a multiple of the SIMD width spares the loops a rest. Four rows a visit: a quarter of
+    the loads and stores of gram.
+    """
+    n_rows, n_dense = dense.shape
+    width = gram.shape[1]
+    rows = np.zeros((4, width))
+    for first in range(0, n_rows, 4):
+        for k in range(4):
+            for c in range(n_dense):
+                rows[k, c] = dense[first + k, c] if first + k < n_rows else 0.0
+        for c in range(n_dense):
+            v0, v1, v2, v3 = rows[0, c], rows[1, c], rows[2, c], rows[3, c]
+            for d in range(width):
+                total = gram[c, d] + v0 * rows[0, d]
+                total += v1 * rows[1, d]
+                total += v2 * rows[2, d]
+                gram[c, d] = total + v3 * rows[3, d]
+        for d in range(width):
+            gram[n_dense, d] += (rows[0, d] + rows[1, d]) + (rows[2, d] + rows[3, d])
+
+
+@numba.njit(nogil=True, cache=True)
+def add_hot(dense: Array, starts: Array, hot: Array, cross: Array, pairs: Array) -> None:
+    """Add the rows' dense columns to cross[h, :] for every hot h, and count pairs of hot columns.
+
+    pairs (n_hot_columns ** 2,) uint32: element h * n_hot_columns + j counts the rows where both are hot and h comes no
+    later than j in the row's list. So every pair is counted once, on either side of the diagonal. Unsigned, because
+    numba looks at the sign of every other index: half the time.
+    """
+    n_rows, n_dense = dense.shape
+    n_hot, width = cross.shape
+    row = np.zeros(width)
+    for i in range(n_rows):
+        for c in range(n_dense):
+            row[c] = dense[i, c]
+        begin, end = np.uint64(starts[i]), np.uint64(starts[i + 1])
+        for p in range(begin, end):
+            h = hot[p]
+            for d in range(width):
+                cross[h, d] += row[d]
+            at = np.uint64(h) * np.uint64(n_hot)
+            for q in range(p, end):
+                pairs[at + np.uint64(hot[q])] += np.uint32(1)

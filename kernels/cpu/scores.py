@@ -40,3 +40,53 @@ def project(
                 sums[p] += value * axes[t, p]
         for p in range(n_components):
             out[i, p] = sums[p]
+
+
+@numba.njit(nogil=True, cache=True)
+def project_encoded(
+    dense: NDArray[np.float32],
+    starts: NDArray[np.int32],
+    hot: NDArray[np.int32],
+    base: NDArray[np.float64],
+    dense_axes: NDArray[np.float64],
+    hot_axes: NDArray[np.float64],
+    out: NDArray[np.float32],
+) -> None:
+    """Write the scores of encoded rows: base, plus dense columns times axes in their order, plus axes of the hot ones.
+
+    base (width,), dense_axes (n_dense, width), hot_axes (n_hot_columns, width): `width` is n_components or more,
+    zeros beyond; a multiple of the SIMD width spares the loops a rest.
+    """
+    n_dense, width = dense_axes.shape
+    unrolled = n_dense - n_dense % 4
+    sums = np.empty(width)
+    for i in range(dense.shape[0]):
+        sums[:] = base
+        for c in range(0, unrolled, 4):
+            v0, v1 = np.float64(dense[i, c]), np.float64(dense[i, c + 1])
+            v2, v3 = np.float64(dense[i, c + 2]), np.float64(dense[i, c + 3])
+            for p in range(width):
+                total = sums[p] + v0 * dense_axes[c, p]
+                total += v1 * dense_axes[c + 1, p]
+                total += v2 * dense_axes[c + 2, p]
+                sums[p] = total + v3 * dense_axes[c + 3, p]
+        for c in range(unrolled, n_dense):
+            value = np.float64(dense[i, c])
+            for p in range(width):
+                sums[p] += value * dense_axes[c, p]
+        q, end = starts[i], starts[i + 1]
+        while q + 4 <= end:
+            h0, h1, h2, h3 = hot[q], hot[q + 1], hot[q + 2], hot[q + 3]
+            for p in range(width):
+                total = sums[p] + hot_axes[h0, p]
+                total += hot_axes[h1, p]
+                total += hot_axes[h2, p]
+                sums[p] = total + hot_axes[h3, p]
+            q += 4
+        while q < end:
+            h = hot[q]
+            for p in range(width):
+                sums[p] += hot_axes[h, p]
+            q += 1
+        for p in range(out.shape[1]):
+            out[i, p] = sums[p]

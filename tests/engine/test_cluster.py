@@ -19,8 +19,10 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import engine.lloyd
 import engine.seeding
+from engine import backends
 from engine.backends.protocol import SUM_ROWS
 from engine.cluster import KMeans, nearest_two
+from engine.clustering import cluster_rows
 from engine.errors import DeviceNotAvailableError
 from engine.execution.local import threads
 from tests import reference
@@ -310,3 +312,12 @@ def test_given_centres_make_one_run_and_say_so() -> None:
 def test_a_missing_gpu_is_an_error() -> None:
     with pytest.raises(DeviceNotAvailableError, match="cuda"):
         KMeans(2, device="cuda").fit(mixture(n_rows=50))
+
+
+def test_rows_are_clustered_without_the_estimator_to_the_same_bits() -> None:
+    X = np.random.default_rng(0).normal(size=(3000, 5)).astype(np.float32)
+    estimator = KMeans(7, random_state=3).fit(X)
+    found = cluster_rows(X, 7, backends.resolve("cpu")[0], seed=3)
+    assert found.centres.tobytes() == estimator.cluster_centers_.tobytes()
+    assert found.labels.tobytes() == estimator.labels_.tobytes()
+    assert (found.inertia, found.n_iter) == (estimator.inertia_, estimator.n_iter_)

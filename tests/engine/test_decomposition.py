@@ -15,7 +15,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from engine import backends, decomposition
 from engine.backends.protocol import Moments
-from engine.decomposition import MOMENT_ROWS, PCA, merged
+from engine.components import merged
+from engine.decomposition import MOMENT_ROWS, PCA
 from engine.errors import DeviceNotAvailableError, NonFiniteValueError, TooFewRowsError, UsageError
 from engine.execution.local import threads
 from tests import reference

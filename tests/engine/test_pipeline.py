@@ -77,6 +77,19 @@ def test_a_run_directory_holds_what_it_should(demo: DemoPaths, run: engine.Run) 
     assert not (assignments["cluster"].to_numpy() == assignments["runner_up"].to_numpy()).any()
 
 
+def test_groups_that_the_table_brings_are_told(
+    demo: DemoPaths, run: engine.Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    groups = run.manifest["groups"]
+    assert set(groups) == {"demographics", "activity", "interests"}
+    assert {(group["weight"], group["from_table"]) for group in groups.values()} == {(1.0, True)}
+    assert groups["interests"]["columns"][-2:] == ["favourite_genres", "favourite_decade"]
+    with caplog.at_level("INFO", logger="engine"):
+        engine.fit(table_of(demo.members).slice(0, 2000), out=tmp_path / "a", id="user_id", n_clusters=2)
+    assert "The table groups its columns: demographics (" in caplog.text
+    assert "Groups weigh 1 : 1 : 1" in caplog.text
+
+
 def test_centres_come_in_the_units_people_know(demo: DemoPaths, run: engine.Run) -> None:
     members, labels = table_of(demo.members), run.assignments["cluster"].to_numpy()
     ages = members["age"].to_numpy(zero_copy_only=False)

@@ -1,0 +1,83 @@
+"""All rows of a table, encoded: read once where they fit in memory, else read again for every pass.
+
+    plain rows of the pass of statistics  ->  encoded rows, in their place  ->  gone after the last pass
+
+Encoded rows take about half of what plain ones do, and a fifth of X. A pass over them gives the same bits wherever
+the rows come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from engine.backends.protocol import Backend, EncodedMoments, EncodedRows, Moments
+from engine.execution.local import map_blocks
+from engine.features.moments import added, moments_of
+from engine.features.plain import PlainRows
+from engine.tables.block import Block, Table
+
+if TYPE_CHECKING:
+    from engine.features.encoder import FeatureEncoder
+
+Result = TypeVar("Result")
+
+
+class EncodedTable:
+    """The rows of a table as an encoder encodes them.
+
+    Parameters
+    ----------
+    table : Table
+    encoder : FeatureEncoder
+    plain : list of PlainRows or None
+        All rows of the table, block by block; they are given away. None where they did not fit.
+    """
+
+    def __init__(self, table: Table, encoder: FeatureEncoder, plain: list[PlainRows] | None) -> None:
+        self._table, self._encoder = table, encoder
+        self._kept: list[Any] | None = plain  # PlainRows, after the first pass EncodedRows
+
+    def map(self, function: Callable[[int, EncodedRows], Result], *, last: bool = False) -> Iterator[Result]:
+        """Yield function(first row, rows) of every block, in order; after the `last` pass, no rows are kept."""
+        kept = self._kept
+        if kept is None:
+            yield from map_blocks(lambda block: function(block.start, self._read(block)), self._blocks())
+            return
+
+        def visit(number_and_start: tuple[int, int]) -> Result:
+            number, start = number_and_start
+            rows = kept[number]
+            if isinstance(rows, PlainRows):
+                rows = self._encoder.encode_plain(rows)
+            kept[number] = None if last else rows
+            return function(start, rows)
+
+        yield from map_blocks(visit, enumerate(_starts(kept)))
+        if last:
+            self._kept = None
+
+    def moments(self, backend: Backend, advance: Callable[[int], None]) -> Moments:
+        """Return count, mean and scatter of X over all rows."""
+        layout = self._encoder.layout
+        total: EncodedMoments | None = None
+        for part in self.map(lambda _, rows: backend.encoded_moments(rows, len(layout.hot_columns))):
+            total = part if total is None else added(total, part)
+            advance(part.n_rows)
+        assert total is not None  # the pass of statistics has seen rows
+        return moments_of(total, layout)
+
+    def _blocks(self) -> Iterator[Block]:
+        return self._table.blocks(self._encoder.columns, coded=True)
+
+    def _read(self, block: Block) -> EncodedRows:
+        return self._encoder.encode_rows(block.rows)
+
+
+def _starts(kept: list[Any]) -> list[int]:
+    """Return the number of every block's first row."""
+    starts, start = [], 0
+    for rows in kept:
+        starts.append(start)
+        start += rows.n_rows if isinstance(rows, PlainRows) else len(rows.dense)
+    return starts
