@@ -53,6 +53,13 @@ def test_eigenvalues_are_those_of_a_float64_svd_even_far_from_zero(dtype: Any, o
     assert relative[expected > 1e-4 * expected[0]].max() < 1e-10
 
 
+def test_eigenvalues_are_exact_where_rows_are_sorted_and_their_means_drift() -> None:
+    X = correlated(n_rows=2 * MOMENT_ROWS + 1023)
+    X = X[np.argsort(X[:, 0])] + 1e4 * X.std(axis=0) + np.linspace(0, 50, len(X))[:, None] ** 2
+    expected = svd_eigenvalues(X)
+    assert np.abs(PCA().fit(X).explained_variance_ - expected).max() < 1e-10 * expected[0]
+
+
 @pytest.mark.parametrize("whiten", [False, True])
 @pytest.mark.parametrize("n_components", [1, 4, 0.9, None])
 def test_it_agrees_with_scikit_learn(n_components: Any, whiten: bool) -> None:
