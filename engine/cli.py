@@ -122,6 +122,8 @@ def fit(
     seed: Seed = None,
     threads: Threads = None,
     skip: Annotated[str | None, typer.Option(help="Stages to leave out: explain,map,report.")] = None,
+    place_all: Annotated[bool, typer.Option("--place-all", help="Write every row's place on the map.")] = False,
+    previous: Annotated[Path | None, typer.Option(help="An earlier run whose map this one continues.")] = None,
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it takes.")] = False,
     as_json: AsJson = False,
@@ -135,7 +137,10 @@ def fit(
     features["groups"] = {name: {"weight": value} for name, value in _pairs(weight, "--weight").items()}
     kmeans = {} if clusters is None else {"n_clusters": _cluster_count(clusters)}
     skipped = None if skip is None else [part.strip() for part in skip.split(",") if part.strip()]
-    settings = FitConfig.read(config, id=id, device=device, seed=seed, features=features, kmeans=kmeans, skip=skipped)
+    settings = FitConfig.read(
+        config, id=id, device=device, seed=seed, features=features, kmeans=kmeans, skip=skipped,
+        map={"place_all": True} if place_all else {}, previous=None if previous is None else str(previous),
+    )  # fmt: skip
     if out is None and not dry_run:
         raise UsageError("--out is missing.", hint="name the run directory to write, or add --dry-run.")
     with _threads(threads):

@@ -75,6 +75,19 @@ class ExplainConfig(_Stage):
     values: dict[str, dict[str, str]] = {}  # column -> value -> what it means
 
 
+class MapConfig(_Stage):
+    """The map: how many rows t-SNE sees, what each cluster gets of them at least, and how long it runs.
+
+    Every other row is placed among them; `place_all` also writes all places into the assignments.
+    """
+
+    n_landmarks: int = Field(default=10_000, ge=100)
+    rows_per_cluster: int = Field(default=100, ge=1)
+    perplexity: float = Field(default=30.0, ge=1.0)
+    max_iter: int = Field(default=750, ge=250)
+    place_all: bool = False
+
+
 class FitConfig(_Stage):
     """All stages of a fit, and those of them to skip."""
 
@@ -85,6 +98,8 @@ class FitConfig(_Stage):
     pca: PCAConfig = PCAConfig()
     kmeans: KMeansConfig = KMeansConfig()
     explain: ExplainConfig = ExplainConfig()
+    map: MapConfig = MapConfig()
+    previous: str | None = None
     skip: tuple[Skippable, ...] = ()
 
     @classmethod

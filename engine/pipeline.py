@@ -1,6 +1,6 @@
 """The main job, one line a stage: a table of profiles goes in, clusters and a reusable model come out.
 
-    source -> statistics -> encoder -> PCA -> scores -> K-Means -> assignments, rules, personas, model, report
+    source -> statistics -> encoder -> PCA -> scores -> K-Means -> map, assignments, rules, personas, model, report
 
 No arithmetic here. The table is read once if its rows, encoded, fit in memory; else once for every stage that streams.
 """
@@ -32,6 +32,7 @@ from engine.features.moments import projection
 from engine.lloyd import Clustering
 from engine.model import Model
 from engine.progress import Advance, Reporter, Silent
+from engine.report.map import Chart, map_rows, write_map
 from engine.report.page import write_report
 from engine.runs.directory import check_target, staged
 from engine.runs.run import Run
@@ -108,11 +109,13 @@ def fit(
     Z = _scores(features, pca, backend, stages)
     selection, found = _cluster(Z, settings, backend, stages)
     model = Model(features.encoder, pca, found.centres, _fences(Z, found.centres, backend), settings.id)
+    chart = map_rows(Z, found.labels, len(found.centres), table, settings, backend, stages)
     with staged(Path(out), overwrite=overwrite) as folder:
         with stages.stage("assign", len(Z)) as advance:
-            sizes, inertias = _write_assignments(table, Z, model, backend, folder / "assignments", advance)
+            sizes, inertias = _write_assignments(table, Z, model, backend, chart, folder / "assignments", advance)
         names = _explain(folder, table, kept, found, features.encoder, settings, stages)
-        facts = {"device": backend.name, "device_reason": reason, "input": table.fingerprint()}
+        facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "input": table.fingerprint()}
+        facts["map"] = write_map(folder, chart, settings, stages)
         write_run(folder, settings, model, features, selection, found, sizes, inertias, names, facts, stages.records)
         _report(folder, settings, stages)
     return Run(Path(out))
@@ -225,7 +228,13 @@ def _fences(Z: NDArray[np.float32], centres: NDArray[np.float32], backend: Backe
 
 
 def _write_assignments(
-    table: Table, Z: NDArray[np.float32], model: Model, backend: Backend, folder: Path, advance: Advance
+    table: Table,
+    Z: NDArray[np.float32],
+    model: Model,
+    backend: Backend,
+    chart: Chart | None,
+    folder: Path,
+    advance: Advance,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Write the parts of assignments/; return each cluster's size and inertia."""
     sizes = np.zeros(model.n_clusters, np.int64)
@@ -235,6 +244,7 @@ def _write_assignments(
         found = backend.nearest_two(Z[block.start : block.start + len(block)], model.centres)
         squared = np.square(found.distance.astype(np.float64))
         part = assignment_table(ids_of(block, model.id), model.id or ROW, found, model.fences)
+        part = part if chart is None else chart.with_places(part, block.start)
         counts = np.bincount(found.labels, minlength=model.n_clusters).astype(np.int64)
         sums = np.bincount(found.labels, squared, minlength=model.n_clusters).astype(np.float64)
         return part, counts, sums

@@ -47,6 +47,20 @@ def sample_rows(n_rows: int, size: int, seed: int) -> NDArray[np.int64]:
     return np.sort(rows[order])
 
 
+def stratified_rows(labels: NDArray[np.int32], n_clusters: int, size: int, quota: int, seed: int) -> NDArray[np.int64]:
+    """Return about `size` row numbers in ascending order, drawn by smallest key within each cluster.
+
+    Clusters get rows in proportion to theirs, but at least `quota`, or all they have.
+    """
+    keys = row_keys(seed, np.arange(len(labels), dtype=np.int64))
+    chosen = []
+    for cluster in range(n_clusters):
+        members = np.flatnonzero(labels == cluster)
+        wanted = max(quota, round(size * len(members) / len(labels)))
+        chosen.append(members[np.argsort(keys[members], kind="stable")[:wanted]])
+    return np.sort(np.concatenate(chosen))
+
+
 def _rows_below(n_rows: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     """Return the rows whose key lies in the lowest `share` of all keys, and their keys."""
     cut = np.uint64(min(share * 2.0**64, 2.0**64 - 2048.0)) if share < 1.0 else np.uint64(2**64 - 1)

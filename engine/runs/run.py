@@ -77,6 +77,11 @@ class Run:
         return self._explained("rules.json")
 
     @cached_property
+    def map(self) -> pa.Table:
+        """The landmarks of the map: id, cluster, map_x, map_y."""
+        return pq.read_table(self.path / "map.parquet")
+
+    @cached_property
     def elbow(self) -> pa.Table:
         """The sweep over k: inertia, silhouette, Calinski-Harabasz and Davies-Bouldin."""
         return pyarrow.csv.read_csv(self.path / "elbow.csv")

@@ -18,6 +18,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 import engine
+from engine.config import FitConfig
 from engine.errors import (
     ConfigError,
     IdColumnError,
@@ -32,6 +33,7 @@ from engine.features.encoder import ColumnsDroppedWarning
 from engine.tables.demo import DemoMembers, DemoPaths, write_demo
 
 N = 30_000
+QUICK = FitConfig.merged({}, map={"n_landmarks": 500, "max_iter": 250})  # a map in a second
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoPaths:
 @pytest.fixture(scope="module")
 def run(demo: DemoPaths, tmp_path_factory: pytest.TempPathFactory) -> engine.Run:
     out = tmp_path_factory.mktemp("runs") / "today"
-    return engine.fit(demo.members, out=out, id="user_id", n_clusters=12)
+    return engine.fit(demo.members, out=out, id="user_id", n_clusters=12, config=QUICK)
 
 
 def table_of(folder: Path) -> pa.Table:
@@ -58,7 +60,7 @@ def test_a_run_directory_holds_what_it_should(demo: DemoPaths, run: engine.Run) 
     names = {path.name for path in run.path.iterdir()}
     assert names == {
         "manifest.json", "config.yaml", "model", "assignments", "clusters.parquet", "elbow.csv", "_SUCCESS",
-        "rules.json", "rules.sql", "personas.json", "personas.md", "report.html",
+        "rules.json", "rules.sql", "personas.json", "personas.md", "report.html", "map.parquet", "map.png", "map",
     }  # fmt: skip
     assert not [p for p in run.path.parent.iterdir() if p != run.path]  # no staging folder is left
     assignments = run.assignments
@@ -135,10 +137,11 @@ def test_new_rows_may_hold_unseen_categories_and_gaps_but_not_other_columns(demo
 
 
 BITS = """
-import hashlib, sys, engine, pyarrow.parquet as pq
+import hashlib, sys, engine, engine.config, pyarrow.parquet as pq
 from engine.tables import block
 block.BLOCK_ROWS = int(sys.argv[4])
-run = engine.fit(sys.argv[1], out=sys.argv[2], id="user_id", n_clusters=int(sys.argv[3]))
+quick = engine.config.FitConfig.merged({}, map={"n_landmarks": 500, "max_iter": 250, "place_all": True})
+run = engine.fit(sys.argv[1], out=sys.argv[2], id="user_id", n_clusters=int(sys.argv[3]), config=quick)
 labels = run.assignments.to_pandas().to_csv(index=False).encode()
 print(hashlib.sha256(run.model.centres.tobytes() + labels).hexdigest())
 """

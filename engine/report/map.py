@@ -1,0 +1,148 @@
+"""The map as a stage of a fit: landmarks are laid out by t-SNE, everybody else is placed among them, all are drawn.
+
+    scores Z, labels  ->  Chart  ->  map.parquet, map.png, map/, [map_x, map_y, map_doubtful in the assignments]
+
+Landmarks are a sample by (seed, row number) with a quota for every cluster, or small ones would vanish. With a previous
+run, they start where its model and map put them and are not exaggerated, so clusters stay where they were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from engine.backends.protocol import Backend, Placed
+from engine.config import FitConfig
+from engine.errors import ModelNotReadableError
+from engine.execution.local import map_blocks, row_blocks
+from engine.explain.sample import KeptRows
+from engine.manifold import TSNE
+from engine.report.picture import draw
+from engine.runs.model_files import read_model, write_model
+from engine.runs.run import Run
+from engine.runs.stages import Stages
+from engine.sampling import stratified_rows
+from engine.tables import Table
+
+Float32s = NDArray[np.float32]
+
+PLACE_ROWS = 32_768  # rows placed by one thread at a time
+LEAST_ROWS = 9  # below, there is nothing to see
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A finished map of all rows."""
+
+    landmarks: NDArray[np.int64]  # row numbers, ascending
+    scores: Float32s  # (n_landmarks, n_components): what rows are placed by
+    labels: NDArray[np.int32]  # (n_rows,)
+    places: Float32s  # (n_rows, 2)
+    doubtful: NDArray[np.bool_]  # (n_rows,)
+    all_in_assignments: bool
+    facts: dict[str, Any]
+
+    def with_places(self, part: pa.Table, start: int) -> pa.Table:
+        """Add the places of rows start … to their assignments, if that was asked for."""
+        if not self.all_in_assignments:
+            return part
+        rows = slice(start, start + part.num_rows)
+        part = part.append_column("map_x", pa.array(self.places[rows, 0]))
+        part = part.append_column("map_y", pa.array(self.places[rows, 1]))
+        return part.append_column("map_doubtful", pa.array(self.doubtful[rows]))
+
+
+def map_rows(
+    Z: Float32s,
+    labels: NDArray[np.int32],
+    n_clusters: int,
+    table: Table,
+    settings: FitConfig,
+    backend: Backend,
+    stages: Stages,
+) -> Chart | None:
+    """Lay out landmarks and place all rows; None if the map is skipped, or there are fewer than LEAST_ROWS rows.
+
+    Raises
+    ------
+    ModelNotReadableError
+        If the previous run is not one, or has no map.
+    MissingColumnError, RetypedColumnError
+        If the table lacks what the previous run's model was fitted on.
+    """
+    if "map" in settings.skip or len(Z) < LEAST_ROWS:
+        return None
+    wanted = settings.map
+    landmarks = stratified_rows(labels, n_clusters, wanted.n_landmarks, wanted.rows_per_cluster, settings.seed)
+    perplexity = min(wanted.perplexity, len(landmarks) / 3)
+    start: Any = "pca"
+    exaggeration = 12.0
+    if settings.previous is not None:
+        with stages.stage("previous map"):
+            start, exaggeration = _previous_places(Path(settings.previous), table, landmarks, backend), 1.0
+    tsne = TSNE(
+        perplexity=perplexity, early_exaggeration=exaggeration, max_iter=wanted.max_iter, init=start,
+        random_state=settings.seed, device=settings.device,
+    )  # fmt: skip
+    scores = np.ascontiguousarray(Z[landmarks])
+    tsne.fit(scores, reporter=stages)
+    with stages.stage("place", len(Z)) as advance:
+        placed = _place_all(Z, backend, backend.atlas(scores, tsne.embedding_), advance)
+    facts = {
+        "landmarks": len(landmarks),
+        "perplexity": float(perplexity),
+        "iterations": tsne.n_iter_,
+        "kl_divergence": tsne.kl_divergence_,
+        "doubtful": int(placed.doubtful.sum()),
+        "previous": settings.previous,
+    }
+    return Chart(landmarks, scores, labels, placed.places, placed.doubtful, wanted.place_all, facts)
+
+
+def write_map(folder: Path, chart: Chart | None, settings: FitConfig, stages: Stages) -> dict[str, Any] | None:
+    """Write map.parquet, map.png and map/; the assignments are there already. Return facts for the manifest."""
+    if chart is None:
+        return None
+    with stages.stage("draw map"):
+        draw(chart.places, chart.labels, folder / "map.png")
+        ids = ds.dataset(sorted((folder / "assignments").glob("*.parquet"))).take(
+            pa.array(chart.landmarks), columns=[settings.id or "row", "cluster"]
+        )
+        places = chart.places[chart.landmarks]
+        table = ids.append_column("map_x", pa.array(places[:, 0])).append_column("map_y", pa.array(places[:, 1]))
+        pq.write_table(table, folder / "map.parquet")
+        write_model(folder / "map", {}, {"scores": chart.scores, "places": places})
+    return chart.facts
+
+
+def _place_all(Z: Float32s, backend: Backend, atlas: Any, advance: Any) -> Placed:
+    places, doubtful = np.empty((len(Z), 2), np.float32), np.empty(len(Z), np.bool_)
+
+    def place(part: slice) -> int:
+        places[part], doubtful[part] = backend.place(Z[part], atlas)
+        return int(part.stop - part.start)
+
+    for done in map_blocks(place, row_blocks(len(Z), PLACE_ROWS)):
+        advance(done)
+    return Placed(places, doubtful)
+
+
+def _previous_places(run: Path, table: Table, landmarks: NDArray[np.int64], backend: Backend) -> Float32s:
+    """Return where the previous run's model and map put tonight's landmarks."""
+    previous = Run(run).model
+    previous.encoder.check(table.schema)
+    if not (run / "map").is_dir():
+        raise ModelNotReadableError(f"{run} has no map to go on from.", hint="fit it without --skip map.")
+    _, arrays = read_model(run / "map")
+    rows = KeptRows(landmarks)
+    for block in table.blocks(previous.encoder.columns):
+        rows.keep(block)
+    scores = previous.scores(rows.table())
+    return backend.place(scores, backend.atlas(arrays["scores"], arrays["places"])).places
