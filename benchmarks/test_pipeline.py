@@ -54,7 +54,7 @@ def peak_of_run(folder: Path) -> float:
 def test_rooms_fit_against_the_script_by_hand(benchmark: Any, demo: DemoPaths, tmp_path: Path) -> None:
     out, k = tmp_path / "run", str(N_COMMUNITIES)
     rooms = [sys.executable, "-m", "engine", "fit", str(demo.members), "--id", "user_id", "-k", k, "--out", str(out)]
-    rooms += ["--overwrite", "--json", "--skip", "explain,report"]  # which the script does not do
+    rooms += ["--overwrite", "--json", "--skip", "explain,map,report"]  # which the script does not do
     components = measured(rooms)["output"]["components"]  # compiles kernels outside the clock
     by_hand = [sys.executable, str(HERE / "by_hand.py"), str(demo.members), str(tmp_path / "hand.parquet")]
     by_hand += ["--clusters", k, "--components", str(components)]
