@@ -81,7 +81,7 @@ def clause(contrast: Contrast, *, min_people: int, brief: bool = False) -> str:
         names = "names" if many == "hardly anybody" else "name"
         return f"{many} {names} {value} among their {asked.name}{against}"
     if asked.kind == "category":
-        return f"for {many} the {asked.name} is {value}{against}"
+        return f"the {asked.name} is {value} for {many}{against}"
     if asked.kind == "missing":
         gives = "gives" if many == "hardly anybody" else "give"
         return f"{many} {gives} no {asked.name}{against}"
@@ -129,4 +129,4 @@ def _truth_clause(contrast: Contrast, many: str) -> str:
         verbs = ("has", "is") if many == "hardly anybody" else ("have", "are")
         return f"{many} {verbs[0] if first == 'has' else verbs[1]} {rest}"
     thing, _, value = words.rpartition(" is ")
-    return f"for {many} {thing} is {value}"
+    return f"{thing} is {value} for {many}"
