@@ -133,7 +133,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         backend, _ = backends.resolve(self.device)
         rows = RowSet.of(X, _checked_weights(sample_weight, X), backend)
         best = self._best_run(rows)
-        found = len(np.unique(best.labels))
+        found = int(np.count_nonzero(np.bincount(best.labels)))
         if found < self.n_clusters:
             warnings.warn(
                 f"Number of distinct clusters ({found}) found smaller than n_clusters ({self.n_clusters}). "

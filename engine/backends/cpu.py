@@ -34,8 +34,8 @@ PILOT_ROWS = 256  # rows of a block whose mean it is shifted by: its own mean th
 PRODUCT_ROWS = 1024  # rows in float64 at a time: 512 KiB at 64 features stay in L2
 SAMPLE = 1024  # rows of a block that say what its rows are like, where no more is known
 # What decides whether finer codes pay, measured on one Emerald Rapids core; only their ratios matter, and roughly.
-SCREEN_NANOSECONDS = 0.0025  # per row, centre and feature at level BYTES
-OPEN_NANOSECONDS = 80.0  # per row left open
+SCREEN_NANOSECONDS = 0.005  # per row, centre and feature at level BYTES
+OPEN_NANOSECONDS = 90.0  # per row left open
 ENCODE_NANOSECONDS = 0.7  # per value
 
 

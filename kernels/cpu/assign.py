@@ -17,7 +17,7 @@ import numba
 import numpy as np
 from engine.kernels.cpu.codes import BYTES, FLOATS, SHORTS, Coded, Frame, empty_codes, encode
 from engine.kernels.cpu.distance import defined_label, squared_distance
-from engine.kernels.cpu.screen import BLOCK, ROWS, Screen, rank, score_row
+from engine.kernels.cpu.screen import ROWS, Screen, candidates, rank
 from engine.kernels.cpu.simd import (
     LANES,
     as_numbers,
@@ -117,30 +117,15 @@ def _close(X: Rows, i: int, centres: Float64s, j: int) -> float:
 
 
 @numba.njit(nogil=True, cache=True)
-def _nearest_of(
-    X: Rows, i: int, centres: Float64s, scores: NDArray[Any], limit: float
-) -> tuple[int, float, float, float]:
-    """Return the nearest of the centres whose score is at most `limit`, the two least squared distances of those,
-    and the least score of the others."""
-    first, second, label, rest = np.inf, np.inf, 0, np.inf
-    for start in range(0, centres.shape[0], BLOCK):
-        stop = min(start + BLOCK, centres.shape[0])
-        lowest = scores[start]
-        for j in range(start + 1, stop):
-            lowest = min(lowest, scores[j])
-        if lowest > limit:
-            rest = min(rest, np.float64(lowest))
-            continue
-        for j in range(start, stop):
-            if scores[j] > limit:
-                rest = min(rest, np.float64(scores[j]))
-                continue
-            squared = _close(X, i, centres, j)
-            if squared < first:
-                first, second, label = squared, first, j
-            elif squared < second:
-                second = squared
-    return label, first, second, rest
+def _nearest_of(X: Rows, i: int, centres: Float64s, names: Int32s, count: int) -> tuple[int, float, float]:
+    """Return the nearest of the named centres, and the two least squared distances."""
+    label, first, second = names[0], np.inf, np.inf
+    for name in names[:count]:
+        squared = _close(X, i, centres, name)
+        label = name if squared < first else label
+        second = min(second, max(squared, first))
+        first = min(first, squared)
+    return label, first, second
 
 
 @numba.njit(nogil=True, cache=True)
@@ -150,11 +135,11 @@ def settle(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk) -> tuple[i
     Mostly two centres are left to measure. Else all those are whose score is within twice the bound of the first one's:
     the others are then farther away than the first by the bound at least.
     """
-    codes, centres, lanes, offsets, exact = used.codes, scr.rows, scr.lanes, scr.offsets, scr.exact
+    codes, centres, lanes, offsets, exact, far = used.codes, scr.rows, scr.lanes, scr.offsets, scr.exact, scr.far
     words = codes.view(np.int32).reshape(-1)
     width = words.shape[0] // codes.shape[0]
-    names, gaps, unit, factor = desk.names, desk.gaps, np.float64(scr.unit), scr.factor
-    scores = np.empty(offsets.shape[0], offsets.dtype)
+    names, gaps, unit, factor, keep = desk.names, desk.gaps, np.float64(scr.unit), scr.factor, scr.keep
+    some, rests = np.empty(offsets.shape[0] + 1, np.int32), np.empty(LANES, offsets.dtype)
     scratch = np.empty(centres.shape[0])
     rounding = (X.shape[1] + 8) * 2.0**-52
     n_opened, n_asked = 0, 0
@@ -164,16 +149,20 @@ def settle(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk) -> tuple[i
     for p in desk.open[:n_opened]:
         i, place, leader, label, bound = desk.rows[p], desk.places[p], names[0, p], names[1, p], desk.bounds[p]
         spread = np.float64(desk.rests[p])
+        first, second = np.inf, np.inf
         if spread > 0 and label < centres.shape[0]:
             one, other_one = _close(X, i, centres, leader), _close(X, i, centres, label)
             label = leader if one < other_one else label
             first, second = min(one, other_one), max(one, other_one)
-        else:
-            score_row(codes.dtype.type(0), words, place * width, width, lanes, offsets, scores)
-            limit = np.float64(scores[leader]) + 2.0 * np.float64(bound) / unit
-            label, first, second, rest = _nearest_of(X, i, centres, scores, limit)
-            spread = (rest - np.float64(scores[leader])) * unit - bound
-        if second - first > rounding * (first + second) and not np.isnan(spread):
+        elif bound < np.inf:
+            best = np.float64(tagged(desk.ranks[0, p], keep, np.int32(0)))
+            limit = offsets.dtype.type(min(best + 2.0 * bound / unit, np.float64(far)))
+            n_some = candidates(
+                codes.dtype.type(0), words, place * width, width, lanes, offsets, far, limit, some, rests
+            )
+            label, first, second = _nearest_of(X, i, centres, some, n_some)
+            spread = (np.float64(rests.min()) - best) * unit - bound
+        if second - first > rounding * (first + second):
             nearest = np.sqrt(first) * factor
             other = min(np.sqrt(second) * factor, np.sqrt(nearest * nearest + 2.0 * max(spread, 0.0)))
             gap = other * (1.0 - BLUR) - nearest * (1.0 + BLUR)
@@ -215,7 +204,7 @@ def label_two(
     more than the bound of any two centres.
     """
     n_clusters, largest, terms = scr.rows.shape[0], scr.largest_size, scr.bound
-    scores = np.empty(scr.offsets.shape[0], scr.offsets.dtype)
+    some, rests = np.empty(scr.offsets.shape[0] + 1, np.int32), np.empty(LANES, scr.offsets.dtype)
     for start in range(0, X.shape[0], RUN):
         count = min(RUN, X.shape[0] - start)
         for p in range(count):
@@ -225,17 +214,20 @@ def label_two(
         width = words.shape[0] // used.codes.shape[0]
         for p in range(count):
             i, place, runner_up = start + p, desk.places[p], desk.names[1, p]
-            limit = np.inf
+            n_some = 0
             if runner_up < n_clusters and desk.bounds[p] < np.inf:
                 bound = used.errors[place] * (terms.per_error + terms.per_error_size * largest)
                 bound += used.norms[place] * terms.per_norm + terms.constant + terms.per_size * largest
-                score_row(used.codes.dtype.type(0), words, place * width, width, scr.lanes, scr.offsets, scores)
-                highest = max(np.float64(scores[desk.names[0, p]]), np.float64(scores[runner_up]))
-                limit = highest + np.float64(bound) / scr.unit
+                second_best = np.float64(tagged(desk.ranks[1, p], scr.keep, np.int32(0)))
+                bound += 4.0 * terms.per_score * abs(second_best)
+                limit = scr.offsets.dtype.type(min(second_best + 2.0 * bound / scr.unit, np.float64(scr.far)))
+                n_some = candidates(
+                    used.codes.dtype.type(0), words, place * width, width, scr.lanes, scr.offsets, scr.far, limit,
+                    some, rests,
+                )  # fmt: skip
             first_label, next_label, first, other = -1, -1, np.inf, np.inf
-            for j in range(n_clusters):
-                if limit < np.inf and scores[j] > limit:
-                    continue
+            for q in range(n_some if n_some >= 2 else n_clusters):
+                j = some[q] if n_some >= 2 else q
                 squared = squared_distance(X, i, scr.rows, j)
                 if squared < first or first_label < 0:
                     first_label, next_label, first, other = j, first_label, squared, first

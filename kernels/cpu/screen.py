@@ -23,6 +23,7 @@ from engine.kernels.cpu.simd import (
     broadcast,
     gather_quads,
     greatest,
+    lane_bits,
     least,
     less,
     load,
@@ -297,21 +298,54 @@ def rank(codes: NDArray[Any], rows: Int64s, count: int, scr: Screen, ranks: Scor
         )
 
 
+@numba.njit(nogil=True, cache=True, inline="always")
+def _noted(score: Any, limit: Any, far: Any, first: int, rest: Any, names: Int32s, count: int) -> tuple[Any, int]:
+    """Append the numbers of the lanes with a score below the limit; return the least of the other scores, and count."""
+    below = less(score, limit)
+    lanes = lane_bits(below)
+    number = first
+    while lanes != 0:
+        names[count] = number
+        count += lanes & np.uint32(1)
+        lanes >>= np.uint32(1)
+        number += 1
+    return least(rest, select(below, far, score)), count
+
+
 @numba.njit(nogil=True, cache=True)
-def score_row(kind: Any, words: Int32s, start: int, width: int, lanes: Int32s, offsets: Scores, scores: Scores) -> None:
-    """Write the scores of every centre for the row whose codes begin at words[start]; centres in the lanes, no tags."""
+def candidates(
+    kind: Any,
+    words: Int32s,
+    start: int,
+    width: int,
+    scr_lanes: Int32s,
+    offsets: Scores,
+    far: Any,
+    limit: Any,
+    names: Int32s,
+    rests: Scores,
+) -> int:
+    """Write the centres whose score is below `limit` for the row whose codes begin at words[start]; return how many.
+
+    Centres lie in the lanes, scores have no tags. `names` has room for one more than all centres; `rests` (LANES,) gets
+    numbers of which the least is the least score of all other centres.
+    """
+    bar, none = splat(limit), splat(far)
+    rest, count = none, 0
     for block in range(0, offsets.shape[0], BLOCK):
         a0, a1 = load(offsets, block), load(offsets, block + LANES)
         a2, a3 = load(offsets, block + 2 * LANES), load(offsets, block + 3 * LANES)
         at = block * width
         for word in range(width):
             x = broadcast(words, start + word)
-            a0 = accumulate(kind, a0, x, load(lanes, at))
-            a1 = accumulate(kind, a1, x, load(lanes, at + LANES))
-            a2 = accumulate(kind, a2, x, load(lanes, at + 2 * LANES))
-            a3 = accumulate(kind, a3, x, load(lanes, at + 3 * LANES))
+            a0 = accumulate(kind, a0, x, load(scr_lanes, at))
+            a1 = accumulate(kind, a1, x, load(scr_lanes, at + LANES))
+            a2 = accumulate(kind, a2, x, load(scr_lanes, at + 2 * LANES))
+            a3 = accumulate(kind, a3, x, load(scr_lanes, at + 3 * LANES))
             at += BLOCK
-        store(scores, block, a0)
-        store(scores, block + LANES, a1)
-        store(scores, block + 2 * LANES, a2)
-        store(scores, block + 3 * LANES, a3)
+        rest, count = _noted(a0, bar, none, block, rest, names, count)
+        rest, count = _noted(a1, bar, none, block + LANES, rest, names, count)
+        rest, count = _noted(a2, bar, none, block + 2 * LANES, rest, names, count)
+        rest, count = _noted(a3, bar, none, block + 3 * LANES, rest, names, count)
+    store(rests, 0, rest)
+    return count

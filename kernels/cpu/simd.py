@@ -250,15 +250,17 @@ def select(_: Any, chosen: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
-def tagged(_: Any, vector: Any, keep: Any, tag: Any) -> Any:
-    """Return the vector's bits & keep | tag: small numbers ride in the low bits of scores."""
+def tagged(_: Any, score: Any, keep: Any, tag: Any) -> Any:
+    """Return a score's bits & keep | tag: small numbers ride in the low bits of scores. Also for a single score."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        whole = ir.VectorType(_INT32, LANES)
-        bits = builder.and_(builder.bitcast(args[0], whole), _splat(builder, args[1]))
-        return builder.bitcast(builder.or_(bits, _splat(builder, args[2])), args[0].type)
+        vector = isinstance(sig.return_type, Vector)
+        whole = ir.VectorType(_INT32, LANES) if vector else _INT32
+        mask, number = (_splat(builder, arg) if vector else arg for arg in args[1:])
+        kept = builder.and_(builder.bitcast(args[0], whole), mask)
+        return builder.bitcast(builder.or_(kept, number), args[0].type)
 
-    return vector(vector, types.int32, types.int32), emit
+    return score(score, types.int32, types.int32), emit
 
 
 @intrinsic
