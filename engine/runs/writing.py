@@ -62,6 +62,7 @@ def write_run(
         "clusters_reason": selection.reason,
         "inertia": found.inertia,
         "iterations": found.n_iter,
+        "kmeans_rows": asdict(found.work),  # screened, opened, defined: see decisions/0005
         "stages": stages,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
