@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/rooms demo --rows 1000000 --out rooms-demo --overwrite
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # mypy sees the package as it is installed: engine/ with kernels/ inside, built from links.
 lint: setup

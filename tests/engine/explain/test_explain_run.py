@@ -14,19 +14,9 @@ import engine
 from engine.config import FitConfig
 from engine.errors import ConfigError, NotExplainedError
 from engine.execution.local import threads
-from engine.tables.demo import DemoPaths, write_demo
+from engine.tables.demo import DemoPaths
 
-N = 40_000
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoPaths:
-    return write_demo(tmp_path_factory.mktemp("demo"), N)
-
-
-@pytest.fixture(scope="module")
-def run(demo: DemoPaths, tmp_path_factory: pytest.TempPathFactory) -> engine.Run:
-    return engine.fit(demo.members, out=tmp_path_factory.mktemp("runs") / "r", id="user_id", n_clusters=12)
+PLAIN = FitConfig.merged({}, skip=["map", "report"])
 
 
 def test_rules_of_the_demo_are_precise_and_cover_most_people(run: engine.Run) -> None:
@@ -60,7 +50,7 @@ def test_a_rule_counts_the_people_a_plain_loop_counts(demo: DemoPaths, run: engi
         for rule in cluster["rules"]:
             if any(c["kind"] != "number" for c in rule["conditions"]):
                 continue
-            matched = np.ones(N, bool)
+            matched = np.ones(len(members), bool)
             for c in rule["conditions"]:
                 values = members[c["column"]].fillna(fills[c["column"]]["fill"]).to_numpy()
                 matched &= (values >= c.get("at_least", -np.inf)) & (values < c.get("below", np.inf))
@@ -86,13 +76,13 @@ def test_threads_and_blocks_do_not_change_a_word(
 
     monkeypatch.setattr(block, "BLOCK_ROWS", 4096)
     with threads(3):
-        again = engine.fit(demo.members, out=tmp_path / "again", id="user_id", n_clusters=12)
+        again = engine.fit(demo.members, out=tmp_path / "again", id="user_id", n_clusters=12, config=PLAIN)
     for name in ("rules.json", "rules.sql", "personas.json", "personas.md"):
         assert (again.path / name).read_text() == (run.path / name).read_text()
 
 
 def test_a_run_can_go_without(tmp_path: Path) -> None:
-    config = FitConfig.merged({}, skip=["explain"])
+    config = FitConfig.merged({}, skip=["explain", "map", "report"])
     run = engine.fit(people(300), out=tmp_path / "run", id="who", n_clusters=3, config=config)
     assert not [p.name for p in run.path.iterdir() if p.name.startswith(("rules", "personas"))]
     assert "persona" not in run.clusters.column_names
@@ -104,7 +94,7 @@ def test_a_run_can_go_without(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("k", [1, 40])
 def test_one_cluster_or_many_tiny_ones_are_explained(k: int, tmp_path: Path) -> None:
-    run = engine.fit(people(120), out=tmp_path / "run", id="who", n_clusters=k)
+    run = engine.fit(people(120), out=tmp_path / "run", id="who", n_clusters=k, config=PLAIN)
     assert len(run.personas) == k
     for cluster, persona in zip(run.rules["clusters"], run.personas, strict=True):
         assert all(rule["users"] >= 11 for rule in cluster["rules"])
@@ -113,6 +103,6 @@ def test_one_cluster_or_many_tiny_ones_are_explained(k: int, tmp_path: Path) -> 
 
 
 def test_no_id_of_a_person_is_in_what_people_read(tmp_path: Path) -> None:
-    run = engine.fit(people(400), out=tmp_path / "run", id="who", n_clusters=4)
+    run = engine.fit(people(400), out=tmp_path / "run", id="who", n_clusters=4, config=PLAIN)
     for name in ("rules.json", "rules.sql", "personas.json", "personas.md"):
         assert "id-0" not in (run.path / name).read_text()

@@ -21,7 +21,8 @@ ROLES = {"level": "categorical", "languages": "multilabel"}
 
 @pytest.fixture(scope="module", params=[0, 1])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> engine.Run:
-    config = FitConfig.merged({}, features={"roles": ROLES}, explain={"min_people": 5, "sample_rows": 600})
+    explain = {"min_people": 5, "sample_rows": 600}
+    config = FitConfig.merged({}, features={"roles": ROLES}, explain=explain, skip=["map", "report"])
     out = tmp_path_factory.mktemp("sql") / "run"
     return engine.fit(people(seed=request.param), out=out, id="who", n_clusters=6, config=config)
 

@@ -15,6 +15,7 @@ import pytest
 from people import people
 
 import engine
+from engine.config import FitConfig
 
 SHAPES: dict[str, dict[str, Any]] = {
     "desktop": {"viewport": {"width": 1360, "height": 900}, "color_scheme": "light"},
@@ -24,8 +25,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def with_map(table: pa.Table, out: Path, k: int) -> engine.Run:
-    run = engine.fit(table, out=out, id="who", n_clusters=k)
-    labels = run.assignments["cluster"].to_numpy()
+    run = engine.fit(table, out=out, id="who", n_clusters=k, config=FitConfig.merged({}, skip=["map", "report"]))
+    labels = run.assignments["cluster"].to_numpy()[::3]  # axe looks at every dot
     xy = np.random.default_rng(0).normal(size=(2, len(labels))) + 6 * np.stack([labels % 7, labels // 7])
     pq.write_table(pa.table({"cluster": labels, "map_x": xy[0], "map_y": xy[1]}), run.path / "map.parquet")
     run.report()
@@ -138,7 +139,7 @@ def test_light_and_dark_can_be_chosen_and_charts_follow(browser: Any, run: engin
     assert colours() == light
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ["dark", "phone"])  # both palettes, both layouts
 def test_axe_finds_nothing_serious(browser: Any, run: engine.Run, shape: str) -> None:
     from axe_core_python.sync_playwright import Axe
 
