@@ -115,7 +115,8 @@ def tolerance(rows: RowSet, tol: float) -> float:
         return 0.0
     sums = squares = np.zeros(rows.X.shape[1], np.int64)
     for part_sums, part_squares in map_blocks(
-        lambda part: rows.backend.square_sums(rows.X[part], rows.weights[part], rows.grid), jobs(len(rows.X))
+        lambda part: rows.backend.square_sums(rows.X[part], rows.weights[part], rows.prepared, part, rows.grid),
+        jobs(len(rows.X)),
     ):
         sums, squares = sums + part_sums, squares + part_squares
     return tol * float(variances_of(sums, squares, rows.grid, rows.total).mean())
@@ -146,7 +147,7 @@ def lloyd(rows: RowSet, centres: Rows, *, max_iter: int, tolerance: float, verbo
         if movement <= tolerance:
             run.follow(previous, centres)
         run.relabel(centres)
-    found = inertia(rows.X, rows.weights, centres, run.labels, rows.backend)
+    found = inertia(rows.X, rows.weights, centres, run.labels, rows.backend, rows.prepared)
     return Clustering(centres, run.labels, found, iteration, run.work)
 
 
@@ -219,9 +220,13 @@ def label_rows(X: Rows, centres: Rows, labels: Int32s, backend: Backend) -> None
         pass
 
 
-def inertia(X: Rows, weights: Float64s, centres: Rows, labels: Int32s, backend: Backend) -> float:
+def inertia(
+    X: Rows, weights: Float64s, centres: Rows, labels: Int32s, backend: Backend, prepared: PreparedRows | None = None
+) -> float:
     """Return the weighted sum of squared distances of rows to their centres, in an order that n_rows alone fixes."""
-    parts = map_blocks(lambda part: backend.inertia(X[part], weights[part], centres, labels[part]), jobs(len(X)))
+    parts = map_blocks(
+        lambda part: backend.inertia(X[part], weights[part], prepared, part, centres, labels[part]), jobs(len(X))
+    )
     return math.fsum(value for sums in parts for value in sums)
 
 
@@ -257,7 +262,7 @@ def _farthest(rows: RowSet, centres: Rows, labels: Int32s, count: int) -> Int64s
     """Return the numbers of the `count` rows farthest from their centres, ties to the lowest number."""
 
     def of_part(part: slice) -> tuple[Float64s, Int64s]:
-        distances = rows.backend.own_distances(rows.X[part], centres, labels[part])
+        distances = rows.backend.own_distances(rows.X[part], rows.prepared, part, centres, labels[part])
         away = np.flatnonzero(distances > 0)
         first = away[np.argsort(-distances[away], kind="stable")[:count]]
         return distances[first], first + part.start

@@ -118,7 +118,7 @@ class CpuBackend:
     def units(self, rows: CpuRows) -> float:
         return float(rows.frame.factor)
 
-    def square_sums(self, X: Rows, weights: Float64s, grid: Grid) -> tuple[Int64s, Int64s]:
+    def square_sums(self, X: Rows, weights: Float64s, rows: CpuRows, part: slice, grid: Grid) -> tuple[Int64s, Int64s]:
         sums, squares = np.zeros(X.shape[1], np.int64), np.zeros(X.shape[1], np.int64)
         lloyd.add_squares(X, weights, grid.shift, grid.scale, grid.square_scale, sums, squares)
         return sums, squares
@@ -164,13 +164,16 @@ class CpuBackend:
         frame, coded, prepared, desk = _one_off(X, centres)
         assign.label_rows(X, coded, frame, prepared, desk, labels)
 
-    def own_distances(self, X: Rows, centres: Rows, labels: Int32s) -> Float64s:
+    def own_distances(self, X: Rows, rows: CpuRows | None, part: slice, centres: Rows, labels: Int32s) -> Float64s:
         out = np.empty(len(X))
         distance.own_distances(X, centres.astype(np.float64), labels, out)
         return out
 
-    def inertia(self, X: Rows, weights: Float64s, centres: Rows, labels: Int32s) -> Float64s:
-        sums: Float64s = distance.sums_of_runs(self.own_distances(X, centres, labels), weights, SUM_ROWS)
+    def inertia(
+        self, X: Rows, weights: Float64s, rows: CpuRows | None, part: slice, centres: Rows, labels: Int32s
+    ) -> Float64s:
+        squared = self.own_distances(X, rows, part, centres, labels)
+        sums: Float64s = distance.sums_of_runs(squared, weights, SUM_ROWS)
         return sums
 
     def nearest_two(self, X: Rows, centres: Rows) -> Nearest:

@@ -167,7 +167,9 @@ class Backend(Protocol):
     def units(self, rows: PreparedRows) -> float:
         """Return the factor by which drifts are to be multiplied."""
 
-    def square_sums(self, X: Rows, weights: Float64s, grid: Grid) -> tuple[Int64s, Int64s]:
+    def square_sums(
+        self, X: Rows, weights: Float64s, rows: PreparedRows, part: slice, grid: Grid
+    ) -> tuple[Int64s, Int64s]:
         """Return the sums of w (x - shift) and of w (x - shift)^2 per feature, in fixed point."""
 
     def prepare(self, centres: Rows, rows: PreparedRows) -> Prepared:
@@ -194,10 +196,15 @@ class Backend(Protocol):
     def label(self, X: Rows, centres: Rows, labels: Int32s) -> None:
         """Write the label of every row."""
 
-    def own_distances(self, X: Rows, centres: Rows, labels: Int32s) -> Float64s:
-        """Return the squared distance of every row to the centre of its label, as defined."""
+    def own_distances(self, X: Rows, rows: PreparedRows | None, part: slice, centres: Rows, labels: Int32s) -> Float64s:
+        """Return the squared distance of every row to the centre of its label, as defined.
 
-    def inertia(self, X: Rows, weights: Float64s, centres: Rows, labels: Int32s) -> Float64s:
+        `rows` are the prepared rows of which the block is `part`, None where nobody prepared them.
+        """
+
+    def inertia(
+        self, X: Rows, weights: Float64s, rows: PreparedRows | None, part: slice, centres: Rows, labels: Int32s
+    ) -> Float64s:
         """Return the weighted sums of own_distances over every SUM_ROWS rows, each added in order."""
 
     def nearest_two(self, X: Rows, centres: Rows) -> Nearest:
