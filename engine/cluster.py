@@ -36,8 +36,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     Parameters
     ----------
     n_clusters : int, default=8
-    init : {"k-means++", "random"}, callable or array of shape (n_clusters, n_features), default="k-means++"
-        "k-means++" seeds greedily on a sample of the rows and improves the seeds there before all rows are touched.
+    init : {"k-means++", "k-means||", "random"}, callable or array (n_clusters, n_features), default="k-means++"
+        "k-means++" seeds greedily on a sample of the rows and improves the seeds there before all rows are touched;
+        "k-means||" does so on candidates that it draws from all rows in a few passes.
         A callable gets (X, n_clusters, random_state=…).
     n_init : "auto" or int, default="auto"
         Runs from different starts, the best one kept. "auto" is 10 for "random" and a callable, else 1.
@@ -74,7 +75,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "init": [StrOptions({"k-means++", "random"}), callable, "array-like"],
+        "init": [StrOptions({"k-means++", "k-means||", "random"}), callable, "array-like"],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -201,7 +202,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 RuntimeWarning,
                 stacklevel=4,
             )
-        if given or (self.n_init == "auto" and isinstance(self.init, str) and self.init == "k-means++"):
+        if given or (self.n_init == "auto" and isinstance(self.init, str) and self.init != "random"):
             return 1
         return 10 if self.n_init == "auto" else int(self.n_init)
 

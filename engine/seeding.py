@@ -2,40 +2,46 @@
 
     RowSet, `init`, a generator -> centres (n_clusters, n_features) of the rows' dtype
 
-"k-means++" seeds greedily on a sample drawn by (seed, row number) and improves the seeds by a few Lloyd steps on that
-sample; for few clusters it does so several times and keeps the draft of least inertia. On all rows, k sequential
-passes would take longer than the clustering (Arthur & Vassilvitskii, "k-means++: the advantages of careful seeding",
-SODA 2007; greedy variant as in scikit-learn). The sample's distinct rows are put in the order of their bytes, so rows
-in another order, or repeated instead of weighted, give the same seeds.
+"k-means++" seeds greedily on a sample drawn by (seed, row number) and improves the seeds there, by Lloyd steps and by
+moving centres that are of little use (swaps.py): on all rows, k sequential passes would take longer than the
+clustering. "k-means||" draws candidates from all rows in a few passes (Bahmani et al., "Scalable k-means++", VLDB
+2012), and seeds on those. Rows that seed are distinct, weighted, and in the order of their bytes, so rows in another
+order, or repeated instead of weighted, give the same seeds. Why a sample, and why swaps: decisions/0004-seeding.md.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from engine.backends.protocol import Backend, Float64s, Int64s, Rows
+from engine.backends.protocol import SUM_ROWS, Float64s, Int32s, Int64s, Rows
 from engine.execution.local import map_blocks
-from engine.lloyd import RowSet, lloyd
+from engine.kernels.cpu import distance, seeding
+from engine.lloyd import RowSet, jobs
 from engine.sampling import row_keys, sample_rows
+from engine.swaps import improved
 
-SAMPLE_ROWS = 1 << 14  # at least so many rows seed the centres …
-SAMPLE_ROWS_PER_CLUSTER = 50  # … and so many per cluster: a sample of m rows costs about k / m of inertia before Lloyd
-SAMPLE_STEPS = 10  # Lloyd steps on the sample, each as cheap as the sample is small
-MAX_DRAFTS = 16  # seedings of the sample of which the best is kept; few clusters have the worst local optima, and
-CLUSTERS_OF_DRAFTS = 200  # the cheapest seedings: this over k drafts, so one from k = 101 on. decisions/0004-seeding.md
+SAMPLE_ROWS = 1 << 14  # at least so many rows improve the seeds …
+SAMPLE_ROWS_PER_CLUSTER = 32  # … and so many per cluster: a sample of m rows costs about k / m of inertia before Lloyd
+SEED_ROWS = 1 << 12  # of those, at least so many are where greedy k-means++ draws from …
+SEED_ROWS_PER_CLUSTER = 8  # … and so many per cluster
+TRIALS = 2  # draws for a seed, the best one kept: more gain nothing that swaps do not
+ROUNDS = 5  # passes of k-means|| over all rows …
+OVERSAMPLING = 2  # … each of which draws about so many candidates per cluster
 
 Init = str | Callable[..., Any] | Any
 
 
 def initial_centres(rows: RowSet, init: Init, n_clusters: int, random: np.random.RandomState) -> Rows:
-    """Return the centres to start from: "k-means++", "random", an array, or what a callable returns."""
+    """Return the centres to start from: "k-means++", "k-means||", "random", an array, or what a callable returns."""
     if isinstance(init, str):
         seed = int(random.randint(2**31 - 1))
-        return _plus_plus(rows, n_clusters, seed, random) if init == "k-means++" else _random(rows, n_clusters, seed)
+        if init == "random":
+            return _random(rows, n_clusters, seed)
+        return (_plus_plus if init == "k-means++" else _parallel)(rows, n_clusters, seed, random)
     if callable(init):
         init = init(rows.X, n_clusters, random_state=random)
     return checked_centres(init, rows.X, n_clusters)
@@ -59,30 +65,63 @@ def checked_centres(init: Any, X: Rows, n_clusters: int) -> Rows:
 
 
 def _plus_plus(rows: RowSet, n_clusters: int, seed: int, random: np.random.RandomState) -> Rows:
+    """Seed on a sample, and improve the seeds there."""
     size = max(SAMPLE_ROWS, SAMPLE_ROWS_PER_CLUSTER * n_clusters)
     numbers = sample_rows(len(rows.X), size, seed)
     if len(rows.weights):
         heavy = np.flatnonzero(rows.weights > 0)
         numbers = heavy[sample_rows(len(heavy), size, seed)]
     X, weights = distinct_rows(rows.X[numbers], rows.weights[numbers] if len(rows.weights) else np.ones(len(numbers)))
-    sample = RowSet.of(X, weights, rows.backend)
-    n_drafts = min(MAX_DRAFTS, max(1, CLUSTERS_OF_DRAFTS // n_clusters))
-    if n_drafts == 1 and len(numbers) == len(rows.X):
-        return X[greedy_seeds(X, weights, n_clusters, random, rows.backend)]
-    drafts = []
-    for _ in range(n_drafts):
-        seeds = X[greedy_seeds(X, weights, n_clusters, random, rows.backend)]
-        drafts.append(lloyd(sample, seeds, max_iter=SAMPLE_STEPS, tolerance=0.0))
-    return min(drafts, key=lambda draft: draft.inertia).centres  # the first of equal ones
+    few = sample_rows(len(X), max(SEED_ROWS, SEED_ROWS_PER_CLUSTER * n_clusters), seed)
+    seeds = X[few[greedy_seeds(X[few], weights[few], n_clusters, random)]]
+    return improved(RowSet.of(X, weights, rows.backend), seeds, random)
+
+
+def _parallel(rows: RowSet, n_clusters: int, seed: int, random: np.random.RandomState) -> Rows:
+    """Draw candidates from all rows by their share of the potential, weighed by the rows they stand for; seed on them."""
+    drawn = candidates = _random(rows, 1, seed)
+    closest = np.full(len(rows.X), np.inf)
+    for step in range(1, ROUNDS + 1):
+        _, distances = _labelled(rows, drawn)
+        closest = np.minimum(closest, distances)
+        potential = math.fsum(distance.sums_of_runs(closest, rows.weights, SUM_ROWS))
+        if potential == 0:
+            break
+        wanted = closest * (rows.weights if len(rows.weights) else 1.0) * (OVERSAMPLING * n_clusters / potential)
+        drawn = rows.X[_uniform(seed + step, len(rows.X)) < wanted]
+        candidates = np.concatenate([candidates, drawn])
+    candidates, _ = distinct_rows(candidates, np.ones(len(candidates)))
+    labels, _ = _labelled(rows, candidates)
+    weights = np.bincount(labels, rows.weights if len(rows.weights) else None, len(candidates)).astype(np.float64)
+    candidates, weights = candidates[weights > 0], weights[weights > 0]
+    seeds = candidates[greedy_seeds(candidates, weights, n_clusters, random)]
+    return improved(RowSet.of(candidates, weights, rows.backend), seeds, random)
+
+
+def _labelled(rows: RowSet, centres: Rows) -> tuple[Int32s, Float64s]:
+    """Return every row's nearest centre, and the squared distance to it."""
+    labels, distances = np.empty(len(rows.X), np.int32), np.empty(len(rows.X))
+
+    def one(part: slice) -> None:
+        rows.backend.label(rows.X[part], centres, labels[part])
+        distances[part] = rows.backend.own_distances(rows.X[part], centres, labels[part])
+
+    for _ in map_blocks(one, jobs(len(rows.X))):
+        pass
+    return labels, distances
+
+
+def _uniform(seed: int, n_rows: int) -> Float64s:
+    """Return a number in (0, 1) for every row, by (seed, row number)."""
+    return (row_keys(seed, np.arange(n_rows, dtype=np.int64)).astype(np.float64) + 0.5) / 2.0**64
 
 
 def _random(rows: RowSet, n_clusters: int, seed: int) -> Rows:
     """Return distinct row numbers' rows; with weights, drawn with their probability (Efraimidis & Spirakis, 2006)."""
     if not len(rows.weights):
         return rows.X[sample_rows(len(rows.X), n_clusters, seed)]
-    uniform = (row_keys(seed, np.arange(len(rows.X), dtype=np.int64)).astype(np.float64) + 0.5) / 2.0**64
     with np.errstate(divide="ignore"):
-        waits = -np.log(uniform) / rows.weights  # a weight of 0 waits for ever
+        waits = -np.log(_uniform(seed, len(rows.X))) / rows.weights  # a weight of 0 waits for ever
     return rows.X[np.sort(np.argsort(waits, kind="stable")[:n_clusters])]
 
 
@@ -94,27 +133,11 @@ def distinct_rows(X: Rows, weights: Float64s) -> tuple[Rows, Float64s]:
     return clean[first], np.bincount(group, weights=weights, minlength=len(first)).astype(np.float64)
 
 
-def greedy_seeds(
-    X: Rows, weights: Float64s, n_clusters: int, random: np.random.RandomState, backend: Backend
-) -> Int64s:
-    """Return the numbers of `n_clusters` rows, each the best of 2 + ln k draws proportional to weight x distance^2.
+def greedy_seeds(X: Rows, weights: Float64s, n_clusters: int, random: np.random.RandomState) -> Int64s:
+    """Return the numbers of `n_clusters` rows, each the best of TRIALS draws proportional to weight x distance^2.
 
     Once every distinct row is a seed, the first row is repeated.
     """
-    columns = np.ascontiguousarray(X.T, dtype=np.float64)
-    trials = 2 + int(np.log(n_clusters))
     seeds = np.zeros(n_clusters, np.int64)
-    seeds[0] = _draw(np.cumsum(weights), random.uniform(size=1))[0]
-    closest, _ = backend.lowered(columns, weights, np.full(len(X), np.inf), seeds[0])
-    for number in range(1, n_clusters):
-        candidates = _draw(np.cumsum(weights * closest), random.uniform(size=trials))
-        outcomes = list(map_blocks(partial(backend.lowered, columns, weights, closest), candidates))
-        best = min(range(trials), key=lambda trial: outcomes[trial][1])  # the first of equal ones
-        seeds[number], closest = candidates[best], outcomes[best][0]
+    seeding.greedy_seeds(seeding.strips_of(X), weights, random.uniform(size=(n_clusters, TRIALS)), seeds)
     return seeds
-
-
-def _draw(cumulated: Float64s, uniform: Float64s) -> Int64s:
-    """Return positions drawn with the probabilities whose running sum is `cumulated`."""
-    drawn: Int64s = np.minimum(np.searchsorted(cumulated, uniform * cumulated[-1]), len(cumulated) - 1)
-    return drawn

@@ -27,7 +27,7 @@ from engine.backends.protocol import (
     Projection,
     Rows,
 )
-from engine.kernels.cpu import assign, codes, distance, encode, lloyd, moments, scores, screen, seeding
+from engine.kernels.cpu import assign, codes, distance, encode, lloyd, moments, scores, screen
 from engine.progress import Reporter
 
 PILOT_ROWS = 256  # rows of a block whose mean it is shifted by: its own mean then lies within a deviation of 0
@@ -187,11 +187,6 @@ class CpuBackend:
         out = np.empty((len(X), len(centres)), X.dtype)
         distance.distances(X, _columns(centres), out)
         return out
-
-    def lowered(self, columns: Float64s, weights: Float64s, closest: Float64s, row: int) -> tuple[Float64s, float]:
-        out = np.empty_like(closest)
-        potential = seeding.lowered(columns, weights, closest, row, out)
-        return out, potential
 
     def embed(self, X: NDArray[np.float32], start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
         from engine.descent import embed  # which needs this package's protocol

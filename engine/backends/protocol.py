@@ -213,9 +213,6 @@ class Backend(Protocol):
     def distances(self, X: Rows, centres: Rows) -> Rows:
         """Return Euclidean distances (n_rows, n_clusters) in the dtype of X."""
 
-    def lowered(self, columns: Float64s, weights: Float64s, closest: Float64s, row: int) -> tuple[Float64s, float]:
-        """Return min(closest, squared distance to a row) for all rows, and its weighted sum; columns is X^T."""
-
     def embed(self, X: NDArray[np.float32], start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
         """Return the t-SNE map of all rows of X, from `start` (n_rows, 1 or 2); uses all threads by itself."""
 

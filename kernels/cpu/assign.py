@@ -201,7 +201,7 @@ def label_two(
     """Write the two nearest centres of every row and the squared distances to them; one centre: -1 and infinity.
 
     Ties go to the lower label. Only those centres can be among the two whose score exceeds the second least one by no
-    more than the bound of any two centres.
+    more than the bound of any two centres: mostly the first two of the screen, where the third has a worse score.
     """
     n_clusters, largest, terms = scr.rows.shape[0], scr.largest_size, scr.bound
     some, rests = np.empty(scr.offsets.shape[0] + 1, np.int32), np.empty(LANES, scr.offsets.dtype)
@@ -221,10 +221,13 @@ def label_two(
                 second_best = np.float64(tagged(desk.ranks[1, p], scr.keep, np.int32(0)))
                 bound += 4.0 * terms.per_score * abs(second_best)
                 limit = scr.offsets.dtype.type(min(second_best + 2.0 * bound / scr.unit, np.float64(scr.far)))
-                n_some = candidates(
-                    used.codes.dtype.type(0), words, place * width, width, scr.lanes, scr.offsets, scr.far, limit,
-                    some, rests,
-                )  # fmt: skip
+                if tagged(desk.ranks[2, p], scr.keep, np.int32(0)) > limit:
+                    n_some, some[0], some[1] = 2, min(desk.names[0, p], runner_up), max(desk.names[0, p], runner_up)
+                else:
+                    n_some = candidates(
+                        used.codes.dtype.type(0), words, place * width, width, scr.lanes, scr.offsets, scr.far, limit,
+                        some, rests,
+                    )  # fmt: skip
             first_label, next_label, first, other = -1, -1, np.inf, np.inf
             for q in range(n_some if n_some >= 2 else n_clusters):
                 j = some[q] if n_some >= 2 else q

@@ -71,7 +71,7 @@ def test_centres_are_the_means_of_the_loops() -> None:
     assert fitted.labels_.tolist() == reference.labels(X.tolist(), fitted.cluster_centers_.tolist())
 
 
-@pytest.mark.parametrize("init", ["k-means++", "random"])
+@pytest.mark.parametrize("init", ["k-means++", "k-means||", "random"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_any_number_of_threads_and_any_blocks_give_the_same_bits(
     init: str, weighted: bool, monkeypatch: pytest.MonkeyPatch
