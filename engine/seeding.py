@@ -78,7 +78,7 @@ def _plus_plus(rows: RowSet, n_clusters: int, seed: int, random: np.random.Rando
 
 
 def _parallel(rows: RowSet, n_clusters: int, seed: int, random: np.random.RandomState) -> Rows:
-    """Draw candidates from all rows by their share of the potential, weighed by the rows they stand for; seed on them."""
+    """Draw candidates from all rows by their share of the potential, weigh them by the rows they stand for; seed there."""
     drawn = candidates = _random(rows, 1, seed)
     closest = np.full(len(rows.X), np.inf)
     for step in range(1, ROUNDS + 1):
