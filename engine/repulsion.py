@@ -17,8 +17,10 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from engine.execution.local import map_blocks, row_blocks
-from engine.kernels.cpu import tsne_grid
+from engine.execution.local import map_blocks, row_blocks, thread_count
+from engine.kernels.cpu import fft, tsne_grid
+from engine.kernels.cpu.fft import WIDTH
+from engine.kernels.cpu.simd import LANES
 from engine.kernels.cpu.tsne_grid import ORDER, SPACING
 
 Float32s = NDArray[np.float32]
@@ -26,16 +28,31 @@ Float32s = NDArray[np.float32]
 LEAST_SIZE = 256  # nodes a side: transforms of it take a millisecond, and the kernel has died down at its edge
 GROWTH = 1.06  # room for the map to grow before spectra are computed anew
 MARGIN = 8  # nodes between a charge and its nearest periodic image, beyond the charges' own extent
-BAND_ROWS = 32  # grid rows of a block: 32 x 1,350 nodes are 170 KiB of L2
-BAND_COLUMNS = 32
+LINE = 64  # bytes of a line of the cache
+TASK_LINES = 64  # grid rows or waves that one thread transforms at a time
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Transforms along one axis of a grid."""
+
+    n: int
+    factors: NDArray[np.int64]
+    roots: Float32s
+
+    @classmethod
+    def of(cls, n: int) -> Axis:
+        """Prepare transforms of length n."""
+        return cls(n, fft.factors_of(n), fft.roots_of(n))
 
 
 @dataclass(frozen=True)
 class Spectra:
     """What a grid of one size multiplies its charges with."""
 
-    shape: tuple[int, int]
-    bands: list[tuple[Float32s, Float32s, Float32s]]  # potential, pull_y, pull_x of every BAND_COLUMNS columns
+    y: Axis
+    x: Axis
+    kernel: Float32s  # (blocks of LANES waves along x, n_y, 3, LANES): potential, pull_y, pull_x
 
 
 @dataclass(frozen=True)
@@ -61,37 +78,37 @@ class Grid:
         """
         (y0, cells_y), (x0, cells_x) = _extent(ys, margin), _extent(xs, margin)
         spectra = self._fitting(cells_y, cells_x)
-        n_y, n_x = spectra.shape
-        waves = n_x // 2 + 1
+        along_y, along_x, n_blocks = spectra.y, spectra.x, len(spectra.kernel)
         starts, order = np.empty(cells_y - ORDER + 2, np.int32), self._memory("order", np.int32, len(xs))
         tsne_grid.sort_by_grid_row(ys, float(y0), starts, order)
-        down = self._memory("down", np.complex64, cells_y, waves)
-        across_y = self._memory("across_y", np.complex64, cells_y, waves)
-        across_x = self._memory("across_x", np.complex64, cells_y, waves)
+        n_bands, n_strips = -(-cells_y // WIDTH), -(-cells_y // LANES)
+        down = self._memory("down", np.float32, n_blocks, n_bands * WIDTH, WIDTH)
+        across = self._memory("across", np.float32, n_strips, along_x.n, WIDTH)
         forces = self._memory("forces", np.float32, cells_y, cells_x, 2)
+        sums = np.zeros(n_blocks * LANES)
 
-        def forward(band: slice) -> None:
-            charges = np.zeros((band.stop - band.start, cells_x), np.float32)
-            tsne_grid.spread(xs, ys, order, starts, (float(y0), float(x0)), band.start, charges)
-            down[band] = scipy.fft.rfft(charges, n=n_x, axis=1)
+        def forward(bands: slice) -> None:
+            tsne_grid.forward(
+                xs, ys, order, starts, (float(y0), float(x0)), (bands.start, bands.stop),
+                along_x.factors, along_x.roots, down, _work(2, along_x.n),
+            )  # fmt: skip
 
-        def convolve(band: slice) -> NDArray[np.float64]:
-            part = spectra.bands[band.start // BAND_COLUMNS]
-            charges = scipy.fft.fft(down[:, band], n=n_y, axis=0)
-            out_y, out_x = np.empty_like(charges), np.empty_like(charges)
-            sums: NDArray[np.float64] = tsne_grid.convolve(_pairs(charges), *part, _pairs(out_y), _pairs(out_x))
-            across_y[:, band] = scipy.fft.ifft(out_y, axis=0, overwrite_x=True)[:cells_y]
-            across_x[:, band] = scipy.fft.ifft(out_x, axis=0, overwrite_x=True)[:cells_y]
-            return sums
+        def convolve(blocks: slice) -> None:
+            tsne_grid.convolve(
+                down, spectra.kernel, (blocks.start, blocks.stop), along_y.factors, along_y.roots, across, sums,
+                _work(3, along_y.n),
+            )  # fmt: skip
 
-        def backward(band: slice) -> None:
-            forces[band, :, 0] = scipy.fft.irfft(across_y[band], n=n_x, axis=1)[:, :cells_x]
-            forces[band, :, 1] = scipy.fft.irfft(across_x[band], n=n_x, axis=1)[:, :cells_x]
+        def backward(strips: slice) -> None:
+            tsne_grid.backward(
+                across, (strips.start, strips.stop), along_x.factors, along_x.roots, forces, _work(1, along_x.n)
+            )
 
-        _run(forward, cells_y, BAND_ROWS)
-        sums = np.concatenate(list(map_blocks(convolve, row_blocks(waves, BAND_COLUMNS))))
-        _run(backward, cells_y, BAND_ROWS)
-        z = (2.0 * sums.sum() - sums[0] - sums[-1]) / (n_y * n_x) - len(xs)
+        _run(forward, n_bands, TASK_LINES // WIDTH)
+        _run(convolve, n_blocks, TASK_LINES // LANES)
+        _run(backward, n_strips, TASK_LINES // LANES)
+        last = along_x.n // 2
+        z = (2.0 * sums.sum() - sums[0] - sums[last]) / (along_y.n * along_x.n) - len(xs)
         return Field((float(y0), float(x0)), forces, float(z))
 
     def _memory(self, name: str, dtype: Any, *shape: int) -> NDArray[Any]:
@@ -99,42 +116,52 @@ class Grid:
         size = math.prod(shape)
         kept = self._scratch.get(name)
         if kept is None or len(kept) < size:
-            kept = self._scratch[name] = np.empty(int(size * GROWTH), dtype)
+            kept = self._scratch[name] = _aligned(int(size * GROWTH), dtype)
         return kept[:size].reshape(shape)
 
     def _fitting(self, cells_y: int, cells_x: int) -> Spectra:
         needed = 2 * cells_y + MARGIN, 2 * cells_x + MARGIN
         have = self._spectra
-        if have is None or needed[0] > have.shape[0] or needed[1] > have.shape[1]:
-            self._spectra = spectra_of((_size(needed[0]), _size(needed[1])))
-        assert self._spectra is not None
-        return self._spectra
+        if have is None or needed[0] > have.y.n or needed[1] > have.x.n:
+            have = self._spectra = spectra_of((_size(needed[0]), _size(needed[1])))
+        return have
 
 
 def spectra_of(shape: tuple[int, int]) -> Spectra:
-    """Return the spectra of a grid of `shape` nodes, both even."""
+    """Return the spectra of a grid of `shape` nodes, both lengths of transforms."""
     n_y, n_x = shape
-    y, x = (SPACING * scipy.fft.fftfreq(n, 1.0 / n) for n in shape)
-    sampled = scipy.fft.rfft2(1.0 / (1.0 + np.square(y)[:, None] + np.square(x)[None, :])).real
-    wave_y = 2.0 * np.pi / SPACING * scipy.fft.fftfreq(n_y)
-    wave_x = 2.0 * np.pi / SPACING * scipy.fft.rfftfreq(n_x)
+    y, x = (SPACING * np.arange(n // 2 + 1) for n in shape)
+    # The kernel is even along both axes, so cosine transforms of a quarter of the nodes give its whole spectrum.
+    sampled = scipy.fft.dctn(
+        1.0 / (1.0 + np.square(y)[:, None] + np.square(x)[None, :]), type=1, workers=thread_count()
+    )
+    wave_y, wave_x = (2.0 * np.pi / SPACING / n * np.arange(n // 2 + 1, dtype=np.float64) for n in shape)
     splines_y, splines_x = _splines(wave_y), _splines(wave_x)
+    kernel = np.zeros((-(-len(wave_x) // LANES), n_y, 3, LANES), np.float32)
 
-    def band_of(band: slice) -> tuple[Float32s, Float32s, Float32s]:
-        potential, pull_y, pull_x = (np.empty((n_y, band.stop - band.start), np.float32) for _ in range(3))
-        columns = np.ascontiguousarray(sampled[:, band])
+    def fill(waves: slice) -> None:
+        found = kernel[waves.start // LANES]
+        columns = np.ascontiguousarray(sampled[:, waves])
         tsne_grid.influence(
-            columns, wave_y, wave_x[band], splines_y, splines_x[:, band].copy(), potential, pull_y, pull_x
+            columns, wave_y, wave_x[waves], splines_y, splines_x[:, waves].copy(), 1.0 / (n_y * n_x), found
         )
-        pull_y[n_y // 2] = 0.0  # the highest wave has no sign
-        pull_x[:, wave_x[band] >= wave_x[-1]] = 0.0
-        return potential, pull_y, pull_x
+        found[n_y // 2, 1] = 0.0  # the highest wave has no sign
+        found[:, 2, : waves.stop - waves.start][:, wave_x[waves] == wave_x[-1]] = 0.0
 
-    return Spectra(shape, list(map_blocks(band_of, row_blocks(n_x // 2 + 1, BAND_COLUMNS))))
+    _run(fill, len(wave_x), LANES)
+    return Spectra(Axis.of(n_y), Axis.of(n_x), kernel)
 
 
-def _pairs(values: NDArray[np.complex64]) -> Float32s:
-    return values.view(np.float32).reshape(*values.shape, 2)
+def _work(n_buffers: int, n: int) -> Float32s:
+    """Return memory for transforms of length n."""
+    return _aligned(n_buffers * n * WIDTH, np.float32).reshape(n_buffers, n * WIDTH)
+
+
+def _aligned(size: int, dtype: Any) -> NDArray[Any]:
+    """Return memory that begins with a line of the cache: transforms of vectors across lines take twice as long."""
+    memory = np.empty(size + LINE, dtype)
+    start = -memory.ctypes.data % LINE // memory.itemsize
+    return memory[start : start + size]
 
 
 def _splines(wave: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -151,7 +178,7 @@ def _extent(values: Float32s, margin: int) -> tuple[int, int]:
 
 
 def _size(needed: int) -> int:
-    return max(LEAST_SIZE, 2 * int(scipy.fft.next_fast_len(int(needed * GROWTH) // 2)))
+    return max(LEAST_SIZE, fft.length_from(int(needed * GROWTH)))
 
 
 def _run(work: Any, n_rows: int, rows_per_block: int) -> None:

@@ -16,6 +16,8 @@ from typing import TypeAlias
 
 import numba
 import numpy as np
+from engine.kernels.cpu.fft import WIDTH, transform
+from engine.kernels.cpu.simd import LANES
 from numpy.typing import NDArray
 
 SPACING = 0.3  # of the grid, in units of the map, where the kernel is 1 / (1 + r^2): see decisions/0006
@@ -23,6 +25,7 @@ ORDER = 6  # nodes a row is spread over, in each direction
 
 Float32s: TypeAlias = NDArray[np.float32]
 Float64s: TypeAlias = NDArray[np.float64]
+Int64s: TypeAlias = NDArray[np.int64]
 Int32s: TypeAlias = NDArray[np.int32]
 
 
@@ -61,14 +64,14 @@ def spline_weights(u: np.float32) -> tuple[np.float32, ...]:
 
 
 @numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
-def add_nodes(charges: Float32s, row: int, column: int, y: float, weights: tuple[float, ...]) -> None:
-    """Add y times the six weights to the nodes of a row from `column` on."""
-    charges[row, column] += y * weights[0]
-    charges[row, column + 1] += y * weights[1]
-    charges[row, column + 2] += y * weights[2]
-    charges[row, column + 3] += y * weights[3]
-    charges[row, column + 4] += y * weights[4]
-    charges[row, column + 5] += y * weights[5]
+def add_nodes(charges: Float32s, at: int, y: float, weights: tuple[float, ...]) -> None:
+    """Add y times the six weights to the nodes of a grid row, which lie WIDTH apart."""
+    charges[at] += y * weights[0]
+    charges[at + WIDTH] += y * weights[1]
+    charges[at + 2 * WIDTH] += y * weights[2]
+    charges[at + 3 * WIDTH] += y * weights[3]
+    charges[at + 4 * WIDTH] += y * weights[4]
+    charges[at + 5 * WIDTH] += y * weights[5]
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
@@ -76,11 +79,10 @@ def spread(
     xs: Float32s, ys: Float32s, order: Int32s, starts: Int32s, origin: tuple[float, float],
     first: int, charges: Float32s,
 ) -> None:  # fmt: skip
-    """Add the charges of all rows to the grid rows first … first + len(charges), of which `charges` holds the nodes."""
+    """Add the charges of all rows to the WIDTH grid rows from `first` on; `charges` (columns * WIDTH,) holds them."""
     factor = np.float32(1.0 / SPACING)
     y0, x0 = np.float32(origin[0]), np.float32(origin[1])
-    last = np.uint64(first + charges.shape[0])
-    for row in range(max(first - ORDER + 1, 0), min(last, starts.shape[0] - 1)):
+    for row in range(max(first - ORDER + 1, 0), min(first + WIDTH, starts.shape[0] - 1)):
         for place in range(starts[row], starts[row + 1]):
             i = order[place]
             x, y = xs[i] * factor - x0, ys[i] * factor - y0
@@ -88,8 +90,86 @@ def spread(
             across = spline_weights(x - np.float32(column))
             down = spline_weights(y - np.float32(row))
             for a in numba.literal_unroll((0, 1, 2, 3, 4, 5)):
-                if first <= row + a < last:
-                    add_nodes(charges, np.uint64(row + a - first), column, down[a], across)
+                if first <= row + a < first + WIDTH:
+                    add_nodes(charges, column * np.uint64(WIDTH) + np.uint64(row + a - first), down[a], across)
+
+
+@numba.njit(nogil=True, cache=True)
+def forward(
+    xs: Float32s, ys: Float32s, order: Int32s, starts: Int32s, origin: tuple[float, float], bands: tuple[int, int],
+    factors: Int64s, roots: Float32s, down: Float32s, work: Float32s,
+) -> None:  # fmt: skip
+    """Spread charges over bands of WIDTH grid rows, and transform these along x.
+
+    Two grid rows are the real and the imaginary parts of one sequence. Of their spectra, (blocks of LANES waves, grid
+    rows, 2, LANES), the waves up to n / 2 are kept: the others are their conjugates.
+    """
+    n = roots.shape[0] // 2
+    charges, spare = work[0], work[1]
+    half = np.float32(0.5)
+    for band in range(bands[0], bands[1]):
+        first = band * WIDTH
+        charges[: n * WIDTH] = 0.0
+        spread(xs, ys, order, starts, origin, first, charges)
+        found = transform(charges, spare, factors, roots)
+        for block in range(down.shape[0]):
+            for lane in range(LANES):
+                top, below = down[block, first + lane], down[block, first + LANES + lane]
+                for c in range(LANES):
+                    wave = block * LANES + c
+                    at, mirror = wave * WIDTH + lane, ((n - wave) % n) * WIDTH + lane
+                    top[c] = half * (found[at] + found[mirror])
+                    top[LANES + c] = half * (found[at + LANES] - found[mirror + LANES])
+                    below[c] = half * (found[at + LANES] + found[mirror + LANES])
+                    below[LANES + c] = half * (found[mirror] - found[at])
+
+
+@numba.njit(nogil=True, cache=True)
+def convolve(
+    down: Float32s, spectra: Float32s, blocks: tuple[int, int], factors: Int64s, roots: Float32s,
+    across: Float32s, sums: Float64s, work: Float32s,
+) -> None:  # fmt: skip
+    """Transform blocks of LANES waves along y, multiply by `spectra`, and transform back.
+
+    Writes each wave's sum of |charge|^2 x potential, and the force x + i y, (blocks of LANES grid rows, waves, 2,
+    LANES): both components are real, so one complex transform along x will give both. Imaginary parts come first, as
+    an inverse transform wants them.
+    """
+    n, n_waves = roots.shape[0] // 2, across.shape[1]
+    in_place = len(factors) % 2 == 0
+    for block in range(blocks[0], blocks[1]):
+        start, spare, right = work[0], work[1], work[2]
+        start[: down.shape[1] * WIDTH] = down[block].ravel()
+        start[down.shape[1] * WIDTH : n * WIDTH] = 0.0
+        charges = transform(start, spare, factors, roots)
+        left = spare if in_place else start
+        multiply(charges, spectra[block], left, right, sums[block * LANES : (block + 1) * LANES])
+        force_y = transform(left, charges, factors, roots)
+        force_x = transform(right, charges if in_place else left, factors, roots)
+        for rows in range(across.shape[0]):
+            for c in range(min(LANES, n_waves // 2 + 1 - block * LANES)):
+                wave = block * LANES + c
+                at, mirror = across[rows, wave], across[rows, (n_waves - wave) % n_waves]
+                first = rows * LANES * WIDTH + c
+                for lane in range(LANES):  # waves 0 and n / 2 are their own mirrors, and keep what is written last
+                    y_im, y_re = force_y[first + lane * WIDTH], force_y[first + lane * WIDTH + LANES]
+                    x_im, x_re = force_x[first + lane * WIDTH], force_x[first + lane * WIDTH + LANES]
+                    mirror[lane], mirror[LANES + lane] = y_re - x_im, x_re + y_im
+                    at[lane], at[LANES + lane] = x_im + y_re, x_re - y_im
+
+
+@numba.njit(nogil=True, cache=True)
+def backward(
+    across: Float32s, blocks: tuple[int, int], factors: Int64s, roots: Float32s, forces: Float32s, work: Float32s
+) -> None:
+    """Transform blocks of LANES grid rows back along x into forces (grid rows, grid columns, 2) of (y, x)."""
+    for block in range(blocks[0], blocks[1]):
+        found = transform(across[block].ravel(), work[0], factors, roots)
+        for lane in range(min(LANES, forces.shape[0] - block * LANES)):
+            row = forces[block * LANES + lane]
+            for column in range(forces.shape[1]):
+                row[column, 0] = found[column * WIDTH + lane]
+                row[column, 1] = found[column * WIDTH + LANES + lane]
 
 
 @numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
@@ -130,9 +210,11 @@ def read_forces(
 @numba.njit(nogil=True, cache=True)
 def influence(
     sampled: Float64s, wave_y: Float64s, wave_x: Float64s, splines_y: Float64s, splines_x: Float64s,
-    potential: Float32s, pull_y: Float32s, pull_x: Float32s,
+    norm: float, spectra: Float32s,
 ) -> None:  # fmt: skip
-    """Write some columns of the spectra that least-squares interpolation multiplies charges with.
+    """Write some waves of the spectra that least-squares interpolation multiplies charges with.
+
+    `spectra` (n_y, 3, LANES) gets potential, and pulls along y and x, these times `norm`; waves -ky are those of ky.
 
     `sampled` is the transform of 1 / (1 + r^2) on the grid, wave_* are wave numbers, splines_* (3, n) the squared
     transforms of the splines at the images -1, 0, 1. The images of the kernel, which sampling folds into the band, are
@@ -140,8 +222,9 @@ def influence(
     """
     step = 2.0 * np.pi / SPACING
     area = SPACING * SPACING
-    for j in range(potential.shape[0]):
-        for i in range(potential.shape[1]):
+    n_y = spectra.shape[0]
+    for j in range(wave_y.shape[0]):
+        for i in range(wave_x.shape[0]):
             ky, kx = wave_y[j], wave_x[i]
             own = sampled[j, i] * area
             p = py = px = 0.0
@@ -165,27 +248,23 @@ def influence(
             weight_x = splines_x[0, i] + splines_x[1, i] + splines_x[2, i]
             own *= splines_y[1, j] * splines_x[1, i]
             scale = 1.0 / (area * (weight_y * weight_x) ** 2)
-            potential[j, i] = (p + own) * scale
-            pull_y[j, i] = (py - 0.5 * ky * own) * scale
-            pull_x[j, i] = (px - 0.5 * kx * own) * scale
+            spectra[j, 0, i] = (p + own) * scale
+            spectra[j, 1, i] = (py - 0.5 * ky * own) * scale * norm
+            spectra[j, 2, i] = (px - 0.5 * kx * own) * scale * norm
+            mirror = (n_y - j) % n_y
+            spectra[mirror, 0, i], spectra[mirror, 2, i] = spectra[j, 0, i], spectra[j, 2, i]
+            if 0 < j < wave_y.shape[0] - 1:
+                spectra[mirror, 1, i] = -spectra[j, 1, i]
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
-def convolve(
-    charges: Float32s, potential: Float32s, pull_y: Float32s, pull_x: Float32s, out_y: Float32s, out_x: Float32s
-) -> Float64s:
-    """Write the spectra of the two force components of some columns; return each column's sum of charge x potential.
-
-    Complex numbers lie as pairs of floats: charges and outputs (n, width, 2), the rest (n, width).
-    """
-    width = charges.shape[1]
-    sums = np.zeros(width)
-    for j in range(charges.shape[0]):
-        for i in range(width):
-            re, im = charges[j, i, 0], charges[j, i, 1]
-            sums[i] += np.float64((re * re + im * im) * potential[j, i])
-            out_y[j, i, 0] = -im * pull_y[j, i]
-            out_y[j, i, 1] = re * pull_y[j, i]
-            out_x[j, i, 0] = -im * pull_x[j, i]
-            out_x[j, i, 1] = re * pull_x[j, i]
-    return sums
+def multiply(charges: Float32s, spectra: Float32s, out_y: Float32s, out_x: Float32s, sums: Float64s) -> None:
+    """Write the spectra of both force components of LANES waves, imaginary parts first; add up charge x potential."""
+    for j in range(spectra.shape[0]):
+        at = j * WIDTH
+        for i in range(LANES):
+            re, im = charges[at + i], charges[at + LANES + i]
+            sums[i] += np.float64((re * re + im * im) * spectra[j, 0, i])
+            pull_y, pull_x = spectra[j, 1, i], spectra[j, 2, i]
+            out_y[at + i], out_y[at + LANES + i] = re * pull_y, -im * pull_y
+            out_x[at + i], out_x[at + LANES + i] = re * pull_x, -im * pull_x
