@@ -78,7 +78,7 @@ def _plus_plus(rows: RowSet, n_clusters: int, seed: int, random: np.random.Rando
 
 
 def _parallel(rows: RowSet, n_clusters: int, seed: int, random: np.random.RandomState) -> Rows:
-    """Draw candidates from all rows by their share of the potential, weigh them by the rows they stand for; seed there."""
+    """Draw candidates from all rows by their share of the potential, weigh them by the rows near them, and seed."""
     drawn = candidates = _random(rows, 1, seed)
     closest = np.full(len(rows.X), np.inf)
     for step in range(1, ROUNDS + 1):
@@ -104,7 +104,7 @@ def _labelled(rows: RowSet, centres: Rows) -> tuple[Int32s, Float64s]:
 
     def one(part: slice) -> None:
         rows.backend.label(rows.X[part], centres, labels[part])
-        distances[part] = rows.backend.own_distances(rows.X[part], centres, labels[part])
+        distances[part] = rows.backend.own_distances(rows.X[part], rows.prepared, part, centres, labels[part])
 
     for _ in map_blocks(one, jobs(len(rows.X))):
         pass

@@ -96,11 +96,12 @@ class _Standing:
     def _place(self, cluster: int, uniform: float) -> Rows:
         """Return the middle between a centre and one of its rows, drawn by its error."""
         members = self.order[self.edges[cluster] : self.edges[cluster + 1]]
+        centre: Rows = self.centres[cluster]
         if len(members) == 0:
-            return self.centres[cluster]
+            return centre
         running = np.cumsum(self.errors[members])
         drawn = min(int(np.searchsorted(running, uniform * running[-1])), len(members) - 1)
-        middle: Rows = self.X[members[drawn]] / 2 + self.centres[cluster] / 2
+        middle: Rows = self.X[members[drawn]] / 2 + centre / 2
         return middle
 
 
