@@ -88,6 +88,24 @@ class MapConfig(_Stage):
     place_all: bool = False
 
 
+class ClusterConfig(_Stage):
+    """Who computes: this process, `workers` processes of this machine, or the workers of a Dask `scheduler`.
+
+    What comes out does not depend on it. A task takes `task_rows` rows. One that is `overdue_seconds` late is given to
+    another worker, too; without any result for `deadline_seconds` the run ends. A part may fail `attempts` times.
+    """
+
+    workers: int | None = Field(default=None, ge=1)
+    scheduler: str | None = Field(default=None, pattern=r"^(tcp|tls)://")
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    task_rows: int = Field(default=1 << 20, ge=1)
+    overdue_seconds: float = Field(default=60.0, gt=0.0)
+    deadline_seconds: float = Field(default=1800.0, gt=0.0)
+    attempts: int = Field(default=3, ge=1)
+
+
 class FitConfig(_Stage):
     """All stages of a fit, and those of them to skip."""
 

@@ -113,3 +113,25 @@ class NotExplainedError(RoomsError):
     """Rules or personas of a run that was made without them."""
 
     exit_code = 6
+
+
+class ClusterError(RoomsError):
+    """Base of everything that is wrong with a cluster of workers."""
+
+    exit_code = 4
+
+
+class SchedulerLostError(ClusterError):
+    """The scheduler of a cluster does not answer."""
+
+
+class WorkersLostError(ClusterError):
+    """No worker is there, or none of them gets anything done."""
+
+
+class WorkersDifferError(ClusterError):
+    """Workers that run another version of the engine, or do not see the files they are to share."""
+
+
+class TaskFailedError(ClusterError):
+    """A part of a pass that failed on one worker after another."""

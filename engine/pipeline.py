@@ -141,7 +141,8 @@ def _fit_features(table: Table, kept: KeptRows, settings: FitConfig, stages: Sta
             reference_day=settings.features.reference_day_number,
             seed=settings.seed,
             keep=memory_for_rows(),
-            see=kept.keep,
+            see=kept.picker,
+            seen=kept.add,
             progress=advance,
         )
     notice = features.weights.notice()

@@ -15,34 +15,53 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine.execution.passes import over_table
 from engine.explain.tree import Labels, Weights
 from engine.sampling import row_keys, sample_rows
 from engine.tables import Block, Table
 from engine.tables.block import plain_schema
 
 
+@dataclass(frozen=True)
+class Picker:
+    """Picks the rows with given numbers, ascending, out of a block: pure, so blocks may be anywhere."""
+
+    rows: NDArray[np.int64]
+
+    def __call__(self, block: Block) -> pa.Table | None:
+        """Return the wanted rows of a block, None if it has none."""
+        first, last = np.searchsorted(self.rows, [block.start, block.start + len(block)])
+        if first == last:
+            return None
+        wanted = block.rows.take(pa.array(self.rows[first:last] - block.start))
+        return wanted.cast(plain_schema(wanted.schema))
+
+
 class KeptRows:
-    """Rows with given numbers, picked out of the blocks of a pass; blocks may come on any thread, in any order."""
+    """Rows with given numbers, picked out of the blocks of a pass."""
 
     def __init__(self, rows: NDArray[np.int64]) -> None:
         self.rows = rows
-        self._parts: dict[int, pa.Table] = {}
+        self._parts: list[pa.Table] = []
 
     @classmethod
     def drawn(cls, n_rows: int, size: int, seed: int) -> KeptRows:
         """Draw min(size, n_rows) row numbers."""
         return cls(sample_rows(n_rows, size, seed))
 
-    def keep(self, block: Block) -> None:
-        """Keep the wanted rows of a block."""
-        first, last = np.searchsorted(self.rows, [block.start, block.start + len(block)])
-        if first < last:
-            wanted = block.rows.take(pa.array(self.rows[first:last] - block.start))
-            self._parts[block.start] = wanted.cast(plain_schema(wanted.schema))
+    @property
+    def picker(self) -> Picker:
+        """What picks these rows out of a block."""
+        return Picker(self.rows)
+
+    def add(self, picked: pa.Table | None) -> None:
+        """Keep what was picked out of a block; blocks come in order."""
+        if picked is not None:
+            self._parts.append(picked)
 
     def table(self) -> pa.Table:
         """Return the rows in order."""
-        return pa.concat_tables([self._parts[start] for start in sorted(self._parts)]).combine_chunks()
+        return pa.concat_tables(self._parts).combine_chunks()
 
 
 @dataclass(frozen=True)
@@ -95,8 +114,8 @@ def stratified(
     short = np.flatnonzero(there < np.minimum(quota, sizes))
     if len(short):
         extra = KeptRows(np.sort(np.concatenate([_more(labels, c, quota, kept.rows, seed) for c in short.tolist()])))
-        for block in table.blocks(list(columns), coded=True):
-            extra.keep(block)
+        for picked in over_table(extra.picker, table, list(columns), coded=True, what="more rows to explain"):
+            extra.add(picked)
         rows.append(extra.rows)
         parts.append(extra.table())
     numbers = np.concatenate(rows)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.execution.local import map_blocks
+from engine.execution.passes import over_table
 from engine.explain.questions import Answers, Questions
 from engine.explain.tree import LEAF, Labels, Ranges, Tree
 from engine.kernels.cpu import answers as kernels
@@ -93,7 +93,7 @@ def score_table(table: Table, labels: Labels, scorer: Scorer) -> Scores:
     def counted(block: Block) -> Scores:
         return scorer.score(scorer.questions.answer(block.rows), labels[block.start : block.start + len(block)])
 
-    return added(map_blocks(counted, table.blocks(scorer.questions.columns, coded=True)))
+    return added(over_table(counted, table, scorer.questions.columns, coded=True, what="rules"))
 
 
 def added(parts: Iterable[Scores]) -> Scores:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from engine.backends.protocol import EncodedRows
 from engine.config import GroupConfig, Role
 from engine.errors import NoFeaturesError, RetypedColumnError
+from engine.execution.passes import over_table
 from engine.features import roles
 from engine.features.plain import PlainRows, arrow_rows, kind_of, read
 from engine.features.plan import DAYS_PER_YEAR, MISSING, OTHER, CategoryPlan, LabelPlan, NumberPlan, Plan, make_plan
@@ -179,7 +180,8 @@ def fit_encoder(
     reference_day: float | None = None,
     seed: int = 0,
     keep: int = 0,
-    see: Callable[[Block], None] | None = None,
+    see: Callable[[Block], Any] | None = None,
+    seen: Callable[[Any], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FittedFeatures:
     """Fit an encoder to a table in one streaming pass.
@@ -200,7 +202,10 @@ def fit_encoder(
     keep : int, default=0
         Bytes of memory that the rows may take between passes; a table that needs more is read again for each.
     see : callable, optional
-        Called with every block as it is read, on any thread: for whoever needs rows as they are.
+        A pure function called with every block as it is read, on any thread or machine: for whoever needs rows as
+        they are.
+    seen : callable, optional
+        Called here with what `see` returned for each block, in order.
     progress : callable, optional
         Called with the number of rows read after every block.
 
@@ -222,12 +227,13 @@ def fit_encoder(
     if not readings:
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     statistics = collect(
-        table.blocks(list(readings), coded=True),
+        partial(over_table, table=table, columns=list(readings), coded=True, what="statistics"),
         readings,
         seed=seed,
         n_rows=table.n_rows,
         keep=keep,
         see=see,
+        seen=seen,
         progress=progress,
     )
     found = roles.infer(statistics, table.schema, chosen, skip)

@@ -101,10 +101,10 @@ def read(rows: pa.Table, readings: Mapping[str, Reading]) -> PlainRows:
         If a number is infinite: no imputation could know what was meant.
     """
     form_of = {name: reading.form for name, reading in readings.items()}
-    number_columns = tuple(name for name, form in form_of.items() if form in ("number", "days"))
+    numeric = number_columns(readings)
     text_columns = tuple(name for name, form in form_of.items() if form == "category")
-    numbers = np.empty((len(number_columns), rows.num_rows))
-    for row, name in zip(numbers, number_columns, strict=True):
+    numbers = np.empty((len(numeric), rows.num_rows))
+    for row, name in zip(numbers, numeric, strict=True):
         column = array_of(rows, name)
         row[:] = days(column) if form_of[name] == "days" else finite_numbers(column, name)
     codes = np.empty((len(text_columns), rows.num_rows), np.int32)
@@ -117,7 +117,12 @@ def read(rows: pa.Table, readings: Mapping[str, Reading]) -> PlainRows:
         for name, reading in readings.items()
         if reading.form == "labels"
     }
-    return PlainRows(rows.num_rows, number_columns, numbers, text_columns, codes, tuple(names), labels)
+    return PlainRows(rows.num_rows, numeric, numbers, text_columns, codes, tuple(names), labels)
+
+
+def number_columns(readings: Mapping[str, Reading]) -> tuple[str, ...]:
+    """Return the columns that are read as numbers, in the order of PlainRows."""
+    return tuple(name for name, reading in readings.items() if reading.form in ("number", "days"))
 
 
 def array_of(rows: pa.Table, name: str) -> pa.Array:

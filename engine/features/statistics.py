@@ -14,14 +14,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EmptyTableError
-from engine.execution.local import map_blocks
-from engine.features.plain import PlainRows, Reading, read
+from engine.features.plain import PlainRows, Reading, number_columns, read
 from engine.kernels.cpu.columns import moments
 from engine.sampling import row_keys
 from engine.tables.block import Block
@@ -100,20 +100,22 @@ class TableStatistics:
 
 
 def collect(
-    blocks: Iterable[Block],
+    over: Callable[[Callable[[Block], Any]], Iterable[Any]],
     readings: Mapping[str, Reading],
     *,
     seed: int,
     n_rows: int | None = None,
     keep: int = 0,
-    see: Callable[[Block], None] | None = None,
+    see: Callable[[Block], Any] | None = None,
+    seen: Callable[[Any], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> TableStatistics:
     """Summarise a table in one pass.
 
     Parameters
     ----------
-    blocks : iterable of Block
+    over : callable
+        Takes a function of a block, and returns what it gives for every block of the table, in order.
     readings : mapping of column name to Reading
     seed : int
         Key of the row sample.
@@ -122,7 +124,9 @@ def collect(
     keep : int, default=0
         Bytes that the rows may take as plain arrays for them to be kept for the passes that follow.
     see : callable, optional
-        Called with every block, on any thread.
+        A pure function called with every block, on any thread or machine.
+    seen : callable, optional
+        Called here with what `see` returned for each block, in order.
     progress : callable, optional
         Called with the number of rows done after every block.
 
@@ -130,37 +134,60 @@ def collect(
     ------
     EmptyTableError, NonFiniteValueError
     """
-    sampler = _Sampler(SAMPLE_ROWS, seed, n_rows)
+    sampler = _Sampler(SAMPLE_ROWS, n_rows)
     totals = {name: ColumnStatistics(name, reading) for name, reading in readings.items()}
     kept: list[PlainRows] | None = []
-    n_bytes = 0
-
-    def summarise(block: Block) -> tuple[PlainRows, list[ColumnStatistics], _SampledRows]:
-        if see is not None:
-            see(block)
-        plain = read(block.rows, readings)
-        picked, keys = sampler.pick(block)
-        return plain, _summaries(plain, readings), _sampled(plain, picked, keys)
-
-    for plain, parts, rows in map_blocks(summarise, blocks):
-        for part in parts:
+    n_bytes = total_rows = 0
+    for found in over(partial(_summarise, readings, seed, sampler.cut, see, keep > 0)):
+        for part in found.columns:
             _merge(totals[part.name], part)
-        sampler.add(rows)
-        n_bytes += plain.n_bytes
+        sampler.add(found.sampled)
+        if seen is not None:
+            seen(found.seen)
+        n_bytes += found.n_bytes
         if n_bytes > keep:
             kept = None
         elif kept is not None:
-            kept.append(plain)
+            kept.append(found.plain)
+        total_rows += found.n_rows
         if progress is not None:
-            progress(plain.n_rows)
-    if not totals or next(iter(totals.values())).n_rows == 0:
+            progress(found.n_rows)
+    if not totals or total_rows == 0:
         raise EmptyTableError("The table has no rows, or no columns to read.")
     sample = sampler.result()
     missing = dict(sample.missing)
-    for name, values in zip(plain.number_columns, sample.numbers, strict=True):
+    for name, values in zip(number_columns(readings), sample.numbers, strict=True):
         totals[name].sample = values
         missing[name] = np.isnan(values)
-    return TableStatistics(next(iter(totals.values())).n_rows, totals, missing, kept)
+    return TableStatistics(total_rows, totals, missing, kept)
+
+
+class _Found(NamedTuple):
+    """What a block holds."""
+
+    n_rows: int
+    columns: list[ColumnStatistics]
+    sampled: _SampledRows
+    seen: Any
+    n_bytes: int
+    plain: PlainRows | None
+
+
+def _summarise(
+    readings: Mapping[str, Reading],
+    seed: int,
+    cut: np.uint64,
+    see: Callable[[Block], Any] | None,
+    keep: bool,
+    block: Block,
+) -> _Found:
+    plain = read(block.rows, readings)
+    picked, keys = _drawn(seed, cut, block)
+    seen = None if see is None else see(block)
+    return _Found(
+        plain.n_rows, _summaries(plain, readings), _sampled(plain, picked, keys), seen, plain.n_bytes,
+        plain if keep else None,
+    )  # fmt: skip
 
 
 def _summaries(plain: PlainRows, readings: Mapping[str, Reading]) -> list[ColumnStatistics]:
@@ -216,26 +243,27 @@ class _SampledRows:
     missing: dict[str, NDArray[np.bool_]]  # of texts and labels
 
 
-class _Sampler:
-    """Keep the `size` rows with the smallest keys. Threads may read a stale cut: it only keeps a few rows too many."""
+def _drawn(seed: int, cut: np.uint64, block: Block) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return which rows of a block have keys up to the cut, and the keys."""
+    keys = row_keys(seed, np.arange(block.start, block.start + len(block), dtype=np.int64))
+    picked = np.flatnonzero(keys <= cut)
+    return picked, keys[picked]
 
-    def __init__(self, size: int, seed: int, n_rows: int | None) -> None:
-        self.size, self.seed = size, seed
+
+class _Sampler:
+    """Keep the `size` rows with the smallest keys."""
+
+    def __init__(self, size: int, n_rows: int | None) -> None:
+        self.size = size
         # Keys are uniform, so of n_rows expected SPARE * size lie below this cut: fifteen deviations more than `size`.
         share = 1.0 if n_rows is None else min(SPARE * max(size, 10_000) / n_rows, 1.0)
         self.cut = np.uint64(min(int(share * 2.0**64), 2**64 - 1))
         self.parts: list[_SampledRows] = []
 
-    def pick(self, block: Block) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-        keys = row_keys(self.seed, np.arange(block.start, block.start + len(block), dtype=np.int64))
-        picked = np.flatnonzero(keys <= self.cut)
-        return picked, keys[picked]
-
     def add(self, rows: _SampledRows) -> None:
         self.parts.append(rows)
         if sum(len(part.keys) for part in self.parts) > 2 * self.size:
             self.parts = [self.result()]
-            self.cut = self.parts[0].keys.max()
 
     def result(self) -> _SampledRows:
         keys = np.concatenate([part.keys for part in self.parts])

@@ -22,6 +22,7 @@ from engine.backends.protocol import Backend, Placed
 from engine.config import FitConfig
 from engine.errors import ModelNotReadableError
 from engine.execution.local import map_blocks, row_blocks
+from engine.execution.passes import over_table
 from engine.explain.sample import KeptRows
 from engine.manifold import TSNE
 from engine.report.picture import draw
@@ -142,7 +143,7 @@ def _previous_places(run: Path, table: Table, landmarks: NDArray[np.int64], back
         raise ModelNotReadableError(f"{run} has no map to go on from.", hint="fit it without --skip map.")
     _, arrays = read_model(run / "map")
     rows = KeptRows(landmarks)
-    for block in table.blocks(previous.encoder.columns):
-        rows.keep(block)
+    for picked in over_table(rows.picker, table, previous.encoder.columns, what="previous map"):
+        rows.add(picked)
     scores = previous.scores(rows.table())
     return backend.place(scores, backend.atlas(arrays["scores"], arrays["places"])).places

@@ -8,9 +8,10 @@ fill a column that a file lacks with nulls, and nobody would know. Data frames: 
 
 from __future__ import annotations
 
+import pickle
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from os import PathLike
 from typing import Any
 
@@ -81,12 +82,20 @@ class FileTable:
     """Rows of one or many files of one format, numbered through in the order of the files."""
 
     def __init__(self, files: Files, *, id: str | None, types: Mapping[str, pa.DataType] | None) -> None:
-        self._files, self._id = files, id
+        self._files, self._id, self._types = files, id, types
         if files.format == "csv":
             self._dataset, self._n_rows = csv.open_csv(files, id=id, types=types or {})
         else:
             self._dataset = self._open(_common_schema(self._open()))
             self._n_rows = self._dataset.count_rows()
+
+    def __reduce__(self) -> Any:
+        """Go to another process as the names of the files, which it opens by itself, once."""
+        return _reopened, (self._recipe,)
+
+    @cached_property
+    def _recipe(self) -> bytes:
+        return pickle.dumps((self._files, self._id, self._types, self._files.stat()))
 
     def _open(self, schema: pa.Schema | None = None, coded: Sequence[str] = ()) -> ds.Dataset:
         files = self._files
@@ -123,25 +132,47 @@ class FileTable:
         """The number of rows of all files."""
         return int(self._n_rows)
 
-    def blocks(self, columns: Sequence[str] | None = None, *, coded: bool = False) -> Iterator[Block]:
-        """Yield the table's blocks with these columns (all by default), reading nothing else."""
+    @property
+    def in_parts(self) -> bool:
+        """Whether some blocks can be read without the ones before them: only Parquet says where rows are."""
+        return self._files.format == "parquet"
+
+    def blocks(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        coded: bool = False,
+        first: int = 0,
+        stop: int | None = None,
+    ) -> Iterator[Block]:
+        """Yield the table's blocks with these columns (all by default), reading nothing else.
+
+        Only blocks number `first` to `stop`, exclusive, of a table that can be read `in_parts`.
+        """
         names = list(self.schema.names if columns is None else columns)
         require_columns(self.schema, names, "The table")
         dataset = self._coded if coded else self._dataset
         as_read = [dataset.schema.field(name) for name in names]
         fields = [f if coded and pa.types.is_dictionary(f.type) else self.schema.field(f.name) for f in as_read]
+        rows = slice(first * BLOCK_ROWS, self.n_rows if stop is None else min(stop * BLOCK_ROWS, self.n_rows))
         try:
-            yield from into_blocks(self._batches(dataset, names), pa.schema(fields))
+            yield from into_blocks(self._batches(dataset, names, rows), pa.schema(fields), rows.start)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
             raise SourceFormatError(
                 f"Reading {self._files.paths[0]}{_more(self._files)} failed: {_first_line(error)}"
             ) from error
 
+    def _batches(self, dataset: ds.Dataset, names: list[str], rows: slice) -> Iterator[pa.RecordBatch]:
+        """Yield these rows in order. One piece is read ahead: a scanner of all files runs ahead by up to 1 GiB."""
+        if rows == slice(0, self.n_rows):
+            return self._decoded(dataset, names, _pieces(dataset))
+        pieces, before = _pieces_with(dataset, rows)
+        return _cut(self._decoded(dataset, names, pieces), before, rows.stop - rows.start)
+
     @staticmethod
-    def _batches(dataset: ds.Dataset, names: list[str]) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in order. One piece is read ahead: a scanner of all files runs ahead by up to 1 GiB."""
+    def _decoded(dataset: ds.Dataset, names: list[str], pieces: Iterable[ds.Fragment]) -> Iterator[pa.RecordBatch]:
         under_way: deque[Iterator[pa.RecordBatch]] = deque()
-        for piece in _pieces(dataset):
+        for piece in pieces:
             scanner = piece.scanner(schema=dataset.schema, columns=names, batch_size=BLOCK_ROWS)
             under_way.append(scanner.to_batches())
             if len(under_way) > PIECES_AHEAD:
@@ -153,6 +184,12 @@ class FileTable:
         """Return the files with sizes and times of change, the number of rows and the columns."""
         columns = {field.name: str(field.type) for field in self.schema}
         return {"format": self._files.format, "rows": self.n_rows, "files": self._files.stat(), "columns": columns}
+
+
+@lru_cache(maxsize=4)
+def _reopened(recipe: bytes) -> FileTable:
+    files, id, types, _ = pickle.loads(recipe)
+    return FileTable(files, id=id, types=types)
 
 
 def _common_schema(dataset: ds.Dataset) -> pa.Schema:
@@ -188,6 +225,30 @@ def _pieces(dataset: ds.Dataset) -> Iterator[ds.Fragment]:
             yield from fragment.split_by_row_group()
         else:
             yield fragment
+
+
+def _pieces_with(dataset: ds.Dataset, rows: slice) -> tuple[list[ds.Fragment], int]:
+    """Return the row groups that hold some of these rows, and how many rows the first one has before them."""
+    found: list[ds.Fragment] = []
+    before = start = 0
+    for piece in _pieces(dataset):
+        stop = start + sum(group.num_rows for group in piece.row_groups)
+        if stop > rows.start and start < rows.stop:
+            before = before if found else rows.start - start
+            found.append(piece)
+        start = stop
+    return found, before
+
+
+def _cut(batches: Iterable[pa.RecordBatch], before: int, n_rows: int) -> Iterator[pa.RecordBatch]:
+    """Leave out the first `before` rows, and all beyond the `n_rows` that follow."""
+    for batch in batches:
+        part = batch.slice(before, n_rows)
+        before -= min(before, batch.num_rows)
+        n_rows -= part.num_rows
+        yield part
+        if n_rows == 0:
+            return
 
 
 def _text_columns(dataset: ds.Dataset) -> set[str]:

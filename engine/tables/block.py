@@ -93,10 +93,10 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([field.with_type(plain_type(field.type)).with_nullable(True) for field in schema])
 
 
-def into_blocks(batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema) -> Iterator[Block]:
-    """Cut batches of any size into blocks of BLOCK_ROWS rows, in order, with `schema`'s types."""
+def into_blocks(batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema, start: int = 0) -> Iterator[Block]:
+    """Cut batches of any size, from row `start` on, into blocks of BLOCK_ROWS rows, in order, with `schema`'s types."""
     waiting: list[pa.Table] = []
-    n_waiting, start = 0, 0
+    n_waiting = 0
     for batch in batches:
         if batch.num_rows == 0:
             continue

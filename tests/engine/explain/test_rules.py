@@ -118,7 +118,7 @@ def test_small_clusters_get_their_quota_and_weights_add_up_to_sizes(monkeypatch:
     table = open_table(pa.table({"x": np.arange(5000)}))
     kept = KeptRows.drawn(5000, 200, seed=0)
     for part in table.blocks(["x"]):
-        kept.keep(part)
+        kept.add(kept.picker(part))
     sample = stratified(table, kept, labels, 4, quota=8, columns=["x"], seed=0)
     assert sample.table["x"].to_pylist() == sample.rows.tolist()
     assert (np.diff(sample.rows) > 0).all()

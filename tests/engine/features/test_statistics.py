@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import NonFiniteValueError
-from engine.execution.local import threads
+from engine.execution.local import map_blocks, threads
 from engine.features.statistics import ColumnStatistics, Moments, Reading, TableStatistics, collect
 from engine.tables import open_table
 from engine.tables.block import Block, into_blocks
@@ -47,9 +49,13 @@ def same(a: TableStatistics, b: TableStatistics) -> bool:
     return {n: key(c) for n, c in a.columns.items()} == {n: key(c) for n, c in b.columns.items()}
 
 
+def over(blocks: Iterable[Block]) -> Callable[[Callable[[Block], Any]], Iterator[Any]]:
+    return lambda function: map_blocks(function, blocks)
+
+
 def test_statistics_are_those_of_numpy() -> None:
     rows = table(500)
-    found = collect(open_table(rows).blocks(), READINGS, seed=0)
+    found = collect(over(open_table(rows).blocks()), READINGS, seed=0)
     ages = np.array([v for v in rows["age"].to_pylist() if v is not None])
     age = found.columns["age"]
     assert (age.n_rows, age.n_missing, age.moments.n) == (500, rows["age"].null_count, len(ages))
@@ -71,19 +77,19 @@ def test_bits_do_not_depend_on_batches_or_threads(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("engine.features.statistics.SAMPLE_ROWS", 50)
     rows = table(1000)
     with threads(1):
-        first = collect(into_blocks([rows], rows.schema), READINGS, seed=0)
+        first = collect(over(into_blocks([rows], rows.schema)), READINGS, seed=0)
     for size, count in ((1, 2), (13, 5), (999, 2)):
         parts = [rows.slice(i, size) for i in range(0, 1000, size)]
         with threads(count):
-            assert same(first, collect(into_blocks(parts, rows.schema), READINGS, seed=0))
-    assert not same(first, collect(into_blocks([rows], rows.schema), READINGS, seed=1))
+            assert same(first, collect(over(into_blocks(parts, rows.schema)), READINGS, seed=0))
+    assert not same(first, collect(over(into_blocks([rows], rows.schema)), READINGS, seed=1))
 
 
 def test_the_sample_is_of_the_wanted_size_and_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.tables.block.BLOCK_ROWS", 100)
     monkeypatch.setattr("engine.features.statistics.SAMPLE_ROWS", 2000)
     rows = pa.table({"x": np.arange(20_000, dtype=np.float64)})
-    found = collect(into_blocks([rows], rows.schema), {"x": Reading("number")}, seed=3).columns["x"].sample
+    found = collect(over(into_blocks([rows], rows.schema)), {"x": Reading("number")}, seed=3).columns["x"].sample
     assert len(found) == len(np.unique(found)) == 2000
     assert abs(found.mean() - 10_000) < 5 * 20_000 / np.sqrt(12 * 2000)
 
@@ -101,13 +107,13 @@ def test_merged_moments_are_those_of_all_values(values: list[float], cut: int) -
 def test_infinite_values_are_refused_by_column_and_number() -> None:
     rows = pa.table({"x": [1.0, float("inf"), float("-inf")]})
     with pytest.raises(NonFiniteValueError, match="'x' holds 2 infinite"):
-        collect([Block(0, rows)], {"x": Reading("number")}, seed=0)
+        collect(over([Block(0, rows)]), {"x": Reading("number")}, seed=0)
 
 
 def test_counting_stops_where_every_row_has_its_own_text() -> None:
     rows = pa.table({"x": [str(i) for i in range(50)]})
-    found = collect([Block(0, rows)], {"x": Reading("category", None, 49)}, seed=0).columns["x"]
+    found = collect(over([Block(0, rows)]), {"x": Reading("category", None, 49)}, seed=0).columns["x"]
     assert found.overflow
     assert not found.counts
     blocks = [Block(0, rows.slice(0, 25)), Block(25, rows.slice(25))]
-    assert collect(blocks, {"x": Reading("category", None, 49)}, seed=0).columns["x"].overflow
+    assert collect(over(blocks), {"x": Reading("category", None, 49)}, seed=0).columns["x"].overflow

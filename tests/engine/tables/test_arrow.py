@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import pickle
 from pathlib import Path
 
 import fsspec
@@ -74,6 +75,21 @@ def test_a_table_comes_back_from_every_format(members: pa.Table, tmp_path: Path,
     assert [len(block) for block in table.blocks()] == [7] * 7 + [1]
     assert [block.start for block in table.blocks()] == list(range(0, 50, 7))
     assert whole(path, id="user_id").to_pylist() == members.to_pylist()
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("group_rows", [1, 3, 7, 11, 50])
+def test_some_blocks_can_be_read_without_the_others(members: pa.Table, tmp_path: Path, group_rows: int) -> None:
+    for part in range(3):
+        rows = members.slice(part * 17, 17)
+        pq.write_table(rows, tmp_path / f"part-{part}.parquet", row_group_size=group_rows)
+    table = pickle.loads(pickle.dumps(open_table(tmp_path, id="user_id")))
+    assert table.in_parts
+    whole = list(table.blocks(["hours", "plan"], coded=True))
+    for first, stop in [(0, 1), (0, 8), (2, 5), (7, 8), (6, None), (3, 99)]:
+        some = list(table.blocks(["hours", "plan"], coded=True, first=first, stop=stop))
+        assert [block.start for block in some] == [block.start for block in whole[first:stop]]
+        assert [block.rows.to_pylist() for block in some] == [block.rows.to_pylist() for block in whole[first:stop]]
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -1,0 +1,95 @@
+"""Passes on workers: runs of blocks as tasks, each read and computed where it is sent.
+
+    function + table, or rows  ->  tasks (first block, last block)  ->  results in the order of the blocks
+
+A task holds as many blocks as make about a second of work, and fewer where some workers would otherwise have none. What
+is found for a block does not depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from engine.errors import UsageError
+from engine.execution.dispatch import Dispatcher
+from engine.execution.local import map_blocks
+from engine.execution.parcel import packed, unpacked
+from engine.tables.arrow import FileTable
+from engine.tables.block import BLOCK_ROWS, Block, Table
+
+Result = TypeVar("Result")
+
+TASKS_PER_WORKER = 2  # at least, where there are enough blocks: one can end while another begins
+
+
+class Run(NamedTuple):
+    """Blocks first … stop - 1."""
+
+    first: int
+    stop: int
+
+
+class Cluster:
+    """Workers that compute runs of blocks, `task_rows` rows at a time.
+
+    Attributes
+    ----------
+    dispatcher : Dispatcher
+    task_rows : int
+    """
+
+    def __init__(self, dispatcher: Dispatcher, task_rows: int) -> None:
+        self.dispatcher, self.task_rows = dispatcher, task_rows
+
+    def over_table(
+        self, function: Callable[[Block], Result], table: Table, columns: Sequence[str], coded: bool, what: str
+    ) -> Iterator[Result]:
+        """Yield function(block) for every block of a table, in order.
+
+        Raises
+        ------
+        UsageError
+            If workers cannot read a part of the table without the rest.
+        """
+        if not (isinstance(table, FileTable) and table.in_parts):
+            raise UsageError(
+                "Workers can only share a table of Parquet files: nothing else can be read in parts.",
+                hint="write the table as Parquet, or leave out --workers and --scheduler.",
+            )
+        task = partial(_blocks_of_table, function, table, list(columns), coded)
+        return self._mapped(task, self.runs(-(-table.n_rows // BLOCK_ROWS), BLOCK_ROWS), what)
+
+    def over_rows(
+        self, function: Callable[[slice], Result], n_rows: int, rows_per_block: int, what: str
+    ) -> Iterator[Result]:
+        """Yield function(rows) for every run of rows, in order."""
+        task = partial(_blocks_of_rows, function, n_rows, rows_per_block)
+        return self._mapped(task, self.runs(-(-n_rows // rows_per_block), rows_per_block), what)
+
+    def runs(self, n_blocks: int, rows_per_block: int) -> list[Run]:
+        """Return what tasks take, of so many blocks."""
+        fair = -(-n_blocks // (TASKS_PER_WORKER * max(1, len(self.dispatcher.here()))))
+        n_each = max(1, min(self.task_rows // rows_per_block, fair))
+        return [Run(first, min(first + n_each, n_blocks)) for first in range(0, n_blocks, n_each)]
+
+    def _mapped(self, task: Callable[[Run], list[Result]], runs: list[Run], what: str) -> Iterator[Result]:
+        for results in self.dispatcher.map(partial(compute, packed(task)), runs, what):
+            yield from results
+
+
+def compute(parcel: bytes, task: Any) -> Any:
+    """Compute a task; runs on the worker."""
+    return unpacked(parcel)(task)
+
+
+def _blocks_of_table(
+    function: Callable[[Block], Result], table: FileTable, columns: list[str], coded: bool, run: Run
+) -> list[Result]:
+    return list(map_blocks(function, table.blocks(columns, coded=coded, first=run.first, stop=run.stop)))
+
+
+def _blocks_of_rows(function: Callable[[slice], Result], n_rows: int, rows_per_block: int, run: Run) -> list[Result]:
+    rows = range(run.first * rows_per_block, min(run.stop * rows_per_block, n_rows), rows_per_block)
+    return list(map_blocks(function, (slice(start, min(start + rows_per_block, n_rows)) for start in rows)))
