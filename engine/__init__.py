@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine.cluster import KMeans as KMeans
+    from engine.comparison import compare as compare
     from engine.decomposition import PCA as PCA
     from engine.manifold import TSNE as TSNE
     from engine.pipeline import fit as fit
@@ -22,12 +23,13 @@ _HOMES = {
     "Run": "engine.runs",
     "TSNE": "engine.manifold",
     "choose_k": "engine.selection",
+    "compare": "engine.comparison",
     "fit": "engine.pipeline",
     "load": "engine.runs",
     "profiles_from_ratings": "engine.tables.ratings",
 }
 
-__all__ = ["PCA", "TSNE", "KMeans", "Run", "choose_k", "fit", "load", "profiles_from_ratings"]
+__all__ = ["PCA", "TSNE", "KMeans", "Run", "choose_k", "compare", "fit", "load", "profiles_from_ratings"]
 
 
 def __getattr__(name: str) -> Any:

@@ -94,7 +94,7 @@ def check_ids(table: Table, id: str | None) -> None:
     """
     if id is None:
         return
-    keys = np.sort(np.concatenate([_id_keys(ids_of(block, id)) for block in table.blocks([id])]))
+    keys = np.sort(np.concatenate([id_keys(ids_of(block, id)) for block in table.blocks([id])]))
     repeated = keys[1:][keys[1:] == keys[:-1]]
     if len(repeated) == 0:
         return
@@ -107,7 +107,8 @@ def check_ids(table: Table, id: str | None) -> None:
         )
 
 
-def _id_keys(ids: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
+def id_keys(ids: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
+    """Return a 64-bit key of every id: equal ids have equal keys, and different integers different ones."""
     if pa.types.is_integer(ids.type):
         return np.asarray(ids.to_numpy()).astype(np.int64).view(np.uint64)
     from engine.kernels.cpu.text_keys import text_keys
@@ -126,7 +127,7 @@ def _id_keys(ids: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
 
 def _with_keys(ids: Any, keys: NDArray[np.uint64]) -> pa.Array:
     plain = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-    return plain.filter(pa.array(np.isin(_id_keys(plain), keys)))
+    return plain.filter(pa.array(np.isin(id_keys(plain), keys)))
 
 
 def write_parts(tables: Iterable[pa.Table], folder: Path) -> int:

@@ -198,6 +198,24 @@ def report(
 
 @app.command()
 @guarded
+def compare(
+    old: Annotated[Path, typer.Argument(help="A run directory that `rooms fit` wrote.")],
+    new: Annotated[Path, typer.Argument(help="A later one, with people of the first.")],
+    out: Annotated[Path | None, typer.Option(help="Write who moved: a .parquet file, or a folder of parts.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say who moved where between two runs; which clusters were kept, split, merged, born, and which died."""
+    from engine.comparison import compare as compare_runs
+
+    found = compare_runs(old, new, out=out, overwrite=overwrite)
+    written = "" if out is None else f"\nwho moved is written to {out}"
+    _print(found.facts(), found.describe() + written, as_json)
+
+
+@app.command()
+@guarded
 def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
     """Say what this machine can run, and why not."""
     from engine.doctor import examine

@@ -75,6 +75,10 @@ class IdColumnError(DataError):
     """The id column is null or repeated somewhere."""
 
 
+class NothingInCommonError(DataError):
+    """Two runs to be compared that have nobody in common."""
+
+
 class NoCatalogueMatchError(DataError):
     """A catalogue that has none of the titles."""
 

@@ -112,7 +112,7 @@ class Model:
             parts = self._assigned(table, advance)
             if out is None:
                 return pa.concat_tables(list(parts))
-            return _write(parts, Path(out), overwrite=overwrite)
+            return write_table(parts, Path(out), overwrite=overwrite)
 
     def _assigned(self, table: Table, advance: Advance) -> Iterator[pa.Table]:
         backend, _ = backends.resolve("auto")
@@ -164,7 +164,8 @@ def _pca_from(arrays: dict[str, NDArray[Any]]) -> Components:
     )
 
 
-def _write(parts: Iterator[pa.Table], out: Path, *, overwrite: bool) -> Path:
+def write_table(parts: Iterator[pa.Table], out: Path, *, overwrite: bool) -> Path:
+    """Write a table that comes in parts: to one file if `out` ends in .parquet, else to a folder of parts."""
     if out.suffix != ".parquet":
         with staged(out, overwrite=overwrite) as folder:
             write_parts(parts, folder)
