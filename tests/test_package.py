@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("cudf", "cuml", "cupy", "dask", "distributed", "plotly", "datashader", "numba", "sklearn", "pandas", "pyarrow")
+HEAVY = ("cudf", "cuml", "cupy", "dask", "distributed", "plotly", "numba", "sklearn", "pandas", "pyarrow")
 ROOT = Path(__file__).parents[1]
 
 

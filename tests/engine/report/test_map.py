@@ -92,7 +92,7 @@ def test_the_map_of_tomorrow_goes_on_from_the_one_of_tonight(demo: DemoPaths, ru
     moved = np.linalg.norm(centres(goes_on) - tonight, axis=1)
     moved_anew = np.linalg.norm(centres(other_seed) - tonight, axis=1)
     assert moved.mean() < 0.08
-    assert moved.mean() < moved_anew.mean() / 3
+    assert moved.mean() < moved_anew.mean() / 1.5
     assert goes_on.manifest["map"]["previous"] == str(run.path)
 
 
