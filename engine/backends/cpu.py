@@ -37,6 +37,9 @@ SAMPLE = 1024  # rows of a block that say what its rows are like, where no more 
 SCREEN_NANOSECONDS = 0.005  # per row, centre and feature at level BYTES
 OPEN_NANOSECONDS = 90.0  # per row left open
 ENCODE_NANOSECONDS = 0.7  # per value
+LEAST_SAVED = (
+    2e6  # nanoseconds that finer codes have to save: where there is little to save, kernels need no second form
+)
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class CpuBackend:
         n_rows, n_features = X.shape
         screening = n_clusters * n_features * SCREEN_NANOSECONDS  # a row, at this level; the next one takes twice that
         saved = opened * (OPEN_NANOSECONDS + screening) - screened * screening
-        if saved <= n_rows * n_features * ENCODE_NANOSECONDS:
+        if saved <= max(n_rows * n_features * ENCODE_NANOSECONDS, LEAST_SAVED):
             return None
         level = rows.level + 1
         return CpuRows(level, codes.frame_of(sample_of(X), level), codes.empty_coded(n_rows, n_features, level))

@@ -45,10 +45,7 @@ def lloyd_pass(
     """
     changed, screened, opened, asked = 0, 0, 0, 0
     for start in range(0, X.shape[0], RUN):
-        count = 0
-        for i in range(start, min(start + RUN, X.shape[0])):
-            desk.rows[count] = i
-            count += 0 if slack[i] > most_drift[labels[i]] else 1
+        count = _waiting(labels, slack, most_drift, start, min(start + RUN, X.shape[0]), desk.rows)
         if count == 0:
             continue
         used = screen_rows(X, coded, frame, scr, count, desk)
@@ -65,6 +62,16 @@ def lloyd_pass(
         changed += n_moved
         move_rows(X, weights, shift, scale, mass_scale, desk.places, n_moved, desk.names, sums, masses)
     return changed, screened, opened, asked
+
+
+@numba.njit(nogil=True, cache=True)
+def _waiting(labels: Int32s, slack: Float32s, most_drift: Float32s, start: int, stop: int, rows: Int64s) -> int:
+    """Write the numbers of the rows that may have moved; return how many."""
+    count = 0
+    for i in range(start, stop):
+        rows[count] = i
+        count += 0 if slack[i] > most_drift[labels[i]] else 1
+    return count
 
 
 @numba.njit(nogil=True, cache=True)
