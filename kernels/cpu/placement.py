@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numba
 import numpy as np
-from engine.kernels.cpu.neighbours import LEAF, search
+from engine.kernels.cpu.neighbours import LEAF, search_all
 from engine.kernels.cpu.tsne_grid import ORDER, SPACING, force_at
 from numpy.typing import NDArray
 
@@ -33,15 +33,13 @@ def search_homes(
     around: Int32s, k: int, places: Int32s, squared: Float64s,
 ) -> None:  # fmt: skip
     """Write the k nearest references of queries sorted by home leaf, among the leaves around[home] (n_leaves, n)."""
-    bounds = np.zeros(around.shape[1])
     for home in range(around.shape[0]):
         first, last = starts[home], starts[home + 1]
         for start in range(first, last, LEAF):
             stop = min(start + LEAF, last)
-            search(
-                queries[start:stop], -1, panels, halves, members,
-                around[home], bounds, k, places[start:stop], squared[start:stop],
-            )  # fmt: skip
+            search_all(
+                queries[start:stop], panels, halves, members, around[home], k, places[start:stop], squared[start:stop]
+            )
 
 
 @numba.njit(nogil=True, cache=True)

@@ -7,7 +7,7 @@ multiplies and adds them in one instruction, where the host has it. Everything e
 runs wherever numba does; LANES is what the host's registers hold.
 
     load, store, gather, broadcast, splat, +, -, *, /, root, fma, accumulate, least, greatest, less, select,
-    tagged, bits, as_numbers, gather_quads, lane_numbers, total, lane_bits
+    tagged, bits, as_numbers, gather_quads, lane_numbers, total, lane_bits, lane_count, store_chosen, lowest, highest
 
 The host is what numba compiles for: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES choose another one.
 """
@@ -363,3 +363,53 @@ def lane_bits(_: Any, chosen: Any) -> Any:
         return builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), _INT32)
 
     return types.uint32(chosen), emit
+
+
+@intrinsic
+def lane_count(_: Any, chosen: Any) -> Any:
+    """Return how many lanes of a mask are set."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        count = _call(builder, f"llvm.ctpop.i{LANES}", [builder.bitcast(args[0], ir.IntType(LANES))])
+        return builder.zext(count, ir.IntType(64))
+
+    return types.intp(chosen), emit
+
+
+@intrinsic
+def store_chosen(_: Any, array: Any, index: Any, vector: Any, chosen: Any) -> Any:
+    """Store the lanes of a vector that a mask chooses, one after the other, from a flat index of an array on."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        target = _address(context, builder, sig.args[0], args[0], args[1], args[2].type.element)
+        kind = ir.FunctionType(ir.VoidType(), [args[2].type, target.type, args[3].type])
+        suffix = "f32" if sig.args[2] == floats else "i32"
+        name = f"llvm.masked.compressstore.v{LANES}{suffix}"
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [args[2], target, args[3]])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector, chosen), emit
+
+
+@intrinsic
+def lowest(_: Any, vector: Any) -> Any:
+    """Return the least lane of a float vector."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.FloatType(), [args[0].type])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fmin.v{LANES}f32")
+        return builder.call(function, args)
+
+    return types.float32(vector), emit
+
+
+@intrinsic
+def highest(_: Any, vector: Any) -> Any:
+    """Return the greatest lane of a float vector."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.FloatType(), [args[0].type])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fmax.v{LANES}f32")
+        return builder.call(function, args)
+
+    return types.float32(vector), emit

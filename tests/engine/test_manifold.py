@@ -64,7 +64,7 @@ def test_the_grid_ends_where_pairs_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.descent, "FEW_ROWS", 0)
     on_grid = mean_divergence()
     assert on_grid != by_pairs
-    assert on_grid == pytest.approx(by_pairs, rel=0.015)
+    assert on_grid == pytest.approx(by_pairs, rel=0.03)
 
 
 @pytest.mark.parametrize("n_rows", [400, 2500])

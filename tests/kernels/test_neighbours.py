@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.kernels.cpu.neighbours import LEAF
+from engine.kernels.cpu.neighbours import CLOSE, LEAF, search_all
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -76,3 +76,34 @@ def test_leaves_of_clustered_rows_are_looked_into_only_where_they_are_near() -> 
     assert sorted(order.tolist()) == list(range(4000))
     spread = [np.ptp(X[order[start : start + LEAF], 0]) for start in range(0, 4000, LEAF)]
     assert max(spread) < 400.0
+
+
+def of_leaves(X: Any, queries: Any, k: int) -> tuple[Any, Any]:
+    leaves = Leaves.of(X)
+    places, squared = np.empty((len(queries), k), np.int32), np.empty((len(queries), k))
+    all_leaves = np.arange(len(leaves.radii), dtype=np.int32)
+    search_all(queries, leaves.panels, leaves.halves, leaves.members, all_leaves, k, places, squared)
+    return leaves.members[places], squared
+
+
+@pytest.mark.parametrize("n_rows", [16, LEAF - 1, LEAF + 1, 3 * LEAF + 7])
+def test_the_nearest_of_a_few_leaves_are_near_enough_for_weights(n_rows: int) -> None:
+    X = np.random.default_rng(n_rows).normal(size=(n_rows + 20, 6)).astype(np.float32)
+    queries, X = X[:20], np.ascontiguousarray(X[20:])
+    numbers, squared = of_leaves(X, queries, 16)
+    for row in range(len(queries)):
+        expected = reference.nearest(queries[row], X, 16, own=-1)
+        assert set(numbers[row].tolist()) == {number for number, _ in expected}
+        np.testing.assert_allclose(squared[row], [distance for _, distance in expected], rtol=CLOSE)
+        assert (np.diff(squared[row]) >= 0).all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])  # scores decide, and scores leave all open
+def test_equal_rows_and_rows_far_from_zero_are_ranked_by_definition(offset: float) -> None:
+    random = np.random.default_rng(0)
+    X = (random.integers(0, 3, size=(400, 2)) + offset).astype(np.float32)
+    numbers, squared = of_leaves(X, X[:30], 16)
+    for row in range(30):
+        expected = reference.nearest(X[row], X, 16, own=-1)
+        assert numbers[row].tolist() == [number for number, _ in expected]
+        assert squared[row].tolist() == [distance for _, distance in expected]

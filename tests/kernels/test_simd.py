@@ -156,3 +156,27 @@ for level in LEVELS:
     environment = {**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@numba.njit
+def _picked(values: Any, numbers: Any, limit: Any, out: Any, names: Any) -> Any:
+    vector = simd.load(values, 0)
+    chosen = simd.less(vector, simd.splat(limit))
+    simd.store_chosen(out, 1, vector, chosen)
+    simd.store_chosen(names, 0, simd.load(numbers, 0), chosen)
+    return simd.lane_count(chosen), simd.lowest(vector), simd.highest(vector)
+
+
+@pytest.mark.parametrize("limit", [-9.0, 0.0, 9.0])
+def test_chosen_lanes_are_stored_one_after_the_other(limit: float) -> None:
+    values, numbers = floats(3), np.arange(LANES, dtype=np.int32)
+    out, names = np.full(LANES + 1, np.nan, np.float32), np.full(LANES, -1, np.int32)
+    count, lowest, highest = _picked(values, numbers, np.float32(limit), out, names)
+    expected = np.flatnonzero(values < limit)
+    assert count == len(expected)
+    np.testing.assert_array_equal(out[1 : 1 + count], values[expected])
+    np.testing.assert_array_equal(names[:count], expected)
+    assert np.isnan(out[0])
+    assert np.isnan(out[1 + count :]).all()
+    assert (names[count:] == -1).all()
+    assert (lowest, highest) == (values.min(), values.max())
