@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +19,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine.backends.protocol import Nearest
-from engine.errors import IdColumnError
-from engine.tables.block import Block, Table
 
 ROW = "row"  # name of the id column of a table that has none
 ROWS_PER_PART = 1 << 20
@@ -65,69 +62,6 @@ def assignment_table(
             "outlier": found.distance > limits[found.labels],
         }
     )
-
-
-def ids_of(block: Block, id: str | None) -> pa.Array | pa.ChunkedArray:
-    """Return a block's ids as they are, or row numbers from 0 where there is no id column.
-
-    Raises
-    ------
-    IdColumnError
-        If an id is missing.
-    """
-    if id is None:
-        return pa.array(np.arange(block.start, block.start + len(block), dtype=np.int64))
-    ids = block.rows.column(id)
-    if ids.null_count:
-        raise IdColumnError(
-            f"Column {id!r} is the id, and it is missing in {ids.null_count} of rows "
-            f"{block.start}…{block.start + len(block) - 1}.",
-            hint="drop those rows, or choose another id column.",
-        )
-    return ids
-
-
-def check_ids(table: Table, id: str | None) -> None:
-    """Raise IdColumnError if an id is missing, or comes twice: an events table is not a profile table.
-
-    Ids are compared by 64-bit keys, 8 bytes a row; equal keys of different texts are told apart by a second look.
-    """
-    if id is None:
-        return
-    keys = np.sort(np.concatenate([id_keys(ids_of(block, id)) for block in table.blocks([id])]))
-    repeated = keys[1:][keys[1:] == keys[:-1]]
-    if len(repeated) == 0:
-        return
-    suspects = pa.concat_arrays([_with_keys(ids_of(block, id), repeated) for block in table.blocks([id])])
-    n_extra = len(suspects) - len(suspects.unique())
-    if n_extra:
-        raise IdColumnError(
-            f"Column {id!r} is the id, but {n_extra:,} of {len(keys):,} rows repeat the id of another row.",
-            hint="the engine needs one row per profile; `rooms profiles` makes them from ratings.",
-        )
-
-
-def id_keys(ids: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
-    """Return a 64-bit key of every id: equal ids have equal keys, and different integers different ones."""
-    if pa.types.is_integer(ids.type):
-        return np.asarray(ids.to_numpy()).astype(np.int64).view(np.uint64)
-    from engine.kernels.cpu.text_keys import text_keys
-
-    texts = ids.cast(pa.string())
-    texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
-    keys = np.empty(len(texts), np.uint64)
-    _, offsets, data = texts.buffers()
-    text_keys(
-        np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1],
-        np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8),
-        keys,
-    )
-    return keys
-
-
-def _with_keys(ids: Any, keys: NDArray[np.uint64]) -> pa.Array:
-    plain = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-    return plain.filter(pa.array(np.isin(id_keys(plain), keys)))
 
 
 def write_parts(tables: Iterable[pa.Table], folder: Path) -> int:

@@ -8,11 +8,32 @@ made its rows itself has nothing to validate. The estimator is cluster.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
 import numpy as np
 
 from engine.backends.protocol import Backend, Int32s, Rows
-from engine.lloyd import Clustering, RowSet, lloyd, tolerance
+from engine.execution.local import row_blocks
+from engine.execution.storage import IN_MEMORY, Storage
+from engine.lloyd import Clustering, RowSet, Step, label_rows, lloyd, tolerance
+from engine.sampling import KEY_ROWS
 from engine.seeding import Init, checked_centres, initial_centres
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Where a clustering can be left and gone on with: in which run, after which step, the best of the runs before."""
+
+    run: int
+    random: Any  # the generator's state once the run had its first centres
+    step: Step
+    best: Clustering | None  # without labels they are found again
+
+
+Watch = Callable[[Pause], None]
 
 
 def best_clustering(
@@ -25,15 +46,26 @@ def best_clustering(
     tol: float = 1e-4,
     random: np.random.RandomState,
     verbose: bool = False,
+    pause: Pause | None = None,
+    watch: Watch | None = None,
 ) -> Clustering:
-    """Return the run of least inertia, the first of equal ones; parameters as in engine.KMeans."""
+    """Return the run of least inertia, the first of equal ones; parameters as in engine.KMeans.
+
+    `watch` is told where one could pause, and `pause` is such a place to go on from.
+    """
     if not isinstance(init, str) and not callable(init):
         init = checked_centres(init, rows.X, n_clusters)
     limit = tolerance(rows, tol)
-    best: Clustering | None = None
-    for _ in range(n_runs):
-        centres = initial_centres(rows, init, n_clusters, random)
-        run = lloyd(rows, centres, max_iter=max_iter, tolerance=limit, verbose=verbose)
+    best = None if pause is None or pause.best is None else _labelled(rows, pause.best)
+    if pause is not None:
+        random.set_state(pause.random)
+    for number in range(0 if pause is None else pause.run, n_runs):
+        step = pause.step if pause is not None and number == pause.run else None
+        centres = initial_centres(rows, init, n_clusters, random) if step is None else step.centres
+        told = None if watch is None else partial(_tell, watch, number, random.get_state(), best)
+        run = lloyd(
+            rows, centres, max_iter=max_iter, tolerance=limit, verbose=verbose, earlier=step, watch=told
+        )  # fmt: skip
         if best is None or (run.inertia < best.inertia and not _same_partition(run.labels, best.labels)):
             best = run
     assert best is not None
@@ -41,16 +73,41 @@ def best_clustering(
 
 
 def cluster_rows(
-    Z: Rows, n_clusters: int, backend: Backend, *, seed: int, n_runs: int = 1, max_iter: int = 300, tol: float = 1e-4
+    Z: Rows,
+    n_clusters: int,
+    backend: Backend,
+    *,
+    seed: int,
+    n_runs: int = 1,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    storage: Storage = IN_MEMORY,
+    pause: Pause | None = None,
+    watch: Watch | None = None,
 ) -> Clustering:
     """Cluster rows that are known to be finite: the bits of engine.KMeans(n_clusters, random_state=seed)."""
     random = np.random.RandomState(seed)
-    rows = RowSet.of(Z, None, backend)
-    return best_clustering(rows, n_clusters, n_runs=n_runs, max_iter=max_iter, tol=tol, random=random)
+    rows = RowSet.of(Z, None, backend, storage)
+    return best_clustering(
+        rows, n_clusters, n_runs=n_runs, max_iter=max_iter, tol=tol, random=random, pause=pause, watch=watch
+    )
+
+
+def _tell(watch: Watch, run: int, random: Any, best: Clustering | None, step: Step) -> None:
+    watch(Pause(run, random, step, best))
+
+
+def _labelled(rows: RowSet, found: Clustering) -> Clustering:
+    """Return a clustering with its labels, which its centres alone decide."""
+    labels = rows.storage.array("labels", (len(rows.X),), np.int32)
+    label_rows(rows.X, found.centres, labels, rows.backend)
+    return replace(found, labels=labels)
 
 
 def _same_partition(labels: Int32s, others: Int32s) -> bool:
     """Return whether every cluster of `labels` lies within one cluster of `others`."""
     other_of = np.empty(labels.max() + 1, np.int32)
-    other_of[labels] = others
-    return bool((other_of[labels] == others).all())
+    runs = list(row_blocks(len(labels), KEY_ROWS))
+    for rows in runs:
+        other_of[labels[rows]] = others[rows]
+    return all(bool((other_of[labels[rows]] == others[rows]).all()) for rows in runs)

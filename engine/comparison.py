@@ -21,11 +21,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from engine.assignment import ROW, id_keys
+from engine.assignment import ROW
 from engine.changes import NONE, Changes, Counts, adjusted_rand_index, changes
 from engine.errors import IdColumnError, NothingInCommonError
 from engine.model import write_table
 from engine.runs.run import Run
+from engine.tables.ids import id_keys
 from engine.verdicts import Told
 
 ROWS_PER_PART = 1 << 22  # people of the larger run whose ids are in memory at once: 20 bytes of text each make 0.3 GB

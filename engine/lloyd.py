@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.backends.protocol import (
     SUM_ROWS,
@@ -28,6 +29,7 @@ from engine.backends.protocol import (
     Rows,
 )
 from engine.execution.local import map_blocks, row_blocks, thread_count
+from engine.execution.storage import IN_MEMORY, Storage
 from engine.fixed_point import centres_of, fixed_point_grid, variances_of
 
 FRAME_ROWS = 4096  # rows that say what all rows are like
@@ -37,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class RowSet:
-    """Rows in memory, their weights (length 0 stands for ones), and what every pass over them needs."""
+    """Rows, their weights (length 0: ones), what passes over them need, and where arrays of one entry a row live."""
 
     X: Rows
     weights: Float64s
@@ -45,9 +47,10 @@ class RowSet:
     grid: Grid
     backend: Backend
     prepared: PreparedRows
+    storage: Storage = IN_MEMORY
 
     @classmethod
-    def of(cls, X: Rows, weights: Float64s | None, backend: Backend) -> RowSet:
+    def of(cls, X: Rows, weights: Float64s | None, backend: Backend, storage: Storage = IN_MEMORY) -> RowSet:
         """Measure and prepare the rows in one pass. X is C-contiguous; weights are finite and not negative.
 
         Raises
@@ -56,7 +59,7 @@ class RowSet:
             If X holds NaN or infinity.
         """
         given = np.empty(0) if weights is None else np.ascontiguousarray(weights, np.float64)
-        prepared = backend.prepare_rows(X[:: max(1, len(X) // FRAME_ROWS)][:FRAME_ROWS], len(X))
+        prepared = backend.prepare_rows(X[:: max(1, len(X) // FRAME_ROWS)][:FRAME_ROWS], len(X), storage)
         extents = list(map_blocks(lambda part: backend.survey(X[part], given[part], prepared, part), jobs(len(X))))
         if not all(finite for _, _, finite in extents):
             from sklearn.utils import assert_all_finite  # half a second that finite rows save
@@ -67,11 +70,11 @@ class RowSet:
         total = float(len(X)) if weights is None else math.fsum(given)  # fsum: rounded once, whatever the order
         heaviest = None if weights is None else (total, float(given.max()))
         grid = fixed_point_grid(low, high, X.dtype, len(X), heaviest)
-        return cls(X, given, total, grid, backend, prepared)
+        return cls(X, given, total, grid, backend, prepared, storage)
 
     def refine(self, n_clusters: int, work: Work) -> bool:
         """Prepare the rows more finely, if what was done since they were prepared says that it pays."""
-        finer = self.backend.refine(self.prepared, self.X, n_clusters, work.screened, work.opened)
+        finer = self.backend.refine(self.prepared, self.X, n_clusters, work.screened, work.opened, self.storage)
         if finer is None:
             return False
         self.prepared = finer
@@ -103,6 +106,15 @@ class Clustering:
     work: Work
 
 
+@dataclass(frozen=True)
+class Step:
+    """An iteration that is done: the centres that rows were labelled by, and those to label them by next."""
+
+    iteration: int
+    previous: Rows
+    centres: Rows
+
+
 def jobs(n_rows: int) -> Iterator[slice]:
     """Yield the runs of rows of a pass: some for every thread, each a multiple of SUM_ROWS."""
     share = -(-n_rows // (4 * thread_count() * SUM_ROWS)) * SUM_ROWS
@@ -122,15 +134,29 @@ def tolerance(rows: RowSet, tol: float) -> float:
     return tol * float(variances_of(sums, squares, rows.grid, rows.total).mean())
 
 
-def lloyd(rows: RowSet, centres: Rows, *, max_iter: int, tolerance: float, verbose: bool = False) -> Clustering:
+def lloyd(
+    rows: RowSet,
+    centres: Rows,
+    *,
+    max_iter: int,
+    tolerance: float,
+    verbose: bool = False,
+    earlier: Step | None = None,
+    watch: Callable[[Step], None] | None = None,
+) -> Clustering:
     """Iterate from `centres` (n_clusters, n_features) until no label changes or the centres move less than `tolerance`.
 
     The rule is scikit-learn's: the movement is the squared Frobenius norm; labels that did not change end the run at
-    once; otherwise rows are labelled once more, so that labels always belong to the centres returned.
+    once; otherwise rows are labelled once more, so that labels always belong to the centres returned. `watch` is told
+    of every iteration that another one follows, and `earlier` is such a one to go on from, instead of from `centres`.
     """
     run = _Run(rows, len(centres))
     settled = False
-    for iteration in range(1, max_iter + 1):
+    if earlier is not None:
+        centres = earlier.centres
+        run.relabel(earlier.previous)  # labels depend on the centres alone: so the next pass finds the same changes
+        run.follow(earlier.previous, centres)
+    for iteration in range(1 if earlier is None else earlier.iteration + 1, max_iter + 1):
         changed = run.relabel(centres)
         moved = run.means(centres)
         movement, previous, centres = _squared_shift(centres, moved), centres, moved
@@ -143,6 +169,8 @@ def lloyd(rows: RowSet, centres: Rows, *, max_iter: int, tolerance: float, verbo
         if settled or movement <= tolerance:
             break
         run.follow(previous, centres)
+        if watch is not None and iteration < max_iter:
+            watch(Step(iteration, previous, centres))
     if not settled:
         if movement <= tolerance:
             run.follow(previous, centres)
@@ -156,8 +184,10 @@ class _Run:
 
     def __init__(self, rows: RowSet, n_clusters: int) -> None:
         self.rows = rows
-        self.labels = np.full(len(rows.X), -1, np.int32)
-        self.slack = np.full(len(rows.X), -np.inf, np.float32)
+        self.labels: Int32s = rows.storage.array("labels", (len(rows.X),), np.int32)
+        self.slack: NDArray[np.float32] = rows.storage.scratch((len(rows.X),), np.float32)
+        self.labels.fill(-1)
+        self.slack.fill(-np.inf)
         self.sums = np.zeros((n_clusters, rows.X.shape[1]), np.int64)
         self.masses = np.zeros(n_clusters, np.int64)
         self.way, self.others_way = np.zeros(n_clusters), np.zeros(n_clusters)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine import backends
-from engine.assignment import ROW, assignment_table, ids_of, write_parts
+from engine.assignment import ROW, assignment_table, write_parts
 from engine.backends.protocol import Projection
 from engine.components import Components
 from engine.errors import OutputExistsError
@@ -32,6 +32,7 @@ from engine.progress import Advance, Reporter, Silent
 from engine.runs.directory import staged
 from engine.runs.model_files import read_model, write_model
 from engine.tables import Block, Table, open_table
+from engine.tables.ids import ids_of
 
 
 @dataclass(frozen=True)
@@ -135,20 +136,21 @@ class Model:
     def write(self, folder: Path) -> None:
         """Write the model's files into `folder`, which must not be there."""
         facts = {"id": self.id, "plan": self.encoder.plan.model_dump(mode="json")}
-        write_model(folder, facts, {"centres": self.centres, "fences": self.fences, **_pca_arrays(self.pca)})
+        write_model(folder, facts, {"centres": self.centres, "fences": self.fences, **components_to(self.pca)})
 
     @classmethod
     def read(cls, folder: Path) -> Model:
         """Read a model that `write` wrote; raises ModelNotReadableError."""
         facts, arrays = read_model(folder)
         encoder = FeatureEncoder(Plan.model_validate(facts["plan"]))
-        return cls(encoder, _pca_from(arrays), arrays["centres"], arrays["fences"], facts["id"])
+        return cls(encoder, components_from(arrays), arrays["centres"], arrays["fences"], facts["id"])
 
 
 _PCA_ARRAYS = ("mean_", "components_", "explained_variance_", "explained_variance_ratio_", "singular_values_")
 
 
-def _pca_arrays(pca: Components) -> dict[str, NDArray[Any]]:
+def components_to(pca: Components) -> dict[str, NDArray[Any]]:
+    """Return components as arrays of a file."""
     arrays = {f"pca.{name}": np.asarray(getattr(pca, name)) for name in _PCA_ARRAYS}
     return arrays | {
         "pca.noise_variance_": np.array([pca.noise_variance_]),
@@ -156,7 +158,8 @@ def _pca_arrays(pca: Components) -> dict[str, NDArray[Any]]:
     }
 
 
-def _pca_from(arrays: dict[str, NDArray[Any]]) -> Components:
+def components_from(arrays: dict[str, NDArray[Any]]) -> Components:
+    """Return the components that components_to has turned into arrays."""
     return Components(
         **{name: arrays[f"pca.{name}"] for name in _PCA_ARRAYS},
         noise_variance_=float(arrays["pca.noise_variance_"][0]),

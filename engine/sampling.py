@@ -17,7 +17,8 @@ KEY_ROWS = 1 << 20  # rows whose keys are held at a time: 8 MiB of keys
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return other 64-bit numbers, one for each, whose bits look random."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
@@ -26,8 +27,8 @@ def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def row_keys(seed: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Return the 64-bit key of each row number, of shape (n_rows,): uniform, and the same for ever."""
     with np.errstate(over="ignore"):
-        stream = _mix(np.array([seed % 2**64], np.uint64) * _GOLDEN + _GOLDEN)
-        return _mix(rows.astype(np.uint64) * _GOLDEN + stream)
+        stream = mixed(np.array([seed % 2**64], np.uint64) * _GOLDEN + _GOLDEN)
+        return mixed(rows.astype(np.uint64) * _GOLDEN + stream)
 
 
 def sample_rows(n_rows: int, size: int, seed: int) -> NDArray[np.int64]:
@@ -52,13 +53,42 @@ def stratified_rows(labels: NDArray[np.int32], n_clusters: int, size: int, quota
 
     Clusters get rows in proportion to theirs, but at least `quota`, or all they have.
     """
-    keys = row_keys(seed, np.arange(len(labels), dtype=np.int64))
-    chosen = []
-    for cluster in range(n_clusters):
-        members = np.flatnonzero(labels == cluster)
-        wanted = max(quota, round(size * len(members) / len(labels)))
-        chosen.append(members[np.argsort(keys[members], kind="stable")[:wanted]])
-    return np.sort(np.concatenate(chosen))
+    sizes = counts_of(labels, n_clusters)
+    wanted = np.array([max(quota, round(size * members / len(labels))) for members in sizes.tolist()], np.int64)
+    return members_drawn(labels, wanted, seed)
+
+
+def members_drawn(
+    labels: NDArray[np.int32], wanted: NDArray[np.int64], seed: int, without: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Return, in ascending order, the wanted[c] rows of each cluster c with the smallest keys, or all it has.
+
+    Rows `without`, in ascending order, are left out. Memory is proportional to the rows drawn, not to all.
+    """
+    rows, keys, cuts = np.empty(0, np.int64), np.empty(0, np.uint64), np.full(len(wanted), 2**64 - 1, np.uint64)
+    for start in range(0, len(labels), KEY_ROWS):
+        part = np.arange(start, min(start + KEY_ROWS, len(labels)), dtype=np.int64)
+        part_labels, part_keys = labels[start : start + KEY_ROWS], row_keys(seed, part)
+        part = part[(part_keys <= cuts[part_labels]) & (wanted[part_labels] > 0)]
+        if without is not None:
+            part = np.setdiff1d(part, without, assume_unique=True)
+        rows, keys = np.concatenate([rows, part]), np.concatenate([keys, part_keys[part - start]])
+        order = np.lexsort((keys, labels[rows]))  # equal keys: by row
+        found = labels[rows[order]]
+        rank = np.arange(len(order)) - np.searchsorted(found, found)  # within the cluster
+        last = order[rank == wanted[found] - 1]
+        cuts[labels[rows[last]]] = keys[last]
+        kept = np.sort(order[rank < wanted[found]])
+        rows, keys = rows[kept], keys[kept]
+    return rows
+
+
+def counts_of(labels: NDArray[np.int32], n_clusters: int) -> NDArray[np.int64]:
+    """Return how many rows have each label: np.bincount, which copies all labels as int64, run by run."""
+    counts = np.zeros(n_clusters, np.int64)
+    for start in range(0, len(labels), KEY_ROWS):
+        counts += np.bincount(labels[start : start + KEY_ROWS], minlength=n_clusters)
+    return counts
 
 
 def _rows_below(n_rows: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:

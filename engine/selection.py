@@ -9,7 +9,7 @@ there is no elbow; the table shows the rest, so that a person can overrule it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from engine.backends.protocol import Int32s, Int64s, Rows
 from engine.clustering import cluster_rows
 from engine.errors import TooFewRowsError, UsageError
 from engine.measures import calinski_harabasz, davies_bouldin, silhouette
-from engine.sampling import sample_rows
+from engine.sampling import counts_of, sample_rows
 from engine.seeding import distinct_rows
 
 MEASURES = ("k", "inertia", "silhouette", "calinski_harabasz", "davies_bouldin")
@@ -43,6 +43,8 @@ def choose_k(
     sample_size: int = 50_000,
     silhouette_size: int = 5_000,
     random_state: int = 0,
+    earlier: Sequence[Measures] = (),
+    watch: Callable[[list[Measures]], None] | None = None,
 ) -> KSelection:
     """Choose the number of clusters from a sweep over k.
 
@@ -56,6 +58,10 @@ def choose_k(
     silhouette_size : int, default=5_000
         Rows of that sample whose silhouette is taken: its cost grows with their square.
     random_state : int, default=0
+    earlier : sequence of Measures, default=()
+        The beginning of the table, from a sweep that was interrupted.
+    watch : callable, optional
+        Called with the table so far after every k.
 
     Returns
     -------
@@ -79,7 +85,11 @@ def choose_k(
     if not ks:
         raise TooFewRowsError(f"n_clusters={skipped[0]} needs as many distinct rows, but the sample has {distinct}.")
     measured = sample_rows(len(sample), silhouette_size, random_state + 1)
-    table = [_measure(sample, measured, k, random_state) for k in ks]
+    table = list(earlier)
+    for number in ks[len(table) :]:
+        table.append(_measure(sample, measured, number, random_state))
+        if watch is not None:
+            watch(table)
     k, reason = _decide(table)
     notes = (f"k = {_listed(skipped)} skipped: the sample has {distinct} distinct rows.",) if skipped else ()
     return KSelection(k, reason, table, notes)
@@ -120,7 +130,7 @@ def given_k(Z: Rows, labels: Int32s, k: int, inertia: float, *, size: int = 5_00
     TooFewRowsError
         If a cluster is empty: there are fewer distinct rows than clusters.
     """
-    filled = int(np.count_nonzero(np.bincount(labels, minlength=k)))
+    filled = int(np.count_nonzero(counts_of(labels, k)))
     if filled < k:
         raise TooFewRowsError(
             f"n_clusters={k} needs at least {k} distinct rows, but the table has {filled}.", hint="lower n_clusters."

@@ -27,6 +27,7 @@ from engine.backends.protocol import (
     Projection,
     Rows,
 )
+from engine.execution.storage import Storage
 from engine.kernels.cpu import assign, codes, distance, encode, lloyd, moments, scores, screen
 from engine.progress import Reporter
 
@@ -94,16 +95,17 @@ class CpuBackend:
         scores.project_encoded(*rows, projection.base, projection.dense_axes, projection.hot_axes, out)
         return out
 
-    def prepare_rows(self, sample: Rows, n_rows: int) -> CpuRows:
-        level = codes.lowest_level()
-        return CpuRows(level, codes.frame_of(sample, level), codes.empty_coded(n_rows, sample.shape[1], level))
+    def prepare_rows(self, sample: Rows, n_rows: int, storage: Storage) -> CpuRows:
+        return _room_for(codes.lowest_level(), sample, n_rows, storage)
 
     def survey(self, X: Rows, weights: Float64s, rows: CpuRows, part: slice) -> tuple[Float64s, Float64s, bool]:
         low, high = np.full(X.shape[1], np.inf, X.dtype), np.full(X.shape[1], -np.inf, X.dtype)
         finite = codes.survey(X, weights, rows.frame, rows.part(part), low, high)
         return low.astype(np.float64), high.astype(np.float64), finite
 
-    def refine(self, rows: CpuRows, X: Rows, n_clusters: int, screened: int, opened: int) -> CpuRows | None:
+    def refine(
+        self, rows: CpuRows, X: Rows, n_clusters: int, screened: int, opened: int, storage: Storage
+    ) -> CpuRows | None:
         if rows.level == codes.FLOATS:
             return None
         n_rows, n_features = X.shape
@@ -111,8 +113,7 @@ class CpuBackend:
         saved = opened * (OPEN_NANOSECONDS + screening) - screened * screening
         if saved <= max(n_rows * n_features * ENCODE_NANOSECONDS, LEAST_SAVED):
             return None
-        level = rows.level + 1
-        return CpuRows(level, codes.frame_of(sample_of(X), level), codes.empty_coded(n_rows, n_features, level))
+        return _room_for(rows.level + 1, sample_of(X), n_rows, storage)
 
     def encode(self, X: Rows, rows: CpuRows, part: slice) -> None:
         if len(rows.coded.codes):
@@ -211,6 +212,11 @@ class CpuBackend:
 def sample_of(X: Rows) -> Rows:
     """Return up to SAMPLE rows of X at equal distances."""
     return X[:: max(1, len(X) // SAMPLE)][:SAMPLE]
+
+
+def _room_for(level: int, sample: Rows, n_rows: int, storage: Storage) -> CpuRows:
+    coded = codes.empty_coded(n_rows, sample.shape[1], level, storage.scratch)
+    return CpuRows(level, codes.frame_of(sample, level), coded)
 
 
 def _one_off(X: Rows, centres: Rows) -> tuple[codes.Frame, codes.Coded, Prepared, assign.Desk]:

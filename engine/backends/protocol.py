@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.execution.storage import Storage
 from engine.progress import Reporter
 
 Rows: TypeAlias = NDArray[np.floating[Any]]  # (n_rows, n_features) float32 or float64, C-contiguous
@@ -145,7 +146,7 @@ class Backend(Protocol):
     def encoded_scores(self, rows: EncodedRows, projection: Projection) -> NDArray[np.float32]:
         """Return the scores of encoded rows, computed in float64: (n_rows, n_components)."""
 
-    def prepare_rows(self, sample: Rows, n_rows: int) -> PreparedRows:
+    def prepare_rows(self, sample: Rows, n_rows: int, storage: Storage) -> PreparedRows:
         """Make room for what is kept about `n_rows` rows between passes; a sample tells what they are like."""
 
     def survey(self, X: Rows, weights: Float64s, rows: PreparedRows, part: slice) -> tuple[Float64s, Float64s, bool]:
@@ -155,7 +156,9 @@ class Backend(Protocol):
         finite.
         """
 
-    def refine(self, rows: PreparedRows, X: Rows, n_clusters: int, screened: int, opened: int) -> PreparedRows | None:
+    def refine(
+        self, rows: PreparedRows, X: Rows, n_clusters: int, screened: int, opened: int, storage: Storage
+    ) -> PreparedRows | None:
         """Return room for a finer preparation of the rows X, if it pays.
 
         So many rows were screened and left open since they were last prepared: None says to go on as they are.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from engine.execution.passes import over_table
 from engine.explain.tree import Labels, Weights
-from engine.sampling import row_keys, sample_rows
+from engine.sampling import counts_of, members_drawn, sample_rows
 from engine.tables import Block, Table
 from engine.tables.block import plain_schema
 
@@ -59,8 +59,14 @@ class KeptRows:
         if picked is not None:
             self._parts.append(picked)
 
+    def put_back(self, table: pa.Table) -> None:
+        """Take the rows that `table` has returned."""
+        self._parts = [table]
+
     def table(self) -> pa.Table:
         """Return the rows in order."""
+        if not self._parts:
+            return pa.table({})
         return pa.concat_tables(self._parts).combine_chunks()
 
 
@@ -108,12 +114,12 @@ def stratified(
     seed : int
         Key of the further draws.
     """
-    sizes = np.bincount(labels, minlength=n_clusters).astype(np.int64)
+    sizes = counts_of(labels, n_clusters)
     there = np.bincount(labels[kept.rows], minlength=n_clusters)
     rows, parts = [kept.rows], [kept.table().select(list(columns))]
-    short = np.flatnonzero(there < np.minimum(quota, sizes))
-    if len(short):
-        extra = KeptRows(np.sort(np.concatenate([_more(labels, c, quota, kept.rows, seed) for c in short.tolist()])))
+    missing = np.maximum(np.minimum(quota, sizes) - there, 0)
+    if missing.any():
+        extra = KeptRows(members_drawn(labels, missing, seed, without=kept.rows))
         for picked in over_table(extra.picker, table, list(columns), coded=True, what="more rows to explain"):
             extra.add(picked)
         rows.append(extra.rows)
@@ -124,11 +130,3 @@ def stratified(
     found = labels[numbers].astype(np.int32)
     weights = (sizes / np.maximum(np.bincount(found, minlength=n_clusters), 1))[found]
     return Sample(pa.concat_tables(parts).take(pa.array(order)).combine_chunks(), numbers, found, weights, sizes)
-
-
-def _more(labels: Labels, cluster: int, quota: int, kept: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Return row numbers that bring a cluster to its quota, those with the smallest keys."""
-    members = np.setdiff1d(np.flatnonzero(labels == cluster), kept, assume_unique=True)
-    already = int((labels[kept] == cluster).sum())
-    smallest: NDArray[np.int64] = members[np.argsort(row_keys(seed, members), kind="stable")[: quota - already]]
-    return smallest

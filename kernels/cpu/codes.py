@@ -10,6 +10,7 @@ The proof: decisions/0005-screening.md. How codes are compared is in screen.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numba
@@ -21,6 +22,7 @@ Rows: TypeAlias = NDArray[np.floating[Any]]
 Float32s: TypeAlias = NDArray[np.float32]
 Float64s: TypeAlias = NDArray[np.float64]
 Int64s: TypeAlias = NDArray[np.int64]
+Empty: TypeAlias = Callable[[tuple[int, ...], Any], NDArray[Any]]  # makes room: shape, dtype -> array
 
 BYTES, SHORTS, FLOATS = 0, 1, 2  # levels of precision, coarse to fine
 QUAD_BYTES = 16  # codes are read 4 words at a time, so rows are padded to that
@@ -50,10 +52,11 @@ class Coded(NamedTuple):
     norms: Float32s  # (n_rows,)
 
 
-def empty_coded(n_rows: int, n_features: int, level: int) -> Coded:
+def empty_coded(n_rows: int, n_features: int, level: int, empty: Empty = np.empty) -> Coded:
     """Return room for `n_rows` rows; at level FLOATS, where codes would be as large as rows, for none."""
     room = 0 if level == FLOATS else n_rows
-    return Coded(empty_codes(room, n_features, level), np.empty(room, np.float32), np.empty(room, np.float32))
+    codes = empty_codes(room, n_features, level, empty)
+    return Coded(codes, empty((room,), np.float32), empty((room,), np.float32))
 
 
 def lowest_level() -> int:
@@ -86,11 +89,11 @@ def _largest_code(n_features: int, level: int) -> float:
     return float(int(min(2.0**13, (2.0**29 / n_features) ** 0.5)))
 
 
-def empty_codes(n_rows: int, n_features: int, level: int) -> NDArray[Any]:
+def empty_codes(n_rows: int, n_features: int, level: int, empty: Empty = np.empty) -> NDArray[Any]:
     """Return room for the codes of rows."""
     dtype = np.dtype([np.uint8, np.int16, np.float32][level])
     quad = QUAD_BYTES // dtype.itemsize
-    codes = np.empty((n_rows, -(-n_features // quad) * quad), dtype)
+    codes = empty((n_rows, -(-n_features // quad) * quad), dtype)
     codes[:, n_features:] = 0
     return codes
 
