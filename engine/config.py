@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from engine.errors import ConfigError
+from engine.execution.memory import bytes_of
 
 Role = Literal["numeric", "count", "boolean", "categorical", "multilabel", "date", "ignore"]
 Skippable = Literal["explain", "map", "report"]
@@ -106,12 +107,17 @@ class ClusterConfig(_Stage):
     attempts: int = Field(default=3, ge=1)
 
 
+def _bytes(size: Any) -> int | None:
+    return None if size is None else bytes_of(size)
+
+
 class FitConfig(_Stage):
     """All stages of a fit, and those of them to skip."""
 
     id: str | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    memory: Annotated[int | None, BeforeValidator(_bytes)] = None  # that a fit may take of its own; decides no result
     features: FeaturesConfig = FeaturesConfig()
     pca: PCAConfig = PCAConfig()
     kmeans: KMeansConfig = KMeansConfig()

@@ -95,6 +95,10 @@ class NonFiniteValueError(DataError):
     """NaN or infinity where a number is needed."""
 
 
+class InputChangedError(DataError):
+    """Files of the table are not what they were when the work began."""
+
+
 class OutputExistsError(RoomsError):
     """The target is there already."""
 
@@ -103,6 +107,12 @@ class OutputExistsError(RoomsError):
 
 class ModelNotReadableError(RoomsError):
     """A model directory that is incomplete, damaged, or from another format version."""
+
+    exit_code = 6
+
+
+class CheckpointNotReadableError(RoomsError):
+    """A checkpoint of an interrupted run that is damaged."""
 
     exit_code = 6
 

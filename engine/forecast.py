@@ -19,7 +19,7 @@ from engine.backends.protocol import Backend
 from engine.components import Components
 from engine.config import FitConfig
 from engine.execution.local import thread_count
-from engine.execution.memory import available_memory, memory_for_rows
+from engine.execution.memory import available_memory, memory_budget
 from engine.features import FeatureEncoder, fit_encoder
 from engine.features.encoder import FittedFeatures
 from engine.features.moments import projection
@@ -144,7 +144,7 @@ def _reduce(head: Head, settings: FitConfig, backend: Backend) -> tuple[FittedFe
         groups=settings.features.groups,
         reference_day=settings.features.reference_day_number,
         seed=settings.seed,
-        keep=memory_for_rows(),
+        keep=memory_budget(settings.memory),
     )
     pca = Components.of(features.rows.moments(backend, lambda _: None), settings.pca.n_components)
     axes = projection(features.encoder.layout, pca.mean_, pca.components_.T)
@@ -161,6 +161,6 @@ def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
 def _memory(rows: int, encoder: FeatureEncoder, pca: Components) -> int:
     """Return the larger of two peaks: plain rows after the first pass, or the scores and what K-Means takes."""
     n_numbers, n_others = len(encoder.layout.numbers), len(encoder.columns) - len(encoder.layout.numbers)
-    plain = min(rows * (8 * n_numbers + 4 * LISTED * n_others), memory_for_rows())
+    plain = min(rows * (8 * n_numbers + 4 * LISTED * n_others), memory_budget(None))
     scores = rows * (pca.n_components_ * 4 * 3 // 2 + 16)  # K-Means may take half of Z and 16 bytes a row on top
     return int(BASELINE + max(plain, scores))

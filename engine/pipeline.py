@@ -9,38 +9,32 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
 from engine import backends
-from engine.assignment import FENCE_SAMPLE, ROW, assignment_table, check_ids, fences, ids_of, write_parts
-from engine.backends.protocol import Backend, EncodedRows
-from engine.clustering import cluster_rows
 from engine.components import Components
 from engine.config import FitConfig
-from engine.execution.local import map_blocks
-from engine.execution.memory import memory_for_rows
+from engine.errors import UsageError
+from engine.execution.plan import Plan, plan_of
+from engine.execution.storage import Storage
 from engine.explain.sample import KeptRows
-from engine.explain.stage import explain_run, rows_to_keep
-from engine.features import FeatureEncoder, fit_encoder
+from engine.explain.stage import explain_run
+from engine.features import FeatureEncoder
 from engine.features.encoder import FittedFeatures
-from engine.features.moments import projection
 from engine.lloyd import Clustering
-from engine.model import Model
-from engine.progress import Advance, Reporter, Silent
-from engine.report.map import Chart, map_rows, write_map
+from engine.progress import Reporter, Silent
+from engine.report.map import map_rows, write_map
 from engine.report.page import write_report
-from engine.runs.directory import check_target, staged
+from engine.runs.checkpoints import Checkpoints, check_unchanged
+from engine.runs.directory import check_target
 from engine.runs.run import Run
 from engine.runs.stages import Stages
+from engine.runs.staging import Staging, staging
 from engine.runs.writing import write_run, write_stages
-from engine.sampling import sample_rows
-from engine.selection import KSelection, choose_k, given_k
-from engine.tables import Block, Table, open_table
+from engine.steps import Job
+from engine.tables import Table, open_table
 from engine.tables.block import row_count
 
 logger = logging.getLogger(__name__)
@@ -55,6 +49,8 @@ def fit(
     device: str | None = None,
     seed: int | None = None,
     config: FitConfig | str | os.PathLike[str] | None = None,
+    memory: int | str | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> Run:
@@ -75,6 +71,12 @@ def fit(
         Same seed, same table, same bits; 0 by default.
     config : FitConfig or path of a YAML file, optional
         Everything else. Arguments given here win over it.
+    memory : int or str, optional
+        Bytes of memory the fit may take of its own, as a number or like "2GiB"; by default half of what is free. A
+        table that needs more is streamed, through files beside `out`, to the same bits.
+    resume : bool, default=False
+        Whether to go on from where an interrupted fit with the same `out`, settings and files stopped, if there is one.
+        The result is the same to the bit.
     overwrite : bool, default=False
         Whether a run directory at `out` is replaced.
     reporter : Reporter, optional
@@ -89,35 +91,41 @@ def fit(
     DataError
         One named subclass per thing that is wrong with the table.
     OutputExistsError, ConfigError, DeviceNotAvailableError, OutOfResourcesError
+    InputChangedError, CheckpointNotReadableError
+        If the input is not what it was when the fit began, or what an interrupted one left is damaged.
 
     Warns
     -----
     ColumnsDroppedWarning
         Naming columns left out because they are constant, all missing or id-like.
     """
-    settings = _settings(config, id=id, device=device, seed=seed, n_clusters=n_clusters)
+    settings = _settings(config, id=id, device=device, seed=seed, n_clusters=n_clusters, memory=memory)
     check_target(Path(out), overwrite=overwrite)
     backend, reason = backends.resolve(settings.device)
-    stages = Stages(reporter or Silent())
     table = open_table(source, id=settings.id)
-
-    with stages.stage("ids"):
-        check_ids(table, settings.id)
-    kept = rows_to_keep(row_count(table), settings)
-    features = _fit_features(table, kept, settings, stages)
-    pca = _fit_pca(features, settings, backend, stages)
-    Z = _scores(features, pca, backend, stages)
-    selection, found = _cluster(Z, settings, backend, stages)
-    model = Model(features.encoder, pca, found.centres, _fences(Z, found.centres, backend), settings.id)
-    chart = map_rows(Z, found.labels, len(found.centres), table, settings, backend, stages)
-    with staged(Path(out), overwrite=overwrite) as folder:
-        with stages.stage("assign", len(Z)) as advance:
-            sizes, inertias = _write_assignments(table, Z, model, backend, chart, folder / "assignments", advance)
-        names = _explain(folder, table, kept, found, features.encoder, settings, stages)
-        facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "input": table.fingerprint()}
-        facts["map"] = write_map(folder, chart, settings, stages)
-        write_run(folder, settings, model, features, selection, found, sizes, inertias, names, facts, stages.records)
-        _report(folder, settings, stages)
+    n_rows = row_count(table)
+    plan = plan_of(n_rows, table.schema, settings)
+    with staging(Path(out), overwrite=overwrite, resume=resume) as place:
+        plan.check(place.root)
+        checkpoints, fingerprint = _checkpoints(place, table, settings, resume)
+        storage = Storage(place.work if plan.streamed else None)
+        job = Job(table, n_rows, settings, backend, Stages(reporter or Silent()), storage, checkpoints)
+        job.check_ids()
+        features, kept = job.features(keep=0 if plan.streamed else plan.budget_bytes)
+        pca = job.pca(features)
+        job, plan = _settled(job, plan, pca, features, place)
+        Z = job.scores(features, pca)
+        selection, found = job.clusters(Z)
+        model = job.model(features, pca, Z, found.centres)
+        chart = map_rows(Z, found.labels, len(found.centres), job)
+        sizes, inertias = job.assignments(Z, model, chart, place.run / "assignments")
+        names = _explain(place.run, job, kept, found, features.encoder)
+        facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "input": fingerprint}
+        facts |= {"plan": plan.facts(), "map": write_map(place.run, chart, job)}
+        records = job.stages.records
+        write_run(place.run, settings, model, features, selection, found, sizes, inertias, names, facts, records)
+        _report(place.run, job)
+        check_unchanged(fingerprint, table.fingerprint())
     return Run(Path(out))
 
 
@@ -131,132 +139,47 @@ def _settings(
     return FitConfig.read(None if config is None else Path(config), **changes)
 
 
-def _fit_features(table: Table, kept: KeptRows, settings: FitConfig, stages: Stages) -> FittedFeatures:
-    with stages.stage("statistics", table.n_rows) as advance:
-        features = fit_encoder(
-            table,
-            id=settings.id,
-            column_roles=settings.features.roles,
-            groups=settings.features.groups,
-            reference_day=settings.features.reference_day_number,
-            seed=settings.seed,
-            keep=memory_for_rows(),
-            see=kept.picker,
-            seen=kept.add,
-            progress=advance,
-        )
-    notice = features.weights.notice()
-    if notice is not None:
-        logger.info(notice)
-    return features
+def _checkpoints(place: Staging, table: Table, settings: FitConfig, resume: bool) -> tuple[Checkpoints, dict[str, Any]]:
+    """Return the checkpoints of this very job, and what identifies its input."""
+    fingerprint = table.fingerprint()
+    if fingerprint.get("files") == []:  # a data frame: nothing says whether another process' is the same
+        if resume:
+            raise UsageError("Only a fit of files can be resumed, not one of a data frame.")
+        return Checkpoints(), fingerprint
+    checkpoints = Checkpoints(place.checkpoints)
+    if checkpoints.identify(settings, fingerprint):
+        logger.info("Going on from %s.", place.root)
+    elif resume:
+        logger.info("There is no interrupted run of %s: starting from the beginning.", place.root.parent)
+    return checkpoints, fingerprint
 
 
-def _fit_pca(features: FittedFeatures, settings: FitConfig, backend: Backend, stages: Stages) -> Components:
-    with stages.stage("pca", features.statistics.n_rows) as advance:
-        return Components.of(features.rows.moments(backend, advance), settings.pca.n_components)
+def _settled(job: Job, plan: Plan, pca: Components, features: FittedFeatures, place: Staging) -> tuple[Job, Plan]:
+    """Look at the plan again, now that the number of components is known: rows may turn out too wide for memory."""
+    known = {"components": pca.n_components_, "n_features": features.encoder.n_features}
+    settled = plan_of(job.n_rows, job.table.schema, job.settings, streamed=plan.streamed, **known)
+    settled.check(place.root)
+    return replace(job, storage=Storage(place.work if settled.streamed else None)), settled
 
 
-def _scores(features: FittedFeatures, pca: Components, backend: Backend, stages: Stages) -> NDArray[np.float32]:
-    Z = np.empty((features.statistics.n_rows, pca.n_components_), np.float32)
-    axes = projection(features.encoder.layout, pca.mean_, pca.components_.T)
-
-    def fill(start: int, rows: EncodedRows) -> int:
-        Z[start : start + len(rows.dense)] = backend.encoded_scores(rows, axes)
-        return len(rows.dense)
-
-    with stages.stage("scores", len(Z)) as advance:
-        for n_done in features.rows.map(fill, last=True):
-            advance(n_done)
-    return Z
-
-
-def _cluster(
-    Z: NDArray[np.float32], settings: FitConfig, backend: Backend, stages: Stages
-) -> tuple[KSelection, Clustering]:
-    wanted = settings.kmeans
-    if wanted.n_clusters != "auto":
-        k = int(wanted.n_clusters)
-        found = _kmeans(Z, k, settings, backend, stages)
-        with stages.stage("measure"):
-            return given_k(Z, found.labels, k, found.inertia, random_state=settings.seed), found
-    with stages.stage("choose k"):
-        selection = choose_k(Z, range(wanted.k_min, wanted.k_max + 1), random_state=settings.seed)
-    return selection, _kmeans(Z, selection.k, settings, backend, stages)
-
-
-def _kmeans(Z: NDArray[np.float32], k: int, settings: FitConfig, backend: Backend, stages: Stages) -> Clustering:
-    wanted = settings.kmeans
-    with stages.stage("k-means"):
-        return cluster_rows(
-            Z,
-            k,
-            backend,
-            seed=settings.seed,
-            n_runs=1 if wanted.n_init == "auto" else wanted.n_init,
-            max_iter=wanted.max_iter,
-            tol=wanted.tol,
-        )
-
-
-def _explain(
-    folder: Path,
-    table: Table,
-    kept: KeptRows,
-    found: Clustering,
-    encoder: FeatureEncoder,
-    settings: FitConfig,
-    stages: Stages,
-) -> list[str] | None:
+def _explain(folder: Path, job: Job, kept: KeptRows, found: Clustering, encoder: FeatureEncoder) -> list[str] | None:
     """Write rules and personas; return the clusters' names, None if that is skipped."""
-    if "explain" in settings.skip:
+    if "explain" in job.settings.skip:
         return None
-    with stages.stage("explain"):
-        return explain_run(folder, table, kept, found.labels, len(found.centres), encoder, settings)
+
+    def explained() -> list[str]:
+        with job.stages.stage("explain"):
+            return explain_run(folder, job.table, kept, found.labels, len(found.centres), encoder, job.settings)
+
+    return job.checkpoints.remembered(
+        "explain", explained, lambda names: ({"names": names}, {}), lambda facts, _: list(facts["names"])
+    )
 
 
-def _report(folder: Path, settings: FitConfig, stages: Stages) -> None:
+def _report(folder: Path, job: Job) -> None:
     """Write report.html, and what it took into the manifest."""
-    if "report" in settings.skip:
+    if "report" in job.settings.skip:
         return
-    with stages.stage("report"):
+    with job.stages.stage("report"):
         write_report(folder)
-    write_stages(folder, stages.records)
-
-
-def _fences(Z: NDArray[np.float32], centres: NDArray[np.float32], backend: Backend) -> NDArray[np.float32]:
-    found = backend.nearest_two(Z[sample_rows(len(Z), FENCE_SAMPLE, seed=0)], centres)
-    return fences(found.labels, found.distance, len(centres))
-
-
-def _write_assignments(
-    table: Table,
-    Z: NDArray[np.float32],
-    model: Model,
-    backend: Backend,
-    chart: Chart | None,
-    folder: Path,
-    advance: Advance,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Write the parts of assignments/; return each cluster's size and inertia."""
-    sizes = np.zeros(model.n_clusters, np.int64)
-    inertias = np.zeros(model.n_clusters, np.float64)
-
-    def assigned(block: Block) -> tuple[pa.Table, NDArray[np.int64], NDArray[np.float64]]:
-        found = backend.nearest_two(Z[block.start : block.start + len(block)], model.centres)
-        squared = np.square(found.distance.astype(np.float64))
-        part = assignment_table(ids_of(block, model.id), model.id or ROW, found, model.fences)
-        part = part if chart is None else chart.with_places(part, block.start)
-        counts = np.bincount(found.labels, minlength=model.n_clusters).astype(np.int64)
-        sums = np.bincount(found.labels, squared, minlength=model.n_clusters).astype(np.float64)
-        return part, counts, sums
-
-    def parts() -> Any:
-        columns = [model.encoder.columns[0]] if model.id is None else [model.id]
-        for part, counts, squared in map_blocks(assigned, table.blocks(columns)):
-            np.add(sizes, counts, out=sizes)
-            np.add(inertias, squared, out=inertias)
-            advance(part.num_rows)
-            yield part
-
-    write_parts(parts(), folder)
-    return sizes, inertias
+    write_stages(folder, job.stages.records)

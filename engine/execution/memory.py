@@ -1,14 +1,28 @@
-"""How much memory there is: of the machine, and of the container the process lives in."""
+"""How much memory there is, how much may be used, and how much is used.
+
+What counts is memory of the process' own (anonymous memory): pages of mapped files and of libraries are the system's
+to take back. The container the process lives in counts like a machine.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
-ROWS_SHARE = 8  # the rows of a table may take one part in so many of the free memory between passes
+from engine.errors import UsageError
+
+BUDGET_SHARE = 2  # without a budget, one part in so many of the free memory
 
 _CGROUP = Path("/sys/fs/cgroup")
+_STATM = Path("/proc/self/statm")
+_SAMPLING = 0.02  # seconds between two looks at the process' own memory
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 def available_memory() -> int:
@@ -26,6 +40,60 @@ def available_memory() -> int:
     return min(free, max(int(limit) - in_use, 0))
 
 
-def memory_for_rows() -> int:
-    """Return the bytes that a table's rows may take between passes."""
-    return available_memory() // ROWS_SHARE
+def memory_budget(wanted: int | None) -> int:
+    """Return the bytes that a fit may take of its own: what is wanted, else a share of what is free."""
+    return available_memory() // BUDGET_SHARE if wanted is None else wanted
+
+
+def bytes_of(size: str | int) -> int:
+    """Return the number of bytes that "2GiB", "500 MB", "2G" or a plain number mean.
+
+    Raises
+    ------
+    UsageError
+        If it is no size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", str(size).lower())
+    if match is None or match[2] not in _UNITS or float(match[1]) == 0:
+        raise UsageError(f"{size!r} is no amount of memory.", hint="write it like 2GiB or 500MB.")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+class OwnMemory:
+    """The largest amount of memory of its own that the process was seen to have."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+
+    def look(self) -> None:
+        """Take a sample."""
+        self.peak = max(self.peak, own_memory())
+
+
+@contextmanager
+def watched() -> Iterator[OwnMemory]:
+    """Watch the process' own memory while the block runs: the system keeps no high-water mark of it."""
+    seen, done = OwnMemory(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_SAMPLING):
+            seen.look()
+
+    seen.look()
+    watcher = threading.Thread(target=watch, name="rooms-memory", daemon=True)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        watcher.join()
+        seen.look()
+
+
+def own_memory() -> int:
+    """Return the bytes of anonymous memory; where the system does not tell, of all resident memory."""
+    try:
+        _, resident, shared = _STATM.read_text().split()[:3]
+    except OSError:
+        return int(psutil.Process().memory_info().rss)
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")

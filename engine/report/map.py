@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,18 +19,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine.backends.protocol import Backend, Placed
-from engine.config import FitConfig
 from engine.errors import ModelNotReadableError
 from engine.execution.local import map_blocks, row_blocks
 from engine.execution.passes import over_table
+from engine.execution.storage import Storage
 from engine.explain.sample import KeptRows
 from engine.manifold import TSNE
 from engine.report.picture import draw
 from engine.runs.model_files import read_model, write_model
 from engine.runs.run import Run
-from engine.runs.stages import Stages
 from engine.sampling import stratified_rows
 from engine.tables import Table
+
+if TYPE_CHECKING:
+    from engine.steps import Job
 
 Float32s = NDArray[np.float32]
 
@@ -60,15 +62,7 @@ class Chart:
         return part.append_column("map_doubtful", pa.array(self.doubtful[rows]))
 
 
-def map_rows(
-    Z: Float32s,
-    labels: NDArray[np.int32],
-    n_clusters: int,
-    table: Table,
-    settings: FitConfig,
-    backend: Backend,
-    stages: Stages,
-) -> Chart | None:
+def map_rows(Z: Float32s, labels: NDArray[np.int32], n_clusters: int, job: Job) -> Chart | None:
     """Lay out landmarks and place all rows; None if the map is skipped, or there are fewer than LEAST_ROWS rows.
 
     Raises
@@ -78,43 +72,55 @@ def map_rows(
     MissingColumnError, RetypedColumnError
         If the table lacks what the previous run's model was fitted on.
     """
+    settings, backend = job.settings, job.backend
     if "map" in settings.skip or len(Z) < LEAST_ROWS:
         return None
     wanted = settings.map
     landmarks = stratified_rows(labels, n_clusters, wanted.n_landmarks, wanted.rows_per_cluster, settings.seed)
+    scores = np.ascontiguousarray(Z[landmarks])
+    facts, layout = job.checkpoints.remembered(
+        "map",
+        lambda: _laid_out(scores, landmarks, job),
+        lambda made: (made[0], {"layout": made[1]}),
+        lambda facts, arrays: (facts, arrays["layout"]),
+    )
+    with job.stages.stage("place", len(Z)) as advance:
+        placed = _place_all(Z, backend, backend.atlas(scores, layout), job.storage, advance)
+    facts = facts | {"doubtful": int(np.count_nonzero(placed.doubtful)), "previous": settings.previous}
+    return Chart(landmarks, scores, labels, placed.places, placed.doubtful, wanted.place_all, facts)
+
+
+def _laid_out(scores: Float32s, landmarks: NDArray[np.int64], job: Job) -> tuple[dict[str, Any], Float32s]:
+    """Return facts about a t-SNE of landmarks, and their places."""
+    settings, wanted = job.settings, job.settings.map
     perplexity = min(wanted.perplexity, len(landmarks) / 3)
     start: Any = "pca"
     exaggeration = 12.0
     if settings.previous is not None:
-        with stages.stage("previous map"):
-            start, exaggeration = _previous_places(Path(settings.previous), table, landmarks, backend), 1.0
+        with job.stages.stage("previous map"):
+            start, exaggeration = _previous_places(Path(settings.previous), job.table, landmarks, job.backend), 1.0
     tsne = TSNE(
         perplexity=perplexity, early_exaggeration=exaggeration, max_iter=wanted.max_iter, init=start,
         random_state=settings.seed, device=settings.device,
     )  # fmt: skip
-    scores = np.ascontiguousarray(Z[landmarks])
-    tsne.fit(scores, reporter=stages)
-    with stages.stage("place", len(Z)) as advance:
-        placed = _place_all(Z, backend, backend.atlas(scores, tsne.embedding_), advance)
+    tsne.fit(scores, reporter=job.stages)
     facts = {
         "landmarks": len(landmarks),
         "perplexity": float(perplexity),
         "iterations": tsne.n_iter_,
         "kl_divergence": tsne.kl_divergence_,
-        "doubtful": int(placed.doubtful.sum()),
-        "previous": settings.previous,
     }
-    return Chart(landmarks, scores, labels, placed.places, placed.doubtful, wanted.place_all, facts)
+    return facts, tsne.embedding_
 
 
-def write_map(folder: Path, chart: Chart | None, settings: FitConfig, stages: Stages) -> dict[str, Any] | None:
+def write_map(folder: Path, chart: Chart | None, job: Job) -> dict[str, Any] | None:
     """Write map.parquet, map.png and map/; the assignments are there already. Return facts for the manifest."""
     if chart is None:
         return None
-    with stages.stage("draw map"):
+    with job.stages.stage("draw map"):
         draw(chart.places, chart.labels, folder / "map.png")
         ids = ds.dataset(sorted((folder / "assignments").glob("*.parquet"))).take(
-            pa.array(chart.landmarks), columns=[settings.id or "row", "cluster"]
+            pa.array(chart.landmarks), columns=[job.settings.id or "row", "cluster"]
         )
         places = chart.places[chart.landmarks]
         table = ids.append_column("map_x", pa.array(places[:, 0])).append_column("map_y", pa.array(places[:, 1]))
@@ -123,8 +129,8 @@ def write_map(folder: Path, chart: Chart | None, settings: FitConfig, stages: St
     return chart.facts
 
 
-def _place_all(Z: Float32s, backend: Backend, atlas: Any, advance: Any) -> Placed:
-    places, doubtful = np.empty((len(Z), 2), np.float32), np.empty(len(Z), np.bool_)
+def _place_all(Z: Float32s, backend: Backend, atlas: Any, storage: Storage, advance: Any) -> Placed:
+    places, doubtful = storage.scratch((len(Z), 2), np.float32), storage.scratch((len(Z),), np.bool_)
 
     def place(part: slice) -> int:
         places[part], doubtful[part] = backend.place(Z[part], atlas)

@@ -45,9 +45,7 @@ def staged(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise UsageError(f"{target.parent} cannot be written: {error.strerror}.") from error
     try:
         yield staging
-        (staging / SUCCESS).touch()
-        staging.chmod(0o777 & ~_umask())
-        _swap(staging, target, overwrite=overwrite)
+        commit(staging, target, overwrite=overwrite)
     except OSError as error:
         if error.errno in (28, 122):  # no space left, quota exceeded
             raise OutOfResourcesError(f"The disk of {target.parent} is full.") from error
@@ -56,8 +54,10 @@ def staged(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _swap(staging: Path, target: Path, *, overwrite: bool) -> None:
+def commit(staging: Path, target: Path, *, overwrite: bool) -> None:
     """Rename the staging folder to the target; what was there goes aside first and is deleted last."""
+    (staging / SUCCESS).touch()
+    staging.chmod(0o777 & ~_umask())
     check_target(target, overwrite=overwrite)
     if not target.exists():
         staging.rename(target)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ FORMAT = 1
 
 
 def write_model(folder: Path, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    """Write a model's facts (plain JSON values) and arrays into `folder`, which must not hold one."""
+    """Write a model's facts (plain JSON values) and arrays into `folder`, in place of what is there."""
+    shutil.rmtree(folder, ignore_errors=True)  # half a model, if a run was interrupted here
     folder.mkdir()
     packed = arrays_to_bytes({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     (folder / "arrays.safetensors").write_bytes(packed)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from engine.execution.memory import watched
 from engine.progress import Advance, Reporter
 
 
@@ -29,9 +30,14 @@ class Stages:
         pa.system_memory_pool().release_unused()  # NumPy’s
         reset = _reset_peak()
         start = time.perf_counter()
-        with self.reporter.stage(name, total) as advance:
+        with self.reporter.stage(name, total) as advance, watched() as own:
             yield advance
-        record = {"stage": name, "seconds": round(time.perf_counter() - start, 4), "peak_memory_bytes": _peak()}
+        record = {
+            "stage": name,
+            "seconds": round(time.perf_counter() - start, 4),
+            "peak_memory_bytes": _peak(),
+            "peak_own_bytes": own.peak,
+        }
         if not reset:
             record["peak_memory_is"] = "the process's since its start"
         self.records.append(record)

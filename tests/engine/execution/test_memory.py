@@ -1,11 +1,13 @@
-"""How much memory there is, in and out of a container."""
+"""How much memory there is, in and out of a container; how much may be used, and how much is."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from engine.errors import UsageError
 from engine.execution import memory
 
 
@@ -25,6 +27,34 @@ def test_a_containers_limit_counts_and_files_it_has_read_do_not(
     assert memory.available_memory() > 2**20
     container(tmp_path, "1000000", 900_000, 500_000)
     assert memory.available_memory() == 600_000
-    assert memory.memory_for_rows() == 75_000
+    assert memory.memory_budget(None) == 300_000
+    assert memory.memory_budget(5) == 5
     container(tmp_path, "1000", 5000, 0)
     assert memory.available_memory() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [("2GiB", 2 << 30), ("500MB", 500_000_000), ("1.5 gib", 3 << 29), ("64k", 64_000), ("4Ki", 4096), (12345, 12345)],
+)
+def test_sizes_are_read_as_people_write_them(text: str | int, n_bytes: int) -> None:
+    assert memory.bytes_of(text) == n_bytes
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GiB", "0", "2 apples", "GiB", "1e9"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no amount of memory"):
+        memory.bytes_of(text)
+
+
+def test_own_memory_grows_with_arrays_and_not_with_mapped_files(tmp_path: Path) -> None:
+    n_bytes = 64 << 20
+    mapped = np.memmap(tmp_path / "file", np.uint8, "w+", shape=(n_bytes,))
+    with memory.watched() as seen:
+        before = seen.peak
+        mapped[:] = 1
+    assert seen.peak - before < n_bytes // 4
+    with memory.watched() as seen:
+        held = np.ones(n_bytes, np.uint8)
+    assert seen.peak - before > n_bytes // 2
+    assert held[-1] == 1

@@ -1,0 +1,78 @@
+"""rooms fit: cluster a table of profiles, or say what that would take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine.cli.app import (
+    AsJson,
+    Clusters,
+    Debug,
+    Device,
+    Overwrite,
+    Seed,
+    Source,
+    Threads,
+    app,
+    cluster_count,
+    guarded,
+    pairs,
+    print_run,
+    show,
+    with_threads,
+)
+from engine.errors import UsageError
+
+
+@app.command()
+@guarded
+def fit(
+    source: Source,
+    out: Annotated[Path | None, typer.Option(help="The run directory to write.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="Column that identifies a profile.")] = None,
+    clusters: Clusters = None,
+    device: Device = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file; options given here win over it.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="COLUMN=ROLE, may be repeated.")] = None,
+    weight: Annotated[list[str] | None, typer.Option(help="GROUP=WEIGHT, may be repeated.")] = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    skip: Annotated[str | None, typer.Option(help="Stages to leave out: explain,map,report.")] = None,
+    place_all: Annotated[bool, typer.Option("--place-all", help="Write every row's place on the map.")] = False,
+    previous: Annotated[Path | None, typer.Option(help="An earlier run whose map this one continues.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory to use at most, like 2GiB. [default: half of it]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted run stopped.")] = False,
+    overwrite: Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it takes.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Cluster a table of profiles and write a run directory."""
+    from engine.config import FitConfig
+    from engine.progress import Bars
+
+    features: dict[str, Any] = {"roles": pairs(role, "--role")}
+    features["groups"] = {name: {"weight": value} for name, value in pairs(weight, "--weight").items()}
+    kmeans = {} if clusters is None else {"n_clusters": cluster_count(clusters)}
+    skipped = None if skip is None else [part.strip() for part in skip.split(",") if part.strip()]
+    settings = FitConfig.read(
+        config, id=id, device=device, memory=memory, seed=seed, features=features, kmeans=kmeans, skip=skipped,
+        map={"place_all": True} if place_all else {}, previous=None if previous is None else str(previous),
+    )  # fmt: skip
+    if out is None and not dry_run:
+        raise UsageError("--out is missing.", hint="name the run directory to write, or add --dry-run.")
+    with with_threads(threads):
+        if dry_run:
+            from engine.forecast import forecast
+
+            seen = forecast(source, settings)
+            show(seen.facts(), seen.describe(), as_json)
+            return
+        from engine.pipeline import fit as run_fit
+
+        assert out is not None
+        run = run_fit(source, out=out, config=settings, resume=resume, overwrite=overwrite, reporter=Bars())
+    print_run(run, as_json, {})

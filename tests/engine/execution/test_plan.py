@@ -1,0 +1,64 @@
+"""Where rows live is decided by what the table says of itself; what cannot end well is refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.config import FitConfig
+from engine.errors import OutOfResourcesError
+from engine.execution import plan
+from engine.execution.plan import plan_of
+from engine.tables.members import SCHEMA
+
+ALL = FitConfig.merged({}, id="user_id", memory="1GiB")
+
+
+@pytest.fixture(autouse=True)
+def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "available_memory", lambda: 8 << 30)
+    monkeypatch.setattr(plan, "thread_count", lambda: 2)
+
+
+def test_a_table_that_fits_is_kept_in_memory_and_a_larger_one_streamed() -> None:
+    assert plan_of(100_000, SCHEMA, ALL).kind == "in memory"
+    streamed = plan_of(50_000_000, SCHEMA, ALL)
+    assert streamed.kind == "streamed"
+    assert "the budget is 1.00 GiB" in streamed.why
+
+
+def test_streamed_memory_does_not_depend_on_rows_and_disk_does() -> None:
+    few, many = (plan_of(n, SCHEMA, ALL, components=27) for n in (20_000_000, 200_000_000))
+    assert few.memory_bytes == many.memory_bytes <= 1 << 30
+    assert many.disk_bytes == pytest.approx(10 * few.disk_bytes)
+
+
+def test_what_was_decided_stays_and_wide_scores_can_leave_memory() -> None:
+    assert plan_of(100_000, SCHEMA, ALL, streamed=True).kind == "streamed"
+    assert plan_of(1_000_000, SCHEMA, ALL, components=20).kind == "in memory"
+    assert plan_of(1_000_000, SCHEMA, ALL, components=500).kind == "streamed"
+
+
+def test_stages_that_are_skipped_take_nothing() -> None:
+    lean = FitConfig.merged({}, id="user_id", memory="1GiB", skip=["map", "explain"])
+    assert plan_of(10**8, SCHEMA, lean).memory_bytes < plan_of(10**8, SCHEMA, ALL).memory_bytes
+    assert plan_of(10**8, SCHEMA, lean, components=9).disk_bytes <= plan_of(10**8, SCHEMA, ALL, components=9).disk_bytes
+
+
+def test_too_little_memory_is_refused(tmp_path: Path) -> None:
+    small = FitConfig.merged({}, memory="100MiB")
+    with pytest.raises(OutOfResourcesError, match=r"and --memory is 0.10 GiB.\nHint: raise --memory"):
+        plan_of(1000, SCHEMA, small).check(tmp_path)
+
+
+def test_more_memory_than_is_free_is_refused_if_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generous = FitConfig.merged({}, memory="100GiB")
+    plan_of(1000, SCHEMA, generous).check(tmp_path)  # needs little of it
+    with pytest.raises(OutOfResourcesError, match=r"the free memory is 8.00 GiB"):
+        plan_of(10**8, SCHEMA, generous).check(tmp_path)
+
+
+def test_a_disk_that_is_too_small_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutOfResourcesError, match="for temporary files"):
+        plan_of(10**12, SCHEMA, ALL).check(tmp_path / "not" / "there" / "yet")
