@@ -95,7 +95,7 @@ def test_a_click_in_the_legend_isolates_a_cluster_and_another_one_shows_all(brow
 def test_hovering_a_dot_tells_the_persona_and_its_size(browser: Any, run: engine.Run) -> None:
     page, _ = opened(browser, run)
     page.get_by_role("heading", name="Map").scroll_into_view_if_needed()
-    dot = page.locator("#chart-map .scatterlayer .trace").nth(1).locator("path.point").nth(7)
+    dot = page.locator("#chart-map .scatterlayer path.point").nth(7)
     box = dot.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_selector("#chart-map .hoverlayer text")
