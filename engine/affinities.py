@@ -4,7 +4,7 @@
 
 Rows are taken in leaves (engine/neighbours.py) and keep that order: a row's neighbours are near in memory.
 P = (p(j|i) + p(i|j)) / 2n lies in two lists of edges: a row's own neighbours, and the rows that count it as theirs
-without being its neighbours; together 8 bytes an edge, and no copy of them is ever made.
+without being its neighbours. An edge takes 6 bytes: its weight is rounded to 12 binary digits, off by one in 8,000.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from engine.progress import Advance
 Float32s = NDArray[np.float32]
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
+Codes = NDArray[np.uint16]  # of weights: kernels/cpu/affinities.py
 
 NEIGHBOURS = 3  # times the perplexity: beyond, probabilities are below a thousandth of the nearest ones
 
@@ -33,7 +34,7 @@ class Edges:
 
     offsets: Int64s
     ends: Int32s
-    weights: Float32s
+    weights: Codes  # of p(j|i) + p(i|j)
 
 
 @dataclass(frozen=True)
@@ -44,40 +45,57 @@ class Affinities:
     near: Edges
     far: Edges
 
+    @property
+    def scale(self) -> float:
+        """What weights are multiplied by to be P."""
+        return 0.5 / len(self.rows)
+
     def entropy(self) -> float:
         """Return sum p log p over all edges, in float64."""
-        return float(sum(_entropy(edges.weights) for edges in (self.near, self.far)))
+        return sum(_entropy(edges.weights[: edges.offsets[-1]], self.scale) for edges in (self.near, self.far))
 
 
 def affinities_of(X: Float32s, perplexity: float, advance: Advance) -> Affinities:
     """Return P of the rows of X, whose values are finite."""
-    leaves = Leaves.of(X)
     n_rows = len(X)
     k = min(n_rows - 1, max(1, int(NEIGHBOURS * perplexity)))
-    ends, weights = np.zeros(n_rows * k + LANES, np.int32), np.zeros(n_rows * k + LANES, np.float32)
-    neighbours, probabilities = ends[: n_rows * k].reshape(n_rows, k), weights[: n_rows * k].reshape(n_rows, k)
+    rows, ends, weights = _neighbourhoods(X, k, perplexity, advance)
+    neighbours, codes = ends[: n_rows * k].reshape(n_rows, k), weights[: n_rows * k].reshape(n_rows, k)
+    counts = np.zeros(n_rows, np.int64)
+    affinities.join_mutual(neighbours, codes, counts)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    far = Edges(offsets, np.zeros(offsets[-1] + LANES, np.int32), np.zeros(offsets[-1] + LANES, np.uint16))
+    affinities.reverse_edges(neighbours, codes, offsets[:-1].copy(), far.ends, far.weights)
+    return Affinities(rows, Edges(np.arange(n_rows + 1, dtype=np.int64) * k, ends, weights), far)
+
+
+def _neighbourhoods(X: Float32s, k: int, perplexity: float, advance: Advance) -> tuple[Int32s, Int32s, Codes]:
+    """Return row numbers in the order of leaves, and in this order the k neighbours of every row, and codes of p(j|i).
+
+    The last two are flat, and end in LANES entries that no row has.
+    """
+    leaves = Leaves.of(X)
+    n_rows = len(X)
+    ends, weights = np.zeros(n_rows * k + LANES, np.int32), np.zeros(n_rows * k + LANES, np.uint16)
+    neighbours, codes = ends[: n_rows * k].reshape(n_rows, k), weights[: n_rows * k].reshape(n_rows, k)
 
     def neighbourhood(leaf: int) -> int:
         part = leaves.places(leaf)
         neighbours[part], squared = leaves.nearest_to_leaf(leaf, k)
-        affinities.calibrate(squared, perplexity, probabilities[part])
-        affinities.sort_edges(neighbours[part], probabilities[part])
+        probabilities = np.empty(squared.shape, np.float32)
+        affinities.calibrate(squared, perplexity, probabilities)
+        affinities.sort_edges(neighbours[part], probabilities)
+        codes[part] = affinities.coded(probabilities)
         return len(squared)
 
     for done in map_blocks(neighbourhood, range(len(leaves.radii))):
         advance(done)
-    counts = np.zeros(n_rows, np.int64)
-    affinities.join_mutual(neighbours, probabilities, counts)
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    far = Edges(offsets, np.zeros(offsets[-1] + LANES, np.int32), np.zeros(offsets[-1] + LANES, np.float32))
-    scale = 1.0 / (2.0 * n_rows)
-    affinities.reverse_edges(neighbours, probabilities, scale, offsets[:-1].copy(), far.ends, far.weights)
-    return Affinities(leaves.members[:n_rows], Edges(np.arange(n_rows + 1, dtype=np.int64) * k, ends, weights), far)
+    return leaves.members[:n_rows], ends, weights
 
 
-def _entropy(weights: Float32s) -> float:
+def _entropy(weights: Codes, scale: float) -> float:
     total = 0.0
     for start in range(0, len(weights), 1 << 16):
-        part = weights[start : start + (1 << 16)].astype(np.float64)
-        total += float(np.sum(part * np.log(np.maximum(part, 1e-300))))
+        part = scale * affinities.decoded(weights[start : start + (1 << 16)]).astype(np.float64)
+        total += float(np.sum(part * np.log(part)))
     return total

@@ -69,7 +69,8 @@ def kl_divergence(P: Affinities, places: Float32s) -> float:
             for edges in (P.near, P.far)
         )
 
-    return P.entropy() + math.fsum(map_blocks(logarithms, row_blocks(len(xs), BLOCK_ROWS))) + math.log(z)
+    spread = P.scale * math.fsum(map_blocks(logarithms, row_blocks(len(xs), BLOCK_ROWS)))
+    return P.entropy() + spread + math.log(z)
 
 
 def _coordinates(places: Float32s) -> tuple[Float32s, Float32s]:
@@ -89,7 +90,8 @@ class _State:
         self.P, self.grid = P, Grid()
         self.xs, self.ys = _coordinates(start)
         self.on_a_line = start.shape[1] == 1
-        self._next_xs, self._next_ys = np.empty_like(self.xs), np.empty_like(self.ys)
+        self.places = np.stack([self.xs, self.ys], axis=1).ravel()  # what rows see of each other
+        self._next_places = np.empty_like(self.places)
         self.velocity = np.zeros((len(start), 2), np.float32)
         self.gains = np.ones((len(start), 2), np.float32)
         self.forces = np.empty((len(start), 2), np.float32)
@@ -102,20 +104,19 @@ class _State:
             gradient = np.zeros((part.stop - part.start, 2), np.float32)
             for edges in (self.P.near, self.P.far):
                 tsne_step.attract(
-                    self.xs, self.ys, part.start, part.stop, edges.ends, edges.weights, edges.offsets, gradient
+                    self.places, part.start, part.stop, edges.ends, edges.weights, edges.offsets, gradient
                 )
-            tsne_step.combine(gradient, self.forces[part], exaggeration, z)
+            tsne_step.combine(gradient, self.forces[part], exaggeration * self.P.scale, z)
             if self.on_a_line:
                 gradient[:, 0] = 0.0
             square: float = tsne_step.descend(
                 self.xs, self.ys, part.start, part.stop, gradient, MOMENTUM, rate,
-                self.velocity, self.gains, self._next_xs, self._next_ys,
+                self.velocity, self.gains, self._next_places,
             )  # fmt: skip
             return square
 
         squares = math.fsum(map_blocks(move, row_blocks(len(self.xs), BLOCK_ROWS)))
-        self.xs, self._next_xs = self._next_xs, self.xs
-        self.ys, self._next_ys = self._next_ys, self.ys
+        self.places, self._next_places = self._next_places, self.places
         return 4.0 * math.sqrt(squares)
 
     def _repel(self) -> float:

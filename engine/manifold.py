@@ -33,6 +33,7 @@ EARLY_ITERATIONS = 250  # with exaggeration, as in scikit-learn and openTSNE
 LEAST_NORM = 1e-7  # of the gradient, as in scikit-learn
 SMALL_SPREAD = 1e-4  # standard deviation of a start: small, so that no row has to pass another one
 PLACE_ROWS = 32_768  # rows placed by one thread at a time
+FRAME_ROWS = 4096
 JITTER = 0.01  # of that: equal rows need a direction to part in
 
 
@@ -230,4 +231,7 @@ class _Frame:
 
     def rows(self, X: Rows) -> Float32s:
         """Return rows in this frame, float32."""
-        return np.ascontiguousarray((X - self.shift) * self.factor, dtype=np.float32)
+        framed = np.empty(X.shape, np.float32)
+        for part in row_blocks(len(X), FRAME_ROWS):  # float64 in between
+            framed[part] = (X[part] - self.shift) * self.factor
+        return framed

@@ -1,6 +1,6 @@
 """From neighbours to probabilities: the perplexity of every row, and both directions of every edge.
 
-    squared distances (n_rows, k)  ->  p(j|i) (n_rows, k)  ->  p(j|i) + p(i|j) on edges of both directions
+    squared distances (n_rows, k)  ->  p(j|i) (n_rows, k)  ->  p(j|i) + p(i|j) on edges of both directions, in 16 bits
 
 A row's precision beta is such that the entropy of p(j|i) = exp(-beta d_ij) / sum is the logarithm of the perplexity;
 it is found by Newton's method on log beta inside a bracket, in float64. Source: van der Maaten & Hinton, "Visualizing
@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 STEPS = 100  # Newton needs 4 to 8; bisection from any start needs less than 100
 TOLERANCE = 1e-9  # of the entropy
 START = 0.2  # of log beta - log(neighbours / perplexity), in units of 1 / mean distance: where it mostly ends
+DROPPED = 12  # low bits of a float32 that a code has not
+LEAST_BITS = (127 - 30) << 23  # bits of the float32 whose code is 0: 2^-30; the greatest is just below 4
 INVERSE_FACTORIALS = tuple(1.0 / math.factorial(n) for n in range(12, -1, -1))
 
+Codes: TypeAlias = NDArray[np.uint16]
 Float32s: TypeAlias = NDArray[np.float32]
 Float64s: TypeAlias = NDArray[np.float64]
 Int32s: TypeAlias = NDArray[np.int32]
@@ -106,41 +109,66 @@ def sort_edges(neighbours: Int32s, probabilities: Float32s) -> None:
         probabilities[i] = probabilities[i][order]
 
 
+def coded(weights: Float32s) -> Codes:
+    """Return weights from 0 to 2 in 16 bits: rounded to 12 digits, of floats from 2^-30 on, and 0 as that."""
+    rounded = (weights.view(np.int32) + np.int32((1 << DROPPED >> 1) - LEAST_BITS)) >> np.int32(DROPPED)
+    codes: Codes = np.clip(rounded, 0, 65535).astype(np.uint16)
+    return codes
+
+
+def decoded(codes: Codes) -> Float32s:
+    """Return what codes stand for."""
+    return ((codes.astype(np.int32) << np.int32(DROPPED)) + np.int32(LEAST_BITS)).view(np.float32)
+
+
+@numba.njit(nogil=True, cache=True)
+def value_of(code: int) -> float:
+    """Return what one code stands for."""
+    return float(np.ldexp(1.0 + (code & 2047) / 2048.0, (code >> 11) - 30))
+
+
+@numba.njit(nogil=True, cache=True)
+def _both(first: int, second: int) -> int:
+    """Return the code of the sum of what two codes stand for."""
+    digits, exponent = math.frexp(value_of(first) + value_of(second))
+    return min(int((exponent + 29) * 2048 + np.rint((2.0 * digits - 1.0) * 2048.0)), 65535)
+
+
 @numba.njit(nogil=True, cache=True)
 def _place(neighbours: Int32s, wanted: int) -> int:
-    """Return where a sorted run holds `wanted`, or -1."""
-    place = np.searchsorted(neighbours, wanted)
-    return int(place) if place < neighbours.shape[0] and neighbours[place] == wanted else -1
+    """Return where a sorted run holds `wanted`, marked or not, or -1."""
+    low, high = 0, neighbours.shape[0]
+    while low < high:
+        middle = (low + high) >> 1
+        end = neighbours[middle]
+        if (end if end >= 0 else ~end) < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < neighbours.shape[0] and neighbours[low] in (wanted, ~wanted) else -1
 
 
 @numba.njit(nogil=True, cache=True)
-def join_mutual(neighbours: Int32s, probabilities: Float32s, counts: Int64s) -> None:
-    """Add both directions of every edge that has two; mark one-way edges by a minus sign, counted at their end."""
+def join_mutual(neighbours: Int32s, weights: Codes, counts: Int64s) -> None:
+    """Add both directions of every edge that has two; mark the end j of a one-way edge as ~j, and count it at j."""
     for i in range(neighbours.shape[0]):
         for e in range(neighbours.shape[1]):
-            j = neighbours[i, e]
+            j = neighbours[i, e]  # not marked yet
             back = _place(neighbours[j], i)
             if back < 0:
-                probabilities[i, e] = -probabilities[i, e]
+                neighbours[i, e] = ~j
                 counts[j] += 1
             elif i < j:
-                probabilities[i, e] += probabilities[j, back]
-                probabilities[j, back] = probabilities[i, e]
+                weights[i, e] = weights[j, back] = _both(weights[i, e], weights[j, back])
 
 
 @numba.njit(nogil=True, cache=True)
-def reverse_edges(
-    neighbours: Int32s, probabilities: Float32s, scale: float, ends: Int64s, edges: Int32s, weights: Float32s
-) -> None:
-    """Write one-way edges at their end, from ends[j] on, which moves along; drop signs and multiply by `scale`."""
-    factor = np.float32(scale)
+def reverse_edges(neighbours: Int32s, weights: Codes, at: Int64s, ends: Int32s, far_weights: Codes) -> None:
+    """Write one-way edges at their end j, from at[j] on, which moves along; drop the marks."""
     for i in range(neighbours.shape[0]):
         for e in range(neighbours.shape[1]):
-            p = probabilities[i, e] * factor
-            if p < 0.0 or (p == 0.0 and np.signbit(p)):
-                p = -p
-                j = neighbours[i, e]
-                edges[ends[j]] = i
-                weights[ends[j]] = p
-                ends[j] += 1
-            probabilities[i, e] = p
+            if neighbours[i, e] < 0:
+                j = neighbours[i, e] = ~neighbours[i, e]
+                ends[at[j]] = i
+                far_weights[at[j]] = weights[i, e]
+                at[j] += 1

@@ -6,8 +6,9 @@ and int32, and the few operations that kernels need. A word of codes holds 4 byt
 multiplies and adds them in one instruction, where the host has it. Everything else is plain LLVM vector code, so it
 runs wherever numba does; LANES is what the host's registers hold.
 
-    load, store, gather, broadcast, splat, +, -, *, /, root, fma, accumulate, least, greatest, less, select,
-    tagged, bits, as_numbers, gather_quads, lane_numbers, total, lane_bits, lane_count, store_chosen, lowest, highest
+    load, load_short, store, store_chosen, gather, gather_pairs, gather_quads, broadcast, splat, lane_numbers,
+    +, -, *, /, root, fma, accumulate, least, greatest, less, select, tagged, bits, with_bits, as_numbers,
+    total, lowest, highest, lane_bits, lane_count
 
 The host is what numba compiles for: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES choose another one.
 """
@@ -182,6 +183,57 @@ def gather(_: Any, array: Any, numbers: Any, start: Any) -> Any:
         return gathered
 
     return floats(array, numbers, types.intp), emit
+
+
+@intrinsic
+def gather_pairs(_: Any, array: Any, numbers: Any, start: Any) -> Any:
+    """Load pairs of neighbouring floats (2 i, 2 i + 1) of a flat array, for LANES integers i read from `start` on.
+
+    Returns a vector of the first ones and one of the second ones.
+    """
+    both = types.UniTuple(floats, 2)
+    width = numbers.dtype.bitwidth
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source, indices, first = args
+        pair = ir.DoubleType()  # 8 bytes, moved as one
+        gathered = ir.Constant(ir.VectorType(pair, LANES), ir.Undefined)
+        for lane in range(LANES):
+            at = builder.add(first, ir.Constant(first.type, lane))
+            index = builder.load(_address(context, builder, sig.args[1], indices, at, ir.IntType(width)))
+            index = builder.shl(builder.zext(index, ir.IntType(64)), ir.IntType(64)(1))
+            item = builder.load(_address(context, builder, sig.args[0], source, index, pair), align=4)
+            gathered = builder.insert_element(gathered, item, _INT32(lane))
+        flat = builder.bitcast(gathered, ir.VectorType(ir.FloatType(), 2 * LANES))
+        parts = []
+        for which in (0, 1):
+            order = ir.Constant(ir.VectorType(_INT32, LANES), list(range(which, 2 * LANES, 2)))
+            parts.append(builder.shuffle_vector(flat, ir.Constant(flat.type, ir.Undefined), order))
+        return context.make_tuple(builder, both, parts)
+
+    return both(array, numbers, types.intp), emit
+
+
+@intrinsic
+def load_short(_: Any, array: Any, index: Any) -> Any:
+    """Load LANES neighbouring items of a contiguous uint16 array as integers."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.VectorType(ir.IntType(16), LANES)
+        short = builder.load(_address(context, builder, sig.args[0], args[0], args[1], kind), align=2)
+        return builder.zext(short, ir.VectorType(_INT32, LANES))
+
+    return ints(array, types.intp), emit
+
+
+@intrinsic
+def with_bits(_: Any, vector: Any) -> Any:
+    """Return the floats that have these bits."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.VectorType(ir.FloatType(), LANES))
+
+    return floats(vector), emit
 
 
 @intrinsic

@@ -9,8 +9,10 @@ from typing import TypeAlias
 
 import numba
 import numpy as np
+from engine.kernels.cpu.affinities import value_of
 from numpy.typing import NDArray
 
+Codes: TypeAlias = NDArray[np.uint16]
 Float32s: TypeAlias = NDArray[np.float32]
 Int32s: TypeAlias = NDArray[np.int32]
 Int64s: TypeAlias = NDArray[np.int64]
@@ -40,12 +42,12 @@ def repel(xs: Float32s, ys: Float32s, start: int, stop: int, forces: Float32s) -
 
 @numba.njit(nogil=True, cache=True)
 def edge_logarithms(
-    xs: Float32s, ys: Float32s, start: int, stop: int, edges: Int32s, weights: Float32s, offsets: Int64s
+    xs: Float32s, ys: Float32s, start: int, stop: int, edges: Int32s, weights: Codes, offsets: Int64s
 ) -> float:
-    """Return the sum of p log(1 + r^2) over the edges of rows start … stop."""
+    """Return the sum of w log(1 + r^2) over the edges of rows start … stop; weights are codes of affinities.py."""
     total = 0.0
     for i in range(start, stop):
         for e in range(offsets[i], offsets[i + 1]):
             dx, dy = np.float64(xs[i]) - xs[edges[e]], np.float64(ys[i]) - ys[edges[e]]
-            total += np.float64(weights[e]) * np.log1p(dx * dx + dy * dy)
+            total += value_of(weights[e]) * np.log1p(dx * dx + dy * dy)
     return total

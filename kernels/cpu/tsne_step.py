@@ -1,6 +1,6 @@
 """One step of gradient descent on a map: attraction along edges, and the move of every row.
 
-    places xs, ys (n_rows,), edges of a symmetric P, repulsion (n_rows, 2), Z  ->  new places, momentum, gains
+    places (n_rows,) as xs, ys and as pairs, edges of a symmetric P, repulsion, Z  ->  new places, momentum, gains
 
 A row's edges are two runs: the rows it counts as neighbours, and those that count it as theirs. Rows in a
 neighbour-preserving order find the places of their neighbours in cache: that is worth a factor of two. As many edges
@@ -14,9 +14,22 @@ from typing import TypeAlias
 
 import numba
 import numpy as np
-from engine.kernels.cpu.simd import LANES, fma, gather, lane_numbers, less, load, select, splat, total
+from engine.kernels.cpu.affinities import DROPPED, LEAST_BITS
+from engine.kernels.cpu.simd import (
+    LANES,
+    fma,
+    gather_pairs,
+    lane_numbers,
+    less,
+    load_short,
+    select,
+    splat,
+    total,
+    with_bits,
+)
 from numpy.typing import NDArray
 
+Codes: TypeAlias = NDArray[np.uint16]
 Float32s: TypeAlias = NDArray[np.float32]
 Int32s: TypeAlias = NDArray[np.int32]
 Int64s: TypeAlias = NDArray[np.int64]
@@ -27,28 +40,32 @@ LONGEST_STEP = np.float32(5.0)  # units of the map a row may move at once
 
 @numba.njit(nogil=True, cache=True)
 def attract(
-    xs: Float32s, ys: Float32s, start: int, stop: int, edges: Int32s, weights: Float32s, offsets: Int64s, out: Float32s
+    places: Float32s, start: int, stop: int, edges: Int32s, weights: Codes, offsets: Int64s, out: Float32s
 ) -> None:
-    """Add sum p (y_i - y_j) / (1 + r^2) over a run of edges to out (stop - start, 2), as (y, x).
+    """Add sum w (y_i - y_j) / (1 + r^2) over a run of edges to out (stop - start, 2), as (y, x).
 
-    `edges` and `weights` end in LANES entries that no row has: vectors may reach beyond the last edge.
+    `places` are pairs (x, y), flat: a pair is one load. `edges` and `weights`, codes of affinities.py, end in LANES
+    entries that no row has: vectors may reach beyond the last edge.
     """
     one, zero, lane = splat(np.float32(1.0)), splat(np.float32(0.0)), lane_numbers()
+    shift, least = splat(np.int32(1 << DROPPED)), splat(np.int32(LEAST_BITS))
     for i in range(start, stop):
-        x, y, pull_x, pull_y = splat(xs[i]), splat(ys[i]), zero, zero
+        x, y, pull_x, pull_y = splat(places[2 * i]), splat(places[2 * i + 1]), zero, zero
         for e in range(offsets[i], offsets[i + 1], LANES):
-            dx, dy = x - gather(xs, edges, e), y - gather(ys, edges, e)
-            p = select(less(lane, splat(np.int32(offsets[i + 1] - e))), load(weights, e), zero)
-            w = p / fma(dx, dx, fma(dy, dy, one))
+            other_x, other_y = gather_pairs(places, edges, e)
+            dx, dy = x - other_x, y - other_y
+            weight = with_bits(load_short(weights, e) * shift + least)
+            weight = select(less(lane, splat(np.int32(offsets[i + 1] - e))), weight, zero)
+            w = weight / fma(dx, dx, fma(dy, dy, one))
             pull_x, pull_y = fma(w, dx, pull_x), fma(w, dy, pull_y)
         out[i - start, 0] += total(pull_y)
         out[i - start, 1] += total(pull_x)
 
 
 @numba.njit(nogil=True, cache=True)
-def combine(gradient: Float32s, forces: Float32s, exaggeration: float, z: float) -> None:
-    """Turn attraction, in place, into a quarter of the gradient: exaggeration x attraction - repulsion / Z."""
-    factor, inverse = np.float32(exaggeration), np.float32(1.0 / z)
+def combine(gradient: Float32s, forces: Float32s, attraction: float, z: float) -> None:
+    """Turn pulls, in place, into a quarter of the gradient: attraction x pull - repulsion / Z."""
+    factor, inverse = np.float32(attraction), np.float32(1.0 / z)
     for i in range(gradient.shape[0]):
         for t in range(2):
             gradient[i, t] = factor * gradient[i, t] - inverse * forces[i, t]
@@ -65,9 +82,12 @@ def _moved(gradient, momentum, rate, velocity, gain):  # type: ignore[no-untyped
 @numba.njit(nogil=True, cache=True)
 def descend(
     xs: Float32s, ys: Float32s, start: int, stop: int, gradient: Float32s, momentum: float, rate: float,
-    velocity: Float32s, gains: Float32s, new_xs: Float32s, new_ys: Float32s,
+    velocity: Float32s, gains: Float32s, places: Float32s,
 ) -> float:  # fmt: skip
-    """Move rows start … stop against their gradient (stop - start, 2); return its squared norm."""
+    """Move rows start … stop, in place, against their gradient (stop - start, 2); return its squared norm.
+
+    Where they are now is also written to `places`, pairs (x, y) that others do not read in this step.
+    """
     square = 0.0
     for i in range(start, stop):
         gy, gx = gradient[i - start, 0], gradient[i - start, 1]
@@ -78,5 +98,7 @@ def descend(
         if length > LONGEST_STEP:
             vy, vx = vy * (LONGEST_STEP / length), vx * (LONGEST_STEP / length)
         velocity[i, 0], velocity[i, 1] = vy, vx
-        new_ys[i], new_xs[i] = ys[i] + vy, xs[i] + vx
+        ys[i] += vy
+        xs[i] += vx
+        places[2 * i], places[2 * i + 1] = xs[i], ys[i]
     return square

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine.kernels.cpu.affinities import calibrate
+from engine.kernels.cpu.affinities import calibrate, coded, decoded, value_of
 
 from engine.affinities import affinities_of
 from tests import reference
@@ -41,9 +41,19 @@ def test_p_is_the_one_of_plain_loops(n_rows: int) -> None:
     for edges in (P.near, P.far):
         for i in range(n_rows):
             for e in range(edges.offsets[i], edges.offsets[i + 1]):
-                dense[P.rows[i], P.rows[edges.ends[e]]] += edges.weights[e]
-    np.testing.assert_allclose(dense, reference.joint_probabilities(X, 4.0, 12 if n_rows > 12 else 11), atol=1e-8)
+                dense[P.rows[i], P.rows[edges.ends[e]]] += P.scale * value_of(edges.weights[e])
+    expected = reference.joint_probabilities(X, 4.0, 12 if n_rows > 12 else 11)
+    np.testing.assert_allclose(dense, expected, rtol=2.0**-11, atol=1e-8)  # rounded to 12 digits, and so are sums
     np.testing.assert_allclose(dense, dense.T, atol=0)
-    assert dense.sum() == pytest.approx(1.0, rel=1e-5)
+    assert dense.sum() == pytest.approx(1.0, rel=1e-4)
     logarithms = dense[dense > 0] * np.log(dense[dense > 0])
     assert P.entropy() == pytest.approx(logarithms.sum(), rel=1e-6)
+
+
+def test_codes_round_to_twelve_digits() -> None:
+    weights = np.concatenate([2.0 - 10.0 ** -np.arange(1.0, 6.0), np.random.default_rng(0).random(500), [2.0, 1e-8]])
+    weights = weights.astype(np.float32)
+    codes = coded(weights)
+    np.testing.assert_allclose(decoded(codes), weights, rtol=2.0**-12)
+    assert [value_of(code) for code in codes] == decoded(codes).tolist()
+    assert decoded(coded(np.zeros(1, np.float32)))[0] == np.float32(2.0**-30)
