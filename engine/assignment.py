@@ -10,15 +10,26 @@ Source: Tukey, "Exploratory Data Analysis", 1977.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from engine.backends.protocol import Nearest
+from engine.backends.protocol import Backend, Nearest
+from engine.execution.cluster import Run, in_parts
+from engine.execution.local import map_blocks
+from engine.execution.passes import current
+from engine.tables.arrow import FileTable
+from engine.tables.block import BLOCK_ROWS, Block, Table
+from engine.tables.ids import ids_of
 
 ROW = "row"  # name of the id column of a table that has none
 ROWS_PER_PART = 1 << 20
@@ -64,22 +75,110 @@ def assignment_table(
     )
 
 
+class Tally(NamedTuple):
+    """What a block adds to every cluster."""
+
+    n_rows: int
+    sizes: NDArray[np.int64]
+    inertias: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """Assigns blocks of a fitted table, whose scores are known: pure, so blocks may be anywhere."""
+
+    Z: NDArray[np.float32]
+    id: str | None
+    centres: NDArray[np.float32]
+    fences: NDArray[np.float32]
+    backend: Backend
+    with_places: Callable[[pa.Table, int], pa.Table] | None
+
+    def __call__(self, block: Block) -> tuple[pa.Table, Tally]:
+        """Return the block's assignments, and what they add to every cluster."""
+        found = self.backend.nearest_two(self.Z[block.start : block.start + len(block)], self.centres)
+        squared = np.square(found.distance.astype(np.float64))
+        part = assignment_table(ids_of(block, self.id), self.id or ROW, found, self.fences)
+        part = part if self.with_places is None else self.with_places(part, block.start)
+        counts = np.bincount(found.labels, minlength=len(self.centres)).astype(np.int64)
+        sums = np.bincount(found.labels, squared, minlength=len(self.centres)).astype(np.float64)
+        return part, Tally(part.num_rows, counts, sums)
+
+
+def write_assignments(
+    assigned: Assigned, table: Table, columns: Sequence[str], folder: Path, aside: Path
+) -> Iterator[Tally]:
+    """Write the parts of a fitted table, here or on workers; yield what each block adds, in order.
+
+    Parts are written in the folder `aside` and moved when they are whole: what is left of one lies there.
+    """
+    folder.mkdir(exist_ok=True)
+    cluster = current()
+    if cluster is not None:
+        task = partial(_assign_part, assigned, in_parts(table), list(columns), folder, aside)
+        n_parts, each = -(-len(assigned.Z) // ROWS_PER_PART), ROWS_PER_PART // BLOCK_ROWS
+        parts = [(number, Run(number * each, (number + 1) * each)) for number in range(n_parts)]
+        for found in cluster.map(task, parts, "assign"):
+            yield from found
+        return
+    tallies: list[Tally] = []
+    for number, part in enumerate(_parts_of(_noted(map_blocks(assigned, table.blocks(columns)), tallies))):
+        write_part(part, folder, number, aside)
+        yield from tallies
+        tallies.clear()
+
+
+def _assign_part(
+    assigned: Assigned, table: FileTable, columns: list[str], folder: Path, aside: Path, part: tuple[int, Run]
+) -> list[Tally]:
+    number, run = part
+    tallies: list[Tally] = []
+    blocks = table.blocks(columns, first=run.first, stop=run.stop)
+    write_part(_noted(map_blocks(assigned, blocks), tallies), folder, number, aside)
+    return tallies
+
+
+def _noted(found: Iterable[tuple[pa.Table, Tally]], tallies: list[Tally]) -> Iterator[pa.Table]:
+    for part, tally in found:
+        tallies.append(tally)
+        yield part
+
+
 def write_parts(tables: Iterable[pa.Table], folder: Path) -> int:
     """Write tables as part-00000.parquet … of ROWS_PER_PART rows; return the number of rows."""
     folder.mkdir(exist_ok=True)
-    writer: pq.ParquetWriter | None = None
-    n_rows = 0
+    return sum(write_part(part, folder, number, folder) for number, part in enumerate(_parts_of(tables)))
+
+
+def write_part(tables: Iterable[pa.Table], folder: Path, number: int, aside: Path) -> int:
+    """Write tables as one part of `folder`, whole or not at all, by way of `aside`; return the number of rows.
+
+    Whoever writes it again writes the same bytes, so two may at once.
+    """
+    path = folder / f"part-{number:05d}.parquet"
+    partial_path = aside / f".{path.name}.{uuid.uuid4().hex}"
+    tables = iter(tables)
+    first = next(tables)
     try:
-        for table in tables:
-            if n_rows % ROWS_PER_PART == 0:
-                if writer is not None:
-                    writer.close()
-                path = folder / f"part-{n_rows // ROWS_PER_PART:05d}.parquet"
-                writer = pq.ParquetWriter(path, table.schema, compression="zstd")
-            assert writer is not None
-            writer.write_table(table)
-            n_rows += table.num_rows
+        with pq.ParquetWriter(partial_path, first.schema, compression="zstd") as writer:
+            n_rows = 0
+            for table in chain([first], tables):
+                writer.write_table(table)
+                n_rows += table.num_rows
+        partial_path.replace(path)
     finally:
-        if writer is not None:
-            writer.close()
+        partial_path.unlink(missing_ok=True)
     return n_rows
+
+
+def _parts_of(tables: Iterable[pa.Table]) -> Iterator[Iterator[pa.Table]]:
+    """Yield the tables of one part after the other: runs of ROWS_PER_PART rows."""
+    tables = iter(tables)
+    for first in tables:
+        yield chain([first], _until(tables, ROWS_PER_PART - first.num_rows))
+
+
+def _until(tables: Iterator[pa.Table], n_rows: int) -> Iterator[pa.Table]:
+    while n_rows > 0 and (table := next(tables, None)) is not None:
+        n_rows -= table.num_rows
+        yield table

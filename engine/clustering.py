@@ -17,10 +17,12 @@ import numpy as np
 
 from engine.backends.protocol import Backend, Int32s, Rows
 from engine.execution.local import row_blocks
+from engine.execution.passes import current
 from engine.execution.storage import IN_MEMORY, Storage
-from engine.lloyd import Clustering, RowSet, Step, label_rows, lloyd, tolerance
+from engine.lloyd import Clustering, RowSet, Step, lloyd, tolerance
 from engine.sampling import KEY_ROWS
 from engine.seeding import Init, checked_centres, initial_centres
+from engine.shares import SharedRows
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def cluster_rows(
 ) -> Clustering:
     """Cluster rows that are known to be finite: the bits of engine.KMeans(n_clusters, random_state=seed)."""
     random = np.random.RandomState(seed)
-    rows = RowSet.of(Z, None, backend, storage)
+    cluster = None if storage.folder is None else current()  # workers see what lies in files
+    rows = RowSet.of(Z, None, backend, storage) if cluster is None else SharedRows.on(cluster, Z, backend, storage)
     return best_clustering(
         rows, n_clusters, n_runs=n_runs, max_iter=max_iter, tol=tol, random=random, pause=pause, watch=watch
     )
@@ -99,9 +102,7 @@ def _tell(watch: Watch, run: int, random: Any, best: Clustering | None, step: St
 
 def _labelled(rows: RowSet, found: Clustering) -> Clustering:
     """Return a clustering with its labels, which its centres alone decide."""
-    labels = rows.storage.array("labels", (len(rows.X),), np.int32)
-    label_rows(rows.X, found.centres, labels, rows.backend)
-    return replace(found, labels=labels)
+    return replace(found, labels=rows.label(found.centres))
 
 
 def _same_partition(labels: Int32s, others: Int32s) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from engine.errors import ConfigError
 from engine.execution.memory import bytes_of
@@ -106,6 +106,17 @@ class ClusterConfig(_Stage):
     deadline_seconds: float = Field(default=1800.0, gt=0.0)
     attempts: int = Field(default=3, ge=1)
 
+    @model_validator(mode="after")
+    def _one_of_them(self) -> ClusterConfig:
+        if self.workers is not None and self.scheduler is not None:
+            raise ValueError("workers start a cluster and a scheduler names one: give one of them")
+        return self
+
+    @property
+    def wanted(self) -> bool:
+        """Whether passes run on workers."""
+        return self.workers is not None or self.scheduler is not None
+
 
 def _bytes(size: Any) -> int | None:
     return None if size is None else bytes_of(size)
@@ -123,6 +134,7 @@ class FitConfig(_Stage):
     kmeans: KMeansConfig = KMeansConfig()
     explain: ExplainConfig = ExplainConfig()
     map: MapConfig = MapConfig()
+    cluster: ClusterConfig = ClusterConfig()
     previous: str | None = None
     skip: tuple[Skippable, ...] = ()
 

@@ -59,18 +59,31 @@ class RowSet:
             If X holds NaN or infinity.
         """
         given = np.empty(0) if weights is None else np.ascontiguousarray(weights, np.float64)
-        prepared = backend.prepare_rows(X[:: max(1, len(X) // FRAME_ROWS)][:FRAME_ROWS], len(X), storage)
-        extents = list(map_blocks(lambda part: backend.survey(X[part], given[part], prepared, part), jobs(len(X))))
-        if not all(finite for _, _, finite in extents):
-            from sklearn.utils import assert_all_finite  # half a second that finite rows save
-
-            assert_all_finite(X, input_name="X")
-        low = np.min([least for least, _, _ in extents], axis=0)
-        high = np.max([largest for _, largest, _ in extents], axis=0)
+        prepared, low, high = surveyed(X, given, backend, storage)
         total = float(len(X)) if weights is None else math.fsum(given)  # fsum: rounded once, whatever the order
         heaviest = None if weights is None else (total, float(given.max()))
         grid = fixed_point_grid(low, high, X.dtype, len(X), heaviest)
         return cls(X, given, total, grid, backend, prepared, storage)
+
+    def run(self, n_clusters: int) -> Run:
+        """Return what carries a run of Lloyd's algorithm over these rows from pass to pass."""
+        return Run(self, n_clusters)
+
+    def square_sums(self) -> tuple[Int64s, Int64s]:
+        """Return the sums of all rows and of their squares, in fixed point."""
+        sums = squares = np.zeros(self.X.shape[1], np.int64)
+        for part_sums, part_squares in map_blocks(
+            lambda part: self.backend.square_sums(self.X[part], self.weights[part], self.prepared, part, self.grid),
+            jobs(len(self.X)),
+        ):
+            sums, squares = sums + part_sums, squares + part_squares
+        return sums, squares
+
+    def label(self, centres: Rows) -> Int32s:
+        """Return the label of every row."""
+        labels = self.storage.array("labels", (len(self.X),), np.int32)
+        label_rows(self.X, centres, labels, self.backend)
+        return labels
 
     def refine(self, n_clusters: int, work: Work) -> bool:
         """Prepare the rows more finely, if what was done since they were prepared says that it pays."""
@@ -125,12 +138,7 @@ def tolerance(rows: RowSet, tol: float) -> float:
     """Return `tol` times the mean variance of the features: scikit-learn's threshold for the centres' movement."""
     if tol == 0:
         return 0.0
-    sums = squares = np.zeros(rows.X.shape[1], np.int64)
-    for part_sums, part_squares in map_blocks(
-        lambda part: rows.backend.square_sums(rows.X[part], rows.weights[part], rows.prepared, part, rows.grid),
-        jobs(len(rows.X)),
-    ):
-        sums, squares = sums + part_sums, squares + part_squares
+    sums, squares = rows.square_sums()
     return tol * float(variances_of(sums, squares, rows.grid, rows.total).mean())
 
 
@@ -150,7 +158,7 @@ def lloyd(
     once; otherwise rows are labelled once more, so that labels always belong to the centres returned. `watch` is told
     of every iteration that another one follows, and `earlier` is such a one to go on from, instead of from `centres`.
     """
-    run = _Run(rows, len(centres))
+    run = rows.run(len(centres))
     settled = False
     if earlier is not None:
         centres = earlier.centres
@@ -175,11 +183,24 @@ def lloyd(
         if movement <= tolerance:
             run.follow(previous, centres)
         run.relabel(centres)
-    found = inertia(rows.X, rows.weights, centres, run.labels, rows.backend, rows.prepared)
+    found = run.inertia(centres)
     return Clustering(centres, run.labels, found, iteration, run.work)
 
 
-class _Run:
+def surveyed(X: Rows, weights: Float64s, backend: Backend, storage: Storage) -> tuple[PreparedRows, Float64s, Float64s]:
+    """Return rows as a backend likes them, and the least and the largest value of every feature."""
+    prepared = backend.prepare_rows(X[:: max(1, len(X) // FRAME_ROWS)][:FRAME_ROWS], len(X), storage)
+    extents = list(map_blocks(lambda part: backend.survey(X[part], weights[part], prepared, part), jobs(len(X))))
+    if not all(finite for _, _, finite in extents):
+        from sklearn.utils import assert_all_finite  # half a second that finite rows save
+
+        assert_all_finite(X, input_name="X")
+    low = np.min([least for least, _, _ in extents], axis=0)
+    high = np.max([largest for _, largest, _ in extents], axis=0)
+    return prepared, low, high
+
+
+class Run:
     """What one run of Lloyd's algorithm carries from pass to pass: labels, sums, and how far the centres have come."""
 
     def __init__(self, rows: RowSet, n_clusters: int) -> None:
@@ -221,7 +242,7 @@ class _Run:
         empty = np.flatnonzero(masses == 0)
         if len(empty):
             sums, masses = sums.copy(), masses.copy()
-            _refill(self.rows, centres, self.labels, sums, masses, empty)
+            _refill(self.rows, *self.farthest(centres, len(empty) + len(masses)), sums, masses, empty)
         return centres_of(sums, masses, self.rows.grid).astype(self.rows.X.dtype)
 
     def follow(self, old: Rows, new: Rows) -> None:
@@ -237,6 +258,40 @@ class _Run:
         if self.rows.refine(len(new), self.since_prepared):
             self.since_prepared = Work()
 
+    def farthest(self, centres: Rows, count: int) -> tuple[Int64s, Int32s]:
+        """Return the numbers of the `count` rows farthest from their centres, ties to the lowest, and their labels."""
+        numbers = self.far(centres, count)[1]
+        return numbers, self.labels[numbers]
+
+    def far(self, centres: Rows, count: int) -> tuple[Float64s, Int64s]:
+        """Return squared distances and numbers of the `count` farthest rows, without those on their centre."""
+        rows = self.rows
+
+        def of_part(part: slice) -> tuple[Float64s, Int64s]:
+            distances = rows.backend.own_distances(rows.X[part], rows.prepared, part, centres, self.labels[part])
+            away = np.flatnonzero(distances > 0)
+            first = away[np.argsort(-distances[away], kind="stable")[:count]]
+            return distances[first], first + part.start
+
+        return first_of(list(map_blocks(of_part, jobs(len(rows.X)))), count)
+
+    def inertia(self, centres: Rows) -> float:
+        """Return the weighted sum of squared distances of rows to their centres, rounded once."""
+        return math.fsum(self.inertia_sums(centres))
+
+    def inertia_sums(self, centres: Rows) -> list[float]:
+        """Return what the inertia is the sum of: a number for every SUM_ROWS rows."""
+        rows = self.rows
+        return inertia_sums(rows.X, rows.weights, centres, self.labels, rows.backend, rows.prepared)
+
+
+def first_of(parts: list[tuple[Float64s, Int64s]], count: int) -> tuple[Float64s, Int64s]:
+    """Return the `count` largest distances of parts that come in order, and the numbers of their rows."""
+    distances = np.concatenate([distance for distance, _ in parts])
+    numbers = np.concatenate([number for _, number in parts])
+    order = np.argsort(-distances, kind="stable")[:count]
+    return distances[order], numbers[order]
+
 
 def _drift(way: Float64s) -> Drift:
     """Return drifts in float32, below and above what they are; the second by as much as adding to slack can round."""
@@ -250,14 +305,19 @@ def label_rows(X: Rows, centres: Rows, labels: Int32s, backend: Backend) -> None
         pass
 
 
-def inertia(
-    X: Rows, weights: Float64s, centres: Rows, labels: Int32s, backend: Backend, prepared: PreparedRows | None = None
-) -> float:
-    """Return the weighted sum of squared distances of rows to their centres, in an order that n_rows alone fixes."""
+def inertia(X: Rows, weights: Float64s, centres: Rows, labels: Int32s, backend: Backend) -> float:
+    """Return the weighted sum of squared distances of rows to their centres, rounded once."""
+    return math.fsum(inertia_sums(X, weights, centres, labels, backend, None))
+
+
+def inertia_sums(
+    X: Rows, weights: Float64s, centres: Rows, labels: Int32s, backend: Backend, prepared: PreparedRows | None
+) -> list[float]:
+    """Return that sum over every SUM_ROWS rows, each added in order."""
     parts = map_blocks(
         lambda part: backend.inertia(X[part], weights[part], prepared, part, centres, labels[part]), jobs(len(X))
     )
-    return math.fsum(value for sums in parts for value in sums)
+    return [float(value) for sums in parts for value in sums]
 
 
 def _squared_shift(old: Rows, new: Rows) -> float:
@@ -265,20 +325,19 @@ def _squared_shift(old: Rows, new: Rows) -> float:
     return float(np.cumsum(np.square(new.astype(np.float64) - old))[-1])
 
 
-def _refill(rows: RowSet, centres: Rows, labels: Int32s, sums: Int64s, masses: Int64s, empty: Int64s) -> None:
-    """Give each empty cluster the farthest row that is left, and take it from its old cluster.
+def _refill(rows: RowSet, far: Int64s, labels: Int32s, sums: Int64s, masses: Int64s, empty: Int64s) -> None:
+    """Give each empty cluster the farthest row that is left of `far`, and take it from its old cluster, its label.
 
     A row on its centre, without weight, or alone in its cluster stays: moving it would gain nothing. So clusters
     stay empty where there are fewer distinct rows than clusters.
     """
     waiting = list(empty[::-1])
     grid = rows.grid
-    for row in _farthest(rows, centres, labels, len(empty) + len(masses)):
+    for row, old in zip(far, labels, strict=True):
         if not waiting:
             return
         weight = rows.weights[row] if len(rows.weights) else 1.0
         mass = np.int64(np.rint(weight * grid.mass_scale))
-        old = labels[row]
         if 0 < mass < masses[old]:
             new = waiting.pop()
             term = np.rint((rows.X[row].astype(np.float64) - grid.shift) * weight * grid.scale).astype(np.int64)
@@ -286,18 +345,3 @@ def _refill(rows: RowSet, centres: Rows, labels: Int32s, sums: Int64s, masses: I
             masses[old] -= mass
             sums[new] = term
             masses[new] = mass
-
-
-def _farthest(rows: RowSet, centres: Rows, labels: Int32s, count: int) -> Int64s:
-    """Return the numbers of the `count` rows farthest from their centres, ties to the lowest number."""
-
-    def of_part(part: slice) -> tuple[Float64s, Int64s]:
-        distances = rows.backend.own_distances(rows.X[part], rows.prepared, part, centres, labels[part])
-        away = np.flatnonzero(distances > 0)
-        first = away[np.argsort(-distances[away], kind="stable")[:count]]
-        return distances[first], first + part.start
-
-    parts = list(map_blocks(of_part, jobs(len(rows.X))))
-    distances = np.concatenate([distance for distance, _ in parts])
-    numbers = np.concatenate([number for _, number in parts])
-    return numbers[np.argsort(-distances, kind="stable")[:count]]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from engine import backends
 from engine.components import Components
 from engine.config import FitConfig
 from engine.errors import UsageError
+from engine.execution.cluster import in_parts
+from engine.execution.passes import on
 from engine.execution.plan import Plan, plan_of
 from engine.execution.storage import Storage
 from engine.explain.sample import KeptRows
@@ -50,6 +54,8 @@ def fit(
     seed: int | None = None,
     config: FitConfig | str | os.PathLike[str] | None = None,
     memory: int | str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     reporter: Reporter | None = None,
@@ -74,6 +80,11 @@ def fit(
     memory : int or str, optional
         Bytes of memory the fit may take of its own, as a number or like "2GiB"; by default half of what is free. A
         table that needs more is streamed, through files beside `out`, to the same bits.
+    workers : int, optional
+        Processes of this machine to share the work, to the same bits; needs the extra `dask`, as `scheduler` does.
+    scheduler : str, optional
+        Address of a Dask cluster to use, tcp://… or tls://…, whose workers see the table and `out`. Certificates, and
+        how long is waited for whom: FitConfig.cluster.
     resume : bool, default=False
         Whether to go on from where an interrupted fit with the same `out`, settings and files stopped, if there is one.
         The result is the same to the bit.
@@ -99,13 +110,14 @@ def fit(
     ColumnsDroppedWarning
         Naming columns left out because they are constant, all missing or id-like.
     """
-    settings = _settings(config, id=id, device=device, seed=seed, n_clusters=n_clusters, memory=memory)
+    cluster = {"workers": workers, "scheduler": scheduler}
+    settings = _settings(config, id=id, device=device, seed=seed, n_clusters=n_clusters, memory=memory, cluster=cluster)
     check_target(Path(out), overwrite=overwrite)
     backend, reason = backends.resolve(settings.device)
     table = open_table(source, id=settings.id)
     n_rows = row_count(table)
     plan = plan_of(n_rows, table.schema, settings)
-    with staging(Path(out), overwrite=overwrite, resume=resume) as place:
+    with staging(Path(out), overwrite=overwrite, resume=resume) as place, _workers(settings, table, place.work):
         plan.check(place.root)
         checkpoints, fingerprint = _checkpoints(place, table, settings, resume)
         storage = Storage(place.work if plan.streamed else None)
@@ -137,6 +149,24 @@ def _settings(
         base = config.model_dump()
         return FitConfig.merged(base, **changes)
     return FitConfig.read(None if config is None else Path(config), **changes)
+
+
+@contextmanager
+def _workers(settings: FitConfig, table: Table, folder: Path) -> Iterator[None]:
+    """Run passes on the workers that are wanted, if any."""
+    if not settings.cluster.wanted:
+        yield
+        return
+    in_parts(table)
+    try:
+        from engine.execution.dask import connected
+    except ImportError as error:
+        raise UsageError(
+            f"Workers need the extra 'dask', and {error.name} is not installed.",
+            hint="pip install 'rooms-engine[dask]'",
+        ) from error
+    with connected(settings.cluster, folder) as cluster, on(cluster):
+        yield
 
 
 def _checkpoints(place: Staging, table: Table, settings: FitConfig, resume: bool) -> tuple[Checkpoints, dict[str, Any]]:

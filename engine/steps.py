@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +18,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.assignment import FENCE_SAMPLE, ROW, assignment_table, fences, write_parts
+from engine.assignment import FENCE_SAMPLE, Assigned, fences, write_assignments
 from engine.backends.protocol import Backend, EncodedRows
 from engine.clustering import Pause, cluster_rows
 from engine.components import Components
 from engine.config import FitConfig
-from engine.execution.local import map_blocks
+from engine.execution.passes import over_rows
 from engine.execution.storage import Storage
 from engine.explain.sample import KeptRows
 from engine.explain.stage import rows_to_keep
@@ -36,14 +35,14 @@ from engine.features.roles import RoleOf
 from engine.features.rows import EncodedTable
 from engine.features.statistics import TableStatistics
 from engine.features.weights import Group, Weights
-from engine.lloyd import Clustering, Step, Work, label_rows
+from engine.lloyd import JOB_ROWS, Clustering, Step, Work
 from engine.model import Model, components_from, components_to
 from engine.runs.checkpoints import Arrays, Checkpoints, Facts
 from engine.runs.stages import Stages
 from engine.sampling import sample_rows
 from engine.selection import KSelection, choose_k, given_k
-from engine.tables import Block, Table
-from engine.tables.ids import check_ids, ids_of
+from engine.tables import Table
+from engine.tables.ids import check_ids
 
 if TYPE_CHECKING:
     from engine.report.map import Chart
@@ -98,13 +97,14 @@ class Job:
             return there
         Z: Float32s = self.storage.array("Z", shape, np.float32)
         axes = projection(features.encoder.layout, pca.mean_, pca.components_.T)
+        backend = self.backend
 
         def fill(start: int, rows: EncodedRows) -> int:
-            Z[start : start + len(rows.dense)] = self.backend.encoded_scores(rows, axes)
+            Z[start : start + len(rows.dense)] = backend.encoded_scores(rows, axes)
             return len(rows.dense)
 
         with self.stages.stage("scores", len(Z)) as advance:
-            for n_done in features.rows.map(fill, last=True):
+            for n_done in features.rows.map(fill, "scores", last=True):
                 advance(n_done)
         if self.storage.folder is not None:
             self.storage.sync("Z")
@@ -116,9 +116,7 @@ class Job:
         there = self.checkpoints.load("clusters")
         if there is not None:
             facts, arrays = there
-            labels = self.storage.array("labels", (len(Z),), np.int32)
-            with self.stages.stage("label"):
-                label_rows(Z, arrays["centres"], labels, self.backend)
+            labels = self._labelled(Z, arrays["centres"])
             found = Clustering(arrays["centres"], labels, facts["inertia"], facts["n_iter"], Work(**facts["work"]))
             chosen = facts["selection"]
             return KSelection(chosen["k"], chosen["reason"], chosen["table"], tuple(chosen["notes"])), found
@@ -126,6 +124,19 @@ class Job:
         facts = {"inertia": found.inertia, "n_iter": found.n_iter, "work": asdict(found.work)}
         self.checkpoints.save("clusters", facts | {"selection": asdict(selection)}, {"centres": found.centres})
         return selection, found
+
+    def _labelled(self, Z: Float32s, centres: Float32s) -> NDArray[np.int32]:
+        labels: NDArray[np.int32] = self.storage.array("labels", (len(Z),), np.int32)
+        backend = self.backend
+
+        def label(part: slice) -> int:
+            backend.label(Z[part], centres, labels[part])
+            return int(part.stop - part.start)
+
+        with self.stages.stage("label", len(Z)) as advance:
+            for n_done in over_rows(label, len(Z), JOB_ROWS, what="label"):
+                advance(n_done)
+        return labels
 
     def model(self, features: FittedFeatures, pca: Components, Z: Float32s, centres: Float32s) -> Model:
         """Return the model that assigns new users."""
@@ -218,26 +229,15 @@ class Job:
         self, Z: Float32s, model: Model, chart: Chart | None, folder: Path
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         sizes, inertias = np.zeros(model.n_clusters, np.int64), np.zeros(model.n_clusters, np.float64)
-
-        def assigned(block: Block) -> tuple[pa.Table, NDArray[np.int64], NDArray[np.float64]]:
-            found = self.backend.nearest_two(Z[block.start : block.start + len(block)], model.centres)
-            squared = np.square(found.distance.astype(np.float64))
-            part = assignment_table(ids_of(block, model.id), model.id or ROW, found, model.fences)
-            part = part if chart is None else chart.with_places(part, block.start)
-            counts = np.bincount(found.labels, minlength=model.n_clusters).astype(np.int64)
-            sums = np.bincount(found.labels, squared, minlength=model.n_clusters).astype(np.float64)
-            return part, counts, sums
-
-        def parts() -> Iterator[pa.Table]:
-            columns = [model.encoder.columns[0]] if model.id is None else [model.id]
-            for part, counts, squared in map_blocks(assigned, self.table.blocks(columns)):
+        columns = [model.encoder.columns[0]] if model.id is None else [model.id]
+        aside = self.storage.folder or folder
+        with_places = chart.with_places if chart is not None and chart.all_in_assignments else None
+        assigned = Assigned(Z, model.id, model.centres, model.fences, self.backend, with_places)
+        with self.stages.stage("assign", len(Z)) as advance:
+            for n_rows, counts, squared in write_assignments(assigned, self.table, columns, folder, aside):
                 np.add(sizes, counts, out=sizes)
                 np.add(inertias, squared, out=inertias)
-                advance(part.num_rows)
-                yield part
-
-        with self.stages.stage("assign", len(Z)) as advance:
-            write_parts(parts(), folder)
+                advance(n_rows)
         return sizes, inertias
 
 

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, TypeVar
 from engine.errors import UsageError
 from engine.execution.dispatch import Dispatcher
 from engine.execution.local import map_blocks
-from engine.execution.parcel import packed, unpacked
 from engine.tables.arrow import FileTable
 from engine.tables.block import BLOCK_ROWS, Block, Table
 
@@ -53,34 +52,50 @@ class Cluster:
         UsageError
             If workers cannot read a part of the table without the rest.
         """
-        if not (isinstance(table, FileTable) and table.in_parts):
-            raise UsageError(
-                "Workers can only share a table of Parquet files: nothing else can be read in parts.",
-                hint="write the table as Parquet, or leave out --workers and --scheduler.",
-            )
-        task = partial(_blocks_of_table, function, table, list(columns), coded)
-        return self._mapped(task, self.runs(-(-table.n_rows // BLOCK_ROWS), BLOCK_ROWS), what)
+        there = in_parts(table)
+        task = partial(_blocks_of_table, function, there, list(columns), coded)
+        return self._flat(task, self.runs(-(-there.n_rows // BLOCK_ROWS), BLOCK_ROWS, self.task_rows), what)
 
     def over_rows(
         self, function: Callable[[slice], Result], n_rows: int, rows_per_block: int, what: str
     ) -> Iterator[Result]:
         """Yield function(rows) for every run of rows, in order."""
         task = partial(_blocks_of_rows, function, n_rows, rows_per_block)
-        return self._mapped(task, self.runs(-(-n_rows // rows_per_block), rows_per_block), what)
+        return self._flat(task, self.runs(-(-n_rows // rows_per_block), rows_per_block, self.task_rows), what)
 
-    def runs(self, n_blocks: int, rows_per_block: int) -> list[Run]:
-        """Return what tasks take, of so many blocks."""
+    def map(
+        self, function: Callable[[Any], Result], tasks: Sequence[Any], what: str, homes: dict[int, str] | None = None
+    ) -> Iterator[Result]:
+        """Yield function(task) for every task, in order; `homes` as in Dispatcher.map."""
+        from engine.execution.parcel import packed  # which needs what comes with Dask
+
+        return self.dispatcher.map(partial(compute, packed(function)), tasks, what, homes)
+
+    def runs(self, n_blocks: int, rows_per_block: int, most: int) -> list[Run]:
+        """Return tasks of so many blocks: up to `most` rows each, and some for every worker."""
         fair = -(-n_blocks // (TASKS_PER_WORKER * max(1, len(self.dispatcher.here()))))
-        n_each = max(1, min(self.task_rows // rows_per_block, fair))
+        n_each = max(1, min(most // rows_per_block, fair))
         return [Run(first, min(first + n_each, n_blocks)) for first in range(0, n_blocks, n_each)]
 
-    def _mapped(self, task: Callable[[Run], list[Result]], runs: list[Run], what: str) -> Iterator[Result]:
-        for results in self.dispatcher.map(partial(compute, packed(task)), runs, what):
+    def _flat(self, function: Callable[[Run], list[Result]], runs: list[Run], what: str) -> Iterator[Result]:
+        for results in self.map(function, runs, what):
             yield from results
+
+
+def in_parts(table: Table) -> FileTable:
+    """Return the table if workers can read parts of it, or raise UsageError."""
+    if isinstance(table, FileTable) and table.in_parts:
+        return table
+    raise UsageError(
+        "Workers can only share a table of Parquet files: nothing else can be read in parts.",
+        hint="write the table as Parquet, or leave out --workers and --scheduler.",
+    )
 
 
 def compute(parcel: bytes, task: Any) -> Any:
     """Compute a task; runs on the worker."""
+    from engine.execution.parcel import unpacked
+
     return unpacked(parcel)(task)
 
 

@@ -48,7 +48,9 @@ def _mapped(array: Any) -> np.memmap[Any, Any] | None:
     base = array
     while isinstance(base, np.ndarray):
         if isinstance(base, np.memmap) and not isinstance(base.base, np.memmap):
-            return base if base.filename is not None else None
+            if base.filename is None:
+                raise TypeError("an array in a file without a name cannot go to another process")
+            return base
         base = base.base
     return None
 

@@ -36,7 +36,7 @@ PLACE = 9  # bytes a row of the map
 class Plan:
     """Where rows live, what that is expected to take, and why."""
 
-    kind: Literal["in memory", "streamed"]
+    kind: Literal["in memory", "streamed", "distributed"]
     why: str
     budget_bytes: int
     memory_bytes: int  # of the process' own, at the peak
@@ -45,7 +45,7 @@ class Plan:
     @property
     def streamed(self) -> bool:
         """Whether arrays of one entry a row lie in files."""
-        return self.kind == "streamed"
+        return self.kind != "in memory"
 
     def facts(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -114,6 +114,8 @@ def plan_of(
     state = rows * (4 * d + -(-d // CODE) * CODE + STATE)
     mapped = rows * (4 * d + 4 + (0 if "map" in settings.skip else PLACE))
     in_memory = fixed + max(rows * plain, state, mapped)
+    if settings.cluster.wanted:
+        return Plan("distributed", "workers share what lies in files", budget, fixed, max(state, mapped))
     if in_memory <= budget and not streamed:
         return Plan("in memory", f"about {_gib(in_memory)} fit in {_gib(budget)}", budget, in_memory, 0)
     why = f"in memory it would take about {_gib(in_memory)}, and the budget is {_gib(budget)}"

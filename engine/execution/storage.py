@@ -36,7 +36,7 @@ class Storage:
             return np.empty(shape, dtype)
         path = self.folder / name
         path.unlink(missing_ok=True)
-        return _mapped(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), shape, dtype, self.folder)
+        return _mapped(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), shape, dtype, self.folder, path)
 
     def scratch(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return room for an array that is gone with its last user, whatever ends the process."""
@@ -53,6 +53,11 @@ class Storage:
             return None
         return np.memmap(path, dtype, "r+", shape=shape)
 
+    def drop(self, name: str) -> None:
+        """Forget an array: its file is gone with its last user."""
+        if self.folder is not None:
+            (self.folder / name).unlink(missing_ok=True)
+
     def sync(self, name: str) -> None:
         """Return once the array is on the disk, for a checkpoint that says so."""
         assert self.folder is not None
@@ -67,7 +72,9 @@ def _n_bytes(shape: tuple[int, ...], dtype: DTypeLike) -> int:
     return prod(shape) * np.dtype(dtype).itemsize
 
 
-def _mapped(descriptor: int, shape: tuple[int, ...], dtype: DTypeLike, folder: Path) -> NDArray[Any]:
+def _mapped(
+    descriptor: int, shape: tuple[int, ...], dtype: DTypeLike, folder: Path, path: Path | None = None
+) -> NDArray[Any]:
     n_bytes = _n_bytes(shape, dtype)
     with os.fdopen(descriptor, "r+b") as file:
         if n_bytes == 0:  # which cannot be mapped
@@ -82,4 +89,4 @@ def _mapped(descriptor: int, shape: tuple[int, ...], dtype: DTypeLike, folder: P
                 f"{folder} has no room for {n_bytes / 2**30:.2f} GiB of temporary files: {error.strerror}.",
                 hint="free some, choose another --out, or raise --memory.",
             ) from error
-        return np.memmap(file, dtype, "r+", shape=shape)
+        return np.memmap(file if path is None else path, dtype, "r+", shape=shape)

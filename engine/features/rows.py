@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.backends.protocol import Backend, EncodedMoments, EncodedRows, Moments
 from engine.execution.local import map_blocks
+from engine.execution.passes import over_table
 from engine.features.moments import added, moments_of
 from engine.features.plain import PlainRows
 from engine.tables.block import Block, Table
@@ -38,11 +39,18 @@ class EncodedTable:
         self._table, self._encoder = table, encoder
         self._kept: list[Any] | None = plain  # PlainRows, after the first pass EncodedRows
 
-    def map(self, function: Callable[[int, EncodedRows], Result], *, last: bool = False) -> Iterator[Result]:
+    def map(
+        self, function: Callable[[int, EncodedRows], Result], what: str = "rows", *, last: bool = False
+    ) -> Iterator[Result]:
         """Yield function(first row, rows) of every block, in order; after the `last` pass, no rows are kept."""
         kept = self._kept
         if kept is None:
-            yield from map_blocks(lambda block: function(block.start, self._read(block)), self._blocks())
+            encoder = self._encoder
+
+            def read(block: Block) -> Result:
+                return function(block.start, encoder.encode_rows(block.rows))
+
+            yield from over_table(read, self._table, encoder.columns, coded=True, what=what)
             return
 
         def visit(number_and_start: tuple[int, int]) -> Result:
@@ -60,18 +68,13 @@ class EncodedTable:
     def moments(self, backend: Backend, advance: Callable[[int], None]) -> Moments:
         """Return count, mean and scatter of X over all rows."""
         layout = self._encoder.layout
+        n_hot = len(layout.hot_columns)
         total: EncodedMoments | None = None
-        for part in self.map(lambda _, rows: backend.encoded_moments(rows, len(layout.hot_columns))):
+        for part in self.map(lambda _, rows: backend.encoded_moments(rows, n_hot), "moments"):
             total = part if total is None else added(total, part)
             advance(part.n_rows)
         assert total is not None  # the pass of statistics has seen rows
         return moments_of(total, layout)
-
-    def _blocks(self) -> Iterator[Block]:
-        return self._table.blocks(self._encoder.columns, coded=True)
-
-    def _read(self, block: Block) -> EncodedRows:
-        return self._encoder.encode_rows(block.rows)
 
 
 def _starts(kept: list[Any]) -> list[int]:

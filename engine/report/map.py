@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from engine.backends.protocol import Backend, Placed
 from engine.errors import ModelNotReadableError
-from engine.execution.local import map_blocks, row_blocks
-from engine.execution.passes import over_table
+from engine.execution.passes import over_rows, over_table
 from engine.execution.storage import Storage
 from engine.explain.sample import KeptRows
 from engine.manifold import TSNE
@@ -53,9 +52,7 @@ class Chart:
     facts: dict[str, Any]
 
     def with_places(self, part: pa.Table, start: int) -> pa.Table:
-        """Add the places of rows start … to their assignments, if that was asked for."""
-        if not self.all_in_assignments:
-            return part
+        """Add the places of rows start … to their assignments."""
         rows = slice(start, start + part.num_rows)
         part = part.append_column("map_x", pa.array(self.places[rows, 0]))
         part = part.append_column("map_y", pa.array(self.places[rows, 1]))
@@ -130,13 +127,14 @@ def write_map(folder: Path, chart: Chart | None, job: Job) -> dict[str, Any] | N
 
 
 def _place_all(Z: Float32s, backend: Backend, atlas: Any, storage: Storage, advance: Any) -> Placed:
-    places, doubtful = storage.scratch((len(Z), 2), np.float32), storage.scratch((len(Z),), np.bool_)
+    places = storage.array("places", (len(Z), 2), np.float32)
+    doubtful = storage.array("doubtful", (len(Z),), np.bool_)
 
     def place(part: slice) -> int:
         places[part], doubtful[part] = backend.place(Z[part], atlas)
         return int(part.stop - part.start)
 
-    for done in map_blocks(place, row_blocks(len(Z), PLACE_ROWS)):
+    for done in over_rows(place, len(Z), PLACE_ROWS, what="place"):
         advance(done)
     return Placed(places, doubtful)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from engine.errors import OutOfResourcesError, OutputExistsError, RoomsError, UsageError
+from engine.errors import ClusterError, OutOfResourcesError, OutputExistsError, RoomsError, UsageError
 from engine.runs.directory import check_target, commit
 
 DISK_FULL = (28, 122)  # no space left, quota exceeded
@@ -104,4 +104,4 @@ def _hold(lock: IO[str], target: Path) -> None:
 
 def _worth_resuming(error: BaseException) -> bool:
     """Tell whether the same work could end better another time: not after bad data, or settings that cannot be."""
-    return not isinstance(error, RoomsError) or isinstance(error, OutOfResourcesError)
+    return not isinstance(error, RoomsError) or isinstance(error, OutOfResourcesError | ClusterError)

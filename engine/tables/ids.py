@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from engine.errors import IdColumnError
 from engine.execution.local import map_blocks, row_blocks
+from engine.execution.passes import over_table
 from engine.execution.storage import IN_MEMORY, Storage
 from engine.sampling import KEY_ROWS, mixed
 from engine.tables.block import Block, Table
@@ -51,6 +52,7 @@ def check_ids(table: Table, id: str | None, n_rows: int, storage: Storage = IN_M
     if id is None:
         return
     repeated = _repeated(_keys_of(table, id, n_rows, storage), storage)
+    storage.drop("ids")
     if len(repeated) == 0:
         return
     suspects = pa.concat_arrays([_with_keys(ids_of(block, id), repeated) for block in table.blocks([id])])
@@ -63,12 +65,12 @@ def check_ids(table: Table, id: str | None, n_rows: int, storage: Storage = IN_M
 
 
 def _keys_of(table: Table, id: str, n_rows: int, storage: Storage) -> Keys:
-    keys = storage.scratch((n_rows,), np.uint64)
+    keys = storage.array("ids", (n_rows,), np.uint64)
 
     def fill(block: Block) -> None:
         keys[block.start : block.start + len(block)] = id_keys(ids_of(block, id))
 
-    for _ in map_blocks(fill, table.blocks([id])):
+    for _ in over_table(fill, table, [id], what="ids"):
         pass
     return keys
 

@@ -25,8 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.config import ClusterConfig
-from engine.errors import SchedulerLostError, UsageError, WorkersDifferError
+import engine
+from engine import assignment
+from engine.config import ClusterConfig, FitConfig, KMeansConfig
+from engine.errors import ConfigError, SchedulerLostError, UsageError, WorkersDifferError
 from engine.execution import dask as dask_module
 from engine.execution import passes
 from engine.execution.cluster import Cluster
@@ -35,9 +37,11 @@ from engine.features.encoder import fit_encoder
 from engine.tables import BLOCK_ROWS, open_table
 from engine.tables.demo import DemoMembers
 
+Bits = tuple[Any, ...]
 Fault = Literal["killed", "stopped", "exception"]
 QUICK = ClusterConfig(workers=2, task_rows=BLOCK_ROWS, overdue_seconds=1.0, deadline_seconds=60.0)
 STOPPED_SECONDS = 3.0
+LEAN = FitConfig(id="user_id", skip=("explain", "map", "report"), kmeans=KMeansConfig(n_clusters=5))
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -50,13 +54,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six blocks in two files whose row groups end somewhere else."""
+    """Four blocks in two files whose row groups end somewhere else."""
     folder = tmp_path_factory.mktemp("members")
     columns = ["user_id", "age", "plan", "weekly_hours", "favourite_genres", "signup_date"]
-    rows = pa.concat_tables(block.rows for block in DemoMembers(5 * BLOCK_ROWS + 1234).blocks(columns))
+    rows = pa.concat_tables(block.rows for block in DemoMembers(3 * BLOCK_ROWS + 1234).blocks(columns))
     for part in range(2):
-        pq.write_table(rows.slice(part * 100_000, 100_000), folder / f"part-{part}.parquet", row_group_size=30_000)
+        pq.write_table(rows.slice(part * 60_000, 60_000), folder / f"part-{part}.parquet", row_group_size=30_000)
     return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(members: Path, tmp_path_factory: pytest.TempPathFactory) -> Bits:
+    """The run of one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
+        return bits(engine.fit(members, out=tmp_path_factory.mktemp("undisturbed") / "run", config=LEAN))
 
 
 @pytest.fixture
@@ -64,12 +76,12 @@ def fault(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """Arm a fault: arm(pass, kind) returns a function that tells whether it has fired."""
 
     def arm(what: str, kind: Fault) -> Callable[[], bool]:
-        latch, original = tmp_path / "latch", Cluster._mapped
+        latch, original = tmp_path / "latch", Cluster.map
 
-        def mapped(self: Cluster, task: Any, runs: Any, name: str) -> Any:
-            return original(self, disturbed(task, latch, kind) if name == what else task, runs, name)
+        def disturbed_map(self: Cluster, task: Any, tasks: Any, name: str, homes: Any = None) -> Any:
+            return original(self, disturbed(task, latch, kind) if name == what else task, tasks, name, homes)
 
-        monkeypatch.setattr(Cluster, "_mapped", mapped)
+        monkeypatch.setattr(Cluster, "map", disturbed_map)
         threading.Thread(target=wake, args=(latch,), daemon=True).start()
         return latch.exists
 
@@ -106,6 +118,13 @@ def wake(latch: Path) -> None:
         time.sleep(0.05)
 
 
+def bits(run: engine.Run) -> Bits:
+    """Return what must be the same: every byte of the assignments, the model, and what K-Means did."""
+    files = sorted([*(run.path / "assignments").iterdir(), *(run.path / "model").iterdir(), run.path / "elbow.csv"])
+    facts = [run.manifest[name] for name in ("inertia", "iterations", "rows")]
+    return (*facts, *((path.name, path.read_bytes()) for path in files))
+
+
 @contextlib.contextmanager
 def foreign(folder: Path, **options: Any) -> Iterator[Any]:
     """Run a cluster of somebody else's, on threads of this process."""
@@ -132,14 +151,44 @@ def statistics(members: Path) -> list[Any]:
 
 
 @pytest.mark.parametrize("kind", ["killed", "stopped", "exception"])
-def test_a_disturbed_read_gives_the_statistics_of_one_process(
-    cluster: Cluster, members: Path, fault: Callable[..., Any], kind: Fault
-) -> None:
-    expected = statistics(members)
-    fired = fault("statistics", kind)
-    with passes.on(cluster):
-        assert statistics(members) == expected
+@pytest.mark.parametrize("what", ["statistics", "moments", "scores", "survey", "k-means", "labels", "assign"])
+def test_a_disturbed_run_is_the_run_of_one_process(
+    cluster: Cluster, members: Path, undisturbed: Bits, fault: Callable[..., Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, what: str, kind: Fault,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
+    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder: contextlib.nullcontext(cluster))
+    fired = fault(what, kind)
+    assert bits(engine.fit(members, out=tmp_path / "run", config=LEAN, workers=2)) == undisturbed
     assert fired()
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_any_number_of_workers_gives_the_run_of_one_process(
+    members: Path, undisturbed: Bits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_workers: int
+) -> None:
+    monkeypatch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
+    assert bits(engine.fit(members, out=tmp_path / "run", config=LEAN, workers=n_workers)) == undisturbed
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_rules_and_places_of_workers_are_those_of_one_process(
+    cluster: Cluster, members: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder: contextlib.nullcontext(cluster))
+    config = FitConfig.merged(
+        LEAN.model_dump(), skip=["report"], map={"n_landmarks": 100, "max_iter": 250, "place_all": True}
+    )
+    here = engine.fit(members, out=tmp_path / "here", config=config)
+    there = engine.fit(members, out=tmp_path / "there", config=config, workers=2)
+    assert bits(there) == bits(here)
+    assert there.map.equals(here.map)
+    assert there.rules == here.rules
+
+
+def test_workers_and_a_scheduler_exclude_each_other(members: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give one of them"):
+        engine.fit(members, out=tmp_path / "run", workers=2, scheduler="tcp://127.0.0.1:1")
 
 
 def test_a_cluster_that_is_there_is_joined_and_left_as_it_was(members: Path, tmp_path: Path) -> None:
@@ -153,31 +202,42 @@ def test_a_cluster_that_is_there_is_joined_and_left_as_it_was(members: Path, tmp
     assert [path.name for path in tmp_path.glob("probe-*")] == []
 
 
-def test_a_lost_scheduler_ends_the_run_and_says_how_to_go_on(members: Path, tmp_path: Path) -> None:
-    def slow(rows: slice) -> int:
-        time.sleep(0.5)
-        return rows.start
-
+@pytest.fixture
+def outside(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address and the process of a scheduler that has one worker, both processes of their own."""
     facts = tmp_path / "scheduler.json"
     scheduler = started("scheduler", "--port", "0", "--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0", facts)
     worker = started("worker", "--nthreads", "1", "--no-nanny", "--local-directory", str(tmp_path), facts)
     try:
         while not facts.exists():
             time.sleep(0.05)
-        address = json.loads(facts.read_text())["address"]
-        with connected(ClusterConfig(scheduler=address, task_rows=1), tmp_path) as found:
-            results = found.over_rows(slow, 100, 1, "slow")
-            assert next(results) == 0
-            scheduler.kill()
-            start = time.monotonic()
-            with pytest.raises(SchedulerLostError, match="does not answer any more") as error:
-                list(results)
-        assert time.monotonic() - start < 5
-        assert "--resume" in str(error.value)
+        yield json.loads(facts.read_text())["address"], scheduler
     finally:
         for process in (scheduler, worker):
             process.kill()
             process.wait()
+
+
+def test_a_run_goes_on_after_its_scheduler_was_lost(
+    outside: tuple[str, subprocess.Popen[bytes]], members: Path, undisturbed: Bits, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (address, scheduler), original, passes_of = outside, Cluster.map, list[str]()
+
+    def killing(self: Cluster, task: Any, tasks: Any, name: str, homes: Any = None) -> Any:
+        passes_of.append(name)
+        if passes_of.count("k-means") == 2:
+            scheduler.kill()
+        return original(self, task, tasks, name, homes)
+
+    monkeypatch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
+    monkeypatch.setattr(Cluster, "map", killing)
+    with pytest.raises(SchedulerLostError, match="does not answer any more") as error:
+        engine.fit(members, out=tmp_path / "run", config=LEAN, scheduler=address)
+    assert "--resume" in str(error.value)
+    resumed = engine.fit(members, out=tmp_path / "run", config=LEAN, resume=True)
+    assert bits(resumed) == undisturbed
+    assert not {"ids", "statistics", "pca"} & {stage["stage"] for stage in resumed.manifest["stages"]}
 
 
 def started(what: str, *options: Any) -> subprocess.Popen[bytes]:
