@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from engine.backends.protocol import Backend, Nearest
+from engine.backends.protocol import Backend, Nearest, Placed
 from engine.execution.cluster import Run, in_parts
 from engine.execution.local import map_blocks
 from engine.execution.passes import current
@@ -73,6 +73,13 @@ def assignment_table(
             "outlier": found.distance > limits[found.labels],
         }
     )
+
+
+def with_places(part: pa.Table, placed: Placed) -> pa.Table:
+    """Add the places of rows on the map to their assignments."""
+    part = part.append_column("map_x", pa.array(placed.places[:, 0]))
+    part = part.append_column("map_y", pa.array(placed.places[:, 1]))
+    return part.append_column("map_doubtful", pa.array(placed.doubtful))
 
 
 class Tally(NamedTuple):

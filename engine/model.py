@@ -1,6 +1,6 @@
 """The reusable model: an encoder, a PCA and cluster centres, which together assign new users.
 
-    rows of a table  ->  X  ->  Z  ->  cluster, distance, runner-up, margin, outlier
+    rows of a table  ->  X  ->  Z  ->  cluster, distance, runner-up, margin, outlier[, place on the map]
 
 Reading and writing the files of a model is runs/model_files.py; fitting one is pipeline.py.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine import backends
-from engine.assignment import ROW, assignment_table, write_parts
+from engine.assignment import ROW, assignment_table, with_places, write_parts
 from engine.backends.protocol import Projection
 from engine.components import Components
-from engine.errors import OutputExistsError
+from engine.errors import NotMappedError, OutputExistsError
 from engine.execution.local import map_blocks
 from engine.features import FeatureEncoder
 from engine.features.moments import projection
@@ -33,6 +33,13 @@ from engine.runs.directory import staged
 from engine.runs.model_files import read_model, write_model
 from engine.tables import Block, Table, open_table
 from engine.tables.ids import ids_of
+
+
+class Landmarks(NamedTuple):
+    """What places new rows on the map of a run."""
+
+    scores: NDArray[np.float32]  # (n_landmarks, n_components)
+    places: NDArray[np.float32]  # (n_landmarks, 2)
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ class Model:
         Distance beyond which a member of the cluster is an outlier.
     id : str or None
         Name of the id column of the table the model was fitted on.
+    landmarks : Landmarks or None
+        None where the run has no map, or the model has just been fitted.
     """
 
     encoder: FeatureEncoder
@@ -55,6 +64,7 @@ class Model:
     centres: NDArray[np.float32]
     fences: NDArray[np.float32]
     id: str | None
+    landmarks: Landmarks | None = None
 
     @property
     def n_clusters(self) -> int:
@@ -84,6 +94,7 @@ class Model:
         *,
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
+        place: bool = False,
         reporter: Reporter | None = None,
     ) -> pa.Table | Path:
         """Assign the rows of a table to clusters.
@@ -96,32 +107,42 @@ class Model:
             One Parquet file if it ends in `.parquet`, else a folder of parts. Without it, everything is returned.
         overwrite : bool, default=False
             Whether `out` may be there already.
+        place : bool, default=False
+            Whether rows are placed on the map as well.
         reporter : Reporter, optional
             Shows progress.
 
         Returns
         -------
-        pyarrow.Table of id, cluster, distance, runner_up, margin, outlier; or the path written.
+        pyarrow.Table of id, cluster, distance, runner_up, margin, outlier, and with `place` map_x, map_y and
+        map_doubtful; or the path written.
 
         Raises
         ------
+        NotMappedError
+            If rows are to be placed, but there is no map.
         MissingColumnError, RetypedColumnError, OutputExistsError, DataError
         """
+        if place and self.landmarks is None:
+            raise NotMappedError("The model has no map to place rows on.", hint="fit again without --skip map.")
         table = open_table(source, id=self.id, types=self.encoder.csv_types())
         self.encoder.check(table.schema)
         with (reporter or Silent()).stage("assign", table.n_rows) as advance:
-            parts = self._assigned(table, advance)
+            parts = self._assigned(table, self.landmarks if place else None, advance)
             if out is None:
                 return pa.concat_tables(list(parts))
             return write_table(parts, Path(out), overwrite=overwrite)
 
-    def _assigned(self, table: Table, advance: Advance) -> Iterator[pa.Table]:
+    def _assigned(self, table: Table, landmarks: Landmarks | None, advance: Advance) -> Iterator[pa.Table]:
         backend, _ = backends.resolve("auto")
+        atlas = None if landmarks is None else backend.atlas(*landmarks)
         names = list(dict.fromkeys([*([] if self.id is None else [self.id]), *self.encoder.columns]))
 
         def assigned(block: Block) -> pa.Table:
-            found = backend.nearest_two(self.scores(block.rows), self.centres)
-            return assignment_table(ids_of(block, self.id), self.id or ROW, found, self.fences)
+            Z = self.scores(block.rows)
+            found = backend.nearest_two(Z, self.centres)
+            part = assignment_table(ids_of(block, self.id), self.id or ROW, found, self.fences)
+            return part if atlas is None else with_places(part, backend.place(Z, atlas))
 
         for part in map_blocks(assigned, table.blocks(names, coded=True)):
             advance(part.num_rows)
@@ -139,11 +160,21 @@ class Model:
         write_model(folder, facts, {"centres": self.centres, "fences": self.fences, **components_to(self.pca)})
 
     @classmethod
-    def read(cls, folder: Path) -> Model:
-        """Read a model that `write` wrote; raises ModelNotReadableError."""
+    def read(cls, folder: Path, map_folder: Path) -> Model:
+        """Read a model that `write` wrote, and the landmarks of its map if there are any.
+
+        Raises
+        ------
+        ModelNotReadableError
+        """
         facts, arrays = read_model(folder)
         encoder = FeatureEncoder(Plan.model_validate(facts["plan"]))
-        return cls(encoder, components_from(arrays), arrays["centres"], arrays["fences"], facts["id"])
+        landmarks = None
+        if map_folder.is_dir():
+            placed = read_model(map_folder)[1]
+            landmarks = Landmarks(placed["scores"], placed["places"])
+        pca = components_from(arrays)
+        return cls(encoder, pca, arrays["centres"], arrays["fences"], facts["id"], landmarks)
 
 
 _PCA_ARRAYS = ("mean_", "components_", "explained_variance_", "explained_variance_ratio_", "singular_values_")

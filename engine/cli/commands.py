@@ -74,6 +74,7 @@ def assign(
     source: Source,
     model: Annotated[Path, typer.Option(help="The run directory that `rooms fit` wrote.")],
     out: Annotated[Path, typer.Option(help="One file if it ends in .parquet, else a folder of parts.")],
+    place: Annotated[bool, typer.Option("--place", help="Place them on the run's map as well.")] = False,
     threads: Threads = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -86,7 +87,7 @@ def assign(
     from engine.runs import load
 
     with with_threads(threads):
-        load(model).assign(source, out=out, overwrite=overwrite, reporter=Bars())
+        load(model).assign(source, out=out, overwrite=overwrite, place=place, reporter=Bars())
     written = ds.dataset(out, format="parquet")
     outliers = written.count_rows(filter=ds.field("outlier"))
     facts = {"out": str(out), "rows": written.count_rows(), "outliers": outliers}

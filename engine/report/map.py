@@ -18,6 +18,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from engine.assignment import with_places
 from engine.backends.protocol import Backend, Placed
 from engine.errors import ModelNotReadableError
 from engine.execution.passes import over_rows, over_table
@@ -25,7 +26,7 @@ from engine.execution.storage import Storage
 from engine.explain.sample import KeptRows
 from engine.manifold import TSNE
 from engine.report.picture import draw
-from engine.runs.model_files import read_model, write_model
+from engine.runs.model_files import write_model
 from engine.runs.run import Run
 from engine.sampling import stratified_rows
 from engine.tables import Table
@@ -54,9 +55,7 @@ class Chart:
     def with_places(self, part: pa.Table, start: int) -> pa.Table:
         """Add the places of rows start … to their assignments."""
         rows = slice(start, start + part.num_rows)
-        part = part.append_column("map_x", pa.array(self.places[rows, 0]))
-        part = part.append_column("map_y", pa.array(self.places[rows, 1]))
-        return part.append_column("map_doubtful", pa.array(self.doubtful[rows]))
+        return with_places(part, Placed(self.places[rows], self.doubtful[rows]))
 
 
 def map_rows(Z: Float32s, labels: NDArray[np.int32], n_clusters: int, job: Job) -> Chart | None:
@@ -143,11 +142,10 @@ def _previous_places(run: Path, table: Table, landmarks: NDArray[np.int64], back
     """Return where the previous run's model and map put tonight's landmarks."""
     previous = Run(run).model
     previous.encoder.check(table.schema)
-    if not (run / "map").is_dir():
+    if previous.landmarks is None:
         raise ModelNotReadableError(f"{run} has no map to go on from.", hint="fit it without --skip map.")
-    _, arrays = read_model(run / "map")
     rows = KeptRows(landmarks)
     for picked in over_table(rows.picker, table, previous.encoder.columns, what="previous map"):
         rows.add(picked)
     scores = previous.scores(rows.table())
-    return backend.place(scores, backend.atlas(arrays["scores"], arrays["places"])).places
+    return backend.place(scores, backend.atlas(*previous.landmarks)).places

@@ -53,7 +53,7 @@ class Run:
         """The model that assigns new users."""
         from engine.model import Model
 
-        return Model.read(self.path / "model")
+        return Model.read(self.path / "model", self.path / "map")
 
     @property
     def assignments(self) -> pa.Table:

@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import engine
 from engine.config import FitConfig
-from engine.errors import ModelNotReadableError
+from engine.errors import ModelNotReadableError, NotMappedError
 from engine.execution.local import threads
 from engine.tables.demo import DemoPaths, write_demo
 
@@ -64,6 +64,15 @@ def test_everybody_is_placed_among_their_cluster(run: engine.Run) -> None:
     assert run.manifest["map"]["landmarks"] == landmarks.num_rows
 
 
+def test_users_assigned_later_are_placed_where_the_fit_would_have(demo: DemoPaths, run: engine.Run) -> None:
+    model = engine.load(run.path)
+    assigned = model.assign(demo.members, place=True)
+    assert assigned.column_names == run.assignments.column_names
+    for column in ("cluster", "map_x", "map_y", "map_doubtful"):
+        assert assigned[column].equals(run.assignments[column])
+    assert "map_x" not in model.assign(demo.members).column_names
+
+
 def test_the_picture_shows_every_cluster_in_its_colour(run: engine.Run) -> None:
     with Image.open(run.path / "map.png") as image:
         assert image.size == (1200, 1200)
@@ -101,6 +110,8 @@ def test_the_map_can_be_left_out_and_then_not_gone_on_from(demo: DemoPaths, tmp_
     plain = engine.fit(demo.members, out=tmp_path / "plain", id="user_id", config=config)
     assert not {"map.parquet", "map.png", "map"} & {path.name for path in plain.path.iterdir()}
     assert plain.manifest["map"] is None
+    with pytest.raises(NotMappedError, match="no map to place rows on"):
+        plain.model.assign(demo.members, place=True)
     with pytest.raises(ModelNotReadableError, match="has no map to go on from"):
         fit(demo, tmp_path / "on", previous=str(plain.path))
 
