@@ -23,16 +23,19 @@ from engine.tables import csv
 from engine.tables.block import BLOCK_ROWS, Block, Table, into_blocks, plain_schema, require_columns
 from engine.tables.paths import Files, find_files
 
+# Where the elements of a list are in a Parquet file: as the format says, and as older writers put them.
+LIST_ELEMENTS = ("list.element", "list.item", "list.array", "bag.array_element", "bag.array")
 PIECES_AHEAD = 1  # row groups that are decoded while the last one is being used: more only take memory
 
 
 def _parquet(coded: Sequence[str] = ()) -> ds.ParquetFileFormat:
-    """Return the format, with text columns that are to come as codes of a dictionary, as most are stored.
+    """Return the format; `coded` columns, of texts or lists of them, come as codes of a dictionary, as most are stored.
 
     By default pyarrow fetches all of a file's column chunks before it decodes the first: memory grew with the file.
     """
     options = ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
-    return ds.ParquetFileFormat(default_fragment_scan_options=options, dictionary_columns=list(coded))
+    paths = [path for name in coded for path in (name, *(f"{name}.{inner}" for inner in LIST_ELEMENTS))]
+    return ds.ParquetFileFormat(default_fragment_scan_options=options, dictionary_columns=paths)
 
 
 def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.DataType] | None = None) -> Table:
@@ -114,12 +117,11 @@ class FileTable:
 
     @cached_property
     def _coded(self) -> ds.Dataset:
-        """The dataset with text columns, but the id, as codes: saves making a million texts of twenty."""
+        """The dataset with texts, but the id, as codes, also in lists: saves making a million texts of twenty."""
         if self._files.format != "parquet":
             return self._dataset
         coded = _text_columns(self._dataset) - {self._id}
-        types = [pa.dictionary(pa.int32(), pa.string()) if f.name in coded else f.type for f in self._dataset.schema]
-        fields = [field.with_type(kind) for field, kind in zip(self._dataset.schema, types, strict=True)]
+        fields = [f.with_type(_as_codes(f.type)) if f.name in coded else f for f in self._dataset.schema]
         return self._open(pa.schema(fields), sorted(coded))
 
     @cached_property
@@ -153,7 +155,7 @@ class FileTable:
         require_columns(self.schema, names, "The table")
         dataset = self._coded if coded else self._dataset
         as_read = [dataset.schema.field(name) for name in names]
-        fields = [f if coded and pa.types.is_dictionary(f.type) else self.schema.field(f.name) for f in as_read]
+        fields = [f if coded and _has_codes(f.type) else self.schema.field(f.name) for f in as_read]
         rows = slice(first * BLOCK_ROWS, self.n_rows if stop is None else min(stop * BLOCK_ROWS, self.n_rows))
         try:
             yield from into_blocks(self._batches(dataset, names, rows), pa.schema(fields), rows.start)
@@ -252,11 +254,25 @@ def _cut(batches: Iterable[pa.RecordBatch], before: int, n_rows: int) -> Iterato
 
 
 def _text_columns(dataset: ds.Dataset) -> set[str]:
-    """Return the columns that are plain text in every file."""
-    texts = {field.name for field in dataset.schema if pa.types.is_string(field.type)}
+    """Return the columns that are plain text, or lists of it, in every file."""
+    texts = {field.name for field in dataset.schema if _is_text(field.type)}
     for fragment in dataset.get_fragments():
-        texts &= {field.name for field in fragment.physical_schema if pa.types.is_string(field.type)}
+        texts &= {field.name for field in fragment.physical_schema if _is_text(field.type)}
     return texts
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind.value_type if pa.types.is_list(kind) else kind))
+
+
+def _as_codes(kind: pa.DataType) -> pa.DataType:
+    """Return the type of texts, or of lists of them, as codes."""
+    codes = pa.dictionary(pa.int32(), pa.string())
+    return pa.list_(kind.value_field.with_type(codes)) if pa.types.is_list(kind) else codes
+
+
+def _has_codes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(kind.value_type if pa.types.is_list(kind) else kind))
 
 
 def _first_line(error: BaseException) -> str:

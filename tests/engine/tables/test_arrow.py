@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import pickle
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -26,6 +27,7 @@ from engine.errors import (
     SourceNotFoundError,
     UsageError,
 )
+from engine.features.plain import array_of, labels_of
 from engine.tables import open_table
 
 
@@ -215,3 +217,22 @@ def test_the_fingerprint_changes_with_the_file(members: pa.Table, tmp_path: Path
     assert before["files"][0]["size"] == path.stat().st_size
     pq.write_table(members.slice(1), path)
     assert open_table(path).fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"use_dictionary": False}, {"row_group_size": 90}, {"use_compliant_nested_type": False}]
+)
+@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.large_list(pa.string())])
+def test_lists_of_texts_are_the_same_as_codes(options: dict[str, Any], kind: pa.DataType, tmp_path: Path) -> None:
+    lists = [None if i % 7 == 0 else [f"g{j % 9}" for j in range(i % 4)] + [None] * (i % 11 == 0) for i in range(1000)]
+    pq.write_table(pa.table({"g": pa.array(lists, kind)}), tmp_path / "a.parquet", **options)
+    table = open_table(tmp_path / "a.parquet")
+    plain, coded = (pa.concat_tables([b.rows for b in table.blocks(["g"], coded=c)]) for c in (False, True))
+    assert plain["g"].to_pylist() == coded["g"].to_pylist() == lists
+    assert pa.types.is_dictionary(coded.schema.field("g").type.value_type) == (kind == pa.list_(pa.string()))
+    found = labels_of(array_of(coded, "g"), None)
+    assert found.names is not None
+    for i, row in enumerate(lists):
+        codes = found.codes[found.offsets[i] : found.offsets[i + 1]]
+        assert [found.names[c] if c >= 0 else None for c in codes] == (row or [])
+        assert found.missing[i] == (row is None)
