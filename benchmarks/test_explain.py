@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +17,9 @@ import pytest
 from machine import describe_machine
 
 import engine
+from engine.config import FitConfig
+from engine.explain.apart import few_leaves
 from engine.explain.questions import questions_of
-from engine.explain.tree import grow
 from engine.explain.words import Vocabulary
 from engine.sampling import sample_rows
 from engine.tables.demo import N_COMMUNITIES, write_demo
@@ -24,7 +27,8 @@ from engine.tables.demo import N_COMMUNITIES, write_demo
 HERE = Path(__file__).parent
 ROWS = [int(rows) for rows in os.environ.get("ROOMS_BENCH_EXPLAIN_ROWS", "1000000").split(",")]
 DATA = Path(os.environ.get("ROOMS_SHARED_DATA", HERE.parents[1] / "shared" / "data"))
-TREE_ROWS, UNSEEN_ROWS = 1500, 5000  # ExKMC's cuts are searched in Python where its C sources do not compile
+MAP_STAGES = ("neighbours", "map", "place", "draw map")
+TREE_ROWS, UNSEEN_ROWS, SEEDS = 1500, 5000, 5  # ExKMC's cuts are searched in Python where its C sources do not compile
 
 
 def quality(run: engine.Run) -> dict[str, Any]:
@@ -69,23 +73,40 @@ def save(name: str, report: Any) -> None:
 @pytest.mark.parametrize("rows", ROWS)
 def test_explaining_the_demo(benchmark: Any, rows: int, tmp_path: Path) -> None:
     demo = write_demo(tmp_path, rows)
-    runs = []
+    runs: list[dict[str, float]] = []
 
-    def fit() -> None:
-        run = engine.fit(demo.members, out=tmp_path / "run", id="user_id", n_clusters=N_COMMUNITIES, overwrite=True)
+    def fit(members: Path) -> None:
+        run = engine.fit(members, out=tmp_path / "run", id="user_id", n_clusters=N_COMMUNITIES, overwrite=True)
         runs.append(seconds(run))
 
-    fit()  # loads code and compiled kernels
+    fit(write_demo(tmp_path / "small", 20_000).members)  # loads code and compiled kernels
     runs.clear()
-    benchmark.pedantic(fit, rounds=3)
-    shares = [stages["explain"] / sum(stages.values()) for stages in runs]
+    benchmark.pedantic(fit, (demo.members,), rounds=3 if rows <= 1_000_000 else 1)
     report = quality(engine.Run(tmp_path / "run")) | {
         "stages_seconds": runs,
-        "explain_share_of_run": round(float(np.median(shares)), 3),
+        "explain_share_of_run": share_of(runs, leave_out=()),
+        "explain_share_without_map": share_of(runs, leave_out=MAP_STAGES),
+        "import_seconds": import_seconds(),
     }
     save(f"demo_{rows}", report)
     assert report["mean_precision"] >= 0.9
     assert report["mean_coverage"] >= 0.7
+
+
+def share_of(runs: list[dict[str, float]], *, leave_out: tuple[str, ...]) -> float:
+    shares = [run["explain"] / sum(time for stage, time in run.items() if stage not in leave_out) for run in runs]
+    return round(float(np.median(shares)), 3)
+
+
+def import_seconds() -> float:
+    """Return what a process that explains imports besides: scikit-learn's trees, after numpy and scipy."""
+    code = (
+        "import time, numpy, scipy.sparse; t = time.perf_counter(); import sklearn.tree; print(time.perf_counter() - t)"
+    )
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) for _ in range(3)
+    ]
+    return round(min(times), 3)
 
 
 def test_explaining_the_real_tables(benchmark: Any, tmp_path: Path) -> None:
@@ -102,7 +123,8 @@ def test_explaining_the_real_tables(benchmark: Any, tmp_path: Path) -> None:
 
     def fit() -> None:
         for name, (source, id, k) in tables.items():
-            run = engine.fit(source, out=tmp_path / name, id=id, n_clusters=k, overwrite=True)
+            config = FitConfig.merged({}, kmeans={"n_clusters": k}, skip=["map", "report"])
+            run = engine.fit(source, out=tmp_path / name, id=id, config=config, overwrite=True)
             save(name, quality(run) | {"stages_seconds": seconds(run)})
 
     benchmark.pedantic(fit, rounds=1)
@@ -113,37 +135,50 @@ def test_fidelity_beside_exkmc(benchmark: Any, tmp_path: Path) -> None:
         "ExKMC.Tree", reason="ExKMC 0.0.3 (2021) ships C sources that Python 3.11 cannot compile"
     )
     demo = write_demo(tmp_path, 50_000)
-    run = engine.fit(demo.members, out=tmp_path / "run", id="user_id", n_clusters=N_COMMUNITIES)
-    model, members = run.model, pq.read_table(demo.members)
-    labels = run.assignments["cluster"].to_numpy().astype(np.int32)
-    rows = sample_rows(len(labels), TREE_ROWS + UNSEEN_ROWS, seed=1)
-    unseen = np.arange(len(rows)) % ((TREE_ROWS + UNSEEN_ROWS) / TREE_ROWS) >= 1
-    X, y, table = model.encoder.encode(members.take(rows)), labels[rows], members.take(rows)
-    words = Vocabulary.of(table.schema, model.encoder.columns, {}, {})
-    questions, answers = questions_of(model.encoder.plan, table.filter(~unseen), words)
-    asked = questions.answer(table.filter(unseen))
-    centres = model.pca.inverse_transform(model.centres)
+    members = pq.read_table(demo.members)
     report = []
 
-    def compare() -> None:
+    def compare(seed: int) -> None:
+        config = FitConfig.merged(
+            {}, seed=seed, kmeans={"n_clusters": N_COMMUNITIES}, skip=["explain", "map", "report"]
+        )
+        run = engine.fit(demo.members, out=tmp_path / "run", id="user_id", config=config, overwrite=True)
+        model, labels = run.model, run.assignments["cluster"].to_numpy().astype(np.int32)
+        rows = sample_rows(len(labels), TREE_ROWS + UNSEEN_ROWS, seed=seed + 1)
+        seen = np.isin(np.arange(len(rows)), np.random.default_rng(seed).permutation(len(rows))[:TREE_ROWS])
+        X, y, table = model.encoder.encode(members.take(rows)), labels[rows], members.take(rows)
+        words = Vocabulary.of(table.schema, model.encoder.columns, {}, {})
+        questions, answers = questions_of(model.encoder.plan, table.filter(seen), words)
+        asked, centres = questions.answer(table.filter(~seen)), model.pca.inverse_transform(model.centres)
+        fold = np.arange(TREE_ROWS) % 5 == 0  # judges which of both trees is kept; the peer has all rows for its tree
+        parts = [(answers[:, part], y[seen][part], np.ones(int(part.sum()))) for part in (~fold, fold)]
         for leaves in (N_COMMUNITIES, 2 * N_COMMUNITIES, 4 * N_COMMUNITIES):
             start = time.perf_counter()
-            mine = grow(answers, y[~unseen], np.ones(int((~unseen).sum())), max_leaves=leaves)
+            mine = few_leaves(*parts, N_COMMUNITIES, max_leaves=leaves)
             middle = time.perf_counter()
-            known = SimpleNamespace(n_clusters=N_COMMUNITIES, cluster_centers_=centres, predict=lambda rows: y[~unseen])
-            peer = exkmc.Tree(k=N_COMMUNITIES, max_leaves=leaves).fit(X[~unseen].astype(np.float64), known)
+            known = SimpleNamespace(n_clusters=N_COMMUNITIES, cluster_centers_=centres, predict=lambda rows: y[seen])
+            peer = exkmc.Tree(k=N_COMMUNITIES, max_leaves=leaves).fit(X[seen].astype(np.float64), known)
             end = time.perf_counter()
             report.append(
                 {
+                    "seed": seed,
                     "leaves": leaves,
-                    "fidelity": round(float((mine.predict(asked) == y[unseen]).mean()), 4),
-                    "exkmc_fidelity": round(float((peer.predict(X[unseen]) == y[unseen]).mean()), 4),
+                    "fidelity": round(float((mine.predict(asked) == y[~seen]).mean()), 4),
+                    "exkmc_fidelity": round(float((peer.predict(X[~seen]) == y[~seen]).mean()), 4),
                     "seconds": round(middle - start, 3),
                     "exkmc_seconds": round(end - middle, 3),
                 }
             )
 
-    benchmark.pedantic(compare, rounds=1)
-    save("beside_exkmc", {"grown_on_rows": int((~unseen).sum()), "unseen_rows": int(unseen.sum()), "trees": report})
-    # With one leaf a cluster ExKMC, which sees the centres, is ahead; from two leaves a cluster on it is not.
-    assert all(row["fidelity"] >= row["exkmc_fidelity"] for row in report if row["leaves"] > N_COMMUNITIES)
+    benchmark.pedantic(lambda: [compare(seed) for seed in range(SEEDS)], rounds=1)
+    means = [
+        {
+            "leaves": leaves,
+            "fidelity": round(float(np.mean([row["fidelity"] for row in report if row["leaves"] == leaves])), 4),
+            "exkmc": round(float(np.mean([row["exkmc_fidelity"] for row in report if row["leaves"] == leaves])), 4),
+        }
+        for leaves in (N_COMMUNITIES, 2 * N_COMMUNITIES, 4 * N_COMMUNITIES)
+    ]
+    facts = {"grown_on_rows": TREE_ROWS, "unseen_rows": UNSEEN_ROWS, "means": means, "trees": report}
+    save("beside_exkmc", facts)
+    assert all(row["fidelity"] >= row["exkmc"] - 0.005 for row in means)  # what five seeds leave uncertain

@@ -25,6 +25,7 @@ def main() -> int:
     """Run all blocks; return the exit code."""
     ran = skipped = 0
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "docs").symlink_to(HERE / "docs")
         for number, match in enumerate(BLOCK.finditer((HERE / "README.md").read_text()), 1):
             kind, text = match.groups()
             if re.search(r"^(make|pip|git|conda) ", text, re.MULTILINE):

@@ -36,7 +36,18 @@ def tag(contrast: Contrast, ambiguous: Container[str] = ()) -> str:
     if asked.kind == "date":
         thing = name.removesuffix(" date")
         return f"{'recent' if more else 'early'} {thing}"
-    return _number_tag(name, more, whole=asked.whole)
+    towards = _on_scale(contrast)
+    return f"{name} {towards}" if towards else _number_tag(name, more, whole=asked.whole)
+
+
+def _on_scale(contrast: Contrast) -> str | None:
+    """Return "very good" or "towards excellent" of a number whose values have names: what is low, only they say."""
+    asked = contrast.about
+    here, everybody = asked.meaning(contrast.here), asked.meaning(contrast.everybody)
+    if here is not None and here != everybody:
+        return here
+    ends = asked.ends
+    return f"towards {ends[contrast.difference > 0]}" if ends else None
 
 
 def _number_tag(name: str, more: bool, *, whole: bool) -> str:
@@ -71,7 +82,8 @@ def clause(contrast: Contrast, *, min_people: int, brief: bool = False) -> str:
         here, all_of_them = (figure(contrast, v) for v in (contrast.here, contrast.everybody))
         if here == all_of_them:
             tends = "tend" if plural(asked.name) else "tends"
-            return f"their {asked.name} {tends} to be {'higher' if contrast.difference > 0 else 'lower'} than others'"
+            how = f"to be {'higher' if contrast.difference > 0 else 'lower'} than others'"
+            return f"their {asked.name} {tends} {_on_scale(contrast) or how}"
         verb = "are" if plural(asked.name) else "is"
         return f"their {asked.name} {verb} typically {here} ({'' if brief else 'everybody: '}{all_of_them})"
     many = percent(contrast.here) if contrast.n_people >= min_people else "hardly anybody"

@@ -10,6 +10,7 @@ did in the clustering: the answers see what K-Means saw, and nothing else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,13 +21,14 @@ from numpy.typing import NDArray
 
 from engine.explain.cuts import day_cuts, number_cuts
 from engine.explain.words import Vocabulary, clean
-from engine.features.plain import MISSING_CODE, array_of, arrow_rows, codes_in, labels_of, placed, values_of
+from engine.features.plain import MISSING_CODE, array_of, arrow_rows, codes_in, labels_of, values_of
 from engine.features.plan import DAYS_PER_YEAR, CategoryPlan, ColumnPlan, LabelPlan, NumberPlan, Plan
 from engine.kernels.cpu import answers as kernels
 
 Kind = Literal["number", "date", "truth", "category", "label", "rare category", "missing"]
 Answers = NDArray[np.uint8]
 YES = 1
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ class Question:
         """Return what a value is called, None if nobody said."""
         key = value if isinstance(value, str) else f"{value:.12g}"
         return dict(self.meanings).get(key)
+
+    @property
+    def ends(self) -> tuple[str, str] | None:
+        """What the lowest and the highest number with a name are called, None if none has one."""
+        named = {float(value): words for value, words in self.meanings if _NUMBER.fullmatch(value)}
+        return (named[min(named)], named[max(named)]) if named else None
 
     @property
     def n_answers(self) -> int:
@@ -155,11 +163,10 @@ class Questions:
     def _answer_labels(self, out: Answers, places: list[int], plan: LabelPlan, rows: pa.Table) -> None:
         asked = [self.asked[place] for place in places]
         known = tuple(question.value or "" for question in asked if question.kind == "label")
-        offsets, found, names, missing = labels_of(array_of(rows, plan.column), plan.separator)
-        codes = placed(found, names or [], known)
-        codes[codes == len(known)] = MISSING_CODE
+        offsets, codes, names, missing = labels_of(array_of(rows, plan.column), plan.separator)
         flags = np.zeros((len(known), len(missing)), np.uint8)
-        kernels.flag_labels(offsets, codes, flags)
+        flag = np.array([known.index(name) if name in known else -1 for name in names or ()], np.int32)
+        kernels.flag_labels(offsets, codes, flag, flags)
         for place, question in zip(places, asked, strict=True):
             if question.kind == "missing":
                 out[place] = missing

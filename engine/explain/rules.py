@@ -20,6 +20,7 @@ from engine.explain.tree import Ranges, Tree, Weights
 from engine.explain.words import day, exact_quantity, listed, plural
 
 DOUBT = 1.0  # sampled rows outside the cluster that every rule is thought to match besides: few rows prove little
+CONDITIONS = 5  # of a further rule, at most: longer ones are not read
 LEAST_GAIN = 0.05  # share of the cluster that a further rule must add
 
 
@@ -108,8 +109,9 @@ def find_rules(
     settings: ExplainConfig,
     *,
     questions: NDArray[np.int64],
+    taken: tuple[Ranges, ...] = (),
 ) -> FoundRules:
-    """Choose a cluster's rules among the nodes of its tree.
+    """Choose a cluster's rules among the nodes of its tree, beside those that are taken already.
 
     Parameters
     ----------
@@ -124,11 +126,15 @@ def find_rules(
         How precise a rule must be, how many people it must match, and how many rules there may be.
     questions : int array
         The tree's question q is questions[q] of `answers`.
+    taken : tuple of Ranges
+        Rules of the cluster; whom they match need not be matched again, and cannot excuse whom others match wrongly.
     """
-    judge = _Judge(answers, member, weights, {int(q): n for q, n in zip(questions, n_answers, strict=True)})
+    judge = _Judge(answers, member, weights, {int(q): n for q, n in zip(questions, n_answers, strict=True)}, taken)
     paths = [{int(questions[q]): bounds for q, bounds in path.items()} for path in tree.paths(n_answers)]
     paths = [path for path in paths if path and judge.people(judge.matched(path)) >= settings.min_people]
     precise = [path for path in paths if judge.precision(judge.matched(path)) >= settings.min_precision]
+    if not precise and taken:
+        return FoundRules(taken, precise=True)
     if not precise:
         best = max(paths, key=lambda path: judge.score(judge.matched(path)), default={})
         floor = judge.precision(judge.matched(best)) if best else 0.0
@@ -136,7 +142,10 @@ def find_rules(
     widest = sorted(precise, key=len)
     shallow = [path for n, path in enumerate(widest) if not any(_inside(path, above) for above in widest[:n])]
     simple = [judge.simplified(path, settings.min_precision) for path in shallow]
-    return FoundRules(tuple(judge.chosen(simple, settings.max_rules, settings.min_precision)), precise=True)
+    if taken:
+        simple = [rule for rule in simple if len(rule) <= CONDITIONS]
+    more = judge.chosen(simple, settings.max_rules - len(taken), settings.min_precision)
+    return FoundRules((*taken, *more), precise=True)
 
 
 def matched_by(ranges: Ranges, answers: Answers) -> NDArray[np.bool_]:
@@ -147,13 +156,27 @@ def matched_by(ranges: Ranges, answers: Answers) -> NDArray[np.bool_]:
     return found
 
 
+def any_of(rules: Sequence[Ranges], answers: Answers) -> NDArray[np.bool_]:
+    """Tell which rows some rule matches."""
+    found = np.zeros(answers.shape[1], bool)
+    for ranges in rules:
+        found |= matched_by(ranges, answers)
+    return found
+
+
 class _Judge:
     """Weigh rules on rows: what they match, how precisely, and which of their bounds do nothing."""
 
     def __init__(
-        self, answers: Answers, member: NDArray[np.bool_], weights: Weights, n_answers: dict[int, int]
+        self,
+        answers: Answers,
+        member: NDArray[np.bool_],
+        weights: Weights,
+        n_answers: dict[int, int],
+        taken: tuple[Ranges, ...],
     ) -> None:
         self.answers, self.member, self.weights, self.n_answers = answers, member, weights, n_answers
+        self.united, self.n_taken = any_of(taken, answers), len(taken)
         self.total = float(weights[member].sum())
         self.doubt = DOUBT * float(weights[member].mean()) if member.any() else DOUBT
 
@@ -161,11 +184,17 @@ class _Judge:
         return matched_by(ranges, self.answers)
 
     def people(self, matched: NDArray[np.bool_]) -> float:
-        return float(self.weights[matched & self.member].sum())
+        """Return the people of the cluster whom a rule matches and no taken one does."""
+        return float(self.weights[matched & self.member & ~self.united].sum())
 
     def precision(self, matched: NDArray[np.bool_]) -> float:
+        """Return the precision among all, or among whom no taken rule matches if that is lower."""
+        everybody = self._precision(matched)
+        return min(everybody, self._precision(matched & ~self.united)) if self.n_taken else everybody
+
+    def _precision(self, matched: NDArray[np.bool_]) -> float:
         people = float(self.weights[matched].sum())
-        return self.people(matched) / (people + self.doubt) if people else 0.0
+        return float(self.weights[matched & self.member].sum()) / (people + self.doubt) if people else 0.0
 
     def score(self, matched: NDArray[np.bool_]) -> float:
         """Return F at beta 1/2: precision counts more than coverage."""
@@ -198,12 +227,12 @@ class _Judge:
     def chosen(self, rules: list[Ranges], max_rules: int, floor: float) -> list[Ranges]:
         """Take the rule that adds most of the cluster, while all together stay precise and it is worth a line."""
         matches = [self.matched(rule) for rule in rules]
-        united = np.zeros(len(self.member), bool)
+        united = self.united.copy()
         taken: list[Ranges] = []
         while len(taken) < max_rules:
             gains = [self._gain(match, united, floor) for match in matches]
             best = int(np.argmax(gains)) if gains else -1
-            if best < 0 or gains[best] <= (LEAST_GAIN * self.total if taken else 0.0):
+            if best < 0 or gains[best] <= (LEAST_GAIN * self.total if taken or self.n_taken else 0.0):
                 return taken
             taken.append(rules[best])
             united |= matches[best]

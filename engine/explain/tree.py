@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.explain.questions import Answers
+from engine.kernels.cpu.answers import leaves
 
 Labels = NDArray[np.int32]
 Weights = NDArray[np.float64]
@@ -28,7 +30,7 @@ LEAF = -1
 class Tree:
     """A binary tree: node i sends answers of at most cut[i] to question[i] left, others right; leaves have LEAF.
 
-    `label` is what a node would predict if it were a leaf.
+    Nodes come depth first, left before right. `label` is what a node would predict if it were a leaf.
     """
 
     question: NDArray[np.int32]
@@ -44,11 +46,18 @@ class Tree:
 
     def leaf_of(self, answers: Answers) -> NDArray[np.int32]:
         """Return the leaf that each row ends in."""
-        from engine.kernels.cpu.answers import walk
-
         leaf = np.empty(answers.shape[1], np.int32)
-        walk(answers, self.question, self.cut, self.left, self.right, leaf)
+        leaves(answers, self.question, self.cut, *self._above, leaf)
         return leaf
+
+    @cached_property
+    def _above(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Every node's parent, and how deep it lies below the root."""
+        parent, depth = np.full(len(self.question), LEAF, np.int32), np.zeros(len(self.question), np.int32)
+        for node in np.flatnonzero(self.question != LEAF).tolist():
+            for child in (self.left[node], self.right[node]):
+                parent[child], depth[child] = node, depth[node] + 1
+        return parent, depth
 
     def predict(self, answers: Answers) -> Labels:
         """Return the predicted label of each row."""
@@ -108,7 +117,7 @@ def grow(
         inner.children_right.astype(np.int32),
         fitted.classes_[inner.value[:, 0, :].argmax(axis=1)].astype(np.int32),
     )
-    return _in_depth_order(tree)
+    return in_depth_order(tree)
 
 
 def pruned(tree: Tree, answers: Answers, labels: Labels, weights: Weights) -> Tree:
@@ -137,10 +146,10 @@ def pruned(tree: Tree, answers: Answers, labels: Labels, weights: Weights) -> Tr
             question[number] = LEAF
         else:
             best[number] = below
-    return _in_depth_order(Tree(question, tree.cut, tree.left, tree.right, tree.label))
+    return in_depth_order(Tree(question, tree.cut, tree.left, tree.right, tree.label))
 
 
-def _in_depth_order(tree: Tree) -> Tree:
+def in_depth_order(tree: Tree) -> Tree:
     """Renumber nodes depth-first, left before right, and leave out those below a leaf."""
     order: list[int] = []
     waiting = [0]

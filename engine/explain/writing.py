@@ -87,6 +87,7 @@ def _rules(found: Explanation, described: Sequence[Persona], min_people: int) ->
         "unseen_rows": found.n_unseen,
         "clusters": clusters,
         "overview": {**_fidelity(found.overview), **overview},
+        "short": {**_fidelity(found.short), "tree": _node(found, found.short, 0, min_people)},
         "full": {**_fidelity(found.full), "tree": _node(found, found.full, 0, min_people)},
     }
 

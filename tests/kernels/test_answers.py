@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from engine.kernels.cpu import answers as kernels
 
+from engine.explain.tree import LEAF, grow
+
 
 @pytest.mark.parametrize("n_cuts", [0, 1, 63])
 def test_an_answer_is_the_number_of_cuts_reached(n_cuts: int) -> None:
@@ -19,19 +21,42 @@ def test_an_answer_is_the_number_of_cuts_reached(n_cuts: int) -> None:
 
 
 def test_labels_are_flagged_once_and_unknown_ones_not_at_all() -> None:
-    offsets, codes = np.array([0, 3, 3, 5]), np.array([0, 0, 2, 1, -1], np.int32)
+    offsets, codes = np.array([0, 4, 4, 6]), np.array([1, 1, 3, 2, 0, -1], np.int32)
     flags = np.zeros((3, 3), np.uint8)
-    kernels.flag_labels(offsets, codes, flags)
+    kernels.flag_labels(offsets, codes, np.array([1, 0, -1, 2], np.int32), flags)
     assert flags.tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 0]]
 
 
 def test_a_row_walks_to_the_leaf_its_answers_lead_to() -> None:
     question = np.array([0, -1, 1, -1, -1], np.int32)
-    cut, left, right = np.array([1, 0, 0, 0, 0]), np.array([1, -1, 3, -1, -1]), np.array([2, -1, 4, -1, -1])
+    cut, parent, depth = np.array([1, 0, 0, 0, 0]), np.array([-1, 0, 0, 2, 2]), np.array([0, 1, 1, 2, 2])
     answers = np.array([[0, 1, 2, 2], [0, 1, 0, 1]], np.uint8)
     leaf = np.empty(4, np.int32)
-    kernels.walk(answers, question, cut.astype(np.int32), left.astype(np.int32), right.astype(np.int32), leaf)
+    kernels.leaves(answers, question, cut, parent, depth, leaf)
     assert leaf.tolist() == [1, 1, 3, 4]
+
+
+@pytest.mark.parametrize("n_rows", [1, kernels.ROWS_PER_TILE - 1, kernels.ROWS_PER_TILE, kernels.ROWS_PER_TILE + 1])
+def test_leaves_are_those_of_a_walk_from_the_root(n_rows: int) -> None:
+    rng = np.random.default_rng(n_rows)
+    answers, labels = rng.integers(0, 256, (6, n_rows)).astype(np.uint8), rng.integers(0, 9, n_rows).astype(np.int32)
+    tree = grow(answers, labels, np.ones(n_rows), max_leaves=40)
+    expected = []
+    for row in answers.T:
+        node = 0
+        while tree.question[node] != LEAF:
+            node = int(tree.left[node] if row[tree.question[node]] <= tree.cut[node] else tree.right[node])
+        expected.append(node)
+    assert tree.leaf_of(answers).tolist() == expected
+
+
+def test_a_tally_adds_weights_by_question_cluster_and_answer() -> None:
+    answers = np.array([[0, 1, 1, 2], [3, 3, 0, 0]], np.uint8)
+    labels, weights = np.array([0, 1, 1, 0], np.int32), np.array([1.0, 2.0, 0.5, 4.0])
+    counts = np.zeros((2, 2, 4))
+    kernels.tally(answers, np.array([0, 1, 2]), labels, weights, counts)
+    assert counts[0].tolist() == [[1.0, 0, 0, 0], [0, 2.5, 0, 0]]
+    assert counts[1].tolist() == [[0, 0, 0, 1.0], [0.5, 0, 0, 2.0]]
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, kernels.ROWS_PER_TILE - 1, kernels.ROWS_PER_TILE + 1])

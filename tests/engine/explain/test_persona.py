@@ -12,18 +12,21 @@ from people import people
 
 from engine.explain.contrast import Contrast, contrasts, wilson
 from engine.explain.persona import Persona, personas
+from engine.explain.phrases import clause, tag
 from engine.explain.sample import Sample
 from engine.explain.words import Vocabulary
 from engine.features import fit_encoder
 from engine.tables import open_table
 
 
-def compared(table: pa.Table, labels: np.ndarray, **roles: Any) -> tuple[Sample, list[list[Contrast]]]:
+def compared(
+    table: pa.Table, labels: np.ndarray, *, values: dict[str, dict[str, str]] | None = None, **roles: Any
+) -> tuple[Sample, list[list[Contrast]]]:
     plan = fit_encoder(open_table(table), column_roles=roles).encoder.plan
     columns = [column.column for column in plan.columns]
     sizes = np.bincount(labels)
     sample = Sample(table, np.arange(len(labels)), labels.astype(np.int32), np.ones(len(labels)), sizes)
-    words = Vocabulary.of(table.schema, columns, {}, {})
+    words = Vocabulary.of(table.schema, columns, {}, values or {})
     return sample, contrasts(sample, plan, words, dict.fromkeys(columns, "rest"))
 
 
@@ -105,6 +108,19 @@ def test_a_typical_member_is_put_together_from_what_is_frequent() -> None:
         typical = dict(persona.typical)
         assert 3 <= len(typical) <= 12
         assert not any(re.search(r"id-\d", value) for value in typical.values())
+
+
+def test_numbers_whose_values_have_names_are_told_by_them_and_not_as_low_or_high() -> None:
+    labels = np.repeat([0, 1, 2], 60)
+    health = np.concatenate([np.tile([1, 1, 2], 20), np.tile([3, 3, 2, 4], 15), np.tile([4, 3, 3, 3, 5, 3], 10)])
+    names = {"health": {"5": "poor", "1": "excellent", "unknown": "no answer"}}
+    _, found = compared(pa.table({"health": health}), labels, values=names)
+    first, _, last = (next(c for c in part if c.about.kind == "number") for part in found)
+    assert tag(first) == "health excellent"
+    assert clause(first, min_people=5) == "their health is typically excellent (everybody: 3)"
+    assert (last.here, last.everybody) == (3.0, 3.0)
+    assert tag(last) == "health towards poor"
+    assert clause(last, min_people=5) == "their health tends towards poor"
 
 
 def test_a_single_cluster_is_everybody() -> None:

@@ -12,7 +12,7 @@ from engine.config import ExplainConfig
 from engine.explain.questions import Question
 from engine.explain.rules import Condition, find_rules, matched_by, rule_words
 from engine.explain.sample import KeptRows, stratified
-from engine.explain.tree import LEAF, grow, pruned, telling_questions
+from engine.explain.tree import LEAF, Ranges, grow, pruned, telling_questions
 from engine.tables import block, open_table
 
 AGE = Question("age", "age", "number", cuts=(20.0, 27.0, 40.0), whole=True, unit="years")
@@ -75,6 +75,33 @@ def test_a_cluster_without_a_precise_rule_gets_its_best_one_and_says_so() -> Non
     assert not found.precise
     assert len(found.rules) == 1
     assert member[matched_by(found.rules[0], answers)].mean() > 0.5
+
+
+def test_a_further_rule_is_as_precise_among_whom_no_rule_matches_yet() -> None:
+    answers, _, weights = drawn(5, 3000)
+    first = answers[0] == 0
+    second = (answers[1] == 3) & (answers[2] >= 2)
+    member = first | second
+    near = {0: (0, 0)}
+    tree = grow(answers[:, ~first], member[~first].astype(np.int32), weights[~first], max_depth=4)
+    config = ExplainConfig(max_rules=2)
+    found = find_rules(tree, answers, member, weights, [4] * 5, config, questions=np.arange(5), taken=(near,))
+    assert found.rules == (near, {1: (3, 3), 2: (2, 3)})
+
+
+def test_whom_a_taken_rule_matches_cannot_excuse_whom_a_further_one_matches_wrongly() -> None:
+    place = np.arange(1000)
+    answers = np.stack([place >= 800, place % 2]).astype(np.uint8)
+    member = (answers[0] == 0) | ((answers[1] == 0) & (place % 10 < 6))  # three of five further ones
+    tree = grow(answers[1:], member.astype(np.int32), np.ones(1000), max_depth=1)
+    near, config = {0: (0, 0)}, ExplainConfig(min_precision=0.9)
+
+    def found(taken: tuple[Ranges, ...]) -> tuple[Ranges, ...]:
+        asked = np.array([1])
+        return find_rules(tree, answers, member, np.ones(1000), [2], config, questions=asked, taken=taken).rules
+
+    assert found(()) == ({1: (0, 0)},)
+    assert found((near,)) == (near,)
 
 
 def test_rules_match_no_fewer_people_than_may_show() -> None:
