@@ -1,36 +1,50 @@
-"""`rooms fit --dry-run`: roles, features, memory and time of a fit, from the table's first blocks.
+"""`rooms fit --dry-run`: roles, features, plan, memory, disk and time of a fit, from the table's first blocks.
 
-The head of the table goes through the same code as all of it would; rows and rates are scaled up. Nothing is written.
+    head of the table  ->  the steps of a fit, once to warm up and once on the clock  ->  seconds a row, seconds a job
+
+What a step takes grows with the rows, or it does not: samples, the map's landmarks, seeds, trees. The second kind is
+timed as it is, and t-SNE by a few iterations of it. Memory and disk are the plan's (execution/plan.py). Nothing stays.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from engine import backends
-from engine.backends.protocol import Backend
-from engine.components import Components
+from engine.backends.protocol import MapPlan
 from engine.config import FitConfig
-from engine.execution.local import thread_count
-from engine.execution.memory import available_memory, memory_budget
-from engine.features import FeatureEncoder, fit_encoder
+from engine.execution.memory import available_memory
+from engine.execution.plan import Plan, plan_of
+from engine.execution.storage import IN_MEMORY
+from engine.explain.stage import explain_run
 from engine.features.encoder import FittedFeatures
-from engine.features.moments import projection
+from engine.lloyd import RowSet
+from engine.progress import Silent
+from engine.report.map import place_all
+from engine.runs.checkpoints import Checkpoints
+from engine.runs.stages import Stages
+from engine.seeding import initial_centres
+from engine.selection import choose_k
+from engine.steps import Job
 from engine.tables import BLOCK_ROWS, Block, Table, open_table
+from engine.tables.block import row_count
 
-Result = TypeVar("Result")
-
-HEAD_BLOCKS = 2
-LISTED = 2  # codes of 4 bytes that a text or a list of labels takes, on average
-ITERATIONS = 50  # Lloyd iterations taken for granted: half of what overlapping profiles need at worst
-BASELINE = 420 << 20  # bytes of the interpreter, its libraries, compiled kernels and what allocators keep; measured
+WARM_BLOCKS, HEAD_BLOCKS = 1, 8
+BRIEF = 30  # iterations of t-SNE that tell what all of them take …
+SPREAD = 0.5  # … on landmarks about as far apart as at the end: their deviation, in square roots of their number
+COUNTING = 0.3  # of the pass of statistics: what counting rules on all rows takes; it reads the columns they ask about
+REPORT = 0.5  # seconds to draw and to write the report
 
 
 class Head:
@@ -45,10 +59,9 @@ class Head:
         return self._table.schema
 
     @property
-    def n_rows(self) -> int | None:
-        """Rows of the head, if the table knows its own."""
-        rows = self._table.n_rows
-        return None if rows is None else min(rows, self._n_blocks * BLOCK_ROWS)
+    def n_rows(self) -> int:
+        """Rows of the head."""
+        return min(row_count(self._table), self._n_blocks * BLOCK_ROWS)
 
     def blocks(self, columns: Sequence[str] | None = None, *, coded: bool = False) -> Iterator[Block]:
         """Yield the first blocks."""
@@ -68,8 +81,8 @@ class Forecast:
     features: FittedFeatures
     components: int
     clusters: int | str
-    memory_bytes: int
-    seconds: float
+    plan: Plan
+    seconds: float  # of the whole process
     device: str
 
     def facts(self) -> dict[str, Any]:
@@ -82,8 +95,10 @@ class Forecast:
             "groups": {name: group.weight for name, group in self.features.weights.groups.items()},
             "components": self.components,
             "clusters": self.clusters,
-            "memory_bytes": self.memory_bytes,
+            "plan": self.plan.facts(),
+            "memory_bytes": self.plan.memory_bytes,
             "memory_available_bytes": available_memory(),
+            "disk_bytes": self.plan.disk_bytes,
             "seconds": round(self.seconds, 1),
             "device": self.device,
         }
@@ -99,68 +114,103 @@ class Forecast:
             f"{self.rows:,} rows; roles and rates from the first {self.head_rows:,}",
             f"{self.features.encoder.n_features} features, {self.components} components, "
             f"k = {self.clusters}, device {self.device}",
-            f"memory: about {self.memory_bytes / 2**30:.2f} GiB ({available_memory() / 2**30:.1f} GiB are free)",
+            f"plan: {self.plan.kind}, for {self.plan.why}",
+            f"memory: about {self.plan.memory_bytes / 2**30:.2f} GiB ({available_memory() / 2**30:.1f} GiB are free)",
+            f"temporary files: about {self.plan.disk_bytes / 2**30:.2f} GiB",
             f"time: about {self.seconds:.0f} s",
         ]
         return "\n".join(lines)
 
 
-def forecast(source: Any, settings: FitConfig) -> Forecast:
+def forecast(source: Any, settings: FitConfig, *, out: Path | None = None) -> Forecast:
     """Look at the first blocks of a table and say what engine.fit would do with all of it.
 
     Parameters
     ----------
     source : as in engine.fit
     settings : FitConfig
+    out : path, optional
+        Where the run would be, for its disk to be looked at.
 
     Raises
     ------
-    DataError, DeviceNotAvailableError
-        What engine.fit would raise for the head of the table.
+    DataError, DeviceNotAvailableError, OutOfResourcesError
+        What engine.fit would raise for the head of the table, and for want of memory or disk.
     """
-    backend, _ = backends.resolve(settings.device)
+    started = time.time() - psutil.Process().create_time()
     table = open_table(source, id=settings.id)
-    (features, pca, Z), reduce_seconds = _timed(lambda: _reduce(Head(table, HEAD_BLOCKS), settings, backend))
-    head_rows = len(Z)
-    k = settings.kmeans.n_clusters
-    largest_k = settings.kmeans.k_max if k == "auto" else int(k)
-    centres = Z[:: max(1, head_rows // largest_k)][:largest_k]
-    labels = np.zeros(head_rows, np.int32)
-    _, label_seconds = _timed(lambda: backend.label(Z, centres, labels))
-    rows = table.n_rows or head_rows
-    seconds = reduce_seconds * min(HEAD_BLOCKS, thread_count()) + label_seconds * ITERATIONS
+    rows = row_count(table)
+    parent = (out or Path.cwd() / "run").absolute().parent
+    plan = plan_of(rows, table.schema, settings)
+    plan.check(parent)
+    _rehearsed(Head(table, WARM_BLOCKS), settings, plan)
+    found = _rehearsed(Head(table, HEAD_BLOCKS), settings, plan)
+    known = {"components": found.Z.shape[1], "n_features": found.features.encoder.n_features}
+    settled = plan_of(rows, table.schema, settings, streamed=plan.streamed, **known)
+    settled.check(parent)
+    share = rows / len(found.Z)
+    seconds = started + share * found.growing + found.constant + (share - 1.0) * found.counting
     return Forecast(
-        rows, head_rows, features, int(pca.n_components_), k, _memory(rows, features.encoder, pca),
-        seconds / thread_count() * rows / head_rows, backend.name,
-    )  # fmt: skip
-
-
-def _reduce(head: Head, settings: FitConfig, backend: Backend) -> tuple[FittedFeatures, Components, Any]:
-    """Do all passes of a fit up to the scores."""
-    features = fit_encoder(
-        head,
-        id=settings.id,
-        column_roles=settings.features.roles,
-        groups=settings.features.groups,
-        reference_day=settings.features.reference_day_number,
-        seed=settings.seed,
-        keep=memory_budget(settings.memory),
+        rows, len(found.Z), found.features, found.Z.shape[1], settings.kmeans.n_clusters, settled, seconds, found.device
     )
-    pca = Components.of(features.rows.moments(backend, lambda _: None), settings.pca.n_components)
-    axes = projection(features.encoder.layout, pca.mean_, pca.components_.T)
-    return features, pca, np.concatenate(list(features.rows.map(lambda _, rows: backend.encoded_scores(rows, axes))))
 
 
-def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
-    """Return what `work` returns, and the seconds of its second run: the first one loads code and wakes threads."""
-    work()
-    start = time.perf_counter()
-    return work(), time.perf_counter() - start
+@dataclass(frozen=True)
+class _Rehearsal:
+    """What the head came to, and the seconds that grow with the rows, and those that do not."""
+
+    features: FittedFeatures
+    Z: NDArray[np.float32]
+    device: str
+    growing: float
+    constant: float
+    counting: float  # per head, beyond the first one
 
 
-def _memory(rows: int, encoder: FeatureEncoder, pca: Components) -> int:
-    """Return the larger of two peaks: plain rows after the first pass, or the scores and what K-Means takes."""
-    n_numbers, n_others = len(encoder.layout.numbers), len(encoder.columns) - len(encoder.layout.numbers)
-    plain = min(rows * (8 * n_numbers + 4 * LISTED * n_others), memory_budget(None))
-    scores = rows * (pca.n_components_ * 4 * 3 // 2 + 16)  # K-Means may take half of Z and 16 bytes a row on top
-    return int(BASELINE + max(plain, scores))
+def _rehearsed(head: Head, settings: FitConfig, plan: Plan) -> _Rehearsal:
+    """Do the steps of a fit on the head."""
+    backend, _ = backends.resolve(settings.device)
+    stages, n_rows = Stages(Silent()), head.n_rows
+    k_range = range(settings.kmeans.k_min, settings.kmeans.k_max + 1)
+    swept = settings.kmeans.n_clusters == "auto"
+    k = min(k_range[-1] if swept else int(settings.kmeans.n_clusters), n_rows)
+    given = settings.model_copy(update={"kmeans": settings.kmeans.model_copy(update={"n_clusters": k})})
+    job = Job(head, n_rows, given, backend, stages, IN_MEMORY, Checkpoints())
+    job.check_ids()
+    features, kept = job.features(keep=0 if plan.streamed else plan.budget_bytes)
+    pca = job.pca(features)
+    Z = job.scores(features, pca)
+    with stages.stage("seeds"):
+        initial_centres(RowSet.of(Z, None, backend), "k-means++", k, np.random.RandomState(settings.seed))
+    _, found = job.clusters(Z)
+    if swept:
+        with stages.stage("choose k"):
+            choose_k(Z, k_range[len(k_range) // 2 :][:1], random_state=settings.seed)
+    if "map" not in settings.skip:
+        _mapped(Z, job)
+    with tempfile.TemporaryDirectory() as folder:
+        job.assignments(Z, job.model(features, pca, Z, found.centres), None, Path(folder) / "assignments")
+        if "explain" not in settings.skip:
+            with stages.stage("explain"):
+                explain_run(Path(folder), head, kept, found.labels, k, features.encoder, settings)
+    took = {record["stage"]: float(record["seconds"]) for record in stages.records}
+    growing = sum(took.get(name, 0.0) for name in ("ids", "statistics", "pca", "scores", "place", "assign"))
+    constant = sum(took.get(name, 0.0) for name in ("measure", "neighbours", "explain", "seeds"))
+    constant += took.get("map", 0.0) * settings.map.max_iter / BRIEF + took.get("choose k", 0.0) * len(k_range)
+    constant += REPORT if set(settings.skip) < {"map", "report"} else 0.0
+    counting = COUNTING * took["statistics"] if "explain" in took else 0.0
+    return _Rehearsal(
+        features, Z, backend.name, growing + max(took["k-means"] - took["seeds"], 0.0), constant, counting
+    )
+
+
+def _mapped(Z: NDArray[np.float32], job: Job) -> None:
+    """Lay out landmarks for a few iterations, where they stay, and place all rows of the head among them."""
+    landmarks = np.ascontiguousarray(Z[:: max(1, len(Z) // job.settings.map.n_landmarks)])
+    start = landmarks[:, [0, min(1, Z.shape[1] - 1)]].copy()
+    start *= np.float32(SPREAD * len(start) ** 0.5 / max(float(start.std()), 1e-30))
+    perplexity = min(job.settings.map.perplexity, len(landmarks) / 3)
+    still = MapPlan(perplexity, 1.0, 0, BRIEF, 0.0, 0.0)
+    layout = job.backend.embed(landmarks, start, still, job.stages).places
+    with job.stages.stage("place", len(Z)) as advance:
+        place_all(Z, job.backend, job.backend.atlas(landmarks, layout), IN_MEMORY, advance)

@@ -124,6 +124,7 @@ def fit(
         job = Job(table, n_rows, settings, backend, Stages(reporter or Silent()), storage, checkpoints)
         job.check_ids()
         features, kept = job.features(keep=0 if plan.streamed else plan.budget_bytes)
+        _tell(features)
         pca = job.pca(features)
         job, plan = _settled(job, plan, pca, features, place)
         Z = job.scores(features, pca)
@@ -182,6 +183,12 @@ def _checkpoints(place: Staging, table: Table, settings: FitConfig, resume: bool
     elif resume:
         logger.info("There is no interrupted run of %s: starting from the beginning.", place.root.parent)
     return checkpoints, fingerprint
+
+
+def _tell(features: FittedFeatures) -> None:
+    notice = features.weights.notice()
+    if notice is not None:
+        logger.info(notice)
 
 
 def _settled(job: Job, plan: Plan, pca: Components, features: FittedFeatures, place: Staging) -> tuple[Job, Plan]:

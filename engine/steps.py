@@ -9,7 +9,6 @@ table, from the encoder and the components, with the same bits. What follows wha
 from __future__ import annotations
 
 import io
-import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     from engine.report.map import Chart
 
 Float32s = NDArray[np.float32]
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ class Job:
     def _fit_features(self, kept: KeptRows, keep: int) -> FittedFeatures:
         wanted = self.settings.features
         with self.stages.stage("statistics", self.n_rows) as advance:
-            features = fit_encoder(
+            return fit_encoder(
                 self.table,
                 id=self.settings.id,
                 column_roles=wanted.roles,
@@ -170,10 +168,6 @@ class Job:
                 seen=kept.add,
                 progress=advance,
             )
-        notice = features.weights.notice()
-        if notice is not None:
-            logger.info(notice)
-        return features
 
     def _unpacked_features(self, facts: Facts, arrays: Arrays, kept: KeptRows) -> tuple[FittedFeatures, KeptRows]:
         encoder = FeatureEncoder(EncoderPlan.model_validate(facts["plan"]))

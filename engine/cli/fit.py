@@ -77,7 +77,7 @@ def fit(
         if dry_run:
             from engine.forecast import forecast
 
-            seen = forecast(source, settings)
+            seen = forecast(source, settings, out=out)
             show(seen.facts(), seen.describe(), as_json)
             return
         from engine.pipeline import fit as run_fit

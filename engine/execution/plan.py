@@ -22,14 +22,15 @@ from engine.execution.local import thread_count
 from engine.execution.memory import available_memory, memory_budget
 from engine.tables.block import BLOCK_ROWS
 
-BASE = 200 << 20  # bytes of the interpreter, its libraries and compiled kernels
-MAP, EXPLAIN = 120 << 20, 60 << 20  # and of what these stages import and keep
-IN_FLIGHT = 6  # blocks under way, and one more a thread: as columns, as plain rows, as encoded ones
-NUMBER, OTHER = 8, 14  # bytes of a number in plain rows, and of a text or a list of labels on average
+# Measured on 1 to 10 million members, kernels compiled before; compiling them takes up to 300 MiB more, once.
+BASE = 265 << 20  # bytes of the interpreter, its libraries and kernels
+MAP, EXPLAIN = 60 << 20, 110 << 20  # and of what these stages import and keep
+NUMBER, OTHER = 8, 8  # bytes of a number in plain rows, and of a text or a list of labels on average
 COLUMN = 10  # bytes of a value as a column of Arrow, on average
 STATE = 16  # bytes a row of K-Means: label, slack, error and norm
 CODE = 16  # codes are padded to so many bytes
 PLACE = 9  # bytes a row of the map
+KEYS = 16  # bytes a row while ids are compared
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Plan:
             raise OutOfResourcesError(
                 f"Even streamed, this fit needs about {_gib(self.memory_bytes)} of memory, "
                 f"and {named} is {_gib(limit)}.",
-                hint="raise --memory, use fewer --threads, or --skip map,explain.",
+                hint="raise --memory, use fewer --threads, or --skip explain,map.",
             )
         room = shutil.disk_usage(_existing(parent)).free
         if self.disk_bytes > room:
@@ -108,18 +109,19 @@ def plan_of(
     wanted = settings.pca.n_components
     d = components or (wanted if isinstance(wanted, int) else len(names))
     plain = NUMBER * n_numbers + OTHER * n_others
-    work = IN_FLIGHT * BLOCK_ROWS * (COLUMN * len(names) + plain) * (1 + thread_count()) // 3
-    fixed = BASE + work + 8 * n_features * n_features * (2 + thread_count())
-    fixed += (0 if "map" in settings.skip else MAP) + (0 if "explain" in settings.skip else EXPLAIN)
+    under_way = (2 * thread_count() + 1) * BLOCK_ROWS * (COLUMN * len(names) + plain)
+    under_way += (2 + thread_count()) * 8 * n_features * n_features
+    later = max(0 if "map" in settings.skip else MAP, 0 if "explain" in settings.skip else EXPLAIN)
     state = rows * (4 * d + -(-d // CODE) * CODE + STATE)
     mapped = rows * (4 * d + 4 + (0 if "map" in settings.skip else PLACE))
-    in_memory = fixed + max(rows * plain, state, mapped)
+    in_memory = BASE + max(under_way + rows * plain, state, later + mapped)
+    fixed, disk = BASE + max(under_way, later), max(state, mapped, rows * KEYS)
     if settings.cluster.wanted:
-        return Plan("distributed", "workers share what lies in files", budget, fixed, max(state, mapped))
+        return Plan("distributed", "workers share what lies in files", budget, fixed, disk)
     if in_memory <= budget and not streamed:
         return Plan("in memory", f"about {_gib(in_memory)} fit in {_gib(budget)}", budget, in_memory, 0)
     why = f"in memory it would take about {_gib(in_memory)}, and the budget is {_gib(budget)}"
-    return Plan("streamed", why, budget, fixed, max(state, mapped))
+    return Plan("streamed", why, budget, fixed, disk)
 
 
 def _is_other(kind: pa.DataType) -> bool:

@@ -81,7 +81,7 @@ def map_rows(Z: Float32s, labels: NDArray[np.int32], n_clusters: int, job: Job) 
         lambda facts, arrays: (facts, arrays["layout"]),
     )
     with job.stages.stage("place", len(Z)) as advance:
-        placed = _place_all(Z, backend, backend.atlas(scores, layout), job.storage, advance)
+        placed = place_all(Z, backend, backend.atlas(scores, layout), job.storage, advance)
     facts = facts | {"doubtful": int(np.count_nonzero(placed.doubtful)), "previous": settings.previous}
     return Chart(landmarks, scores, labels, placed.places, placed.doubtful, wanted.place_all, facts)
 
@@ -125,7 +125,8 @@ def write_map(folder: Path, chart: Chart | None, job: Job) -> dict[str, Any] | N
     return chart.facts
 
 
-def _place_all(Z: Float32s, backend: Backend, atlas: Any, storage: Storage, advance: Any) -> Placed:
+def place_all(Z: Float32s, backend: Backend, atlas: Any, storage: Storage, advance: Any) -> Placed:
+    """Return the places of all rows, and which of them are doubtful."""
     places = storage.array("places", (len(Z), 2), np.float32)
     doubtful = storage.array("doubtful", (len(Z),), np.bool_)
 

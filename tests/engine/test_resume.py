@@ -39,7 +39,8 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> DemoPaths:
 
 def streamed(settings: FitConfig) -> FitConfig:
     """Return the settings with a budget that the table is just too large for."""
-    return settings.model_copy(update={"memory": plan_of(N, SCHEMA, settings, streamed=True).memory_bytes + 600_000})
+    needed = plan_of(N, SCHEMA, settings, streamed=True, n_features=130).memory_bytes
+    return settings.model_copy(update={"memory": needed + 1000})
 
 
 def contents(run: Path) -> dict[str, str]:

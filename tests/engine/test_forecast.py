@@ -1,0 +1,53 @@
+"""A dry run: the steps of a fit on the head of a table, and what that says of all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import engine
+from engine import forecast as forecasting
+from engine.config import FitConfig
+from engine.errors import OutOfResourcesError
+from engine.execution.plan import plan_of
+from engine.forecast import forecast
+from engine.tables.demo import DemoMembers, DemoPaths
+
+ROWS = 2_000
+
+
+@pytest.fixture(autouse=True)
+def _small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("engine.tables.block", "engine.tables.frames", "engine.forecast"):
+        monkeypatch.setattr(f"{module}.BLOCK_ROWS", ROWS)
+    monkeypatch.setattr(forecasting, "HEAD_BLOCKS", 2)
+
+
+def test_the_head_stands_for_the_table(demo: DemoPaths, run: engine.Run, lean: FitConfig, tmp_path: Path) -> None:
+    settings = FitConfig.merged(lean.model_dump(), id="user_id", kmeans={"n_clusters": 12})
+    told = forecast(demo.members, settings, out=tmp_path / "run")
+    assert (told.rows, told.head_rows, told.clusters) == (20_000, 2 * ROWS, 12)
+    assert told.facts()["plan"]["kind"] == "in memory"
+    known = {"components": told.components, "n_features": told.features.encoder.n_features}
+    assert told.plan.memory_bytes == plan_of(20_000, DemoMembers(1).schema, settings, **known).memory_bytes
+    assert "plan: in memory, for about" in told.describe()
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_stage_that_is_not_skipped_takes_time(demo: DemoPaths, lean: FitConfig) -> None:
+    few = FitConfig.merged(lean.model_dump(), id="user_id", kmeans={"n_clusters": 4})
+    every = FitConfig.merged(
+        few.model_dump(), map={"n_landmarks": 200, "max_iter": 3000}, kmeans={"n_clusters": "auto"}
+    )
+    every = every.model_copy(update={"skip": ()})
+    assert forecast(demo.members, every).seconds > forecast(demo.members, few).seconds
+
+
+def test_what_cannot_be_is_refused_as_a_fit_would_refuse_it(demo: DemoPaths, lean: FitConfig, tmp_path: Path) -> None:
+    small = FitConfig.merged(lean.model_dump(), id="user_id", memory="50MiB", kmeans={"n_clusters": 3})
+    with pytest.raises(OutOfResourcesError, match=r"--memory is 0\.05 GiB"):
+        forecast(demo.members, small)
+    with pytest.raises(OutOfResourcesError, match=r"--memory is 0\.05 GiB"):
+        engine.fit(demo.members, out=tmp_path / "run", config=small)
+    assert not list(tmp_path.iterdir())
