@@ -1,0 +1,155 @@
+"""Rows to cluster and peers to do it, for the benchmarks of K-Means."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import sklearn.cluster
+from engine.kernels.cpu.simd import LANES, fma, splat, total
+from machine import describe_machine
+
+import engine
+from engine.backends import resolve
+from engine.config import FitConfig
+from engine.execution.local import map_blocks, thread_count
+from engine.lloyd import inertia, label_rows
+from engine.tables import open_table
+from engine.tables.demo import write_demo
+
+RESULTS = Path(__file__).parent / "results" / "kmeans.json"
+DATA = Path(os.environ.get("ROOMS_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+LONG_SECONDS = 20.0  # peers that took longer than this for one round get no second one
+
+
+def rows(kind: str, n_rows: int, n_features: int, n_clusters: int) -> Any:
+    """Return float32 rows: components one standard deviation apart per feature, or five."""
+    random = np.random.default_rng(0)
+    means = random.normal(size=(n_clusters, n_features)) * (1.0 if kind == "mixture" else 5.0)
+    X = np.empty((n_rows, n_features), np.float32)
+    for start in range(0, n_rows, 100_000):
+        part = X[start : start + 100_000]
+        part[:] = means[random.integers(0, n_clusters, len(part))] + random.normal(size=part.shape)
+    return X
+
+
+def scores(kind: str, n_rows: int) -> Any:
+    """Return what K-Means sees of a table: of generated members ("profiles"), or of the health survey ("survey")."""
+    config = FitConfig.merged({}, skip=["map", "report", "explain"])
+    with tempfile.TemporaryDirectory() as folder:
+        if kind == "profiles":
+            source, id = write_demo(Path(folder), n_rows, seed=0).members, "user_id"
+        else:
+            source, id = DATA / "health_survey_2015.csv.gz", None
+        run = engine.fit(source, out=Path(folder) / "run", id=id, n_clusters=2, config=config)
+        model = engine.load(run.path)
+        blocks = open_table(source, id=id).blocks(model.encoder.columns)
+        return np.concatenate([model.scores(block.rows) for block in blocks])[:n_rows]
+
+
+def float32_peak() -> float:
+    """Return the machine's float32 operations a second: fused multiply-adds in registers, on all threads."""
+    turns = 20_000_000
+    _spin(1000)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        list(map_blocks(_spin, [turns] * thread_count()))
+        seconds.append(time.perf_counter() - start)
+    return thread_count() * turns * 8 * LANES * 2 / min(seconds)
+
+
+@numba.njit(nogil=True)
+def _spin(turns: int) -> float:
+    x, a = splat(np.float32(0.999)), splat(np.float32(1.0))
+    b = c = d = e = f = g = h = a
+    for _ in range(turns):
+        a, b, c, d = fma(a, x, x), fma(b, x, x), fma(c, x, x), fma(d, x, x)
+        e, f, g, h = fma(e, x, x), fma(f, x, x), fma(g, x, x), fma(h, x, x)
+    return total(a + b + c + d + e + f + g + h)
+
+
+def exact_inertia(X: Any, centres: Any) -> float:
+    backend, _ = resolve("cpu")
+    centres = np.ascontiguousarray(centres, X.dtype)
+    labels = np.empty(len(X), np.int32)
+    label_rows(X, centres, labels, backend)
+    return inertia(X, np.empty(0), centres, labels, backend)
+
+
+def ours(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
+    fitted = engine.KMeans(len(init), init=init, n_init=1, max_iter=max_iter, tol=tol).fit(X)
+    return fitted.cluster_centers_, fitted.n_iter_
+
+
+def scikit_learn(algorithm: str) -> Callable[..., tuple[Any, int]]:
+    def fit(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
+        model = sklearn.cluster.KMeans(len(init), init=init, n_init=1, max_iter=max_iter, tol=tol, algorithm=algorithm)
+        return model.fit(X).cluster_centers_, model.n_iter_
+
+    return fit
+
+
+def intelex(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
+    from sklearnex.cluster import KMeans
+
+    fitted = KMeans(len(init), init=init, n_init=1, max_iter=max_iter, tol=tol, algorithm="lloyd").fit(X)
+    return fitted.cluster_centers_, int(fitted.n_iter_)
+
+
+def faiss(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
+    import faiss
+
+    model = faiss.Kmeans(
+        X.shape[1], len(init), niter=max_iter, max_points_per_centroid=len(X), min_points_per_centroid=1
+    )
+    model.train(X, init_centroids=init)
+    return model.centroids, max_iter
+
+
+def timed(fit: Callable[[], tuple[Any, int]], rounds: int) -> tuple[list[float], Any, int]:
+    seconds: list[float] = []
+    centres, n_iter = None, 0
+    while len(seconds) < rounds and (not seconds or seconds[0] < LONG_SECONDS):
+        start = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # not converged after 20 iterations: that is the case
+            centres, n_iter = fit()
+        seconds.append(round(time.perf_counter() - start, 4))
+    return seconds, centres, n_iter
+
+
+def superkmeans(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
+    """Run the exact mode, which starts from centres of its own: only its seconds compare."""
+    from superkmeans import SuperKMeans
+
+    model = SuperKMeans(
+        len(init), X.shape[1], hierarchical=False, iters=max_iter, sampling_fraction=1.0,
+        max_points_per_cluster=len(X), early_termination=False, tol=0.0,
+    )  # fmt: skip
+    return model.train(X), max_iter
+
+
+PEERS: dict[str, Callable[..., tuple[Any, int]]] = {
+    "engine": ours,
+    "scikit-learn lloyd": scikit_learn("lloyd"),
+    "scikit-learn elkan": scikit_learn("elkan"),
+    "scikit-learn-intelex": intelex,
+    "faiss": faiss,
+    "SuperKMeans": superkmeans,
+}
+
+
+def write(report: dict[str, Any]) -> None:
+    """Write what was measured, beside what was measured before on other cases."""
+    before = json.loads(RESULTS.read_text())["cases"] if RESULTS.exists() else {}
+    document = {"machine": describe_machine(), "threads": thread_count(), "cases": {**before, **report}}
+    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
