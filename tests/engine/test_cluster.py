@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.cluster
+from engine.kernels.cpu import codes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.spatial.distance import cdist
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
@@ -321,3 +323,34 @@ def test_rows_are_clustered_without_the_estimator_to_the_same_bits() -> None:
     assert found.centres.tobytes() == estimator.cluster_centers_.tobytes()
     assert found.labels.tobytes() == estimator.labels_.tobytes()
     assert (found.inertia, found.n_iter) == (estimator.inertia_, estimator.n_iter_)
+
+
+def test_ten_thousand_clusters() -> None:
+    X = np.random.default_rng(0).normal(size=(12_000, 3)).astype(np.float32)
+    fitted = KMeans(10_000, init=X[:10_000], max_iter=1, tol=0).fit(X)
+    assert fitted.labels_.tolist() == nearest_in_float64(X, fitted.cluster_centers_)
+    assert len(np.unique(fitted.labels_)) == 10_000
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_four_thousand_features_in_fortran_order(dtype: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(300, 4096)).astype(dtype)
+    X[:100] += 0.2
+    fitted = KMeans(4, random_state=0).fit(np.asfortranarray(X))
+    assert fitted.labels_.tolist() == nearest_in_float64(X, fitted.cluster_centers_)
+    assert fitted.cluster_centers_.tobytes() == KMeans(4, random_state=0).fit(X).cluster_centers_.tobytes()
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("n_features", [16, 32, 64, 200])
+def test_what_is_kept_about_rows_takes_half_of_x_and_sixteen_bytes_a_row_at_most(level: int, n_features: int) -> None:
+    X = np.zeros((1000, n_features), np.float32)
+    coded = codes.empty_coded(len(X), n_features, level)
+    labels_and_slack = 8 * len(X)
+    assert sum(array.nbytes for array in coded) + labels_and_slack <= X.nbytes / 2 + 16 * len(X)
+
+
+def nearest_in_float64(X: np.ndarray, centres: np.ndarray) -> list[int]:
+    """Return the nearest centre of every row; rows here are at no bisector."""
+    found: list[int] = cdist(X.astype(np.float64), centres.astype(np.float64)).argmin(axis=1).tolist()
+    return found
