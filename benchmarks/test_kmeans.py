@@ -47,7 +47,7 @@ def test_kmeans_from_the_same_centres(benchmark: Any, peak: float, kind: str, ca
     def all_in_turn() -> None:
         for name, fit in PEERS.items():
             if rule == "to convergence" and name in ("faiss", "scikit-learn elkan", "SuperKMeans"):
-                continue  # they know no such tolerance; elkan was the slower of scikit-learn's two in every 20 iterations
+                continue  # they know no such rule; elkan was the slower of scikit-learn's two in every 20 iterations
             try:
                 seconds, centres, n_iter = timed(
                     lambda fit=fit: fit(X, init, max_iter, tol), 3 if name == "engine" else 2
