@@ -81,7 +81,7 @@ def staging(target: Path, *, overwrite: bool = False, resume: bool = False) -> I
             if place.resumable and (resumed or _worth_resuming(error)):
                 size = sum(path.stat().st_size for path in place.root.rglob("*") if path.is_file())
                 error.add_note(
-                    f"What was done is kept: go on with --resume, or delete {place.root} ({size / 2**20:.1f} MiB)."
+                    f"What was done is kept: go on with --resume, or delete {place.root} ({size / 1e6:,.2f} MB)."
                 )
             else:
                 shutil.rmtree(place.root, ignore_errors=True)
