@@ -4,7 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cksum pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: demo test lint bench setup clean
+# RAPIDS' wheels install and import without a GPU. They are large, and kept here between environments.
+WHEELS ?= $(HOME)/.cache/rooms-engine/wheels
+GPU_VENV := .venv-gpu
+
+.PHONY: demo test test-gpu-contract lint bench setup clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -20,6 +24,16 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# The engine in the environment of a GPU machine, on a machine without one: signatures, then the tests of the GPU path.
+test-gpu-contract:
+	test -x $(GPU_VENV)/bin/python || $(PYTHON) -m venv $(GPU_VENV)
+	mkdir -p $(WHEELS)
+	$(GPU_VENV)/bin/python -m pip download --quiet --disable-pip-version-check --find-links $(WHEELS) --dest $(WHEELS) '.[cuda13]'
+	$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --find-links $(WHEELS) --editable '.[cuda13]' \
+		pytest hypothesis polars
+	$(GPU_VENV)/bin/python tests/gpu/contract.py
+	$(GPU_VENV)/bin/python -m pytest -p no:cacheprovider tests/gpu tests/engine/backends
+
 # mypy sees the package as it is installed: engine/ with kernels/ inside, built from links.
 lint: setup
 	$(BIN)/ruff check .
@@ -32,4 +46,4 @@ bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 
 clean:
-	rm -rf $(VENV) .build build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(GPU_VENV) .build build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

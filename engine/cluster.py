@@ -21,7 +21,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from engine import backends
 from engine.backends.protocol import Backend, Float64s, Int32s, Nearest, Rows
-from engine.clustering import best_clustering
+from engine.clustering import best_clustering, library_clustering
 from engine.execution.local import map_blocks
 from engine.lloyd import Clustering, RowSet, inertia, jobs, label_rows
 
@@ -50,7 +50,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     random_state : int, RandomState instance or None, default=None
     copy_x : bool, default=True
         For compatibility: X is never written to.
-    algorithm : {"lloyd"}, default="lloyd"
+    algorithm : {"lloyd", "cuml"}, default="lloyd"
+        "cuml" lets RAPIDS find the centres, on device "cuda" only: its sums are float32, added in any order, so bits
+        differ from run to run. Labels and inertia are computed as always, from those centres.
     device : {"auto", "cpu", "cuda"}, default="auto"
 
     Attributes
@@ -82,7 +84,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "verbose": ["verbose"],
         "random_state": ["random_state"],
         "copy_x": ["boolean"],
-        "algorithm": [StrOptions({"lloyd"})],
+        "algorithm": [StrOptions({"lloyd", "cuml"})],
         "device": [StrOptions(set(backends.DEVICES))],
     }
 
@@ -182,7 +184,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return -inertia(X, np.empty(0) if weights is None else weights, self.cluster_centers_, labels, backend)
 
     def _best_run(self, rows: RowSet) -> Clustering:
-        return best_clustering(
+        clustering = best_clustering if self.algorithm == "lloyd" else library_clustering
+        return clustering(
             rows,
             self.n_clusters,
             init=self.init,

@@ -8,6 +8,8 @@ made its rows itself has nothing to validate. The estimator is cluster.py.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,14 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from engine.backends.protocol import Backend, Int32s, Rows
+from engine.backends.protocol import Backend, Int32s, LibraryPlan, Rows
 from engine.execution.local import row_blocks
 from engine.execution.passes import current
 from engine.execution.storage import IN_MEMORY, Storage
-from engine.lloyd import Clustering, RowSet, Step, lloyd, tolerance
+from engine.lloyd import Clustering, RowSet, Step, Work, inertia_sums, lloyd, tolerance
 from engine.sampling import KEY_ROWS
 from engine.seeding import Init, checked_centres, initial_centres
 from engine.shares import SharedRows
+
+LIBRARY_STARTS = {"k-means++": "scalable-k-means++", "k-means||": "scalable-k-means++", "random": "random"}
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,31 @@ def _tell(watch: Watch, run: int, random: Any, best: Clustering | None, step: St
 def _labelled(rows: RowSet, found: Clustering) -> Clustering:
     """Return a clustering with its labels, which its centres alone decide."""
     return replace(found, labels=rows.label(found.centres))
+
+
+def library_clustering(
+    rows: RowSet,
+    n_clusters: int,
+    *,
+    init: Init = "k-means++",
+    n_runs: int = 1,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    random: np.random.RandomState,
+    verbose: bool = False,
+) -> Clustering:
+    """Return what the K-Means of the device's own library finds; its labels and inertia as everywhere here."""
+    seed = int(random.randint(2**31 - 1))
+    if callable(init):
+        init = init(rows.X, n_clusters, random_state=random)
+    start = LIBRARY_STARTS[init] if isinstance(init, str) else checked_centres(init, rows.X, n_clusters)
+    plan = LibraryPlan(n_clusters, n_runs, max_iter, tol, seed)
+    centres, n_iter = rows.backend.library_centres(rows.X, rows.weights, start, plan)
+    labels = rows.label(centres)
+    found = math.fsum(inertia_sums(rows.X, rows.weights, centres, labels, rows.backend, rows.prepared))
+    if verbose:
+        logger.info("the library stopped after %d iterations", n_iter)
+    return Clustering(centres, labels, found, n_iter, Work())
 
 
 def _same_partition(labels: Int32s, others: Int32s) -> bool:

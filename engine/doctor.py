@@ -8,10 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from engine import backends
+from engine.backends.driver import NoGpu, first_gpu
+from engine.backends.gpu import PACKAGES
 from engine.errors import DeviceNotAvailableError
 from engine.execution.local import thread_count
-
-GPU_PACKAGES = ("cudf", "cuml", "cupy")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ def examine() -> list[Check]:
         Check("cpu", True, f"{thread_count()} threads, {_instruction_set()}"),
         _memory(),
         _kernel_cache(),
-        *(_package(name) for name in GPU_PACKAGES),
+        _driver(),
+        *(_package(name) for name in PACKAGES),
         _device("cuda"),
         _device("auto"),
     ]
@@ -62,6 +63,13 @@ def _kernel_cache() -> Check:
     except RuntimeError as error:
         return Check("kernels", False, f"compiled in every process: {error}. Set NUMBA_CACHE_DIR to a folder of yours")
     return Check("kernels", True, f"numba {version('numba')}, compiled code kept in {path}")
+
+
+def _driver() -> Check:
+    try:
+        return Check("gpu", True, first_gpu().words())
+    except NoGpu as reason:
+        return Check("gpu", False, str(reason))
 
 
 def _package(name: str) -> Check:

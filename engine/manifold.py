@@ -156,7 +156,10 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             )
         backend, _ = backends.resolve(self.device)
         rate = None if self.learning_rate == "auto" else 4.0 * self.learning_rate
-        plan = MapPlan(self.perplexity, self.early_exaggeration, EARLY_ITERATIONS, self.max_iter, rate, LEAST_NORM)
+        start = self.init if isinstance(self.init, str) else "given"
+        plan = MapPlan(
+            self.perplexity, self.early_exaggeration, EARLY_ITERATIONS, self.max_iter, rate, LEAST_NORM, start
+        )
         reporter = reporter or (Bars() if self.verbose else Silent())
         with nullcontext() if self.n_jobs is None else threads(effective_n_jobs(self.n_jobs)):
             self._frame = _Frame.of(X)

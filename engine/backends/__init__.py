@@ -24,13 +24,21 @@ def resolve(device: str = "auto") -> tuple[Backend, str]:
     """
     if device not in DEVICES:
         raise UsageError(f"device={device!r} is none of {', '.join(DEVICES)}.")
+    if device == "cpu":
+        return CpuBackend(), "cpu, because it was asked for"
+    from engine.backends import gpu  # the arithmetic of a device that most machines lack
+
+    found = gpu.probe()
+    if found.usable and device == "cuda":
+        return gpu.GpuBackend(), f"cuda, because it was asked for: {found.finding}"
+    if found.usable:
+        return gpu.GpuBackend(spare=CpuBackend()), f"cuda, because a GPU answers: {found.finding}"
     if device == "cuda":
         raise DeviceNotAvailableError(
-            "Device 'cuda' was asked for, but this version computes on the CPU only: it has no GPU backend.",
-            hint="use device 'auto' or 'cpu'.",
+            f"Device 'cuda' was asked for, but {found.finding}.",
+            hint="use device 'auto' or 'cpu', or see `rooms doctor`.",
         )
-    why = "it was asked for" if device == "cpu" else "this version has no GPU backend"
-    return CpuBackend(), f"cpu, because {why}"
+    return CpuBackend(), f"cpu, because {found.finding}"
 
 
 __all__ = ["DEVICES", "Backend", "resolve"]

@@ -18,6 +18,7 @@ from engine.backends.protocol import (
     Grid,
     Int32s,
     Int64s,
+    LibraryPlan,
     Map,
     MapPlan,
     Moments,
@@ -27,6 +28,7 @@ from engine.backends.protocol import (
     Projection,
     Rows,
 )
+from engine.errors import UsageError
 from engine.execution.storage import Storage
 from engine.kernels.cpu import assign, codes, distance, encode, lloyd, moments, scores, screen
 from engine.progress import Reporter
@@ -122,7 +124,9 @@ class CpuBackend:
     def units(self, rows: CpuRows) -> float:
         return float(rows.frame.factor)
 
-    def square_sums(self, X: Rows, weights: Float64s, rows: CpuRows, part: slice, grid: Grid) -> tuple[Int64s, Int64s]:
+    def square_sums(
+        self, X: Rows, weights: Float64s, rows: CpuRows | None, part: slice, grid: Grid
+    ) -> tuple[Int64s, Int64s]:
         sums, squares = np.zeros(X.shape[1], np.int64), np.zeros(X.shape[1], np.int64)
         lloyd.add_squares(X, weights, grid.shift, grid.scale, grid.square_scale, sums, squares)
         return sums, squares
@@ -191,6 +195,12 @@ class CpuBackend:
         out = np.empty((len(X), len(centres)), X.dtype)
         distance.distances(X, _columns(centres), out)
         return out
+
+    def library_centres(self, X: Rows, weights: Float64s, start: Rows | str, plan: LibraryPlan) -> tuple[Rows, int]:
+        raise UsageError(
+            "algorithm='cuml' is the K-Means of RAPIDS, which runs on device 'cuda' only, and this is 'cpu'.",
+            hint="use algorithm='lloyd', or see `rooms doctor` for what keeps the GPU from being used.",
+        )
 
     def embed(self, X: NDArray[np.float32], start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
         from engine.descent import embed  # which needs this package's protocol

@@ -112,6 +112,17 @@ class MapPlan(NamedTuple):
     iterations: int  # all of them, the early ones included
     rate: float | None  # of a quarter of the gradient; None: the number of rows / exaggeration
     least_norm: float  # of the gradient: where it is not longer, the descent ends
+    start: str = "given"  # what the places to start from are: "pca", "random", or the caller's own
+
+
+class LibraryPlan(NamedTuple):
+    """How the K-Means of a device's own library is to run."""
+
+    n_clusters: int
+    n_runs: int
+    max_iter: int
+    tol: float
+    seed: int
 
 
 class Map(NamedTuple):
@@ -215,6 +226,12 @@ class Backend(Protocol):
 
     def distances(self, X: Rows, centres: Rows) -> Rows:
         """Return Euclidean distances (n_rows, n_clusters) in the dtype of X."""
+
+    def library_centres(self, X: Rows, weights: Float64s, start: Rows | str, plan: LibraryPlan) -> tuple[Rows, int]:
+        """Return the centres that the K-Means of the device's own library finds, and its number of iterations.
+
+        `start` is centres, or the library's name of a way to choose them. X is finite.
+        """
 
     def embed(self, X: NDArray[np.float32], start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
         """Return the t-SNE map of all rows of X, from `start` (n_rows, 1 or 2); uses all threads by itself."""

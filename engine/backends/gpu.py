@@ -1,0 +1,224 @@
+"""The GPU backend: CuPy under the verbs of arrays.py, cuML where its library does a whole stage, one pool of memory.
+
+    probe()  ->  whether a GPU can be used, and why not;   GpuBackend  ->  the verbs of `Backend` on cuda
+
+cuDF, cuML and CuPy allocate from one RMM pool. Nothing here has run on a GPU: not measured yet. Calls into the
+libraries are checked against RAPIDS 26.10 (`make test-gpu-contract`).
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import threading
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.backends.arrays import ArrayBackend
+from engine.backends.cpu import CpuBackend
+from engine.backends.driver import NoGpu, first_gpu
+from engine.backends.protocol import Float64s, LibraryPlan, Map, MapPlan, Rows
+from engine.errors import DeviceNotAvailableError, UsageError
+from engine.kernels.cuda import affinities, divergence, neighbours, screen
+from engine.progress import Reporter
+
+PACKAGES = ("cupy", "rmm", "pylibcudf", "cudf", "cuml")
+LEAST_MEMORY = 1 << 30  # bytes that have to be free: contexts and libraries take half of that
+POOL_SHARE = 0.9  # of the free memory that the pool may grow to; the rest is for what allocates past it
+POOL_STEP = 256  # bytes that sizes of pools are multiples of
+MOST_NEIGHBOURS = 1023  # of cuML's t-SNE
+BUFFER_ROWS = 1 << 20  # host rows that cuML's K-Means takes at a time where not all fit
+logger = logging.getLogger(__name__)
+_starting = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Whether a GPU can be used, and what there is or what is missing."""
+
+    usable: bool
+    finding: str
+
+
+@cache
+def probe() -> Probe:
+    """Look for a driver, a GPU, the libraries, and memory; the first thing missing is the reason."""
+    try:
+        gpu = first_gpu()
+    except NoGpu as reason:
+        return Probe(False, str(reason))
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        return Probe(False, f"there is a GPU ({gpu.words()}), but {', '.join(missing)} cannot be found")
+    try:
+        for name in PACKAGES:
+            import_module(name)
+        free, _ = import_module("cupy").cuda.runtime.memGetInfo()
+    except Exception as error:  # libraries fail in many ways; each is a reason, told in its words
+        return Probe(False, f"there is a GPU ({gpu.words()}), but {name} does not work: {_first_line(error)}")
+    if free < LEAST_MEMORY:
+        return Probe(False, f"the GPU has {free >> 20} MiB free, {LEAST_MEMORY >> 20} are needed ({gpu.words()})")
+    return Probe(True, gpu.words())
+
+
+@cache
+def _pool_size() -> int:
+    """Let cuDF, cuML and CuPy share one pool; return how large it may grow.
+
+    A pool that somebody has set up before is kept: pointers of the old one would be lost.
+    """
+    import cupy
+    import rmm
+    from rmm.allocators.cupy import rmm_cupy_allocator
+
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    size = int(free * POOL_SHARE) // POOL_STEP * POOL_STEP
+    if type(rmm.mr.get_current_device_resource()) is rmm.mr.CudaMemoryResource:
+        rmm.reinitialize(pool_allocator=True, initial_pool_size=LEAST_MEMORY // 2, maximum_pool_size=size)
+    else:
+        logger.info("RMM has been set up before: its memory resource is kept.")
+    rmm.statistics.enable_statistics()
+    cupy.cuda.set_allocator(rmm_cupy_allocator)
+    return size
+
+
+class GpuBackend(ArrayBackend):
+    """Every verb of `Backend` on a GPU; `spare` takes over where memory runs out, or a library cannot do what is asked.
+
+    Raises
+    ------
+    DeviceNotAvailableError
+        If products of float32 matrices are less exact than labels need (TF32).
+    """
+
+    name = "cuda"
+
+    def __init__(self, *, spare: CpuBackend | None = None) -> None:
+        import cupy
+
+        super().__init__(cupy, spare=spare)
+        with _starting:
+            self._size = _pool_size()
+            exact = _products_are_exact()
+        if not exact:
+            raise DeviceNotAvailableError(
+                f"float32 products on the GPU are rounded to fewer digits (CUPY_TF32={os.environ.get('CUPY_TF32')!r}).",
+                hint="unset CUPY_TF32 and NVIDIA_TF32_OVERRIDE: labels are proven for float32 only.",
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _on_this_machine, (self.spare is not None,)  # what the pool is does not travel
+
+    def free_memory(self) -> int:
+        import rmm
+
+        used = rmm.statistics.get_statistics()
+        return self._size - (0 if used is None else used.current_bytes)
+
+    def release(self) -> None:
+        gc.collect()  # arrays in cycles; the pool takes back what they held
+
+    def library_centres(self, X: Rows, weights: Float64s, start: Rows | str, plan: LibraryPlan) -> tuple[Rows, int]:
+        from cuml.cluster import KMeans
+        from sklearn import config_context
+
+        fits = X.nbytes <= self.free_memory() // 2
+        rows, given = (self.xp.asarray(X), self.xp.asarray(weights)) if fits else (X, weights)
+        model = KMeans(
+            n_clusters=plan.n_clusters,
+            max_iter=plan.max_iter,
+            tol=plan.tol,
+            random_state=plan.seed,
+            init=start if isinstance(start, str) else self.xp.asarray(start),
+            n_init=plan.n_runs,
+            device_buffer_samples=0 if fits else BUFFER_ROWS,
+            output_type="numpy",
+        )
+        with config_context(assume_finite=True):  # the caller has looked
+            model.fit(rows, sample_weight=given.astype(X.dtype) if len(weights) else None)
+        return np.ascontiguousarray(model.cluster_centers_, X.dtype), int(model.n_iter_)
+
+    def embed(self, X: NDArray[np.float32], start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
+        """Make the map with cuML, which starts where it likes and in two dimensions; other maps are the CPU's."""
+        if plan.start == "given" or start.shape[1] != 2:
+            what = "from given places" if plan.start == "given" else f"of {start.shape[1]} components"
+            if self.spare is None:
+                raise UsageError(f"cuML makes no map {what}.", hint="use device 'cpu' or 'auto' for this map.")
+            logger.warning("cuML makes no map %s: the CPU makes it.", what)
+            return self.spare.embed(X, start, plan, reporter)
+        k = min(len(X) - 1, MOST_NEIGHBOURS - 1, max(1, int(3 * plan.perplexity)))
+
+        def work(values: int) -> Map:
+            rows = self.xp.asarray(X)
+            with reporter.stage("neighbours", len(X)) as advance:
+                numbers, squared = neighbours.nearest(self.xp, rows, k, values)
+                advance(len(X))
+            with reporter.stage("map", plan.iterations) as advance:
+                places, n_iter = self._tsne(rows, numbers, squared, plan)
+                advance(plan.iterations)
+            p = affinities.calibrate(self.xp, squared, plan.perplexity)
+            starts, ends, joint = self._joint(numbers, p)
+            kl = divergence.kl_divergence(self.xp, starts, ends, joint, places, values)
+            return Map(self.host(places), kl, n_iter)
+
+        return self.within(work, lambda cpu: cpu.embed(X, start, plan, reporter))
+
+    def _tsne(self, rows: Any, numbers: Any, squared: Any, plan: MapPlan) -> tuple[Any, int]:
+        """Return places (n_rows, 2), centred, and the number of iterations."""
+        from cuml.manifold import TSNE
+
+        xp, n_rows = self.xp, len(rows)
+        own = xp.arange(n_rows, dtype=np.int64)[:, None]
+        indices = xp.concatenate([own, numbers], axis=1)
+        distances = xp.concatenate([xp.zeros((n_rows, 1), np.float32), xp.sqrt(squared).astype(np.float32)], axis=1)
+        model = TSNE(
+            n_components=2,
+            perplexity=plan.perplexity,
+            early_exaggeration=plan.exaggeration,
+            learning_rate=n_rows / plan.exaggeration if plan.rate is None else plan.rate,
+            max_iter=plan.iterations,
+            min_grad_norm=plan.least_norm,
+            init=plan.start,
+            random_state=0,
+            method="fft",
+            n_neighbors=indices.shape[1],
+            exaggeration_iter=plan.early_iterations,
+            learning_rate_method=None,  # "adaptive" would replace perplexity, neighbours and exaggeration
+            output_type="cupy",
+        )
+        places = xp.ascontiguousarray(model.fit_transform(rows, knn_graph=(indices, distances)))
+        return places - places.mean(axis=0), int(model.n_iter_)
+
+    def _joint(self, numbers: Any, p: Any) -> tuple[Any, Any, Any]:
+        """Return the edges of the symmetric P, which sums to 1: starts, ends, weights."""
+        from scipy.sparse import csr_matrix
+
+        n_rows, k = numbers.shape
+        conditional = csr_matrix(
+            (self.host(p).ravel(), self.host(numbers).ravel(), np.arange(n_rows + 1) * k), shape=(n_rows, n_rows)
+        )
+        joint = ((conditional + conditional.T) * np.float32(0.5 / n_rows)).tocoo()
+        put = self.xp.asarray
+        return put(joint.row.astype(np.int64)), put(joint.col.astype(np.int64)), put(joint.data)
+
+
+def _on_this_machine(with_spare: bool) -> GpuBackend:
+    return GpuBackend(spare=CpuBackend() if with_spare else None)
+
+
+@cache
+def _products_are_exact() -> bool:
+    import cupy
+
+    return screen.rounds_as_float32(cupy)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n", 1)[0]

@@ -1,0 +1,42 @@
+"""rooms bench: CPU against GPU, and against the peers installed, on generated rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.cli.app import AsJson, Debug, Overwrite, Threads, app, guarded, show, with_threads
+
+
+@app.command()
+@guarded
+def bench(
+    rows: Annotated[int, typer.Option(min=200, help="Rows to generate; t-SNE takes 5,000 of them at most.")] = 200_000,
+    features: Annotated[int, typer.Option(min=2, help="Features of a row.")] = 32,
+    clusters: Annotated[int, typer.Option(min=2, help="Clusters of K-Means.")] = 20,
+    stages: Annotated[str, typer.Option(help="Some of kmeans,pca,tsne.")] = "kmeans,pca,tsne",
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each, in turn.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Folder for bench.json and bench.html.")] = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Time the stages on this machine: the engine on every device, and every peer that is installed."""
+    from engine.bench.output import as_table, write_plot
+    from engine.bench.run import bench as run
+    from engine.errors import OutputExistsError
+
+    if out is not None and not overwrite and (out / "bench.json").exists():
+        raise OutputExistsError(f"{out / 'bench.json'} is there already.", hint="choose another --out, or --overwrite.")
+    with with_threads(threads):
+        wanted = [stage.strip() for stage in stages.split(",") if stage.strip()]
+        report = run(rows=rows, features=features, clusters=clusters, stages=wanted, rounds=rounds)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "bench.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+        write_plot(report, out / "bench.html")
+    show(report.as_dict(), as_table(report), as_json)

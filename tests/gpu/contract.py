@@ -1,0 +1,161 @@
+"""The signatures of the GPU libraries that the engine calls, as their wheels have them: recorded, or compared.
+
+    python tests/gpu/contract.py            compare tests/gpu/signatures.json with what is installed
+    python tests/gpu/contract.py --record   write it anew
+
+The libraries install and import without a GPU. `make test-gpu-contract` runs this in an environment of its own; the
+tests of tests/gpu bind the engine's calls to the recorded signatures on any machine.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RECORD = Path(__file__).with_name("signatures.json")
+DISTRIBUTIONS = ("cudf-cu13", "pylibcudf-cu13", "cuml-cu13", "rmm-cu13", "cupy-cuda13x")
+FUNCTIONS = {
+    "cuml.cluster": ["KMeans", "KMeans.fit"],
+    "cuml.manifold": ["TSNE", "TSNE.fit_transform"],
+    "cuml.decomposition": ["PCA", "PCA.fit"],
+    "cudf": ["read_csv", "read_orc", "DataFrame.from_pylibcudf", "DataFrame.to_arrow"],
+    "pylibcudf.io": ["SourceInfo"],
+    "pylibcudf.io.parquet": [
+        "ParquetReaderOptions.builder",
+        "ParquetReaderOptions.set_column_names",
+        "ParquetReaderOptionsBuilder.build",
+        "ChunkedParquetReader",
+        "ChunkedParquetReader.has_next",
+        "ChunkedParquetReader.read_chunk",
+    ],
+    "rmm": ["reinitialize"],
+    "rmm.mr": ["get_current_device_resource", "CudaMemoryResource"],
+    "rmm.statistics": ["enable_statistics", "get_statistics"],
+    "rmm.allocators.cupy": ["rmm_cupy_allocator"],
+    "cupy": [
+        *("abs", "add", "add.at", "arange", "argsort", "asarray", "ascontiguousarray", "concatenate", "empty", "exp"),
+        *("flatnonzero", "floor", "full", "isfinite", "log", "matmul", "maximum", "minimum", "ones", "ones_like"),
+        *("outer", "reciprocal", "rint", "searchsorted", "sort", "sqrt", "square", "subtract", "take_along_axis"),
+        *("triu", "where", "zeros"),
+    ],
+    "cupy.cuda": ["set_allocator", "Event", "Event.record", "Event.synchronize", "get_elapsed_time"],
+    "cupy.cuda.runtime": ["memGetInfo", "deviceSynchronize"],
+}
+ARRAY_METHODS = (
+    *("all", "any", "argmin", "astype", "copy", "get", "max", "mean", "min", "ravel", "reshape", "set", "sum", "view"),
+)
+ATTRIBUTES = {  # fitted or instance attributes, which only the source names
+    "cuml.cluster.KMeans": ["cluster_centers_", "n_iter_"],
+    "cuml.manifold.TSNE": ["n_iter_", "embedding_"],
+    "cuml.decomposition.PCA": ["components_", "explained_variance_"],
+    "rmm.statistics.Statistics": ["current_bytes"],
+}
+
+
+def recorded() -> dict[str, Any]:
+    """Return what signatures.json holds."""
+    found: dict[str, Any] = json.loads(RECORD.read_text())
+    return found
+
+
+def signature_of(parameters: list[list[Any]]) -> inspect.Signature:
+    """Return a recorded signature as one that arguments can be bound to."""
+    return inspect.Signature(
+        [
+            inspect.Parameter(name, inspect._ParameterKind(kind), default=None if optional else inspect.Parameter.empty)
+            for name, kind, optional in parameters
+        ]
+    )
+
+
+def installed() -> dict[str, Any]:
+    """Return the same of the libraries that are installed."""
+    signatures = {}
+    for module, names in FUNCTIONS.items():
+        for name in names:
+            signatures[f"{module}.{name}"] = _parameters(_resolved(module, name))
+    array = import_module("cupy").ndarray
+    signatures |= {f"cupy.ndarray.{name}": _parameters(getattr(array, name)) for name in ARRAY_METHODS}
+    missing = [f"{owner}.{name}" for owner, names in ATTRIBUTES.items() for name in names if not _has(owner, name)]
+    if missing:
+        raise SystemExit(f"not in the libraries' sources: {', '.join(missing)}")
+    return {
+        "versions": {name: version(name) for name in DISTRIBUTIONS},
+        "signatures": signatures,
+        "array": sorted(name for name in dir(array) if not name.startswith("_")),
+        "attributes": ATTRIBUTES,
+    }
+
+
+def _resolved(module: str, name: str) -> Any:
+    found = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _parameters(function: Any) -> list[list[Any]] | None:
+    """Return name, kind and whether there is a default; None where not even the documentation tells."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        documented = _documented(function)
+        if documented is None:
+            return None
+        signature = documented
+    return [[p.name, int(p.kind), p.default is not p.empty] for p in signature.parameters.values() if p.name != "self"]
+
+
+def _documented(function: Any) -> inspect.Signature | None:
+    """Return the signature in the first line of a docstring, as Cython and CuPy's ufuncs write it."""
+    first = re.sub(r"\\", "", (function.__doc__ or "").strip().split("\n", 1)[0])
+    found = re.match(r"[\w.]+\((?P<inside>.*?)\)\s*(?:->.*)?(?:$|  )", first)
+    if found is None:
+        return None
+    words = []
+    for part in re.split(r",\s*(?![^\[]*\])", found["inside"]):
+        name, equals, _ = part.partition("=")
+        word = name.partition(":")[0].split()[-1:]  # types stand before a name in Cython, behind it in Python
+        words.append("".join(word) + ("=None" if equals else ""))
+    names: dict[str, Any] = {}
+    try:
+        exec(f"def documented({', '.join(words)}): pass", names)
+    except SyntaxError:
+        return None
+    return inspect.signature(names["documented"])
+
+
+def _has(owner: str, name: str) -> bool:
+    """Tell whether a class has an attribute, by itself or set by its methods."""
+    module, _, cls = owner.rpartition(".")
+    kind = getattr(import_module(module), cls)
+    if hasattr(kind, name) or name in getattr(kind, "__annotations__", {}):
+        return True
+    home = sys.modules[kind.__module__].__file__ or ""
+    sources = [Path(home), Path(re.sub(r"\.[\w-]*\.?so$", ".pyx", home))]
+    return any(re.search(rf"self\.{name}\b", path.read_text()) for path in sources if path.suffix in (".py", ".pyx"))
+
+
+def main() -> None:
+    """Record or compare."""
+    found = json.loads(json.dumps(installed()))
+    if "--record" in sys.argv:
+        RECORD.write_text(json.dumps(found, indent=1).replace("\n    ", " ").replace("\n   ]", "]") + "\n")
+        print(f"recorded {len(found['signatures'])} signatures")
+        return
+    kept = recorded()
+    changed = [name for name in found["signatures"] if kept["signatures"].get(name) != found["signatures"][name]]
+    changed += [part for part in ("array", "attributes") if kept[part] != found[part]]
+    if changed or set(kept["signatures"]) != set(found["signatures"]):
+        raise SystemExit(f"signatures differ from those recorded: {', '.join(changed) or 'other names'}")
+    print(f"{len(found['signatures'])} signatures are as recorded; versions {found['versions']}")
+
+
+if __name__ == "__main__":
+    main()
