@@ -39,7 +39,7 @@ from engine.tables.demo import DemoMembers
 
 Bits = tuple[Any, ...]
 Fault = Literal["killed", "stopped", "exception"]
-QUICK = ClusterConfig(workers=2, task_rows=BLOCK_ROWS, overdue_seconds=1.0, deadline_seconds=60.0)
+QUICK = ClusterConfig(workers=2, task_rows=BLOCK_ROWS, overdue_seconds=1.0, deadline_seconds=300.0)
 STOPPED_SECONDS = 3.0
 LEAN = FitConfig(id="user_id", skip=("explain", "map", "report"), kmeans=KMeansConfig(n_clusters=5))
 
