@@ -24,7 +24,7 @@ FUNCTIONS = {
     "cuml.cluster": ["KMeans", "KMeans.fit"],
     "cuml.manifold": ["TSNE", "TSNE.fit_transform"],
     "cuml.decomposition": ["PCA", "PCA.fit"],
-    "cudf": ["read_csv", "read_orc", "DataFrame.from_pylibcudf", "DataFrame.to_arrow"],
+    "cudf": ["read_csv", "read_orc", "DataFrame.from_pylibcudf", "Series.to_cupy"],
     "pylibcudf.io": ["SourceInfo"],
     "pylibcudf.io.parquet": [
         "ParquetReaderOptions.builder",
