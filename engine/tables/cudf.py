@@ -4,7 +4,8 @@
 
 A data frame and a matrix of the same rows would take three times the matrix. So the matrix is allocated first, and
 chunks of about CHUNK_BYTES are written into it. How the library is called is checked against its recorded
-signatures; nothing here has run on a GPU: not measured yet. The engine's fits read with pyarrow (arrow.py).
+signatures; nothing here has run on a GPU: not measured yet. The engine's fits read with pyarrow (arrow.py):
+benchmarks/gpu compares the two.
 """
 
 from __future__ import annotations
