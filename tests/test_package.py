@@ -26,6 +26,12 @@ def test_importing_engine_loads_nothing_heavy() -> None:
     assert not {name.partition(".")[0] for name in loaded} & set(HEAVY)
 
 
+def test_the_job_loads_no_library_that_only_some_of_its_stages_need() -> None:
+    loaded = python("import sys, engine.pipeline; print(' '.join(sys.modules))").split()
+    assert not {name.partition(".")[0] for name in loaded} & {"sklearn", "plotly", "narwhals", "dask", "distributed"}
+    assert "scipy.stats" not in loaded
+
+
 def test_importing_engine_takes_half_a_second_more_than_numpy_at_most() -> None:
     code = "import time, numpy; t = time.perf_counter(); import engine; print(time.perf_counter() - t)"
     assert statistics.median(float(python(code)) for _ in range(3)) < 0.5

@@ -108,12 +108,17 @@ def _node(found: Explanation, view: View, node: int, min_people: int) -> dict[st
         if right < min_people:
             return {"cluster": label}
         return {"cluster": label, "matched": matched, "users": right, "precision": round(right / matched, 4)}
-    (condition,) = found.conditions({int(tree.question[node]): (0, int(tree.cut[node]))})
+    question, cut = int(tree.question[node]), int(tree.cut[node])
+    # Of two answers the yes is asked for: "is it so?", not "is it not so?".
+    yes, no, range_ = (tree.left, tree.right, (0, cut))
+    if found.questions.asked[question].n_answers == 2:
+        yes, no, range_ = (tree.right, tree.left, (YES, YES))
+    (condition,) = found.conditions({question: range_})
     return {
         "if": condition.words(),
         "condition": _condition(condition),
-        "then": _node(found, view, int(tree.left[node]), min_people),
-        "else": _node(found, view, int(tree.right[node]), min_people),
+        "then": _node(found, view, int(yes[node]), min_people),
+        "else": _node(found, view, int(no[node]), min_people),
     }
 
 

@@ -24,7 +24,6 @@ from engine.errors import ModelNotReadableError
 from engine.execution.passes import over_rows, over_table
 from engine.execution.storage import Storage
 from engine.explain.sample import KeptRows
-from engine.manifold import TSNE
 from engine.report.picture import draw
 from engine.runs.model_files import write_model
 from engine.runs.run import Run
@@ -95,6 +94,8 @@ def _laid_out(scores: Float32s, landmarks: NDArray[np.int64], job: Job) -> tuple
     if settings.previous is not None:
         with job.stages.stage("previous map"):
             start, exaggeration = _previous_places(Path(settings.previous), job.table, landmarks, job.backend), 1.0
+    from engine.manifold import TSNE  # scikit-learn: 0.6 s that a run without a map saves
+
     tsne = TSNE(
         perplexity=perplexity, early_exaggeration=exaggeration, max_iter=wanted.max_iter, init=start,
         random_state=settings.seed, device=settings.device,

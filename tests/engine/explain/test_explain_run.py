@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -39,6 +40,39 @@ def test_an_overview_of_eight_leaves_says_whom_it_cannot_name(run: engine.Run) -
     assert len(named) <= 8
     assert sorted({*named, *overview["unnamed"]}) == list(range(12))
     assert len(overview["unnamed"]) >= 4
+
+
+def test_trees_ask_for_the_yes_and_count_whom_a_plain_walk_counts(demo: DemoPaths, run: engine.Run) -> None:
+    members = pq.read_table(demo.members).to_pandas()
+    fills = {c["column"]: c for c in json.loads((run.path / "model/model.json").read_text())["plan"]["columns"]}
+    counted = {"label": 0, "category": 0, "number": 0}
+
+    def says_yes(asked: dict[str, Any]) -> np.ndarray | None:
+        values = members[asked["column"]]
+        if asked["kind"] == "label":
+            return values.map(lambda labels: labels is not None and asked["value"] in labels).to_numpy()
+        if asked["kind"] == "category" and values.notna().all():
+            return (values == asked["value"]).to_numpy()
+        if asked["kind"] == "number":
+            known = values.fillna(fills[asked["column"]]["fill"]).to_numpy()
+            return (known >= asked.get("at_least", -np.inf)) & (known < asked.get("below", np.inf))
+        return None
+
+    def walk(node: dict[str, Any], people: np.ndarray) -> None:
+        if "cluster" in node:
+            assert node.get("matched", people.sum()) == people.sum()
+            return
+        assert node["condition"].get("holds", True)
+        yes = says_yes(node["condition"])
+        if yes is not None:
+            counted[node["condition"]["kind"]] += 1
+            walk(node["then"], people & yes)
+            walk(node["else"], people & ~yes)
+
+    for view in ("overview", "short", "full"):
+        walk(run.rules[view]["tree"], np.ones(len(members), bool))
+    assert counted["label"] >= 3
+    assert counted["number"] >= 10
 
 
 def test_a_rule_counts_the_people_a_plain_loop_counts(demo: DemoPaths, run: engine.Run) -> None:

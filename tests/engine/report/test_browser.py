@@ -154,14 +154,24 @@ def test_axe_finds_nothing_serious(browser: Any, run: engine.Run, shape: str) ->
 def test_fifty_clusters_are_drawn_in_two_seconds_and_eight_megabytes(browser: Any, tmp_path: Path) -> None:
     run = with_map(people(4000), tmp_path / "run", 50)
     assert (run.path / "report.html").stat().st_size <= 8 * 2**20
-    times = []
-    for _ in range(3):
-        page, complaints = opened(browser, run)
-        times.append(page.evaluate("Number(document.documentElement.dataset.drawn)"))
-        page.close()
+    page, complaints = opened(browser, run)
     assert complaints == []
-    # Two seconds on a machine that is not busy with something else; twice that here, where other tests may run.
-    assert min(times) < 4000
+    legend = "[...document.querySelectorAll('.legend button')]"
+    assert page.evaluate(f"{legend}.filter(button => button.scrollHeight > button.offsetHeight).length") == 0
+    # Time of the page's own thread, not of the clock: other tests may keep the machine busy, and then it takes longer.
+    assert min(busy_seconds(browser, run) for _ in range(2)) < 2.5
+
+
+def busy_seconds(browser: Any, run: engine.Run) -> float:
+    """Return how long a page works until the report is drawn."""
+    page = browser.new_context(**SHAPES["desktop"], offline=True).new_page()
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
+    page.goto((run.path / "report.html").resolve().as_uri())
+    page.wait_for_selector("html[data-drawn]", timeout=30_000)
+    found = {metric["name"]: metric["value"] for metric in devtools.send("Performance.getMetrics")["metrics"]}
+    page.close()
+    return float(found["TaskDuration"])
 
 
 def test_print_is_light_and_leaves_out_what_paper_cannot_do(browser: Any, run: engine.Run) -> None:
