@@ -115,6 +115,7 @@ def written() -> Any:
 def draw(cases: dict[str, Any]) -> None:
     """Draw what this run has measured."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     panels = figure.subplots(1, len(cases))
@@ -125,7 +126,9 @@ def draw(cases: dict[str, Any]) -> None:
             what = name.removeprefix("growth with ")
             for peer, style in (("engine", "o-"), ("scikit-learn lloyd", "s--")):
                 axes.plot([one[what] for one in case], [one[peer] for one in case], style, label=peer)
-            axes.set(xscale="log", yscale="log", xlabel=what, ylabel="seconds, 20 iterations", title=name)
+            axes.set(xscale="log", yscale="log", xlabel=what, ylabel="seconds, 20 iterations")
+            axes.set_title(name, fontsize=9)
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     figure.savefig(PLOT, dpi=110)
