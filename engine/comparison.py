@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from engine.errors import IdColumnError, NothingInCommonError
 from engine.model import write_table
 from engine.runs.run import Run
 from engine.tables.ids import id_keys
+from engine.tables.paths import parquet_path
 from engine.verdicts import Told
 
 ROWS_PER_PART = 1 << 22  # people of the larger run whose ids are in memory at once: 20 bytes of text each make 0.3 GB
@@ -130,7 +130,10 @@ def compare(
     NothingInCommonError
         If nobody is in both.
     OutputExistsError
+    UsageError
+        If `out` is named as something else than Parquet.
     """
+    path = None if out is None else parquet_path(out)
     before, after = (run if isinstance(run, Run) else Run(run) for run in (old, new))
     moves = np.zeros((before.manifest["clusters"], after.manifest["clusters"]), np.int64)
     for _, from_cluster, to_cluster in matched_people(before, after):
@@ -142,8 +145,8 @@ def compare(
             hint="compare runs on the same people.",
         )
     found = Comparison(before, after, moves)
-    if out is not None:
-        write_table(found.movers(), Path(out), overwrite=overwrite)
+    if path is not None:
+        write_table(found.movers(), path, overwrite=overwrite)
     return found
 
 

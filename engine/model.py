@@ -33,6 +33,7 @@ from engine.runs.directory import staged
 from engine.runs.model_files import read_model, write_model
 from engine.tables import Block, Table, open_table
 from engine.tables.ids import ids_of
+from engine.tables.paths import format_of, parquet_path
 
 
 class Landmarks(NamedTuple):
@@ -121,17 +122,18 @@ class Model:
         ------
         NotMappedError
             If rows are to be placed, but there is no map.
-        MissingColumnError, RetypedColumnError, OutputExistsError, DataError
+        MissingColumnError, RetypedColumnError, OutputExistsError, UsageError, DataError
         """
         if place and self.landmarks is None:
             raise NotMappedError("The model has no map to place rows on.", hint="fit again without --skip map.")
+        path = None if out is None else parquet_path(out)
         table = open_table(source, id=self.id, types=self.encoder.csv_types())
         self.encoder.check(table.schema)
         with (reporter or Silent()).stage("assign", table.n_rows) as advance:
             parts = self._assigned(table, self.landmarks if place else None, advance)
-            if out is None:
+            if path is None:
                 return pa.concat_tables(list(parts))
-            return write_table(parts, Path(out), overwrite=overwrite)
+            return write_table(parts, path, overwrite=overwrite)
 
     def _assigned(self, table: Table, landmarks: Landmarks | None, advance: Advance) -> Iterator[pa.Table]:
         backend, _ = backends.resolve("auto")
@@ -200,7 +202,7 @@ def components_from(arrays: dict[str, NDArray[Any]]) -> Components:
 
 def write_table(parts: Iterator[pa.Table], out: Path, *, overwrite: bool) -> Path:
     """Write a table that comes in parts: to one file if `out` ends in .parquet, else to a folder of parts."""
-    if out.suffix != ".parquet":
+    if format_of(out.name) != "parquet":
         with staged(out, overwrite=overwrite) as folder:
             write_parts(parts, folder)
         return out

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import fsspec
 from fsspec.core import url_to_fs
 
-from engine.errors import SourceFormatError, SourceNotFoundError
+from engine.errors import SourceFormatError, SourceNotFoundError, UsageError
 
 FORMATS = {
     ".parquet": "parquet",
@@ -47,6 +49,22 @@ def format_of(path: str) -> str | None:
     """Return the format a file's name claims, or None."""
     name = path.lower()
     return next((kind for ending, kind in FORMATS.items() if name.endswith(ending)), None)
+
+
+def parquet_path(out: str | PathLike[str]) -> Path:
+    """Return where a table is to be written.
+
+    Raises
+    ------
+    UsageError
+        If the name claims a format that tables are not written in.
+    """
+    kind = format_of(str(out))
+    if kind not in (None, "parquet"):
+        raise UsageError(
+            f"{out} is named as {kind}, but tables are written as Parquet.", hint="end the name in .parquet."
+        )
+    return Path(out)
 
 
 def find_files(sources: Sequence[str]) -> Files:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from engine.errors import OutOfResourcesError, SchemaMismatchError, UsageError
 from engine.kernels.cpu.ratings import NO_TIME
+from engine.tables.paths import parquet_path
 from engine.tables.rating_columns import MICROSECONDS
 from engine.tables.rating_sources import Users
 from engine.tables.rating_sums import RatingSums
@@ -169,7 +170,8 @@ def _field(
 
 
 def check_output(out: Path) -> None:
-    """Raise UsageError before the long pass if `out` cannot be a file; make the folder it goes to."""
+    """Raise UsageError before the long pass if `out` cannot be a Parquet file; make the folder it goes to."""
+    parquet_path(out)
     if out.is_dir():
         raise UsageError(
             f"{out} is a folder, but profiles are written to one file.", hint=f"try {out / 'profiles.parquet'}."

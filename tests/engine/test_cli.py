@@ -50,6 +50,10 @@ def test_fit_prints_one_json_object_and_assign_uses_the_model(demo: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     assert "10 rows assigned" in done.stdout
     assert pq.read_table(tmp_path / "out.parquet")["user_id"].equals(ten["user_id"])
+    done = rooms("assign", tmp_path / "ten.parquet", "--model", tmp_path / "run", "--out", tmp_path / "out.csv")
+    assert done.returncode == 2
+    assert "named as csv, but tables are written as Parquet" in done.stderr
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_dry_run_says_what_it_would_do_and_does_not(demo: Path, tmp_path: Path) -> None:

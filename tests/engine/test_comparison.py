@@ -17,7 +17,7 @@ import engine
 from engine import comparison
 from engine.cli import app
 from engine.config import FitConfig
-from engine.errors import IdColumnError, ModelNotReadableError, NothingInCommonError, OutputExistsError
+from engine.errors import IdColumnError, ModelNotReadableError, NothingInCommonError, OutputExistsError, UsageError
 from engine.tables.demo import DemoPaths
 
 
@@ -135,6 +135,8 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     (tmp_path / "there.parquet").touch()
     with pytest.raises(OutputExistsError):
         engine.compare(numbers, numbers, out=tmp_path / "there.parquet")
+    with pytest.raises(UsageError, match="named as feather, but tables are written as Parquet"):
+        engine.compare(numbers, numbers, out=tmp_path / "moved.arrow")
 
 
 def test_the_command_tells_personas_and_writes_who_moved(demo: DemoPaths, run: engine.Run, tmp_path: Path) -> None:

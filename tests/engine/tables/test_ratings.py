@@ -336,6 +336,8 @@ def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == ["p.parquet"], "nothing is left beside it"
     with pytest.raises(UsageError, match="is a folder"):
         profiles_from_ratings(ratings, ITEMS, out=tmp_path)
+    with pytest.raises(UsageError, match="named as csv, but tables are written as Parquet"):
+        profiles_from_ratings(ratings, ITEMS, out=tmp_path / "profiles.csv")
 
 
 def test_two_columns_of_one_name_are_an_error() -> None:
