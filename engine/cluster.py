@@ -172,7 +172,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def transform(self, X: Any) -> Rows:
         """Return the Euclidean distances of X to the centres (n_samples, n_clusters), in the dtype of X."""
         X, backend = self._checked_rows(X)
-        parts = map_blocks(lambda part: backend.distances(X[part], self.cluster_centers_), jobs(len(X)))
+        parts = map_blocks(lambda part: backend.distances(X[part], self.cluster_centers_), jobs(len(X), backend))
         return np.concatenate(list(parts))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -231,7 +231,7 @@ def nearest_two(X: Rows, centres: Rows, *, device: str = "auto") -> Nearest:
         The labels are those of `KMeans.predict`. With one centre runner_up is -1, second infinite, and margin 1.
     """
     backend, _ = backends.resolve(device)
-    parts = list(map_blocks(lambda part: backend.nearest_two(X[part], centres), jobs(len(X))))
+    parts = list(map_blocks(lambda part: backend.nearest_two(X[part], centres), jobs(len(X), backend)))
     return Nearest(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.protocol import (
-    SUM_ROWS,
     Backend,
     ClusterSums,
     Drift,
@@ -28,12 +27,10 @@ from engine.backends.protocol import (
     PreparedRows,
     Rows,
 )
-from engine.execution.local import map_blocks, row_blocks, thread_count
+from engine.execution.local import map_blocks, row_blocks
 from engine.execution.storage import IN_MEMORY, Storage
 from engine.fixed_point import centres_of, fixed_point_grid, variances_of
 
-FRAME_ROWS = 4096  # rows that say what all rows are like
-JOB_ROWS = 128 * SUM_ROWS  # at most so many rows a block of a pass; a multiple of SUM_ROWS
 logger = logging.getLogger(__name__)
 
 
@@ -74,7 +71,7 @@ class RowSet:
         sums = squares = np.zeros(self.X.shape[1], np.int64)
         for part_sums, part_squares in map_blocks(
             lambda part: self.backend.square_sums(self.X[part], self.weights[part], self.prepared, part, self.grid),
-            jobs(len(self.X)),
+            jobs(len(self.X), self.backend),
         ):
             sums, squares = sums + part_sums, squares + part_squares
         return sums, squares
@@ -91,7 +88,9 @@ class RowSet:
         if finer is None:
             return False
         self.prepared = finer
-        for _ in map_blocks(lambda part: self.backend.encode(self.X[part], finer, part), jobs(len(self.X))):
+        for _ in map_blocks(
+            lambda part: self.backend.encode(self.X[part], finer, part), jobs(len(self.X), self.backend)
+        ):
             pass
         return True
 
@@ -128,10 +127,9 @@ class Step:
     centres: Rows
 
 
-def jobs(n_rows: int) -> Iterator[slice]:
-    """Yield the runs of rows of a pass: some for every thread, each a multiple of SUM_ROWS."""
-    share = -(-n_rows // (4 * thread_count() * SUM_ROWS)) * SUM_ROWS
-    return row_blocks(n_rows, min(max(share, SUM_ROWS), JOB_ROWS))
+def jobs(n_rows: int, backend: Backend) -> Iterator[slice]:
+    """Yield the runs of rows of a pass, as long as the backend likes them: no result depends on it."""
+    return row_blocks(n_rows, backend.job_rows(n_rows))
 
 
 def tolerance(rows: RowSet, tol: float) -> float:
@@ -189,8 +187,10 @@ def lloyd(
 
 def surveyed(X: Rows, weights: Float64s, backend: Backend, storage: Storage) -> tuple[PreparedRows, Float64s, Float64s]:
     """Return rows as a backend likes them, and the least and the largest value of every feature."""
-    prepared = backend.prepare_rows(X[:: max(1, len(X) // FRAME_ROWS)][:FRAME_ROWS], len(X), storage)
-    extents = list(map_blocks(lambda part: backend.survey(X[part], weights[part], prepared, part), jobs(len(X))))
+    prepared = backend.prepare_rows(X, storage)
+    extents = list(
+        map_blocks(lambda part: backend.survey(X[part], weights[part], prepared, part), jobs(len(X), backend))
+    )
     if not all(finite for _, _, finite in extents):
         from sklearn.utils import assert_all_finite  # half a second that finite rows save
 
@@ -227,7 +227,7 @@ class Run:
             )  # fmt: skip
 
         changed, self.last = 0, Work()
-        for found in map_blocks(one, jobs(len(rows.X))):
+        for found in map_blocks(one, jobs(len(rows.X), rows.backend)):
             self.sums += found.sums
             self.masses += found.masses
             changed += found.changed
@@ -273,7 +273,7 @@ class Run:
             first = away[np.argsort(-distances[away], kind="stable")[:count]]
             return distances[first], first + part.start
 
-        return first_of(list(map_blocks(of_part, jobs(len(rows.X)))), count)
+        return first_of(list(map_blocks(of_part, jobs(len(rows.X), rows.backend))), count)
 
     def inertia(self, centres: Rows) -> float:
         """Return the weighted sum of squared distances of rows to their centres, rounded once."""
@@ -301,7 +301,7 @@ def _drift(way: Float64s) -> Drift:
 
 def label_rows(X: Rows, centres: Rows, labels: Int32s, backend: Backend) -> None:
     """Write the label of every row."""
-    for _ in map_blocks(lambda part: backend.label(X[part], centres, labels[part]), jobs(len(X))):
+    for _ in map_blocks(lambda part: backend.label(X[part], centres, labels[part]), jobs(len(X), backend)):
         pass
 
 
@@ -315,7 +315,8 @@ def inertia_sums(
 ) -> list[float]:
     """Return that sum over every SUM_ROWS rows, each added in order."""
     parts = map_blocks(
-        lambda part: backend.inertia(X[part], weights[part], prepared, part, centres, labels[part]), jobs(len(X))
+        lambda part: backend.inertia(X[part], weights[part], prepared, part, centres, labels[part]),
+        jobs(len(X), backend),
     )
     return [float(value) for sums in parts for value in sums]
 

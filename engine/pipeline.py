@@ -121,7 +121,9 @@ def fit(
         plan.check(place.root)
         checkpoints, fingerprint = _checkpoints(place, table, settings, resume)
         storage = Storage(place.work if plan.streamed else None)
-        job = Job(table, n_rows, settings, backend, Stages(reporter or Silent()), storage, checkpoints)
+        job = Job(
+            table, n_rows, settings, backend, Stages(reporter or Silent()), storage, checkpoints, backend.reader(table)
+        )
         job.check_ids()
         features, kept = job.features(keep=0 if plan.streamed else plan.budget_bytes)
         _tell(features)
@@ -133,8 +135,8 @@ def fit(
         chart = map_rows(Z, found.labels, len(found.centres), job)
         sizes, inertias = job.assignments(Z, model, chart, place.run / "assignments")
         names = _explain(place.run, job, kept, found, features.encoder)
-        facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "input": fingerprint}
-        facts |= {"plan": plan.facts(), "map": write_map(place.run, chart, job)}
+        facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "reader": features.rows.reader}
+        facts |= {"input": fingerprint, "plan": plan.facts(), "map": write_map(place.run, chart, job)}
         records = job.stages.records
         write_run(place.run, settings, model, features, selection, found, sizes, inertias, names, facts, records)
         _report(place.run, job)

@@ -106,7 +106,7 @@ def _labelled(rows: RowSet, centres: Rows) -> tuple[Int32s, Float64s]:
         rows.backend.label(rows.X[part], centres, labels[part])
         distances[part] = rows.backend.own_distances(rows.X[part], rows.prepared, part, centres, labels[part])
 
-    for _ in map_blocks(one, jobs(len(rows.X))):
+    for _ in map_blocks(one, jobs(len(rows.X), rows.backend)):
         pass
     return labels, distances
 

@@ -9,9 +9,9 @@ table, from the encoder and the components, with the same bits. What follows wha
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +34,7 @@ from engine.features.roles import RoleOf
 from engine.features.rows import EncodedTable
 from engine.features.statistics import TableStatistics
 from engine.features.weights import Group, Weights
-from engine.lloyd import JOB_ROWS, Clustering, Step, Work
+from engine.lloyd import Clustering, Step, Work
 from engine.model import Model, components_from, components_to
 from engine.runs.checkpoints import Arrays, Checkpoints, Facts
 from engine.runs.stages import Stages
@@ -60,6 +60,7 @@ class Job:
     stages: Stages
     storage: Storage
     checkpoints: Checkpoints
+    reader: Any = "pyarrow"  # of rows between statistics and scores: the backend's own, or words
 
     def check_ids(self) -> None:
         """Raise IdColumnError unless every row has an id of its own."""
@@ -71,12 +72,18 @@ class Job:
     def features(self, keep: int) -> tuple[FittedFeatures, KeptRows]:
         """Return the encoder, and the rows kept for the explanation; `keep` is what other rows may take till scored."""
         kept = rows_to_keep(self.n_rows, self.settings)
-        return self.checkpoints.remembered(
+        keep = keep if isinstance(self.reader, str) else 0
+        features, kept = self.checkpoints.remembered(
             "features",
             lambda: (self._fit_features(kept, keep), kept),
             _packed_features,
             lambda facts, arrays: self._unpacked_features(facts, arrays, kept),
         )
+        rows = self.reader if isinstance(self.reader, str) else self.reader.rows(features.encoder)
+        if not isinstance(rows, str):
+            return replace(features, rows=rows), kept
+        features.rows.reader = rows
+        return features, kept
 
     def pca(self, features: FittedFeatures) -> Components:
         """Return the principal components of all rows."""
@@ -93,13 +100,14 @@ class Job:
         there = None if self.checkpoints.load("scores") is None else self.storage.opened("Z", shape, np.float32)
         if there is not None:
             return there
-        Z: Float32s = self.storage.array("Z", shape, np.float32)
+        Z = self.backend.room(shape, self.storage)
         axes = projection(features.encoder.layout, pca.mean_, pca.components_.T)
         backend = self.backend
 
         def fill(start: int, rows: EncodedRows) -> int:
-            Z[start : start + len(rows.dense)] = backend.encoded_scores(rows, axes)
-            return len(rows.dense)
+            n_rows = len(rows.dense)
+            backend.encoded_scores(rows, axes, Z[start : start + n_rows])
+            return n_rows
 
         with self.stages.stage("scores", len(Z)) as advance:
             for n_done in features.rows.map(fill, "scores", last=True):
@@ -132,7 +140,7 @@ class Job:
             return int(part.stop - part.start)
 
         with self.stages.stage("label", len(Z)) as advance:
-            for n_done in over_rows(label, len(Z), JOB_ROWS, what="label"):
+            for n_done in over_rows(label, len(Z), backend.job_rows(len(Z)), what="label"):
                 advance(n_done)
         return labels
 

@@ -106,7 +106,11 @@ class _Standing:
 
 
 def _nearest(sample: RowSet, centres: Rows) -> Nearest:
-    parts = list(map_blocks(lambda part: sample.backend.nearest_two(sample.X[part], centres), jobs(len(sample.X))))
+    parts = list(
+        map_blocks(
+            lambda part: sample.backend.nearest_two(sample.X[part], centres), jobs(len(sample.X), sample.backend)
+        )
+    )
     return Nearest(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 

@@ -14,11 +14,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from tests.gpu import libraries
-from tests.gpu.strict import wrapped
+from tests.gpu.chunks import NumpyDevice
+from tests.gpu.strict import StrictModule, wrapped
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "gpu"
 
@@ -55,17 +55,17 @@ def test_the_whole_script_runs_on_numpy(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), (
         done.stderr
-    )  # 1: what cuDF reads was not compared
+    )  # 1: what cuDF reads and a GPU encodes was not compared
     found = json.loads(out.read_text())
     assert list(found) == ["settings", *wanted.split(",")]
     cases = {(section, case): facts for section in wanted.split(",") for case, facts in found[section].items()}
     faults = {key: facts["error"] for key, facts in cases.items() if "error" in facts}
     assert {error.split("'")[1] for error in faults.values()} == {"cuml", "cupy", "torch"}
     assert all(error.startswith("ModuleNotFoundError: No module named") for error in faults.values())
-    assert [key for key, facts in cases.items() if facts.get("passed") is False] == []
-    assert sum("passed" in facts for facts in cases.values()) == 6
+    assert [key for key, facts in cases.items() if facts.get("passed") is False] == [("agreement", "features")]
+    assert sum("passed" in facts for facts in cases.values()) == 7
     assert [facts["skipped"] for facts in cases.values() if "skipped" in facts] == [
-        "compute-sanitizer is not on PATH"
+        "pyarrow", "compute-sanitizer is not on PATH"
     ]  # fmt: skip
     worth = [facts["inertia"] for (_, case), facts in cases.items() if case.startswith("2000 x 64, k = 20, engine")]
     assert len(worth) == 2
@@ -123,18 +123,28 @@ def test_only_comparisons_that_were_made_pass(script: Any, cases: dict[str, Any]
     assert script.agree.passed(cases) is passed
 
 
-def test_a_table_that_is_read_otherwise_is_seen(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_a_device_encodes_otherwise_are_seen(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.kernels.cuda import encode
+
     from engine.tables.demo import write_demo
 
     members = write_demo(tmp_path, 500).members
-    rows = pq.read_table(members, columns=list(script.agree.NUMBERS)).to_pandas().to_numpy(np.float32).copy()
-    monkeypatch.setattr(script.agree, "read_matrix", lambda sources, columns: wrapped(rows.copy()))
-    same = script.agree.table(members)
-    assert same["missing"] > 0
-    assert (same["other"], same["passed"]) == (0, True)
-    rows[3, 0], rows[4, 1] = 1e6, np.nan
-    other = script.agree.table(members)
-    assert (other["other"], other["passed"]) == (2, False)
+    monkeypatch.setattr(script.agree, "gpu", lambda: NumpyDevice(StrictModule()))
+    same = script.agree.features(members)
+    assert (same["rows"], same["other_arrays"], same["passed"]) == (500, 0, True)
+    right = encode.standardised
+
+    def wrong(xp: Any, values: Any, *plan: float) -> Any:
+        found, gaps = right(xp, values, *plan)
+        found[0] += 1e-6
+        return found, gaps
+
+    monkeypatch.setattr(encode, "standardised", wrong)
+    other = script.agree.features(members)
+    assert other["other_arrays"] > 0
+    assert not other["passed"]
 
 
 def test_cuml_is_called_as_its_signature_allows(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:

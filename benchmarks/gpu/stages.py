@@ -15,17 +15,18 @@ from typing import Any
 
 import agree
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from common import Mixture, Report, Section, Setting, gpu, timed
 
 from engine import PCA, TSNE
 from engine.bench.run import describe_machine
+from engine.components import Components
 from engine.config import FitConfig
+from engine.execution.storage import IN_MEMORY
+from engine.features import FeatureEncoder, fit_encoder
+from engine.features.moments import projection
 from engine.pipeline import fit
-from engine.tables.cudf import read_matrix
+from engine.tables import open_table
 from engine.tables.demo import write_demo
-from engine.tables.members import SCHEMA
 
 BOTH = ("cuda", "cpu")
 WARM_ROWS = 2000
@@ -165,26 +166,38 @@ def write_members(section: Section, setting: Setting) -> None:
 
 
 def parquet(section: Section, setting: Setting) -> None:
-    """Numbers of the members' table into one float32 matrix, from files that the system has cached."""
-    table = members(setting)
-    columns = [one.name for one in SCHEMA if pa.types.is_floating(one.type) or pa.types.is_integer(one.type)]
-    columns.remove("user_id")
+    """Members from files that the system has cached, encoded, to scores on the device: who reads and encodes?"""
+    table = open_table(members(setting), id="user_id")
+    found = fit_encoder(table, id="user_id")
+    reader = gpu().reader(table)
+    own = reader if isinstance(reader, str) else reader.rows(found.encoder)
 
-    def pyarrow() -> Any:
-        read = pq.read_table(table, columns=columns)
-        return np.stack([one.to_numpy().astype(np.float32) for one in read.columns], axis=1)
+    def by_device() -> dict[str, Any]:
+        if isinstance(own, str):
+            return {"skipped": own}
+        scored(own, found.encoder)
+        return scored(own, found.encoder)
 
-    def measure(read: Any) -> dict[str, Any]:
-        read()
-        seconds, matrix = timed(gpu().xp, read)
-        return {
-            "seconds": seconds,
-            "shape": list(matrix.shape),
-            "gb_of_matrix_per_second": matrix.nbytes / seconds / 1e9,
-        }
+    section.case("pyarrow reads, the CPU encodes", lambda: scored(found.rows, found.encoder))
+    section.case("cuDF reads, the GPU encodes", by_device)
 
-    section.case("to the host's memory, pyarrow", lambda: measure(pyarrow))
-    section.case("to the GPU, cuDF in chunks", lambda: measure(lambda: read_matrix([str(table)], columns)))
+
+def scored(rows: Any, encoder: FeatureEncoder) -> dict[str, Any]:
+    """Return the seconds of the two passes that follow the statistics, and bytes of X a second that they stand for."""
+    backend = gpu()
+    covariance, found = timed(backend.xp, lambda: rows.moments(backend, lambda n_rows: None))
+    axes = projection(encoder.layout, found.mean, Components.of(found, 16).components_.T)
+    Z = backend.room((found.n_rows, 16), IN_MEMORY)
+
+    def write(start: int, part: Any) -> None:
+        backend.encoded_scores(part, axes, Z[start : start + len(part.dense)])
+
+    scores, _ = timed(backend.xp, lambda: list(rows.map(write, last=True)))
+    n_bytes = 4 * found.n_rows * encoder.n_features
+    return {
+        "rows": found.n_rows, "read_and_moments": covariance, "scores": scores,
+        "gb_of_matrix_per_second": n_bytes / (covariance + scores) / 1e9,
+    }  # fmt: skip
 
 
 def job(section: Section, setting: Setting) -> None:

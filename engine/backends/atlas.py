@@ -52,7 +52,7 @@ class DeviceAtlas:
         """Return places of rows (n_rows, n_features), `values` distances at a time."""
         xp, ground = self.device.xp, self.ground
         X = xp.asarray(rows)
-        ready = screen.ready(xp, self.given.centres, codes.frame_of(sample_of(rows), codes.FLOATS))
+        ready = screen.ready(xp, self.given.centres, codes.frame_of(self.device.host(sample_of(rows)), codes.FLOATS))
         homes = assign.label_rows(xp, X, ready, values).labels
         k = min(NEIGHBOURS, len(ground.landmarks))
         numbers, squared = placement.search(xp, X, homes, ground, k, values)

@@ -7,7 +7,7 @@ does the block, loudly, if there is a spare backend, and OutOfResourcesError say
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -58,14 +58,24 @@ class Chunks:
         logger.warning("Out of memory on %s %d times: the CPU computes this block.", self.name, 1 + TRIES)
         return otherwise(self.spare)
 
+    def pieces(self, X: Any) -> Iterator[tuple[slice, Array]]:
+        """Yield rows on the device, and which of X they are: whole where they are there, else as `staged` has them."""
+        return iter([(slice(0, len(X)), X)]) if hasattr(X, "get") else self.staged(X)
+
+    def staged(self, X: Any) -> Iterator[tuple[slice, Array]]:
+        """Yield rows of the host on the device; a piece may be used until the next one is asked for."""
+        yield slice(0, len(X)), self.xp.asarray(X)
+
     def host(self, array: Array) -> NDArray[Any]:
         """Return an array of the module as one of NumPy."""
         found: NDArray[Any] = array.get() if hasattr(array, "get") else np.asarray(array)
         return found
 
-    def write(self, target: Array, values: NDArray[Any]) -> None:
-        """Copy an array of NumPy into one of the module, without a copy in between."""
-        if hasattr(target, "set"):
+    def write(self, target: Array, values: Array) -> None:
+        """Copy an array into another of its shape, each of them the module's or NumPy's."""
+        if hasattr(target, "set") and not hasattr(values, "get"):
             target.set(np.ascontiguousarray(values))
-        else:
+        elif hasattr(target, "set"):
             target[...] = values
+        else:
+            target[...] = self.host(values)

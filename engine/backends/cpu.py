@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +30,20 @@ from engine.backends.protocol import (
     Rows,
 )
 from engine.errors import UsageError
+from engine.execution.local import thread_count
 from engine.execution.storage import Storage
 from engine.kernels.cpu import assign, codes, distance, encode, lloyd, moments, scores, screen
 from engine.progress import Reporter
 
+if TYPE_CHECKING:
+    from engine.tables.block import Table
+
 PILOT_ROWS = 256  # rows of a block whose mean it is shifted by: its own mean then lies within a deviation of 0
 PRODUCT_ROWS = 1024  # rows in float64 at a time: 512 KiB at 64 features stay in L2
 SAMPLE = 1024  # rows of a block that say what its rows are like, where no more is known
+FRAME_ROWS = 4096  # rows that say what all rows are like
+JOB_ROWS = 128 * SUM_ROWS  # at most so many rows a block of a pass …
+JOBS_PER_THREAD = 4  # … and so many blocks for every thread where that makes them smaller
 # What decides whether finer codes pay, measured on one Emerald Rapids core; only their ratios matter, and roughly.
 SCREEN_NANOSECONDS = 0.005  # per row, centre and feature at level BYTES
 OPEN_NANOSECONDS = 90.0  # per row left open
@@ -62,6 +70,9 @@ class CpuBackend:
     """Every verb of `Backend` on one thread of this process."""
 
     name = "cpu"
+
+    def reader(self, table: Table) -> str:
+        return "pyarrow"
 
     def moments(self, X: Rows) -> Moments:
         n_rows, n_features = X.shape
@@ -92,13 +103,21 @@ class CpuBackend:
         counts = pairs.astype(np.int64).reshape(n_hot_columns, n_hot_columns)
         return EncodedMoments(len(rows.dense), gram, cross, counts)
 
-    def encoded_scores(self, rows: EncodedRows, projection: Projection) -> NDArray[np.float32]:
-        out = np.empty((len(rows.dense), projection.n_components), np.float32)
+    def encoded_scores(self, rows: EncodedRows, projection: Projection, out: Rows | None = None) -> Rows:
+        if out is None:
+            out = np.empty((len(rows.dense), projection.n_components), np.float32)
         scores.project_encoded(*rows, projection.base, projection.dense_axes, projection.hot_axes, out)
         return out
 
-    def prepare_rows(self, sample: Rows, n_rows: int, storage: Storage) -> CpuRows:
-        return _room_for(codes.lowest_level(), sample, n_rows, storage)
+    def room(self, shape: tuple[int, int], storage: Storage) -> Rows:
+        return storage.array("Z", shape, np.float32)
+
+    def job_rows(self, n_rows: int) -> int:
+        share = -(-n_rows // (JOBS_PER_THREAD * thread_count() * SUM_ROWS)) * SUM_ROWS
+        return min(max(share, SUM_ROWS), JOB_ROWS)
+
+    def prepare_rows(self, X: Rows, storage: Storage) -> CpuRows:
+        return _room_for(codes.lowest_level(), sample_of(X, FRAME_ROWS), len(X), storage)
 
     def survey(self, X: Rows, weights: Float64s, rows: CpuRows, part: slice) -> tuple[Float64s, Float64s, bool]:
         low, high = np.full(X.shape[1], np.inf, X.dtype), np.full(X.shape[1], -np.inf, X.dtype)
@@ -219,9 +238,9 @@ class CpuBackend:
         return placed
 
 
-def sample_of(X: Rows) -> Rows:
-    """Return up to SAMPLE rows of X at equal distances."""
-    return X[:: max(1, len(X) // SAMPLE)][:SAMPLE]
+def sample_of(X: Rows, size: int = SAMPLE) -> Rows:
+    """Return up to `size` rows of X at equal distances."""
+    return X[:: max(1, len(X) // size)][:size]
 
 
 def _room_for(level: int, sample: Rows, n_rows: int, storage: Storage) -> CpuRows:

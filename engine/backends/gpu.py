@@ -12,11 +12,12 @@ import gc
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +25,17 @@ from numpy.typing import NDArray
 from engine.backends.arrays import ArrayBackend
 from engine.backends.cpu import CpuBackend
 from engine.backends.driver import NoGpu, first_gpu
+from engine.backends.matrix import array_in
 from engine.backends.protocol import Float64s, LibraryPlan, Map, MapPlan, Rows
+from engine.backends.staging import staged
 from engine.errors import DeviceNotAvailableError, UsageError
+from engine.execution.passes import current
 from engine.kernels.cuda import affinities, divergence, neighbours, screen
+from engine.kernels.cuda.lanes import PinnedLanes
 from engine.progress import Reporter
+
+if TYPE_CHECKING:
+    from engine.tables.block import Table
 
 PACKAGES = ("cupy", "rmm", "pylibcudf", "cudf", "cuml")
 LEAST_MEMORY = 1 << 30  # bytes that have to be free: contexts and libraries take half of that
@@ -104,6 +112,8 @@ class GpuBackend(ArrayBackend):
         import cupy
 
         super().__init__(cupy, spare=spare)
+        self._copying = threading.Lock()
+        self._lanes: PinnedLanes | None = None
         with _starting:
             self._size = _pool_size()
             exact = _products_are_exact()
@@ -115,6 +125,25 @@ class GpuBackend(ArrayBackend):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _on_this_machine, (self.spare is not None,)  # what the pool is does not travel
+
+    def reader(self, table: Table) -> Any:
+        """Let cuDF read the table, unless workers do, or it would read it otherwise."""
+        from engine.features.device import DeviceReader  # which needs this package
+        from engine.tables.cudf import cudf_table
+
+        if current() is not None:
+            return "pyarrow, because workers read the table"
+        found = cudf_table(table)
+        return found if isinstance(found, str) else DeviceReader("cuDF", table, found.unreadable, found.chunks, self)
+
+    def staged(self, X: Any) -> Iterator[tuple[slice, Any]]:
+        """Yield rows of the host on the device, copied while others are computed on; one block at a time."""
+        with self._copying:
+            if self._lanes is None:
+                from cupyx import empty_pinned
+
+                self._lanes = PinnedLanes(self.xp, empty_pinned)
+            yield from staged(X, self._lanes)
 
     def free_memory(self) -> int:
         import rmm
@@ -129,8 +158,10 @@ class GpuBackend(ArrayBackend):
         from cuml.cluster import KMeans
         from sklearn import config_context
 
-        fits = X.nbytes <= self.free_memory() // 2
-        rows, given = (self.xp.asarray(X), self.xp.asarray(weights)) if fits else (X, weights)
+        there = array_in(X)
+        fits = there is not None or X.nbytes <= self.free_memory() // 2
+        on_device = X if there is None else there
+        rows, given = (self.xp.asarray(on_device), self.xp.asarray(weights)) if fits else (X, weights)
         model = KMeans(
             n_clusters=plan.n_clusters,
             max_iter=plan.max_iter,

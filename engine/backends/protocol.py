@@ -7,13 +7,16 @@ computed on any thread or machine, and again. Where blocks are computed is the e
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.execution.storage import Storage
 from engine.progress import Reporter
+
+if TYPE_CHECKING:
+    from engine.tables.block import Table
 
 Rows: TypeAlias = NDArray[np.floating[Any]]  # (n_rows, n_features) float32 or float64, C-contiguous
 Float64s: TypeAlias = NDArray[np.float64]
@@ -145,6 +148,12 @@ class Backend(Protocol):
 
     name: str
 
+    def reader(self, table: Table) -> Any:
+        """Return what reads and encodes a table for this device: an engine.features.device.DeviceReader.
+
+        Or, in words, what does instead, and why.
+        """
+
     def moments(self, X: Rows) -> Moments:
         """Return count, mean and scatter of a block, in float64."""
 
@@ -154,11 +163,20 @@ class Backend(Protocol):
     def encoded_moments(self, rows: EncodedRows, n_hot_columns: int) -> EncodedMoments:
         """Return the moments of encoded rows, in float64 and counts."""
 
-    def encoded_scores(self, rows: EncodedRows, projection: Projection) -> NDArray[np.float32]:
-        """Return the scores of encoded rows, computed in float64: (n_rows, n_components)."""
+    def encoded_scores(self, rows: EncodedRows, projection: Projection, out: Rows | None = None) -> Rows:
+        """Return the scores of encoded rows, computed in float64: (n_rows, n_components); in `out`, where given."""
 
-    def prepare_rows(self, sample: Rows, n_rows: int, storage: Storage) -> PreparedRows:
-        """Make room for what is kept about `n_rows` rows between passes; a sample tells what they are like."""
+    def room(self, shape: tuple[int, int], storage: Storage) -> Rows:
+        """Return room for float32 scores, where passes over them have them at hand.
+
+        It is an array of the storage, "Z", or takes runs of rows and picked rows as one does: see matrix.py.
+        """
+
+    def job_rows(self, n_rows: int) -> int:
+        """Return how many of `n_rows` rows a block of a pass over prepared rows has: a multiple of SUM_ROWS."""
+
+    def prepare_rows(self, X: Rows, storage: Storage) -> PreparedRows:
+        """Make room for what is kept about the rows X between passes; a sample of them tells what they are like."""
 
     def survey(self, X: Rows, weights: Float64s, rows: PreparedRows, part: slice) -> tuple[Float64s, Float64s, bool]:
         """Prepare a block, rows `part` of all.

@@ -32,6 +32,7 @@ from engine.features.weights import Weights, column_weights
 from engine.tables.block import Block, Table, require_columns
 
 if TYPE_CHECKING:
+    from engine.features.device import DeviceTable
     from engine.features.layout import Layout
 
 
@@ -57,7 +58,7 @@ class FittedFeatures:
     roles: list[roles.RoleOf]
     weights: Weights
     statistics: TableStatistics
-    rows: EncodedTable
+    rows: EncodedTable | DeviceTable
 
 
 class FeatureEncoder:

@@ -32,7 +32,7 @@ class Layout:
         self.labels = [c for c in plan.columns if isinstance(c, LabelPlan)]
         self.readings: dict[str, Reading] = {c.column: _reading(c) for c in plan.columns}
         self._place(plan)
-        self._number_arguments = self._numbers_as_arrays()
+        self.number_arguments = self._numbers_as_arrays()
 
     def _place(self, plan: Plan) -> None:
         """Give every column of X its place among the dense or the hot columns."""
@@ -64,14 +64,14 @@ class Layout:
         dense = np.empty((plain.n_rows, len(self.numbers)), np.float32)
         gaps = np.empty(dense.shape, np.bool_)
         if self.numbers:
-            fill, low, high, centre, scale, gap_column = self._number_arguments
+            fill, low, high, centre, scale, gap_column = self.number_arguments
             kernels.write_numbers(self._values(plain), fill, low, high, centre, scale, dense, gaps)
         else:
             gap_column = np.empty(0, np.int32)
         codes = plain.codes[[plain.text_columns.index(c.column) for c in self.categories]]
         lists = [plain.labels[c.column] for c in self.labels]
-        tables = [self._table(c, plain.names[plain.text_columns.index(c.column)]) for c in self.categories]
-        tables += [self._table(c, part.names) for c, part in zip(self.labels, lists, strict=True)]
+        tables = [self.table_of(c, plain.names[plain.text_columns.index(c.column)]) for c in self.categories]
+        tables += [self.table_of(c, part.names) for c, part in zip(self.labels, lists, strict=True)]
         table, table_start = _joined(tables, np.int32)
         label_codes, label_base = _joined([part.codes for part in lists], np.int32)
         offsets, label_gaps = _stacked(lists, plain.n_rows)
@@ -99,7 +99,7 @@ class Layout:
                 np.log1p(np.maximum(row, 0.0, out=row), out=row)
         return values
 
-    def _table(self, column: CategoryPlan | LabelPlan, names: list[str] | None) -> Array:
+    def table_of(self, column: CategoryPlan | LabelPlan, names: list[str] | None) -> Array:
         """Return the hot column of a missing value, then of each of a block's names; -1 for none."""
         first, kept = self._first_hot[column.column], _names(column)
         place: Mapping[str, int] = {name: first + k for k, name in enumerate(kept)}

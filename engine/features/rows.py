@@ -36,6 +36,7 @@ class EncodedTable:
     """
 
     def __init__(self, table: Table, encoder: FeatureEncoder, plain: list[PlainRows] | None) -> None:
+        self.reader = "pyarrow"  # or that, and why
         self._table, self._encoder = table, encoder
         self._kept: list[Any] | None = plain  # PlainRows, after the first pass EncodedRows
 

@@ -135,6 +135,15 @@ class FileTable:
         return int(self._n_rows)
 
     @property
+    def files(self) -> Files:
+        """The files, in the order of their rows."""
+        return self._files
+
+    def physical_schemas(self) -> list[pa.Schema]:
+        """Return names and types of the columns as every file has them; without those that folders' names are."""
+        return [fragment.physical_schema for fragment in self._dataset.get_fragments()]
+
+    @property
     def in_parts(self) -> bool:
         """Whether some blocks can be read without the ones before them: only Parquet says where rows are."""
         return self._files.format == "parquet"

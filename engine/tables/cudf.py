@@ -1,11 +1,11 @@
-"""Columns of numbers from files into one matrix on a GPU: cuDF decodes chunks, and no table is ever whole.
+"""Parquet and ORC files read by cuDF, chunk by chunk, as arrays of the GPU.
 
-    files, columns  ->  matrix (n_rows, n_columns) float32, row-major, missing values NaN
+    a table of files  ->  CudfTable: chunks of columns, and which columns it does not read as the CPU does
 
-A data frame and a matrix of the same rows would take three times the matrix. So the matrix is allocated first, and
-chunks of about CHUNK_BYTES are written into it. How the library is called is checked against its recorded
-signatures; nothing here has run on a GPU: not measured yet. The engine's fits read with pyarrow (arrow.py):
-benchmarks/gpu compares the two.
+A chunk is a data frame until its columns have been taken out of it, and no longer. What cuDF would read to other bits
+is said in words, and pyarrow reads it: CSV (its parser rounds decimal fractions its own way, and a range of bytes may
+begin inside a quoted line), decimals, half floats, ORC's times. How the library is called is checked against its
+recorded signatures; nothing here has run on a GPU: not measured yet.
 """
 
 from __future__ import annotations
@@ -14,84 +14,135 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
-from engine.errors import SourceFormatError
-from engine.tables.arrow import open_table
-from engine.tables.block import require_columns
-from engine.tables.csv import MISSING
-from engine.tables.paths import Files, find_files
+from engine.tables.arrow import FileTable
+from engine.tables.block import Table, plain_type
+from engine.tables.columns import Array, Coded, Lists, Ticks
 
-CHUNK_BYTES = 1 << 28  # decoded at a time; of the order of what a GPU decodes in tens of milliseconds
-PASS_BYTES = 1 << 30  # compressed pages that are held for it
+FORMATS = ("parquet", "orc")
+PASS_BYTES = 1 << 30  # compressed pages that are held while they are decoded
 
 
-def read_matrix(sources: Sequence[str], columns: Sequence[str], *, chunk_bytes: int = CHUNK_BYTES) -> Any:
-    """Return the columns of all files as a CuPy matrix, rows in the order of the files.
+class CudfTable:
+    """Files that cuDF reads.
 
-    Raises
-    ------
-    SourceNotFoundError, SourceFormatError, SchemaMismatchError, EmptyTableError, MissingColumnError
+    Attributes
+    ----------
+    unreadable : dict of column to reason
     """
-    import cupy
 
-    table, files = open_table(list(sources)), find_files(sources)
-    require_columns(table.schema, columns, "The table")
-    matrix = cupy.empty((table.n_rows, len(columns)), np.float32)
-    start = 0
-    for frame in _frames(files, list(columns), table.schema.names, chunk_bytes):
-        stop = start + len(frame)
-        if stop <= len(matrix):  # else the files have changed, which is told below
-            for number, name in enumerate(columns):
-                matrix[start:stop, number] = frame[name].to_cupy(dtype=np.float32, na_value=np.nan)
-        start = stop
-    if start != len(matrix):
-        raise SourceFormatError(f"{files.paths[0]} … had {len(matrix)} rows when it was opened, but cuDF read {start}.")
-    return matrix
+    def __init__(self, table: FileTable) -> None:
+        self._files = table.files
+        self.unreadable = _unreadable(table)
 
+    def chunks(self, columns: Sequence[str], chunk_bytes: int) -> Iterator[CudfColumns]:
+        """Yield all rows in order, with these columns; about `chunk_bytes` decoded at a time, of ORC a stripe."""
+        read = self._parquet if self._files.format == "parquet" else self._orc
+        for path in self._files.paths:
+            yield from read(path, list(columns), chunk_bytes)
 
-def _frames(files: Files, columns: list[str], names: list[str], chunk_bytes: int) -> Iterator[Any]:
-    """Yield the rows of all files as cuDF data frames of about `chunk_bytes`."""
-    if files.format == "parquet":
-        yield from _parquet(files.paths, columns, chunk_bytes)
-    elif files.format == "orc":
-        for path in files.paths:
-            yield from _orc(path, columns)
-    elif files.format == "csv":
-        for path in files.paths:
-            yield from _csv(path, int(files.filesystem.size(path)), columns, names, chunk_bytes)
-    else:
-        raise SourceFormatError(f"cuDF does not read {files.format} in chunks.", hint="give Parquet, ORC or CSV files.")
+    @staticmethod
+    def _parquet(path: str, columns: list[str], chunk_bytes: int) -> Iterator[CudfColumns]:
+        import cudf
+        from pylibcudf.io import SourceInfo
+        from pylibcudf.io.parquet import ChunkedParquetReader, ParquetReaderOptions
 
+        options = ParquetReaderOptions.builder(SourceInfo([path])).build()
+        options.set_column_names(columns)
+        reader = ChunkedParquetReader(options, chunk_read_limit=chunk_bytes, pass_read_limit=PASS_BYTES)
+        while reader.has_next():
+            yield CudfColumns(cudf.DataFrame.from_pylibcudf(reader.read_chunk()))
 
-def _parquet(paths: Sequence[str], columns: list[str], chunk_bytes: int) -> Iterator[Any]:
-    import cudf
-    from pylibcudf.io import SourceInfo
-    from pylibcudf.io.parquet import ChunkedParquetReader, ParquetReaderOptions
+    @staticmethod
+    def _orc(path: str, columns: list[str], chunk_bytes: int) -> Iterator[CudfColumns]:
+        import cudf
+        from pyarrow.orc import ORCFile
 
-    options = ParquetReaderOptions.builder(SourceInfo(list(paths))).build()
-    options.set_column_names(columns)
-    reader = ChunkedParquetReader(options, chunk_read_limit=chunk_bytes, pass_read_limit=PASS_BYTES)
-    while reader.has_next():
-        yield cudf.DataFrame.from_pylibcudf(reader.read_chunk())
+        for stripe in range(ORCFile(path).nstripes):
+            yield CudfColumns(cudf.read_orc(path, columns=columns, stripes=[[stripe]]))
 
 
-def _orc(path: str, columns: list[str]) -> Iterator[Any]:
-    import cudf
-    from pyarrow.orc import ORCFile
+class CudfColumns:
+    """A chunk's columns as arrays: engine.tables.columns.Columns."""
 
-    for stripe in range(ORCFile(path).nstripes):
-        yield cudf.read_orc(path, columns=columns, stripes=[[stripe]])
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def numbers(self, name: str) -> Array:
+        """Return numbers and booleans as float64, missing ones as NaN."""
+        series = self._frame[name].astype("float64")
+        values = series.fillna(0.0).to_cupy()
+        values[series.isna().to_cupy()] = np.nan
+        return values
+
+    def ticks(self, name: str) -> Ticks:
+        """Return dates and times."""
+        series = self._frame[name]
+        unit, _ = np.datetime_data(series.dtype)
+        return Ticks(series.astype("int64").fillna(0).to_cupy(), series.isna().to_cupy(), unit)
+
+    def coded(self, name: str) -> Coded:
+        """Return values of any kind as codes."""
+        return _coded(self._frame[name])
+
+    def lists(self, name: str) -> Lists:
+        """Return lists."""
+        series = self._frame[name]
+        lengths = series.list.len().fillna(0).astype("int64").to_cupy()
+        return Lists(lengths, series.isna().to_cupy(), _coded(series.list.leaves))
 
 
-def _csv(path: str, size: int, columns: list[str], names: list[str], chunk_bytes: int) -> Iterator[Any]:
-    """Yield the rows that begin in each range of bytes; a compressed file has no ranges, and comes whole."""
-    import cudf
+def cudf_table(table: Table) -> CudfTable | str:
+    """Return the table for cuDF to read; or, in words, what reads it, and why."""
+    if not isinstance(table, FileTable):
+        return "pyarrow, because the table is not of files"
+    files = table.files
+    if files.format not in FORMATS:
+        return f"pyarrow, because cuDF does not read {files.format} files to the same bits in chunks"
+    if not isinstance(files.filesystem, LocalFileSystem):
+        return "pyarrow, because the files are not on a local file system"
+    return CudfTable(table)
 
-    kinds: dict[str, Any] = {"usecols": columns, "dtype": dict.fromkeys(columns, "float64"), "na_values": MISSING}
-    if path.endswith(".gz"):
-        yield cudf.read_csv(path, **kinds)
-        return
-    for start in range(0, size, chunk_bytes):
-        # Only the first range holds the line of names, which is skipped as line 0.
-        header = 0 if start == 0 else None
-        yield cudf.read_csv(path, names=names, header=header, byte_range=(start, chunk_bytes), **kinds)
+
+def _coded(series: Any) -> Coded:
+    kind = str(series.dtype)
+    if series.count() == 0:
+        return Coded(series.isna().to_cupy().astype(np.int64) * -1, pa.array([], pa.string()))
+    codes, distinct = (series.astype("uint8") if kind == "bool" else series).factorize()
+    found = distinct.to_arrow()
+    return Coded(codes, found.cast(pa.bool_() if kind == "bool" else plain_type(found.type)))
+
+
+def _unreadable(table: FileTable) -> dict[str, str]:
+    """Return the columns that cuDF does not read as pyarrow does, each with the reason."""
+    schemas = table.physical_schemas()
+    found = {}
+    for field in table.schema:
+        if any(field.name not in schema.names for schema in schemas):
+            found[field.name] = "it is in the names of the folders"
+            continue
+        kinds = {schema.field(field.name).type for schema in schemas}
+        if any(plain_type(kind) != field.type for kind in kinds):
+            found[field.name] = "its type is not the same in all files"
+        elif not all(_read_alike(kind, table.files.format) for kind in kinds):
+            found[field.name] = f"its type is {', '.join(sorted(map(str, kinds)))}"
+    return found
+
+
+def _read_alike(kind: pa.DataType, format: str) -> bool:
+    """Return whether cuDF reads a type to the same values."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        element = plain_type(kind.value_type)
+        return bool(pa.types.is_string(element) or pa.types.is_integer(element))
+    if pa.types.is_dictionary(kind):
+        return bool(pa.types.is_string(plain_type(kind)))
+    if pa.types.is_timestamp(kind):
+        return format == "parquet"
+    numbers = pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)
+    texts = pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
+    return bool(numbers or texts or pa.types.is_boolean(kind) or pa.types.is_date32(kind))

@@ -83,7 +83,7 @@ def test_any_number_of_threads_and_any_blocks_give_the_same_bits(
     weights = np.random.default_rng(2).exponential(size=len(X)) if weighted else None
     results = []
     for n_threads, job_rows in [(1, SUM_ROWS), (2, 2 * SUM_ROWS), (5, 128 * SUM_ROWS), (1, 128 * SUM_ROWS)]:
-        monkeypatch.setattr(engine.lloyd, "JOB_ROWS", job_rows)
+        monkeypatch.setattr(engine.backends.cpu, "JOB_ROWS", job_rows)
         with threads(n_threads):
             fitted = KMeans(7, init=init, n_init=2, random_state=3).fit(X, sample_weight=weights)
             results.append((fitted.cluster_centers_.tobytes(), fitted.labels_.tobytes(), fitted.inertia_))

@@ -24,7 +24,11 @@ FUNCTIONS = {
     "cuml.cluster": ["KMeans", "KMeans.fit"],
     "cuml.manifold": ["TSNE", "TSNE.fit_transform"],
     "cuml.decomposition": ["PCA", "PCA.fit"],
-    "cudf": ["read_csv", "read_orc", "DataFrame.from_pylibcudf", "Series.to_cupy"],
+    "cudf": [
+        *("read_orc", "DataFrame.from_pylibcudf", "Index.to_arrow"),
+        *(f"Series.{name}" for name in ("astype", "count", "factorize", "fillna", "isna", "to_cupy")),
+    ],
+    "cudf.core.accessors.lists": ["ListMethods.len"],
     "pylibcudf.io": ["SourceInfo"],
     "pylibcudf.io.parquet": [
         "ParquetReaderOptions.builder",
@@ -39,12 +43,27 @@ FUNCTIONS = {
     "rmm.statistics": ["enable_statistics", "get_statistics"],
     "rmm.allocators.cupy": ["rmm_cupy_allocator"],
     "cupy": [
-        *("abs", "add", "add.at", "arange", "argsort", "asarray", "ascontiguousarray", "concatenate", "empty", "exp"),
-        *("flatnonzero", "floor", "full", "isfinite", "log", "matmul", "maximum", "minimum", "ones", "ones_like"),
-        *("outer", "reciprocal", "rint", "searchsorted", "sort", "sqrt", "square", "subtract", "take_along_axis"),
-        *("triu", "where", "zeros"),
+        *(
+            "abs",
+            "add",
+            "add.at",
+            "arange",
+            "argsort",
+            "asarray",
+            "ascontiguousarray",
+            "concatenate",
+            "cumsum",
+            "empty",
+        ),
+        *("exp", "flatnonzero", "floor", "full", "isfinite", "isinf", "isnan", "log", "matmul", "maximum", "minimum"),
+        *("nonzero", "ones", "ones_like", "outer", "reciprocal", "rint", "searchsorted", "sort", "sqrt", "square"),
+        *("subtract", "take_along_axis", "triu", "unique", "where", "zeros"),
     ],
-    "cupy.cuda": ["set_allocator", "Event", "Event.record", "Event.synchronize", "get_elapsed_time"],
+    "cupy.cuda": [
+        *("set_allocator", "Event", "Event.record", "Event.synchronize", "get_elapsed_time"),
+        *("Stream", "Stream.wait_event", "get_current_stream"),
+    ],
+    "cupyx": ["empty_pinned"],
     "cupy.cuda.runtime": ["memGetInfo", "deviceSynchronize"],
 }
 ARRAY_METHODS = (
@@ -55,6 +74,8 @@ ATTRIBUTES = {  # fitted or instance attributes, which only the source names
     "cuml.manifold.TSNE": ["n_iter_", "embedding_"],
     "cuml.decomposition.PCA": ["components_", "explained_variance_"],
     "rmm.statistics.Statistics": ["current_bytes"],
+    "cudf.Series": ["dtype", "list"],
+    "cudf.core.accessors.lists.ListMethods": ["leaves"],
 }
 
 

@@ -65,9 +65,13 @@ def install(monkeypatch: pytest.MonkeyPatch, *, free: int = 8 * GIB, xp: Any = N
     told: dict[str, Any] = {}
     cupy: Any = StrictModule() if xp is None else xp
     runtime = SimpleNamespace(memGetInfo=lambda: (free, 2 * free))
-    cupy.__dict__["cuda"] = SimpleNamespace(
+    from tests.gpu.streams import Cuda, empty_pinned  # which binds calls as this module does
+
+    cupy.__dict__["cuda"] = Cuda().namespace(
         runtime=runtime, set_allocator=lambda *args: told.update(bind("cupy.cuda.set_allocator", *args))
     )
+    pinned: Any = ModuleType("cupyx")
+    pinned.empty_pinned = empty_pinned
 
     class CudaMemoryResource:
         pass
@@ -86,7 +90,7 @@ def install(monkeypatch: pytest.MonkeyPatch, *, free: int = 8 * GIB, xp: Any = N
     cluster.KMeans = KMeans
     manifold: Any = ModuleType("cuml.manifold")
     manifold.TSNE = TSNE
-    modules = {"cupy": cupy, "rmm": rmm, "rmm.allocators.cupy": allocators, "cuml": ModuleType("cuml")}
+    modules = {"cupy": cupy, "cupyx": pinned, "rmm": rmm, "rmm.allocators.cupy": allocators, "cuml": ModuleType("cuml")}
     modules |= {"cuml.cluster": cluster, "cuml.manifold": manifold}
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)

@@ -22,12 +22,15 @@ class StrictArray(np.ndarray):
     def get(self) -> Any:
         return np.array(self).view(np.ndarray)
 
-    def set(self, arr: Any) -> None:
+    def set(self, arr: Any, stream: Any = None) -> None:
         if type(arr) is not np.ndarray or arr.shape != self.shape or arr.dtype != self.dtype:
             raise TypeError(f"set wants a NumPy array of {self.shape} {self.dtype}, not {arr.shape} {arr.dtype}")
         if not (arr.flags.c_contiguous and self.flags.c_contiguous):
             raise RuntimeError("set wants contiguous arrays")
-        np.copyto(bare(self), arr)
+        if stream is None:
+            np.copyto(bare(self), arr)
+        else:
+            stream.queue("copies", lambda: np.copyto(bare(self), arr))
 
     def __getattribute__(self, name: str) -> Any:
         if not name.startswith("_") and name not in RECORD["array"]:
@@ -124,7 +127,9 @@ def unwrapped(value: Any) -> Any:
 
 
 def wrapped(value: Any) -> Any:
-    """Return an array as one on the device; a number too, as reductions of CuPy stay there."""
+    """Return an array as one on the device, and each of several; a number too, as reductions of CuPy stay there."""
+    if isinstance(value, tuple):
+        return tuple(map(wrapped, value))
     if isinstance(value, np.ndarray | np.generic):
         return np.ndarray.view(np.asarray(value), StrictArray)
     return value

@@ -195,7 +195,7 @@ def test_encoded_rows_have_the_scores_and_counts_of_the_cpu(backend: Any, n_hot_
 
 def test_rows_without_weight_do_not_widen_the_range_and_nan_is_told() -> None:
     for backend in (CPU, ArrayBackend(np)):
-        rows = backend.prepare_rows(mixture(4, 2), 4, IN_MEMORY)
+        rows = backend.prepare_rows(mixture(4, 2), IN_MEMORY)
         X = np.array([[1, 2], [9, 9], [3, 0], [2, 1]], np.float32)
         low, high, finite = backend.survey(X, np.array([1.0, 0.0, 2.0, 1.0]), rows, slice(0, 4))
         assert (low.tolist(), high.tolist(), finite) == ([1, 0], [3, 2], True)

@@ -1,178 +1,176 @@
-"""Files into a matrix on a GPU, on stand-ins whose calls fit the recorded signatures of cuDF and pylibcudf."""
+"""Files that a GPU reads and a whole fit on it, on stand-ins whose calls fit the recorded signatures of RAPIDS."""
 
 from __future__ import annotations
 
-import io
-import sys
+import decimal
+import json
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
 
-from engine.errors import MissingColumnError, SourceFormatError
-from engine.tables.cudf import read_matrix
-from tests.gpu import libraries
-from tests.gpu.libraries import bind
-from tests.gpu.strict import bare, wrapped
-
-CHUNK_ROWS = 7
-SEEN: list[dict[str, Any]] = []
-
-
-class Series:
-    def __init__(self, values: pd.Series[Any]) -> None:
-        self._values = values
-
-    def to_cupy(self, *args: Any, **kwargs: Any) -> Any:
-        given = bind("cudf.Series.to_cupy", *args, **kwargs)
-        return wrapped(self._values.to_numpy(dtype=given["dtype"], na_value=given["na_value"]))
-
-
-class DataFrame:
-    def __init__(self, rows: pd.DataFrame) -> None:
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, name: str) -> Series:
-        return Series(self._rows[name])
-
-    @staticmethod
-    def from_pylibcudf(*args: Any) -> DataFrame:
-        chunk: pd.DataFrame = bind("cudf.DataFrame.from_pylibcudf", *args)["table"]
-        return DataFrame(chunk)
-
-
-class Reader:
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        given = bind("pylibcudf.io.parquet.ChunkedParquetReader", *args, **kwargs)
-        SEEN.append(given)
-        options = given["options"]
-        whole = pa.concat_tables(pq.read_table(path, columns=options.columns) for path in options.paths)
-        self._rows, self._start = whole.to_pandas(), 0
-
-    def has_next(self) -> bool:
-        return self._start < len(self._rows)
-
-    def read_chunk(self) -> pd.DataFrame:
-        self._start += CHUNK_ROWS
-        return self._rows[self._start - CHUNK_ROWS : self._start]
-
-
-class Options:
-    def __init__(self, paths: list[str]) -> None:
-        self.paths, self.columns = paths, None
-
-    def set_column_names(self, *args: Any) -> None:
-        self.columns = bind("pylibcudf.io.parquet.ParquetReaderOptions.set_column_names", *args)["col_names"]
-
-    def build(self) -> Options:
-        return self
-
-
-def read_csv(*args: Any, **kwargs: Any) -> DataFrame:
-    """Read the lines that begin in a range of bytes."""
-    given = bind("cudf.read_csv", *args, **kwargs)
-    SEEN.append(given)
-    options = {key: given[key] for key in ("usecols", "dtype", "na_values", "names", "header") if key in given}
-    if "byte_range" not in given:
-        return DataFrame(pd.read_csv(given["filepath_or_buffer"], **options))
-    start, size = given["byte_range"]
-    lines, at = [], 0
-    for line in Path(given["filepath_or_buffer"]).read_bytes().splitlines(keepends=True):
-        if start <= at < start + size:
-            lines.append(line)
-        at += len(line)
-    if not lines:
-        return DataFrame(pd.DataFrame({name: [] for name in options["usecols"]}))
-    return DataFrame(pd.read_csv(io.BytesIO(b"".join(lines)), **options))
-
-
-def read_orc(*args: Any, **kwargs: Any) -> DataFrame:
-    given = bind("cudf.read_orc", *args, **kwargs)
-    ((stripe,),) = given["stripes"]
-    found = pyarrow.orc.ORCFile(given["filepath_or_buffer"]).read_stripe(stripe, columns=given["columns"])
-    return DataFrame(pa.Table.from_batches([found]).to_pandas())
+import engine
+from engine.backends import gpu
+from engine.backends.cpu import CpuBackend
+from engine.backends.gpu import GpuBackend, Probe
+from engine.config import FitConfig
+from engine.execution.plan import plan_of
+from engine.features import fit_encoder
+from engine.features.device import DeviceReader
+from engine.tables import open_table
+from engine.tables.cudf import cudf_table
+from tests.engine.features.test_device import ROLES, assert_same, everything
+from tests.gpu import frames, libraries
+from tests.gpu.strict import StrictArray
 
 
 @pytest.fixture(autouse=True)
-def cudf(monkeypatch: pytest.MonkeyPatch) -> None:
-    SEEN.clear()
+def rapids(monkeypatch: pytest.MonkeyPatch) -> Any:
+    gpu._pool_size.cache_clear()
+    gpu._products_are_exact.cache_clear()
+    monkeypatch.setattr(gpu, "probe", lambda: Probe(True, "a GPU of tests"))
     libraries.install(monkeypatch)
-    module: Any = ModuleType("cudf")
-    module.DataFrame, module.read_csv, module.read_orc = DataFrame, read_csv, read_orc
-    sources: Any = ModuleType("pylibcudf.io")
-    sources.SourceInfo = lambda *args: bind("pylibcudf.io.SourceInfo", *args)["sources"]
-    parquet: Any = ModuleType("pylibcudf.io.parquet")
-    parquet.ChunkedParquetReader = Reader
-    parquet.ParquetReaderOptions = SimpleNamespace(builder=Options)
-    for name, stand_in in {"cudf": module, "pylibcudf.io": sources, "pylibcudf.io.parquet": parquet}.items():
-        monkeypatch.setitem(sys.modules, name, stand_in)
+    frames.install(monkeypatch)
+    yield
+    gpu._pool_size.cache_clear()
+    gpu._products_are_exact.cache_clear()
 
 
-def table(n_rows: int, seed: int) -> pa.Table:
-    random = np.random.default_rng(seed)
-    hours = pd.array(random.integers(0, 9, n_rows), "Int64")
-    hours[::5] = pd.NA
-    names = [f"user {i}" for i in range(n_rows)]
-    return pa.table({"name": names, "age": random.normal(40, 9, n_rows), "hours": pa.array(hours, from_pandas=True)})
-
-
-def write(parts: list[pa.Table], folder: Path, kind: str) -> None:
+def write(parts: list[pa.Table], folder: Path, kind: str) -> Path:
+    folder.mkdir(exist_ok=True)
     for number, part in enumerate(parts):
         path = folder / f"part-{number}.{kind}"
         if kind == "parquet":
-            pq.write_table(part, path)
+            pq.write_table(part, path, row_group_size=50)
         elif kind == "orc":
             pyarrow.orc.write_table(part, path)
+        elif kind == "feather":
+            pyarrow.feather.write_feather(part, path)
         else:
             part.to_pandas().to_csv(path, index=False)
+    return folder
 
 
-def expected(parts: list[pa.Table]) -> Any:
-    frame = pa.concat_tables(parts).to_pandas()
-    return np.column_stack([frame["hours"].to_numpy(np.float32, na_value=np.nan), frame["age"].to_numpy(np.float32)])
+def of_orc(table: pa.Table) -> pa.Table:
+    return table.drop_columns(["seen", "paid"])  # whose times cuDF may read otherwise
 
 
-@pytest.mark.parametrize("kind", ["parquet", "orc", "csv", "csv.gz"])
-def test_chunks_of_all_files_fill_one_matrix(tmp_path: Path, kind: str) -> None:
-    parts = [table(23, 0), table(5, 1)]
-    write(parts, tmp_path, kind)
-    matrix = read_matrix([str(tmp_path)], ["hours", "age"], chunk_bytes=100)
-    assert (matrix.shape, matrix.dtype, matrix.flags.c_contiguous) == ((28, 2), np.float32, True)
-    np.testing.assert_array_equal(bare(matrix), expected(parts))
+@pytest.mark.parametrize("kind", ["parquet", "orc"])
+def test_chunks_of_all_files_are_encoded_to_the_bits_of_the_cpu(tmp_path: Path, kind: str) -> None:
+    parts = [everything(230, 0), everything(51, 1)]
+    source = write(parts if kind == "parquet" else [of_orc(part) for part in parts], tmp_path / "table", kind)
+    table = open_table(str(source))
+    features = fit_encoder(table, column_roles=ROLES)
+    reader = GpuBackend().reader(table)
+    assert isinstance(reader, DeviceReader)
+    rows = reader.rows(features.encoder)
+    start = 0
+    whole = pa.concat_tables(block.rows for block in table.blocks())
+    for _, run in rows.map(lambda first, run: (first, run), last=True):
+        assert isinstance(run.dense, StrictArray)
+        assert_same(run, features.encoder.encode_rows(whole.slice(start, len(run.dense))))
+        start += len(run.dense)
+    assert start == 281
 
 
 def test_parquet_is_read_with_limits(tmp_path: Path) -> None:
-    write([table(9, 0)], tmp_path, "parquet")
-    read_matrix([str(tmp_path)], ["age"], chunk_bytes=4096)
-    assert SEEN[0]["chunk_read_limit"] == 4096  # 0, the default, is no limit
-    assert SEEN[0]["pass_read_limit"] == 1 << 30
+    table = open_table(str(write([everything(40)], tmp_path / "table", "parquet")))
+    found = cudf_table(table)
+    assert not isinstance(found, str)
+    list(found.chunks(["age"], 4096))
+    assert frames.SEEN[0]["chunk_read_limit"] == 4096  # 0, the default, is no limit
+    assert frames.SEEN[0]["pass_read_limit"] == 1 << 30
 
 
-def test_columns_that_are_not_there_and_formats_without_chunks_are_named(tmp_path: Path) -> None:
-    write([table(9, 0)], tmp_path, "parquet")
-    with pytest.raises(MissingColumnError, match="no column 'height'"):
-        read_matrix([str(tmp_path)], ["age", "height"])
-    pa.feather.write_feather(table(3, 0), tmp_path / "one.feather")
-    with pytest.raises(SourceFormatError, match=r"does not read feather in chunks.*\nHint: give Parquet"):
-        read_matrix([str(tmp_path / "one.feather")], ["age"])
+LEAN = FitConfig.merged({}, skip=["explain", "map", "report"], features={"roles": ROLES})
 
 
-@pytest.mark.parametrize("lost", [1, -1])
-def test_other_rows_than_were_counted_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
-    write([table(9, 0)], tmp_path, "parquet")
-    whole = Reader.read_chunk
-    monkeypatch.setattr(
-        Reader, "read_chunk", lambda self: whole(self)[1:] if lost > 0 else pd.concat([whole(self)] * 2)
+def contents(run: engine.Run) -> dict[str, bytes]:
+    paths = [*run.path.glob("assignments/*"), *run.path.glob("model/*"), run.path / "clusters.parquet"]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize("kind", ["in memory", "streamed"])
+def test_a_fit_reads_encodes_and_clusters_on_the_gpu_and_finds_what_the_cpu_finds(tmp_path: Path, kind: str) -> None:
+    source = write([everything(1500, 0), everything(700, 1)], tmp_path / "table", "parquet")
+    schema = open_table(str(source)).schema
+    needed = plan_of(2200, schema, LEAN, streamed=True, n_features=80).memory_bytes
+    memory = needed if kind == "streamed" else None
+    runs = [
+        engine.fit(source, out=tmp_path / device, n_clusters=5, device=device, config=LEAN, memory=memory)
+        for device in ("cuda", "cpu")
+    ]
+    assert [run.manifest["plan"]["kind"] for run in runs] == [kind] * 2
+    found, expected = (run.manifest for run in runs)
+    assert (found["device"], found["reader"]) == ("cuda", "cuDF")
+    assert (expected["device"], expected["reader"]) == ("cpu", "pyarrow")
+    labels = [run.assignments["cluster"].to_numpy() for run in runs]
+    assert (labels[0] == labels[1]).mean() >= 0.9999
+    ours, theirs = (engine.load(run.path) for run in runs)
+    np.testing.assert_allclose(ours.pca.components_, theirs.pca.components_, atol=1e-9)
+    np.testing.assert_allclose(ours.centres, theirs.centres, atol=1e-4)
+
+
+def test_who_reads_and_where_scores_lie_do_not_change_a_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write([everything(900)], tmp_path / "table", "parquet")
+    options: dict[str, Any] = {"n_clusters": 4, "device": "cuda", "config": LEAN}
+    first = engine.fit(source, out=tmp_path / "one", **options)
+    monkeypatch.setattr(GpuBackend, "reader", lambda self, table: "pyarrow, for this test")
+    monkeypatch.setattr(GpuBackend, "room", CpuBackend.room)
+    second = engine.fit(source, out=tmp_path / "two", **options)
+    assert second.manifest["reader"] == "pyarrow, for this test"
+    assert contents(first) == contents(second)
+
+
+def reader_of(source: Any, **options: Any) -> str:
+    table = open_table(source)
+    reader = GpuBackend().reader(table)
+    found = reader if isinstance(reader, str) else reader.rows(fit_encoder(table, **options).encoder)
+    return found if isinstance(found, str) else found.reader
+
+
+def test_what_cudf_would_read_otherwise_is_read_by_pyarrow_and_said(tmp_path: Path) -> None:
+    plain = everything(60).select(["age", "plan"])
+    assert reader_of(plain) == "pyarrow, because the table is not of files"
+    for kind in ("csv", "feather"):
+        source = str(write([plain], tmp_path / kind, kind))
+        assert reader_of(source) == f"pyarrow, because cuDF does not read {kind} files to the same bits in chunks"
+    prices = pa.array([decimal.Decimal(i) / 4 for i in range(60)], pa.decimal128(9, 2))
+    source = str(write([plain.append_column("price", prices)], tmp_path / "decimals", "parquet"))
+    because = "pyarrow, because cuDF does not read column"
+    assert reader_of(source) == f"{because} 'price': its type is decimal128(9, 2)"
+    assert reader_of(source, column_roles={"price": "ignore"}) == "cuDF"
+    times = everything(60).select(["age", "seen"])
+    assert reader_of(str(write([times], tmp_path / "times", "parquet"))) == "cuDF"
+    assert reader_of(str(write([times], tmp_path / "orc", "orc"))).startswith(
+        f"{because} 'seen': its type is timestamp"
     )
-    with pytest.raises(SourceFormatError, match="had 9 rows when it was opened, but cuDF read"):
-        read_matrix([str(tmp_path)], ["age"])
+    other = plain.set_column(0, "age", plain["age"].cast(pa.float32()))
+    source = str(write([plain, other], tmp_path / "mixed", "parquet"))
+    assert reader_of(source) == f"{because} 'age': its type is not the same in all files"
+    for region in ("north", "south"):
+        (tmp_path / "hive" / f"region={region}").mkdir(parents=True)
+        write([plain], tmp_path / "hive" / f"region={region}", "parquet")
+    assert reader_of(str(tmp_path / "hive")) == f"{because} 'region': it is in the names of the folders"
+
+
+def test_files_that_are_not_on_this_machine_are_read_by_pyarrow() -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    with memory.open("/one.parquet", "wb") as file:
+        pq.write_table(everything(30).select(["age", "plan"]), file)
+    assert reader_of("memory://one.parquet") == "pyarrow, because the files are not on a local file system"
+
+
+def test_the_manifest_says_who_read_the_table(tmp_path: Path) -> None:
+    source = write([everything(200).select(["age", "plan", "small"])], tmp_path / "table", "csv")
+    options: dict[str, Any] = {"n_clusters": 2, "device": "cuda"}
+    config = FitConfig.merged({}, skip=["explain", "map", "report"])
+    run = engine.fit(source, out=tmp_path / "run", config=config, **options)
+    assert json.loads((run.path / "manifest.json").read_text())["reader"].startswith("pyarrow, because cuDF does not")
