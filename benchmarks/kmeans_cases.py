@@ -1,4 +1,4 @@
-"""Rows to cluster and peers to do it, for the benchmarks of K-Means."""
+"""Rows to cluster and clocks, for the benchmarks of K-Means. Who clusters them: engine/bench/kmeans.py."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 
 import numba
 import numpy as np
-import sklearn.cluster
 from engine.kernels.cpu.simd import LANES, fma, splat, total
 from machine import describe_machine
 
 import engine
 from engine.backends import resolve
+from engine.bench.kmeans import PEERS
 from engine.config import FitConfig
 from engine.execution.local import map_blocks, thread_count
 from engine.lloyd import inertia, label_rows
@@ -27,6 +27,7 @@ from engine.tables.demo import write_demo
 
 RESULTS = Path(__file__).parent / "results" / "kmeans.json"
 DATA = Path(os.environ.get("ROOMS_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+ours = PEERS["engine"]
 LONG_SECONDS = 20.0  # peers that took longer than this for one round get no second one
 
 
@@ -85,36 +86,6 @@ def exact_inertia(X: Any, centres: Any) -> float:
     return inertia(X, np.empty(0), centres, labels, backend)
 
 
-def ours(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
-    fitted = engine.KMeans(len(init), init=init, n_init=1, max_iter=max_iter, tol=tol).fit(X)
-    return fitted.cluster_centers_, fitted.n_iter_
-
-
-def scikit_learn(algorithm: str) -> Callable[..., tuple[Any, int]]:
-    def fit(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
-        model = sklearn.cluster.KMeans(len(init), init=init, n_init=1, max_iter=max_iter, tol=tol, algorithm=algorithm)
-        return model.fit(X).cluster_centers_, model.n_iter_
-
-    return fit
-
-
-def intelex(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
-    from sklearnex.cluster import KMeans
-
-    fitted = KMeans(len(init), init=init, n_init=1, max_iter=max_iter, tol=tol, algorithm="lloyd").fit(X)
-    return fitted.cluster_centers_, int(fitted.n_iter_)
-
-
-def faiss(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
-    import faiss
-
-    model = faiss.Kmeans(
-        X.shape[1], len(init), niter=max_iter, max_points_per_centroid=len(X), min_points_per_centroid=1
-    )
-    model.train(X, init_centroids=init)
-    return model.centroids, max_iter
-
-
 def timed(fit: Callable[[], tuple[Any, int]], rounds: int) -> tuple[list[float], Any, int]:
     seconds: list[float] = []
     centres, n_iter = None, 0
@@ -125,27 +96,6 @@ def timed(fit: Callable[[], tuple[Any, int]], rounds: int) -> tuple[list[float],
             centres, n_iter = fit()
         seconds.append(round(time.perf_counter() - start, 4))
     return seconds, centres, n_iter
-
-
-def superkmeans(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
-    """Run the exact mode, which starts from centres of its own: only its seconds compare."""
-    from superkmeans import SuperKMeans
-
-    model = SuperKMeans(
-        len(init), X.shape[1], hierarchical=False, iters=max_iter, sampling_fraction=1.0,
-        max_points_per_cluster=len(X), early_termination=False, tol=0.0,
-    )  # fmt: skip
-    return model.train(X), max_iter
-
-
-PEERS: dict[str, Callable[..., tuple[Any, int]]] = {
-    "engine": ours,
-    "scikit-learn lloyd": scikit_learn("lloyd"),
-    "scikit-learn elkan": scikit_learn("elkan"),
-    "scikit-learn-intelex": intelex,
-    "faiss": faiss,
-    "SuperKMeans": superkmeans,
-}
 
 
 def write(report: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from common import Mixture, Section, Setting, gpu, start_of, timed
 
 from engine.backends.arrays import RESIDENT_SHARE, ArrayBackend
 from engine.backends.cpu import CpuBackend
+from engine.bench.gpu import cuml_kmeans, flash_kmeans
 from engine.execution.local import threads
 from engine.lloyd import RowSet, inertia_sums
 
@@ -39,7 +40,7 @@ def run(section: Section, setting: Setting, *, size: int) -> None:
         raise MemoryError(f"{n_rows} rows of {FEATURES} features do not fit on the device")
     contenders: dict[str, Callable[[Any], tuple[list[float], Any]]] = {
         "engine": lambda start: engine(rows, start),
-        "cuML": lambda start: library(backend.xp, cuml, there, start),
+        "cuML": lambda start: library(backend.xp, cuml_kmeans, there, start),
         "engine, cpu": lambda start: engine(RowSet.of(X, None, CpuBackend()), start),
         "flash-kmeans": lambda start: library(backend.xp, flash, there, start),
     }
@@ -91,33 +92,15 @@ def engine(rows: RowSet, centres: Any) -> tuple[list[float], Any]:
 
 def library(xp: Any, fit: Callable[..., Any], X: Any, start: Any) -> tuple[list[float], Any]:
     """Return the seconds of a run of one iteration, then of each of the following."""
-    fit(X[: 100 * len(start)], start, 1)  # loaded and compiled outside the clock
-    first, (_, before) = timed(xp, lambda: fit(X, start, 1))
-    whole, (centres, after) = timed(xp, lambda: fit(X, start, ITERATIONS))
+    fit(X[: 100 * len(start)], start, 1, 0.0)  # loaded and compiled outside the clock
+    first, (_, before) = timed(xp, lambda: fit(X, start, 1, 0.0))
+    whole, (centres, after) = timed(xp, lambda: fit(X, start, ITERATIONS, 0.0))
     return [first] + [(whole - first) / (after - before)] * (after - before), centres
 
 
-def cuml(X: Any, start: Any, iterations: int) -> tuple[Any, int]:
-    import cupy
-    from cuml.cluster import KMeans
-
-    model = KMeans(
-        n_clusters=len(start), init=cupy.asarray(start), n_init=1, max_iter=iterations, tol=0.0, output_type="numpy"
-    )
-    model.fit(X)
-    return model.cluster_centers_, int(model.n_iter_)
-
-
-def flash(X: Any, start: Any, iterations: int) -> tuple[Any, int]:
-    import torch
-    from flash_kmeans import batch_kmeans_Euclid
-
+def flash(X: Any, start: Any, iterations: int, tol: float) -> tuple[Any, int]:
     share_memory()
-    rows = torch.as_tensor(X, device="cuda")[None]
-    given = torch.from_numpy(start).cuda()[None]
-    _, centres, *_ = batch_kmeans_Euclid(rows, len(start), max_iters=iterations, tol=0.0, init_centroids=given)
-    torch.cuda.synchronize()
-    return centres[0].cpu().numpy(), iterations
+    return flash_kmeans(X, start, iterations, tol)
 
 
 def share_memory() -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.bench import gpu
+from engine.bench import gpu, kmeans
+from engine.bench.kmeans import Fit
 from engine.bench.task import EARLY_ITERATIONS, ITERATIONS, MAP_ITERATIONS, PERPLEXITY, Task
 
 
@@ -27,37 +28,9 @@ class Contender:
     needs_gpu: bool = False
 
 
-def _engine_kmeans(device: str) -> Callable[[Task], Any]:
-    def run(task: Task) -> Any:
-        from engine import KMeans
-
-        model = KMeans(task.n_clusters, init=task.start, n_init=1, max_iter=ITERATIONS, tol=0.0, device=device)
-        return model.fit(task.X).cluster_centers_
-
-    return run
-
-
-def _sklearn_kmeans(task: Task) -> Any:
-    from sklearn.cluster import KMeans
-
-    return KMeans(task.n_clusters, init=task.start, n_init=1, max_iter=ITERATIONS, tol=0.0).fit(task.X).cluster_centers_
-
-
-def _intelex_kmeans(task: Task) -> Any:
-    from sklearnex.cluster import KMeans
-
-    return KMeans(task.n_clusters, init=task.start, n_init=1, max_iter=ITERATIONS, tol=0.0).fit(task.X).cluster_centers_
-
-
-def _faiss_kmeans(task: Task) -> Any:
-    import faiss
-
-    model = faiss.Kmeans(
-        task.X.shape[1], task.n_clusters, niter=ITERATIONS,
-        max_points_per_centroid=len(task.X), min_points_per_centroid=1,
-    )  # fmt: skip
-    model.train(task.X, init_centroids=task.start)
-    return model.centroids
+def _kmeans(fit: Fit) -> Callable[[Task], Any]:
+    """Return what makes ITERATIONS iterations, and returns the centres."""
+    return lambda task: fit(task.X, task.start, ITERATIONS, 0.0)[0]
 
 
 def _engine_pca(device: str) -> Callable[[Task], Any]:
@@ -113,13 +86,13 @@ def _open_tsne(task: Task) -> Any:
 RAPIDS = "'rooms-engine[cuda13]'"
 STAGES: dict[str, list[Contender]] = {
     "kmeans": [
-        Contender("engine, cpu", "rooms-engine", _engine_kmeans("cpu")),
-        Contender("engine, cuda", RAPIDS, _engine_kmeans("cuda"), needs_gpu=True),
-        Contender("scikit-learn", "scikit-learn", _sklearn_kmeans),
-        Contender("scikit-learn-intelex", "scikit-learn-intelex", _intelex_kmeans),
-        Contender("faiss", "faiss-cpu", _faiss_kmeans),
-        Contender("cuML", RAPIDS, gpu.cuml_kmeans, needs_gpu=True),
-        Contender("flash-kmeans", "flash-kmeans", gpu.flash_kmeans, needs_gpu=True),
+        Contender("engine, cpu", "rooms-engine", _kmeans(kmeans.PEERS["engine"])),
+        Contender("engine, cuda", RAPIDS, _kmeans(kmeans.engine_on("cuda")), needs_gpu=True),
+        Contender("scikit-learn", "scikit-learn", _kmeans(kmeans.PEERS["scikit-learn lloyd"])),
+        Contender("scikit-learn-intelex", "scikit-learn-intelex", _kmeans(kmeans.PEERS["scikit-learn-intelex"])),
+        Contender("faiss", "faiss-cpu", _kmeans(kmeans.PEERS["faiss"])),
+        Contender("cuML", RAPIDS, _kmeans(gpu.cuml_kmeans), needs_gpu=True),
+        Contender("flash-kmeans", "flash-kmeans", _kmeans(gpu.flash_kmeans), needs_gpu=True),
     ],
     "pca": [
         Contender("engine, cpu", "rooms-engine", _engine_pca("cpu")),

@@ -9,17 +9,18 @@ tests of tests/gpu bind the engine's calls to the recorded signatures on any mac
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
 import sys
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
 
 RECORD = Path(__file__).with_name("signatures.json")
-DISTRIBUTIONS = ("cudf-cu13", "pylibcudf-cu13", "cuml-cu13", "rmm-cu13", "cupy-cuda13x")
+DISTRIBUTIONS = ("cudf-cu13", "pylibcudf-cu13", "cuml-cu13", "rmm-cu13", "cupy-cuda13x", "flash-kmeans")
 FUNCTIONS = {
     "cuml.cluster": ["KMeans", "KMeans.fit"],
     "cuml.manifold": ["TSNE", "TSNE.fit_transform"],
@@ -66,6 +67,8 @@ FUNCTIONS = {
     "cupyx": ["empty_pinned"],
     "cupy.cuda.runtime": ["memGetInfo", "deviceSynchronize"],
 }
+# Functions of distributions that do not import without what they run on: their sources tell.
+IN_SOURCES = {"flash_kmeans.batch_kmeans_Euclid": ("flash-kmeans", "flash_kmeans/kmeans_triton_impl.py")}
 ARRAY_METHODS = (
     *("all", "any", "argmin", "astype", "copy", "get", "max", "mean", "min", "ravel", "reshape", "set", "sum", "view"),
 )
@@ -101,6 +104,7 @@ def installed() -> dict[str, Any]:
     for module, names in FUNCTIONS.items():
         for name in names:
             signatures[f"{module}.{name}"] = _parameters(_resolved(module, name))
+    signatures |= {name: _in_source(*where, name.rpartition(".")[2]) for name, where in IN_SOURCES.items()}
     array = import_module("cupy").ndarray
     signatures |= {f"cupy.ndarray.{name}": _parameters(getattr(array, name)) for name in ARRAY_METHODS}
     missing = [f"{owner}.{name}" for owner, names in ATTRIBUTES.items() for name in names if not _has(owner, name)]
@@ -112,6 +116,23 @@ def installed() -> dict[str, Any]:
         "array": sorted(name for name in dir(array) if not name.startswith("_")),
         "attributes": ATTRIBUTES,
     }
+
+
+def _in_source(owner: str, path: str, name: str) -> list[list[Any]]:
+    """Return the parameters of a function of a module that is not imported."""
+    (module,) = [file for file in distribution(owner).files or () if str(file) == path]
+    (function,) = [
+        node for node in ast.parse(module.read_text()).body if isinstance(node, ast.FunctionDef) and node.name == name
+    ]
+    given, positional = function.args, function.args.args
+    required = len(positional) - len(given.defaults)
+    kinds = inspect.Parameter
+    found: list[list[Any]] = [
+        [one.arg, int(kinds.POSITIONAL_OR_KEYWORD), number >= required] for number, one in enumerate(positional)
+    ]
+    for one, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
+        found.append([one.arg, int(kinds.KEYWORD_ONLY), default is not None])
+    return found
 
 
 def _resolved(module: str, name: str) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.backends.gpu import Probe
-from engine.bench import contenders, run
+from engine.bench import contenders, gpu, kmeans, run
 from engine.bench.contenders import STAGES, Contender
 from engine.bench.output import as_table
 from engine.bench.task import Task
@@ -139,6 +139,7 @@ def test_calls_into_cuml_fit_its_signatures(monkeypatch: pytest.MonkeyPatch, sta
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             bind(path, *args, **kwargs)
             self.cluster_centers_ = self.components_ = np.zeros((2, 2))
+            self.n_iter_ = 20
 
         def fit(self, *args: Any, **kwargs: Any) -> Library:
             bind(f"{path}.fit", *args, **kwargs)
@@ -155,3 +156,41 @@ def test_calls_into_cuml_fit_its_signatures(monkeypatch: pytest.MonkeyPatch, sta
     (cuml,) = [contender for contender in contenders.STAGES[stage] if contender.name == "cuML"]
     X = np.ones((4, 2), np.float32)
     assert np.asarray(cuml.run(Task(X, X[:2], 2, 2))).shape == (2, 2)
+
+
+def test_the_call_of_flash_kmeans_fits_its_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    class Tensor(np.ndarray):
+        def cpu(self) -> Tensor:
+            return self
+
+        def numpy(self) -> Any:
+            return self.view(np.ndarray)
+
+    def fit(*args: Any, **kwargs: Any) -> tuple[Any, Any, int]:
+        seen.update(bind("flash_kmeans.batch_kmeans_Euclid", *args, **kwargs))
+        return np.zeros((1, len(args[0][0]))), seen["init_centroids"] + 1, seen["max_iters"]
+
+    torch: Any = ModuleType("torch")
+    torch.as_tensor = lambda values, device: np.asarray(values).view(Tensor)
+    library: Any = ModuleType("flash_kmeans")
+    library.batch_kmeans_Euclid = fit
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "flash_kmeans", library)
+    X = np.ones((9, 3), np.float32)
+    centres, n_iter = gpu.flash_kmeans(X, X[:2], 7, 0.0)
+    np.testing.assert_array_equal(centres, X[:2] + 1)
+    assert (n_iter, seen["x"].shape, seen["n_clusters"], seen["tol"]) == (7, (1, 9, 3), 2, 0.0)
+
+
+def test_everybody_who_is_installed_iterates_from_the_same_centres_by_the_same_rule() -> None:
+    random = np.random.default_rng(0)
+    X = (random.integers(0, 4, (400, 1)) * 5 + random.normal(size=(400, 3))).astype(np.float32)
+    start = X[:4].copy()
+    expected, n_iter = kmeans.PEERS["scikit-learn lloyd"](X, start, 50, 1e-4)
+    for name in ("engine", "scikit-learn elkan"):
+        centres, iterations = kmeans.PEERS[name](X, start, 50, 1e-4)
+        np.testing.assert_allclose(centres, expected, rtol=1e-4)
+        assert iterations == n_iter
+        assert kmeans.PEERS[name](X, start, 2, 0.0)[1] == 2
