@@ -44,6 +44,7 @@ SAMPLE = 1024  # rows of a block that say what its rows are like, where no more 
 FRAME_ROWS = 4096  # rows that say what all rows are like
 JOB_ROWS = 128 * SUM_ROWS  # at most so many rows a block of a pass …
 JOBS_PER_THREAD = 4  # … and so many blocks for every thread where that makes them smaller
+FEW_ROWS = 8192  # to which it is not worth while to compile kernels of a second precision
 # What decides whether finer codes pay, measured on one Emerald Rapids core; only their ratios matter, and roughly.
 SCREEN_NANOSECONDS = 0.005  # per row, centre and feature at level BYTES
 OPEN_NANOSECONDS = 90.0  # per row left open
@@ -249,8 +250,8 @@ def _room_for(level: int, sample: Rows, n_rows: int, storage: Storage) -> CpuRow
 
 
 def _one_off(X: Rows, centres: Rows) -> tuple[codes.Frame, codes.Coded, Prepared, assign.Desk]:
-    """Prepare to look at rows once: they are encoded run by run, finely enough that few stay open."""
-    level = max(codes.lowest_level(), codes.SHORTS)
+    """Prepare to look at rows once: they are encoded run by run; where there are many, so finely that few stay open."""
+    level = codes.lowest_level() if len(X) <= FEW_ROWS else max(codes.lowest_level(), codes.SHORTS)
     frame = codes.frame_of(sample_of(X), level)
     coded = codes.empty_coded(0, X.shape[1], level)
     prepared = screen.screen(centres, frame, level)

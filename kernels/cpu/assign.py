@@ -62,11 +62,13 @@ def screen_rows(X: Rows, coded: Coded, frame: Frame, scr: Screen, count: int, de
     """Screen desk.rows[:count]: write labels, gaps and bounds. Return the codes used, at desk.places."""
     if coded.codes.shape[0] > 0:
         used = coded
-        desk.places[:count] = desk.rows[:count]
+        for p in range(count):
+            desk.places[p] = desk.rows[p]
     else:
         used = desk.coded
         encode(X, desk.rows, count, frame, used.codes, used.errors, used.norms)
-        desk.places[:count] = np.arange(count)
+        for p in range(count):
+            desk.places[p] = p
     rank(used.codes, desk.places, count, scr, desk.ranks, desk.names)
     certify(used.errors, used.norms, scr, count, desk)
     return used
@@ -161,7 +163,10 @@ def settle(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk) -> tuple[i
                 codes.dtype.type(0), words, place * width, width, lanes, offsets, far, limit, some, rests
             )
             label, first, second = _nearest_of(X, i, centres, some, n_some)
-            spread = (np.float64(rests.min()) - best) * unit - bound
+            least_rest = rests[0]
+            for lane in range(1, LANES):
+                least_rest = min(least_rest, rests[lane])
+            spread = (np.float64(least_rest) - best) * unit - bound
         if second - first > rounding * (first + second):
             nearest = np.sqrt(first) * factor
             other = min(np.sqrt(second) * factor, np.sqrt(nearest * nearest + 2.0 * max(spread, 0.0)))
@@ -183,7 +188,8 @@ def label_rows(X: Rows, coded: Coded, frame: Frame, scr: Screen, desk: Desk, lab
             desk.rows[p] = start + p
         used = screen_rows(X, coded, frame, scr, count, desk)
         settle(X, used, scr, count, desk)
-        labels[start : start + count] = desk.names[0, :count]
+        for p in range(count):
+            labels[start + p] = desk.names[0, p]
 
 
 @numba.njit(nogil=True, cache=True)

@@ -145,14 +145,19 @@ def widen(X: Rows, weights: Float64s, low: Rows, high: Rows) -> bool:
             for t in range(X.shape[1]):
                 low[t] = X[i, t] if X[i, t] < low[t] else low[t]
                 high[t] = X[i, t] if X[i, t] > high[t] else high[t]
-    return not np.isnan(poison.sum())
+    finite = True
+    for t in range(X.shape[1]):
+        finite &= poison[t] == 0
+    return finite
 
 
 @numba.njit(nogil=True, cache=True)
 def survey(X: Rows, weights: Float64s, frame: Frame, coded: Coded, low: Rows, high: Rows) -> bool:
     """Widen low and high, and encode every row, in one reading of X; return whether all is finite."""
     finite = True
-    numbers = np.arange(RUN)
+    numbers = np.empty(RUN, np.int64)
+    for p in range(RUN):
+        numbers[p] = p
     for start in range(0, X.shape[0], RUN):
         stop = min(start + RUN, X.shape[0])
         finite &= widen(X[start:stop], weights[start:stop], low, high)

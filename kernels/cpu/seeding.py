@@ -3,8 +3,9 @@
     X (n_rows, n_features), weights (n_rows,), uniform (n_seeds, n_trials) -> seeds (n_seeds,), numbers of rows
 
 Rows lie in the SIMD lanes; each lane adds over the features in their order, as distance.py defines, so the seeds do
-not depend on the width of the lanes. Source: Arthur & Vassilvitskii, "k-means++: the advantages of careful seeding",
-SODA 2007, with several trials a seed as in scikit-learn.
+not depend on the width of the lanes. Array expressions are spelt out: numba takes seconds to compile them.
+Source: Arthur & Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007, with several trials a seed as
+in scikit-learn.
 """
 
 from __future__ import annotations
@@ -47,13 +48,27 @@ def greedy_seeds(
             running[i] = total
         tried = n_trials if number else 1
         for trial in range(tried):
-            candidates[trial] = min(np.searchsorted(running, uniform[number, trial] * total), n_rows - 1)
+            candidates[trial] = _first_at_least(running, uniform[number, trial] * total)
         lowered(strips, weights, closest, candidates[:tried], lowest, potentials)
         best = 0
         for trial in range(1, tried):
             best = trial if potentials[trial] < potentials[best] else best
         seeds[number] = candidates[best]
-        closest[:] = lowest[best]
+        for i in range(n_rows):
+            closest[i] = lowest[best, i]
+
+
+@numba.njit(nogil=True, cache=True)
+def _first_at_least(running: NDArray[np.float64], value: float) -> int:
+    """Return the number of the first entry of a growing array that is not below the value, or else of the last."""
+    first, last = 0, running.shape[0] - 1
+    while first < last:
+        middle = (first + last) // 2
+        if running[middle] < value:
+            first = middle + 1
+        else:
+            last = middle
+    return first
 
 
 @numba.njit(nogil=True, cache=True)
@@ -68,13 +83,15 @@ def lowered(
     """Write min(closest, squared distance to a candidate) for every candidate, and its weighted sum, added in order."""
     n_features, n_rows = strips.shape[1], weights.shape[0]
     values, total = np.empty((candidates.shape[0], n_features)), np.empty(STRIP)
-    for trial, row in enumerate(candidates):
+    for trial in range(candidates.shape[0]):
         potentials[trial] = 0.0
-        values[trial] = strips[row // STRIP, :, row % STRIP]
+        for t in range(n_features):
+            values[trial, t] = strips[candidates[trial] // STRIP, t, candidates[trial] % STRIP]
     for number in range(strips.shape[0]):
         start = number * STRIP
         for trial in range(candidates.shape[0]):
-            total[:] = 0.0
+            for i in range(STRIP):
+                total[i] = 0.0
             for t in range(n_features):
                 value = values[trial, t]
                 for i in range(STRIP):
