@@ -1,8 +1,9 @@
-"""CSV files: one scan finds types that hold for every row, counts the rows, and never guesses an id's type.
+"""CSV files: one scan finds types that hold for every row, counts the rows, and keeps zeros in front of texts.
 
 pyarrow infers a column's type from the first block of bytes and fails when a later value does not fit. Here the
-whole of the files is scanned once; a column that does not fit is widened (null -> integer -> float -> text) and
-the scan goes on from the start, so that the passes that follow cannot fail half-way.
+whole of the files is scanned once; a column that does not fit is widened (null -> integer -> float -> text), so that
+the passes that follow cannot fail half-way. What looks like integers is read as text in that scan: 02134 is a zip
+code, and a column that holds one stays text; an id is an integer only if its text is that integer's only spelling.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
@@ -39,15 +41,12 @@ def open_csv(files: Files, *, id: str | None, types: Mapping[str, pa.DataType]) 
     if id is not None and id not in known:
         known[id] = pa.string()
     try:
-        schema = _first_guess(files, known)
-        n_rows, schema, canonical = _scan(files, schema, id if id not in types else None)
+        n_rows, schema = _scan(files, _first_guess(files, known), types, id)
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, OSError) as error:
         raise SourceFormatError(
             f"{files.paths[0]} cannot be read as CSV: {str(error).strip().splitlines()[0]}",
             hint="the engine reads comma-separated UTF-8 text with one header line.",
         ) from error
-    if id is not None and canonical:
-        schema = schema.set(schema.get_field_index(id), pa.field(id, pa.int64()))
     return _dataset(files, schema), n_rows
 
 
@@ -76,15 +75,20 @@ def _first_guess(files: Files, known: Mapping[str, pa.DataType]) -> pa.Schema:
     return pa.schema([pa.field(name, known.get(name, inferred.field(name).type)) for name in inferred.names])
 
 
-def _scan(files: Files, schema: pa.Schema, id: str | None) -> tuple[int, pa.Schema, bool]:
-    """Read everything once; return rows, types that hold, and whether every id is a plain int64."""
+def _scan(files: Files, schema: pa.Schema, known: Mapping[str, pa.DataType], id: str | None) -> tuple[int, pa.Schema]:
+    """Read everything once; return the number of rows, and types that hold for all of them."""
     while True:
-        n_rows, canonical = 0, id is not None
+        guessed = [field for field in schema if field.name not in known]
+        kinds = {f.name: pa.int64() for f in guessed if f.name == id or pa.types.is_integer(f.type)}
+        as_text = pa.schema([field.with_type(pa.string()) if field.name in kinds else field for field in schema])
+        n_rows = 0
         try:
-            for batch in _dataset(files, schema).to_batches():
+            for batch in _dataset(files, as_text).to_batches():
                 n_rows += batch.num_rows
-                canonical = canonical and _plain_integers(batch.column(batch.schema.get_field_index(id)))
-            return n_rows, schema, canonical
+                for name, kind in kinds.items():
+                    texts = batch.column(batch.schema.get_field_index(name))
+                    kinds[name] = _kind_of_id(texts, kind) if name == id else _kind_of_numbers(texts, kind)
+            return n_rows, pa.schema([field.with_type(kinds.get(field.name, field.type)) for field in schema])
         except pa.ArrowInvalid as error:
             match = _COLUMN_IN_ERROR.search(str(error))
             if match is None or int(match.group(1)) >= len(schema):
@@ -96,15 +100,49 @@ def _scan(files: Files, schema: pa.Schema, id: str | None) -> tuple[int, pa.Sche
             schema = schema.set(index, field.with_type(_next_wider(field.type)))
 
 
+def _kind_of_id(texts: pa.Array, kind: pa.DataType) -> pa.DataType:
+    """Return what ids can be read as that could be read as `kind` so far: integers or text."""
+    return kind if kind == pa.string() or _plain_integers(texts) else pa.string()
+
+
+def _kind_of_numbers(texts: pa.Array, kind: pa.DataType) -> pa.DataType:
+    """Return what texts can be read as that could be read as `kind` so far: integers, floats, or text."""
+    if kind == pa.string():
+        return kind
+    if not _readable(texts, kind):
+        texts = pc.utf8_trim_whitespace(texts)  # as the reader does for numbers
+    if _padded(texts):
+        return pa.string()
+    while kind != pa.string() and not _readable(texts, kind):
+        kind = _next_wider(kind)
+    return kind
+
+
+def _padded(texts: pa.Array) -> bool:
+    """Tell whether a text starts with a zero and another digit: a zip code or a phone number, but no amount."""
+    _, offsets, data = texts.buffers()
+    if data is None or data.size == 0:
+        return False
+    starts = np.frombuffer(offsets, np.int32, len(texts) + 1, 4 * texts.offset)
+    characters = np.frombuffer(data, np.uint8)
+    first = starts[:-1][np.diff(starts) > 1]
+    second = characters[first[characters[first] == ord("0")] + 1]
+    return bool(((second >= ord("0")) & (second <= ord("9"))).any())
+
+
+def _readable(texts: pa.Array, kind: pa.DataType) -> bool:
+    try:
+        texts.cast(kind)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
 def _plain_integers(column: pa.Array) -> bool:
     """Tell whether text ids are integers whose text is their only spelling (no sign, no leading zero)."""
     if not pc.all(pc.match_substring_regex(column, r"^(0|-?[1-9][0-9]{0,18})$"), min_count=0).as_py():
         return False
-    try:
-        column.cast(pa.int64())
-    except pa.ArrowInvalid:  # 19 digits beyond 2^63
-        return False
-    return True
+    return _readable(column, pa.int64())  # not 19 digits beyond 2^63
 
 
 def _next_wider(kind: pa.DataType) -> pa.DataType:

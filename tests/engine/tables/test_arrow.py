@@ -160,6 +160,19 @@ def test_a_csv_column_that_changes_late_is_widened(tmp_path: Path, monkeypatch: 
     assert whole(path)["late"].to_pylist() == [1.0] * 100 + [2.5]
 
 
+def test_codes_with_zeros_in_front_stay_text_wherever_the_zeros_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.tables.csv.BYTES_PER_READ", 64)
+    path = tmp_path / "a.csv"
+    path.write_text("zip,late,room,share,n\n" + "12345,7, 0,0,0\n" * 50 + "02134,007,10,0.5,-3\nNA,1.5,,1,\n")
+    kinds = {"zip": "string", "late": "string", "room": "int64", "share": "double", "n": "int64"}
+    assert {field.name: str(field.type) for field in open_table(path).schema} == kinds
+    found = whole(path).slice(50).to_pylist()
+    assert found[0] == {"zip": "02134", "late": "007", "room": 10, "share": 0.5, "n": -3}
+    assert found[1] == {"zip": None, "late": "1.5", "room": None, "share": 1.0, "n": None}
+
+
 def test_quoted_line_breaks_and_missing_marks_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('a,b\n"two\nlines",NA\nx,1\n')
