@@ -135,22 +135,7 @@ def profiles_from_ratings(
     items_, users_, stream = open_items(items), None if users is None else open_users(users), open_ratings(ratings)
     titles = None if catalogue is None else _Titles(items_, catalogue)
     sums = _sum_up(stream, items_, users_, None if titles is None else titles.kept, progress)
-    matched = None if titles is None else titles.matched(sums)
-    chosen = _chosen(sums, min_ratings)
-    batches = profile_batches(sums, users_, chosen, timed=stream.timed)
-    table = pa.Table.from_batches(batches) if path is None else None
-    if path is not None:
-        write_profiles(batches, path)
-    return ProfilesResult(
-        table=table,
-        path=path,
-        n_users=len(chosen),
-        n_items=len(items_),
-        n_ratings_read=sums.n_read,
-        n_ratings_used=int(sums.count[chosen].sum()),
-        catalogue=matched,
-        notes=tuple(notes(stream, sums, users_, matched, chosen, min_ratings)),
-    )
+    return _summary(stream, sums, users_, None if titles is None else titles.matched(sums), path, min_ratings)
 
 
 class _Titles:
@@ -200,6 +185,27 @@ def _sum_up(
     if sums.count.max() > _MOST_RATINGS:
         raise IdColumnError(f"One user id of {stream.where} has {sums.count.max():,} ratings: more than 2^31 - 1.")
     return sums
+
+
+def _summary(
+    stream: Ratings, sums: RatingSums, users: Users | None, match: CatalogueMatch | None, path: Path | None, least: int
+) -> ProfilesResult:
+    """Write the profiles to `path`, or make a table of them."""
+    chosen = _chosen(sums, least)
+    batches = profile_batches(sums, users, chosen, timed=stream.timed)
+    table = pa.Table.from_batches(batches) if path is None else None
+    if path is not None:
+        write_profiles(batches, path)
+    return ProfilesResult(
+        table=table,
+        path=path,
+        n_users=len(chosen),
+        n_items=len(sums.items),
+        n_ratings_read=sums.n_read,
+        n_ratings_used=int(sums.count[chosen].sum()),
+        catalogue=match,
+        notes=tuple(notes(stream, sums, users, match, chosen, least)),
+    )
 
 
 def _chosen(sums: RatingSums, min_ratings: int) -> NDArray[np.int64]:
