@@ -19,7 +19,7 @@ from machine import describe_machine
 import engine
 from engine.config import FitConfig
 from engine.explain.apart import few_leaves
-from engine.explain.questions import questions_of
+from engine.explain.codes import Codebook
 from engine.explain.words import Vocabulary
 from engine.sampling import sample_rows
 from engine.tables.demo import N_COMMUNITIES, write_demo
@@ -148,8 +148,10 @@ def test_fidelity_beside_exkmc(benchmark: Any, tmp_path: Path) -> None:
         seen = np.isin(np.arange(len(rows)), np.random.default_rng(seed).permutation(len(rows))[:TREE_ROWS])
         X, y, table = model.encoder.encode(members.take(rows)), labels[rows], members.take(rows)
         words = Vocabulary.of(table.schema, model.encoder.columns, {}, {})
-        questions, answers = questions_of(model.encoder.plan, table.filter(seen), words)
-        asked, centres = questions.answer(table.filter(~seen)), model.pca.inverse_transform(model.centres)
+        read = model.encoder.read
+        book = Codebook.of(model.encoder.plan, read(table.filter(seen)), words)
+        answers, asked = (book.answers(book.coded(read(table.filter(part)))) for part in (seen, ~seen))
+        centres = model.pca.inverse_transform(model.centres)
         fold = np.arange(TREE_ROWS) % 5 == 0  # judges which of both trees is kept; the peer has all rows for its tree
         parts = [(answers[:, part], y[seen][part], np.ones(int(part.sum()))) for part in (~fold, fold)]
         for leaves in (N_COMMUNITIES, 2 * N_COMMUNITIES, 4 * N_COMMUNITIES):

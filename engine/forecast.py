@@ -178,7 +178,8 @@ def _rehearsed(head: Head, settings: FitConfig, plan: Plan) -> _Rehearsal:
     job = Job(head, n_rows, given, backend, stages, IN_MEMORY, Checkpoints())
     job.check_ids()
     features, kept = job.features(keep=0 if plan.streamed else plan.budget_bytes)
-    pca = job.pca(features)
+    sheet = job.sheet(features, kept)
+    pca = job.pca(features, sheet)
     Z = job.scores(features, pca)
     with stages.stage("seeds"):
         initial_centres(RowSet.of(Z, None, backend), "k-means++", k, np.random.RandomState(settings.seed))
@@ -190,9 +191,9 @@ def _rehearsed(head: Head, settings: FitConfig, plan: Plan) -> _Rehearsal:
         _mapped(Z, job)
     with tempfile.TemporaryDirectory() as folder:
         job.assignments(Z, job.model(features, pca, Z, found.centres), None, Path(folder) / "assignments")
-        if "explain" not in settings.skip:
+        if sheet is not None:
             with stages.stage("explain"):
-                explain_run(Path(folder), head, kept, found.labels, k, features.encoder, settings)
+                explain_run(Path(folder), head, kept, sheet, found.labels, k, features.encoder, settings)
     took = {record["stage"]: float(record["seconds"]) for record in stages.records}
     growing = sum(took.get(name, 0.0) for name in ("ids", "statistics", "pca", "scores", "place", "assign"))
     constant = sum(took.get(name, 0.0) for name in ("measure", "neighbours", "explain", "seeds"))

@@ -24,6 +24,7 @@ from engine.execution.passes import on
 from engine.execution.plan import Plan, plan_of
 from engine.execution.storage import Storage
 from engine.explain.sample import KeptRows
+from engine.explain.sheet import Sheet
 from engine.explain.stage import explain_run
 from engine.features import FeatureEncoder
 from engine.features.encoder import FittedFeatures
@@ -127,14 +128,17 @@ def fit(
         job.check_ids()
         features, kept = job.features(keep=0 if plan.streamed else plan.budget_bytes)
         _tell(features)
-        pca = job.pca(features)
+        sheet = job.sheet(features, kept)
+        pca = job.pca(features, sheet)
         job, plan = _settled(job, plan, pca, features, place)
+        if sheet is not None:
+            sheet.move(job.storage)
         Z = job.scores(features, pca)
         selection, found = job.clusters(Z)
         model = job.model(features, pca, Z, found.centres)
         chart = map_rows(Z, found.labels, len(found.centres), job)
         sizes, inertias = job.assignments(Z, model, chart, place.run / "assignments")
-        names = _explain(place.run, job, kept, found, features.encoder)
+        names = _explain(place.run, job, kept, sheet, found, features.encoder)
         facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "reader": features.rows.reader}
         facts |= {"input": fingerprint, "plan": plan.facts(), "map": write_map(place.run, chart, job)}
         records = job.stages.records
@@ -201,14 +205,17 @@ def _settled(job: Job, plan: Plan, pca: Components, features: FittedFeatures, pl
     return replace(job, storage=Storage(place.work if settled.streamed else None)), settled
 
 
-def _explain(folder: Path, job: Job, kept: KeptRows, found: Clustering, encoder: FeatureEncoder) -> list[str] | None:
+def _explain(
+    folder: Path, job: Job, kept: KeptRows, sheet: Sheet | None, found: Clustering, encoder: FeatureEncoder
+) -> list[str] | None:
     """Write rules and personas; return the clusters' names, None if that is skipped."""
     if "explain" in job.settings.skip:
         return None
 
     def explained() -> list[str]:
+        assert sheet is not None  # or the explanation is remembered
         with job.stages.stage("explain"):
-            return explain_run(folder, job.table, kept, found.labels, len(found.centres), encoder, job.settings)
+            return explain_run(folder, job.table, kept, sheet, found.labels, len(found.centres), encoder, job.settings)
 
     return job.checkpoints.remembered(
         "explain", explained, lambda names: ({"names": names}, {}), lambda facts, _: list(facts["names"])

@@ -25,7 +25,8 @@ from engine.config import FitConfig
 from engine.execution.passes import over_rows
 from engine.execution.storage import Storage
 from engine.explain.sample import KeptRows
-from engine.explain.stage import rows_to_keep
+from engine.explain.sheet import Sheet
+from engine.explain.stage import rows_to_keep, sheet_of
 from engine.features import FeatureEncoder, fit_encoder
 from engine.features.encoder import FittedFeatures
 from engine.features.moments import projection
@@ -85,11 +86,17 @@ class Job:
         features.rows.reader = rows
         return features, kept
 
-    def pca(self, features: FittedFeatures) -> Components:
-        """Return the principal components of all rows."""
+    def sheet(self, features: FittedFeatures, kept: KeptRows) -> Sheet | None:
+        """Return what the explanation notes of all rows on the way; None if there is none, or it is done."""
+        if "explain" in self.settings.skip or self.checkpoints.load("explain") is not None:
+            return None
+        return sheet_of(self.table.schema, kept, features.encoder, self.settings, self.n_rows, self.storage)
+
+    def pca(self, features: FittedFeatures, sheet: Sheet | None) -> Components:
+        """Return the principal components of all rows, and fill the sheet."""
         return self.checkpoints.remembered(
             "pca",
-            lambda: self._fit_pca(features),
+            lambda: self._fit_pca(features, sheet),
             lambda pca: ({}, components_to(pca)),
             lambda facts, arrays: components_from(arrays),
         )
@@ -188,9 +195,15 @@ class Job:
         statistics = TableStatistics(self.n_rows, {}, {})
         return FittedFeatures(encoder, roles, weights, statistics, EncodedTable(self.table, encoder, None)), kept
 
-    def _fit_pca(self, features: FittedFeatures) -> Components:
+    def _fit_pca(self, features: FittedFeatures, sheet: Sheet | None) -> Components:
         with self.stages.stage("pca", self.n_rows) as advance:
-            return Components.of(features.rows.moments(self.backend, advance), self.settings.pca.n_components)
+            rows = features.rows
+            if sheet is None or not isinstance(rows, EncodedTable):  # a device's rows are not plain rows of the host
+                moments = rows.moments(self.backend, advance)
+            else:
+                moments = rows.moments(self.backend, advance, sheet.note)
+                sheet.filled()
+            return Components.of(moments, self.settings.pca.n_components)
 
     def _cluster(self, Z: Float32s) -> tuple[KSelection, Clustering]:
         wanted, seed = self.settings.kmeans, self.settings.seed

@@ -30,6 +30,7 @@ COLUMN = 10  # bytes of a value as a column of Arrow, on average
 STATE = 16  # bytes a row of K-Means: label, slack, error and norm
 CODE = 16  # codes are padded to so many bytes
 PLACE = 9  # bytes a row of the map
+NOTED = 1  # byte a value noted for the explanation
 KEYS = 16  # bytes a row while ids are compared
 
 
@@ -112,8 +113,9 @@ def plan_of(
     under_way = (2 * thread_count() + 1) * BLOCK_ROWS * (COLUMN * len(names) + plain)
     under_way += (2 + thread_count()) * 8 * n_features * n_features
     later = max(0 if "map" in settings.skip else MAP, 0 if "explain" in settings.skip else EXPLAIN)
-    state = rows * (4 * d + -(-d // CODE) * CODE + STATE)
-    mapped = rows * (4 * d + 4 + (0 if "map" in settings.skip else PLACE))
+    noted = 0 if "explain" in settings.skip else NOTED * len(names)
+    state = rows * (4 * d + -(-d // CODE) * CODE + STATE + noted)
+    mapped = rows * (4 * d + 4 + (0 if "map" in settings.skip else PLACE) + noted)
     in_memory = BASE + max(under_way + rows * plain, state, later + mapped)
     fixed, disk = BASE + max(under_way, later), max(state, mapped, rows * KEYS)
     if settings.cluster.wanted:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.explain.questions import Answers
+from engine.explain.codes import Answers
 from engine.explain.tree import LEAF, Labels, Tree, Weights, grow, in_depth_order
 from engine.kernels.cpu.answers import tally
 

@@ -26,6 +26,9 @@ from engine.features.plain import MISSING_CODE, array_of, codes_in, labels_of, p
 from engine.features.plan import CategoryPlan, LabelPlan, NumberPlan, Plan
 
 Z95 = 1.959964
+NOTABLE = 0.2  # standardised difference from which a contrast is worth a word: Cohen's "small"
+TRIVIAL = 0.1  # … and below which people are like everybody
+WHO, INTERESTS = "demographics", "interests"  # groups that are told apart from others
 Floats = NDArray[np.float64]
 Kind = Literal["number", "date", "truth", "category", "label", "missing"]
 

@@ -1,6 +1,6 @@
 """Explain a clustering: three views by trees and rules, learnt on a sample, measured on rows not seen and on all.
 
-    sample -> answers -> overview, short, full tree, one a cluster -> rules -> one pass over the table -> Explanation
+    sample -> answers -> overview, short, full tree, one a cluster -> rules -> one pass over all codes -> Explanation
 
 Trees are grown on three fifths of the sample, pruned on a fifth, and measured on the last fifth.
 """
@@ -17,15 +17,14 @@ from numpy.typing import NDArray
 from engine.config import ExplainConfig
 from engine.execution.local import map_blocks
 from engine.explain.apart import Part, few_leaves
-from engine.explain.questions import Answers, Questions, questions_of
-from engine.explain.rules import Condition, FoundRules, any_of, find_rules
+from engine.explain.codes import Answers, Codebook, Codes
+from engine.explain.conditions import Condition
+from engine.explain.questions import Question
+from engine.explain.rules import FoundRules, any_of, find_rules
 from engine.explain.sample import Sample
-from engine.explain.scoring import Counts, Scorer, Scores, score_table
+from engine.explain.scoring import Counts, Scorer, Scores, score_all
 from engine.explain.tree import LEAF, Labels, Ranges, Tree, Weights, grow, pruned, telling_questions
-from engine.explain.words import Vocabulary
-from engine.features.plan import Plan
 from engine.sampling import row_keys
-from engine.tables import Table
 
 OVERVIEW_DEPTH = 3  # eight leaves: what fits on a page, as in the study that the engine goes back to
 QUESTIONS_PER_CLUSTER = 24  # a one-against-all tree chooses among so many; all 125 of the demo give the same precision
@@ -37,6 +36,7 @@ FIFTHS_GROWN, FIFTHS_PRUNED = 3, 4
 
 
 Mask = NDArray[np.bool_]
+Asked = tuple[Question, ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class View:
 class Explanation:
     """Rules and trees of a clustering."""
 
-    questions: Questions
+    questions: Asked
     overview: View
     short: View  # a leaf a cluster
     full: View
@@ -100,11 +100,10 @@ class Explanation:
 
 
 def explain(
-    table: Table,
+    codes: Codes,
+    book: Codebook,
     labels: Labels,
     sample: Sample,
-    plan: Plan,
-    words: Vocabulary,
     settings: ExplainConfig,
     seed: int,
 ) -> Explanation:
@@ -112,28 +111,26 @@ def explain(
 
     Parameters
     ----------
-    table : Table
-        Read once, for the columns that rules ask about.
+    codes : uint8 array of shape (n_lines, n_rows)
+        Of all rows: what rules ask about.
+    book : Codebook
     labels : int32 array of shape (n_rows,)
     sample : Sample
-    plan : Plan
-        How columns became features: what a category is, what missing values count as.
-    words : Vocabulary
     settings : ExplainConfig
     seed : int
         Key of the division of the sample.
     """
-    questions, answers = questions_of(plan, sample.table, words)
+    questions, answers = book.questions, book.answers(np.ascontiguousarray(codes[:, sample.rows]))
     fifth = row_keys(seed + 1, sample.rows) % np.uint64(5)
     grown, seen = fifth < FIFTHS_GROWN, fifth < FIFTHS_PRUNED
     if not grown.any() or len(np.unique(sample.labels)) < 2 or len(questions) == 0:
         grown = seen = np.ones(len(sample.rows), bool)
     trees = _trees(answers, sample, grown, seen)
     found = _rules(answers, sample, questions, trees[-1], grown, seen, settings)
-    everybody = score_table(table, labels, Scorer(questions, trees, [cluster.rules for cluster in found]))
+    everybody = score_all(codes, labels, Scorer(book, trees, [cluster.rules for cluster in found]))
     while (everybody.rules[:, 1] < settings.min_people).any():  # the sample thought a rule matched more people
         found = _without(found, everybody.rules[:, 1] < settings.min_people)
-        everybody = score_table(table, labels, Scorer(questions, trees, [c.rules for c in found]))
+        everybody = score_all(codes, labels, Scorer(book, trees, [c.rules for c in found]))
     unseen = _part(answers, sample, ~seen if not seen.all() else seen)
     overview, short, full = (_view(number, tree, everybody, unseen) for number, tree in enumerate(trees))
     return Explanation(
@@ -168,7 +165,13 @@ def _thinned(part: Part) -> Part:
 
 
 def _rules(
-    answers: Answers, sample: Sample, questions: Questions, full: Tree, grown: Mask, seen: Mask, settings: ExplainConfig
+    answers: Answers,
+    sample: Sample,
+    questions: Asked,
+    full: Tree,
+    grown: Mask,
+    seen: Mask,
+    settings: ExplainConfig,
 ) -> list[FoundRules]:
     growing, judging = _part(answers, sample, grown), _part(answers, sample, seen)
     telling = telling_questions(*growing, sample.n_clusters, QUESTIONS_PER_CLUSTER)
@@ -181,7 +184,7 @@ def _rules(
         found = FoundRules((), precise=False)
         if len(asked) == 0 or not member.any() or member.all():
             return found
-        n_answers = [questions.asked[q].n_answers for q in asked]
+        n_answers = [questions[q].n_answers for q in asked]
         while True:  # each tree is grown on whom no rule matches yet
             tree = _against_all(growing, asked, member, ~any_of(found.rules, growing[0]))
             n_before = len(found.rules)
@@ -226,7 +229,7 @@ def _view(number: int, tree: Tree, everybody: Scores, unseen: tuple[Answers, Lab
 
 
 def _cluster_rules(
-    questions: Questions,
+    questions: Asked,
     found: list[FoundRules],
     everybody: Scores,
     unseen: tuple[Answers, Labels, Weights],
@@ -259,5 +262,5 @@ def _on_unseen(rules: FoundRules, cluster: int, unseen: tuple[Answers, Labels, W
     return float(inside / people) if people else float("nan"), float(inside / members) if members else float("nan")
 
 
-def _conditions(questions: Questions, ranges: Ranges) -> tuple[Condition, ...]:
-    return tuple(Condition(questions.asked[q], low, high) for q, (low, high) in ranges.items())
+def _conditions(questions: Asked, ranges: Ranges) -> tuple[Condition, ...]:
+    return tuple(Condition(questions[q], low, high) for q, (low, high) in ranges.items())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Container
 
+from engine.explain.conditions import truth_words
 from engine.explain.contrast import Contrast
-from engine.explain.rules import truth_words
 from engine.explain.words import day, percent, plural, quantity
 
 UNTELLING = re.compile(

@@ -1,32 +1,28 @@
 """What a rule may ask of a profile, in the units people know: is the plan Premium, is the age below 27?
 
-    rows of a table  ->  answers (n_questions, n_rows) uint8
+    Plan, some rows  ->  questions
 
 A number's answer is how many of its cuts it has reached; cuts are numbers a person would choose (27, 0.18, March
-2019), taken from the sample before any tree is grown, so a threshold never has to be rounded afterwards. A category,
+2019), taken from a sample before any tree is grown, so a threshold never has to be rounded afterwards. A category,
 label or missing value is answered by 0 or 1. Missing values without an indicator count as the typical value, as they
-did in the clustering: the answers see what K-Means saw, and nothing else.
+did in the clustering: the answers see what K-Means saw, and nothing else. How rows are answered: codes.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.explain.cuts import day_cuts, number_cuts
 from engine.explain.words import Vocabulary, clean
-from engine.features.plain import MISSING_CODE, array_of, arrow_rows, codes_in, labels_of, values_of
+from engine.features.plain import PlainRows
 from engine.features.plan import DAYS_PER_YEAR, CategoryPlan, ColumnPlan, LabelPlan, NumberPlan, Plan
-from engine.kernels.cpu import answers as kernels
 
 Kind = Literal["number", "date", "truth", "category", "label", "rare category", "missing"]
-Answers = NDArray[np.uint8]
 YES = 1
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
@@ -70,127 +66,22 @@ class Question:
         return len(self.cuts) + 1 if self.cuts else 2
 
 
-class Questions:
-    """Questions about the columns of a plan, answered a block of rows at a time, on any thread."""
-
-    def __init__(self, plan: Plan, asked: Sequence[Question]) -> None:
-        self.plan = plan
-        self.asked = tuple(asked)
-        self._plans = {column.column: column for column in plan.columns}
-        self._places: dict[str, list[int]] = {}
-        for place, question in enumerate(self.asked):
-            self._places.setdefault(question.column, []).append(place)
-
-    def __len__(self) -> int:
-        return len(self.asked)
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns a table must have."""
-        return list(self._places)
-
-    def needed_for(self, ranges: Iterable[tuple[int, int, int]]) -> tuple[Questions, dict[tuple[int, int], int]]:
-        """Return what a few conditions need: their questions with their cuts only.
-
-        Parameters
-        ----------
-        ranges : iterable of (question, low, high)
-            Answers from low to high fulfil the condition.
-
-        Returns
-        -------
-        questions : Questions
-        answer_of : dict
-            (question here, answer here) -> answer there, for every bound of a range.
-        """
-        bounds: dict[int, set[int]] = {}
-        for number, low, high in ranges:
-            bounds.setdefault(number, set()).update((low, high + 1))
-        kept, answer_of = [], {}
-        for number in sorted(bounds):
-            question = self.asked[number]
-            if question.cuts:
-                inner = sorted(bound for bound in bounds[number] if 0 < bound < question.n_answers)
-                kept.append(replace(question, cuts=tuple(question.cuts[bound - 1] for bound in inner)))
-                for bound in bounds[number]:
-                    answer_of[number, bound] = sum(edge <= bound for edge in inner) + (bound == question.n_answers)
-            else:
-                kept.append(question)
-                answer_of.update({(number, bound): bound for bound in bounds[number]})
-        return Questions(self.plan, kept), answer_of
-
-    def answer(self, rows: Any) -> Answers:
-        """Answer all questions for rows that hold at least `columns`; of shape (n_questions, n_rows)."""
-        table = arrow_rows(rows)
-        answers = np.zeros((len(self), len(table)), np.uint8)
-        for name, places in self._places.items():
-            column = self._plans[name]
-            if isinstance(column, NumberPlan):
-                self._answer_number(answers, places, column, table)
-            elif isinstance(column, CategoryPlan):
-                self._answer_category(answers, places, column, table)
-            else:
-                self._answer_labels(answers, places, column, table)
-        return answers
-
-    def _answer_number(self, out: Answers, places: list[int], plan: NumberPlan, rows: pa.Table) -> None:
-        values = values_of(rows, plan.column, date=plan.role == "date")
-        fill = fill_of(plan, self.plan.reference_day)
-        for place in places:
-            question = self.asked[place]
-            if question.kind == "missing":
-                out[place] = np.isnan(values)
-            else:
-                kernels.count_cuts(values, fill, np.array(question.cuts, np.float64), out[place])
-
-    def _answer_category(self, out: Answers, places: list[int], plan: CategoryPlan, rows: pa.Table) -> None:
-        asked = [self.asked[place] for place in places]
-        rare = any(question.kind == "rare category" for question in asked)
-        # With "another one than these" among the questions every category has to be told apart, else only those asked.
-        known = plan.categories if rare else tuple(q.value or "" for q in asked if q.kind == "category")
-        codes = codes_in(array_of(rows, plan.column), known)
-        for place, question in zip(places, asked, strict=True):
-            if question.kind == "missing":
-                out[place] = codes == MISSING_CODE
-            elif question.kind == "rare category":
-                out[place] = codes == len(known)
-            else:
-                assert question.value is not None
-                out[place] = codes == known.index(question.value)
-                if not plan.indicator and question.value == plan.categories[0]:
-                    out[place] |= codes == MISSING_CODE
-
-    def _answer_labels(self, out: Answers, places: list[int], plan: LabelPlan, rows: pa.Table) -> None:
-        asked = [self.asked[place] for place in places]
-        known = tuple(question.value or "" for question in asked if question.kind == "label")
-        offsets, codes, names, missing = labels_of(array_of(rows, plan.column), plan.separator)
-        flags = np.zeros((len(known), len(missing)), np.uint8)
-        flag = np.array([known.index(name) if name in known else -1 for name in names or ()], np.int32)
-        kernels.flag_labels(offsets, codes, flag, flags)
-        for place, question in zip(places, asked, strict=True):
-            if question.kind == "missing":
-                out[place] = missing
-            else:
-                out[place] = flags[known.index(question.value or "")]
-
-
-def questions_of(plan: Plan, sample: Any, words: Vocabulary) -> tuple[Questions, Answers]:
-    """Find the questions worth asking, those that not every sampled row answers alike, and the sample's answers.
+def questions_of(plan: Plan, rows: PlainRows, words: Vocabulary) -> list[Question]:
+    """Return all that can be asked, in the order of the columns; cuts of numbers are taken from these rows.
 
     Parameters
     ----------
     plan : Plan
-    sample : pyarrow.Table
+    rows : PlainRows
+        A sample, read as the plan's layout says.
     words : Vocabulary
     """
-    asked: list[Question] = []
+    found: list[Question] = []
     for column in plan.columns:
         meanings = words.meanings(column.column)
-        found = _questions(column, words.names[column.column], sample)
-        asked += [replace(question, meanings=meanings) for question in found]
-    answers = Questions(plan, asked).answer(sample)
-    varied = np.flatnonzero(answers.min(axis=1, initial=255) < answers.max(axis=1, initial=0))
-    return Questions(plan, [asked[number] for number in varied]), np.ascontiguousarray(answers[varied])
+        asked = _questions(column, words.names[column.column], rows)
+        found += [replace(question, meanings=meanings) for question in asked]
+    return found
 
 
 def fill_of(plan: NumberPlan, reference_day: float) -> float:
@@ -198,7 +89,7 @@ def fill_of(plan: NumberPlan, reference_day: float) -> float:
     return reference_day - plan.fill * DAYS_PER_YEAR if plan.role == "date" else plan.fill
 
 
-def _questions(plan: ColumnPlan, name: str, rows: pa.Table) -> list[Question]:
+def _questions(plan: ColumnPlan, name: str, rows: PlainRows) -> list[Question]:
     found: list[Question] = []
     if isinstance(plan, CategoryPlan):
         found = [Question(plan.column, name, "category", value) for value in plan.categories]
@@ -206,12 +97,11 @@ def _questions(plan: ColumnPlan, name: str, rows: pa.Table) -> list[Question]:
     elif isinstance(plan, LabelPlan):
         found = [Question(plan.column, name, "label", value) for value in plan.labels]
     else:
-        found = _number_questions(plan, name, rows)
+        found = _number_questions(plan, name, rows.numbers[rows.number_columns.index(plan.column)])
     return [*found, Question(plan.column, name, "missing")] if plan.indicator else found
 
 
-def _number_questions(plan: NumberPlan, name: str, rows: pa.Table) -> list[Question]:
-    values = values_of(rows, plan.column, date=plan.role == "date")
+def _number_questions(plan: NumberPlan, name: str, values: NDArray[np.float64]) -> list[Question]:
     values = values[~np.isnan(values)]
     if len(values) == 0:
         return []

@@ -1,9 +1,9 @@
-"""How well rules and trees hold for everybody: one pass over the table, reading only the columns they ask about.
+"""How well rules and trees hold for everybody: one pass over the codes of all rows.
 
-    table, labels of all rows, trees, rules  ->  counts of people, exact
+    codes and labels of all rows, trees, rules  ->  counts of people, exact
 
-The pass answers the few questions that are asked, each with the few cuts that are asked about, and counts. Counts are
-integers, so blocks and threads cannot change them.
+The pass answers the few questions that are asked, and counts. Counts are integers, so blocks and threads cannot
+change them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.execution.passes import over_table
-from engine.explain.questions import Answers, Questions
+from engine.execution.passes import over_rows
+from engine.explain.codes import Answers, Codebook, Codes
 from engine.explain.tree import LEAF, Labels, Ranges, Tree
 from engine.kernels.cpu import answers as kernels
-from engine.tables import Block, Table
 
 Counts = NDArray[np.int64]
+COUNTED_ROWS = 65_536  # rows counted by one thread at a time: their answers stay in the L2 cache
 
 
 @dataclass(frozen=True)
@@ -51,26 +51,29 @@ class Scores:
 class Scorer:
     """Trees and rules, ready to be counted on blocks."""
 
-    def __init__(self, questions: Questions, trees: Sequence[Tree], rules: Sequence[Sequence[Ranges]]) -> None:
+    def __init__(self, book: Codebook, trees: Sequence[Tree], rules: Sequence[Sequence[Ranges]]) -> None:
         ranges = [(q, low, high) for cluster in rules for rule in cluster for q, (low, high) in rule.items()]
-        tests = [test for tree in trees for test in tree.tests()]
-        self.questions, answer_of = questions.needed_for([*ranges, *tests])
-        place = {old: new for new, old in enumerate(sorted({q for q, _ in answer_of}))}
-        self._trees = [_asked_anew(tree, place, answer_of) for tree in trees]
+        asked = {q for q, _, _ in ranges}.union(*(tree.question[tree.question != LEAF].tolist() for tree in trees))
+        self._book, self._asked = book, sorted(asked)
+        place = np.zeros(len(book.questions) + 1, np.int32)
+        place[self._asked] = np.arange(len(asked))
+        place[LEAF] = LEAF
+        self._trees = [Tree(place[tree.question], tree.cut, tree.left, tree.right, tree.label) for tree in trees]
         self._n_clusters, self._n_rules = len(rules), sum(map(len, rules))
         self._first_rule = np.cumsum([0, *map(len, rules)])
         self._first_range = np.cumsum([0, *(len(rule) for cluster in rules for rule in cluster)])
-        self._question = np.array([place[q] for q, _, _ in ranges], np.int32)
-        self._low = np.array([answer_of[q, low] for q, low, _ in ranges], np.int32)
-        self._high = np.array([answer_of[q, high + 1] - 1 for q, _, high in ranges], np.int32)
+        self._question = place[np.array([q for q, _, _ in ranges], np.int64)]
+        self._low = np.array([low for _, low, _ in ranges], np.int32)
+        self._high = np.array([high for _, _, high in ranges], np.int32)
 
-    def score(self, answers: Answers, labels: Labels) -> Scores:
-        """Count on rows whose `questions` are answered."""
+    def score(self, codes: Codes, labels: Labels) -> Scores:
+        """Count on some rows."""
+        answers: Answers = self._book.answers(codes, self._asked)
         nodes = []
         for tree in self._trees:
-            cells = tree.leaf_of(answers).astype(np.int64) * self._n_clusters + labels
-            counts = np.bincount(cells, minlength=len(tree.question) * self._n_clusters)
-            nodes.append(counts.reshape(len(tree.question), self._n_clusters))
+            counts = np.zeros((len(tree.question), self._n_clusters), np.int64)
+            kernels.count_pairs(tree.leaf_of(answers), labels, counts)
+            nodes.append(counts)
         rules, clusters = np.zeros((self._n_rules, 2), np.int64), np.zeros((self._n_clusters, 2), np.int64)
         kernels.apply_rules(
             answers, labels, self._first_rule, self._first_range, self._question, self._low, self._high, rules, clusters
@@ -78,22 +81,20 @@ class Scorer:
         return Scores(nodes, rules, clusters)
 
 
-def score_table(table: Table, labels: Labels, scorer: Scorer) -> Scores:
-    """Count on every row of a table.
+def score_all(codes: Codes, labels: Labels, scorer: Scorer) -> Scores:
+    """Count on all rows.
 
     Parameters
     ----------
-    table : Table
+    codes : uint8 array of shape (n_lines, n_rows)
     labels : int32 array of shape (n_rows,)
     scorer : Scorer
     """
-    if not scorer.questions.columns:
-        return scorer.score(np.zeros((0, len(labels)), np.uint8), labels)
 
-    def counted(block: Block) -> Scores:
-        return scorer.score(scorer.questions.answer(block.rows), labels[block.start : block.start + len(block)])
+    def counted(rows: slice) -> Scores:
+        return scorer.score(codes[:, rows], labels[rows])
 
-    return added(over_table(counted, table, scorer.questions.columns, coded=True, what="rules"))
+    return added(over_rows(counted, len(labels), COUNTED_ROWS, what="rules"))
 
 
 def added(parts: Iterable[Scores]) -> Scores:
@@ -108,12 +109,3 @@ def added(parts: Iterable[Scores]) -> Scores:
             mine += more
     assert total is not None
     return total
-
-
-def _asked_anew(tree: Tree, place: dict[int, int], answer_of: dict[tuple[int, int], int]) -> Tree:
-    question, cut = tree.question.copy(), tree.cut.copy()
-    for node in np.flatnonzero(tree.question != LEAF):
-        old = int(tree.question[node])
-        question[node] = place[old]
-        cut[node] = answer_of[old, int(tree.cut[node]) + 1] - 1
-    return Tree(question, cut, tree.left, tree.right, tree.label)

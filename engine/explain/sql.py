@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
+from engine.explain.conditions import Condition
 from engine.explain.explanation import Explanation
 from engine.explain.questions import YES, fill_of
-from engine.explain.rules import Condition
 from engine.explain.tree import LEAF, Ranges
 from engine.explain.words import clean, iso_day, percent
 from engine.features.plan import CategoryPlan, LabelPlan, NumberPlan, Plan

@@ -1,4 +1,4 @@
-"""The explanation as a stage of a fit: rows kept on the way, then rules and personas written into the run's folder."""
+"""The explanation as a stage of a fit: rows and codes kept on the way, then rules and personas in the run's folder."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.config import FitConfig
+from engine.execution.storage import Storage
 from engine.explain.contrast import contrasts
 from engine.explain.explanation import explain
 from engine.explain.persona import personas
 from engine.explain.sample import KeptRows, stratified
+from engine.explain.sheet import Sheet
 from engine.explain.words import Vocabulary
 from engine.explain.writing import write_explanation
 from engine.features import FeatureEncoder
@@ -25,10 +28,18 @@ def rows_to_keep(n_rows: int, settings: FitConfig) -> KeptRows:
     return KeptRows.drawn(n_rows, 0 if "explain" in settings.skip else settings.explain.sample_rows, settings.seed)
 
 
+def sheet_of(
+    schema: pa.Schema, kept: KeptRows, encoder: FeatureEncoder, settings: FitConfig, n_rows: int, storage: Storage
+) -> Sheet:
+    """Return room for the codes of all rows, and what can be asked about them."""
+    return Sheet(encoder, kept.table(), _words(schema, encoder, settings), n_rows, storage)
+
+
 def explain_run(
     folder: Path,
     table: Table,
     kept: KeptRows,
+    sheet: Sheet,
     labels: NDArray[np.int32],
     n_clusters: int,
     encoder: FeatureEncoder,
@@ -36,16 +47,20 @@ def explain_run(
 ) -> list[str]:
     """Write rules and personas into `folder`; return the clusters' names."""
     wanted, columns = settings.explain, encoder.columns
-    words = Vocabulary.of(table.schema, columns, wanted.words, wanted.values)
+    words = _words(table.schema, encoder, settings)
     sample = stratified(
         table, kept, labels, n_clusters, quota=wanted.rows_per_cluster, columns=columns, seed=settings.seed
     )
-    found = explain(table, labels, sample, encoder.plan, words, wanted, settings.seed)
+    found = explain(sheet.complete(table), sheet.book, labels, sample, wanted, settings.seed)
     compared = contrasts(sample, encoder.plan, words, _groups(table, columns, settings))
     described = personas(sample, compared, min_people=wanted.min_people)
     types = {name: table.schema.field(name).type for name in columns}
     write_explanation(folder, found, described, compared, encoder.plan, types, settings.id, wanted.min_people)
     return [persona.name for persona in described]
+
+
+def _words(schema: pa.Schema, encoder: FeatureEncoder, settings: FitConfig) -> Vocabulary:
+    return Vocabulary.of(schema, encoder.columns, settings.explain.words, settings.explain.values)
 
 
 def _groups(table: Table, columns: list[str], settings: FitConfig) -> Mapping[str, str]:

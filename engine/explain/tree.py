@@ -9,7 +9,6 @@ are what rules are made of. How questions read in words is not here: words of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.explain.questions import Answers
+from engine.explain.codes import Answers
 from engine.kernels.cpu.answers import leaves
 
 Labels = NDArray[np.int32]
@@ -62,11 +61,6 @@ class Tree:
     def predict(self, answers: Answers) -> Labels:
         """Return the predicted label of each row."""
         return self.label[self.leaf_of(answers)]
-
-    def tests(self) -> Iterator[tuple[int, int, int]]:
-        """Yield what every inner node asks, as (question, 0, cut)."""
-        for node in np.flatnonzero(self.question != LEAF):
-            yield int(self.question[node]), 0, int(self.cut[node])
 
     def paths(self, n_answers: list[int]) -> list[Ranges]:
         """Return, for every node, the ranges of answers that lead to it, bounds of one question merged."""

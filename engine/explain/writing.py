@@ -10,12 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from engine.explain.conditions import Condition, rule_words
 from engine.explain.contrast import Contrast
 from engine.explain.explanation import Explanation, View
 from engine.explain.persona import Persona
 from engine.explain.phrases import figure, title
 from engine.explain.questions import YES
-from engine.explain.rules import Condition, rule_words
 from engine.explain.sql import to_sql
 from engine.explain.tree import LEAF
 from engine.explain.words import iso_day
@@ -111,7 +111,7 @@ def _node(found: Explanation, view: View, node: int, min_people: int) -> dict[st
     question, cut = int(tree.question[node]), int(tree.cut[node])
     # Of two answers the yes is asked for: "is it so?", not "is it not so?".
     yes, no, range_ = (tree.left, tree.right, (0, cut))
-    if found.questions.asked[question].n_answers == 2:
+    if found.questions[question].n_answers == 2:
         yes, no, range_ = (tree.right, tree.left, (YES, YES))
     (condition,) = found.conditions({question: range_})
     return {

@@ -127,7 +127,11 @@ class FeatureEncoder:
 
     def encode_rows(self, rows: Any) -> EncodedRows:
         """Encode rows, as `encode` does, without the zeros of X."""
-        return self.encode_plain(read(arrow_rows(rows), self.layout.readings))
+        return self.encode_plain(self.read(rows))
+
+    def read(self, rows: Any) -> PlainRows:
+        """Read what `encode_plain` encodes."""
+        return read(arrow_rows(rows), self.layout.readings)
 
     def encode_plain(self, plain: PlainRows) -> EncodedRows:
         """Encode rows that were read already."""

@@ -41,15 +41,25 @@ class EncodedTable:
         self._kept: list[Any] | None = plain  # PlainRows, after the first pass EncodedRows
 
     def map(
-        self, function: Callable[[int, EncodedRows], Result], what: str = "rows", *, last: bool = False
+        self,
+        function: Callable[[int, EncodedRows], Result],
+        what: str = "rows",
+        *,
+        last: bool = False,
+        see: Callable[[int, PlainRows], None] | None = None,
     ) -> Iterator[Result]:
-        """Yield function(first row, rows) of every block, in order; after the `last` pass, no rows are kept."""
+        """Yield function(first row, rows) of every block, in order; after the `last` pass, no rows are kept.
+
+        In the first pass, `see` is called with every block before it is encoded.
+        """
+        encode = self._encoded
+
         kept = self._kept
         if kept is None:
             encoder = self._encoder
 
             def read(block: Block) -> Result:
-                return function(block.start, encoder.encode_rows(block.rows))
+                return function(block.start, encode(block.start, encoder.read(block.rows), see))
 
             yield from over_table(read, self._table, encoder.columns, coded=True, what=what)
             return
@@ -58,7 +68,7 @@ class EncodedTable:
             number, start = number_and_start
             rows = kept[number]
             if isinstance(rows, PlainRows):
-                rows = self._encoder.encode_plain(rows)
+                rows = encode(start, rows, see)
             kept[number] = None if last else rows
             return function(start, rows)
 
@@ -66,12 +76,22 @@ class EncodedTable:
         if last:
             self._kept = None
 
-    def moments(self, backend: Backend, advance: Callable[[int], None]) -> Moments:
-        """Return count, mean and scatter of X over all rows."""
+    def _encoded(self, start: int, rows: PlainRows, see: Callable[[int, PlainRows], None] | None) -> EncodedRows:
+        if see is not None:
+            see(start, rows)
+        return self._encoder.encode_plain(rows)
+
+    def moments(
+        self,
+        backend: Backend,
+        advance: Callable[[int], None],
+        see: Callable[[int, PlainRows], None] | None = None,
+    ) -> Moments:
+        """Return count, mean and scatter of X over all rows; `see` is called with every block's plain rows."""
         layout = self._encoder.layout
         n_hot = len(layout.hot_columns)
         total: EncodedMoments | None = None
-        for part in self.map(lambda _, rows: backend.encoded_moments(rows, n_hot), "moments"):
+        for part in self.map(lambda _, rows: backend.encoded_moments(rows, n_hot), "moments", see=see):
             total = part if total is None else added(total, part)
             advance(part.n_rows)
         assert total is not None  # the pass of statistics has seen rows

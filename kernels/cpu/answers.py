@@ -1,17 +1,15 @@
-"""Answer a block's questions and apply rules and trees to the answers.
+"""Code a block's texts and labels, answer questions from codes, and apply rules and trees to the answers.
 
-    values (n_rows,) float64, cuts            -> answers (n_rows,) uint8: cuts reached
-    offsets, codes of labels                  -> flags (n_labels, n_rows) uint8
+    codes of texts, of labels                 -> codes (n_rows,) uint8; bits (n_lines, n_rows) uint8
+    codes (n_lines, n_rows), a table each     -> answers (n_questions, n_rows) uint8
     answers (n_questions, n_rows), a tree     -> leaf of every row
     answers, rules as ranges, labels          -> people matched, and matched rightly, a rule and a cluster
 
 Answers lie one question after the other, so a rule touches only the lines it asks about. What the questions mean is
-not here: engine/explain/questions.py.
+not here: engine/explain/codes.py. Numbers are coded in cuts.py.
 """
 
 from __future__ import annotations
-
-from math import isnan
 
 import numpy as np
 from numba import njit
@@ -20,29 +18,35 @@ ROWS_PER_TILE = 2048  # rows whose marks and values stay in L1; 1M rows x 17 rul
 
 
 @njit(nogil=True, cache=True)
-def count_cuts(values, fill, cuts, out):  # type: ignore[no-untyped-def]
-    """Write how many of the `cuts` each value has reached; NaN counts as `fill`."""
-    filled = np.empty(ROWS_PER_TILE, np.float64)
-    for start in range(0, values.shape[0], ROWS_PER_TILE):
-        n = min(ROWS_PER_TILE, values.shape[0] - start)
-        reached = out[start : start + n]
-        for i in range(n):
-            v = values[start + i]
-            filled[i] = fill if isnan(v) else v
-            reached[i] = 0
-        for c in range(cuts.shape[0]):
-            cut = cuts[c]
-            for i in range(n):  # without a branch, many rows at a time: 63 cuts take less than a search among them
-                reached[i] += filled[i] >= cut
+def look_up(codes, table, out):  # type: ignore[no-untyped-def]
+    """Write table[code + 1]: what stands at 0 is for code -1, none."""
+    for i in range(codes.shape[0]):
+        out[i] = table[codes[i] + 1]
 
 
 @njit(nogil=True, cache=True)
-def flag_labels(offsets, codes, flag, flags):  # type: ignore[no-untyped-def]
-    """Set flags[flag[code], row] for every label of a row; code -1 is none, flag -1 one that nobody asks about."""
-    for i in range(offsets.shape[0] - 1):
+def mark_labels(offsets, codes, bit_of, missing, missing_bit, out):  # type: ignore[no-untyped-def]
+    """Set bit_of[code] of a row for every label it has; code -1 is none, bit -1 one that nobody asks about.
+
+    Bit b is bit b % 8 of out[b // 8]. A missing list sets `missing_bit`, if that is not -1.
+    """
+    out[:] = 0
+    for i in range(missing.shape[0]):
         for p in range(offsets[i], offsets[i + 1]):
-            if codes[p] >= 0 and flag[codes[p]] >= 0:
-                flags[flag[codes[p]], i] = 1
+            bit = bit_of[codes[p]] if codes[p] >= 0 else -1
+            if bit >= 0:
+                out[bit >> 3, i] |= np.uint8(1 << (bit & 7))
+        if missing[i] and missing_bit >= 0:
+            out[missing_bit >> 3, i] |= np.uint8(1 << (missing_bit & 7))
+
+
+@njit(nogil=True, cache=True)
+def answer(codes, lines, tables, out):  # type: ignore[no-untyped-def]
+    """Write the answers to questions: tables[q, code] of the code in line lines[q]."""
+    for q in range(lines.shape[0]):
+        line, table, answers = codes[lines[q]], tables[q], out[q]
+        for i in range(line.shape[0]):
+            answers[i] = table[line[i]]
 
 
 @njit(nogil=True, cache=True)
@@ -121,3 +125,10 @@ def tally(answers, rows, labels, weights, counts):  # type: ignore[no-untyped-de
         for r in range(rows.shape[0]):
             i = rows[r]
             of_question[labels[i], given[i]] += weights[i]
+
+
+@njit(nogil=True, cache=True)
+def count_pairs(leaf, labels, counts):  # type: ignore[no-untyped-def]
+    """Add the rows to counts[leaf, label]."""
+    for i in range(leaf.shape[0]):
+        counts[leaf[i], labels[i]] += 1

@@ -9,22 +9,34 @@ from engine.kernels.cpu import answers as kernels
 from engine.explain.tree import LEAF, grow
 
 
-@pytest.mark.parametrize("n_cuts", [0, 1, 63])
-def test_an_answer_is_the_number_of_cuts_reached(n_cuts: int) -> None:
-    rng = np.random.default_rng(n_cuts)
-    cuts = np.sort(rng.normal(size=n_cuts))
-    values = np.concatenate([rng.normal(size=kernels.ROWS_PER_TILE), cuts, [np.nan, -np.inf, np.inf]])
-    out = np.empty(len(values), np.uint8)
-    kernels.count_cuts(values, 0.25, cuts, out)
-    filled = np.where(np.isnan(values), 0.25, values)
-    assert out.tolist() == [sum(v >= c for c in cuts) for v in filled]
+def test_a_code_is_looked_up_and_none_has_its_own_place() -> None:
+    out = np.empty(4, np.uint8)
+    kernels.look_up(np.array([1, -1, 0, 1], np.int32), np.array([255, 7, 9], np.uint8), out)
+    assert out.tolist() == [9, 255, 7, 9]
 
 
-def test_labels_are_flagged_once_and_unknown_ones_not_at_all() -> None:
-    offsets, codes = np.array([0, 4, 4, 6]), np.array([1, 1, 3, 2, 0, -1], np.int32)
-    flags = np.zeros((3, 3), np.uint8)
-    kernels.flag_labels(offsets, codes, np.array([1, 0, -1, 2], np.int32), flags)
-    assert flags.tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 0]]
+def test_labels_are_marked_once_and_unknown_ones_not_at_all() -> None:
+    offsets, codes = np.array([0, 4, 4, 6], np.int32), np.array([1, 1, 3, 2, 0, -1], np.int32)
+    missing, bit_of = np.array([False, True, False]), np.array([9, 0, -1, 2], np.int32)
+    marks = np.full((2, 3), 77, np.uint8)
+    kernels.mark_labels(offsets, codes, bit_of, missing, 10, marks)
+    assert marks.tolist() == [[1 | 4, 0, 0], [0, 4, 2]]
+    kernels.mark_labels(offsets, codes, bit_of, missing, -1, marks)
+    assert marks.tolist() == [[1 | 4, 0, 0], [0, 0, 2]]
+
+
+def test_an_answer_is_what_stands_in_the_table_at_the_code() -> None:
+    codes = np.array([[0, 1, 255], [3, 3, 0]], np.uint8)
+    tables = np.stack([np.arange(256), np.arange(256) == 255, np.arange(256) >> 1 & 1]).astype(np.uint8)
+    found = np.empty((3, 3), np.uint8)
+    kernels.answer(codes, np.array([1, 0, 0]), tables, found)
+    assert found.tolist() == [[3, 3, 0], [0, 0, 1], [0, 0, 1]]
+
+
+def test_pairs_are_counted() -> None:
+    counts = np.zeros((2, 2), np.int64)
+    kernels.count_pairs(np.array([0, 1, 1, 1], np.int32), np.array([1, 0, 0, 1], np.int32), counts)
+    assert counts.tolist() == [[0, 1], [2, 1]]
 
 
 def test_a_row_walks_to_the_leaf_its_answers_lead_to() -> None:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.config import ExplainConfig
+from engine.explain.conditions import Condition, rule_words
 from engine.explain.questions import Question
-from engine.explain.rules import Condition, find_rules, matched_by, rule_words
+from engine.explain.rules import find_rules, matched_by
 from engine.explain.sample import KeptRows, stratified
 from engine.explain.tree import LEAF, Ranges, grow, pruned, telling_questions
 from engine.tables import block, open_table

@@ -11,8 +11,8 @@ from people import people
 
 import engine
 from engine.config import FitConfig
-from engine.explain.questions import questions_of
-from engine.explain.rules import Condition
+from engine.explain.codes import Codebook
+from engine.explain.conditions import Condition
 from engine.explain.sql import Conditions
 from engine.explain.words import Vocabulary
 
@@ -67,12 +67,14 @@ def test_the_json_holds_the_same_conditions_as_the_words(run: engine.Run) -> Non
 def test_every_condition_means_the_same_in_sql(run: engine.Run, request: pytest.FixtureRequest) -> None:
     table, plan = people(seed=request.node.callspec.params["run"]), run.model.encoder.plan
     columns = [column.column for column in plan.columns]
-    questions, answers = questions_of(plan, table, Vocabulary.of(table.schema, columns, {}, {}))
+    rows = run.model.encoder.read(table)
+    book = Codebook.of(plan, rows, Vocabulary.of(table.schema, columns, {}, {}))
+    answers = book.answers(book.coded(rows))
     write = Conditions(plan, {name: table.schema.field(name).type for name in columns})
     connection = duckdb.connect()
     connection.register("profiles", table)
     kinds = set()
-    for number, question in enumerate(questions.asked):
+    for number, question in enumerate(book.questions):
         top = question.n_answers - 1
         for low, high in {(0, top // 2), (top // 2 + 1, top), (top // 3, 2 * top // 3)} - {(0, top)}:
             sql = write.sql(Condition(question, low, high))
