@@ -11,6 +11,7 @@ exaggeration: Belkina et al., Nature Communications 2019; steps and gains as in 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from engine.affinities import Affinities, affinities_of
 from engine.backends.protocol import Map, MapPlan
 from engine.execution.local import map_blocks, row_blocks
 from engine.kernels.cpu import tsne_pairs, tsne_step
+from engine.kernels.cpu.affinities import NARROW
 from engine.kernels.cpu.tsne_grid import read_forces
 from engine.progress import Advance, Reporter
 from engine.repulsion import Grid
@@ -65,8 +67,7 @@ def kl_divergence(P: Affinities, places: Float32s) -> float:
 
     def logarithms(part: slice) -> float:
         return math.fsum(
-            tsne_pairs.edge_logarithms(xs, ys, part.start, part.stop, edges.ends, edges.weights, edges.offsets)
-            for edges in (P.near, P.far)
+            tsne_pairs.edge_logarithms(xs, ys, part.start, part.stop, edges) for edges in (P.near, P.far)
         )
 
     spread = P.scale * math.fsum(map_blocks(logarithms, row_blocks(len(xs), BLOCK_ROWS)))
@@ -77,6 +78,14 @@ def _coordinates(places: Float32s) -> tuple[Float32s, Float32s]:
     """Return x and y, each contiguous; a map of one component is one on the line y = 0."""
     xs = np.ascontiguousarray(places[:, 0])
     return xs, np.ascontiguousarray(places[:, 1]) if places.shape[1] == 2 else np.zeros_like(xs)
+
+
+def _pairs(xs: Float32s, ys: Float32s) -> Float32s:
+    """Return x and y of all rows in turn, and room for as many rows as attraction may look at."""
+    n_rows = len(xs)
+    pairs = np.zeros((n_rows if n_rows <= NARROW else -(-n_rows // NARROW) * NARROW, 2), np.float32)
+    pairs[:n_rows, 0], pairs[:n_rows, 1] = xs, ys
+    return pairs.ravel()
 
 
 def _all_pairs(xs: Float32s, ys: Float32s) -> float:
@@ -90,23 +99,21 @@ class _State:
         self.P, self.grid = P, Grid()
         self.xs, self.ys = _coordinates(start)
         self.on_a_line = start.shape[1] == 1
-        self.places = np.stack([self.xs, self.ys], axis=1).ravel()  # what rows see of each other
+        self.places = _pairs(self.xs, self.ys)  # what rows see of each other
         self._next_places = np.empty_like(self.places)
         self.velocity = np.zeros((len(start), 2), np.float32)
         self.gains = np.ones((len(start), 2), np.float32)
-        self.forces = np.empty((len(start), 2), np.float32)
 
     def step(self, exaggeration: float, rate: float) -> float:
         """Move every row once; return the norm of the gradient, which is KL's (with its factor of 4)."""
-        z = self._repel()
+        write_forces, z = self._repulsion()
 
         def move(part: slice) -> float:
-            gradient = np.zeros((part.stop - part.start, 2), np.float32)
+            gradient, forces = np.zeros((2, part.stop - part.start, 2), np.float32)
             for edges in (self.P.near, self.P.far):
-                tsne_step.attract(
-                    self.places, part.start, part.stop, edges.ends, edges.weights, edges.offsets, gradient
-                )
-            tsne_step.combine(gradient, self.forces[part], exaggeration * self.P.scale, z)
+                tsne_step.attract(self.places, part.start, part.stop, edges, gradient)
+            write_forces(part, forces)
+            tsne_step.combine(gradient, forces, exaggeration * self.P.scale, z)
             if self.on_a_line:
                 gradient[:, 0] = 0.0
             square: float = tsne_step.descend(
@@ -119,15 +126,15 @@ class _State:
         self.places, self._next_places = self._next_places, self.places
         return 4.0 * math.sqrt(squares)
 
-    def _repel(self) -> float:
-        """Write the repulsive force on every row; return Z."""
+    def _repulsion(self) -> tuple[Callable[[slice, Float32s], None], float]:
+        """Return what writes the repulsive forces on some rows, before they move, and Z."""
         if len(self.xs) <= FEW_ROWS:
-            return float(tsne_pairs.repel(self.xs, self.ys, 0, len(self.xs), self.forces))
+            pushes = np.empty((len(self.xs), 2), np.float32)
+            z = float(tsne_pairs.repel(self.xs, self.ys, 0, len(self.xs), pushes))
+            return lambda part, forces: np.copyto(forces, pushes[part]), z
         field = self.grid.field(self.xs, self.ys)
 
-        def read(part: slice) -> None:
-            read_forces(self.xs, self.ys, part.start, part.stop, field.origin, field.forces, self.forces)
+        def read(part: slice, forces: Float32s) -> None:
+            read_forces(self.xs, self.ys, part.start, part.stop, field.origin, field.potential, forces)
 
-        for _ in map_blocks(read, row_blocks(len(self.xs), BLOCK_ROWS)):
-            pass
-        return field.z
+        return read, field.z

@@ -71,7 +71,7 @@ class Atlas:
         numbers, squared, p = self._neighbours(rows, homes)
         places, doubtful = np.empty((len(rows), 2), np.float32), np.empty(len(rows), np.bool_)
         placement.place(
-            numbers, squared, p, self.places, self.field.forces, self.field.origin,
+            numbers, squared, p, self.places, self.field.potential, self.field.origin,
             len(self.places) / self.field.z, self.far_apart, n_steps, places, doubtful,
         )  # fmt: skip
         return Placed(places, doubtful)

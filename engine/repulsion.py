@@ -28,6 +28,7 @@ Float32s = NDArray[np.float32]
 LEAST_SIZE = 256  # nodes a side: transforms of it take a millisecond, and the kernel has died down at its edge
 GROWTH = 1.06  # room for the map to grow before spectra are computed anew
 MARGIN = 8  # nodes between a charge and its nearest periodic image, beyond the charges' own extent
+FORCE = -2.0 * SPACING  # the kernel over the potential whose slopes, per node, are forces
 LINE = 64  # bytes of a line of the cache
 TASK_LINES = 64  # grid rows or waves that one thread transforms at a time
 
@@ -47,28 +48,28 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Spectra:
+class Spectrum:
     """What a grid of one size multiplies its charges with."""
 
     y: Axis
     x: Axis
-    kernel: Float32s  # (blocks of LANES waves along x, n_y, 3, LANES): potential, pull_y, pull_x
+    kernel: Float32s  # (blocks of LANES waves along x, n_y / 2 + 1, LANES): waves -ky are those of ky
 
 
 @dataclass(frozen=True)
 class Field:
-    """Forces of all rows on a grid."""
+    """The potential of all rows on a grid: its slopes are forces."""
 
     origin: tuple[float, float]  # number of the grid's first row and column, counted from place 0
-    forces: Float32s  # (cells_y, cells_x, 2): y and x
+    potential: Float32s  # (cells_y, cells_x)
     z: float
 
 
 class Grid:
-    """Keeps spectra while the map fits on them, and the memory of the transforms."""
+    """Keeps a spectrum while the map fits on it, and the memory of the transforms."""
 
     def __init__(self) -> None:
-        self._spectra: Spectra | None = None
+        self._spectrum: Spectrum | None = None
         self._scratch: dict[str, NDArray[Any]] = {}
 
     def field(self, xs: Float32s, ys: Float32s, margin: int = 0) -> Field:
@@ -77,14 +78,14 @@ class Grid:
         The next call overwrites it.
         """
         (y0, cells_y), (x0, cells_x) = _extent(ys, margin), _extent(xs, margin)
-        spectra = self._fitting(cells_y, cells_x)
-        along_y, along_x, n_blocks = spectra.y, spectra.x, len(spectra.kernel)
+        spectrum = self._fitting(cells_y, cells_x)
+        along_y, along_x, n_blocks = spectrum.y, spectrum.x, len(spectrum.kernel)
         starts, order = np.empty(cells_y - ORDER + 2, np.int32), self._memory("order", np.int32, len(xs))
         tsne_grid.sort_by_grid_row(ys, float(y0), starts, order)
-        n_bands, n_strips = -(-cells_y // WIDTH), -(-cells_y // LANES)
+        n_bands = -(-cells_y // WIDTH)
         down = self._memory("down", np.float32, n_blocks, n_bands * WIDTH, WIDTH)
-        across = self._memory("across", np.float32, n_strips, along_x.n, WIDTH)
-        forces = self._memory("forces", np.float32, cells_y, cells_x, 2)
+        across = self._memory("across", np.float32, n_bands, along_x.n, WIDTH)
+        potential = down.ravel()[: cells_y * cells_x].reshape(cells_y, cells_x)  # charges are read before it is written
         sums = np.zeros(n_blocks * LANES)
 
         def forward(bands: slice) -> None:
@@ -95,21 +96,20 @@ class Grid:
 
         def convolve(blocks: slice) -> None:
             tsne_grid.convolve(
-                down, spectra.kernel, (blocks.start, blocks.stop), along_y.factors, along_y.roots, across, sums,
-                _work(3, along_y.n),
+                down, spectrum.kernel, (blocks.start, blocks.stop), along_y.factors, along_y.roots, across, sums,
+                _work(2, along_y.n),
             )  # fmt: skip
 
-        def backward(strips: slice) -> None:
+        def backward(bands: slice) -> None:
             tsne_grid.backward(
-                across, (strips.start, strips.stop), along_x.factors, along_x.roots, forces, _work(1, along_x.n)
+                across, (bands.start, bands.stop), along_x.factors, along_x.roots, potential, _work(1, along_x.n)
             )
 
         _run(forward, n_bands, TASK_LINES // WIDTH)
         _run(convolve, n_blocks, TASK_LINES // LANES)
-        _run(backward, n_strips, TASK_LINES // LANES)
-        last = along_x.n // 2
-        z = (2.0 * sums.sum() - sums[0] - sums[last]) / (along_y.n * along_x.n) - len(xs)
-        return Field((float(y0), float(x0)), forces, float(z))
+        _run(backward, n_bands, TASK_LINES // WIDTH)
+        z = FORCE * (2.0 * sums.sum() - sums[0] - sums[along_x.n // 2]) - len(xs)
+        return Field((float(y0), float(x0)), potential, float(z))
 
     def _memory(self, name: str, dtype: Any, *shape: int) -> NDArray[Any]:
         """Return memory kept from one call to the next: fresh pages cost as much as a transform."""
@@ -119,16 +119,16 @@ class Grid:
             kept = self._scratch[name] = _aligned(int(size * GROWTH), dtype)
         return kept[:size].reshape(shape)
 
-    def _fitting(self, cells_y: int, cells_x: int) -> Spectra:
+    def _fitting(self, cells_y: int, cells_x: int) -> Spectrum:
         needed = 2 * cells_y + MARGIN, 2 * cells_x + MARGIN
-        have = self._spectra
+        have = self._spectrum
         if have is None or needed[0] > have.y.n or needed[1] > have.x.n:
-            have = self._spectra = spectra_of((_size(needed[0]), _size(needed[1])))
+            have = self._spectrum = spectrum_of((_size(needed[0]), _size(needed[1])))
         return have
 
 
-def spectra_of(shape: tuple[int, int]) -> Spectra:
-    """Return the spectra of a grid of `shape` nodes, both lengths of transforms."""
+def spectrum_of(shape: tuple[int, int]) -> Spectrum:
+    """Return the spectrum of a grid of `shape` nodes, both lengths of transforms."""
     n_y, n_x = shape
     y, x = (SPACING * np.arange(n // 2 + 1) for n in shape)
     # The kernel is even along both axes, so cosine transforms of a quarter of the nodes give its whole spectrum.
@@ -137,19 +137,17 @@ def spectra_of(shape: tuple[int, int]) -> Spectra:
     )
     wave_y, wave_x = (2.0 * np.pi / SPACING / n * np.arange(n // 2 + 1, dtype=np.float64) for n in shape)
     splines_y, splines_x = _splines(wave_y), _splines(wave_x)
-    kernel = np.zeros((-(-len(wave_x) // LANES), n_y, 3, LANES), np.float32)
+    kernel = np.zeros((-(-len(wave_x) // LANES), len(wave_y), LANES), np.float32)
 
     def fill(waves: slice) -> None:
-        found = kernel[waves.start // LANES]
         columns = np.ascontiguousarray(sampled[:, waves])
         tsne_grid.influence(
-            columns, wave_y, wave_x[waves], splines_y, splines_x[:, waves].copy(), 1.0 / (n_y * n_x), found
+            columns, wave_y, wave_x[waves], splines_y, splines_x[:, waves].copy(), kernel[waves.start // LANES]
         )
-        found[n_y // 2, 1] = 0.0  # the highest wave has no sign
-        found[:, 2, : waves.stop - waves.start][:, wave_x[waves] == wave_x[-1]] = 0.0
 
     _run(fill, len(wave_x), LANES)
-    return Spectra(Axis.of(n_y), Axis.of(n_x), kernel)
+    kernel *= np.float32(1.0 / FORCE / (n_y * n_x))
+    return Spectrum(Axis.of(n_y), Axis.of(n_x), kernel)
 
 
 def _work(n_buffers: int, n: int) -> Float32s:
@@ -164,7 +162,7 @@ def _aligned(size: int, dtype: Any) -> NDArray[Any]:
     return memory[start : start + size]
 
 
-def _splines(wave: NDArray[np.float64]) -> NDArray[np.float64]:
+def _splines(wave: Float64s) -> Float64s:
     """Return the squared transform of the spline at a wave number's images -1, 0 and 1, (3, n)."""
     turns = wave * SPACING / (2.0 * np.pi)
     return np.stack([np.sinc(turns + image) ** (2 * ORDER) for image in (-1, 0, 1)])

@@ -1,6 +1,6 @@
 """From neighbours to probabilities: the perplexity of every row, and both directions of every edge.
 
-    squared distances (n_rows, k)  ->  p(j|i) (n_rows, k)  ->  p(j|i) + p(i|j) on edges of both directions, in 16 bits
+    squared distances (n_rows, k)  ->  p(j|i) (n_rows, k)  ->  Edges: p(j|i) + p(i|j) in both directions
 
 A row's precision beta is such that the entropy of p(j|i) = exp(-beta d_ij) / sum is the logarithm of the perplexity;
 it is found by Newton's method on log beta inside a bracket, in float64. Source: van der Maaten & Hinton, "Visualizing
@@ -10,24 +10,62 @@ data using t-SNE", JMLR 2008.
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numba
 import numpy as np
+from engine.kernels.cpu.simd import LANES
 from numpy.typing import NDArray
 
 STEPS = 100  # Newton needs 4 to 8; bisection from any start needs less than 100
 TOLERANCE = 1e-9  # of the entropy
 START = 0.2  # of log beta - log(neighbours / perplexity), in units of 1 / mean distance: where it mostly ends
+NARROW, MOST_ROWS = 1 << 16, 1 << 24  # rows whose numbers fit in two bytes, and in three
+SPARE = LANES  # entries after the last edge, where vectors may read
 DROPPED = 12  # low bits of a float32 that a code has not
 LEAST_BITS = (127 - 30) << 23  # bits of the float32 whose code is 0: 2^-30; the greatest is just below 4
 INVERSE_FACTORIALS = tuple(1.0 / math.factorial(n) for n in range(12, -1, -1))
 
+Bools: TypeAlias = NDArray[np.bool_]
+Bytes: TypeAlias = NDArray[np.uint8]
 Codes: TypeAlias = NDArray[np.uint16]
 Float32s: TypeAlias = NDArray[np.float32]
 Float64s: TypeAlias = NDArray[np.float64]
 Int32s: TypeAlias = NDArray[np.int32]
 Int64s: TypeAlias = NDArray[np.int64]
+
+
+class Edges(NamedTuple):
+    """Edges of rows by their start: row i's are offsets[i] … offsets[i + 1], then SPARE that no row has.
+
+    An edge takes 4 bytes among NARROW rows, else 5: the row it ends at, and the code of its weight p(j|i) + p(i|j).
+    """
+
+    offsets: Int64s
+    low: NDArray[np.uint16]  # bits of the end, …
+    high: Bytes  # … and those beyond 16; of length 0 where there are none
+    weights: Codes
+
+
+def empty_edges(offsets: Int64s, n_rows: int) -> Edges:
+    """Return room for edges between `n_rows` rows."""
+    room = int(offsets[-1]) + SPARE
+    high = np.zeros(room if n_rows > NARROW else 0, np.uint8)
+    return Edges(offsets, np.zeros(room, np.uint16), high, np.zeros(room, np.uint16))
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def end_of(edges: Edges, e: int) -> int:
+    """Return the row that edge e ends at."""
+    end = np.int64(edges.low[e])
+    return end | (np.int64(edges.high[e]) << 16) if edges.high.shape[0] else end
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _put(edges: Edges, e: int, end: int, code: int) -> None:
+    edges.low[e], edges.weights[e] = end & 0xFFFF, code
+    if edges.high.shape[0]:
+        edges.high[e] = end >> 16
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
@@ -101,12 +139,13 @@ def calibrate(squared: Float64s, perplexity: float, out: Float32s) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def sort_edges(neighbours: Int32s, probabilities: Float32s) -> None:
-    """Sort every row's edges by neighbour: in this order they are found by halving, and read along memory."""
+def put_edges(neighbours: Int32s, codes: Codes, first: int, edges: Edges) -> None:
+    """Write the edges of rows `first` and on, sorted by neighbour: so they are found by halving, and read along memory."""
     for i in range(neighbours.shape[0]):
         order = np.argsort(neighbours[i])
-        neighbours[i] = neighbours[i][order]
-        probabilities[i] = probabilities[i][order]
+        at = edges.offsets[first + i]
+        for e in range(order.shape[0]):
+            _put(edges, at + e, neighbours[i, order[e]], codes[i, order[e]])
 
 
 def coded(weights: Float32s) -> Codes:
@@ -135,40 +174,48 @@ def _both(first: int, second: int) -> int:
 
 
 @numba.njit(nogil=True, cache=True)
-def _place(neighbours: Int32s, wanted: int) -> int:
-    """Return where a sorted run holds `wanted`, marked or not, or -1."""
-    low, high = 0, neighbours.shape[0]
+def _place(edges: Edges, row: int, wanted: int) -> int:
+    """Return which edge of a row, sorted, ends at `wanted`, or -1."""
+    low, high = edges.offsets[row], edges.offsets[row + 1]
+    last = high
     while low < high:
         middle = (low + high) >> 1
-        end = neighbours[middle]
-        if (end if end >= 0 else ~end) < wanted:
+        if end_of(edges, middle) < wanted:
             low = middle + 1
         else:
             high = middle
-    return low if low < neighbours.shape[0] and neighbours[low] in (wanted, ~wanted) else -1
+    return low if low < last and end_of(edges, low) == wanted else -1
 
 
 @numba.njit(nogil=True, cache=True)
-def join_mutual(neighbours: Int32s, weights: Codes, counts: Int64s) -> None:
-    """Add both directions of every edge that has two; mark the end j of a one-way edge as ~j, and count it at j."""
-    for i in range(neighbours.shape[0]):
-        for e in range(neighbours.shape[1]):
-            j = neighbours[i, e]  # not marked yet
-            back = _place(neighbours[j], i)
-            if back < 0:
-                neighbours[i, e] = ~j
-                counts[j] += 1
-            elif i < j:
-                weights[i, e] = weights[j, back] = _both(weights[i, e], weights[j, back])
+def join_mutual(edges: Edges, start: int, stop: int, one_way: Bools) -> None:
+    """Add both directions of every edge of rows start … stop that has two, and mark those that have one.
+
+    Rows may be taken by several threads: both weights of an edge are read and written by the row of the lower number.
+    """
+    for i in range(start, stop):
+        for e in range(edges.offsets[i], edges.offsets[i + 1]):
+            j = end_of(edges, e)
+            back = _place(edges, j, i)
+            one_way[e] = back < 0
+            if back >= 0 and i < j:
+                edges.weights[e] = edges.weights[back] = _both(edges.weights[e], edges.weights[back])
 
 
 @numba.njit(nogil=True, cache=True)
-def reverse_edges(neighbours: Int32s, weights: Codes, at: Int64s, ends: Int32s, far_weights: Codes) -> None:
-    """Write one-way edges at their end j, from at[j] on, which moves along; drop the marks."""
-    for i in range(neighbours.shape[0]):
-        for e in range(neighbours.shape[1]):
-            if neighbours[i, e] < 0:
-                j = neighbours[i, e] = ~neighbours[i, e]
-                ends[at[j]] = i
-                far_weights[at[j]] = weights[i, e]
+def count_ends(edges: Edges, one_way: Bools, counts: Int64s) -> None:
+    """Count the marked edges that end at every row."""
+    for e in range(one_way.shape[0]):
+        if one_way[e]:
+            counts[end_of(edges, e)] += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def reverse_edges(edges: Edges, one_way: Bools, at: Int64s, far: Edges) -> None:
+    """Write the marked edges at their end j, from at[j] on, which moves along."""
+    for i in range(edges.offsets.shape[0] - 1):
+        for e in range(edges.offsets[i], edges.offsets[i + 1]):
+            if one_way[e]:
+                j = end_of(edges, e)
+                _put(far, at[j], i, edges.weights[e])
                 at[j] += 1

@@ -6,7 +6,7 @@ and int32, and the few operations that kernels need. A word of codes holds 4 byt
 multiplies and adds them in one instruction, where the host has it. Everything else is plain LLVM vector code, so it
 runs wherever numba does; LANES is what the host's registers hold.
 
-    load, load_short, store, store_chosen, gather, gather_pairs, gather_quads, broadcast, splat, lane_numbers,
+    load, load_narrow, store, store_chosen, gather, gather_pairs, gather_quads, broadcast, splat, lane_numbers,
     +, -, *, /, root, fma, accumulate, least, greatest, less, select, tagged, bits, with_bits, as_numbers,
     total, lowest, highest, lane_bits, lane_count
 
@@ -186,22 +186,22 @@ def gather(_: Any, array: Any, numbers: Any, start: Any) -> Any:
 
 
 @intrinsic
-def gather_pairs(_: Any, array: Any, numbers: Any, start: Any) -> Any:
-    """Load pairs of neighbouring floats (2 i, 2 i + 1) of a flat array, for LANES integers i read from `start` on.
+def gather_pairs(_: Any, array: Any, origin: Any, numbers: Any, start: Any) -> Any:
+    """Load pairs of neighbouring floats (2 i, 2 i + 1) of a flat array, from index `origin` of it on.
 
-    Returns a vector of the first ones and one of the second ones.
+    LANES integers i are read from index `start` of `numbers`. Returns the first of all pairs and the second.
     """
     both = types.UniTuple(floats, 2)
     width = numbers.dtype.bitwidth
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        source, indices, first = args
+        source, base, indices, first = args
         pair = ir.DoubleType()  # 8 bytes, moved as one
         gathered = ir.Constant(ir.VectorType(pair, LANES), ir.Undefined)
         for lane in range(LANES):
             at = builder.add(first, ir.Constant(first.type, lane))
-            index = builder.load(_address(context, builder, sig.args[1], indices, at, ir.IntType(width)))
-            index = builder.shl(builder.zext(index, ir.IntType(64)), ir.IntType(64)(1))
+            index = builder.load(_address(context, builder, sig.args[2], indices, at, ir.IntType(width)))
+            index = builder.add(base, builder.shl(builder.zext(index, ir.IntType(64)), ir.IntType(64)(1)))
             item = builder.load(_address(context, builder, sig.args[0], source, index, pair), align=4)
             gathered = builder.insert_element(gathered, item, _INT32(lane))
         flat = builder.bitcast(gathered, ir.VectorType(ir.FloatType(), 2 * LANES))
@@ -211,17 +211,18 @@ def gather_pairs(_: Any, array: Any, numbers: Any, start: Any) -> Any:
             parts.append(builder.shuffle_vector(flat, ir.Constant(flat.type, ir.Undefined), order))
         return context.make_tuple(builder, both, parts)
 
-    return both(array, numbers, types.intp), emit
+    return both(array, types.intp, numbers, types.intp), emit
 
 
 @intrinsic
-def load_short(_: Any, array: Any, index: Any) -> Any:
-    """Load LANES neighbouring items of a contiguous uint16 array as integers."""
+def load_narrow(_: Any, array: Any, index: Any) -> Any:
+    """Load LANES neighbouring items of a contiguous uint8 or uint16 array as integers."""
+    width = array.dtype.bitwidth
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.VectorType(ir.IntType(16), LANES)
-        short = builder.load(_address(context, builder, sig.args[0], args[0], args[1], kind), align=2)
-        return builder.zext(short, ir.VectorType(_INT32, LANES))
+        kind = ir.VectorType(ir.IntType(width), LANES)
+        narrow = builder.load(_address(context, builder, sig.args[0], args[0], args[1], kind), align=width // 8)
+        return builder.zext(narrow, ir.VectorType(_INT32, LANES))
 
     return ints(array, types.intp), emit
 

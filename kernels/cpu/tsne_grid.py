@@ -1,12 +1,12 @@
 """Repulsion on a grid: charges spread over nodes, and the spectrum of the kernel that takes charges to forces.
 
-    places xs, ys (n_rows,) float32  ->  charges (n_cells_y, n_cells_x);  spectra of the grid  ->  potential and forces
+    places xs, ys (n_rows,) float32  ->  charges (n_cells_y, n_cells_x);  spectrum of the grid  ->  potential, forces
 
-A row's charge of 1 is spread over ORDER x ORDER nodes by B-splines, and forces are read back with the same weights.
-The force (x, y) / (1 + r^2)^2 is the gradient of -1 / 2(1 + r^2), so one transform of the charges gives both
-components, nothing cancels, and Z = sum 1 / (1 + r^2) is a sum over the spectrum (Parseval). The spectrum is the one of
-least squared error over all places in a cell (Hockney & Eastwood, "Computer Simulation Using Particles", 1988): it
-divides out the splines and weighs the images that spreading folds into the band. Rows come sorted by the grid row they
+A row's charge of 1 is spread over ORDER x ORDER nodes by B-splines. The force (x, y) / (1 + r^2)^2 is the gradient of
+-1 / 2(1 + r^2), so the slopes of one potential, read back with the splines' derivatives, are both components, nothing
+cancels, and Z = sum 1 / (1 + r^2) is a sum over the spectrum (Parseval). The spectrum is the one of least squared error
+over all places in a cell (Hockney & Eastwood, "Computer Simulation Using Particles", 1988): it divides out the splines
+and weighs the images that spreading folds into the band. Rows come sorted by the grid row they
 are in, so a band of grid rows is written by one thread, and every node adds its charges in the order of the rows.
 """
 
@@ -20,8 +20,9 @@ from engine.kernels.cpu.fft import WIDTH, transform
 from engine.kernels.cpu.simd import LANES
 from numpy.typing import NDArray
 
-SPACING = 0.3  # of the grid, in units of the map, where the kernel is 1 / (1 + r^2): see decisions/0006
+SPACING = 0.29  # of the grid, in units of the map, where the kernel is 1 / (1 + r^2): see decisions/0006
 ORDER = 6  # nodes a row is spread over, in each direction
+OWN_PUSH = 7.948e-4  # of a row by its own charge, at most: follows from the two above
 
 Float32s: TypeAlias = NDArray[np.float32]
 Float64s: TypeAlias = NDArray[np.float64]
@@ -48,19 +49,33 @@ def sort_by_grid_row(ys: Float32s, origin: float, starts: Int32s, order: Int32s)
 
 
 @numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
-def spline_weights(u: np.float32) -> tuple[np.float32, ...]:
-    """Return the weights of the six nodes around a place that lies u in [0, 1) beyond the first of them but two."""
-    v, half, third = np.float32(1.0) - u, np.float32(0.5), np.float32(1.0 / 3.0)
-    fourth, fifth = np.float32(0.25), np.float32(0.2)
-    u1, u2, u3, u4 = u + np.float32(1.0), u + np.float32(2.0), u + np.float32(3.0), u + np.float32(4.0)
-    v1, v2, v3, v4 = v + np.float32(1.0), v + np.float32(2.0), v + np.float32(3.0), v + np.float32(4.0)
+def _fifth_order(u: np.float32) -> tuple[np.float32, ...]:
+    """Return the weights of the five nodes that splines of one order less spread a place over."""
+    v, half, third, fourth = np.float32(1.0) - u, np.float32(0.5), np.float32(1.0 / 3.0), np.float32(0.25)
+    u1, u2, u3 = u + np.float32(1.0), u + np.float32(2.0), u + np.float32(3.0)
+    v1, v2, v3 = v + np.float32(1.0), v + np.float32(2.0), v + np.float32(3.0)
     a0, a1, a2 = half * v * v, half * (u1 * v + v1 * u), half * u * u
     b0, b1, b2, b3 = third * v * a0, third * (u2 * a0 + v1 * a1), third * (u1 * a1 + v2 * a2), third * u * a2
     c0, c1, c2 = fourth * v * b0, fourth * (u3 * b0 + v1 * b1), fourth * (u2 * b1 + v2 * b2)
-    c3, c4 = fourth * (u1 * b2 + v3 * b3), fourth * u * b3
+    return c0, c1, c2, fourth * (u1 * b2 + v3 * b3), fourth * u * b3
+
+
+@numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
+def spline_weights(u: np.float32) -> tuple[np.float32, ...]:
+    """Return the weights of the six nodes around a place that lies u in [0, 1) beyond the first of them but two."""
+    c0, c1, c2, c3, c4 = _fifth_order(u)
+    v, fifth = np.float32(1.0) - u, np.float32(0.2)
+    u1, u2, u3, u4 = u + np.float32(1.0), u + np.float32(2.0), u + np.float32(3.0), u + np.float32(4.0)
+    v1, v2, v3, v4 = v + np.float32(1.0), v + np.float32(2.0), v + np.float32(3.0), v + np.float32(4.0)
     d0, d1, d2 = fifth * v * c0, fifth * (u4 * c0 + v1 * c1), fifth * (u3 * c1 + v2 * c2)
-    d3, d4, d5 = fifth * (u2 * c2 + v3 * c3), fifth * (u1 * c3 + v4 * c4), fifth * u * c4
-    return d0, d1, d2, d3, d4, d5
+    return d0, d1, d2, fifth * (u2 * c2 + v3 * c3), fifth * (u1 * c3 + v4 * c4), fifth * u * c4
+
+
+@numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
+def spline_slopes(u: np.float32) -> tuple[np.float32, ...]:
+    """Return the derivatives of the weights by the place, in nodes."""
+    c0, c1, c2, c3, c4 = _fifth_order(u)
+    return -c0, c0 - c1, c1 - c2, c2 - c3, c3 - c4, c4
 
 
 @numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
@@ -126,145 +141,144 @@ def forward(
 
 @numba.njit(nogil=True, cache=True)
 def convolve(
-    down: Float32s, spectra: Float32s, blocks: tuple[int, int], factors: Int64s, roots: Float32s,
+    down: Float32s, spectrum: Float32s, blocks: tuple[int, int], factors: Int64s, roots: Float32s,
     across: Float32s, sums: Float64s, work: Float32s,
 ) -> None:  # fmt: skip
-    """Transform blocks of LANES waves along y, multiply by `spectra`, and transform back.
+    """Transform blocks of LANES waves along y, multiply by the kernel's spectrum, and transform back.
 
-    Writes each wave's sum of |charge|^2 x potential, and the force x + i y, (blocks of LANES grid rows, waves, 2,
-    LANES): both components are real, so one complex transform along x will give both. Imaginary parts come first, as
-    an inverse transform wants them.
+    Writes each wave's sum of |charge|^2 x potential, and the potential of two grid rows, which is real, as the real and
+    the imaginary parts of one sequence, (bands of WIDTH grid rows, waves, 2, LANES). Imaginary parts come first, as an
+    inverse transform wants them.
     """
     n, n_waves = roots.shape[0] // 2, across.shape[1]
-    in_place = len(factors) % 2 == 0
     for block in range(blocks[0], blocks[1]):
-        start, spare, right = work[0], work[1], work[2]
+        start, spare = work[0], work[1]
         start[: down.shape[1] * WIDTH] = down[block].ravel()
         start[down.shape[1] * WIDTH : n * WIDTH] = 0.0
         charges = transform(start, spare, factors, roots)
-        left = spare if in_place else start
-        multiply(charges, spectra[block], left, right, sums[block * LANES : (block + 1) * LANES])
-        force_y = transform(left, charges, factors, roots)
-        force_x = transform(right, charges if in_place else left, factors, roots)
-        for rows in range(across.shape[0]):
+        other = spare if len(factors) % 2 == 0 else start
+        multiply(charges, spectrum[block], sums[block * LANES : (block + 1) * LANES])
+        found = transform(charges, other, factors, roots)
+        for band in range(across.shape[0]):
             for c in range(min(LANES, n_waves // 2 + 1 - block * LANES)):
                 wave = block * LANES + c
-                at, mirror = across[rows, wave], across[rows, (n_waves - wave) % n_waves]
-                first = rows * LANES * WIDTH + c
+                at, mirror = across[band, wave], across[band, (n_waves - wave) % n_waves]
+                first = band * WIDTH * WIDTH + c
                 for lane in range(LANES):  # waves 0 and n / 2 are their own mirrors, and keep what is written last
-                    y_im, y_re = force_y[first + lane * WIDTH], force_y[first + lane * WIDTH + LANES]
-                    x_im, x_re = force_x[first + lane * WIDTH], force_x[first + lane * WIDTH + LANES]
-                    mirror[lane], mirror[LANES + lane] = y_re - x_im, x_re + y_im
-                    at[lane], at[LANES + lane] = x_im + y_re, x_re - y_im
+                    top, below = first + lane * WIDTH, first + (LANES + lane) * WIDTH
+                    mirror[lane], mirror[LANES + lane] = found[below + LANES] - found[top], found[top + LANES] + found[below]
+                    at[lane], at[LANES + lane] = found[top] + found[below + LANES], found[top + LANES] - found[below]
 
 
 @numba.njit(nogil=True, cache=True)
 def backward(
-    across: Float32s, blocks: tuple[int, int], factors: Int64s, roots: Float32s, forces: Float32s, work: Float32s
+    across: Float32s, bands: tuple[int, int], factors: Int64s, roots: Float32s, potential: Float32s, work: Float32s
 ) -> None:
-    """Transform blocks of LANES grid rows back along x into forces (grid rows, grid columns, 2) of (y, x)."""
-    for block in range(blocks[0], blocks[1]):
-        found = transform(across[block].ravel(), work[0], factors, roots)
-        for lane in range(min(LANES, forces.shape[0] - block * LANES)):
-            row = forces[block * LANES + lane]
-            for column in range(forces.shape[1]):
-                row[column, 0] = found[column * WIDTH + lane]
-                row[column, 1] = found[column * WIDTH + LANES + lane]
+    """Transform bands of WIDTH grid rows back along x into the potential (grid rows, grid columns)."""
+    for band in range(bands[0], bands[1]):
+        found = transform(across[band].ravel(), work[0], factors, roots)
+        for lane in range(WIDTH):
+            if band * WIDTH + lane < potential.shape[0]:
+                row, place = potential[band * WIDTH + lane], (lane + LANES) % WIDTH  # imaginary parts come first
+                for column in range(potential.shape[1]):
+                    row[column] = found[column * WIDTH + place]
 
 
 @numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
-def _row_forces(field: Float32s, row: int, column: int, weights: tuple[float, ...]) -> tuple[float, float]:
-    y = weights[0] * field[row, column, 0]
-    x = weights[0] * field[row, column, 1]
+def _along(potential: Float32s, row: int, column: int, weights: tuple[float, ...], slopes: tuple[float, ...]) -> tuple[float, float]:
+    value, slope = weights[0] * potential[row, column], slopes[0] * potential[row, column]
     for b in range(1, ORDER):
-        y += weights[b] * field[row, column + b, 0]
-        x += weights[b] * field[row, column + b, 1]
-    return y, x
+        value += weights[b] * potential[row, column + b]
+        slope += slopes[b] * potential[row, column + b]
+    return value, slope
 
 
 @numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
-def force_at(field, y, x):  # type: ignore[no-untyped-def]
-    """Return the force (y, x) at a place in nodes from the corner of a field (n_cells_y, n_cells_x, 2) of (y, x)."""
+def force_at(potential, y, x):  # type: ignore[no-untyped-def]
+    """Return the force (y, x), the potential's slope at a place in nodes from its corner."""
     column, row = np.uint64(x), np.uint64(y)
-    across = spline_weights(x - np.float32(column))
-    down = spline_weights(y - np.float32(row))
+    u, v = x - np.float32(column), y - np.float32(row)
+    across, slopes_across = spline_weights(u), spline_slopes(u)
+    down, slopes_down = spline_weights(v), spline_slopes(v)
     force_y = force_x = np.float32(0.0)
     for a in range(ORDER):
-        part_y, part_x = _row_forces(field, row + np.uint64(a), column, across)
-        force_y += down[a] * part_y
-        force_x += down[a] * part_x
+        value, slope = _along(potential, row + np.uint64(a), column, across, slopes_across)
+        force_y += slopes_down[a] * value
+        force_x += down[a] * slope
     return force_y, force_x
+
+
+@numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
+def _own_push(x: np.float32) -> np.float32:
+    """Return what a row's own charge pushes it along one axis: a sine of its place in the cell, here a polynomial."""
+    t = x - np.float32(np.uint64(x)) - np.float32(0.5)
+    square = t * t
+    sine = (np.float32(25.133) + square * (np.float32(56.1) * square - np.float32(64.3))) * (np.float32(0.25) - square)
+    return np.float32(-OWN_PUSH) * t * sine
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
 def read_forces(
-    xs: Float32s, ys: Float32s, start: int, stop: int, origin: tuple[float, float], field: Float32s, forces: Float32s
-) -> None:
-    """Write the forces on rows start … stop into forces (n_rows, 2)."""
+    xs: Float32s, ys: Float32s, start: int, stop: int, origin: tuple[float, float], potential: Float32s,
+    forces: Float32s,
+) -> None:  # fmt: skip
+    """Write the forces on rows start … stop into forces (stop - start, 2)."""
     factor = np.float32(1.0 / SPACING)
     y0, x0 = np.float32(origin[0]), np.float32(origin[1])
     for i in range(start, stop):
-        forces[i, 0], forces[i, 1] = force_at(field, ys[i] * factor - y0, xs[i] * factor - x0)
+        y, x = ys[i] * factor - y0, xs[i] * factor - x0
+        force_y, force_x = force_at(potential, y, x)
+        forces[i - start, 0], forces[i - start, 1] = force_y - _own_push(y), force_x - _own_push(x)
 
 
 @numba.njit(nogil=True, cache=True)
 def influence(
     sampled: Float64s, wave_y: Float64s, wave_x: Float64s, splines_y: Float64s, splines_x: Float64s,
-    norm: float, spectra: Float32s,
+    spectrum: Float32s,
 ) -> None:  # fmt: skip
-    """Write some waves of the spectra that least-squares interpolation multiplies charges with.
+    """Write some waves of the spectrum that charges are multiplied with, (n_y / 2 + 1, LANES).
 
-    `spectra` (n_y, 3, LANES) gets potential, and pulls along y and x, these times `norm`; waves -ky are those of ky.
-
+    It has the least squared error of forces that are slopes of the potential (Ballenegger, Cerda & Holm, 2012).
     `sampled` is the transform of 1 / (1 + r^2) on the grid, wave_* are wave numbers, splines_* (3, n) the squared
     transforms of the splines at the images -1, 0, 1. The images of the kernel, which sampling folds into the band, are
     known: its transform is 2 pi K0(k), beyond the band by its asymptotic series.
     """
     step = 2.0 * np.pi / SPACING
     area = SPACING * SPACING
-    n_y = spectra.shape[0]
     for j in range(wave_y.shape[0]):
         for i in range(wave_x.shape[0]):
-            ky, kx = wave_y[j], wave_x[i]
             own = sampled[j, i] * area
-            p = py = px = 0.0
+            own_square = wave_y[j] * wave_y[j] + wave_x[i] * wave_x[i]
+            potential = squares = 0.0
             for a in range(3):
                 for b in range(3):
                     if a == 1 and b == 1:
                         continue
-                    qy, qx = ky + (a - 1) * step, kx + (b - 1) * step
-                    k = np.sqrt(qy * qy + qx * qx)
+                    qy, qx = wave_y[j] + (a - 1) * step, wave_x[i] + (b - 1) * step
+                    square, weight = qy * qy + qx * qx, splines_y[a, j] * splines_x[b, i]
+                    squares += square * weight
+                    k = np.sqrt(square)
                     if k > 25.0:  # its transform is below 1e-10
                         continue
                     z = 1.0 / k
                     series = 1.0 + z * (-0.125 + z * (0.0703125 - z * 0.0732421875))
                     image = 2.0 * np.pi * np.sqrt(0.5 * np.pi * z) * np.exp(-k) * series
                     own -= image
-                    image *= splines_y[a, j] * splines_x[b, i]
-                    p += image
-                    py -= 0.5 * qy * image
-                    px -= 0.5 * qx * image
-            weight_y = splines_y[0, j] + splines_y[1, j] + splines_y[2, j]
-            weight_x = splines_x[0, i] + splines_x[1, i] + splines_x[2, i]
-            own *= splines_y[1, j] * splines_x[1, i]
-            scale = 1.0 / (area * (weight_y * weight_x) ** 2)
-            spectra[j, 0, i] = (p + own) * scale
-            spectra[j, 1, i] = (py - 0.5 * ky * own) * scale * norm
-            spectra[j, 2, i] = (px - 0.5 * kx * own) * scale * norm
-            mirror = (n_y - j) % n_y
-            spectra[mirror, 0, i], spectra[mirror, 2, i] = spectra[j, 0, i], spectra[j, 2, i]
-            if 0 < j < wave_y.shape[0] - 1:
-                spectra[mirror, 1, i] = -spectra[j, 1, i]
+                    potential += square * weight * image
+            weight = splines_y[1, j] * splines_x[1, i]
+            weights = splines_y[:, j].sum() * splines_x[:, i].sum()
+            if own_square > 0.0:
+                own = (own_square * weight * own + potential) / (own_square * weight + squares)
+            spectrum[j, i] = own / (area * weights)
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
-def multiply(charges: Float32s, spectra: Float32s, out_y: Float32s, out_x: Float32s, sums: Float64s) -> None:
-    """Write the spectra of both force components of LANES waves, imaginary parts first; add up charge x potential."""
-    for j in range(spectra.shape[0]):
-        at = j * WIDTH
+def multiply(charges: Float32s, spectrum: Float32s, sums: Float64s) -> None:
+    """Turn the spectra of LANES waves into those of the potential, imaginary parts first; add up charge x potential."""
+    n = charges.shape[0] // WIDTH
+    for j in range(n):
+        at, wave = j * WIDTH, min(j, n - j)
         for i in range(LANES):
-            re, im = charges[at + i], charges[at + LANES + i]
-            sums[i] += np.float64((re * re + im * im) * spectra[j, 0, i])
-            pull_y, pull_x = spectra[j, 1, i], spectra[j, 2, i]
-            out_y[at + i], out_y[at + LANES + i] = re * pull_y, -im * pull_y
-            out_x[at + i], out_x[at + LANES + i] = re * pull_x, -im * pull_x
+            re, im, factor = charges[at + i], charges[at + LANES + i], spectrum[wave, i]
+            sums[i] += np.float64((re * re + im * im) * factor)
+            charges[at + i], charges[at + LANES + i] = im * factor, re * factor

@@ -9,13 +9,10 @@ from typing import TypeAlias
 
 import numba
 import numpy as np
-from engine.kernels.cpu.affinities import value_of
+from engine.kernels.cpu.affinities import Edges, end_of, value_of
 from numpy.typing import NDArray
 
-Codes: TypeAlias = NDArray[np.uint16]
 Float32s: TypeAlias = NDArray[np.float32]
-Int32s: TypeAlias = NDArray[np.int32]
-Int64s: TypeAlias = NDArray[np.int64]
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
@@ -41,13 +38,12 @@ def repel(xs: Float32s, ys: Float32s, start: int, stop: int, forces: Float32s) -
 
 
 @numba.njit(nogil=True, cache=True)
-def edge_logarithms(
-    xs: Float32s, ys: Float32s, start: int, stop: int, edges: Int32s, weights: Codes, offsets: Int64s
-) -> float:
-    """Return the sum of w log(1 + r^2) over the edges of rows start … stop; weights are codes of affinities.py."""
+def edge_logarithms(xs: Float32s, ys: Float32s, start: int, stop: int, edges: Edges) -> float:
+    """Return the sum of w log(1 + r^2) over the edges of rows start … stop."""
     total = 0.0
     for i in range(start, stop):
-        for e in range(offsets[i], offsets[i + 1]):
-            dx, dy = np.float64(xs[i]) - xs[edges[e]], np.float64(ys[i]) - ys[edges[e]]
-            total += value_of(weights[e]) * np.log1p(dx * dx + dy * dy)
+        for e in range(edges.offsets[i], edges.offsets[i + 1]):
+            j = end_of(edges, e)
+            dx, dy = np.float64(xs[i]) - xs[j], np.float64(ys[i]) - ys[j]
+            total += value_of(edges.weights[e]) * np.log1p(dx * dx + dy * dy)
     return total

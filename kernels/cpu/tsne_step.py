@@ -14,48 +14,51 @@ from typing import TypeAlias
 
 import numba
 import numpy as np
-from engine.kernels.cpu.affinities import DROPPED, LEAST_BITS
+from engine.kernels.cpu.affinities import DROPPED, LEAST_BITS, Edges
 from engine.kernels.cpu.simd import (
     LANES,
     fma,
     gather_pairs,
     lane_numbers,
     less,
-    load_short,
+    load_narrow,
     select,
     splat,
+    store,
     total,
     with_bits,
 )
 from numpy.typing import NDArray
 
-Codes: TypeAlias = NDArray[np.uint16]
 Float32s: TypeAlias = NDArray[np.float32]
-Int32s: TypeAlias = NDArray[np.int32]
-Int64s: TypeAlias = NDArray[np.int64]
 
 LEAST_GAIN = np.float32(0.01)
 LONGEST_STEP = np.float32(5.0)  # units of the map a row may move at once
 
 
 @numba.njit(nogil=True, cache=True)
-def attract(
-    places: Float32s, start: int, stop: int, edges: Int32s, weights: Codes, offsets: Int64s, out: Float32s
-) -> None:
-    """Add sum w (y_i - y_j) / (1 + r^2) over a run of edges to out (stop - start, 2), as (y, x).
+def attract(places: Float32s, start: int, stop: int, edges: Edges, out: Float32s) -> None:
+    """Add sum w (y_i - y_j) / (1 + r^2) over the edges of rows start … stop to out (stop - start, 2), as (y, x).
 
-    `places` are pairs (x, y), flat: a pair is one load. `edges` and `weights`, codes of affinities.py, end in LANES
-    entries that no row has: vectors may reach beyond the last edge.
+    `places` are pairs (x, y), flat: a pair is one load; there is one for every end that two bytes can name. Edges are
+    sorted, so most vectors of ends have their third byte in common.
     """
     one, zero, lane = splat(np.float32(1.0)), splat(np.float32(0.0)), lane_numbers()
-    shift, least = splat(np.int32(1 << DROPPED)), splat(np.int32(LEAST_BITS))
+    shift, least, byte = splat(np.int32(1 << DROPPED)), splat(np.int32(LEAST_BITS)), splat(np.int32(1 << 16))
+    ends, narrow = np.empty(LANES, np.int32), edges.high.shape[0] == 0
     for i in range(start, stop):
         x, y, pull_x, pull_y = splat(places[2 * i]), splat(places[2 * i + 1]), zero, zero
-        for e in range(offsets[i], offsets[i + 1], LANES):
-            other_x, other_y = gather_pairs(places, edges, e)
+        beyond = edges.offsets[i + 1]
+        for e in range(edges.offsets[i], beyond, LANES):
+            high = 0 if narrow else np.int64(edges.high[e])
+            if narrow or high == edges.high[min(e + LANES, beyond) - 1]:
+                other_x, other_y = gather_pairs(places, high << 17, edges.low, e)
+            else:
+                store(ends, 0, load_narrow(edges.low, e) + load_narrow(edges.high, e) * byte)
+                other_x, other_y = gather_pairs(places, 0, ends, 0)
             dx, dy = x - other_x, y - other_y
-            weight = with_bits(load_short(weights, e) * shift + least)
-            weight = select(less(lane, splat(np.int32(offsets[i + 1] - e))), weight, zero)
+            weight = with_bits(load_narrow(edges.weights, e) * shift + least)
+            weight = select(less(lane, splat(np.int32(beyond - e))), weight, zero)
             w = weight / fma(dx, dx, fma(dy, dy, one))
             pull_x, pull_y = fma(w, dx, pull_x), fma(w, dy, pull_y)
         out[i - start, 0] += total(pull_y)

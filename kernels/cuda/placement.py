@@ -24,7 +24,7 @@ class Ground(NamedTuple):
     landmarks: Array  # (n, n_features) float32, in the order of leaves
     candidates: list[Array]  # per home, places of the landmarks around it, by their numbers
     places: Array  # (n, 2) float32
-    forces: Array  # (cells_y, cells_x, 2) float32: y, x
+    potential: Array  # (cells_y, cells_x) float32: its slopes are forces
     origin: tuple[float, float]
     weight: float  # of one landmark in the field
     far_apart: float
@@ -69,9 +69,9 @@ def place(xp: Any, numbers: Array, squared: Array, p: Array, ground: Ground, n_s
 
 def _settled(xp: Any, near: Array, p: Array, places: Array, ground: Ground, n_steps: int) -> Array:
     """Return where rows end that start at `places`: where attraction and the landmarks' repulsion balance."""
-    forces, origin = ground.forces, ground.origin
+    potential, origin = ground.potential, ground.origin
     corner = np.array([origin[1], origin[0]], np.float32)  # x, y as places have them
-    cells = np.array([forces.shape[1] - ORDER, forces.shape[0] - ORDER], np.float32)
+    cells = np.array([potential.shape[1] - ORDER, potential.shape[0] - ORDER], np.float32)
     low = xp.asarray(corner * np.float32(SPACING))
     high = xp.asarray(corner * np.float32(SPACING) + cells * np.float32(SPACING))
     first, factor = xp.asarray(corner), np.float32(1.0 / SPACING)
@@ -79,7 +79,7 @@ def _settled(xp: Any, near: Array, p: Array, places: Array, ground: Ground, n_st
         away = near - places[:, None, :]
         w = p / (np.float32(1.0) + xp.square(away).sum(axis=2))
         pull = (w[:, :, None] * away).sum(axis=1)
-        push = _force_at(xp, forces, places * factor - first)
+        push = _force_at(xp, potential, places * factor - first)
         step = (np.float32(DAMPING) / w.sum(axis=1))[:, None] * (pull + push * np.float32(ground.weight))
         length = xp.sqrt(xp.square(step).sum(axis=1))
         shorter = np.float32(LONGEST_STEP) / xp.maximum(length, np.float32(LONGEST_STEP))
@@ -87,31 +87,36 @@ def _settled(xp: Any, near: Array, p: Array, places: Array, ground: Ground, n_st
     return places
 
 
-def _force_at(xp: Any, forces: Array, nodes: Array) -> Array:
+def _force_at(xp: Any, potential: Array, nodes: Array) -> Array:
     """Return the force (x, y) at places (n, 2), x and y counted in nodes from the field's corner."""
     cell = xp.floor(nodes).astype(np.int64)
-    across, down = (
-        _spline(nodes[:, 0] - cell[:, 0].astype(np.float32)),
-        _spline(nodes[:, 1] - cell[:, 1].astype(np.float32)),
-    )
-    total = xp.zeros((len(nodes), 2), np.float32)
+    u = nodes - cell.astype(np.float32)
+    (across, slopes_across), (down, slopes_down) = (_spline(u[:, axis]) for axis in (0, 1))
+    force = xp.zeros((len(nodes), 2), np.float32)
     for a in range(ORDER):
-        row = xp.zeros((len(nodes), 2), np.float32)
+        value, slope = xp.zeros((2, len(nodes)), np.float32)
         for b in range(ORDER):
-            row += across[b][:, None] * forces[cell[:, 1] + a, cell[:, 0] + b]
-        total += down[a][:, None] * row
-    return total[:, ::-1]
+            here = potential[cell[:, 1] + a, cell[:, 0] + b]
+            value += across[b] * here
+            slope += slopes_across[b] * here
+        force[:, 0] += down[a] * slope
+        force[:, 1] += slopes_down[a] * value
+    return force
 
 
-def _spline(u: Array) -> list[Array]:
-    """Return the weights of the six nodes around a place u in [0, 1) beyond the third: B-splines by recursion."""
-    weights = [np.float32(1.0) - u, u]
+def _spline(u: Array) -> tuple[list[Array], list[Array]]:
+    """Return the weights of the six nodes around a place u in [0, 1) beyond the third, and their slopes.
+
+    B-splines by recursion; their derivatives are differences of those of one order less.
+    """
+    weights, fewer = [np.float32(1.0) - u, u], []
     for order in range(2, ORDER):
-        share = np.float32(1.0 / order)
+        fewer, share = weights, np.float32(1.0 / order)
         left = [np.float32(0.0) * u, *weights]
         right = [*weights, np.float32(0.0) * u]
         weights = [
             share * ((u + np.float32(order - i)) * left[i] + (np.float32(i + 1) - u) * right[i])
             for i in range(order + 1)
         ]
-    return weights
+    none = np.float32(0.0) * u
+    return weights, [before - after for before, after in zip([none, *fewer], [*fewer, none], strict=True)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine.kernels.cpu.affinities import calibrate, coded, decoded, value_of
+from engine.kernels.cpu import affinities
+from engine.kernels.cpu.affinities import calibrate, coded, decoded, empty_edges, end_of, put_edges, value_of
 
 from engine.affinities import affinities_of
 from tests import reference
@@ -33,15 +34,17 @@ def test_rows_that_are_equally_near_share_the_probability() -> None:
     np.testing.assert_allclose(p[1], [0.25] * 4 + [0.0] * 2, atol=1e-6)
 
 
+@pytest.mark.parametrize("narrow", [0, affinities.NARROW])  # ends in three bytes, and in two
 @pytest.mark.parametrize("n_rows", [12, 140, 300])
-def test_p_is_the_one_of_plain_loops(n_rows: int) -> None:
+def test_p_is_the_one_of_plain_loops(n_rows: int, narrow: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(affinities, "NARROW", narrow)
     X = np.random.default_rng(1).normal(size=(n_rows, 3)).astype(np.float32)
     P = affinities_of(X, 4.0, silent)
     dense = np.zeros((n_rows, n_rows))
     for edges in (P.near, P.far):
         for i in range(n_rows):
             for e in range(edges.offsets[i], edges.offsets[i + 1]):
-                dense[P.rows[i], P.rows[edges.ends[e]]] += P.scale * value_of(edges.weights[e])
+                dense[P.rows[i], P.rows[end_of(edges, e)]] += P.scale * value_of(edges.weights[e])
     expected = reference.joint_probabilities(X, 4.0, 12 if n_rows > 12 else 11)
     np.testing.assert_allclose(dense, expected, rtol=2.0**-11, atol=1e-8)  # rounded to 12 digits, and so are sums
     np.testing.assert_allclose(dense, dense.T, atol=0)
@@ -57,3 +60,11 @@ def test_codes_round_to_twelve_digits() -> None:
     np.testing.assert_allclose(decoded(codes), weights, rtol=2.0**-12)
     assert [value_of(code) for code in codes] == decoded(codes).tolist()
     assert decoded(coded(np.zeros(1, np.float32)))[0] == np.float32(2.0**-30)
+
+
+def test_rows_beyond_two_bytes_are_found_again() -> None:
+    neighbours = np.array([[70_000, 3, 65_536], [2**24 - 1, 65_535, 0]], np.int32)
+    edges = empty_edges(np.array([0, 3, 6]), n_rows=2**24)
+    put_edges(neighbours, np.arange(6, dtype=np.uint16).reshape(2, 3), 0, edges)
+    assert [end_of(edges, e) for e in range(6)] == [3, 65_536, 70_000, 0, 65_535, 2**24 - 1]
+    assert edges.weights[:6].tolist() == [1, 2, 0, 5, 4, 3]

@@ -30,7 +30,7 @@ def by_pairs(xs: Any, ys: Any) -> tuple[Any, float]:
 def on_grid(xs: Any, ys: Any, grid: Grid | None = None) -> tuple[Any, float]:
     field = (grid or Grid()).field(xs, ys)
     forces = np.empty((len(xs), 2), np.float32)
-    read_forces(xs, ys, 0, len(xs), field.origin, field.forces, forces)
+    read_forces(xs, ys, 0, len(xs), field.origin, field.potential, forces)
     return forces, field.z
 
 
@@ -58,9 +58,15 @@ def test_where_the_map_lies_does_not_matter() -> None:
     assert np.linalg.norm(moved - found) < 1e-3 * np.linalg.norm(found)
 
 
-def test_all_rows_at_one_place_do_not_push_each_other() -> None:
+def test_a_row_alone_is_not_pushed_and_rows_at_one_place_hardly() -> None:
+    random = np.random.default_rng(0)
+    for x, y in random.uniform(-9, 9, (20, 2)).astype(np.float32):
+        forces, z = on_grid(np.full(1, x), np.full(1, y))
+        assert np.abs(forces).max() < 2e-5  # two rows push each other by 0.32 at most
+        assert z == pytest.approx(0.0, abs=1e-3)
     forces, z = on_grid(np.full(50, 3.0, np.float32), np.full(50, -2.0, np.float32))
-    assert np.abs(forces).max() < 1e-3
+    assert np.abs(forces).max() < 49 * 1e-3
+    assert np.ptp(forces, axis=0).max() == 0.0  # so it does not part them
     assert z == pytest.approx(50 * 49, rel=1e-3)
 
 

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine.kernels.cpu import tsne_step
-from engine.kernels.cpu.affinities import value_of
+from engine.kernels.cpu import affinities, tsne_step
+from engine.kernels.cpu.affinities import end_of, value_of
 
 from engine.affinities import affinities_of
 from tests import reference
 
 
+@pytest.mark.parametrize("narrow", [0, affinities.NARROW])  # ends in three bytes, and in two
 @pytest.mark.parametrize("n_rows", [13, 200])
-def test_attraction_is_the_one_of_plain_loops(n_rows: int) -> None:
+def test_attraction_is_the_one_of_plain_loops(n_rows: int, narrow: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = affinities.NARROW
+    monkeypatch.setattr(affinities, "NARROW", narrow)
     random = np.random.default_rng(0)
     P = affinities_of(random.normal(size=(n_rows, 4)).astype(np.float32), 4.0, lambda rows: None)
     xs, ys = random.normal(size=(2, n_rows)).astype(np.float32)
-    places, found = np.stack([xs, ys], axis=1).ravel(), np.zeros((n_rows, 2), np.float32)
+    places, found = np.zeros(2 * room, np.float32), np.zeros((n_rows, 2), np.float32)
+    places[: 2 * n_rows] = np.stack([xs, ys], axis=1).ravel()
     for start, stop in ((0, 5), (5, n_rows)):
         for edges in (P.near, P.far):
-            tsne_step.attract(places, start, stop, edges.ends, edges.weights, edges.offsets, found[start:stop])
+            tsne_step.attract(places, start, stop, edges, found[start:stop])
     joint = np.zeros((n_rows, n_rows))
     for edges in (P.near, P.far):
         for i in range(n_rows):
             for e in range(edges.offsets[i], edges.offsets[i + 1]):
-                joint[i, edges.ends[e]] += value_of(edges.weights[e])
+                joint[i, end_of(edges, e)] += value_of(edges.weights[e])
     expected = reference.attraction(joint.tolist(), list(zip(xs.tolist(), ys.tolist(), strict=True)))
     np.testing.assert_allclose(found[:, ::-1], expected, rtol=1e-4, atol=1e-9)
 
