@@ -1,10 +1,10 @@
 """Which rows attract each other on a map, and how much.
 
-    X (n_rows, n_features) float32, perplexity  ->  Affinities: a symmetric P that sums to 1
+    X (n_rows, n_features), perplexity  ->  Affinities: a symmetric P that sums to 1
 
 Rows are taken in leaves (engine/neighbours.py) and keep that order: a row's neighbours are near in memory.
 P = (p(j|i) + p(i|j)) / 2n lies in two lists of edges: a row's own neighbours, and the rows that count it as theirs
-without being its neighbours. An edge takes 4 or 5 bytes: its weight is rounded to 12 binary digits, off by one in 8,000.
+without being its neighbours. An edge takes 4 or 5 bytes: its weight has 12 binary digits, off by 1 in 8,000 at most.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.backends.protocol import Rows
 from engine.execution.local import map_blocks, row_blocks
+from engine.execution.memory import pages
+from engine.frame import Frame
 from engine.kernels.cpu import affinities
-from engine.kernels.cpu.affinities import Edges
-from engine.neighbours import Leaves
+from engine.kernels.cpu.affinities import NARROW, Edges
+from engine.kernels.cpu.simd import LANES
+from engine.neighbours import search_of
 from engine.progress import Advance
 
-Float32s = NDArray[np.float32]
 Int32s = NDArray[np.int32]
+Int64s = NDArray[np.int64]
+IDENTITY = Frame()
 Codes = NDArray[np.uint16]  # of weights: kernels/cpu/affinities.py
 
 JOIN_ROWS = 4096  # rows whose edges one thread joins at a time
@@ -35,6 +40,7 @@ class Affinities:
     rows: Int32s  # (n_rows,): the caller's row numbers, in the order of this P
     near: Edges
     far: Edges
+    recall: float = 1.0  # share of the nearest neighbours among those that were found
 
     @property
     def scale(self) -> float:
@@ -46,9 +52,11 @@ class Affinities:
         return sum(_entropy(edges.weights[: edges.offsets[-1]], self.scale) for edges in (self.near, self.far))
 
 
-def affinities_of(X: Float32s, perplexity: float, advance: Advance) -> Affinities:
-    """Return P of the rows of X, whose values are finite."""
-    rows, near = _neighbourhoods(X, perplexity, advance)
+def affinities_of(
+    X: Rows, perplexity: float, advance: Advance, neighbours: str = "auto", frame: Frame = IDENTITY
+) -> Affinities:
+    """Return P of the rows of X, which are finite; `neighbours` says how they are found: see search_of."""
+    rows, near, recall = _neighbourhoods(X, perplexity, advance, neighbours, frame)
     one_way = np.empty(near.offsets[-1], np.bool_)
 
     def join(part: slice) -> None:
@@ -59,20 +67,22 @@ def affinities_of(X: Float32s, perplexity: float, advance: Advance) -> Affinitie
     offsets = np.zeros(len(rows) + 1, np.int64)
     affinities.count_ends(near, one_way, offsets[1:])
     np.cumsum(offsets, out=offsets)
-    far = affinities.empty_edges(offsets, len(rows))
+    far = empty_edges(offsets, len(rows))
     affinities.reverse_edges(near, one_way, offsets[:-1].copy(), far)
-    return Affinities(rows, near, far)
+    return Affinities(rows, near, far, recall)
 
 
-def _neighbourhoods(X: Float32s, perplexity: float, advance: Advance) -> tuple[Int32s, Edges]:
-    """Return row numbers in the order of leaves, and in this order the edges to every row's neighbours."""
+def _neighbourhoods(
+    X: Rows, perplexity: float, advance: Advance, how: str, frame: Frame
+) -> tuple[Int32s, Edges, float]:
+    """Return row numbers in the order of leaves, in it the edges to every row's neighbours, and the share found."""
     n_rows = len(X)
     k = min(n_rows - 1, max(1, int(NEIGHBOURS * perplexity)))
-    leaves = Leaves.of(X)
-    edges = affinities.empty_edges(np.arange(n_rows + 1, dtype=np.int64) * k, n_rows)
+    leaves, n_leaves, recall = search_of(X, frame, k, how)
+    edges = empty_edges(np.arange(n_rows + 1, dtype=np.int64) * k, n_rows)
 
     def neighbourhood(leaf: int) -> int:
-        neighbours, squared = leaves.nearest_to_leaf(leaf, k)
+        neighbours, squared = leaves.nearest_to_leaf(leaf, k, n_leaves)
         probabilities = np.empty(squared.shape, np.float32)
         affinities.calibrate(squared, perplexity, probabilities)
         affinities.put_edges(neighbours, affinities.coded(probabilities), leaves.places(leaf).start, edges)
@@ -80,7 +90,14 @@ def _neighbourhoods(X: Float32s, perplexity: float, advance: Advance) -> tuple[I
 
     for done in map_blocks(neighbourhood, range(len(leaves.radii))):
         advance(done)
-    return leaves.members[:n_rows].copy(), edges
+    return leaves.members[:n_rows].copy(), edges, recall
+
+
+def empty_edges(offsets: Int64s, n_rows: int) -> Edges:
+    """Return room for edges between `n_rows` rows."""
+    room = int(offsets[-1]) + LANES  # vectors may read beyond the last edge
+    high = pages(room if n_rows > NARROW else 0, np.uint8)
+    return Edges(offsets, pages(room, np.uint16), high, pages(room, np.uint16))
 
 
 def _entropy(weights: Codes, scale: float) -> float:

@@ -16,6 +16,8 @@ from engine.backends.protocol import Float64s, Moments, Rows
 from engine.errors import TooFewRowsError
 from engine.execution.local import one_blas_thread
 
+MOMENT_ROWS = 16384  # rows whose moments are taken together: merging them takes a hundredth of that
+
 
 @dataclass(frozen=True)
 class Components:

@@ -21,11 +21,10 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from engine import backends
 from engine.backends.protocol import Float64s, Moments, Rows
-from engine.components import Components, merged
+from engine.components import MOMENT_ROWS, Components, merged
 from engine.errors import NonFiniteValueError, TooFewRowsError, UsageError
 from engine.execution.local import map_blocks, row_blocks
 
-MOMENT_ROWS = 16384  # rows whose moments are taken together: merging them takes a hundredth of that
 SCORE_ROWS = 16384  # rows projected by one thread at a time
 
 

@@ -1,6 +1,6 @@
 """Gradient descent of a map: from a start to places where KL(P || Q) is low.
 
-    X (n_rows, n_features) float32, start (n_rows, 1 or 2), a plan  ->  Map: places, KL divergence, number of iterations
+    X (n_rows, n_features), start (n_rows, 1 or 2), a plan  ->  Map: places, KL divergence, number of iterations
 
 Rows are in the order of P. Every iteration computes the field of repulsion (engine/repulsion.py), and moves rows in
 blocks: attraction along their edges, the field's force divided by Z, one step. Blocks are fixed and sums are taken in
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.affinities import Affinities, affinities_of
-from engine.backends.protocol import Map, MapPlan
+from engine.backends.protocol import Map, MapPlan, Rows
 from engine.execution.local import map_blocks, row_blocks
 from engine.kernels.cpu import tsne_pairs, tsne_step
 from engine.kernels.cpu.affinities import NARROW
@@ -33,15 +33,15 @@ FEW_ROWS = 1024  # up to so many, all pairs are computed: exact, and as fast as 
 CHECK_EVERY = 50  # iterations between looks at the gradient's norm
 
 
-def embed(X: Float32s, start: Float32s, plan: MapPlan, reporter: Reporter) -> Map:
+def embed(X: Rows, start: Float32s, plan: MapPlan, reporter: Reporter) -> Map:
     """Return the t-SNE map of the rows of X (n_rows, n_features) from `start` (n_rows, n_components)."""
     with reporter.stage("neighbours", len(X)) as advance:
-        P = affinities_of(X, plan.perplexity, advance)
+        P = affinities_of(X, plan.perplexity, advance, plan.neighbours, plan.frame)
     with reporter.stage("map", plan.iterations) as advance:
         found = descend(P, start[P.rows], plan, advance)
     places = np.empty_like(found.places)
     places[P.rows] = found.places
-    return found._replace(places=places)
+    return found._replace(places=places, recall=P.recall)
 
 
 def descend(P: Affinities, start: Float32s, plan: MapPlan, advance: Advance) -> Map:
@@ -57,18 +57,16 @@ def descend(P: Affinities, start: Float32s, plan: MapPlan, advance: Advance) -> 
             break
     places = np.stack([state.xs, state.ys], axis=1)[:, : start.shape[1]]
     places -= places.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return Map(places, kl_divergence(P, places), done)
+    return Map(places, kl_divergence(P, places, state.grid), done)
 
 
-def kl_divergence(P: Affinities, places: Float32s) -> float:
-    """Return KL(P || Q), where Q is normalised over all pairs of rows."""
+def kl_divergence(P: Affinities, places: Float32s, grid: Grid | None = None) -> float:
+    """Return KL(P || Q), where Q is normalised over all pairs of rows; `grid` lends its memory."""
     xs, ys = _coordinates(places)
-    z = _all_pairs(xs, ys) if len(xs) <= FEW_ROWS else Grid().field(xs, ys).z
+    z = _all_pairs(xs, ys) if len(xs) <= FEW_ROWS else (grid or Grid()).field(xs, ys).z
 
     def logarithms(part: slice) -> float:
-        return math.fsum(
-            tsne_pairs.edge_logarithms(xs, ys, part.start, part.stop, edges) for edges in (P.near, P.far)
-        )
+        return math.fsum(tsne_pairs.edge_logarithms(xs, ys, part.start, part.stop, edges) for edges in (P.near, P.far))
 
     spread = P.scale * math.fsum(map_blocks(logarithms, row_blocks(len(xs), BLOCK_ROWS)))
     return P.entropy() + spread + math.log(z)

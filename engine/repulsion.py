@@ -18,6 +18,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from engine.execution.local import map_blocks, row_blocks, thread_count
+from engine.execution.memory import pages
 from engine.kernels.cpu import fft, tsne_grid
 from engine.kernels.cpu.fft import WIDTH
 from engine.kernels.cpu.simd import LANES
@@ -83,9 +84,10 @@ class Grid:
         starts, order = np.empty(cells_y - ORDER + 2, np.int32), self._memory("order", np.int32, len(xs))
         tsne_grid.sort_by_grid_row(ys, float(y0), starts, order)
         n_bands = -(-cells_y // WIDTH)
-        down = self._memory("down", np.float32, n_blocks, n_bands * WIDTH, WIDTH)
-        across = self._memory("across", np.float32, n_bands, along_x.n, WIDTH)
-        potential = down.ravel()[: cells_y * cells_x].reshape(cells_y, cells_x)  # charges are read before it is written
+        most_bands = -(-(along_y.n // 2) // WIDTH)
+        down = self._memory("down", np.float32, n_blocks, most_bands * WIDTH, WIDTH)[:, : n_bands * WIDTH]
+        across = self._memory("across", np.float32, most_bands, along_x.n, WIDTH)[:n_bands]
+        potential = self._memory("down", np.float32, cells_y, cells_x)  # charges are read before it is written
         sums = np.zeros(n_blocks * LANES)
 
         def forward(bands: slice) -> None:
@@ -116,13 +118,15 @@ class Grid:
         size = math.prod(shape)
         kept = self._scratch.get(name)
         if kept is None or len(kept) < size:
-            kept = self._scratch[name] = _aligned(int(size * GROWTH), dtype)
+            self._scratch.pop(name, None)
+            kept = self._scratch[name] = pages(size, dtype)
         return kept[:size].reshape(shape)
 
     def _fitting(self, cells_y: int, cells_x: int) -> Spectrum:
         needed = 2 * cells_y + MARGIN, 2 * cells_x + MARGIN
         have = self._spectrum
         if have is None or needed[0] > have.y.n or needed[1] > have.x.n:
+            self._spectrum, self._scratch = None, {}  # so that old and new are not in memory together
             have = self._spectrum = spectrum_of((_size(needed[0]), _size(needed[1])))
         return have
 
@@ -130,11 +134,10 @@ class Grid:
 def spectrum_of(shape: tuple[int, int]) -> Spectrum:
     """Return the spectrum of a grid of `shape` nodes, both lengths of transforms."""
     n_y, n_x = shape
-    y, x = (SPACING * np.arange(n // 2 + 1) for n in shape)
+    y, x = (np.square(SPACING * np.arange(n // 2 + 1)) for n in shape)
     # The kernel is even along both axes, so cosine transforms of a quarter of the nodes give its whole spectrum.
-    sampled = scipy.fft.dctn(
-        1.0 / (1.0 + np.square(y)[:, None] + np.square(x)[None, :]), type=1, workers=thread_count()
-    )
+    sampled = np.add.outer(1.0 + y, x)
+    sampled = scipy.fft.dctn(np.reciprocal(sampled, out=sampled), type=1, workers=thread_count(), overwrite_x=True)
     wave_y, wave_x = (2.0 * np.pi / SPACING / n * np.arange(n // 2 + 1, dtype=np.float64) for n in shape)
     splines_y, splines_x = _splines(wave_y), _splines(wave_x)
     kernel = np.zeros((-(-len(wave_x) // LANES), len(wave_y), LANES), np.float32)
@@ -162,7 +165,7 @@ def _aligned(size: int, dtype: Any) -> NDArray[Any]:
     return memory[start : start + size]
 
 
-def _splines(wave: Float64s) -> Float64s:
+def _splines(wave: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the squared transform of the spline at a wave number's images -1, 0 and 1, (3, n)."""
     turns = wave * SPACING / (2.0 * np.pi)
     return np.stack([np.sinc(turns + image) ** (2 * ORDER) for image in (-1, 0, 1)])

@@ -32,6 +32,18 @@ def test_the_job_loads_no_library_that_only_some_of_its_stages_need() -> None:
     assert "scipy.stats" not in loaded
 
 
+def test_a_job_with_a_map_does_not_import_scikit_learn(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np, pyarrow as pa, engine.pipeline\n"
+        "rows = np.random.default_rng(0).normal(size=(400, 3))\n"
+        "table = pa.table({name: rows[:, i] for i, name in enumerate('abc')})\n"
+        f"run = engine.pipeline.fit(table, n_clusters=3, device='cpu', out={str(tmp_path / 'run')!r},\n"
+        "    config=engine.config.FitConfig(skip=('explain', 'report'), map={'max_iter': 250}))\n"
+        "print(run.manifest['map']['landmarks'], 'sklearn' in sys.modules)"
+    )
+    assert python(code) == "400 False"
+
+
 def test_importing_engine_takes_half_a_second_more_than_numpy_at_most() -> None:
     code = "import time, numpy; t = time.perf_counter(); import engine; print(time.perf_counter() - t)"
     assert statistics.median(float(python(code)) for _ in range(3)) < 0.5

@@ -44,7 +44,13 @@ class DeviceAtlas:
             device,
             atlas,
             placement.Ground(
-                put(landmarks), candidates, put(atlas.places), put(field.potential), field.origin, weight, atlas.far_apart
+                put(landmarks),
+                candidates,
+                put(atlas.places),
+                put(field.potential),
+                field.origin,
+                weight,
+                atlas.far_apart,
             ),
         )
 

@@ -222,7 +222,7 @@ class CpuBackend:
             hint="use algorithm='lloyd', or see `rooms doctor` for what keeps the GPU from being used.",
         )
 
-    def embed(self, X: NDArray[np.float32], start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
+    def embed(self, X: Rows, start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
         from engine.descent import embed  # which needs this package's protocol
 
         return embed(X, start, plan, reporter)

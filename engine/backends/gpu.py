@@ -176,7 +176,7 @@ class GpuBackend(ArrayBackend):
             model.fit(rows, sample_weight=given.astype(X.dtype) if len(weights) else None)
         return np.ascontiguousarray(model.cluster_centers_, X.dtype), int(model.n_iter_)
 
-    def embed(self, X: NDArray[np.float32], start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
+    def embed(self, X: Rows, start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
         """Make the map with cuML, which starts where it likes and in two dimensions; other maps are the CPU's."""
         if plan.start == "given" or start.shape[1] != 2:
             what = "from given places" if plan.start == "given" else f"of {start.shape[1]} components"
@@ -187,7 +187,7 @@ class GpuBackend(ArrayBackend):
         k = min(len(X) - 1, MOST_NEIGHBOURS - 1, max(1, int(3 * plan.perplexity)))
 
         def work(values: int) -> Map:
-            rows = self.xp.asarray(X)
+            rows = self.xp.asarray(plan.frame.rows(X))
             with reporter.stage("neighbours", len(X)) as advance:
                 numbers, squared = neighbours.nearest(self.xp, rows, k, values)
                 advance(len(X))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.execution.storage import Storage
+from engine.frame import Frame
 from engine.progress import Reporter
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ class MapPlan(NamedTuple):
     rate: float | None  # of a quarter of the gradient; None: the number of rows / exaggeration
     least_norm: float  # of the gradient: where it is not longer, the descent ends
     start: str = "given"  # what the places to start from are: "pca", "random", or the caller's own
+    neighbours: str = "auto"  # "exact", "clusters", or by the number of rows: see engine/neighbours.py
+    frame: Frame = Frame()  # in which they are found
 
 
 class LibraryPlan(NamedTuple):
@@ -134,6 +137,7 @@ class Map(NamedTuple):
     places: NDArray[np.float32]  # (n_rows, n_components)
     kl_divergence: float  # of P and Q, over all pairs of rows
     n_iter: int
+    recall: float = 1.0  # share of the neighbours that were found
 
 
 class Placed(NamedTuple):
@@ -251,7 +255,7 @@ class Backend(Protocol):
         `start` is centres, or the library's name of a way to choose them. X is finite.
         """
 
-    def embed(self, X: NDArray[np.float32], start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
+    def embed(self, X: Rows, start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
         """Return the t-SNE map of all rows of X, from `start` (n_rows, 1 or 2); uses all threads by itself."""
 
     def atlas(self, X: NDArray[np.float32], places: NDArray[np.float32]) -> Prepared:

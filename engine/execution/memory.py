@@ -6,14 +6,18 @@ to take back. The container the process lives in counts like a machine.
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
+from numpy.typing import DTypeLike, NDArray
 
 from engine.errors import UsageError
 
@@ -88,6 +92,16 @@ def watched() -> Iterator[OwnMemory]:
         done.set()
         watcher.join()
         seen.look()
+
+
+def pages(size: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Return `size` zeros in pages of their own: the system has them back when the array is gone.
+
+    The allocator keeps what it got back, in pieces that the next larger array does not fit into.
+    """
+    n_bytes = max(size * np.dtype(dtype).itemsize, 1)
+    own = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    return np.frombuffer(mmap.mmap(-1, n_bytes, **own), dtype, size)
 
 
 def own_memory() -> int:

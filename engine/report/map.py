@@ -29,6 +29,7 @@ from engine.runs.model_files import write_model
 from engine.runs.run import Run
 from engine.sampling import stratified_rows
 from engine.tables import Table
+from engine.tsne import map_of
 
 if TYPE_CHECKING:
     from engine.steps import Job
@@ -94,20 +95,18 @@ def _laid_out(scores: Float32s, landmarks: NDArray[np.int64], job: Job) -> tuple
     if settings.previous is not None:
         with job.stages.stage("previous map"):
             start, exaggeration = _previous_places(Path(settings.previous), job.table, landmarks, job.backend), 1.0
-    from engine.manifold import TSNE  # scikit-learn: 0.6 s that a run without a map saves
-
-    tsne = TSNE(
-        perplexity=perplexity, early_exaggeration=exaggeration, max_iter=wanted.max_iter, init=start,
-        random_state=settings.seed, device=settings.device,
+    found = map_of(
+        scores, job.backend, job.stages, random=np.random.RandomState(settings.seed),
+        perplexity=perplexity, exaggeration=exaggeration, iterations=wanted.max_iter, init=start,
     )  # fmt: skip
-    tsne.fit(scores, reporter=job.stages)
     facts = {
         "landmarks": len(landmarks),
         "perplexity": float(perplexity),
-        "iterations": tsne.n_iter_,
-        "kl_divergence": tsne.kl_divergence_,
+        "iterations": found.n_iter,
+        "kl_divergence": found.kl_divergence,
+        "recall_of_neighbours": found.recall,
     }
-    return facts, tsne.embedding_
+    return facts, found.places
 
 
 def write_map(folder: Path, chart: Chart | None, job: Job) -> dict[str, Any] | None:

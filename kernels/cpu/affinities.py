@@ -14,14 +14,12 @@ from typing import NamedTuple, TypeAlias
 
 import numba
 import numpy as np
-from engine.kernels.cpu.simd import LANES
 from numpy.typing import NDArray
 
 STEPS = 100  # Newton needs 4 to 8; bisection from any start needs less than 100
 TOLERANCE = 1e-9  # of the entropy
 START = 0.2  # of log beta - log(neighbours / perplexity), in units of 1 / mean distance: where it mostly ends
 NARROW, MOST_ROWS = 1 << 16, 1 << 24  # rows whose numbers fit in two bytes, and in three
-SPARE = LANES  # entries after the last edge, where vectors may read
 DROPPED = 12  # low bits of a float32 that a code has not
 LEAST_BITS = (127 - 30) << 23  # bits of the float32 whose code is 0: 2^-30; the greatest is just below 4
 INVERSE_FACTORIALS = tuple(1.0 / math.factorial(n) for n in range(12, -1, -1))
@@ -36,7 +34,7 @@ Int64s: TypeAlias = NDArray[np.int64]
 
 
 class Edges(NamedTuple):
-    """Edges of rows by their start: row i's are offsets[i] … offsets[i + 1], then SPARE that no row has.
+    """Edges of rows by their start: row i's are offsets[i] … offsets[i + 1], then LANES that no row has.
 
     An edge takes 4 bytes among NARROW rows, else 5: the row it ends at, and the code of its weight p(j|i) + p(i|j).
     """
@@ -47,18 +45,11 @@ class Edges(NamedTuple):
     weights: Codes
 
 
-def empty_edges(offsets: Int64s, n_rows: int) -> Edges:
-    """Return room for edges between `n_rows` rows."""
-    room = int(offsets[-1]) + SPARE
-    high = np.zeros(room if n_rows > NARROW else 0, np.uint8)
-    return Edges(offsets, np.zeros(room, np.uint16), high, np.zeros(room, np.uint16))
-
-
 @numba.njit(nogil=True, cache=True, inline="always")
 def end_of(edges: Edges, e: int) -> int:
     """Return the row that edge e ends at."""
     end = np.int64(edges.low[e])
-    return end | (np.int64(edges.high[e]) << 16) if edges.high.shape[0] else end
+    return end | (np.int64(edges.high[e]) << 16) if edges.high.shape[0] else end  # type: ignore[return-value]
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
@@ -140,7 +131,7 @@ def calibrate(squared: Float64s, perplexity: float, out: Float32s) -> None:
 
 @numba.njit(nogil=True, cache=True)
 def put_edges(neighbours: Int32s, codes: Codes, first: int, edges: Edges) -> None:
-    """Write the edges of rows `first` and on, sorted by neighbour: so they are found by halving, and read along memory."""
+    """Write the edges of rows `first` and on, sorted by neighbour, to be found by halving."""
     for i in range(neighbours.shape[0]):
         order = np.argsort(neighbours[i])
         at = edges.offsets[first + i]

@@ -47,14 +47,14 @@ Int32s: TypeAlias = NDArray[np.int32]
 
 
 @numba.njit(nogil=True, cache=True)
-def pack(X: Float32s, rows: Int32s, panels: Float32s, halves: Float32s) -> None:
-    """Write rows of X into the panels of a leaf (LEAF / PANEL, n_features, PANEL), negated, and half their norms^2."""
+def pack(X: Float32s, panels: Float32s, halves: Float32s) -> None:
+    """Write rows X into the panels of a leaf (LEAF / PANEL, n_features, PANEL), negated, and half their norms^2."""
     panels[:] = 0.0
     halves[:] = np.inf
-    for place in range(rows.shape[0]):
+    for place in range(X.shape[0]):
         total = 0.0
         for t in range(X.shape[1]):
-            value = X[rows[place], t]
+            value = X[place, t]
             panels[place // PANEL, t, place % PANEL] = -value
             total += np.float64(value) * np.float64(value)
         halves[place] = 0.5 * total

@@ -166,8 +166,9 @@ def convolve(
                 first = band * WIDTH * WIDTH + c
                 for lane in range(LANES):  # waves 0 and n / 2 are their own mirrors, and keep what is written last
                     top, below = first + lane * WIDTH, first + (LANES + lane) * WIDTH
-                    mirror[lane], mirror[LANES + lane] = found[below + LANES] - found[top], found[top + LANES] + found[below]
-                    at[lane], at[LANES + lane] = found[top] + found[below + LANES], found[top + LANES] - found[below]
+                    a_im, a_re, b_im, b_re = found[top], found[top + LANES], found[below], found[below + LANES]
+                    mirror[lane], mirror[LANES + lane] = b_re - a_im, a_re + b_im
+                    at[lane], at[LANES + lane] = a_im + b_re, a_re - b_im
 
 
 @numba.njit(nogil=True, cache=True)
@@ -185,7 +186,8 @@ def backward(
 
 
 @numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
-def _along(potential: Float32s, row: int, column: int, weights: tuple[float, ...], slopes: tuple[float, ...]) -> tuple[float, float]:
+def _along(potential, row, column, weights, slopes):  # type: ignore[no-untyped-def]
+    """Return the value and the slope along x of a grid row at a place."""
     value, slope = weights[0] * potential[row, column], slopes[0] * potential[row, column]
     for b in range(1, ORDER):
         value += weights[b] * potential[row, column + b]

@@ -134,6 +134,19 @@ def test_values_far_from_zero_and_of_any_size_give_the_same_map() -> None:
     assert far.kl_divergence_ == pytest.approx(plain.kl_divergence_, rel=0.02)
 
 
+def test_neighbours_out_of_clusters_are_told_and_give_about_the_same_map(caplog: Any) -> None:
+    X, _ = blobs(4000)
+    exact = TSNE(perplexity=10, max_iter=500, random_state=0).fit(X)
+    assert exact.neighbors_recall_ == 1.0
+    assert not caplog.records
+    near = TSNE(perplexity=10, max_iter=500, random_state=0, neighbors="clusters").fit(X)
+    assert 0.95 <= near.neighbors_recall_ < 1.0
+    assert f"{100 * near.neighbors_recall_:.1f} % of them" in caplog.text
+    assert near.kl_divergence_ == pytest.approx(exact.kl_divergence_, rel=0.05)
+    with pytest.raises(ValueError, match="'neighbors' parameter"):
+        TSNE(neighbors="few").fit(X)
+
+
 def test_a_missing_gpu_is_an_error() -> None:
     with pytest.raises(DeviceNotAvailableError):
         TSNE(device="cuda").fit(blobs(100)[0])

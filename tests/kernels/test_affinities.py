@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from engine.kernels.cpu import affinities
-from engine.kernels.cpu.affinities import calibrate, coded, decoded, empty_edges, end_of, put_edges, value_of
+from engine.kernels.cpu.affinities import calibrate, coded, decoded, end_of, put_edges, value_of
 
-from engine.affinities import affinities_of
+import engine.affinities
+from engine.affinities import affinities_of, empty_edges
 from tests import reference
 
 
@@ -37,7 +38,7 @@ def test_rows_that_are_equally_near_share_the_probability() -> None:
 @pytest.mark.parametrize("narrow", [0, affinities.NARROW])  # ends in three bytes, and in two
 @pytest.mark.parametrize("n_rows", [12, 140, 300])
 def test_p_is_the_one_of_plain_loops(n_rows: int, narrow: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(affinities, "NARROW", narrow)
+    monkeypatch.setattr(engine.affinities, "NARROW", narrow)
     X = np.random.default_rng(1).normal(size=(n_rows, 3)).astype(np.float32)
     P = affinities_of(X, 4.0, silent)
     dense = np.zeros((n_rows, n_rows))

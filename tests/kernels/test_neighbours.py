@@ -10,7 +10,9 @@ from engine.kernels.cpu.neighbours import CLOSE, LEAF, search_all
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.neighbours import Leaves, leaf_order
+import engine.neighbours
+from engine.frame import Frame
+from engine.neighbours import Leaves, leaf_order, search_of
 from tests import reference
 
 
@@ -107,3 +109,41 @@ def test_equal_rows_and_rows_far_from_zero_are_ranked_by_definition(offset: floa
         expected = reference.nearest(X[row], X, 16, own=-1)
         assert numbers[row].tolist() == [number for number, _ in expected]
         assert squared[row].tolist() == [distance for _, distance in expected]
+
+
+def clustered(n_rows: int) -> Any:
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(30, 8)) * 3
+    return (centres[random.integers(0, 30, n_rows)] + random.normal(size=(n_rows, 8))).astype(np.float32)
+
+
+def test_clusters_around_a_row_hold_the_neighbours_they_are_said_to_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.neighbours, "CLUSTER_ROWS", 200)
+    X = clustered(12_000)
+    leaves, wanted, recall = search_of(X, Frame.of(X), 30, "clusters")
+    assert wanted is not None
+    assert wanted < len(leaves.radii)
+    exact = Leaves.of(X, Frame.of(X))
+    limits = np.empty(len(X))
+    for leaf in range(len(exact.radii)):
+        limits[exact.members[exact.places(leaf)]] = exact.nearest_to_leaf(leaf, 30)[1][:, -1]
+    found = [
+        (leaves.nearest_to_leaf(leaf, 30, wanted)[1] <= limits[leaves.members[leaves.places(leaf)], None]).mean()
+        for leaf in range(len(leaves.radii))
+    ]
+    assert engine.neighbours.RECALL <= recall <= 1.0
+    assert np.mean(found) == pytest.approx(recall, abs=0.02)
+
+
+def test_auto_is_exact_up_to_a_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = clustered(3000)
+    assert search_of(X, Frame.of(X), 20)[1:] == (None, 1.0)
+    monkeypatch.setattr(engine.neighbours, "EXACT_ROWS", 2999)
+    monkeypatch.setattr(engine.neighbours, "CLUSTER_ROWS", 100)
+    assert search_of(X, Frame.of(X), 20)[2] < 1.0
+    assert search_of(X, Frame.of(X), 20, "exact")[1:] == (None, 1.0)
+
+
+def test_neighbours_that_all_leaves_hold_are_exact() -> None:
+    X = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
+    assert search_of(X, Frame.of(X), 490, "clusters")[1:] == (None, 1.0)

@@ -7,6 +7,7 @@ import pytest
 from engine.kernels.cpu import affinities, tsne_step
 from engine.kernels.cpu.affinities import end_of, value_of
 
+import engine.affinities
 from engine.affinities import affinities_of
 from tests import reference
 
@@ -15,7 +16,7 @@ from tests import reference
 @pytest.mark.parametrize("n_rows", [13, 200])
 def test_attraction_is_the_one_of_plain_loops(n_rows: int, narrow: int, monkeypatch: pytest.MonkeyPatch) -> None:
     room = affinities.NARROW
-    monkeypatch.setattr(affinities, "NARROW", narrow)
+    monkeypatch.setattr(engine.affinities, "NARROW", narrow)
     random = np.random.default_rng(0)
     P = affinities_of(random.normal(size=(n_rows, 4)).astype(np.float32), 4.0, lambda rows: None)
     xs, ys = random.normal(size=(2, n_rows)).astype(np.float32)
