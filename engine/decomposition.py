@@ -19,12 +19,14 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+import engine.backends.blas  # noqa: F401  (loaded before the first pass, which holds BLAS to one thread)
 from engine import backends
 from engine.backends.protocol import Float64s, Moments, Rows
 from engine.components import MOMENT_ROWS, Components, merged
 from engine.errors import NonFiniteValueError, TooFewRowsError, UsageError
 from engine.execution.local import map_blocks, row_blocks
 
+PIECES = 2  # of MOMENT_ROWS rows that a thread takes at a time
 SCORE_ROWS = 16384  # rows projected by one thread at a time
 
 
@@ -110,7 +112,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         checked: dict[str, Any] = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": 2}
         X = validate_data(self, X, **checked, ensure_all_finite=False)
         try:
-            return self._fit_moments(X[part] for part in row_blocks(len(X), MOMENT_ROWS))  # one piece a block
+            return self._fit_moments(X[part] for part in row_blocks(len(X), PIECES * MOMENT_ROWS))
         except NonFiniteValueError:  # seen in the moments: looking before would be a pass of its own
             assert_all_finite(X, input_name="X")
             raise

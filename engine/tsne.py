@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import engine.backends.blas  # noqa: F401  (loaded before the first pass, which holds BLAS to one thread)
 from engine.backends.protocol import Backend, Float64s, Map, MapPlan, Moments, Rows
 from engine.components import MOMENT_ROWS, Components, merged
 from engine.errors import NonFiniteValueError, TooFewRowsError

@@ -76,17 +76,20 @@ class CpuBackend:
         return "pyarrow"
 
     def moments(self, X: Rows) -> Moments:
+        from engine.backends.blas import add_products  # SciPy's BLAS: a fit of encoded rows does without it
+
         n_rows, n_features = X.shape
         sums, scatter = np.zeros(n_features), np.zeros((n_features, n_features))
-        shifted, product = np.empty((min(PRODUCT_ROWS, n_rows), n_features)), np.empty_like(scatter)
+        shifted = np.empty((min(PRODUCT_ROWS, n_rows), n_features))
         with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
             shift = X[:: max(1, n_rows // PILOT_ROWS)].mean(axis=0, dtype=np.float64)
             for first in range(0, n_rows, PRODUCT_ROWS):
                 part = shifted[: min(PRODUCT_ROWS, n_rows - first)]
                 moments.shift_rows(X[first : first + PRODUCT_ROWS], shift, part, sums)
-                scatter += np.matmul(part.T, part, out=product)  # NumPy sees a matrix by itself: half the work
+                add_products(part, scatter)
             rest = sums / n_rows
             scatter -= np.outer(rest, sums)
+        scatter = np.tril(scatter) + np.tril(scatter, -1).T
         return Moments(n_rows, shift + rest, scatter)
 
     def scores(self, X: Rows, mean: Float64s, axes: Float64s) -> Rows:

@@ -29,7 +29,6 @@ from engine.runs.model_files import write_model
 from engine.runs.run import Run
 from engine.sampling import stratified_rows
 from engine.tables import Table
-from engine.tsne import map_of
 
 if TYPE_CHECKING:
     from engine.steps import Job
@@ -95,6 +94,8 @@ def _laid_out(scores: Float32s, landmarks: NDArray[np.int64], job: Job) -> tuple
     if settings.previous is not None:
         with job.stages.stage("previous map"):
             start, exaggeration = _previous_places(Path(settings.previous), job.table, landmarks, job.backend), 1.0
+    from engine.tsne import map_of  # SciPy's linear algebra: a tenth of a second that a run without a map saves
+
     found = map_of(
         scores, job.backend, job.stages, random=np.random.RandomState(settings.seed),
         perplexity=perplexity, exaggeration=exaggeration, iterations=wanted.max_iter, init=start,
