@@ -85,7 +85,7 @@ class MapConfig(_Stage):
     n_landmarks: int = Field(default=10_000, ge=100)
     rows_per_cluster: int = Field(default=100, ge=1)
     perplexity: float = Field(default=30.0, ge=1.0)
-    max_iter: int = Field(default=750, ge=250)
+    max_iter: int = Field(default=500, ge=250)
     place_all: bool = False
 
 

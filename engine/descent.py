@@ -27,7 +27,7 @@ from engine.repulsion import Grid
 
 Float32s = NDArray[np.float32]
 
-MOMENTUM = 0.8
+EARLY_MOMENTUM = 0.8
 BLOCK_ROWS = 2048  # rows that one thread moves at a time
 FEW_ROWS = 1024  # up to so many, all pairs are computed: exact, and as fast as the smallest grid
 CHECK_EVERY = 50  # iterations between looks at the gradient's norm
@@ -49,9 +49,10 @@ def descend(P: Affinities, start: Float32s, plan: MapPlan, advance: Advance) -> 
     state = _State(P, start)
     done = 0
     for done in range(1, plan.iterations + 1):
-        exaggeration = plan.exaggeration if done <= plan.early_iterations else 1.0
+        early = done <= plan.early_iterations
+        exaggeration, momentum = (plan.exaggeration, EARLY_MOMENTUM) if early else (1.0, plan.momentum)
         rate = len(start) / exaggeration if plan.rate is None else plan.rate
-        norm = state.step(exaggeration, rate)
+        norm = state.step(exaggeration, momentum, rate)
         advance(1)
         if done % CHECK_EVERY == 0 and norm <= plan.least_norm:
             break
@@ -102,7 +103,7 @@ class _State:
         self.velocity = np.zeros((len(start), 2), np.float32)
         self.gains = np.ones((len(start), 2), np.float32)
 
-    def step(self, exaggeration: float, rate: float) -> float:
+    def step(self, exaggeration: float, momentum: float, rate: float) -> float:
         """Move every row once; return the norm of the gradient, which is KL's (with its factor of 4)."""
         write_forces, z = self._repulsion()
 
@@ -115,7 +116,7 @@ class _State:
             if self.on_a_line:
                 gradient[:, 0] = 0.0
             square: float = tsne_step.descend(
-                self.xs, self.ys, part.start, part.stop, gradient, MOMENTUM, rate,
+                self.xs, self.ys, part.start, part.stop, gradient, momentum, rate,
                 self.velocity, self.gains, self._next_places,
             )  # fmt: skip
             return square

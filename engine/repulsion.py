@@ -10,6 +10,7 @@ depend on threads. Arithmetic: kernels/cpu/tsne_grid.py.
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +31,7 @@ LEAST_SIZE = 256  # nodes a side: transforms of it take a millisecond, and the k
 GROWTH = 1.06  # room for the map to grow before spectra are computed anew
 MARGIN = 8  # nodes between a charge and its nearest periodic image, beyond the charges' own extent
 FORCE = -2.0 * SPACING  # the kernel over the potential whose slopes, per node, are forces
-LINE = 64  # bytes of a line of the cache
-TASK_LINES = 64  # grid rows or waves that one thread transforms at a time
+SHARES = 2  # blocks of a pass for every thread
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Grid:
     def __init__(self) -> None:
         self._spectrum: Spectrum | None = None
         self._scratch: dict[str, NDArray[Any]] = {}
+        self._own = threading.local()
 
     def field(self, xs: Float32s, ys: Float32s, margin: int = 0) -> Field:
         """Return the field of forces of rows at xs, ys, and Z; it can be read up to `margin` nodes around the rows.
@@ -93,23 +94,23 @@ class Grid:
         def forward(bands: slice) -> None:
             tsne_grid.forward(
                 xs, ys, order, starts, (float(y0), float(x0)), (bands.start, bands.stop),
-                along_x.factors, along_x.roots, down, _work(2, along_x.n),
+                along_x.factors, along_x.roots, down, self._work(along_x.n),
             )  # fmt: skip
 
         def convolve(blocks: slice) -> None:
             tsne_grid.convolve(
                 down, spectrum.kernel, (blocks.start, blocks.stop), along_y.factors, along_y.roots, across, sums,
-                _work(2, along_y.n),
+                self._work(along_y.n),
             )  # fmt: skip
 
         def backward(bands: slice) -> None:
             tsne_grid.backward(
-                across, (bands.start, bands.stop), along_x.factors, along_x.roots, potential, _work(1, along_x.n)
+                across, (bands.start, bands.stop), along_x.factors, along_x.roots, potential, self._work(along_x.n)
             )
 
-        _run(forward, n_bands, TASK_LINES // WIDTH)
-        _run(convolve, n_blocks, TASK_LINES // LANES)
-        _run(backward, n_bands, TASK_LINES // WIDTH)
+        _run(forward, n_bands)
+        _run(convolve, n_blocks)
+        _run(backward, n_bands)
         z = FORCE * (2.0 * sums.sum() - sums[0] - sums[along_x.n // 2]) - len(xs)
         return Field((float(y0), float(x0)), potential, float(z))
 
@@ -121,6 +122,14 @@ class Grid:
             self._scratch.pop(name, None)
             kept = self._scratch[name] = pages(size, dtype)
         return kept[:size].reshape(shape)
+
+    def _work(self, n: int) -> Float32s:
+        """Return this thread's memory for transforms of length n."""
+        size = 2 * n * WIDTH
+        kept: Float32s | None = getattr(self._own, "work", None)
+        if kept is None or len(kept) < size:
+            kept = self._own.work = pages(size, np.float32)
+        return kept[:size].reshape(2, n * WIDTH)
 
     def _fitting(self, cells_y: int, cells_x: int) -> Spectrum:
         needed = 2 * cells_y + MARGIN, 2 * cells_x + MARGIN
@@ -148,21 +157,10 @@ def spectrum_of(shape: tuple[int, int]) -> Spectrum:
             columns, wave_y, wave_x[waves], splines_y, splines_x[:, waves].copy(), kernel[waves.start // LANES]
         )
 
-    _run(fill, len(wave_x), LANES)
+    for _ in map_blocks(fill, row_blocks(len(wave_x), LANES)):
+        pass
     kernel *= np.float32(1.0 / FORCE / (n_y * n_x))
     return Spectrum(Axis.of(n_y), Axis.of(n_x), kernel)
-
-
-def _work(n_buffers: int, n: int) -> Float32s:
-    """Return memory for transforms of length n."""
-    return _aligned(n_buffers * n * WIDTH, np.float32).reshape(n_buffers, n * WIDTH)
-
-
-def _aligned(size: int, dtype: Any) -> NDArray[Any]:
-    """Return memory that begins with a line of the cache: transforms of vectors across lines take twice as long."""
-    memory = np.empty(size + LINE, dtype)
-    start = -memory.ctypes.data % LINE // memory.itemsize
-    return memory[start : start + size]
 
 
 def _splines(wave: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -182,6 +180,7 @@ def _size(needed: int) -> int:
     return max(LEAST_SIZE, fft.length_from(int(needed * GROWTH)))
 
 
-def _run(work: Any, n_rows: int, rows_per_block: int) -> None:
-    for _ in map_blocks(work, row_blocks(n_rows, rows_per_block)):
+def _run(work: Any, n_units: int) -> None:
+    """Do all units of work, in few blocks a thread: more would keep threads waiting for each other."""
+    for _ in map_blocks(work, row_blocks(n_units, -(-n_units // (SHARES * thread_count())))):
         pass

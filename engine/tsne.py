@@ -41,6 +41,8 @@ def map_of(
     exaggeration: float = 12.0,
     rate: float | None = None,
     iterations: int = 1000,
+    early_iterations: int = EARLY_ITERATIONS,
+    momentum: float = 0.8,
     init: Any = "pca",
     n_components: int = 2,
     neighbours: str = "auto",
@@ -58,7 +60,9 @@ def map_of(
     check_perplexity(len(X), perplexity)
     frame = Frame.of(X) if frame is None else frame
     start = init if isinstance(init, str) else "given"
-    plan = MapPlan(perplexity, exaggeration, EARLY_ITERATIONS, iterations, rate, LEAST_NORM, start, neighbours, frame)
+    plan = MapPlan(
+        perplexity, exaggeration, early_iterations, iterations, rate, LEAST_NORM, start, momentum, neighbours, frame
+    )
     found = backend.embed(X, start_of(X, backend, frame, init, n_components, random), plan, reporter)
     if found.recall < 1.0:
         logger.warning(

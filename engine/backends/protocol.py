@@ -117,6 +117,7 @@ class MapPlan(NamedTuple):
     rate: float | None  # of a quarter of the gradient; None: the number of rows / exaggeration
     least_norm: float  # of the gradient: where it is not longer, the descent ends
     start: str = "given"  # what the places to start from are: "pca", "random", or the caller's own
+    momentum: float = 0.8  # after the early iterations, in which it is 0.8
     neighbours: str = "auto"  # "exact", "clusters", or by the number of rows: see engine/neighbours.py
     frame: Frame = Frame()  # in which they are found
 

@@ -36,7 +36,7 @@ def draw(places: Float32s, labels: NDArray[np.int32], path: Path) -> None:
     colours = counts[:3] / np.maximum(n_rows, 1.0)
     opacity = _opacity(n_rows.astype(np.int64)) / np.float32(255.0)
     pixels = np.rint(255.0 + opacity * (colours - 255.0)).astype(np.uint8).transpose(1, 2, 0)
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=3)  # as small as 6, in two thirds the time
 
 
 def _counted(places: Float32s, labels: NDArray[np.int32]) -> Float32s:

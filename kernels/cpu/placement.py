@@ -18,7 +18,6 @@ from engine.kernels.cpu.neighbours import LEAF, search_all
 from engine.kernels.cpu.tsne_grid import ORDER, SPACING, force_at
 from numpy.typing import NDArray
 
-DAMPING = np.float32(0.5)  # of a step to the balance of forces
 LONGEST_STEP = np.float32(2.0)  # units of the map
 
 Float32s: TypeAlias = NDArray[np.float32]
@@ -91,7 +90,7 @@ def _settle(row, p, places, field, origin, weight, n_steps, y, x):  # type: igno
             pull_y += w * dy
             pull_x += w * dx
         push_y, push_x = force_at(field, y * factor - np.float32(origin[0]), x * factor - np.float32(origin[1]))
-        scale = DAMPING / total
+        scale = one / total
         step_y, step_x = scale * (pull_y + push_y * weight), scale * (pull_x + push_x * weight)
         length = np.sqrt(step_y * step_y + step_x * step_x)
         if length > LONGEST_STEP:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from engine.kernels.cpu.placement import DAMPING, LONGEST_STEP
+from engine.kernels.cpu.placement import LONGEST_STEP
 from engine.kernels.cpu.tsne_grid import ORDER, SPACING
 from engine.kernels.cuda.distance import runs
 
@@ -80,7 +80,7 @@ def _settled(xp: Any, near: Array, p: Array, places: Array, ground: Ground, n_st
         w = p / (np.float32(1.0) + xp.square(away).sum(axis=2))
         pull = (w[:, :, None] * away).sum(axis=1)
         push = _force_at(xp, potential, places * factor - first)
-        step = (np.float32(DAMPING) / w.sum(axis=1))[:, None] * (pull + push * np.float32(ground.weight))
+        step = (np.float32(1.0) / w.sum(axis=1))[:, None] * (pull + push * np.float32(ground.weight))
         length = xp.sqrt(xp.square(step).sum(axis=1))
         shorter = np.float32(LONGEST_STEP) / xp.maximum(length, np.float32(LONGEST_STEP))
         places = xp.minimum(xp.maximum(places + step * shorter[:, None], low), high)
