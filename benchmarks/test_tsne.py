@@ -1,7 +1,8 @@
 """`engine.TSNE` against openTSNE and scikit-learn from one start, and places for new rows: seconds and quality.
 
 Every row of results/tsne.json is one run of all peers in turn, on one table, in one process. ROOMS_BENCH_TSNE chooses
-sizes and seeds, such as "10000:0,10000:1,50000:0"; rows of other sizes and seeds stay in the file as they are.
+sizes and seeds, such as "10000:0,10000:1,50000:0", ROOMS_BENCH_NEIGHBOURS sizes of searches for neighbours; rows of
+other sizes and seeds stay in the file as they are.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import openTSNE
 import psutil
+import pyarrow as pa
 import pytest
 import sklearn.manifold
 from engine.kernels.cpu.tsne_pairs import repel
@@ -29,12 +31,15 @@ from engine.backends.cpu import CpuBackend
 from engine.decomposition import PCA
 from engine.descent import BLOCK_ROWS, kl_divergence
 from engine.execution.local import map_blocks, row_blocks, thread_count
+from engine.frame import Frame
 from engine.manifold import PLACE_ROWS, TSNE
+from engine.neighbours import search_of
 from engine.placement import STEPS, Atlas
 from engine.repulsion import Grid
 
 RESULTS = Path(__file__).parent / "results" / "tsne.json"
 CASES = [tuple(map(int, case.split(":"))) for case in os.environ.get("ROOMS_BENCH_TSNE", "10000:0").split(",")]
+NEIGHBOUR_ROWS = [int(size) for size in os.environ.get("ROOMS_BENCH_NEIGHBOURS", "300000").split(",")]
 N_FEATURES, N_CLUSTERS, PERPLEXITY, ITERATIONS, EARLY = 50, 20, 30, 750, 250
 SAMPLE, NEIGHBOURS = 2000, 15
 BARNES_HUT_ROWS = 10_000  # scikit-learn's takes minutes beyond
@@ -52,6 +57,7 @@ def mixture(n_rows: int, n_features: int, seed: int) -> tuple[Any, Any]:
 def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     """Return what `work` returns, its seconds, those of all threads, and by how much it raised the peak of memory."""
     process = psutil.Process()
+    pa.system_memory_pool().release_unused()  # what the one before left, which would hide what this one needs
     Path("/proc/self/clear_refs").write_text("5")
     before, start, worked = process.memory_info().rss, time.perf_counter(), time.process_time()
     result = work()
@@ -132,6 +138,31 @@ def test_tsne_against_its_peers(benchmark: Any, n_rows: int, seed: int) -> None:
     figures["kib_a_row"] = round(figures["rooms"]["peak_mib"] * 1024 / n_rows, 2)
     figures["kl_as_reported"] = round(fitted.kl_divergence_, 5)
     record("tsne", {"rows": n_rows, "seed": seed}, figures)
+
+
+@pytest.mark.parametrize("n_rows", NEIGHBOUR_ROWS)
+def test_neighbours_out_of_clusters_against_exact_ones(benchmark: Any, n_rows: int) -> None:
+    """Record seconds of both, and which share of the exact neighbours of all rows the clusters around them hold."""
+    X, _ = mixture(n_rows, N_FEATURES, seed=0)
+    k, frame = 3 * PERPLEXITY, Frame.of(X)
+
+    def farthest(how: str) -> tuple[Any, float]:
+        """Return the squared distances of every row's neighbours, and the recall that is reported."""
+        leaves, wanted, recall = search_of(X, frame, k, how)
+        squared = np.empty((n_rows, k), np.float32)
+
+        def search(leaf: int) -> None:
+            squared[leaves.members[leaves.places(leaf)]] = leaves.nearest_to_leaf(leaf, k, wanted)[1]
+
+        for _ in map_blocks(search, range(len(leaves.radii))):
+            pass
+        return squared, recall
+
+    (near, told), ours = benchmark.pedantic(lambda: timed(lambda: farthest("clusters")), rounds=1)
+    (exact, _), theirs = timed(lambda: farthest("exact"))
+    figures = {"clusters": ours, "exact": theirs, "recall_reported": round(told, 4)}
+    figures["recall_of_all"] = round(float((near <= exact[:, -1:]).mean()), 4)
+    record("neighbours", {"rows": n_rows, "k": k}, figures)
 
 
 def placed_by(backend: CpuBackend, atlas: Atlas, rows: Any, n_steps: int) -> Any:

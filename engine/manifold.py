@@ -50,7 +50,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Where rows start. "pca" is scaled to a standard deviation of 1e-4 along the first component. An array is taken
         as it is: give it a small spread, or the exaggerated iterations will fold it.
     neighbors : {"auto", "exact", "clusters"}, default="auto"
-        "exact" compares all rows. "clusters" looks into the K-Means clusters around a row, as many as find 95 % of the
+        "exact" compares all rows. "clusters" looks into the K-Means clusters around a row, as many as find 96 % of the
         neighbours of a sample. "auto" is exact up to 200,000 rows. On a GPU neighbours are always exact.
     verbose : int, default=0
         Above 0, progress bars are drawn on stderr.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from engine.backends.protocol import Placed
 from engine.kernels.cpu import affinities, placement
-from engine.kernels.cpu.neighbours import LEAF
+from engine.kernels.cpu.leaves import LEAF
 from engine.neighbours import Leaves
 from engine.repulsion import Field, Grid
 from engine.sampling import sample_rows

@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 import numba
 import numpy as np
-from engine.kernels.cpu.neighbours import LEAF, search_all
+from engine.kernels.cpu.few_leaves import search_all
+from engine.kernels.cpu.leaves import LEAF
 from engine.kernels.cpu.tsne_grid import ORDER, SPACING, force_at
 from numpy.typing import NDArray
 

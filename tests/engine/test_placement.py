@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.kernels.cpu.neighbours import LEAF
+from engine.kernels.cpu.leaves import LEAF
 from sklearn.datasets import make_blobs
 from sklearn.neighbors import KNeighborsClassifier
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.kernels.cpu.neighbours import CLOSE, LEAF, search_all
+from engine.kernels.cpu.few_leaves import CLOSE, search_all
+from engine.kernels.cpu.leaves import LEAF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
