@@ -18,7 +18,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from engine.execution.local import map_blocks, row_blocks, thread_count
+from engine.execution.local import in_shares, map_blocks, row_blocks, shares_of, thread_count
 from engine.execution.memory import pages
 from engine.kernels.cpu import fft, tsne_grid
 from engine.kernels.cpu.fft import WIDTH
@@ -31,7 +31,6 @@ LEAST_SIZE = 256  # nodes a side: transforms of it take a millisecond, and the k
 GROWTH = 1.06  # room for the map to grow before spectra are computed anew
 MARGIN = 8  # nodes between a charge and its nearest periodic image, beyond the charges' own extent
 FORCE = -2.0 * SPACING  # the kernel over the potential whose slopes, per node, are forces
-SHARES = 2  # blocks of a pass for every thread
 
 
 @dataclass(frozen=True)
@@ -108,9 +107,9 @@ class Grid:
                 across, (bands.start, bands.stop), along_x.factors, along_x.roots, potential, self._work(along_x.n)
             )
 
-        _run(forward, n_bands)
-        _run(convolve, n_blocks)
-        _run(backward, n_bands)
+        in_shares(forward, shares_of(n_bands))
+        in_shares(convolve, shares_of(n_blocks))
+        in_shares(backward, shares_of(n_bands))
         z = FORCE * (2.0 * sums.sum() - sums[0] - sums[along_x.n // 2]) - len(xs)
         return Field((float(y0), float(x0)), potential, float(z))
 
@@ -178,9 +177,3 @@ def _extent(values: Float32s, margin: int) -> tuple[int, int]:
 
 def _size(needed: int) -> int:
     return max(LEAST_SIZE, fft.length_from(int(needed * GROWTH)))
-
-
-def _run(work: Any, n_units: int) -> None:
-    """Do all units of work, in few blocks a thread: more would keep threads waiting for each other."""
-    for _ in map_blocks(work, row_blocks(n_units, -(-n_units // (SHARES * thread_count())))):
-        pass

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -89,6 +89,30 @@ def map_blocks(function: Callable[[Item], Result], blocks: Iterable[Item]) -> It
             for future in pending:
                 future.cancel()
             wait(pending)
+
+
+def in_shares(function: Callable[[Item], Result], shares: Sequence[Item]) -> list[Result]:
+    """Return `function(share)` of a few shares, the first computed by the calling thread.
+
+    For passes of less than a millisecond: as many shares as threads, and one thread less to wake than with map_blocks.
+    """
+    if getattr(_worker, "busy", False) or len(shares) == 1:
+        return [function(share) for share in shares]
+    with one_blas_thread():
+        pool = _pool(max(thread_count() - 1, 1))
+        others = [pool.submit(_compute, function, share) for share in shares[1:]]
+        _worker.busy = True
+        try:
+            first = function(shares[0])
+        finally:
+            _worker.busy = False
+            wait(others)
+        return [first, *(other.result() for other in others)]
+
+
+def shares_of(n: int) -> list[slice]:
+    """Return 0…n in as many runs as there are threads, at most n."""
+    return list(row_blocks(n, -(-n // thread_count())))
 
 
 def row_blocks(n_rows: int, rows_per_block: int) -> Iterator[slice]:

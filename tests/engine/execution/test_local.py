@@ -12,7 +12,15 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from engine.errors import UsageError
-from engine.execution.local import map_blocks, one_blas_thread, row_blocks, thread_count, threads
+from engine.execution.local import (
+    in_shares,
+    map_blocks,
+    one_blas_thread,
+    row_blocks,
+    shares_of,
+    thread_count,
+    threads,
+)
 
 
 def blas_threads() -> list[int]:
@@ -129,3 +137,26 @@ def test_row_blocks_cover_every_row_once(n_rows: int) -> None:
     parts = [rows[part] for part in row_blocks(n_rows, 10)]
     assert all(len(part) == 10 for part in parts[:-1])
     assert [row for part in parts for row in part] == list(range(n_rows))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_shares_come_back_in_order_and_an_error_waits_for_the_others(count: int) -> None:
+    ended = []
+
+    def work(share: slice) -> int:
+        if share.start == 0:
+            raise ZeroDivisionError
+        time.sleep(0.05)
+        ended.append(share)
+        return int(share.start)
+
+    with threads(count):
+        shares = shares_of(7)
+        assert len(shares) == count
+        assert [row for share in shares for row in range(7)[share]] == list(range(7))
+        assert in_shares(lambda share: share.stop, shares) == [share.stop for share in shares]
+        with pytest.raises(ZeroDivisionError):
+            in_shares(work, shares)
+        assert len(ended) == count - 1
+        nested = list(map_blocks(lambda n: in_shares(lambda share: share.start, shares_of(n)), [4, 5]))
+        assert [starts[0] for starts in nested] == [0, 0]
