@@ -43,9 +43,11 @@ def few_leaves(growing: Part, judging: Part, n_clusters: int, *, max_leaves: int
     ways = [pure]
     if n_clusters <= max_leaves:  # else some clusters share a leaf, and which ones is not a matter of parting them
         ways.append(parting)
+    everybody = (np.concatenate([growing[n], judging[n]], axis=-1) for n in range(3))
+    if len(ways) == 1:
+        return pure(*everybody)
     answers, labels, weights = judging
     right = [float(weights[way(*growing).predict(answers) == labels].sum()) for way in ways]
-    everybody = (np.concatenate([growing[n], judging[n]], axis=-1) for n in range(3))
     return ways[int(np.argmax(right))](*everybody)
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from engine.explain.questions import YES, Question
 from engine.explain.words import day, exact_quantity, listed, plural
 
+FEW_NAMES = 3  # of numbers that are listed one by one
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -61,20 +63,39 @@ def truth_words(asked: Question, *, yes: bool) -> str:
 
 
 def rule_words(conditions: Sequence[Condition]) -> str:
-    """Return conditions joined by "and"; what a category is not is said once: "plan is neither Basic nor Family"."""
-    parts, negated = [], dict[str, list[str]]()
+    """Return conditions joined by "and"; what is denied is said once, flags last.
+
+    "plan is neither Basic nor Family and age < 27 and none of stroke, diabetes and heavy drinking".
+    """
+    parts: list[str] = []
+    flags: list[str] = []
+    negated: dict[str, list[str]] = {}
     for condition in conditions:
-        asked = condition.question
-        if asked.kind == "category" and condition.low != YES:
-            negated.setdefault(asked.column, []).append(asked.said)
+        negated.setdefault(_denies(condition) or "", []).append(_denied(condition))
     for condition in conditions:
-        asked = condition.question
-        denied = negated.get(asked.column, []) if asked.kind == "category" and condition.low != YES else []
+        what, said = _denies(condition), _denied(condition)
+        denied = negated[what] if what is not None else []
         if len(denied) < 2:
             parts.append(condition.words())
-        elif asked.said == denied[0]:
-            parts.append(f"{asked.name} is neither {listed(denied, 'nor')}")
-    return " and ".join(parts) or "everybody"
+        elif said == denied[0] and condition.question.kind == "category":
+            parts.append(f"{condition.question.name} is neither {listed(denied, 'nor')}")
+        elif said == denied[0]:
+            flags.append(f"neither {listed(denied, 'nor')}" if len(denied) == 2 else f"none of {listed(denied)}")
+    return " and ".join([*parts, *flags]) or "everybody"
+
+
+def _denies(condition: Condition) -> str | None:
+    """Return what denials are put together with: those of one column, or of whatever is answered by yes or no."""
+    asked = condition.question
+    if condition.low == YES:
+        return None
+    if asked.kind == "category":
+        return f"category of {asked.column}"
+    return "truth" if asked.kind == "truth" and truth_words(asked, yes=False) == f"{asked.name} is no" else None
+
+
+def _denied(condition: Condition) -> str:
+    return condition.question.said if condition.question.kind == "category" else condition.question.name
 
 
 def _range_words(condition: Condition, name: str) -> str:
@@ -85,6 +106,8 @@ def _range_words(condition: Condition, name: str) -> str:
         if low is None:
             return f"{name} is before {day(high, whole=True)}"
         return f"{name} is from {day(low, whole=True)} to before {day(high, whole=True)}"
+    if _all_named(asked):
+        return f"{name} is {_on_scale(asked, low, high)}"
     said = [None if bound is None else _bound(asked, bound) for bound in (low, high)]
     if high is None:
         return f"{name} ≥ {said[0]}"
@@ -98,3 +121,16 @@ def _range_words(condition: Condition, name: str) -> str:
 def _bound(asked: Question, value: float) -> str:
     meaning = asked.meaning(value)
     return exact_quantity(value, asked.unit, asked.name) + (f" ({meaning})" if meaning else "")
+
+
+def _all_named(asked: Question) -> bool:
+    """Tell whether every number that there is has a name: then names say more than numbers, which may count down."""
+    values = [value for value, _ in asked.scale]
+    steps = len(values) > 1 and values == [values[0] + step for step in range(len(values))]
+    return steps and asked.whole and values[0] < asked.cuts[0] and asked.cuts[-1] <= values[-1]
+
+
+def _on_scale(asked: Question, low: float | None, high: float | None) -> str:
+    """Return the names of the numbers in [low, high): "good, fair or poor", or the first and the last of many."""
+    names = [words for value, words in asked.scale if (low is None or value >= low) and (high is None or value < high)]
+    return listed(names, "or") if len(names) <= FEW_NAMES else f"{names[0]} … {names[-1]}"

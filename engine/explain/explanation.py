@@ -19,7 +19,7 @@ from engine.execution.local import map_blocks
 from engine.explain.apart import Part, few_leaves
 from engine.explain.codes import Answers, Codebook, Codes
 from engine.explain.conditions import Condition
-from engine.explain.questions import Question
+from engine.explain.questions import YES, Question
 from engine.explain.rules import FoundRules, any_of, find_rules
 from engine.explain.sample import Sample
 from engine.explain.scoring import Counts, Scorer, Scores, score_all
@@ -178,6 +178,17 @@ def _rules(
     joint = full.question[full.question != LEAF]  # what tells clusters apart together, but perhaps not alone
     joint = np.array([q for q, _ in Counter(joint.tolist()).most_common(QUESTIONS_PER_CLUSTER)], np.int64)
 
+    opposite = opposites(questions, answers)
+
+    def positive(found: FoundRules) -> FoundRules:
+        """Say "gender is F" where that is what "gender is not M" means."""
+        said = [
+            {opposite[q] if bounds == (0, 0) and q in opposite else q:
+             (YES, YES) if bounds == (0, 0) and q in opposite else bounds for q, bounds in rule.items()}
+            for rule in found.rules
+        ]  # fmt: skip
+        return FoundRules(tuple(said), found.precise)
+
     def of(cluster: int) -> FoundRules:
         asked = np.unique(np.concatenate([telling[cluster], joint]))
         member, judged = growing[1] == cluster, judging[1] == cluster
@@ -196,7 +207,17 @@ def _rules(
             if not found.precise or enough or len(found.rules) in (n_before, settings.max_rules):
                 return found
 
-    return list(map_blocks(of, range(sample.n_clusters)))
+    return [positive(found) for found in map_blocks(of, range(sample.n_clusters))]
+
+
+def opposites(questions: Asked, answers: Answers) -> dict[int, int]:
+    """Return, for each of two categories that share all sampled people, the other one."""
+    places: dict[str, list[int]] = {}
+    for place, question in enumerate(questions):
+        if question.kind == "category":
+            places.setdefault(question.column, []).append(place)
+    pairs = [both for both in places.values() if len(both) == 2 and (answers[both[0]] + answers[both[1]] == 1).all()]
+    return {a: b for pair in pairs for a, b in (pair, pair[::-1])}
 
 
 def _against_all(growing: Part, asked: NDArray[np.int64], member: Mask, left: Mask) -> Tree:

@@ -15,12 +15,14 @@ from engine.explain.phrases import interest, tag
 from engine.explain.words import capitalised, listed
 
 LONG_TAG = 36  # characters; a name is two tags
+DIRECTIONS = {"high", "many", "little", "recent", "towards", "fond"}  # words of a tag that say nothing of its subject
 LEFT_BLANK = "many questions left open"
 
 
 def names_of(ranked: list[list[Contrast]], shown: Sequence[bool], sizes: NDArray[np.int64]) -> list[str]:
     """Name clusters by their strongest contrasts, larger clusters first; another one is added until a name is new."""
     names: dict[int, str] = {}
+    taken: set[frozenset[str]] = set()
     columns: dict[str, set[str]] = {}
     for contrast in (c for part in ranked for c in part if c.about.kind == "category"):
         columns.setdefault(contrast.about.said, set()).add(contrast.about.column)
@@ -31,8 +33,10 @@ def names_of(ranked: list[list[Contrast]], shown: Sequence[bool], sizes: NDArray
         else:
             tags = _tags(ranked[c], ambiguous)
             base = "Much like everybody" if len(ranked) > 1 else "Everybody"
-        options = [capitalised(listed(tags[:n])) for n in range(min(2, len(tags)), len(tags) + 1) if n]
-        name = next((option for option in options if option not in names.values()), options[-1] if options else base)
+        choices = [tags[:n] for n in range(min(2, len(tags)), len(tags) + 1) if n]
+        chosen = next((some for some in choices if frozenset(some) not in taken), choices[-1] if choices else [])
+        taken.add(frozenset(chosen))  # "the 1990s and older" is no other name than "older and the 1990s"
+        name = capitalised(listed(chosen)) or base
         number, unique = 1, name
         while unique in names.values():
             number += 1
@@ -76,5 +80,5 @@ def _telling(contrast: Contrast, ambiguous: set[str]) -> float:
 
 def _same(a: str, b: str) -> bool:
     """Tell whether two tags share their main word: "Anime" and "fond of Anime" say one thing."""
-    first, second = ({word.lower() for word in text.split() if len(word) > 3} for text in (a, b))
+    first, second = ({word.lower() for word in text.split() if len(word) > 3} - DIRECTIONS for text in (a, b))
     return bool(first & second)

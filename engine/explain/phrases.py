@@ -15,6 +15,8 @@ UNTELLING = re.compile(
 RARELY = 0.05  # share below which people are said to do something hardly ever
 _MANY = re.compile(r"\b\w+[^s\W]s\b")
 _SINCE = re.compile(r"^days since (?:the )?(.+)$")
+_DURING = re.compile(r"^days (from .+ to .+)$")
+_PRIVATE = re.compile(r"\b(?:race|ethnic\w*|gender|sex|sexual\w*|relig\w*|nationality|disabilit\w*)\b", re.IGNORECASE)
 _OF_RATINGS = re.compile(r"^(.+) (share|affinity)$")
 
 
@@ -32,7 +34,9 @@ def tag(contrast: Contrast, ambiguous: Container[str] = ()) -> str:
     if asked.kind == "truth":
         if asked.meaning(asked.cuts[0]) and asked.meaning(asked.low):
             return asked.meaning(asked.cuts[0] if more else asked.low) or ""
-        return truth_words(asked, yes=more).removesuffix(" is yes").replace(" is no", " no").removeprefix("has ")
+        if (asked.low, asked.cuts[0]) == (0.0, 1.0) and not more and truth_words(asked, yes=False).endswith(" is no"):
+            return f"no {name}"
+        return truth_words(asked, yes=more).removesuffix(" is yes").removeprefix("has ")
     if asked.kind == "date":
         thing = name.removesuffix(" date")
         return f"{'recent' if more else 'early'} {thing}"
@@ -46,13 +50,19 @@ def _on_scale(contrast: Contrast) -> str | None:
     here, everybody = asked.meaning(contrast.here), asked.meaning(contrast.everybody)
     if here is not None and here != everybody:
         return here
-    ends = asked.ends
-    return f"towards {ends[contrast.difference > 0]}" if ends else None
+    if not asked.scale:
+        return None
+    more = contrast.difference > 0
+    further = [words for value, words in asked.scale if (value > contrast.here if more else value < contrast.here)]
+    return f"towards {(further or [asked.scale[-1 if more else 0][1]])[0 if more else -1]}"
 
 
 def _number_tag(name: str, more: bool, *, whole: bool) -> str:
     if name == "age":
         return "older" if more else "younger"
+    during = _DURING.match(name)
+    if during:
+        return f"a {'long' if more else 'short'} time {during[1]}"
     since = _SINCE.match(name)
     if since:
         return f"{since[1]} long ago" if more else f"recent {since[1].removeprefix('last ')}"
@@ -124,8 +134,10 @@ def title(contrast: Contrast) -> str:
 
 
 def interest(contrast: Contrast) -> str | None:
-    """Return what a room could open with, or None if the contrast names no such thing."""
+    """Return what a room could open with, or None if the contrast names no such thing: people are no topic."""
     asked = contrast.about
+    if _PRIVATE.search(asked.name):
+        return None
     if asked.kind == "label":
         return asked.said
     taste = _OF_RATINGS.match(asked.name)
@@ -141,4 +153,6 @@ def _truth_clause(contrast: Contrast, many: str) -> str:
         verbs = ("has", "is") if many == "hardly anybody" else ("have", "are")
         return f"{many} {verbs[0] if first == 'has' else verbs[1]} {rest}"
     thing, _, value = words.rpartition(" is ")
+    if value == "yes":
+        return f"{many} {'says' if many == 'hardly anybody' else 'say'} yes to {thing}"
     return f"{thing} is {value} for {many}"

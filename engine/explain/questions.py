@@ -55,10 +55,9 @@ class Question:
         return dict(self.meanings).get(key)
 
     @property
-    def ends(self) -> tuple[str, str] | None:
-        """What the lowest and the highest number with a name are called, None if none has one."""
-        named = {float(value): words for value, words in self.meanings if _NUMBER.fullmatch(value)}
-        return (named[min(named)], named[max(named)]) if named else None
+    def scale(self) -> list[tuple[float, str]]:
+        """Numbers that have names, ascending, with their names."""
+        return sorted((float(value), words) for value, words in self.meanings if _NUMBER.fullmatch(value))
 
     @property
     def n_answers(self) -> int:

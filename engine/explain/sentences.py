@@ -108,7 +108,9 @@ def _interval(contrast: Contrast) -> str:
     if contrast.lift is not None and contrast.lift_low is not None and contrast.lift_high is not None:
         if contrast.lift < 0.1:
             return ""
-        return f": {contrast.lift:.1f} times as often ({contrast.lift_low:.1f} to {contrast.lift_high:.1f})"
+        times = [f"{value:.{1 if contrast.lift >= 2.0 else 2}f}" for value in
+                 (contrast.lift, contrast.lift_low, contrast.lift_high)]  # fmt: skip
+        return f": {times[0]} times as often ({times[1]} to {times[2]})"
     sign = "above" if contrast.difference > 0 else "below"
     low, high = sorted((abs(contrast.low), abs(contrast.high)))
     return f": {abs(contrast.difference):.2f} standard deviations {sign} ({low:.2f} to {high:.2f})"

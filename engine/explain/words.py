@@ -16,7 +16,7 @@ import pyarrow as pa
 
 _WORD_EDGE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+|\s+")
 _PREFIXES = {"share": "{} share", "affinity": "{} affinity", "n": "number of {}", "num": "number of {}"}
-_HEAD = re.compile(r" (?:per|since|of|in|for|from|with|given|last|to)\b")
+_HEAD = re.compile(r" (?:per|a|since|of|in|for|from|with|given|last|to)\b")
 _EPOCH = date(1970, 1, 1)
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
            "November", "December")  # fmt: skip

@@ -24,9 +24,24 @@
     ? { ...trace, colorscale: [[0, "#0072B2"], [0.5, colour("middle")], [1, "#D55E00"]] }
     : trace);
 
-  const draw = () => Promise.all(Object.entries(charts).map(([name, chart]) =>
-    Plotly.react(element(name), dressedData(chart.data), themed(chart.layout),
-      { displayModeBar: false, responsive: true, scrollZoom: name === "map" })));
+  // The map and what is in view come first; the others follow one by one while nothing else is to be done.
+  const top = (name) => element(name).getBoundingClientRect().top;
+  const waiting = Object.keys(charts).sort((a, b) => top(a) - top(b));
+  const first = waiting.filter((name) => name === "map" || top(name) < window.innerHeight);
+  for (const name of waiting) if (charts[name].layout.height) element(name).style.minHeight = charts[name].layout.height + "px";
+  const drawn = new Set();
+  const draw = (name) => {
+    drawn.add(name);
+    return Plotly.react(element(name), dressedData(charts[name].data), themed(charts[name].layout),
+      { displayModeBar: false, responsive: true, scrollZoom: name === "map" });
+  };
+  const drawAgain = () => [...drawn].forEach(draw);
+  const idle = window.requestIdleCallback || ((work) => setTimeout(work, 20));
+  const drawNext = () => {
+    const next = waiting.find((name) => !drawn.has(name));
+    if (next === undefined) root.dataset.complete = "true";
+    else draw(next).then(() => idle(drawNext));
+  };
 
   const theme = document.getElementById("theme");
   const label = () => {
@@ -34,10 +49,13 @@
     theme.setAttribute("aria-label", isDark() ? "Light colours" : "Dark colours");
     theme.removeAttribute("aria-pressed");
   };
-  theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; label(); draw(); });
-  asked.addEventListener("change", () => { label(); draw(); });
-  printed.addEventListener("change", draw);
-  window.addEventListener("beforeprint", () => document.querySelectorAll("#rules details, #choice details").forEach((d) => { d.open = true; }));
+  theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; label(); drawAgain(); });
+  asked.addEventListener("change", () => { label(); drawAgain(); });
+  printed.addEventListener("change", drawAgain);
+  window.addEventListener("beforeprint", () => {
+    waiting.filter((name) => !drawn.has(name)).forEach(draw);
+    document.querySelectorAll("#rules details, #choice details").forEach((d) => { d.open = true; });
+  });
 
   // A legend of buttons: a click shows a cluster alone, another one adds or removes clusters.
   const buttons = [...document.querySelectorAll("[data-cluster]")];
@@ -57,5 +75,8 @@
   if (all) all.addEventListener("click", () => { chosen.clear(); show(); });
 
   label();
-  draw().then(() => { root.dataset.drawn = String(Math.round(performance.now())); });
+  Promise.all(first.map(draw)).then(() => {
+    root.dataset.drawn = String(Math.round(performance.now()));
+    idle(drawNext);
+  });
 })();

@@ -11,8 +11,10 @@ import pytest
 from people import people
 
 from engine.explain.contrast import Contrast, contrasts, wilson
+from engine.explain.names import names_of
 from engine.explain.persona import Persona, personas
-from engine.explain.phrases import clause, tag
+from engine.explain.phrases import clause, interest, tag
+from engine.explain.questions import Question
 from engine.explain.sample import Sample
 from engine.explain.words import Vocabulary
 from engine.features import fit_encoder
@@ -121,6 +123,30 @@ def test_numbers_whose_values_have_names_are_told_by_them_and_not_as_low_or_high
     assert (last.here, last.everybody) == (3.0, 3.0)
     assert tag(last) == "health towards poor"
     assert clause(last, min_people=5) == "their health tends towards poor"
+
+
+def test_answers_of_yes_and_no_read_as_sentences_and_people_are_no_topic_of_a_room() -> None:
+    labels = np.repeat([0, 1], 100)
+    covered = np.concatenate([np.arange(100) % 4 == 0, np.arange(100) % 10 > 0]).astype(int)
+    race = [["Martian"]] * 60 + [["Venusian"]] * 140
+    table = pa.table({"coverage": covered, "race": race, "tools": [["Lathe"]] * 60 + [["Saw"]] * 140})
+    _, (first, _) = compared(table, labels)
+    truth = next(c for c in first if c.about.kind == "truth")
+    assert tag(truth) == "no coverage"
+    assert clause(truth, min_people=5) == "25 % say yes to coverage (everybody: 57 %)"
+    assert [interest(c) for c in first if c.difference > 0 and c.about.kind == "label"] == [None, "Lathe"]
+
+
+def test_two_tags_in_another_order_are_no_other_name() -> None:
+    def contrasted(**strengths: float) -> list[Contrast]:
+        return [
+            Contrast(Question(name, name, "number"), "rest", 2.0, 1.0, d, d, d, None, None, None, 99, 99, 1.0)
+            for name, d in strengths.items()
+        ]
+
+    first, second = contrasted(a=3.0, b=2.0, c=1.0), contrasted(b=3.0, a=2.0, c=1.0)
+    names = names_of([first, second], [True, True], np.array([9, 5]))
+    assert names == ["High a and high b", "High b, high a and high c"]
 
 
 def test_a_single_cluster_is_everybody() -> None:

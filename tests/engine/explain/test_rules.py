@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from engine.config import ExplainConfig
 from engine.explain.conditions import Condition, rule_words
+from engine.explain.explanation import opposites
 from engine.explain.questions import Question
 from engine.explain.rules import find_rules, matched_by
 from engine.explain.sample import KeptRows, stratified
@@ -38,6 +39,28 @@ def test_a_rule_reads_as_a_person_would_say_it() -> None:
         == "20 ≤ age < 27 and 18 % ≤ Documentary share < 50 %"
     )
     assert rule_words([]) == "everybody"
+    smoker, stroke, gout = (Question(name, name, "truth", cuts=(1.0,)) for name in ("smoker", "stroke", "gout"))
+    both = [Condition(smoker, 0, 0), Condition(AGE, 2, 3), Condition(stroke, 0, 0)]
+    assert rule_words(both) == "age ≥ 27 and neither smoker nor stroke"
+    assert rule_words([*both, Condition(gout, 0, 0)]) == "age ≥ 27 and none of smoker, stroke and gout"
+    assert rule_words([Condition(gout, 0, 0), Condition(stroke, 1, 1)]) == "gout is no and stroke is yes"
+
+
+def test_numbers_that_all_have_names_are_asked_for_by_them() -> None:
+    names = (("1", "excellent"), ("2", "good"), ("3", "fair"), ("4", "poor"), ("5", "very poor"))
+    health = Question("h", "health", "number", cuts=(2.0, 3.0, 4.0, 5.0), whole=True, meanings=names)
+    assert Condition(health, 2, 4).words() == "health is fair, poor or very poor"
+    assert Condition(health, 0, 3).words() == "health is excellent … poor"
+    assert Condition(health, 1, 1).words() == "health is good"
+    some = Question("h", "health", "number", cuts=(2.0, 3.0), whole=True, meanings=names[::2])
+    assert Condition(some, 2, 2).words() == "health ≥ 3 (fair)"
+
+
+def test_of_two_answers_the_one_they_give_is_said() -> None:
+    gender = [Question("g", "gender", "category", value) for value in ("F", "M")]
+    answers = np.array([[1, 0, 0], [0, 1, 1]], np.uint8)
+    assert opposites((*gender, AGE), np.vstack([answers, [[0, 1, 2]]])) == {0: 1, 1: 0}
+    assert opposites(tuple(gender), np.array([[1, 0, 0], [0, 1, 0]], np.uint8)) == {}
 
 
 @pytest.mark.parametrize(

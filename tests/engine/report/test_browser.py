@@ -60,7 +60,7 @@ def opened(browser: Any, run: engine.Run, shape: str = "desktop") -> tuple[Any, 
     page.on("dialog", lambda dialog: complaints.append(dialog.message))
     page.on("request", lambda request: None if request.url.startswith("file:") else complaints.append(request.url))
     page.goto((run.path / "report.html").resolve().as_uri())
-    page.wait_for_selector("html[data-drawn]", timeout=30_000)
+    page.wait_for_selector("html[data-complete]", timeout=30_000)
     return page, complaints
 
 
@@ -159,12 +159,13 @@ def test_fifty_clusters_are_drawn_in_two_seconds_and_eight_megabytes(browser: An
     legend = "[...document.querySelectorAll('.legend button')]"
     assert page.evaluate(f"{legend}.filter(button => button.scrollHeight > button.offsetHeight).length") == 0
     # Time of the page's own thread, not of the clock: other tests may keep the machine busy, and then it takes longer.
-    assert min(busy_seconds(browser, run) for _ in range(2)) < 2.5
+    assert min(busy_seconds(browser, run) for _ in range(2)) < 2.0
 
 
 def busy_seconds(browser: Any, run: engine.Run) -> float:
-    """Return how long a page works until the report is drawn."""
+    """Return how long a page works until its map, and what is in view, is drawn."""
     page = browser.new_context(**SHAPES["desktop"], offline=True).new_page()
+    page.add_init_script("window.requestIdleCallback = () => 0")  # what follows when there is nothing else to do
     devtools = page.context.new_cdp_session(page)
     devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
     page.goto((run.path / "report.html").resolve().as_uri())
