@@ -81,16 +81,32 @@ def test_explaining_the_demo(benchmark: Any, rows: int, tmp_path: Path) -> None:
 
     fit(write_demo(tmp_path / "small", 20_000).members)  # loads code and compiled kernels
     runs.clear()
-    benchmark.pedantic(fit, (demo.members,), rounds=3 if rows <= 1_000_000 else 1)
+    rounds = 3 if rows <= 1_000_000 else 1
+    benchmark.pedantic(fit, (demo.members,), rounds=rounds)
     report = quality(engine.Run(tmp_path / "run")) | {
         "stages_seconds": runs,
         "explain_share_of_run": share_of(runs, leave_out=()),
         "explain_share_without_map": share_of(runs, leave_out=MAP_STAGES),
+        "lean_with_and_without_explain": whole_cost(demo.members, tmp_path / "lean", rounds),
         "import_seconds": import_seconds(),
     }
     save(f"demo_{rows}", report)
     assert report["mean_precision"] >= 0.9
     assert report["mean_coverage"] >= 0.7
+
+
+def whole_cost(members: Path, out: Path, rounds: int) -> list[dict[str, list[float]]]:
+    """Return wall and processor seconds of fits without a map, with and without explaining: its cost in all stages."""
+    found = []
+    for _ in range(rounds):
+        took = {}
+        for name, skip in (("with", ["map", "report"]), ("without", ["map", "report", "explain"])):
+            config = FitConfig.merged({}, kmeans={"n_clusters": N_COMMUNITIES}, skip=skip)
+            wall, cpu = time.perf_counter(), time.process_time()
+            engine.fit(members, out=out, id="user_id", config=config, overwrite=True)
+            took[name] = [round(time.perf_counter() - wall, 3), round(time.process_time() - cpu, 3)]
+        found.append(took)
+    return found
 
 
 def share_of(runs: list[dict[str, float]], *, leave_out: tuple[str, ...]) -> float:
