@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from engine.backends.protocol import (
     Backend,
     ClusterSums,
-    Drift,
     Float64s,
     Grid,
     Int32s,
@@ -27,6 +26,7 @@ from engine.backends.protocol import (
     PreparedRows,
     Rows,
 )
+from engine.drift import Way
 from engine.execution.local import map_blocks, row_blocks
 from engine.execution.storage import IN_MEMORY, Storage
 from engine.fixed_point import centres_of, fixed_point_grid, variances_of
@@ -211,14 +211,14 @@ class Run:
         self.slack.fill(-np.inf)
         self.sums = np.zeros((n_clusters, rows.X.shape[1]), np.int64)
         self.masses = np.zeros(n_clusters, np.int64)
-        self.way, self.others_way = np.zeros(n_clusters), np.zeros(n_clusters)
+        self.way = Way(n_clusters)
         self.last, self.work, self.since_prepared = Work(), Work(), Work()
 
     def relabel(self, centres: Rows) -> int:
         """Label all rows by the centres, keep the sums up to date, and return how many labels changed."""
         rows = self.rows
         backend, prepared = rows.backend, rows.backend.prepare(centres, rows.prepared)
-        drift = _drift(self.way + self.others_way)
+        drift = self.way.drift()
 
         def one(part: slice) -> ClusterSums:
             return backend.lloyd(
@@ -250,11 +250,7 @@ class Run:
         steps = np.sqrt(np.square(new.astype(np.float64) - old).sum(axis=1)) * self.rows.backend.units(
             self.rows.prepared
         )
-        steps *= 1.0 + 1e-9
-        self.way += steps
-        fastest = int(steps.argmax())
-        self.others_way += steps[fastest]
-        self.others_way[fastest] += np.delete(steps, fastest).max(initial=0.0) - steps[fastest]
+        self.way.follow(steps, self.labels, self.slack)
         if self.rows.refine(len(new), self.since_prepared):
             self.since_prepared = Work()
 
@@ -291,12 +287,6 @@ def first_of(parts: list[tuple[Float64s, Int64s]], count: int) -> tuple[Float64s
     numbers = np.concatenate([number for _, number in parts])
     order = np.argsort(-distances, kind="stable")[:count]
     return distances[order], numbers[order]
-
-
-def _drift(way: Float64s) -> Drift:
-    """Return drifts in float32, below and above what they are; the second by as much as adding to slack can round."""
-    least, most = way.astype(np.float32), (way * (1.0 + 2.0**-22)).astype(np.float32)
-    return Drift(np.nextafter(least, np.float32(-np.inf)), np.nextafter(most, np.float32(np.inf)))
 
 
 def label_rows(X: Rows, centres: Rows, labels: Int32s, backend: Backend) -> None:

@@ -47,7 +47,7 @@ JOBS_PER_THREAD = 4  # … and so many blocks for every thread where that makes 
 FEW_ROWS = 8192  # to which it is not worth while to compile kernels of a second precision
 # What decides whether finer codes pay, measured on one Emerald Rapids core; only their ratios matter, and roughly.
 SCREEN_NANOSECONDS = 0.005  # per row, centre and feature at level BYTES
-OPEN_NANOSECONDS = 90.0  # per row left open
+OPEN_NANOSECONDS = 45.0  # per row left open
 ENCODE_NANOSECONDS = 0.7  # per value
 LEAST_SAVED = (
     2e6  # nanoseconds that finer codes have to save: where there is little to save, kernels need no second form
@@ -121,7 +121,7 @@ class CpuBackend:
         return min(max(share, SUM_ROWS), JOB_ROWS)
 
     def prepare_rows(self, X: Rows, storage: Storage) -> CpuRows:
-        return _room_for(codes.lowest_level(), sample_of(X, FRAME_ROWS), len(X), storage)
+        return _room_for(codes.lowest_level(X.shape[1]), sample_of(X, FRAME_ROWS), len(X), storage)
 
     def survey(self, X: Rows, weights: Float64s, rows: CpuRows, part: slice) -> tuple[Float64s, Float64s, bool]:
         low, high = np.full(X.shape[1], np.inf, X.dtype), np.full(X.shape[1], -np.inf, X.dtype)
@@ -138,7 +138,7 @@ class CpuBackend:
         saved = opened * (OPEN_NANOSECONDS + screening) - screened * screening
         if saved <= max(n_rows * n_features * ENCODE_NANOSECONDS, LEAST_SAVED):
             return None
-        return _room_for(rows.level + 1, sample_of(X), n_rows, storage)
+        return _room_for(rows.level + 1, sample_of(X, FRAME_ROWS), n_rows, storage)  # the same factor: drifts have it
 
     def encode(self, X: Rows, rows: CpuRows, part: slice) -> None:
         if len(rows.coded.codes):
@@ -180,6 +180,7 @@ class CpuBackend:
             centres,
             drift.least,
             drift.most,
+            drift.fast,
             grid.shift,
             grid.scale,
             grid.mass_scale,
@@ -254,7 +255,8 @@ def _room_for(level: int, sample: Rows, n_rows: int, storage: Storage) -> CpuRow
 
 def _one_off(X: Rows, centres: Rows) -> tuple[codes.Frame, codes.Coded, Prepared, assign.Desk]:
     """Prepare to look at rows once: they are encoded run by run; where there are many, so finely that few stay open."""
-    level = codes.lowest_level() if len(X) <= FEW_ROWS else max(codes.lowest_level(), codes.SHORTS)
+    coarsest = codes.lowest_level(X.shape[1])
+    level = coarsest if len(X) <= FEW_ROWS else max(coarsest, codes.SHORTS)
     frame = codes.frame_of(sample_of(X), level)
     coded = codes.empty_coded(0, X.shape[1], level)
     prepared = screen.screen(centres, frame, level)

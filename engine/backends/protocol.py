@@ -75,10 +75,14 @@ class Grid(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """Per cluster, how far its centre and the fastest other one have moved since the start, together."""
+    """Per cluster, how far its centre and the fastest other one have moved since the start, together.
+
+    The last steps of the fast centres are left out: every row has to be compared to those. Their own rows always wait.
+    """
 
     least: NDArray[np.float32]  # (n_clusters,): rounded down
-    most: NDArray[np.float32]  # (n_clusters,): rounded up
+    most: NDArray[np.float32]  # (n_clusters,): rounded up; infinite for fast ones
+    fast: Int32s  # (n_fast,): their numbers
 
 
 class ClusterSums(NamedTuple):

@@ -16,7 +16,9 @@ import numba
 import numpy as np
 from engine.kernels.cpu.assign import RUN, Desk, Float32s, Float64s, Int32s, Int64s, Rows, screen_rows, settle
 from engine.kernels.cpu.codes import Coded, Frame
+from engine.kernels.cpu.glance import chosen_centres, glance
 from engine.kernels.cpu.screen import Screen
+from engine.kernels.cpu.simd import LANES, gather, lane_count, lane_numbers, less, load, negated, splat, store_chosen
 
 
 @numba.njit(nogil=True, cache=True)
@@ -28,6 +30,7 @@ def lloyd_pass(
     scr: Screen,
     least_drift: Float32s,
     most_drift: Float32s,
+    fast: Int32s,
     shift: Float64s,
     scale: Float64s,
     mass_scale: float,
@@ -39,13 +42,21 @@ def lloyd_pass(
 ) -> tuple[int, int, int, int]:
     """Label rows, and add what changed to sums and masses. A label of -1 is a row that is in no cluster yet.
 
-    Drifts are in units of the frame, rounded down where they are added to slack and up where they are compared.
+    Drifts are in units of the frame, rounded down where they are added to slack and up where they are compared. They
+    leave out what the centres `fast` did last: to these, every row is compared.
     Return how many labels changed, and how many rows were screened, opened, and labelled by the definition.
     `weights` of length 0 stands for ones; then masses are counts.
     """
     changed, screened, opened, asked = 0, 0, 0, 0
+    centres, offsets = chosen_centres(scr, scr.own.shape[0] // scr.rows.shape[0], fast)
     for start in range(0, X.shape[0], RUN):
-        count = _waiting(labels, slack, most_drift, start, min(start + RUN, X.shape[0]), desk.rows)
+        stop = min(start + RUN, X.shape[0])
+        count = _parted(labels, slack, most_drift, start, stop, desk)
+        n_others = stop - start - count
+        if n_others > 0 and fast.shape[0] > 0:
+            count = glance(
+                X, coded, frame, scr, centres, offsets, least_drift, labels, slack, n_others, count, desk
+            )  # fmt: skip
         if count == 0:
             continue
         used = screen_rows(X, coded, frame, scr, count, desk)
@@ -65,13 +76,31 @@ def lloyd_pass(
 
 
 @numba.njit(nogil=True, cache=True)
-def _waiting(labels: Int32s, slack: Float32s, most_drift: Float32s, start: int, stop: int, rows: Int64s) -> int:
-    """Write the numbers of the rows that may have moved; return how many."""
-    count = 0
-    for i in range(start, stop):
-        rows[count] = i
-        count += 0 if slack[i] > most_drift[labels[i]] else 1
-    return count
+def _parted(labels: Int32s, slack: Float32s, most_drift: Float32s, start: int, stop: int, desk: Desk) -> int:
+    """Write the rows that may have moved to desk.rows, the others to desk.open; return how many may have.
+
+    All rows of a run get their first labels in one pass: so none of them has one where the first has none.
+    """
+    waiting, others, numbers, room = desk.rows, desk.open, desk.names, desk.names.shape[1]
+    n_waiting, n_others, p = 0, 0, 0
+    whole = (stop - start) // LANES * LANES if labels[start] >= 0 else 0
+    while p < whole:
+        skipped = less(gather(most_drift, labels, start + p), load(slack, start + p))
+        here = splat(np.int32(p)) + lane_numbers()
+        store_chosen(numbers, n_waiting, here, negated(skipped))
+        store_chosen(numbers, room + n_others, here, skipped)
+        n_skipped = lane_count(skipped)
+        n_waiting, n_others, p = n_waiting + LANES - n_skipped, n_others + n_skipped, p + LANES
+    for q in range(n_waiting):
+        waiting[q] = start + numbers[0, q]
+    for q in range(n_others):
+        others[q] = start + numbers[1, q]
+    for i in range(start + p, stop):
+        waits = labels[i] < 0 or not slack[i] > most_drift[labels[i]]
+        waiting[n_waiting], others[n_others] = i, i
+        n_waiting += 1 if waits else 0
+        n_others += 0 if waits else 1
+    return n_waiting
 
 
 @numba.njit(nogil=True, cache=True)

@@ -6,9 +6,9 @@ and int32, and the few operations that kernels need. A word of codes holds 4 byt
 multiplies and adds them in one instruction, where the host has it. Everything else is plain LLVM vector code, so it
 runs wherever numba does; LANES is what the host's registers hold.
 
-    load, load_narrow, store, store_chosen, gather, gather_pairs, gather_quads, broadcast, splat, lane_numbers,
-    +, -, *, /, root, fma, accumulate, least, greatest, less, select, tagged, bits, with_bits, as_numbers,
-    total, lowest, highest, lane_bits, lane_count
+    load, load_narrow, store, prefetch, differences, store_chosen, gather, gather_pairs, gather_quads, broadcast, splat,
+    lane_numbers, +, -, *, /, root, fma, accumulate, least, greatest, less, select, tagged, bits, with_bits, as_numbers,
+    total, lowest, highest, lane_bits, lowest_bit, lane_count, negated
 
 The host is what numba compiles for: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES choose another one.
 """
@@ -94,6 +94,48 @@ def load(_: Any, array: Any, index: Any) -> Any:
         return builder.load(_address(context, builder, sig.args[0], args[0], args[1], kind), align=4)
 
     return vector(array, types.intp), emit
+
+
+@intrinsic
+def differences(_: Any, a: Any, i: Any, b: Any, j: Any, count: Any, factor: Any) -> Any:
+    """Return (a[i + lane] - b[j + lane]) * factor as floats in the lanes below `count`, and 0 in those beyond.
+
+    a and b are flat or C-contiguous arrays of one dtype, float32 or float64, as is the factor; differences are rounded
+    in that dtype. Items of lanes beyond are not touched.
+    """
+    element = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}[a.dtype]
+    name = f"llvm.masked.load.v{LANES}f{a.dtype.bitwidth}"
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.VectorType(element, LANES)
+        numbers = ir.Constant(ir.VectorType(_INT32, LANES), list(range(LANES)))
+        there = builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(args[4], _INT32)))
+        zeros = ir.Constant(kind, [0.0] * LANES)
+        items = []
+        for array, index in ((0, 1), (2, 3)):
+            address = _address(context, builder, sig.args[array], args[array], args[index], kind)
+            signature = ir.FunctionType(kind, [address.type, _INT32, there.type, kind])
+            load_chosen = cgutils.get_or_insert_function(builder.module, signature, name)
+            items.append(builder.call(load_chosen, [address, _INT32(element_bytes), there, zeros]))
+        scaled = builder.fmul(builder.fsub(*items), _splat(builder, args[5]))
+        return scaled if a.dtype == types.float32 else builder.fptrunc(scaled, ir.VectorType(ir.FloatType(), LANES))
+
+    element_bytes = a.dtype.bitwidth // 8
+    return floats(a, types.intp, b, types.intp, types.intp, factor), emit
+
+
+@intrinsic
+def prefetch(_: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of an item, by its flat index, ahead of its use."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address = _address(context, builder, sig.args[0], args[0], args[1], ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [address.type, _INT32, _INT32, _INT32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch")
+        builder.call(function, [address, _INT32(0), _INT32(3), _INT32(1)])  # for reading, into all caches, as data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), emit
 
 
 @intrinsic
@@ -416,6 +458,24 @@ def lane_bits(_: Any, chosen: Any) -> Any:
         return builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), _INT32)
 
     return types.uint32(chosen), emit
+
+
+@intrinsic
+def negated(_: Any, chosen: Any) -> Any:
+    """Return the mask of the lanes that are not set."""
+    return mask(chosen), lambda context, builder, sig, args: builder.not_(args[0])
+
+
+@intrinsic
+def lowest_bit(_: Any, number: Any) -> Any:
+    """Return the position of the lowest bit of a uint32 that is not 0."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_INT32, [_INT32, ir.IntType(1)])
+        count = cgutils.get_or_insert_function(builder.module, kind, "llvm.cttz.i32")
+        return builder.zext(builder.call(count, [args[0], ir.IntType(1)(1)]), ir.IntType(64))
+
+    return types.intp(types.uint32), emit
 
 
 @intrinsic

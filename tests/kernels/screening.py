@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from engine.kernels.cpu import assign, codes, lloyd, screen
 
-LEVELS = range(codes.lowest_level(), codes.FLOATS + 1)
+LEVELS = range(codes.lowest_level(64), codes.FLOATS + 1)
 
 
 class Screened(NamedTuple):
@@ -48,6 +48,6 @@ def passed(X: Any, centres: Any, level: int, *, weights: Any = None, grid: Any =
     still = np.zeros(n_clusters, np.float32)
     counts = lloyd.lloyd_pass(
         X, np.empty(0) if weights is None else weights, ready.coded, ready.frame, ready.scr, still, still,
-        shift, scale, mass_scale, labels, slack, sums, masses, ready.desk,
+        np.empty(0, np.int32), shift, scale, mass_scale, labels, slack, sums, masses, ready.desk,
     )  # fmt: skip
     return Passed(labels, slack, sums, masses, *counts)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.kernels.cpu import assign, codes, screen
+from engine.kernels.cpu import assign, codes, rank, screen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -42,7 +42,7 @@ def test_equal_centres_give_the_lowest_of_their_labels(level: int) -> None:
 
 @at_every_level
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n_rows", [1, screen.ROWS - 1, screen.ROWS, screen.ROWS + 1])
+@pytest.mark.parametrize("n_rows", [1, rank.ROWS - 1, rank.ROWS, rank.ROWS + 1])
 @pytest.mark.parametrize(
     ("n_clusters", "n_features"), [(1, 1), (2, 3), (screen.TILE, 4), (screen.TILE + 1, 5), (9, 17), (300, 3)]
 )
@@ -62,6 +62,15 @@ def test_more_centres_than_a_tag_can_number_are_told_apart(level: int, n_cluster
     centres = np.random.default_rng(0).permutation(n_clusters).astype(np.float32)[:, None] * 10
     X = centres + np.float32(0.5)
     assert passed(X, centres, level).labels.tolist() == list(range(n_clusters))
+
+
+@at_every_level
+def test_more_centres_within_the_bound_than_are_noted_are_all_measured(level: int) -> None:
+    random = np.random.default_rng(0)
+    crowd = (random.normal(size=(rank.NOTED + 30, 5)) * 1e-4).astype(np.float32)
+    X = np.concatenate([crowd[:40], random.normal(size=(60, 5)).astype(np.float32)])
+    centres = np.concatenate([crowd, np.full((1, 5), 9, np.float32)])
+    assert passed(X, centres, level).labels.tolist() == reference.labels(X.tolist(), centres.tolist())
 
 
 @at_every_level

@@ -92,7 +92,7 @@ def test_constant_rows_have_a_frame() -> None:
 def test_a_survey_finds_values_that_are_not_finite(bad: float, weighted: bool) -> None:
     X = np.random.default_rng(0).normal(size=(codes.RUN + 3, 4)).astype(np.float32)
     weights = np.zeros(len(X)) if weighted else np.empty(0)
-    level = codes.lowest_level()
+    level = codes.lowest_level(64)
     frame, coded = codes.frame_of(X, level), codes.empty_coded(len(X), 4, level)
     low, high = np.full(4, np.inf, np.float32), np.full(4, -np.inf, np.float32)
     assert codes.survey(X, weights, frame, coded, low, high)

@@ -10,8 +10,8 @@ from engine.kernels.cpu import lloyd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.drift import Way
 from engine.fixed_point import fixed_point_grid
-from engine.lloyd import _drift
 from tests import reference
 from tests.kernels.screening import LEVELS, passed, screened
 
@@ -49,16 +49,28 @@ def test_sums_and_masses_are_the_integers_of_the_loops(level: int, dtype: Any, w
     ]
 
 
-@settings(max_examples=40, deadline=None)
+class WayWith(Way):
+    """Takes as many fast centres as it is told to."""
+
+    def __init__(self, n_clusters: int, n_fast: int) -> None:
+        super().__init__(n_clusters)
+        self.n_fast = n_fast
+
+    def _best_count(self, *_: Any) -> int:
+        return self.n_fast
+
+
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     level=st.sampled_from(list(LEVELS)),
     step=st.sampled_from([0.0, 1e-4, 0.02, 0.5]),
     n_features=st.integers(1, 9),
     weighted=st.booleans(),
+    n_fast=st.sampled_from([0, 1, 3, 6]),
 )
 def test_passes_that_skip_rows_find_what_a_first_pass_finds(
-    seed: int, level: int, step: float, n_features: int, weighted: bool
+    seed: int, level: int, step: float, n_features: int, weighted: bool, n_fast: int
 ) -> None:
     """Centres wander; labels and sums kept from pass to pass are those of a pass that has seen nothing."""
     random = np.random.default_rng(seed)
@@ -68,12 +80,12 @@ def test_passes_that_skip_rows_find_what_a_first_pass_finds(
     grid = (np.zeros(n_features), np.full(n_features, 2.0**20), 1.0)
     labels, slack = np.full(len(X), -1, np.int32), np.full(len(X), -np.inf, np.float32)
     sums, masses = np.zeros(centres.shape, np.int64), np.zeros(7, np.int64)
-    way, others = np.zeros(7), np.zeros(7)
+    way = WayWith(7, n_fast)
     for number in range(6):
         ready = screened(X, centres, level)
-        drift = _drift(way + others)
+        drift = way.drift()
         counts = lloyd.lloyd_pass(
-            X, weights, ready.coded, ready.frame, ready.scr, drift.least, drift.most, *grid,
+            X, weights, ready.coded, ready.frame, ready.scr, *drift, *grid,
             labels, slack, sums, masses, ready.desk,
         )  # fmt: skip
         fresh = passed(X, centres, level, weights=weights, grid=grid)
@@ -82,11 +94,11 @@ def test_passes_that_skip_rows_find_what_a_first_pass_finds(
         np.testing.assert_array_equal(masses, fresh.masses)
         if number and step == 0.0:
             assert counts[0] == 0
-            assert counts[1] < len(X)
+            assert n_fast or counts[1] < len(X)
         moved = (centres + random.normal(size=centres.shape) * step * random.integers(0, 2, (7, 1))).astype(np.float32)
         steps = np.sqrt(np.square(moved.astype(np.float64) - centres).sum(axis=1)) * float(ready.frame.factor)
-        way += steps
-        others += [np.delete(steps, j).max() for j in range(7)]
+        way.follow(steps, labels, slack)
+        assert len(way.fast) == n_fast
         centres = moved
 
 

@@ -135,6 +135,38 @@ def test_quads_of_words_are_transposed(offset: int) -> None:
     assert (out[:, :LANES] == -1).all()
 
 
+@numba.njit
+def _apart(a: Any, b: Any, count: int, factor: Any, out: Any) -> None:
+    simd.prefetch(a, 3)
+    simd.store(out, 0, simd.differences(a, 3, b, 1, count, factor))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, LANES - 1, LANES, 3 * LANES])
+def test_differences_are_rounded_once_and_stop_where_rows_end(dtype: Any, count: int) -> None:
+    random = np.random.default_rng(0)
+    there = min(count, LANES)
+    a, b = random.normal(size=3 + there).astype(dtype), random.normal(size=1 + there).astype(dtype)
+    out = np.empty(LANES, np.float32)
+    _apart(a, b, count, dtype(0.5), out)
+    np.testing.assert_array_equal(out[:there], ((a[3:] - b[1:]) * dtype(0.5)).astype(np.float32))
+    assert (out[there:] == 0).all()
+
+
+@numba.njit
+def _bits_of(values: Any, out: Any) -> Any:
+    below = simd.less(simd.load(values, 0), simd.splat(np.float32(0.0)))
+    simd.store_chosen(out, 0, simd.lane_numbers(), simd.negated(below))
+    return simd.lowest_bit(simd.lane_bits(below))
+
+
+def test_the_lowest_bit_is_the_first_lane_and_other_lanes_are_the_rest() -> None:
+    values, out = np.ones(LANES, np.float32), np.full(LANES, -1, np.int32)
+    values[[2, 3]] = -1
+    assert _bits_of(values, out) == 2
+    assert out.tolist() == [lane for lane in range(LANES) if lane not in (2, 3)] + [-1, -1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("cpu", "lanes"), [("haswell", 8), ("generic", 4)])
 def test_narrower_vectors_label_by_the_definition_too(cpu: str, lanes: int) -> None:
