@@ -28,8 +28,8 @@ test: setup
 test-gpu-contract:
 	test -x $(GPU_VENV)/bin/python || $(PYTHON) -m venv $(GPU_VENV)
 	mkdir -p $(WHEELS)
-	$(GPU_VENV)/bin/python -m pip download --quiet --disable-pip-version-check --find-links $(WHEELS) --dest $(WHEELS) '.[cuda13]'
-	$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --find-links $(WHEELS) --editable '.[cuda13]' \
+	$(GPU_VENV)/bin/python -m pip download --quiet --disable-pip-version-check --find-links $(WHEELS) --dest $(WHEELS) '.[cuda13-dask]'
+	$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --find-links $(WHEELS) --editable '.[cuda13-dask]' \
 		pytest hypothesis polars
 	# Without what it runs on, which is as large as RAPIDS again: only its source is looked at.
 	$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps flash-kmeans

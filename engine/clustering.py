@@ -9,7 +9,6 @@ made its rows itself has nothing to validate. The estimator is cluster.py.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +20,7 @@ from engine.backends.protocol import Backend, Int32s, LibraryPlan, Rows
 from engine.execution.local import row_blocks
 from engine.execution.passes import current
 from engine.execution.storage import IN_MEMORY, Storage
-from engine.lloyd import Clustering, RowSet, Step, Work, inertia_sums, lloyd, tolerance
+from engine.lloyd import Clustering, RowSet, Step, lloyd, tolerance
 from engine.sampling import KEY_ROWS
 from engine.seeding import Init, checked_centres, initial_centres
 from engine.shares import SharedRows
@@ -88,14 +87,20 @@ def cluster_rows(
     n_runs: int = 1,
     max_iter: int = 300,
     tol: float = 1e-4,
+    algorithm: str = "lloyd",
     storage: Storage = IN_MEMORY,
     pause: Pause | None = None,
     watch: Watch | None = None,
 ) -> Clustering:
-    """Cluster rows that are known to be finite: the bits of engine.KMeans(n_clusters, random_state=seed)."""
+    """Cluster rows that are known to be finite: the bits of engine.KMeans(n_clusters, random_state=seed).
+
+    With the algorithm "cuml" there is no pause: the library tells nothing until it has ended.
+    """
     random = np.random.RandomState(seed)
     cluster = None if storage.folder is None else current()  # workers see what lies in files
     rows = RowSet.of(Z, None, backend, storage) if cluster is None else SharedRows.on(cluster, Z, backend, storage)
+    if algorithm == "cuml":
+        return library_clustering(rows, n_clusters, n_runs=n_runs, max_iter=max_iter, tol=tol, random=random)
     return best_clustering(
         rows, n_clusters, n_runs=n_runs, max_iter=max_iter, tol=tol, random=random, pause=pause, watch=watch
     )
@@ -127,12 +132,13 @@ def library_clustering(
         init = init(rows.X, n_clusters, random_state=random)
     start = LIBRARY_STARTS[init] if isinstance(init, str) else checked_centres(init, rows.X, n_clusters)
     plan = LibraryPlan(n_clusters, n_runs, max_iter, tol, seed)
-    centres, n_iter = rows.backend.library_centres(rows.X, rows.weights, start, plan)
-    labels = rows.label(centres)
-    found = math.fsum(inertia_sums(rows.X, rows.weights, centres, labels, rows.backend, rows.prepared))
+    centres, n_iter = rows.library_centres(start, plan)
+    run = rows.run(n_clusters)
+    run.relabel(centres)
+    found = run.inertia(centres)
     if verbose:
         logger.info("the library stopped after %d iterations", n_iter)
-    return Clustering(centres, labels, found, n_iter, Work())
+    return Clustering(centres, run.labels, found, n_iter, run.work)
 
 
 def _same_partition(labels: Int32s, others: Int32s) -> bool:

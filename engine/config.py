@@ -50,7 +50,7 @@ class PCAConfig(_Stage):
 
 
 class KMeansConfig(_Stage):
-    """Clusters and when to stop, as in engine.KMeans; "auto" sweeps k from k_min to k_max."""
+    """Clusters, when to stop, and whose algorithm, as in engine.KMeans; "auto" sweeps k from k_min to k_max."""
 
     n_clusters: int | Literal["auto"] = "auto"
     k_min: int = Field(default=1, ge=1)
@@ -58,6 +58,7 @@ class KMeansConfig(_Stage):
     n_init: int | Literal["auto"] = "auto"
     max_iter: int = Field(default=300, ge=1)
     tol: float = Field(default=1e-4, ge=0.0)
+    algorithm: Literal["lloyd", "cuml"] = "lloyd"
 
 
 class ExplainConfig(_Stage):

@@ -23,6 +23,7 @@ from engine.backends.protocol import (
     Grid,
     Int32s,
     Int64s,
+    LibraryPlan,
     PreparedRows,
     Rows,
 )
@@ -81,6 +82,10 @@ class RowSet:
         labels = self.storage.array("labels", (len(self.X),), np.int32)
         label_rows(self.X, centres, labels, self.backend)
         return labels
+
+    def library_centres(self, start: Rows | str, plan: LibraryPlan) -> tuple[Rows, int]:
+        """Return the centres that the K-Means of the device's own library finds, and its number of iterations."""
+        return self.backend.library_centres(self.X, self.weights, start, plan)
 
     def refine(self, n_clusters: int, work: Work) -> bool:
         """Prepare the rows more finely, if what was done since they were prepared says that it pays."""

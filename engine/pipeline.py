@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import backends
+from engine.backends.protocol import Backend
 from engine.components import Components
 from engine.config import FitConfig
 from engine.errors import UsageError
@@ -118,7 +119,10 @@ def fit(
     table = open_table(source, id=settings.id)
     n_rows = row_count(table)
     plan = plan_of(n_rows, table.schema, settings)
-    with staging(Path(out), overwrite=overwrite, resume=resume) as place, _workers(settings, table, place.work):
+    with (
+        staging(Path(out), overwrite=overwrite, resume=resume) as place,
+        _workers(settings, table, place.work, backend),
+    ):
         plan.check(place.root)
         checkpoints, fingerprint = _checkpoints(place, table, settings, resume)
         storage = Storage(place.work if plan.streamed else None)
@@ -159,7 +163,7 @@ def _settings(
 
 
 @contextmanager
-def _workers(settings: FitConfig, table: Table, folder: Path) -> Iterator[None]:
+def _workers(settings: FitConfig, table: Table, folder: Path, backend: Backend) -> Iterator[None]:
     """Run passes on the workers that are wanted, if any."""
     if not settings.cluster.wanted:
         yield
@@ -172,7 +176,7 @@ def _workers(settings: FitConfig, table: Table, folder: Path) -> Iterator[None]:
             f"Workers need the extra 'dask', and {error.name} is not installed.",
             hint="pip install 'rooms-engine[dask]'",
         ) from error
-    with connected(settings.cluster, folder) as cluster, on(cluster):
+    with connected(settings.cluster, folder, on_gpus=backend.one_per_worker) as cluster, on(cluster):
         yield
 
 

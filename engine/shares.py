@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.backends.protocol import Backend, ClusterSums, Float64s, Grid, Int32s, Int64s, Rows
+from engine.backends.protocol import Backend, ClusterSums, Float64s, Grid, Int32s, Int64s, LibraryPlan, Rows
 from engine.execution.cluster import Cluster
 from engine.execution.cluster import Run as Blocks
 from engine.execution.storage import Storage
@@ -80,6 +80,13 @@ class SharedRows(RowSet):
         run.relabel(centres)
         run.inertia(centres)
         return run.labels
+
+    def library_centres(self, start: Rows | str, plan: LibraryPlan) -> tuple[Rows, int]:
+        """Return the centres that cuML finds on all workers together, and its number of iterations."""
+        if not self.backend.one_per_worker or self.cluster.collective is None:
+            return super().library_centres(start, plan)
+        rows: Any = self.X
+        return self.cluster.collective.centres(rows, start, plan)
 
     def each(self, function: Callable[..., Any], what: str, *arguments: Any) -> Iterator[Any]:
         """Yield function(source, *arguments, share) for every share, in order."""

@@ -235,6 +235,7 @@ class Job:
                 n_runs=1 if wanted.n_init == "auto" else wanted.n_init,
                 max_iter=wanted.max_iter,
                 tol=wanted.tol,
+                algorithm=wanted.algorithm,
                 storage=self.storage,
                 pause=None if there is None else _unpacked_pause(*there),
                 watch=lambda pause: self.checkpoints.save("k-means", *_packed_pause(pause)),

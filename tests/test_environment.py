@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -31,14 +32,21 @@ def test_conda_and_pip_have_the_same_pins() -> None:
     assert of_conda() == of_pyproject()
 
 
-def test_both_cuda_extras_are_of_the_same_versions() -> None:
+@pytest.mark.parametrize("kind", ["", "-dask"])
+def test_both_cuda_extras_are_of_the_same_versions(kind: str) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
     def pins(name: str) -> dict[str, SpecifierSet]:
         wanted = [Requirement(text) for text in extras[name]]
         return {re.sub(r"-(cu1[23]|cuda1[23]x)$", "", r.name): r.specifier for r in wanted}
 
-    assert pins("cuda12") == pins("cuda13")
+    assert pins(f"cuda12{kind}") == pins(f"cuda13{kind}")
+
+
+def test_workers_on_gpus_and_their_scheduler_may_have_the_dask_that_rapids_wants() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    allowed = {r.name: r.specifier for r in map(Requirement, extras["dask"])}
+    assert all("2026.7.1" in allowed[name] for name in ("dask", "distributed"))
 
 
 def test_every_dependency_has_one_exact_version_in_the_constraints() -> None:

@@ -63,8 +63,10 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_only_the_places_named_for_it_import_gpu_libraries_or_dask() -> None:
-    allowed = {"cudf.py", "gpu.py", "dask.py"}
-    pattern = re.compile(r"^\s*(?:import|from)\s+(cudf|cuml|cupy|dask|distributed)\b", re.MULTILINE)
+    allowed = {"cudf.py", "gpu.py", "dask.py", "collective.py"}
+    pattern = re.compile(
+        r"^\s*(?:import|from)\s+(cudf|pylibcudf|cuml|cupy|cupyx|dask|dask_cuda|distributed)\b", re.MULTILINE
+    )
     for folder in ("engine", "kernels"):
         for path in (ROOT / folder).rglob("*.py"):
             if path.name not in allowed and "cuda" not in path.parts:

@@ -28,6 +28,7 @@ class Chunks:
     """An array module, its memory, and the backend that takes over where that does not suffice."""
 
     name = "arrays"
+    one_per_worker = False
 
     def __init__(self, xp: Any, *, spare: CpuBackend | None = None, values: int = CHUNK_VALUES) -> None:
         self.xp, self.spare, self.values = xp, spare, values

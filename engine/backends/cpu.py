@@ -71,6 +71,7 @@ class CpuBackend:
     """Every verb of `Backend` on one thread of this process."""
 
     name = "cpu"
+    one_per_worker = False
 
     def reader(self, table: Table) -> str:
         return "pyarrow"

@@ -107,6 +107,7 @@ class GpuBackend(ArrayBackend):
     """
 
     name = "cuda"
+    one_per_worker = True
 
     def __init__(self, *, spare: CpuBackend | None = None) -> None:
         import cupy
@@ -124,7 +125,7 @@ class GpuBackend(ArrayBackend):
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _on_this_machine, (self.spare is not None,)  # what the pool is does not travel
+        return _on_this_worker, (self.spare is not None,)  # what the pool is does not travel
 
     def reader(self, table: Table) -> Any:
         """Let cuDF read the table, unless workers do, or it would read it otherwise."""
@@ -240,7 +241,18 @@ class GpuBackend(ArrayBackend):
         return put(joint.row.astype(np.int64)), put(joint.col.astype(np.int64)), put(joint.data)
 
 
-def _on_this_machine(with_spare: bool) -> GpuBackend:
+@cache
+def _on_this_worker(with_spare: bool) -> GpuBackend:
+    """Return the backend of this process, which a pass was sent to: its GPU is the first that it is let see.
+
+    A worker without one is an error, whatever the device was chosen by: moments would have other last digits.
+    """
+    found = probe()
+    if not found.usable:
+        raise DeviceNotAvailableError(
+            f"Device 'cuda' is to be used on every worker, but on one of them {found.finding}.",
+            hint="start workers with `dask-cuda worker`, one a GPU, or use --device cpu.",
+        )
     return GpuBackend(spare=CpuBackend() if with_spare else None)
 
 

@@ -156,6 +156,7 @@ class Backend(Protocol):
     """One device's way to compute a block. `weights` of length 0 stands for ones."""
 
     name: str
+    one_per_worker: bool  # whether a worker process is to have a device of its own
 
     def reader(self, table: Table) -> Any:
         """Return what reads and encodes a table for this device: an engine.features.device.DeviceReader.

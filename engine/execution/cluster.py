@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from engine.errors import UsageError
 from engine.execution.dispatch import Dispatcher
 from engine.execution.local import map_blocks
 from engine.tables.arrow import FileTable
 from engine.tables.block import BLOCK_ROWS, Block, Table
+
+if TYPE_CHECKING:
+    from engine.execution.collective import Collective
 
 Result = TypeVar("Result")
 
@@ -37,10 +40,12 @@ class Cluster:
     ----------
     dispatcher : Dispatcher
     task_rows : int
+    collective : Collective or None
+        The same workers for libraries whose workers have to be there all together.
     """
 
-    def __init__(self, dispatcher: Dispatcher, task_rows: int) -> None:
-        self.dispatcher, self.task_rows = dispatcher, task_rows
+    def __init__(self, dispatcher: Dispatcher, task_rows: int, collective: Collective | None = None) -> None:
+        self.dispatcher, self.task_rows, self.collective = dispatcher, task_rows, collective
 
     def over_table(
         self, function: Callable[[Block], Result], table: Table, columns: Sequence[str], coded: bool, what: str

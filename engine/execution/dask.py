@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from distributed import TimeoutError as DaskTimeoutError
 from engine.config import ClusterConfig
 from engine.errors import SchedulerLostError, UsageError, WorkersDifferError, WorkersLostError
 from engine.execution.cluster import Cluster
+from engine.execution.collective import Collective
 from engine.execution.dispatch import Dispatcher, Patience, Reply
 from engine.execution.local import thread_count
 
@@ -53,7 +55,7 @@ _SETTINGS: dict[str, Any] = {
 
 
 @contextmanager
-def connected(wanted: ClusterConfig, folder: Path) -> Iterator[Cluster]:
+def connected(wanted: ClusterConfig, folder: Path, *, on_gpus: bool = False) -> Iterator[Cluster]:
     """Start workers or join a cluster, check them, and yield the cluster; leave it in the end.
 
     Parameters
@@ -62,6 +64,8 @@ def connected(wanted: ClusterConfig, folder: Path) -> Iterator[Cluster]:
         Names either `workers` or a `scheduler`.
     folder : Path
         Where files lie that all workers see; workers started here put theirs below it, too.
+    on_gpus : bool, default=False
+        Whether workers started here get a GPU each.
 
     Raises
     ------
@@ -71,15 +75,15 @@ def connected(wanted: ClusterConfig, folder: Path) -> Iterator[Cluster]:
     with ExitStack() as stack:
         if wanted.scheduler is None:
             assert wanted.workers is not None
-            address: Any = stack.enter_context(_local_cluster(wanted.workers, folder))
+            address: Any = stack.enter_context(_local_cluster(wanted.workers, folder, on_gpus))
             security = None
         else:
-            address, security = wanted.scheduler, _security(wanted)
-        client = stack.enter_context(_client(address, security))
+            address, security = wanted.scheduler, security_of(wanted)
+        client = stack.enter_context(client_of(address, security))
         workers = DaskWorkers(client)
         dispatcher = Dispatcher(workers, patience)
         _check(dispatcher, workers, folder)
-        yield Cluster(dispatcher, wanted.task_rows)
+        yield Cluster(dispatcher, wanted.task_rows, Collective(workers.name, wanted, folder))
 
 
 class DaskWorkers:
@@ -133,24 +137,24 @@ class DaskWorkers:
 
 
 @contextmanager
-def _local_cluster(n_workers: int, folder: Path) -> Iterator[LocalCluster]:
+def _local_cluster(n_workers: int, folder: Path, on_gpus: bool) -> Iterator[LocalCluster]:
     """Start worker processes that share this machine's threads, each watched and started anew by a nanny."""
     environment = {
         "ROOMS_NUM_THREADS": str(max(1, thread_count() // n_workers)),
         "ARROW_DEFAULT_MEMORY_POOL": os.environ.get("ARROW_DEFAULT_MEMORY_POOL", "system"),
     }
-    with dask.config.set(_SETTINGS):
-        cluster = LocalCluster(
+    environ = {f"distributed.nanny.environ.{name}": value for name, value in environment.items()}
+    with dask.config.set(_SETTINGS | environ):
+        start = partial(_gpu_cluster, device_memory_limit=0) if on_gpus else LocalCluster
+        cluster = start(
             n_workers=n_workers,
             threads_per_worker=1,
-            processes=True,
             dashboard_address=None,
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # without a dashboard it still serves its state …
             worker_dashboard_address="127.0.0.1:0",  # … and so do workers: to nobody but this machine
             silence_logs=logging.CRITICAL,
             memory_limit=0,
             local_directory=str(folder / "dask"),
-            env=environment,
         )
     try:
         yield cluster
@@ -158,8 +162,26 @@ def _local_cluster(n_workers: int, folder: Path) -> Iterator[LocalCluster]:
         cluster.close(timeout=CLOSE_SECONDS)
 
 
+def _gpu_cluster(**options: Any) -> LocalCluster:
+    """Start workers with a GPU each: dask-cuda hides the others from them."""
+    try:
+        from dask_cuda import LocalCUDACluster
+    except ImportError as error:
+        raise UsageError(
+            f"Workers on GPUs need dask-cuda, and {error.name} is not installed.",
+            hint="pip install dask-cuda, use one process, or --device cpu.",
+        ) from error
+    try:
+        return LocalCUDACluster(**options)
+    except ValueError as error:
+        raise UsageError(
+            f"{options['n_workers']} workers cannot get a GPU each: {str(error).splitlines()[0]}"
+        ) from error
+
+
 @contextmanager
-def _client(address: Any, security: Security | None) -> Iterator[Client]:
+def client_of(address: Any, security: Security | None) -> Iterator[Client]:
+    """Join a scheduler, and leave it in the end."""
     try:
         client = Client(
             address, security=security, timeout=ANSWER_SECONDS, direct_to_workers=True, set_as_default=False
@@ -179,7 +201,7 @@ def _client(address: Any, security: Security | None) -> Iterator[Client]:
         chatter.setLevel(level)
 
 
-def _security(wanted: ClusterConfig) -> Security | None:
+def security_of(wanted: ClusterConfig) -> Security | None:
     """Return what encrypts the connection to a tls:// scheduler."""
     files = {"ca": wanted.tls_ca, "cert": wanted.tls_cert, "key": wanted.tls_key}
     if not str(wanted.scheduler).startswith("tls://"):

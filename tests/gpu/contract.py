@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 RECORD = Path(__file__).with_name("signatures.json")
-DISTRIBUTIONS = ("cudf-cu13", "pylibcudf-cu13", "cuml-cu13", "rmm-cu13", "cupy-cuda13x", "flash-kmeans")
+DISTRIBUTIONS = ("cudf-cu13", "pylibcudf-cu13", "cuml-cu13", "rmm-cu13", "cupy-cuda13x", "dask-cuda", "flash-kmeans")
 FUNCTIONS = {
     "cuml.cluster": ["KMeans", "KMeans.fit"],
+    "cuml.dask.cluster": ["KMeans", "KMeans.fit"],
     "cuml.manifold": ["TSNE", "TSNE.fit_transform"],
     "cuml.decomposition": ["PCA", "PCA.fit"],
     "cudf": [
@@ -65,6 +66,7 @@ FUNCTIONS = {
         *("Stream", "Stream.wait_event", "get_current_stream"),
     ],
     "cupyx": ["empty_pinned"],
+    "dask_cuda": ["LocalCUDACluster"],
     "cupy.cuda.runtime": ["memGetInfo", "deviceSynchronize"],
 }
 # Functions of distributions that do not import without what they run on: their sources tell.

@@ -26,14 +26,17 @@ from tests.gpu.strict import StrictModule, bare, wrapped
 PLAN = MapPlan(10.0, 12.0, 250, 500, None, 1e-7, "pca")
 
 
+def forget() -> None:
+    for function in (gpu._pool_size, gpu._products_are_exact, gpu._on_this_worker):
+        function.cache_clear()
+
+
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Any:
-    gpu._pool_size.cache_clear()
-    gpu._products_are_exact.cache_clear()
+    forget()
     monkeypatch.setattr(gpu, "probe", lambda: Probe(True, "a GPU of tests"))
     yield libraries.install(monkeypatch)
-    gpu._pool_size.cache_clear()
-    gpu._products_are_exact.cache_clear()
+    forget()
 
 
 def rows(n_rows: int = 400, n_features: int = 6) -> Any:
@@ -61,12 +64,25 @@ def test_auto_and_cuda_get_the_gpu_and_say_so(told: Any) -> None:
     assert named.spare is None
 
 
-def test_a_backend_that_travels_sets_up_the_machine_it_comes_to(told: Any) -> None:
+def test_a_backend_that_travels_sets_up_the_gpu_of_the_worker_it_comes_to_once(told: Any) -> None:
+    parcel = pickle.dumps(GpuBackend(spare=CpuBackend()))
     told.clear()
     gpu._pool_size.cache_clear()
-    found = pickle.loads(pickle.dumps(GpuBackend(spare=CpuBackend())))
+    found = pickle.loads(parcel)
     assert isinstance(found.spare, CpuBackend)
     assert told["pool_allocator"] is True
+    assert pickle.loads(parcel) is found
+    assert pickle.loads(pickle.dumps(GpuBackend())).spare is None
+
+
+@pytest.mark.parametrize("spare", [None, CpuBackend()])
+def test_a_worker_without_a_gpu_is_an_error_and_never_the_cpu(
+    told: Any, monkeypatch: pytest.MonkeyPatch, spare: Any
+) -> None:
+    parcel = pickle.dumps(GpuBackend(spare=spare))
+    monkeypatch.setattr(gpu, "probe", lambda: Probe(False, "the NVIDIA driver sees no GPU"))
+    with pytest.raises(DeviceNotAvailableError, match=r"on one of them the NVIDIA driver.*\nHint: .*dask-cuda worker"):
+        pickle.loads(parcel)
 
 
 def test_products_in_tf32_are_refused(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def test_a_disturbed_run_is_the_run_of_one_process(
     monkeypatch: pytest.MonkeyPatch, what: str, kind: Fault,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
-    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder: contextlib.nullcontext(cluster))
+    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder, on_gpus: contextlib.nullcontext(cluster))
     fired = fault(what, kind)
     assert bits(engine.fit(members, out=tmp_path / "run", config=LEAN, workers=2)) == undisturbed
     assert fired()
@@ -175,7 +175,7 @@ def test_any_number_of_workers_gives_the_run_of_one_process(
 def test_rules_and_places_of_workers_are_those_of_one_process(
     cluster: Cluster, members: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder: contextlib.nullcontext(cluster))
+    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder, on_gpus: contextlib.nullcontext(cluster))
     config = FitConfig.merged(
         LEAN.model_dump(), skip=["report"], map={"n_landmarks": 100, "max_iter": 250, "place_all": True}
     )
