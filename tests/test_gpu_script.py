@@ -67,8 +67,8 @@ def test_the_whole_script_runs_on_numpy(tmp_path: Path) -> None:
         "pyarrow", "compute-sanitizer is not on PATH"
     ]  # fmt: skip
     worth = [facts["inertia"] for (_, case), facts in cases.items() if case.startswith("2000 x 64, k = 20, engine")]
-    assert len(worth) == 2
-    assert worth[0] == worth[1]
+    assert len(worth) == 3  # on the device, streamed to it, on the CPU
+    assert len(set(worth)) == 1
     assert cases["job", "everything, labels on both"] == {"equal_labels": 1.0}
 
 

@@ -2,7 +2,8 @@
 
 Everybody gets the same rows and the same initial centres. The engine's iterations are timed one by one, and the first,
 in which every row comes to a cluster, is not in the median; of libraries a run of one iteration is taken from a run of
-ITERATIONS. The floor is the bytes of the rows by the bandwidth of a copy on the device (read and written bytes).
+ITERATIONS. Streamed rows come from the host in every pass, as of tables that do not fit on the device. The floor is the
+bytes of the rows by the bandwidth of a copy on the device (read and written bytes).
 flash-kmeans computes float32 products in TF32, cuML's sums are float32: what their centres are worth is the inertia.
 """
 
@@ -42,10 +43,11 @@ def run(section: Section, setting: Setting, *, size: int) -> None:
         "engine": lambda start: engine(rows, start),
         "cuML": lambda start: library(backend.xp, cuml_kmeans, there, start),
         "engine, cpu": lambda start: engine(RowSet.of(X, None, CpuBackend()), start),
+        "engine, rows streamed": lambda start: engine(RowSet.of(X, None, without_room()), start),
         "flash-kmeans": lambda start: library(backend.xp, flash, there, start),
     }
     if not first:
-        del contenders["engine, cpu"]
+        del contenders["engine, cpu"], contenders["engine, rows streamed"]
     bandwidth = section.report.read().get("machine", {}).get("bandwidth", {}).get("bytes_per_second")
     for name, contender in contenders.items():
         for k in ks:
@@ -57,6 +59,13 @@ def run(section: Section, setting: Setting, *, size: int) -> None:
             section.case(f"{n_rows} x {FEATURES}, k = {k}, {name}", measure)
     if first:
         section.case("tuning", lambda: tuning(rows, ks[-1], setting))
+
+
+def without_room() -> Any:
+    """Return a backend on which no rows fit: they come from the host in every pass, in pieces."""
+    backend = gpu()
+    backend._resident = lambda shape, dtype: None
+    return backend
 
 
 def most(backend: Any, setting: Setting) -> int:

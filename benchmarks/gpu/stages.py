@@ -58,6 +58,7 @@ def kernels(section: Section, setting: Setting) -> None:
 def machine(section: Section, setting: Setting) -> None:
     section.case("what", describe_machine)
     section.case("bandwidth", lambda: bandwidth(setting.pick(1 << 32, 1 << 20)))
+    section.case("copies from the host", lambda: copies(setting.pick(1 << 32, 1 << 20)))
 
 
 def bandwidth(n_bytes: int) -> dict[str, Any]:
@@ -70,6 +71,19 @@ def bandwidth(n_bytes: int) -> dict[str, Any]:
 
     least = min(timed(xp, copy)[0] for _ in range(10))
     return {"bytes": n_bytes, "bytes_per_second": 2 * n_bytes / least}
+
+
+def copies(n_bytes: int) -> dict[str, Any]:
+    """Return the bytes a second of a copy from the host, as it is, and through pinned buffers."""
+    backend, X = gpu(), np.ones((n_bytes // 256, 64), np.float32)
+
+    def in_pieces() -> None:
+        for _ in backend.staged(X):
+            pass
+
+    ways = {"plain": lambda: backend.xp.asarray(X), "staged": in_pieces}
+    least = {name: min(timed(backend.xp, way)[0] for _ in range(3)) for name, way in ways.items()}
+    return {"bytes": X.nbytes} | {f"{name}_bytes_per_second": X.nbytes / seconds for name, seconds in least.items()}
 
 
 def pca(section: Section, setting: Setting) -> None:
@@ -215,7 +229,7 @@ def job(section: Section, setting: Setting) -> None:
         seconds = time.perf_counter() - start
         found[device] = run.assignments["cluster"].to_numpy()
         stages = {one["stage"]: one["seconds"] for one in run.manifest["stages"]}
-        return {"rows": len(found[device]), "seconds": seconds, "stages": stages}
+        return {"rows": len(found[device]), "reader": run.manifest["reader"], "seconds": seconds, "stages": stages}
 
     def equal() -> dict[str, Any]:
         return {"equal_labels": float((found["cuda"] == found["cpu"]).mean())}
