@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -82,6 +82,9 @@ def with_places(part: pa.Table, placed: Placed) -> pa.Table:
     return part.append_column("map_doubtful", pa.array(placed.doubtful))
 
 
+Note = TypeVar("Note")
+
+
 class Tally(NamedTuple):
     """What a block adds to every cluster."""
 
@@ -113,41 +116,55 @@ class Assigned:
 
 
 def write_assignments(
-    assigned: Assigned, table: Table, columns: Sequence[str], folder: Path, aside: Path
-) -> Iterator[Tally]:
-    """Write the parts of a fitted table, here or on workers; yield what each block adds, in order.
+    assign: Callable[[Block], tuple[pa.Table, Note]],
+    table: Table,
+    columns: Sequence[str],
+    folder: Path,
+    aside: Path,
+    *,
+    coded: bool = False,
+) -> Iterator[Note]:
+    """Write the parts of a table's assignments, here or on workers; yield what is noted of each block, in order.
 
     Parts are written in the folder `aside` and moved when they are whole: what is left of one lies there.
     """
     folder.mkdir(exist_ok=True)
     cluster = current()
     if cluster is not None:
-        task = partial(_assign_part, assigned, in_parts(table), list(columns), folder, aside)
-        n_parts, each = -(-len(assigned.Z) // ROWS_PER_PART), ROWS_PER_PART // BLOCK_ROWS
+        there = in_parts(table)
+        task = partial(_assign_part, assign, there, list(columns), coded, folder, aside)
+        n_parts, each = -(-there.n_rows // ROWS_PER_PART), ROWS_PER_PART // BLOCK_ROWS
         parts = [(number, Run(number * each, (number + 1) * each)) for number in range(n_parts)]
         for found in cluster.map(task, parts, "assign"):
             yield from found
         return
-    tallies: list[Tally] = []
-    for number, part in enumerate(_parts_of(_noted(map_blocks(assigned, table.blocks(columns)), tallies))):
+    notes: list[Note] = []
+    assigned = map_blocks(assign, table.blocks(columns, coded=coded))
+    for number, part in enumerate(_parts_of(_noted(assigned, notes))):
         write_part(part, folder, number, aside)
-        yield from tallies
-        tallies.clear()
+        yield from notes
+        notes.clear()
 
 
 def _assign_part(
-    assigned: Assigned, table: FileTable, columns: list[str], folder: Path, aside: Path, part: tuple[int, Run]
-) -> list[Tally]:
+    assign: Callable[[Block], tuple[pa.Table, Note]],
+    table: FileTable,
+    columns: list[str],
+    coded: bool,
+    folder: Path,
+    aside: Path,
+    part: tuple[int, Run],
+) -> list[Note]:
     number, run = part
-    tallies: list[Tally] = []
-    blocks = table.blocks(columns, first=run.first, stop=run.stop)
-    write_part(_noted(map_blocks(assigned, blocks), tallies), folder, number, aside)
-    return tallies
+    notes: list[Note] = []
+    blocks = table.blocks(columns, coded=coded, first=run.first, stop=run.stop)
+    write_part(_noted(map_blocks(assign, blocks), notes), folder, number, aside)
+    return notes
 
 
-def _noted(found: Iterable[tuple[pa.Table, Tally]], tallies: list[Tally]) -> Iterator[pa.Table]:
-    for part, tally in found:
-        tallies.append(tally)
+def _noted(found: Iterable[tuple[pa.Table, Note]], notes: list[Note]) -> Iterator[pa.Table]:
+    for part, note in found:
+        notes.append(note)
         yield part
 
 

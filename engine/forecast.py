@@ -24,9 +24,12 @@ from numpy.typing import NDArray
 from engine import backends
 from engine.backends.protocol import MapPlan
 from engine.config import FitConfig
-from engine.execution.memory import available_memory
-from engine.execution.plan import Plan, plan_of
+from engine.execution.cluster import Crew
+from engine.execution.local import thread_count
+from engine.execution.plan import Plan, disk_free, existing, plan_of
+from engine.execution.shelf import Shelf
 from engine.execution.storage import IN_MEMORY
+from engine.execution.workers import crew_for
 from engine.explain.stage import explain_run
 from engine.features.encoder import FittedFeatures
 from engine.lloyd import RowSet
@@ -38,12 +41,13 @@ from engine.seeding import initial_centres
 from engine.selection import choose_k
 from engine.steps import Job
 from engine.tables import BLOCK_ROWS, Block, Table, open_table
-from engine.tables.block import row_count
+from engine.tables.block import reads_parts, row_count
 
 WARM_BLOCKS, HEAD_BLOCKS = 1, 8
 BRIEF = 30  # iterations of t-SNE that tell what all of them take …
 SPREAD = 0.5  # … on landmarks about as far apart as at the end: their deviation, in square roots of their number
 COUNTING = 0.3  # of the pass of statistics: what counting rules on all rows takes; it reads the columns they ask about
+STARTING = 5.0  # seconds for workers to come and to go
 REPORT = 0.5  # seconds to draw and to write the report
 
 
@@ -63,9 +67,19 @@ class Head:
         """Rows of the head."""
         return min(row_count(self._table), self._n_blocks * BLOCK_ROWS)
 
-    def blocks(self, columns: Sequence[str] | None = None, *, coded: bool = False) -> Iterator[Block]:
-        """Yield the first blocks."""
-        return islice(self._table.blocks(columns, coded=coded), self._n_blocks)
+    @property
+    def in_parts(self) -> bool:
+        """Whether the whole table can be read in parts."""
+        return reads_parts(self._table)
+
+    def blocks(
+        self, columns: Sequence[str] | None = None, *, coded: bool = False, first: int = 0, stop: int | None = None
+    ) -> Iterator[Block]:
+        """Yield the first blocks, or some of them."""
+        stop = self._n_blocks if stop is None else min(stop, self._n_blocks)
+        if reads_parts(self._table):
+            return self._table.blocks(columns, coded=coded, first=first, stop=stop)
+        return islice(self._table.blocks(columns, coded=coded), first, stop)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the whole table's."""
@@ -82,6 +96,7 @@ class Forecast:
     components: int
     clusters: int | str
     plan: Plan
+    crew: Crew | None
     seconds: float  # of the whole process
     device: str
 
@@ -97,11 +112,16 @@ class Forecast:
             "clusters": self.clusters,
             "plan": self.plan.facts(),
             "memory_bytes": self.plan.memory_bytes,
-            "memory_available_bytes": available_memory(),
+            "memory_available_bytes": self.plan.free_bytes,
+            "workers": None if self.crew is None else self.crew.n_workers,
             "disk_bytes": self.plan.disk_bytes,
             "seconds": round(self.seconds, 1),
             "device": self.device,
         }
+
+    @property
+    def _each(self) -> str:
+        return "" if self.crew is None else f" in each of {self.crew.n_workers} workers"
 
     def describe(self) -> str:
         """Return the same for people."""
@@ -115,7 +135,8 @@ class Forecast:
             f"{self.features.encoder.n_features} features, {self.components} components, "
             f"k = {self.clusters}, device {self.device}",
             f"plan: {self.plan.kind}, for {self.plan.why}",
-            f"memory: about {self.plan.memory_bytes / 2**30:.2f} GiB ({available_memory() / 2**30:.1f} GiB are free)",
+            f"memory: about {self.plan.memory_bytes / 2**30:.2f} GiB{self._each} "
+            f"({self.plan.free_bytes / 2**30:.1f} GiB are free{self._each})",
             f"temporary files: about {self.plan.disk_bytes / 2**30:.2f} GiB",
             f"time: about {self.seconds:.0f} s",
         ]
@@ -141,18 +162,26 @@ def forecast(source: Any, settings: FitConfig, *, out: Path | None = None) -> Fo
     table = open_table(source, id=settings.id)
     rows = row_count(table)
     parent = (out or Path.cwd() / "run").absolute().parent
-    plan = plan_of(rows, table.schema, settings)
+    crew = crew_for(settings.cluster, table, existing(parent))
+    room = disk_free(parent)
+    plan = plan_of(rows, table.schema, settings, crew=crew, disk_free=room)
     plan.check(parent)
-    _rehearsed(Head(table, WARM_BLOCKS), settings, plan)
-    found = _rehearsed(Head(table, HEAD_BLOCKS), settings, plan)
+    _rehearsed(Head(table, WARM_BLOCKS), settings, 0)
+    head = Head(table, HEAD_BLOCKS)
+    share, n_workers = rows / head.n_rows, 1 if crew is None else crew.n_workers
+    found = _rehearsed(head, settings, int(n_workers * plan.keep_bytes / share))
     known = {"components": found.Z.shape[1], "n_features": found.features.encoder.n_features}
-    settled = plan_of(rows, table.schema, settings, streamed=plan.streamed, **known)
+    settled = plan_of(rows, table.schema, settings, streamed=plan.streamed, crew=crew, disk_free=room, **known)
     settled.check(parent)
-    share = rows / len(found.Z)
-    seconds = started + share * found.growing + found.constant + (share - 1.0) * found.counting
+    growing = share * found.growing + (share - 1.0) * found.counting
+    if crew is not None:
+        started += STARTING
+        growing *= thread_count() / (crew.n_workers * crew.threads)
+    seconds = started + growing + found.constant
     return Forecast(
-        rows, len(found.Z), found.features, found.Z.shape[1], settings.kmeans.n_clusters, settled, seconds, found.device
-    )
+        rows, head.n_rows, found.features, found.Z.shape[1], settings.kmeans.n_clusters, settled, crew, seconds,
+        found.device,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -167,8 +196,8 @@ class _Rehearsal:
     counting: float  # per head, beyond the first one
 
 
-def _rehearsed(head: Head, settings: FitConfig, plan: Plan) -> _Rehearsal:
-    """Do the steps of a fit on the head."""
+def _rehearsed(head: Head, settings: FitConfig, keep: int) -> _Rehearsal:
+    """Do the steps of a fit on the head, and keep so many bytes of rows between passes."""
     backend, _ = backends.resolve(settings.device)
     stages, n_rows = Stages(Silent()), head.n_rows
     k_range = range(settings.kmeans.k_min, settings.kmeans.k_max + 1)
@@ -177,7 +206,7 @@ def _rehearsed(head: Head, settings: FitConfig, plan: Plan) -> _Rehearsal:
     given = settings.model_copy(update={"kmeans": settings.kmeans.model_copy(update={"n_clusters": k})})
     job = Job(head, n_rows, given, backend, stages, IN_MEMORY, Checkpoints())
     job.check_ids()
-    features, kept = job.features(keep=0 if plan.streamed else plan.budget_bytes)
+    features, kept = job.features(Shelf(keep))
     sheet = job.sheet(features, kept)
     pca = job.pca(features, sheet)
     Z = job.scores(features, pca)

@@ -8,6 +8,7 @@ Reading and writing the files of a model is runs/model_files.py; fitting one is 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,11 +21,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine import backends
-from engine.assignment import ROW, assignment_table, with_places, write_parts
+from engine.assignment import ROW, assignment_table, with_places, write_assignments, write_parts
 from engine.backends.protocol import Projection
 from engine.components import Components
-from engine.errors import NotMappedError, OutputExistsError
+from engine.config import ClusterConfig
+from engine.errors import NotMappedError, OutputExistsError, UsageError
 from engine.execution.local import map_blocks
+from engine.execution.workers import workers_for
 from engine.features import FeatureEncoder
 from engine.features.moments import projection
 from engine.features.plan import Plan
@@ -96,6 +99,7 @@ class Model:
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         place: bool = False,
+        cluster: ClusterConfig | None = None,
         reporter: Reporter | None = None,
     ) -> pa.Table | Path:
         """Assign the rows of a table to clusters.
@@ -110,6 +114,8 @@ class Model:
             Whether `out` may be there already.
         place : bool, default=False
             Whether rows are placed on the map as well.
+        cluster : ClusterConfig, optional
+            Workers to share the work, as in engine.fit: they write the parts of the folder `out`.
         reporter : Reporter, optional
             Shows progress.
 
@@ -122,33 +128,27 @@ class Model:
         ------
         NotMappedError
             If rows are to be placed, but there is no map.
-        MissingColumnError, RetypedColumnError, OutputExistsError, UsageError, DataError
+        UsageError
+            If `out` ends like another format, or workers are to share what they cannot: a table that is not Parquet,
+            or a single file to write.
+        MissingColumnError, RetypedColumnError, OutputExistsError, DataError
         """
         if place and self.landmarks is None:
             raise NotMappedError("The model has no map to place rows on.", hint="fit again without --skip map.")
         path = None if out is None else parquet_path(out)
         table = open_table(source, id=self.id, types=self.encoder.csv_types())
         self.encoder.check(table.schema)
+        cluster = cluster or ClusterConfig()
+        in_parts = path is not None and path.suffix != ".parquet"
+        if cluster.wanted and not in_parts:
+            raise UsageError("Workers write parts: --out must be a folder.", hint="leave out the ending .parquet.")
+        columns = list(dict.fromkeys([*([] if self.id is None else [self.id]), *self.encoder.columns]))
+        assign = _NewRows(self, place)
         with (reporter or Silent()).stage("assign", table.n_rows) as advance:
-            parts = self._assigned(table, self.landmarks if place else None, advance)
-            if path is None:
-                return pa.concat_tables(list(parts))
-            return write_table(parts, path, overwrite=overwrite)
-
-    def _assigned(self, table: Table, landmarks: Landmarks | None, advance: Advance) -> Iterator[pa.Table]:
-        backend, _ = backends.resolve("auto")
-        atlas = None if landmarks is None else backend.atlas(*landmarks)
-        names = list(dict.fromkeys([*([] if self.id is None else [self.id]), *self.encoder.columns]))
-
-        def assigned(block: Block) -> pa.Table:
-            Z = self.scores(block.rows)
-            found = backend.nearest_two(Z, self.centres)
-            part = assignment_table(ids_of(block, self.id), self.id or ROW, found, self.fences)
-            return part if atlas is None else with_places(part, backend.place(Z, atlas))
-
-        for part in map_blocks(assigned, table.blocks(names, coded=True)):
-            advance(part.num_rows)
-            yield part
+            if path is not None and in_parts:
+                return _write_parts(assign, table, columns, path, overwrite, cluster, advance)
+            parts = _told(map_blocks(assign, table.blocks(columns, coded=True)), advance)
+            return pa.concat_tables(list(parts)) if path is None else write_table(parts, path, overwrite=overwrite)
 
     def _repr_html_(self) -> str:
         """Return the model as a notebook shows it: what it takes, and what it gives."""
@@ -177,6 +177,53 @@ class Model:
             landmarks = Landmarks(placed["scores"], placed["places"])
         pca = components_from(arrays)
         return cls(encoder, pca, arrays["centres"], arrays["fences"], facts["id"], landmarks)
+
+
+@dataclass(frozen=True)
+class _NewRows:
+    """Assigns blocks of a table that a model has not seen: pure, so blocks may be anywhere."""
+
+    model: Model
+    place: bool
+
+    def __call__(self, block: Block) -> tuple[pa.Table, int]:
+        """Return the block's assignments, and how many there are."""
+        model, backend = self.model, backends.resolve("auto")[0]
+        Z = model.scores(block.rows)
+        found = backend.nearest_two(Z, model.centres)
+        part = assignment_table(ids_of(block, model.id), model.id or ROW, found, model.fences)
+        return (with_places(part, backend.place(Z, self._atlas)) if self.place else part), len(block)
+
+    @cached_property
+    def _atlas(self) -> Any:
+        assert self.model.landmarks is not None
+        return backends.resolve("auto")[0].atlas(*self.model.landmarks)
+
+
+def _told(found: Iterator[tuple[pa.Table, int]], advance: Advance) -> Iterator[pa.Table]:
+    for part, n_rows in found:
+        advance(n_rows)
+        yield part
+
+
+def _write_parts(
+    assign: _NewRows,
+    table: Table,
+    columns: list[str],
+    out: Path,
+    overwrite: bool,
+    cluster: ClusterConfig,
+    advance: Advance,
+) -> Path:
+    """Write a folder of parts, here or on workers."""
+    with (
+        staged(out, overwrite=overwrite) as folder,
+        tempfile.TemporaryDirectory(dir=folder.parent) as aside,
+        workers_for(cluster, table, Path(aside)),
+    ):
+        for n_rows in write_assignments(assign, table, columns, folder, Path(aside), coded=True):
+            advance(n_rows)
+    return out
 
 
 _PCA_ARRAYS = ("mean_", "components_", "explained_variance_", "explained_variance_ratio_", "singular_values_")

@@ -2,15 +2,13 @@
 
     source -> statistics -> encoder -> PCA -> scores -> K-Means -> map, assignments, rules, personas, model, report
 
-No arithmetic here. The table is read once if its rows, encoded, fit in memory; else once for every stage that streams.
+No arithmetic here. Rows that fit in memory are read once, the others once for every stage that streams.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,11 @@ from engine.backends.protocol import Backend
 from engine.components import Components
 from engine.config import FitConfig
 from engine.errors import UsageError
-from engine.execution.cluster import in_parts
-from engine.execution.passes import on
-from engine.execution.plan import Plan, plan_of
+from engine.execution.passes import current
+from engine.execution.plan import Plan, disk_free, plan_of
+from engine.execution.shelf import Shelf
 from engine.execution.storage import Storage
+from engine.execution.workers import workers_for
 from engine.explain.sample import KeptRows
 from engine.explain.sheet import Sheet
 from engine.explain.stage import explain_run
@@ -118,19 +117,18 @@ def fit(
     backend, reason = backends.resolve(settings.device)
     table = open_table(source, id=settings.id)
     n_rows = row_count(table)
-    plan = plan_of(n_rows, table.schema, settings)
     with (
         staging(Path(out), overwrite=overwrite, resume=resume) as place,
-        _workers(settings, table, place.work, backend),
+        workers_for(settings.cluster, table, place.work, on_gpus=backend.one_per_worker),
     ):
-        plan.check(place.root)
+        plan = _planned(place, n_rows, table, settings)
         checkpoints, fingerprint = _checkpoints(place, table, settings, resume)
         storage = Storage(place.work if plan.streamed else None)
         job = Job(
             table, n_rows, settings, backend, Stages(reporter or Silent()), storage, checkpoints, backend.reader(table)
         )
         job.check_ids()
-        features, kept = job.features(keep=0 if plan.streamed else plan.budget_bytes)
+        features, kept = job.features(Shelf(plan.keep_bytes, place.work if plan.file_bytes else None, plan.file_bytes))
         _tell(features)
         sheet = job.sheet(features, kept)
         pca = job.pca(features, sheet)
@@ -162,24 +160,6 @@ def _settings(
     return FitConfig.read(None if config is None else Path(config), **changes)
 
 
-@contextmanager
-def _workers(settings: FitConfig, table: Table, folder: Path, backend: Backend) -> Iterator[None]:
-    """Run passes on the workers that are wanted, if any."""
-    if not settings.cluster.wanted:
-        yield
-        return
-    in_parts(table)
-    try:
-        from engine.execution.dask import connected
-    except ImportError as error:
-        raise UsageError(
-            f"Workers need the extra 'dask', and {error.name} is not installed.",
-            hint="pip install 'rooms-engine[dask]'",
-        ) from error
-    with connected(settings.cluster, folder, on_gpus=backend.one_per_worker) as cluster, on(cluster):
-        yield
-
-
 def _checkpoints(place: Staging, table: Table, settings: FitConfig, resume: bool) -> tuple[Checkpoints, dict[str, Any]]:
     """Return the checkpoints of this very job, and what identifies its input."""
     fingerprint = table.fingerprint()
@@ -201,11 +181,21 @@ def _tell(features: FittedFeatures) -> None:
         logger.info(notice)
 
 
+def _planned(place: Staging, n_rows: int, table: Table, settings: FitConfig, **known: Any) -> Plan:
+    """Say where rows live, here or with the workers that there are, and refuse what cannot end well."""
+    cluster = current()
+    crew, room = None if cluster is None else cluster.crew, disk_free(place.root)
+    plan = plan_of(n_rows, table.schema, settings, crew=crew, disk_free=room, **known)
+    plan.check(place.root)
+    if cluster is not None:
+        cluster.room = plan.keep_bytes
+    return plan
+
+
 def _settled(job: Job, plan: Plan, pca: Components, features: FittedFeatures, place: Staging) -> tuple[Job, Plan]:
     """Look at the plan again, now that the number of components is known: rows may turn out too wide for memory."""
     known = {"components": pca.n_components_, "n_features": features.encoder.n_features}
-    settled = plan_of(job.n_rows, job.table.schema, job.settings, streamed=plan.streamed, **known)
-    settled.check(place.root)
+    settled = _planned(place, job.n_rows, job.table, job.settings, streamed=plan.streamed, **known)
     return replace(job, storage=Storage(place.work if settled.streamed else None)), settled
 
 

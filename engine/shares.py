@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ import numpy as np
 from engine.backends.protocol import Backend, ClusterSums, Float64s, Grid, Int32s, Int64s, LibraryPlan, Rows
 from engine.execution.cluster import Cluster
 from engine.execution.cluster import Run as Blocks
+from engine.execution.plan import notes_bytes
+from engine.execution.shelf import forget_rows, to_forget
 from engine.execution.storage import Storage
 from engine.fixed_point import fixed_point_grid
 from engine.lloyd import RowSet, Run, Work, first_of, surveyed
@@ -38,6 +41,8 @@ class Source:
     X: Rows
     backend: Backend
     grid: Grid | None
+    folder: Path  # for what has no room in a worker's memory
+    room: int  # bytes of it
 
 
 @dataclass
@@ -52,7 +57,8 @@ class SharedRows(RowSet):
     @classmethod
     def on(cls, cluster: Cluster, X: Rows, backend: Backend, storage: Storage) -> SharedRows:
         """Measure rows that are known to be finite, and hand them to workers in shares."""
-        source = Source(uuid.uuid4().hex, X, backend, None)
+        assert storage.folder is not None
+        source = Source(uuid.uuid4().hex, X, backend, None, storage.folder, cluster.room)
         shares = cluster.runs(-(-len(X) // BLOCK_ROWS), BLOCK_ROWS, SHARE_TASKS * cluster.task_rows)
         homes: dict[int, str] = {}
         extents = list(cluster.map(partial(_extent, source), shares, "survey", homes))
@@ -149,6 +155,7 @@ class _Share:
 
 
 _shares: dict[tuple[str, Blocks], _Share] = {}  # of this process, which is a worker
+to_forget(_shares.clear)
 
 
 def _taken(source: Source, blocks: Blocks) -> _Share:
@@ -158,8 +165,11 @@ def _taken(source: Source, blocks: Blocks) -> _Share:
             _shares.pop((token, other), None)
     share = _shares.pop((source.token, blocks), None)
     if share is None:
+        forget_rows()
         X = source.X[blocks.first * BLOCK_ROWS : blocks.stop * BLOCK_ROWS]
-        storage = Storage()
+        others = sum(len(share.rows.X) for share in _shares.values())
+        fits = (others + len(X)) * notes_bytes(X.shape[1]) <= source.room
+        storage = Storage() if fits else Storage(source.folder, nameless=True)
         prepared, low, high = surveyed(X, np.empty(0), source.backend, storage)
         grid = fixed_point_grid(low, high, X.dtype, len(X)) if source.grid is None else source.grid
         share = _Share(RowSet(X, np.empty(0), float(len(X)), grid, source.backend, prepared, storage), low, high)

@@ -23,6 +23,7 @@ from engine.clustering import Pause, cluster_rows
 from engine.components import Components
 from engine.config import FitConfig
 from engine.execution.passes import over_rows
+from engine.execution.shelf import Shelf
 from engine.execution.storage import Storage
 from engine.explain.sample import KeptRows
 from engine.explain.sheet import Sheet
@@ -70,15 +71,15 @@ class Job:
                 check_ids(self.table, self.settings.id, self.n_rows, self.storage)
             self.checkpoints.save("ids", {})
 
-    def features(self, keep: int) -> tuple[FittedFeatures, KeptRows]:
-        """Return the encoder, and the rows kept for the explanation; `keep` is what other rows may take till scored."""
+    def features(self, shelf: Shelf) -> tuple[FittedFeatures, KeptRows]:
+        """Return the encoder, and the rows kept for the explanation; the shelf keeps what it can of all."""
         kept = rows_to_keep(self.n_rows, self.settings)
-        keep = keep if isinstance(self.reader, str) else 0
+        shelf = shelf if isinstance(self.reader, str) else Shelf()
         features, kept = self.checkpoints.remembered(
             "features",
-            lambda: (self._fit_features(kept, keep), kept),
+            lambda: (self._fit_features(kept, shelf), kept),
             _packed_features,
-            lambda facts, arrays: self._unpacked_features(facts, arrays, kept),
+            lambda facts, arrays: self._unpacked_features(facts, arrays, kept, shelf),
         )
         rows = self.reader if isinstance(self.reader, str) else self.reader.rows(features.encoder)
         if not isinstance(rows, str):
@@ -168,7 +169,7 @@ class Job:
             lambda facts, arrays: (arrays["sizes"], arrays["inertias"]),
         )
 
-    def _fit_features(self, kept: KeptRows, keep: int) -> FittedFeatures:
+    def _fit_features(self, kept: KeptRows, shelf: Shelf) -> FittedFeatures:
         wanted = self.settings.features
         with self.stages.stage("statistics", self.n_rows) as advance:
             return fit_encoder(
@@ -178,13 +179,15 @@ class Job:
                 groups=wanted.groups,
                 reference_day=wanted.reference_day_number,
                 seed=self.settings.seed,
-                keep=keep,
+                shelf=shelf,
                 see=kept.picker,
                 seen=kept.add,
                 progress=advance,
             )
 
-    def _unpacked_features(self, facts: Facts, arrays: Arrays, kept: KeptRows) -> tuple[FittedFeatures, KeptRows]:
+    def _unpacked_features(
+        self, facts: Facts, arrays: Arrays, kept: KeptRows, shelf: Shelf
+    ) -> tuple[FittedFeatures, KeptRows]:
         encoder = FeatureEncoder(EncoderPlan.model_validate(facts["plan"]))
         roles = [RoleOf(**role) for role in facts["roles"]]
         groups = {
@@ -193,7 +196,8 @@ class Job:
         weights = Weights(facts["weights"], groups)
         kept.put_back(pa.ipc.open_stream(io.BytesIO(arrays["kept"].tobytes())).read_all())
         statistics = TableStatistics(self.n_rows, {}, {})
-        return FittedFeatures(encoder, roles, weights, statistics, EncodedTable(self.table, encoder, None)), kept
+        rows = EncodedTable(self.table, encoder, self.n_rows, shelf)
+        return FittedFeatures(encoder, roles, weights, statistics, rows), kept
 
     def _fit_pca(self, features: FittedFeatures, sheet: Sheet | None) -> Components:
         with self.stages.stage("pca", self.n_rows) as advance:

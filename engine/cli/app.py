@@ -12,6 +12,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
@@ -35,6 +36,12 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads to use; by def
 Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Same seed, same table, same bits. [default: 0]")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda. [default: auto]")]
 Clusters = Annotated[str | None, typer.Option("-k", "--clusters", help="Number of clusters, or auto. [default: auto]")]
+
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes of this machine to share the work.")]
+Scheduler = Annotated[str | None, typer.Option(help="A Dask cluster to use: tcp://… or tls://…")]
+TlsCa = Annotated[Path | None, typer.Option(help="For tls://, the authority's certificate.")]
+TlsCert = Annotated[Path | None, typer.Option(help="For tls://, our certificate …")]
+TlsKey = Annotated[Path | None, typer.Option(help="… and its key.")]
 
 
 def guarded(command: Command) -> Command:
@@ -120,6 +127,15 @@ def cluster_count(text: str) -> int | str:
     if not text.isdigit() or int(text) < 1:
         raise UsageError(f"-k {text} must be a positive integer or auto.")
     return int(text)
+
+
+def cluster_of(
+    workers: int | None, scheduler: str | None, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None
+) -> dict[str, Any]:
+    """Return the options of a ClusterConfig, None for what was not given."""
+    files = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
+    named = {name: None if path is None else str(path) for name, path in files.items()}
+    return {"workers": workers, "scheduler": scheduler, **named}
 
 
 def pairs(options: list[str] | None, flag: str) -> dict[str, str]:

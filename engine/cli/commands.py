@@ -13,11 +13,17 @@ from engine.cli.app import (
     Clusters,
     Debug,
     Overwrite,
+    Scheduler,
     Seed,
     Source,
     Threads,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    Workers,
     app,
     cluster_count,
+    cluster_of,
     guarded,
     print_run,
     show,
@@ -75,6 +81,11 @@ def assign(
     model: Annotated[Path, typer.Option(help="The run directory that `rooms fit` wrote.")],
     out: Annotated[Path, typer.Option(help="One file if it ends in .parquet, else a folder of parts.")],
     place: Annotated[bool, typer.Option("--place", help="Place them on the run's map as well.")] = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     threads: Threads = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -83,11 +94,13 @@ def assign(
     """Assign new profiles to the clusters of a run."""
     import pyarrow.dataset as ds
 
+    from engine.config import FitConfig
     from engine.progress import Bars
     from engine.runs import load
 
+    cluster = FitConfig.read(None, cluster=cluster_of(workers, scheduler, tls_ca, tls_cert, tls_key)).cluster
     with with_threads(threads):
-        load(model).assign(source, out=out, overwrite=overwrite, place=place, reporter=Bars())
+        load(model).assign(source, out=out, overwrite=overwrite, place=place, cluster=cluster, reporter=Bars())
     written = ds.dataset(out, format="parquet")
     outliers = written.count_rows(filter=ds.field("outlier"))
     facts = {"out": str(out), "rows": written.count_rows(), "outliers": outliers}

@@ -13,11 +13,17 @@ from engine.cli.app import (
     Debug,
     Device,
     Overwrite,
+    Scheduler,
     Seed,
     Source,
     Threads,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    Workers,
     app,
     cluster_count,
+    cluster_of,
     guarded,
     pairs,
     print_run,
@@ -44,11 +50,11 @@ def fit(
     place_all: Annotated[bool, typer.Option("--place-all", help="Write every row's place on the map.")] = False,
     previous: Annotated[Path | None, typer.Option(help="An earlier run whose map this one continues.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory to use at most, like 2GiB. [default: half of it]")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes of this machine to share the work.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="A Dask cluster to use: tcp://… or tls://…")] = None,
-    tls_ca: Annotated[Path | None, typer.Option(help="For tls://, the authority's certificate.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="For tls://, our certificate …")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="… and its key.")] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted run stopped.")] = False,
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it takes.")] = False,
@@ -63,13 +69,11 @@ def fit(
     features["groups"] = {name: {"weight": value} for name, value in pairs(weight, "--weight").items()}
     kmeans = {} if clusters is None else {"n_clusters": cluster_count(clusters)}
     skipped = None if skip is None else [part.strip() for part in skip.split(",") if part.strip()]
-    tls = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
-    cluster = {name: str(path) for name, path in tls.items() if path is not None}
     settings = FitConfig.read(
         config, id=id, device=device, memory=memory, seed=seed, features=features, kmeans=kmeans, skip=skipped,
         map={"place_all": True} if place_all else {},
         previous=None if previous is None else str(previous),
-        cluster=cluster | {"workers": workers, "scheduler": scheduler},
+        cluster=cluster_of(workers, scheduler, tls_ca, tls_cert, tls_key),
     )  # fmt: skip
     if out is None and not dry_run:
         raise UsageError("--out is missing.", hint="name the run directory to write, or add --dry-run.")

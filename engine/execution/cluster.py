@@ -8,19 +8,21 @@ is found for a block does not depend on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from engine.errors import UsageError
 from engine.execution.dispatch import Dispatcher
-from engine.execution.local import map_blocks
+from engine.execution.local import map_blocks, thread_count
+from engine.execution.memory import available_memory
 from engine.tables.arrow import FileTable
 from engine.tables.block import BLOCK_ROWS, Block, Table
 
 if TYPE_CHECKING:
     from engine.execution.collective import Collective
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 TASKS_PER_WORKER = 2  # at least, where there are enough blocks: one can end while another begins
@@ -33,6 +35,19 @@ class Run(NamedTuple):
     stop: int
 
 
+class Crew(NamedTuple):
+    """What the workers of a cluster have."""
+
+    n_workers: int
+    threads: int  # of the worker that has most
+    free_bytes: int  # of memory for each: what is free on a machine, shared by its workers, where it is least
+
+    @classmethod
+    def started(cls, n_workers: int) -> Crew:
+        """Return what processes have that are started on this machine."""
+        return cls(n_workers, max(1, thread_count() // n_workers), available_memory() // n_workers)
+
+
 class Cluster:
     """Workers that compute runs of blocks, `task_rows` rows at a time.
 
@@ -40,12 +55,21 @@ class Cluster:
     ----------
     dispatcher : Dispatcher
     task_rows : int
+    crew : Crew
+        When the job began.
     collective : Collective or None
         The same workers for libraries whose workers have to be there all together.
+    room : int
+        Bytes of memory that each worker may take for rows: whoever plans a job says so.
     """
 
-    def __init__(self, dispatcher: Dispatcher, task_rows: int, collective: Collective | None = None) -> None:
-        self.dispatcher, self.task_rows, self.collective = dispatcher, task_rows, collective
+    def __init__(
+        self, dispatcher: Dispatcher, task_rows: int, crew: Crew, collective: Collective | None = None
+    ) -> None:
+        self.dispatcher, self.task_rows, self.crew, self.collective = dispatcher, task_rows, crew, collective
+        self.room = 0
+        self._runs: list[Run] = []  # of the table's blocks …
+        self._homes: dict[int, str] = {}  # … and who had them
 
     def over_table(
         self, function: Callable[[Block], Result], table: Table, columns: Sequence[str], coded: bool, what: str
@@ -58,8 +82,17 @@ class Cluster:
             If workers cannot read a part of the table without the rest.
         """
         there = in_parts(table)
-        task = partial(_blocks_of_table, function, there, list(columns), coded)
-        return self._flat(task, self.runs(-(-there.n_rows // BLOCK_ROWS), BLOCK_ROWS, self.task_rows), what)
+        blocks = partial(_read, there, list(columns), coded)
+        return self.over_blocks(function, blocks, -(-there.n_rows // BLOCK_ROWS), what)
+
+    def over_blocks(
+        self, function: Callable[[Item], Result], blocks: Callable[[int, int], Iterable[Item]], n_blocks: int, what: str
+    ) -> Iterator[Result]:
+        """Yield function(block) for all of blocks(first, stop), in order; a run goes where it was in the last pass."""
+        runs = self.runs(n_blocks, BLOCK_ROWS, self.task_rows)
+        if runs != self._runs:
+            self._runs, self._homes = runs, {}
+        return self._flat(partial(_blocks, function, blocks), runs, what, self._homes)
 
     def over_rows(
         self, function: Callable[[slice], Result], n_rows: int, rows_per_block: int, what: str
@@ -82,8 +115,14 @@ class Cluster:
         n_each = max(1, min(most // rows_per_block, fair))
         return [Run(first, min(first + n_each, n_blocks)) for first in range(0, n_blocks, n_each)]
 
-    def _flat(self, function: Callable[[Run], list[Result]], runs: list[Run], what: str) -> Iterator[Result]:
-        for results in self.map(function, runs, what):
+    def _flat(
+        self,
+        function: Callable[[Run], list[Result]],
+        runs: list[Run],
+        what: str,
+        homes: dict[int, str] | None = None,
+    ) -> Iterator[Result]:
+        for results in self.map(function, runs, what, homes):
             yield from results
 
 
@@ -104,10 +143,12 @@ def compute(parcel: bytes, task: Any) -> Any:
     return unpacked(parcel)(task)
 
 
-def _blocks_of_table(
-    function: Callable[[Block], Result], table: FileTable, columns: list[str], coded: bool, run: Run
-) -> list[Result]:
-    return list(map_blocks(function, table.blocks(columns, coded=coded, first=run.first, stop=run.stop)))
+def _read(table: FileTable, columns: list[str], coded: bool, first: int, stop: int) -> Iterator[Block]:
+    return table.blocks(columns, coded=coded, first=first, stop=stop)
+
+
+def _blocks(function: Callable[[Item], Result], blocks: Callable[[int, int], Iterable[Item]], run: Run) -> list[Result]:
+    return list(map_blocks(function, blocks(run.first, run.stop)))
 
 
 def _blocks_of_rows(function: Callable[[slice], Result], n_rows: int, rows_per_block: int, run: Run) -> list[Result]:

@@ -16,13 +16,15 @@ import os
 import platform
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
 
 import dask
 from distributed import Client, Future, LocalCluster, Security
@@ -30,13 +32,16 @@ from distributed import TimeoutError as DaskTimeoutError
 
 from engine.config import ClusterConfig
 from engine.errors import SchedulerLostError, UsageError, WorkersDifferError, WorkersLostError
-from engine.execution.cluster import Cluster
+from engine.execution.cluster import Cluster, Crew
 from engine.execution.collective import Collective
 from engine.execution.dispatch import Dispatcher, Patience, Reply
 from engine.execution.local import thread_count
+from engine.execution.memory import available_memory
+from engine.execution.shelf import forget
 
 ANSWER_SECONDS = 30.0  # that a scheduler, or a worker that has finished, may take to answer
 CLOSE_SECONDS = 5.0
+FORGET_SECONDS = 1.0
 SAME_VERSIONS = ("rooms-engine", "numpy", "numba", "pyarrow")  # on all workers, or bits might differ
 
 # What a cluster started here is like: tasks are placed by us; memory is watched by the engine's own budget.
@@ -82,8 +87,12 @@ def connected(wanted: ClusterConfig, folder: Path, *, on_gpus: bool = False) -> 
         client = stack.enter_context(client_of(address, security))
         workers = DaskWorkers(client)
         dispatcher = Dispatcher(workers, patience)
-        _check(dispatcher, workers, folder)
-        yield Cluster(dispatcher, wanted.task_rows, Collective(workers.name, wanted, folder))
+        crew = _checked(dispatcher, workers, folder)
+        try:
+            yield Cluster(dispatcher, wanted.task_rows, crew, Collective(workers.name, wanted, folder))
+        finally:
+            if wanted.scheduler is not None:
+                _leave(workers)
 
 
 class DaskWorkers:
@@ -217,8 +226,8 @@ def security_of(wanted: ClusterConfig) -> Security | None:
     )  # fmt: skip
 
 
-def _check(dispatcher: Dispatcher, workers: DaskWorkers, folder: Path) -> None:
-    """See that there are workers, that they are like us, and that they see the folder."""
+def _checked(dispatcher: Dispatcher, workers: DaskWorkers, folder: Path) -> Crew:
+    """See that there are workers, that they are like us, and that they see the folder; return what they have."""
     start = time.monotonic()
     while not (addresses := workers.addresses()):
         if time.monotonic() - start > ANSWER_SECONDS:
@@ -228,24 +237,53 @@ def _check(dispatcher: Dispatcher, workers: DaskWorkers, folder: Path) -> None:
     mine, probe = _versions(), folder / f"probe-{token}"
     probe.write_text(token)
     homes = dict(enumerate(addresses))
-    for versions, sees in dispatcher.map(_seen, [probe] * len(addresses), "check", homes):
-        if versions != mine:
+    seen = list(dispatcher.map(_seen, [probe] * len(addresses), "check", homes))
+    for worker in seen:
+        if worker.versions != mine:
             apart = ", ".join(
-                f"{name} {versions[name]} (here {mine[name]})" for name in mine if versions[name] != mine[name]
+                f"{name} {worker.versions[name]} (here {mine[name]})"
+                for name in mine
+                if worker.versions[name] != mine[name]
             )
             raise WorkersDifferError(f"A worker has {apart}.", hint="install the same versions on all machines.")
-        if not sees:
+        if not worker.sees:
             raise WorkersDifferError(
                 f"A worker does not see the folder {folder}.",
                 hint="--out must lie on a file system that all machines share, under the same path.",
             )
     probe.unlink()
+    on_machine = Counter(worker.machine for worker in seen)
+    free = min(worker.free_bytes // on_machine[worker.machine] for worker in seen)
+    return Crew(len(seen), max(worker.threads for worker in seen), free)
+
+
+def _leave(workers: DaskWorkers) -> None:
+    """Have workers that are there forget the job's rows; those that do not answer keep them until their next job."""
+    with suppress(SchedulerLostError):
+        replies: SimpleQueue[Reply] = SimpleQueue()
+        handles = [workers.send(address, forget, None, replies.put) for address in workers.addresses()]
+        with suppress(Empty):
+            for _ in handles:
+                replies.get(timeout=FORGET_SECONDS)
+        for handle in handles:
+            workers.forget(handle)
 
 
 def _versions() -> dict[str, str]:
     return {"Python": platform.python_version(), **{name: version(name) for name in SAME_VERSIONS}}
 
 
-def _seen(probe: Path) -> tuple[dict[str, str], bool]:
-    """Return a worker's versions, and whether it sees what we wrote; runs on the worker."""
-    return _versions(), probe.is_file() and probe.read_text() == probe.name.removeprefix("probe-")
+class _Seen(NamedTuple):
+    """What a worker says of itself."""
+
+    versions: dict[str, str]
+    sees: bool  # what we wrote
+    machine: str
+    threads: int
+    free_bytes: int
+
+
+def _seen(probe: Path) -> _Seen:
+    """Return what the worker has, and whether it sees what we wrote; runs on the worker."""
+    sees = probe.is_file() and probe.read_text() == probe.name.removeprefix("probe-")
+    return _Seen(_versions(), sees, platform.node(), thread_count(), available_memory())

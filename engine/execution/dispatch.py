@@ -99,7 +99,8 @@ class Dispatcher:
         what : str
             The pass, for messages.
         homes : dict, optional
-            The worker that computed a task in an earlier pass, and gets it again while it is there; kept up to date.
+            The worker that computed a task in an earlier pass. It gets it again, unless it is gone, or has many that
+            wait while another one has none. Kept up to date.
 
         Raises
         ------
@@ -185,14 +186,21 @@ class _Pass:
         self.replies.put((number, reply))  # on any thread
 
     def _task_for(self, address: str, usable: list[str]) -> int | None:
+        """Return the first task that is at home with this worker or with nobody, or one that waits long elsewhere."""
+        owed = Counter(self.homes.get(task) for task in self.waiting)
+        owed.update(copy.address for copy in self.copies.values())
+        elsewhere = None
         for task in self.waiting:
             if task > self.next + AHEAD * len(usable):
-                return None
+                break
+            if any(copy.task == task and copy.address == address for copy in self.copies.values()):
+                continue
             home = self.homes.get(task)
-            elsewhere = home in usable and home != address
-            if not elsewhere and not any(c.task == task and c.address == address for c in self.copies.values()):
+            if home == address or home not in usable:
                 return task
-        return None
+            if owed[home] > 2 * PER_WORKER:
+                elsewhere = task
+        return elsewhere
 
     def _hear(self) -> None:
         """Wait a moment for replies, and take in all there are."""

@@ -44,11 +44,6 @@ def available_memory() -> int:
     return min(free, max(int(limit) - in_use, 0))
 
 
-def memory_budget(wanted: int | None) -> int:
-    """Return the bytes that a fit may take of its own: what is wanted, else a share of what is free."""
-    return available_memory() // BUDGET_SHARE if wanted is None else wanted
-
-
 def bytes_of(size: str | int) -> int:
     """Return the number of bytes that "2GiB", "500 MB", "2G" or a plain number mean.
 

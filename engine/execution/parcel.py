@@ -17,6 +17,8 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
+from engine.execution.shelf import to_forget
+
 KEPT = 4  # functions that a worker keeps: those of two passes, and what goes on beside them
 
 
@@ -32,6 +34,9 @@ def unpacked(parcel: bytes) -> Callable[..., Any]:
     """Return the function; the same one for the same bytes."""
     function: Callable[..., Any] = pickle.loads(parcel)
     return function
+
+
+to_forget(unpacked.cache_clear)
 
 
 class _Pickler(cloudpickle.Pickler):

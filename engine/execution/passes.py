@@ -8,7 +8,7 @@ them by themselves and use their own threads. What a function returns for a bloc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from engine.execution.cluster import Cluster
     from engine.tables.block import Block, Table
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
-
 
 _current: ContextVar[Cluster | None] = ContextVar("rooms_cluster", default=None)
 
@@ -48,6 +48,16 @@ def over_table(
     if cluster is None:
         return map_blocks(function, table.blocks(columns, coded=coded))
     return cluster.over_table(function, table, columns, coded, what)
+
+
+def over_blocks(
+    function: Callable[[Item], Result], blocks: Callable[[int, int], Iterable[Item]], n_blocks: int, *, what: str
+) -> Iterator[Result]:
+    """Yield function(block) for every one of blocks(first, stop), in order: what a process has, or reads by itself."""
+    cluster = current()
+    if cluster is None:
+        return map_blocks(function, blocks(0, n_blocks))
+    return cluster.over_blocks(function, blocks, n_blocks, what)
 
 
 def over_rows(function: Callable[[slice], Result], n_rows: int, rows_per_block: int, *, what: str) -> Iterator[Result]:

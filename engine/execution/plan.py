@@ -3,8 +3,9 @@
     rows, columns and their types, settings, budget  ->  Plan (in memory or streamed; memory, temporary disk, why)
 
 In memory, plain rows live from the pass of statistics to the scores, and K-Means has scores, codes and notes of all
-rows. Streamed, the table is read again for each of the three passes, and everything else of one entry a row lies in
-mapped files. Results are the same bits. What a number of bytes here stands for was measured: decisions/0010.
+rows. Streamed, as many of the plain rows as the budget has room for do, the others are read again for each of the three
+passes, and everything else of one entry a row lies in mapped files. On a cluster the budget is each worker's. Results
+are the same bits. What a number of bytes here stands for was measured: decisions/0010.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ import pyarrow as pa
 
 from engine.config import FitConfig
 from engine.errors import OutOfResourcesError
+from engine.execution.cluster import Crew
 from engine.execution.local import thread_count
-from engine.execution.memory import available_memory, memory_budget
+from engine.execution.memory import BUDGET_SHARE, available_memory
 from engine.tables.block import BLOCK_ROWS
 
 # Measured on 1 to 10 million members, kernels compiled before; compiling them takes up to 300 MiB more, once.
-BASE = 265 << 20  # bytes of the interpreter, its libraries and kernels
+BASE = 205 << 20  # bytes of the interpreter, its libraries and kernels
 MAP, EXPLAIN = 60 << 20, 110 << 20  # and of what these stages import and keep
-NUMBER, OTHER = 8, 8  # bytes of a number in plain rows, and of a text or a list of labels on average
-COLUMN = 10  # bytes of a value as a column of Arrow, on average
+COLUMN, PLAIN = 10, 7  # bytes of a value as a column of Arrow, and in plain rows, on average
+ENCODED = 4.7  # bytes of an encoded value, on average
+LIST = 6  # bytes of a list of labels between passes, on average
 STATE = 16  # bytes a row of K-Means: label, slack, error and norm
 CODE = 16  # codes are padded to so many bytes
 PLACE = 9  # bytes a row of the map
@@ -41,8 +44,11 @@ class Plan:
     kind: Literal["in memory", "streamed", "distributed"]
     why: str
     budget_bytes: int
-    memory_bytes: int  # of the process' own, at the peak
+    free_bytes: int
+    memory_bytes: int  # of the process' own, at the peak; distributed: of every worker's
     disk_bytes: int  # of temporary files
+    keep_bytes: int  # of memory for rows between passes
+    file_bytes: int  # of a file for those that have no room there
 
     @property
     def streamed(self) -> bool:
@@ -61,16 +67,16 @@ class Plan:
         OutOfResourcesError
             If memory or the disk of `parent` is too small.
         """
-        free = available_memory()
-        limit = min(self.budget_bytes, free)
+        limit = min(self.budget_bytes, self.free_bytes)
         if self.memory_bytes > limit:
-            named = "--memory" if self.budget_bytes <= free else "the free memory"
+            named = "--memory" if self.budget_bytes <= self.free_bytes else "the free memory"
+            who = " in every worker" if self.kind == "distributed" else ""
             raise OutOfResourcesError(
-                f"Even streamed, this fit needs about {_gib(self.memory_bytes)} of memory, "
+                f"Even streamed, this fit needs about {_gib(self.memory_bytes)} of memory{who}, "
                 f"and {named} is {_gib(limit)}.",
                 hint="raise --memory, use fewer --threads, or --skip explain,map.",
             )
-        room = shutil.disk_usage(_existing(parent)).free
+        room = disk_free(parent)
         if self.disk_bytes > room:
             raise OutOfResourcesError(
                 f"This fit needs about {_gib(self.disk_bytes)} for temporary files, and {parent} has {_gib(room)}.",
@@ -86,6 +92,9 @@ def plan_of(
     components: int | None = None,
     n_features: int = 0,
     streamed: bool = False,
+    kept_row: float | None = None,
+    disk_free: int = 0,
+    crew: Crew | None = None,
 ) -> Plan:
     """Choose where rows live.
 
@@ -102,37 +111,72 @@ def plan_of(
         Once known: the covariance takes their square.
     streamed : bool, default=False
         Whether that is decided already.
+    kept_row : float, optional
+        Bytes that a row takes between passes, once known; before, what columns of their types may take.
+    disk_free : int, default=0
+        Bytes that there are for temporary files: rows are read again rather than kept in a file if there are few.
+    crew : Crew, optional
+        The workers that passes run on.
     """
-    budget = memory_budget(settings.memory)
+    free = available_memory() if crew is None else crew.free_bytes
+    budget = free // BUDGET_SHARE if settings.memory is None else settings.memory
     names = [name for name in schema.names if name != settings.id]
-    n_numbers = sum(not _is_other(schema.field(name).type) for name in names)
-    n_others = len(names) - n_numbers
     wanted = settings.pca.n_components
     d = components or (wanted if isinstance(wanted, int) else len(names))
-    plain = NUMBER * n_numbers + OTHER * n_others
-    under_way = (2 * thread_count() + 1) * BLOCK_ROWS * (COLUMN * len(names) + plain)
-    under_way += (2 + thread_count()) * 8 * n_features * n_features
+    threads = thread_count() if crew is None else crew.threads
+    kinds = [schema.field(name).type for name in names]
+    kept = sum(map(_kept_bytes, kinds)) if kept_row is None else kept_row
+    held = max(kept, ENCODED * len(names))
+    under_way = (2 * threads + 1) * BLOCK_ROWS * (COLUMN + PLAIN) * len(names)
+    under_way += (2 + threads) * 8 * n_features * n_features
     later = max(0 if "map" in settings.skip else MAP, 0 if "explain" in settings.skip else EXPLAIN)
-    noted = 0 if "explain" in settings.skip else NOTED * len(names)
-    state = rows * (4 * d + -(-d // CODE) * CODE + STATE + noted)
-    mapped = rows * (4 * d + 4 + (0 if "map" in settings.skip else PLACE) + noted)
-    in_memory = BASE + max(under_way + rows * plain, state, later + mapped)
-    fixed, disk = BASE + max(under_way, later), max(state, mapped, rows * KEYS)
-    if settings.cluster.wanted:
-        return Plan("distributed", "workers share what lies in files", budget, fixed, disk)
+    keep = max(0, min(budget, free) - BASE - under_way)
+    notes, answers = notes_bytes(d), 0 if "explain" in settings.skip else NOTED * len(names)
+    state = rows * (4 * d + notes + answers)
+    mapped = rows * (4 * d + 4 + (0 if "map" in settings.skip else PLACE) + answers)
+    in_memory = BASE + max(under_way + int(rows * (held + answers)), state, later + mapped)
+    disk = max(state, mapped, rows * KEYS)
+    if crew is not None:
+        share = -(-rows // crew.n_workers)
+        memory = BASE + max(under_way + min(keep, int(share * held)), min(keep, share * notes))
+        why = f"{crew.n_workers} workers share what lies in files"
+        return Plan("distributed", why, budget, free, memory, disk, keep, 0)
     if in_memory <= budget and not streamed:
-        return Plan("in memory", f"about {_gib(in_memory)} fit in {_gib(budget)}", budget, in_memory, 0)
+        return Plan("in memory", f"about {_gib(in_memory)} fit in {_gib(budget)}", budget, free, in_memory, 0, keep, 0)
+    memory = BASE + max(under_way + min(keep, int(rows * held)), later)
     why = f"in memory it would take about {_gib(in_memory)}, and the budget is {_gib(budget)}"
-    return Plan("streamed", why, budget, fixed, disk)
+    file = max(0, int(rows * kept) - keep)
+    with_file = max(disk, file + rows * (4 * d + answers))
+    if with_file > disk_free:
+        file, with_file = 0, disk
+    return Plan("streamed", why, budget, free, memory, with_file, keep, file)
 
 
-def _is_other(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_list(kind))
+def notes_bytes(components: int) -> int:
+    """Return the bytes that K-Means takes of a row beside its scores."""
+    return -(-components // CODE) * CODE + STATE
 
 
-def _existing(folder: Path) -> Path:
+def _kept_bytes(kind: pa.DataType) -> int:
+    """Return what a value of a type takes between passes at most, or typically where there is no such bound."""
+    if pa.types.is_string(kind) or pa.types.is_boolean(kind):
+        return 1
+    if pa.types.is_list(kind):
+        return LIST
+    if pa.types.is_float64(kind) or pa.types.is_int64(kind) or pa.types.is_timestamp(kind):
+        return 8
+    return 4
+
+
+def disk_free(folder: Path) -> int:
+    """Return the bytes that the disk of a folder, which need not be there, has left."""
+    return shutil.disk_usage(existing(folder)).free
+
+
+def existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there."""
     folder = folder.absolute()
-    return folder if folder.exists() else _existing(folder.parent)
+    return folder if folder.exists() else existing(folder.parent)
 
 
 def _gib(n_bytes: int) -> str:

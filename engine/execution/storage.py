@@ -26,14 +26,15 @@ from engine.errors import OutOfResourcesError
 
 @dataclass(frozen=True)
 class Storage:
-    """Arrays in memory, or in files of `folder`."""
+    """Arrays in memory, or in files of `folder`; `nameless` ones are for nobody else."""
 
     folder: Path | None = None
+    nameless: bool = False
 
     def array(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return room for an array that `opened` finds again under its name; what had the name before is forgotten."""
-        if self.folder is None:
-            return np.empty(shape, dtype)
+        if self.folder is None or self.nameless:
+            return self.scratch(shape, dtype)
         path = self.folder / name
         path.unlink(missing_ok=True)
         return _mapped(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), shape, dtype, self.folder, path)

@@ -23,6 +23,7 @@ from engine.backends.protocol import EncodedRows
 from engine.config import GroupConfig, Role
 from engine.errors import NoFeaturesError, RetypedColumnError
 from engine.execution.passes import over_table
+from engine.execution.shelf import Shelf
 from engine.features import roles
 from engine.features.plain import PlainRows, arrow_rows, kind_of, read
 from engine.features.plan import DAYS_PER_YEAR, MISSING, OTHER, CategoryPlan, LabelPlan, NumberPlan, Plan, make_plan
@@ -184,7 +185,7 @@ def fit_encoder(
     groups: Mapping[str, GroupConfig] | None = None,
     reference_day: float | None = None,
     seed: int = 0,
-    keep: int = 0,
+    shelf: Shelf | None = None,
     see: Callable[[Block], Any] | None = None,
     seen: Callable[[Any], None] | None = None,
     progress: Callable[[int], None] | None = None,
@@ -204,8 +205,8 @@ def fit_encoder(
         Days since 1970-01-01 that dates are counted back from; by default the latest date in the table.
     seed : int, default=0
         Key of the row sample that quantiles come from.
-    keep : int, default=0
-        Bytes of memory that the rows may take between passes; a table that needs more is read again for each.
+    shelf : Shelf, optional
+        Where rows are kept between passes; those that it has no room for are read again for each.
     see : callable, optional
         A pure function called with every block as it is read, on any thread or machine: for whoever needs rows as
         they are.
@@ -224,6 +225,7 @@ def fit_encoder(
     ColumnsDroppedWarning
         Naming the columns that are constant, all missing or id-like.
     """
+    shelf = Shelf() if shelf is None else shelf
     chosen = roles.roles_in_metadata(table.schema) | dict(column_roles or {})
     skip = set() if id is None else {id}
     texts = roles.texts_to_look_at(table.schema, chosen, skip)
@@ -236,7 +238,7 @@ def fit_encoder(
         readings,
         seed=seed,
         n_rows=table.n_rows,
-        keep=keep,
+        shelf=shelf,
         see=see,
         seen=seen,
         progress=progress,
@@ -250,8 +252,8 @@ def fit_encoder(
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     weights = column_weights(table.schema, [role.column for role in found if role.role != "ignore"], groups or {})
     encoder = FeatureEncoder(make_plan(statistics, found, table.schema, weights.of_columns, reference_day))
-    kept, statistics.rows = statistics.rows, None
-    return FittedFeatures(encoder, found, weights, statistics, EncodedTable(table, encoder, kept))
+    rows = EncodedTable(table, encoder, statistics.n_rows, shelf)
+    return FittedFeatures(encoder, found, weights, statistics, rows)
 
 
 def _readable(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, ...]:

@@ -64,8 +64,12 @@ class PlainRows:
     def n_bytes(self) -> int:
         """Memory the arrays and names take."""
         lists = sum(part.offsets.nbytes + part.codes.nbytes + part.missing.nbytes for part in self.labels.values())
-        names = sum(map(len, filter(None, [*self.names, *(part.names for part in self.labels.values())])))
-        return self.numbers.nbytes + self.codes.nbytes + lists + names * _NAME_BYTES
+        return self.numbers.nbytes + self.codes.nbytes + lists + self.name_bytes
+
+    @property
+    def name_bytes(self) -> int:
+        """Memory the names take."""
+        return _NAME_BYTES * sum(map(len, filter(None, [*self.names, *(part.names for part in self.labels.values())])))
 
 
 def kind_of(kind: pa.DataType) -> Kind:

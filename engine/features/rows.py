@@ -1,27 +1,38 @@
-"""All rows of a table, encoded: read once where they fit in memory, else read again for every pass.
+"""All rows of a table, encoded: blocks that there is room for are kept between passes, and the others read again.
 
-    plain rows of the pass of statistics  ->  encoded rows, in their place  ->  gone after the last pass
+    narrow rows of the pass of statistics, or blocks of the table  ->  encoded rows, in every pass
 
-Encoded rows take about half of what plain ones do, and a fifth of X. A pass over them gives the same bits wherever
-the rows come from.
+Narrow rows take a tenth of X. Encoded ones take three times as much: they are kept instead where there is room for all
+of them, and made again in each pass otherwise, which is quicker than reading. A pass gives the same bits in any case.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from engine.backends.protocol import Backend, EncodedMoments, EncodedRows, Moments
-from engine.execution.local import map_blocks
-from engine.execution.passes import over_table
+from engine.execution.passes import over_blocks
+from engine.execution.shelf import Shelf
 from engine.features.moments import added, moments_of
+from engine.features.narrow import NarrowRows, keep
 from engine.features.plain import PlainRows
-from engine.tables.block import Block, Table
+from engine.tables.block import BLOCK_ROWS, Block, Table, reads_parts
 
 if TYPE_CHECKING:
     from engine.features.encoder import FeatureEncoder
 
 Result = TypeVar("Result")
+See: TypeAlias = Callable[[int, PlainRows], None]
+
+
+class _Rows(NamedTuple):
+    """A block's rows as they were kept, or as they were read again."""
+
+    start: int
+    rows: NarrowRows | EncodedRows | Block
 
 
 class EncodedTable:
@@ -31,63 +42,79 @@ class EncodedTable:
     ----------
     table : Table
     encoder : FeatureEncoder
-    plain : list of PlainRows or None
-        All rows of the table, block by block; they are given away. None where they did not fit.
+    n_rows : int
+        Of the table.
+    shelf : Shelf
+        What is kept of them: NarrowRows or EncodedRows.
     """
 
-    def __init__(self, table: Table, encoder: FeatureEncoder, plain: list[PlainRows] | None) -> None:
+    def __init__(self, table: Table, encoder: FeatureEncoder, n_rows: int, shelf: Shelf) -> None:
         self.reader = "pyarrow"  # or that, and why
-        self._table, self._encoder = table, encoder
-        self._kept: list[Any] | None = plain  # PlainRows, after the first pass EncodedRows
+        self._table, self._encoder, self._n_blocks, self.shelf = table, encoder, -(-n_rows // BLOCK_ROWS), shelf
 
     def map(
         self,
         function: Callable[[int, EncodedRows], Result],
         what: str = "rows",
         *,
+        see: See | None = None,
         last: bool = False,
-        see: Callable[[int, PlainRows], None] | None = None,
     ) -> Iterator[Result]:
         """Yield function(first row, rows) of every block, in order; after the `last` pass, no rows are kept.
 
-        In the first pass, `see` is called with every block before it is encoded.
+        In the first pass, `see(first row, plain rows)` is called for every block as well, before it is encoded,
+        wherever that is; again where a block has to be done again.
         """
-        encode = self._encoded
+        encoder, shelf = self._encoder, self.shelf
 
-        kept = self._kept
-        if kept is None:
-            encoder = self._encoder
+        def visit(block: _Rows) -> Result:
+            rows = block.rows
+            if isinstance(rows, EncodedRows):
+                return function(block.start, rows)
+            if isinstance(rows, NarrowRows):
+                plain = rows.plain()
+            else:
+                plain = encoder.read(rows.rows)
+                if not last:
+                    keep(shelf, block.start, plain)
+            if see is not None:
+                see(block.start, plain)
+            encoded = encoder.encode_plain(plain)
+            if not last:
+                shelf.replace(block.start // BLOCK_ROWS, encoded, sum(part.nbytes for part in encoded))
+            return function(block.start, encoded)
 
-            def read(block: Block) -> Result:
-                return function(block.start, encode(block.start, encoder.read(block.rows), see))
-
-            yield from over_table(read, self._table, encoder.columns, coded=True, what=what)
-            return
-
-        def visit(number_and_start: tuple[int, int]) -> Result:
-            number, start = number_and_start
-            rows = kept[number]
-            if isinstance(rows, PlainRows):
-                rows = encode(start, rows, see)
-            kept[number] = None if last else rows
-            return function(start, rows)
-
-        yield from map_blocks(visit, enumerate(_starts(kept)))
+        yield from over_blocks(visit, partial(self._blocks, last), self._n_blocks, what=what)
         if last:
-            self._kept = None
+            shelf.clear()
 
-    def _encoded(self, start: int, rows: PlainRows, see: Callable[[int, PlainRows], None] | None) -> EncodedRows:
-        if see is not None:
-            see(start, rows)
-        return self._encoder.encode_plain(rows)
+    def _blocks(self, last: bool, first: int, stop: int) -> Iterator[_Rows]:
+        """Yield blocks `first` to `stop`, those that this process keeps from there, the others from the table."""
+        shelf = self.shelf
+        kept = shelf.take if last else shelf.get
+        if not reads_parts(self._table) and not all(number in shelf for number in range(first, stop)):
+            for block in self._table.blocks(self._encoder.columns, coded=True):
+                yield _Rows(block.start, kept(block.start // BLOCK_ROWS) or block)
+            return
+        for here, numbers in groupby(range(first, stop), shelf.__contains__):
+            if not here:
+                missing = list(numbers)
+                yield from self._read(missing[0], missing[-1] + 1)
+                continue
+            for number in numbers:
+                rows = kept(number)
+                if rows is None:  # it was here: another thread has taken it, for the same task sent twice
+                    yield from self._read(number, number + 1)
+                else:
+                    yield _Rows(number * BLOCK_ROWS, rows)
 
-    def moments(
-        self,
-        backend: Backend,
-        advance: Callable[[int], None],
-        see: Callable[[int, PlainRows], None] | None = None,
-    ) -> Moments:
-        """Return count, mean and scatter of X over all rows; `see` is called with every block's plain rows."""
+    def _read(self, first: int, stop: int) -> Iterator[_Rows]:
+        assert reads_parts(self._table)
+        for block in self._table.blocks(self._encoder.columns, coded=True, first=first, stop=stop):
+            yield _Rows(block.start, block)
+
+    def moments(self, backend: Backend, advance: Callable[[int], None], see: See | None = None) -> Moments:
+        """Return count, mean and scatter of X over all rows; `see` as in `map`."""
         layout = self._encoder.layout
         n_hot = len(layout.hot_columns)
         total: EncodedMoments | None = None
@@ -96,12 +123,3 @@ class EncodedTable:
             advance(part.n_rows)
         assert total is not None  # the pass of statistics has seen rows
         return moments_of(total, layout)
-
-
-def _starts(kept: list[Any]) -> list[int]:
-    """Return the number of every block's first row."""
-    starts, start = [], 0
-    for rows in kept:
-        starts.append(start)
-        start += rows.n_rows if isinstance(rows, PlainRows) else len(rows.dense)
-    return starts

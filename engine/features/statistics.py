@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EmptyTableError
+from engine.execution.shelf import Shelf
+from engine.features.narrow import keep
 from engine.features.plain import PlainRows, Reading, number_columns, read
 from engine.kernels.cpu.columns import moments
 from engine.sampling import row_keys
@@ -96,7 +98,6 @@ class TableStatistics:
     n_rows: int
     columns: dict[str, ColumnStatistics]
     missing_sample: dict[str, NDArray[np.bool_]]
-    rows: list[PlainRows] | None = None  # all rows, where they were to be kept and fitted
 
 
 def collect(
@@ -105,7 +106,7 @@ def collect(
     *,
     seed: int,
     n_rows: int | None = None,
-    keep: int = 0,
+    shelf: Shelf | None = None,
     see: Callable[[Block], Any] | None = None,
     seen: Callable[[Any], None] | None = None,
     progress: Callable[[int], None] | None = None,
@@ -121,8 +122,8 @@ def collect(
         Key of the row sample.
     n_rows : int, optional
         How many rows there are, if that is known: it spares drawing rows that the sample then has no room for.
-    keep : int, default=0
-        Bytes that the rows may take as plain arrays for them to be kept for the passes that follow.
+    shelf : Shelf, optional
+        Keeps the blocks' rows for the passes that follow.
     see : callable, optional
         A pure function called with every block, on any thread or machine.
     seen : callable, optional
@@ -136,19 +137,13 @@ def collect(
     """
     sampler = _Sampler(SAMPLE_ROWS, n_rows)
     totals = {name: ColumnStatistics(name, reading) for name, reading in readings.items()}
-    kept: list[PlainRows] | None = []
-    n_bytes = total_rows = 0
-    for found in over(partial(_summarise, readings, seed, sampler.cut, see, keep > 0)):
+    total_rows = 0
+    for found in over(partial(_summarise, readings, seed, sampler.cut, see, shelf)):
         for part in found.columns:
             _merge(totals[part.name], part)
         sampler.add(found.sampled)
         if seen is not None:
             seen(found.seen)
-        n_bytes += found.n_bytes
-        if n_bytes > keep:
-            kept = None
-        elif kept is not None:
-            kept.append(found.plain)
         total_rows += found.n_rows
         if progress is not None:
             progress(found.n_rows)
@@ -159,7 +154,7 @@ def collect(
     for name, values in zip(number_columns(readings), sample.numbers, strict=True):
         totals[name].sample = values
         missing[name] = np.isnan(values)
-    return TableStatistics(total_rows, totals, missing, kept)
+    return TableStatistics(total_rows, totals, missing)
 
 
 class _Found(NamedTuple):
@@ -169,8 +164,6 @@ class _Found(NamedTuple):
     columns: list[ColumnStatistics]
     sampled: _SampledRows
     seen: Any
-    n_bytes: int
-    plain: PlainRows | None
 
 
 def _summarise(
@@ -178,16 +171,15 @@ def _summarise(
     seed: int,
     cut: np.uint64,
     see: Callable[[Block], Any] | None,
-    keep: bool,
+    shelf: Shelf | None,
     block: Block,
 ) -> _Found:
     plain = read(block.rows, readings)
     picked, keys = _drawn(seed, cut, block)
     seen = None if see is None else see(block)
-    return _Found(
-        plain.n_rows, _summaries(plain, readings), _sampled(plain, picked, keys), seen, plain.n_bytes,
-        plain if keep else None,
-    )  # fmt: skip
+    if shelf is not None:
+        keep(shelf, block.start, plain)
+    return _Found(plain.n_rows, _summaries(plain, readings), _sampled(plain, picked, keys), seen)
 
 
 def _summaries(plain: PlainRows, readings: Mapping[str, Reading]) -> list[ColumnStatistics]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import pyarrow as pa
 
@@ -55,6 +55,26 @@ class Table(Protocol):
     def fingerprint(self) -> dict[str, Any]:
         """Return what identifies the input: files with sizes and times, or the shape of a frame."""
         ...
+
+
+class PartsTable(Table, Protocol):
+    """A table some of whose blocks can be read without the ones before them."""
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether this very one can."""
+        ...
+
+    def blocks(
+        self, columns: Sequence[str] | None = None, *, coded: bool = False, first: int = 0, stop: int | None = None
+    ) -> Iterator[Block]:
+        """Yield blocks number `first` to `stop`, exclusive; all by default."""
+        ...
+
+
+def reads_parts(table: Table) -> TypeGuard[PartsTable]:
+    """Tell whether a table is a PartsTable."""
+    return bool(getattr(table, "in_parts", False))
 
 
 def row_count(table: Table) -> int:

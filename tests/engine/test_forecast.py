@@ -19,8 +19,8 @@ ROWS = 2_000
 
 @pytest.fixture(autouse=True)
 def _small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("engine.tables.block", "engine.tables.frames", "engine.forecast"):
-        monkeypatch.setattr(f"{module}.BLOCK_ROWS", ROWS)
+    for module in ("tables.block", "tables.arrow", "features.rows", "features.narrow", "forecast"):
+        monkeypatch.setattr(f"engine.{module}.BLOCK_ROWS", ROWS)
     monkeypatch.setattr(forecasting, "HEAD_BLOCKS", 2)
 
 

@@ -27,7 +27,6 @@ from engine.errors import (
 )
 from engine.execution.local import threads
 from engine.features.encoder import ColumnsDroppedWarning
-from engine.tables import block
 from engine.tables.demo import DemoMembers, DemoPaths, write_demo
 
 N_BITS = 12_000
@@ -124,7 +123,8 @@ def test_new_rows_may_hold_unseen_categories_and_gaps_but_not_other_columns(demo
 
 @pytest.mark.slow
 def test_threads_and_files_do_not_change_a_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(block, "BLOCK_ROWS", 4096)
+    for module in ("tables.block", "tables.arrow", "features.rows", "features.narrow"):
+        monkeypatch.setattr(f"engine.{module}.BLOCK_ROWS", 4096)
     one = write_demo(tmp_path / "one", N_BITS, n_files=1).members
     many = write_demo(tmp_path / "many", N_BITS, n_files=50).members
     assert len(list(many.glob("*.parquet"))) == 50

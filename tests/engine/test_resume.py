@@ -39,7 +39,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> DemoPaths:
 
 def streamed(settings: FitConfig) -> FitConfig:
     """Return the settings with a budget that the table is just too large for."""
-    needed = plan_of(N, SCHEMA, settings, streamed=True, n_features=130).memory_bytes
+    needed = plan_of(0, SCHEMA, settings, streamed=True, n_features=130).memory_bytes
     return settings.model_copy(update={"memory": needed + 1000})
 
 

@@ -33,8 +33,9 @@ from engine.execution import dask as dask_module
 from engine.execution import passes
 from engine.execution.cluster import Cluster
 from engine.execution.dask import connected
+from engine.execution.shelf import Shelf
 from engine.features.encoder import fit_encoder
-from engine.tables import BLOCK_ROWS, open_table
+from engine.tables import BLOCK_ROWS, Block, open_table
 from engine.tables.demo import DemoMembers
 
 Bits = tuple[Any, ...]
@@ -186,6 +187,60 @@ def test_rules_and_places_of_workers_are_those_of_one_process(
     assert there.rules == here.rules
 
 
+def test_workers_assign_new_users_as_one_process_does(
+    cluster: Cluster, members: Path, fault: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
+    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder: contextlib.nullcontext(cluster))
+    model = engine.fit(members, out=tmp_path / "run", config=LEAN).model
+    fired = fault("assign", "killed")
+    here, there = (
+        model.assign(members, out=tmp_path / "here"),
+        model.assign(members, out=tmp_path / "there", cluster=QUICK),
+    )
+    assert fired()
+    parts = [sorted((path.name, path.read_bytes()) for path in folder.iterdir()) for folder in (here, there)]
+    assert parts[0] == parts[1]
+    assert len(parts[0]) == 5  # four parts and _SUCCESS
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "latch", "run", "there"]
+    with pytest.raises(UsageError, match="--out must be a folder"):
+        model.assign(members, out=tmp_path / "one.parquet", cluster=QUICK)
+
+
+@pytest.mark.parametrize(("room", "read_again"), [(0, 4), (1 << 30, 0)])
+def test_workers_read_again_only_what_they_could_not_keep(
+    cluster: Cluster, members: Path, undisturbed: Bits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    room: int, read_again: int,
+) -> None:  # fmt: skip
+    original = Cluster.over_blocks
+
+    def noting(self: Cluster, function: Any, blocks: Any, n_blocks: int, what: str) -> Any:
+        return original(self, function, noted(blocks, tmp_path / what), n_blocks, what)
+
+    monkeypatch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
+    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder: contextlib.nullcontext(cluster))
+    monkeypatch.setattr(Cluster, "over_blocks", noting)
+    monkeypatch.setattr("engine.pipeline.Shelf", lambda *_: Shelf(room))
+    for what in ("statistics", "ids", "moments", "scores"):
+        (tmp_path / what).mkdir()
+    assert bits(engine.fit(members, out=tmp_path / "run", config=LEAN, workers=2)) == undisturbed
+    assert [len(list((tmp_path / what).iterdir())) for what in ("statistics", "moments", "scores")] == [
+        4, read_again, read_again,
+    ]  # fmt: skip
+
+
+def noted(blocks: Callable[[int, int], Any], folder: Path) -> Callable[[int, int], Any]:
+    """Return the same blocks; each that is read from the table leaves a file."""
+
+    def read(first: int, stop: int) -> Iterator[Any]:
+        for block in blocks(first, stop):
+            if isinstance(getattr(block, "rows", None), Block | pa.Table):
+                (folder / str(block.start)).touch()
+            yield block
+
+    return read
+
+
 def test_workers_and_a_scheduler_exclude_each_other(members: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give one of them"):
         engine.fit(members, out=tmp_path / "run", workers=2, scheduler="tcp://127.0.0.1:1")
@@ -259,11 +314,11 @@ def test_an_address_where_nobody_is_is_an_error(tmp_path: Path, monkeypatch: pyt
 def test_workers_that_do_not_see_the_folder_or_have_other_versions_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def elsewhere(probe: Path) -> tuple[dict[str, str], bool]:
-        return here(probe)[0], (probe.parent / "elsewhere" / probe.name).is_file()
+    def elsewhere(probe: Path) -> Any:
+        return here(probe)._replace(sees=(probe.parent / "elsewhere" / probe.name).is_file())
 
-    def older(probe: Path) -> tuple[dict[str, str], bool]:
-        return here(probe)[0] | {"numba": "0.60.0"}, True
+    def older(probe: Path) -> Any:
+        return here(probe)._replace(versions=here(probe).versions | {"numba": "0.60.0"})
 
     here = dask_module._seen
     with foreign(tmp_path, protocol="tcp") as there:

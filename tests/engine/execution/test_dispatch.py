@@ -159,3 +159,15 @@ def test_a_task_goes_where_it_was_before_while_that_worker_is_there() -> None:
     assert {task: home for task, home in homes.items() if before[task] != "a"} == {
         task: home for task, home in before.items() if home != "a"
     }
+
+
+def test_a_worker_without_work_takes_what_would_wait_long_elsewhere() -> None:
+    fakes = Fakes("ab", lambda address, task: 0.02)
+    homes = dict.fromkeys(range(12), "a")
+    squares(fakes, 12, homes=homes)
+    took = Counter(address for address, _ in fakes.sent)
+    assert took["b"] >= 3
+    assert took["a"] >= 4  # the last ones are soon begun at home
+    fakes.sent.clear()
+    squares(fakes, 4, homes=dict.fromkeys(range(4), "a"))
+    assert {address for address, _ in fakes.sent} == {"a"}

@@ -9,6 +9,7 @@ import pytest
 from engine.config import FitConfig
 from engine.errors import OutOfResourcesError
 from engine.execution import plan
+from engine.execution.cluster import Crew
 from engine.execution.plan import plan_of
 from engine.tables.members import SCHEMA
 
@@ -28,6 +29,27 @@ def test_a_table_that_fits_is_kept_in_memory_and_a_larger_one_streamed() -> None
     assert "the budget is 1.00 GiB" in streamed.why
 
 
+def test_rows_between_passes_fill_the_budget_and_no_more() -> None:
+    streamed = plan_of(50_000_000, SCHEMA, ALL)
+    assert streamed.keep_bytes > 400 << 20
+    assert streamed.memory_bytes == 1 << 30
+
+
+def test_a_budget_on_a_cluster_is_every_workers() -> None:
+    one, four = (plan_of(10**8, SCHEMA, ALL, components=27, crew=Crew(n, 2, 8 << 30)) for n in (1, 4))
+    assert one.kind == four.kind == "distributed"
+    assert one.memory_bytes == four.memory_bytes == 1 << 30
+    many = plan_of(10**8, SCHEMA, ALL, components=27, crew=Crew(1000, 2, 8 << 30))
+    assert many.memory_bytes < 1 << 30
+    free = plan_of(10**8, SCHEMA, FitConfig.merged({}, id="user_id"), components=27, crew=Crew(4, 2, 3 << 30))
+    assert free.budget_bytes == 3 << 29
+
+
+def test_a_worker_that_has_too_little_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutOfResourcesError, match=r"of memory in every worker, and the free memory is 0\.10 GiB"):
+        plan_of(1000, SCHEMA, ALL, crew=Crew(4, 2, 100 << 20)).check(tmp_path)
+
+
 def test_streamed_memory_does_not_depend_on_rows_and_disk_does() -> None:
     few, many = (plan_of(n, SCHEMA, ALL, components=27) for n in (20_000_000, 200_000_000))
     assert few.memory_bytes == many.memory_bytes <= 1 << 30
@@ -42,7 +64,7 @@ def test_what_was_decided_stays_and_wide_scores_can_leave_memory() -> None:
 
 def test_stages_that_are_skipped_take_nothing() -> None:
     lean = FitConfig.merged({}, id="user_id", memory="1GiB", skip=["map", "explain"])
-    assert plan_of(10**8, SCHEMA, lean).memory_bytes < plan_of(10**8, SCHEMA, ALL).memory_bytes
+    assert plan_of(1000, SCHEMA, lean).memory_bytes < plan_of(1000, SCHEMA, ALL).memory_bytes
     assert plan_of(10**8, SCHEMA, lean, components=9).disk_bytes <= plan_of(10**8, SCHEMA, ALL, components=9).disk_bytes
 
 

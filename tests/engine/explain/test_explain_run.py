@@ -106,9 +106,8 @@ def test_names_go_everywhere(run: engine.Run) -> None:
 def test_threads_and_blocks_do_not_change_a_word(
     demo: DemoPaths, run: engine.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.tables import block
-
-    monkeypatch.setattr(block, "BLOCK_ROWS", 4096)
+    for module in ("tables.block", "tables.arrow", "features.rows", "features.narrow"):
+        monkeypatch.setattr(f"engine.{module}.BLOCK_ROWS", 4096)
     with threads(3):
         again = engine.fit(demo.members, out=tmp_path / "again", id="user_id", n_clusters=12, config=PLAIN)
     for name in ("rules.json", "rules.sql", "personas.json", "personas.md"):

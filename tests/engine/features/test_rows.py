@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from mmap import ALLOCATIONGRANULARITY
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engine import backends
-from engine.backends.protocol import EncodedRows, Moments
+from engine.backends.protocol import Moments
 from engine.components import Components
 from engine.execution.local import threads
+from engine.execution.shelf import Shelf
 from engine.features import fit_encoder
 from engine.features.encoder import FittedFeatures
 from engine.features.moments import projection
+from engine.features.narrow import NarrowRows
+from engine.features.plain import read
 from engine.tables import open_table
+from engine.tables.arrow import FileTable
 from engine.tables.demo import DemoMembers
 from tests import reference
 
@@ -29,12 +38,23 @@ def members() -> pa.Table:
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("engine.tables.block", "engine.tables.frames"):
-        monkeypatch.setattr(f"{module}.BLOCK_ROWS", BLOCK)
+    for module in ("tables.block", "tables.frames", "tables.arrow", "features.rows", "features.narrow"):
+        monkeypatch.setattr(f"engine.{module}.BLOCK_ROWS", BLOCK)
 
 
-def fitted(members: pa.Table, keep: int) -> FittedFeatures:
-    return fit_encoder(open_table(members), keep=keep)
+@pytest.fixture(scope="module")
+def narrow_bytes(members: pa.Table) -> int:
+    """Return what all rows take while they are kept."""
+    readings = fit_encoder(open_table(members)).encoder.layout.readings
+    return sum(NarrowRows.of(read(members.slice(start, 64), readings)).n_bytes for start in range(0, N, 64))
+
+
+def fitted(members: Any, keep: int) -> FittedFeatures:
+    return fit_encoder(open_table(members), shelf=Shelf(keep))
+
+
+def kept(features: FittedFeatures) -> list[int]:
+    return [number for number in range(-(-N // BLOCK)) if number in features.rows.shelf]
 
 
 def passes(features: FittedFeatures) -> tuple[Moments, np.ndarray]:
@@ -44,12 +64,19 @@ def passes(features: FittedFeatures) -> tuple[Moments, np.ndarray]:
     return moments, np.concatenate(list(features.rows.map(lambda _, rows: cpu.encoded_scores(rows, axes), last=True)))
 
 
-def test_memory_and_threads_do_not_change_a_bit(members: pa.Table) -> None:
+@pytest.mark.parametrize("source", ["frame", "files"])
+def test_neither_memory_nor_threads_change_a_bit(
+    members: pa.Table, narrow_bytes: int, tmp_path: Path, source: str
+) -> None:
+    table: Any = members
+    if source == "files":
+        table = tmp_path / "members.parquet"
+        pq.write_table(members, table, row_group_size=100)
     with threads(1):
         moments, scores = passes(fitted(members, keep=0))
-    for keep, count in ((0, 3), (1 << 30, 1), (1 << 30, 3)):
+    for keep, count in ((0, 3), (narrow_bytes // 2, 1), (narrow_bytes // 2, 3), (1 << 30, 1), (1 << 30, 3)):
         with threads(count):
-            others, again = passes(fitted(members, keep=keep))
+            others, again = passes(fitted(table, keep=keep))
         assert scores.tobytes() == again.tobytes()
         assert moments.mean.tobytes() == others.mean.tobytes()
         assert moments.scatter.tobytes() == others.scatter.tobytes()
@@ -76,24 +103,54 @@ def test_scores_are_those_of_x_and_of_every_row_alone(members: pa.Table) -> None
         assert alone.tobytes() == scores[row : row + 1].tobytes()
 
 
-def test_kept_rows_are_encoded_once_and_gone_after_the_last_pass(
-    members: pa.Table, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("in_file", [False, True])
+def test_rows_that_have_no_room_are_read_again_and_no_others(
+    members: pa.Table, narrow_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_file: bool
 ) -> None:
+    pq.write_table(members, tmp_path / "members.parquet", row_group_size=100)
+    n_blocks = -(-N // BLOCK)
+    with threads(1):
+        shelf = Shelf(narrow_bytes // 3, tmp_path, 4 * ALLOCATIONGRANULARITY) if in_file else Shelf(narrow_bytes // 3)
+        features = fit_encoder(open_table(tmp_path / "members.parquet"), shelf=shelf)
+        there, blocks, asked = kept(features), FileTable.blocks, []
+        assert there == list(range(len(there)))
+        assert len(there) == (n_blocks // 3 + 4 if in_file else n_blocks // 3)
+
+        def noted(*arguments: Any, first: int, stop: int, **options: Any) -> Any:
+            asked.append((first, stop))
+            return blocks(*arguments, first=first, stop=stop, **options)
+
+        monkeypatch.setattr(FileTable, "blocks", noted)
+        moments, scores = passes(features)
+    assert asked == 2 * [(len(there), n_blocks)]
+    assert kept(features) == []
+    others, again = passes(fitted(members, keep=0))
+    assert scores.tobytes() == again.tobytes()
+    assert moments.scatter.tobytes() == others.scatter.tobytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["members.parquet"]
+
+
+def test_rows_are_encoded_once_where_all_have_room(members: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
     features = fitted(members, keep=1 << 30)
     encode, calls = features.encoder.encode_plain, []
     monkeypatch.setattr(features.encoder, "encode_plain", lambda plain: calls.append(1) or encode(plain))
-
-    def first_row(start: int, rows: EncodedRows) -> int:
-        return start
-
-    starts = list(range(0, N, BLOCK))
-    assert list(features.rows.map(first_row)) == starts
-    assert list(features.rows.map(first_row, last=True)) == starts
-    assert len(calls) == len(starts)
-    monkeypatch.undo()
-    assert list(features.rows.map(first_row))[-1] == N // 32_768 * 32_768  # read again, in blocks of the usual size
+    passes(features)
+    assert len(calls) == -(-N // BLOCK)
 
 
-def test_rows_beyond_the_limit_are_not_kept(members: pa.Table) -> None:
-    assert fitted(members, keep=1000).rows._kept is None
-    assert len(fitted(members, keep=1 << 30).rows._kept or ()) == -(-N // BLOCK)
+def test_a_pass_after_nothing_was_kept_keeps_what_it_reads(members: pa.Table) -> None:
+    features = fitted(members, keep=1 << 30)
+    features.rows.shelf.clear()  # as in a fit that goes on from its checkpoints
+    seen = []
+    starts = list(
+        features.rows.map(lambda start, _: start, see=lambda start, plain: seen.append((start, plain.n_rows)))
+    )
+    assert starts == list(range(0, N, BLOCK))
+    assert sorted(seen) == [(start, min(BLOCK, N - start)) for start in starts]
+    assert len(kept(features)) == len(starts)
+
+
+def test_a_table_that_has_no_parts_is_read_once_a_pass_whatever_is_kept(members: pa.Table, narrow_bytes: int) -> None:
+    features = fitted(members, keep=narrow_bytes // 2)
+    features.rows.shelf.take(2)
+    assert list(features.rows.map(lambda start, _: start)) == list(range(0, N, BLOCK))
