@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from engine import backends
-from engine.backends.protocol import Backend
 from engine.components import Components
 from engine.config import FitConfig
 from engine.errors import UsageError

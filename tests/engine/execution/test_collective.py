@@ -24,7 +24,7 @@ from engine.config import ClusterConfig
 from engine.errors import TaskFailedError, UsageError, WorkersLostError
 from engine.execution import collective
 from engine.execution import dask as dask_module
-from engine.execution.cluster import Cluster
+from engine.execution.cluster import Cluster, Crew
 from engine.execution.collective import Collective
 from engine.execution.dispatch import Dispatcher, Patience, Reply
 from engine.execution.passes import on
@@ -194,7 +194,7 @@ def test_labels_and_inertia_of_the_librarys_centres_are_found_on_the_workers(
             assert (X is rows, start, plan.n_clusters) == (True, "scalable-k-means++", 3)
             return np.ascontiguousarray(rows[:3]), 4
 
-    cluster = Cluster(Dispatcher(Here(), Patience()), 64, Found("tcp://here:1", WANTED, tmp_path))
+    cluster = Cluster(Dispatcher(Here(), Patience()), 64, Crew(1, 1, 1 << 30), Found("tcp://here:1", WANTED, tmp_path))
     with on(cluster):
         found = cluster_rows(rows, 3, OnGpus(), seed=0, algorithm="cuml", storage=Storage(tmp_path))
     away = np.square(rows[:, None].astype(np.float64) - rows[:3]).sum(axis=2)

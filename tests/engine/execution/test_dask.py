@@ -191,7 +191,7 @@ def test_workers_assign_new_users_as_one_process_does(
     cluster: Cluster, members: Path, fault: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
-    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder: contextlib.nullcontext(cluster))
+    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder, on_gpus: contextlib.nullcontext(cluster))
     model = engine.fit(members, out=tmp_path / "run", config=LEAN).model
     fired = fault("assign", "killed")
     here, there = (
@@ -218,7 +218,7 @@ def test_workers_read_again_only_what_they_could_not_keep(
         return original(self, function, noted(blocks, tmp_path / what), n_blocks, what)
 
     monkeypatch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
-    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder: contextlib.nullcontext(cluster))
+    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder, on_gpus: contextlib.nullcontext(cluster))
     monkeypatch.setattr(Cluster, "over_blocks", noting)
     monkeypatch.setattr("engine.pipeline.Shelf", lambda *_: Shelf(room))
     for what in ("statistics", "ids", "moments", "scores"):
