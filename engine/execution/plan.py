@@ -30,6 +30,7 @@ MAP, EXPLAIN = 60 << 20, 110 << 20  # and of what these stages import and keep
 COLUMN, PLAIN = 10, 7  # bytes of a value as a column of Arrow, and in plain rows, on average
 ENCODED = 4.7  # bytes of an encoded value, on average
 LIST = 6  # bytes of a list of labels between passes, on average
+WASTE = 1.1  # bytes of the heap that a byte of narrow rows costs
 STATE = 16  # bytes a row of K-Means: label, slack, error and norm
 CODE = 16  # codes are padded to so many bytes
 PLACE = 9  # bytes a row of the map
@@ -130,20 +131,21 @@ def plan_of(
     under_way = (2 * threads + 1) * BLOCK_ROWS * (COLUMN + PLAIN) * len(names)
     under_way += (2 + threads) * 8 * n_features * n_features
     later = max(0 if "map" in settings.skip else MAP, 0 if "explain" in settings.skip else EXPLAIN)
-    keep = max(0, min(budget, free) - BASE - under_way)
+    keep = int(max(0, min(budget, free) - BASE - under_way) / WASTE)
     notes, answers = notes_bytes(d), 0 if "explain" in settings.skip else NOTED * len(names)
     state = rows * (4 * d + notes + answers)
     mapped = rows * (4 * d + 4 + (0 if "map" in settings.skip else PLACE) + answers)
-    in_memory = BASE + max(under_way + int(rows * (held + answers)), state, later + mapped)
+    both = kept + ENCODED * len(names)  # what narrow rows leave is in pieces too small for encoded ones
+    in_memory = BASE + max(under_way + int(rows * (both + answers)), state, later + mapped)
     disk = max(state, mapped, rows * KEYS)
     if crew is not None:
         share = -(-rows // crew.n_workers)
-        memory = BASE + max(under_way + min(keep, int(share * held)), min(keep, share * notes))
+        memory = BASE + max(under_way + int(WASTE * min(keep, share * held)), min(keep, share * notes))
         why = f"{crew.n_workers} workers share what lies in files"
         return Plan("distributed", why, budget, free, memory, disk, keep, 0)
     if in_memory <= budget and not streamed:
         return Plan("in memory", f"about {_gib(in_memory)} fit in {_gib(budget)}", budget, free, in_memory, 0, keep, 0)
-    memory = BASE + max(under_way + min(keep, int(rows * held)), later)
+    memory = BASE + max(under_way + int(WASTE * min(keep, rows * held)), later)
     why = f"in memory it would take about {_gib(in_memory)}, and the budget is {_gib(budget)}"
     file = max(0, int(rows * kept) - keep)
     with_file = max(disk, file + rows * (4 * d + answers))
