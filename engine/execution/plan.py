@@ -131,7 +131,8 @@ def plan_of(
     under_way = (2 * threads + 1) * BLOCK_ROWS * (COLUMN + PLAIN) * len(names)
     under_way += (2 + threads) * 8 * n_features * n_features
     later = max(0 if "map" in settings.skip else MAP, 0 if "explain" in settings.skip else EXPLAIN)
-    keep = int(max(0, min(budget, free) - BASE - under_way) / WASTE)
+    room = max(0, min(budget, free) - BASE - under_way)
+    keep = int(room / WASTE)
     notes, answers = notes_bytes(d), 0 if "explain" in settings.skip else NOTED * len(names)
     state = rows * (4 * d + notes + answers)
     mapped = rows * (4 * d + 4 + (0 if "map" in settings.skip else PLACE) + answers)
@@ -140,12 +141,12 @@ def plan_of(
     disk = max(state, mapped, rows * KEYS)
     if crew is not None:
         share = -(-rows // crew.n_workers)
-        memory = BASE + max(under_way + int(WASTE * min(keep, share * held)), min(keep, share * notes))
+        memory = BASE + max(under_way + min(room, int(WASTE * share * held)), min(keep, share * notes))
         why = f"{crew.n_workers} workers share what lies in files"
         return Plan("distributed", why, budget, free, memory, disk, keep, 0)
     if in_memory <= budget and not streamed:
         return Plan("in memory", f"about {_gib(in_memory)} fit in {_gib(budget)}", budget, free, in_memory, 0, keep, 0)
-    memory = BASE + max(under_way + int(WASTE * min(keep, rows * held)), later)
+    memory = BASE + max(under_way + min(room, int(WASTE * rows * held)), later)
     why = f"in memory it would take about {_gib(in_memory)}, and the budget is {_gib(budget)}"
     file = max(0, int(rows * kept) - keep)
     with_file = max(disk, file + rows * (4 * d + answers))
