@@ -15,9 +15,9 @@ import numba
 import numpy as np
 from engine.kernels.cpu.assign import Desk, Float32s, Int32s, Rows, proven, splat_bound
 from engine.kernels.cpu.codes import Coded, Frame, encode
-from engine.kernels.cpu.rank import ROWS, load_codes
+from engine.kernels.cpu.rank import ROWS, load_codes, tile_scores
 from engine.kernels.cpu.screen import TILE, Scores, Screen
-from engine.kernels.cpu.simd import LANES, accumulate, as_numbers, broadcast, least, load, splat, store
+from engine.kernels.cpu.simd import LANES, accumulate, as_numbers, least, load, splat, store
 
 
 @numba.njit(nogil=True, cache=True)
@@ -48,29 +48,7 @@ def _compare(
     store(scores, 0, best0)
     store(scores, LANES, best1)
     for j in range(0, offsets.shape[0], TILE):
-        a00 = broadcast(offsets, j)
-        a10 = broadcast(offsets, j + 1)
-        a20 = broadcast(offsets, j + 2)
-        a30 = broadcast(offsets, j + 3)
-        a40 = broadcast(offsets, j + 4)
-        a50 = broadcast(offsets, j + 5)
-        a01, a11, a21, a31, a41, a51 = a00, a10, a20, a30, a40, a50
-        at = j * width
-        for word in range(width):
-            x0, x1 = load(tile, word * ROWS), load(tile, word * ROWS + LANES)
-            c = broadcast(centres, at)
-            a00, a01 = accumulate(kind, a00, x0, c), accumulate(kind, a01, x1, c)
-            c = broadcast(centres, at + 1)
-            a10, a11 = accumulate(kind, a10, x0, c), accumulate(kind, a11, x1, c)
-            c = broadcast(centres, at + 2)
-            a20, a21 = accumulate(kind, a20, x0, c), accumulate(kind, a21, x1, c)
-            c = broadcast(centres, at + 3)
-            a30, a31 = accumulate(kind, a30, x0, c), accumulate(kind, a31, x1, c)
-            c = broadcast(centres, at + 4)
-            a40, a41 = accumulate(kind, a40, x0, c), accumulate(kind, a41, x1, c)
-            c = broadcast(centres, at + 5)
-            a50, a51 = accumulate(kind, a50, x0, c), accumulate(kind, a51, x1, c)
-            at += TILE
+        a00, a01, a10, a11, a20, a21, a30, a31, a40, a41, a50, a51 = tile_scores(kind, tile, width, centres, offsets, j)
         rival0 = least(least(least(a00, a10), least(a20, a30)), least(least(a40, a50), rival0))
         rival1 = least(least(least(a01, a11), least(a21, a31)), least(least(a41, a51), rival1))
     store(rivals, 0, rival0)

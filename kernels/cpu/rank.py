@@ -49,6 +49,35 @@ def load_codes(words: Int32s, width: int, rows: Int64s, start: int, tile: Int32s
             gather_quads(words, rows, start + lane, width, word, ROWS, tile, word * ROWS + lane)
 
 
+@numba.njit(nogil=True, cache=True, forceinline=True)
+def tile_scores(kind: Any, tile: Int32s, width: int, centres: Int32s, offsets: Scores, j: int) -> Any:
+    """Return the scores of the rows of a tile and of TILE centres from j on: two vectors a centre, in order."""
+    a00 = broadcast(offsets, j)
+    a10 = broadcast(offsets, j + 1)
+    a20 = broadcast(offsets, j + 2)
+    a30 = broadcast(offsets, j + 3)
+    a40 = broadcast(offsets, j + 4)
+    a50 = broadcast(offsets, j + 5)
+    a01, a11, a21, a31, a41, a51 = a00, a10, a20, a30, a40, a50
+    at = j * width
+    for word in range(width):
+        x0, x1 = load(tile, word * ROWS), load(tile, word * ROWS + LANES)
+        c = broadcast(centres, at)
+        a00, a01 = accumulate(kind, a00, x0, c), accumulate(kind, a01, x1, c)
+        c = broadcast(centres, at + 1)
+        a10, a11 = accumulate(kind, a10, x0, c), accumulate(kind, a11, x1, c)
+        c = broadcast(centres, at + 2)
+        a20, a21 = accumulate(kind, a20, x0, c), accumulate(kind, a21, x1, c)
+        c = broadcast(centres, at + 3)
+        a30, a31 = accumulate(kind, a30, x0, c), accumulate(kind, a31, x1, c)
+        c = broadcast(centres, at + 4)
+        a40, a41 = accumulate(kind, a40, x0, c), accumulate(kind, a41, x1, c)
+        c = broadcast(centres, at + 5)
+        a50, a51 = accumulate(kind, a50, x0, c), accumulate(kind, a51, x1, c)
+        at += TILE
+    return a00, a01, a10, a11, a20, a21, a30, a31, a40, a41, a50, a51
+
+
 @numba.njit(nogil=True, cache=True, inline="always")
 def _ranked(score: Any, keep: Any, number: Any, best: Any, second: Any, third: Any) -> Any:
     """Enter tagged scores into the three least."""
@@ -90,29 +119,9 @@ def rank_tile(
         b0, s0, t0 = splat(far), splat(far), splat(far)
         b1, s1, t1 = b0, s0, t0
         for j in range(first, min(first + CHUNK, n_tiled), TILE):
-            a00 = broadcast(offsets, j)
-            a10 = broadcast(offsets, j + 1)
-            a20 = broadcast(offsets, j + 2)
-            a30 = broadcast(offsets, j + 3)
-            a40 = broadcast(offsets, j + 4)
-            a50 = broadcast(offsets, j + 5)
-            a01, a11, a21, a31, a41, a51 = a00, a10, a20, a30, a40, a50
-            at = j * width
-            for word in range(width):
-                x0, x1 = load(tile, word * ROWS), load(tile, word * ROWS + LANES)
-                c = broadcast(centres, at)
-                a00, a01 = accumulate(kind, a00, x0, c), accumulate(kind, a01, x1, c)
-                c = broadcast(centres, at + 1)
-                a10, a11 = accumulate(kind, a10, x0, c), accumulate(kind, a11, x1, c)
-                c = broadcast(centres, at + 2)
-                a20, a21 = accumulate(kind, a20, x0, c), accumulate(kind, a21, x1, c)
-                c = broadcast(centres, at + 3)
-                a30, a31 = accumulate(kind, a30, x0, c), accumulate(kind, a31, x1, c)
-                c = broadcast(centres, at + 4)
-                a40, a41 = accumulate(kind, a40, x0, c), accumulate(kind, a41, x1, c)
-                c = broadcast(centres, at + 5)
-                a50, a51 = accumulate(kind, a50, x0, c), accumulate(kind, a51, x1, c)
-                at += TILE
+            a00, a01, a10, a11, a20, a21, a30, a31, a40, a41, a50, a51 = tile_scores(
+                kind, tile, width, centres, offsets, j
+            )
             tag = np.int32(j - first)
             b0, s0, t0 = _ranked(a00, keep, tag, b0, s0, t0)
             b1, s1, t1 = _ranked(a01, keep, tag, b1, s1, t1)
@@ -205,29 +214,7 @@ def note_tile(
     for row in range(ROWS):
         counts[row] = 0
     for j in range(0, n_tiled, TILE):
-        a00 = broadcast(offsets, j)
-        a10 = broadcast(offsets, j + 1)
-        a20 = broadcast(offsets, j + 2)
-        a30 = broadcast(offsets, j + 3)
-        a40 = broadcast(offsets, j + 4)
-        a50 = broadcast(offsets, j + 5)
-        a01, a11, a21, a31, a41, a51 = a00, a10, a20, a30, a40, a50
-        at = j * width
-        for word in range(width):
-            x0, x1 = load(tile, word * ROWS), load(tile, word * ROWS + LANES)
-            c = broadcast(centres, at)
-            a00, a01 = accumulate(kind, a00, x0, c), accumulate(kind, a01, x1, c)
-            c = broadcast(centres, at + 1)
-            a10, a11 = accumulate(kind, a10, x0, c), accumulate(kind, a11, x1, c)
-            c = broadcast(centres, at + 2)
-            a20, a21 = accumulate(kind, a20, x0, c), accumulate(kind, a21, x1, c)
-            c = broadcast(centres, at + 3)
-            a30, a31 = accumulate(kind, a30, x0, c), accumulate(kind, a31, x1, c)
-            c = broadcast(centres, at + 4)
-            a40, a41 = accumulate(kind, a40, x0, c), accumulate(kind, a41, x1, c)
-            c = broadcast(centres, at + 5)
-            a50, a51 = accumulate(kind, a50, x0, c), accumulate(kind, a51, x1, c)
-            at += TILE
+        a00, a01, a10, a11, a20, a21, a30, a31, a40, a41, a50, a51 = tile_scores(kind, tile, width, centres, offsets, j)
         rest0 = _note(a00, limit0, none, rest0, j, 0, names, counts)
         rest1 = _note(a01, limit1, none, rest1, j, LANES, names, counts)
         rest0 = _note(a10, limit0, none, rest0, j + 1, 0, names, counts)
