@@ -202,10 +202,12 @@ def settle(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk) -> tuple[i
     Mostly two centres are left to measure. Rows with more of them come last: see _settle_more.
     """
     # Arrays leave their tuples outside of loops: where a tuple is passed on, numba counts references to all in it.
+    # Numbers that are passed on are int64 from the start: numba compiles a callee for a literal apart.
     given, factor, opened, rows = scr.given, scr.factor, desk.open, desk.rows
     names, gaps, rests, bounds = desk.names, desk.gaps, desk.rests, desk.bounds
     n_clusters, pair, scratch = given.shape[0], np.empty(2, np.int32), np.empty(given.shape[0])
-    n_opened, n_asked, n_more = _opened(gaps, count, opened), 0, 0
+    n_opened, n_asked, n_more = _opened(gaps, count, opened), 0, np.int64(0)
+    begin, two = np.int64(0), np.int64(2)
     for number in range(n_opened):
         p = opened[number]
         i = rows[p]
@@ -217,10 +219,14 @@ def settle(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk) -> tuple[i
         pair[0], pair[1] = names[0, p], names[1, p]
         label, gap = pair[0], -np.inf
         if bounds[p] < np.inf:
-            label, gap = _nearest_of(X, i, given, factor, pair, 0, 2, np.float64(rests[p]))
+            label, gap = _nearest_of(X, i, given, factor, pair, begin, two, np.float64(rests[p]))
         if not gap > 0:
             all_centres = gap < 0
-            label = defined_label(X[i], scr.exact, scratch) if all_centres else _defined_of(X, i, scr.rows, pair, 0, 2)
+            label = (
+                defined_label(X[i], scr.exact, scratch)
+                if all_centres
+                else _defined_of(X, i, scr.rows, pair, begin, two)
+            )
             n_asked += 1
         names[0, p], gaps[p] = label, gap
     return n_opened, n_asked + _settle_more(X, used, scr, n_more, desk, scratch)
@@ -243,7 +249,7 @@ def _settle_more(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk, scra
     limits, rests = np.empty(ROWS, offsets.dtype), np.empty(ROWS, offsets.dtype)
     noted, counts = np.empty(ROWS * NOTED, np.int32), np.empty(ROWS, np.int64)
     some, spare = np.empty(offsets.shape[0] + 1, np.int32), np.empty(LANES, offsets.dtype)
-    n_asked = 0
+    n_asked, begin = 0, np.int64(0)
     for start in range(0, count, ROWS):
         n_rows = min(ROWS, count - start)
         for lane in range(ROWS):
@@ -258,7 +264,7 @@ def _settle_more(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk, scra
             p = opened[start + lane]
             i = rows[p]
             spread = (np.float64(rests[lane]) - np.float64(tagged(ranks[0, p], keep, np.int32(0)))) * unit - bounds[p]
-            if counts[lane] <= NOTED:
+            if counts[lane] <= NOTED:  # twice the same: to choose between the arrays would count references to them
                 label, gap = _nearest_of(X, i, given, factor, noted, lane * NOTED, counts[lane], spread)
                 if gap == 0.0:
                     label = _defined_of(X, i, scr.rows, noted, lane * NOTED, counts[lane])
@@ -266,9 +272,9 @@ def _settle_more(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk, scra
                 n_some = candidates(
                     kind, words, at[lane] * width, width, scr.lanes, offsets, far, limits[lane], some, spare
                 )
-                label, gap = _nearest_of(X, i, given, factor, some, 0, n_some, spread)
+                label, gap = _nearest_of(X, i, given, factor, some, begin, n_some, spread)
                 if gap == 0.0:
-                    label = _defined_of(X, i, scr.rows, some, 0, n_some)
+                    label = _defined_of(X, i, scr.rows, some, begin, n_some)
             if gap < 0:
                 label = defined_label(X[i], scr.exact, scratch)
             n_asked += 0 if gap > 0 else 1

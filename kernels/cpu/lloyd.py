@@ -62,7 +62,7 @@ def lloyd_pass(
         used = screen_rows(X, coded, frame, scr, count, desk)
         n_opened, n_asked = settle(X, used, scr, count, desk)
         screened, opened, asked = screened + count, opened + n_opened, asked + n_asked
-        n_moved = 0
+        n_moved = np.int64(0)  # not a literal: numba would compile move_rows for that one as well
         for p in range(count):
             i, label = desk.rows[p], desk.names[0, p]
             slack[i] = desk.gaps[p] + least_drift[label]
