@@ -147,7 +147,6 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             If `device` does not answer.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", ensure_min_samples=2)
-        check_perplexity(len(X), self.perplexity)
         init = self.init
         if not isinstance(init, str):
             init = check_array(init, dtype=np.float32, ensure_all_finite=False)

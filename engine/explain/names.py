@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.explain.contrast import NOTABLE, Contrast
-from engine.explain.phrases import interest, tag
+from engine.explain.phrases import interest, private, tag
 from engine.explain.words import capitalised, listed
 
 LONG_TAG = 36  # characters; a name is two tags
@@ -71,11 +71,15 @@ def _leaves_blank(strongest: list[Contrast]) -> bool:
 
 
 def _telling(contrast: Contrast, ambiguous: set[str]) -> float:
-    """Return what a contrast is worth in a name: what people like says most, what they are not or a long text least."""
-    short = 1.0 if len(tag(contrast, ambiguous)) <= LONG_TAG else 0.4
+    """Return what a contrast is worth in a name: what people like says most, what they are not or a long text least.
+
+    What is private comes where little else tells a cluster apart.
+    """
+    fit = 1.0 if len(tag(contrast, ambiguous)) <= LONG_TAG else 0.4
+    fit *= 0.3 if private(contrast) else 1.0
     if contrast.difference > 0 and interest(contrast):
-        return 1.5 * short
-    return (0.6 if contrast.difference < 0 and contrast.is_share else 1.0) * short
+        return 1.5 * fit
+    return (0.6 if contrast.difference < 0 and contrast.is_share else 1.0) * fit
 
 
 def _same(a: str, b: str) -> bool:

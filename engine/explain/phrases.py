@@ -133,10 +133,15 @@ def title(contrast: Contrast) -> str:
     return truth_words(asked, yes=True) if asked.kind == "truth" else asked.name
 
 
+def private(contrast: Contrast) -> bool:
+    """Tell whether a contrast is about what people are not to be called by: race, gender, religion and their like."""
+    return _PRIVATE.search(contrast.about.name) is not None
+
+
 def interest(contrast: Contrast) -> str | None:
     """Return what a room could open with, or None if the contrast names no such thing: people are no topic."""
     asked = contrast.about
-    if _PRIVATE.search(asked.name):
+    if private(contrast):
         return None
     if asked.kind == "label":
         return asked.said

@@ -70,7 +70,7 @@ def lloyd_pass(
             desk.names[0, n_moved], desk.names[1, n_moved] = label, labels[i]
             n_moved += 1 if labels[i] != label else 0
             labels[i] = label
-        changed += n_moved
+        changed += int(n_moved)
         move_rows(X, weights, shift, scale, mass_scale, desk.places, n_moved, desk.names, sums, masses)
     return changed, screened, opened, asked
 

@@ -137,6 +137,15 @@ def test_answers_of_yes_and_no_read_as_sentences_and_people_are_no_topic_of_a_ro
     assert [interest(c) for c in first if c.difference > 0 and c.about.kind == "label"] == [None, "Lathe"]
 
 
+def test_people_are_not_called_by_what_is_private_while_anything_else_tells_them_apart() -> None:
+    labels = np.repeat([0, 1], 100)
+    race, height = ["Martian"] * 100 + ["Venusian"] * 100, np.repeat([20.0, 0.0], 100) + np.arange(200) % 7
+    for columns, name in (({"race": race, "height": height}, "High height and Martian"), ({"race": race}, "Martian")):
+        _, found = compared(pa.table(columns), labels)
+        ranked = [sorted(part, key=lambda c: -c.strength) for part in found]
+        assert names_of(ranked, [True, True], np.array([100, 100]))[0] == name
+
+
 def test_two_tags_in_another_order_are_no_other_name() -> None:
     def contrasted(**strengths: float) -> list[Contrast]:
         return [
