@@ -23,7 +23,7 @@ from engine import backends
 from engine.execution.local import map_blocks, row_blocks, threads
 from engine.frame import Frame
 from engine.progress import Bars, Reporter, Silent
-from engine.tsne import EARLY_ITERATIONS, check_perplexity, map_of
+from engine.tsne import EARLY_ITERATIONS, map_of
 
 Float32s = NDArray[np.float32]
 

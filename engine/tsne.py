@@ -57,7 +57,7 @@ def map_of(
     NonFiniteValueError
         If an initial place is not finite.
     """
-    check_perplexity(len(X), perplexity)
+    _check_perplexity(len(X), perplexity)
     frame = Frame.of(X) if frame is None else frame
     start = init if isinstance(init, str) else "given"
     plan = MapPlan(
@@ -72,7 +72,7 @@ def map_of(
     return found
 
 
-def check_perplexity(n_rows: int, perplexity: float) -> None:
+def _check_perplexity(n_rows: int, perplexity: float) -> None:
     """Raise TooFewRowsError if so few rows cannot have the perplexity."""
     if n_rows < 3 * perplexity:
         raise TooFewRowsError(
