@@ -3,7 +3,8 @@
     scores Z, labels  ->  Chart  ->  map.parquet, map.png, map/, [map_x, map_y, map_doubtful in the assignments]
 
 Landmarks are a sample by (seed, row number) with a quota for every cluster, or small ones would vanish. With a previous
-run, they start where its model and map put them and are not exaggerated, so clusters stay where they were.
+run, they start where its model and map put them, are not exaggerated, and end at its scale, so clusters stay where they
+were: t-SNE by itself would spread a map a little more every night.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def _laid_out(scores: Float32s, landmarks: NDArray[np.int64], job: Job) -> tuple
         "kl_divergence": found.kl_divergence,
         "recall_of_neighbours": found.recall,
     }
-    return facts, found.places
+    return facts, found.places if settings.previous is None else _at_scale_of(start, found.places)
 
 
 def write_map(folder: Path, chart: Chart | None, job: Job) -> dict[str, Any] | None:
@@ -141,6 +142,15 @@ def place_all(Z: Float32s, backend: Backend, atlas: Any, storage: Storage, advan
     for done in over_rows(place, len(Z), PLACE_ROWS, what="place"):
         advance(done)
     return Placed(places, doubtful)
+
+
+def _at_scale_of(before: Float32s, now: Float32s) -> Float32s:
+    """Return places about the middle that they had before, and as far apart: the least squares of all scales."""
+    middle = before.mean(axis=0, dtype=np.float64)
+    old, new = before - middle, now - now.mean(axis=0, dtype=np.float64)
+    scale = np.sum(old * new) / np.sum(new * new)
+    placed: Float32s = (middle + scale * new).astype(np.float32)
+    return placed
 
 
 def _previous_places(run: Path, table: Table, landmarks: NDArray[np.int64], backend: Backend) -> Float32s:

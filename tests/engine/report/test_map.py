@@ -90,10 +90,10 @@ def test_threads_do_not_change_a_place(demo: DemoPaths, run: engine.Run, tmp_pat
 
 def test_the_map_of_tomorrow_goes_on_from_the_one_of_tonight(demo: DemoPaths, run: engine.Run, tmp_path: Path) -> None:
     def centres(of: engine.Run) -> Any:
-        """Medians of tonight's clusters, in units of the map's extent: as on a picture."""
+        """Medians of tonight's clusters, in units of the extent of tonight's map."""
         labels, places = run.assignments["cluster"].to_numpy(), places_of(of)
         found = np.array([np.median(places[labels == cluster], axis=0) for cluster in range(12)])
-        return found / np.ptp(found, axis=0).max()
+        return found / np.ptp(places_of(run), axis=0).max()
 
     tonight = centres(run)
     other_seed = fit(demo, tmp_path / "anew", seed=5)
@@ -102,6 +102,7 @@ def test_the_map_of_tomorrow_goes_on_from_the_one_of_tonight(demo: DemoPaths, ru
     moved_anew = np.linalg.norm(centres(other_seed) - tonight, axis=1)
     assert moved.mean() < 0.08
     assert moved.mean() < moved_anew.mean() / 1.5
+    assert np.ptp(centres(goes_on), axis=0) == pytest.approx(np.ptp(tonight, axis=0), rel=0.15)
     assert goes_on.manifest["map"]["previous"] == str(run.path)
 
 
