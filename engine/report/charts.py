@@ -156,7 +156,8 @@ def heat_chart(features: Sequence[str], rows: Sequence[Sequence[float | None]], 
         "hoverongaps": False,
         "customdata": [[plotly_text(feature) for feature in features] for _ in names],
         "hovertemplate": "<b>%{y}</b><br>%{customdata}: %{z:.2f} standard deviations<extra></extra>",
-        "colorbar": {"title": {"text": "standard<br>deviations"}, "thickness": 12, "len": 0.9,
+        "colorbar": {"title": {"text": "standard<br>deviations"}, "thickness": 12, "lenmode": "pixels", "len": 190,
+                     "yanchor": "top", "y": 1,
                      "tickvals": [-2, -1, 0, 1, 2], "ticktext": ["≤ −2", "−1", "0", "1", "≥ 2"]},
     }  # fmt: skip
     layout = {
