@@ -2,7 +2,7 @@
 
     source -> statistics -> encoder -> PCA -> scores -> K-Means -> map, assignments, rules, personas, model, report
 
-No arithmetic here. Rows that fit in memory are read once, the others once for every stage that streams.
+No arithmetic here. Rows that there is room for, in memory or in a file, are read once: execution/plan.py.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     rows, columns and their types, settings, budget  ->  Plan (in memory or streamed; memory, temporary disk, why)
 
-In memory, plain rows live from the pass of statistics to the scores, and K-Means has scores, codes and notes of all
-rows. Streamed, as many of the plain rows as the budget has room for do, the others are read again for each of the three
-passes, and everything else of one entry a row lies in mapped files. On a cluster the budget is each worker's. Results
+In memory, rows live from the pass of statistics to the scores, and K-Means has scores, codes and notes of all rows.
+Streamed, as many rows as the budget has room for live there, the others in a file while the disk has room, or they are
+read again; everything else of one entry a row lies in mapped files. On a cluster the budget is each worker's. Results
 are the same bits. What a number of bytes here stands for was measured: decisions/0010.
 """
 
