@@ -32,7 +32,7 @@ from engine.backends.protocol import (
 from engine.errors import UsageError
 from engine.execution.local import thread_count
 from engine.execution.storage import Storage
-from engine.kernels.cpu import assign, codes, distance, encode, lloyd, moments, scores, screen
+from engine.kernels.cpu import assign, certify, codes, distance, encode, lloyd, moments, scores, screen
 from engine.progress import Reporter
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class CpuBackend:
             slack,
             sums,
             masses,
-            assign.desk_for(centres, coded, n_features),
+            certify.desk_for(centres, coded, n_features),
         )
         return ClusterSums(sums, masses, *counts)
 
@@ -254,14 +254,14 @@ def _room_for(level: int, sample: Rows, n_rows: int, storage: Storage) -> CpuRow
     return CpuRows(level, codes.frame_of(sample, level), coded)
 
 
-def _one_off(X: Rows, centres: Rows) -> tuple[codes.Frame, codes.Coded, Prepared, assign.Desk]:
+def _one_off(X: Rows, centres: Rows) -> tuple[codes.Frame, codes.Coded, Prepared, certify.Desk]:
     """Prepare to look at rows once: they are encoded run by run; where there are many, so finely that few stay open."""
     coarsest = codes.lowest_level(X.shape[1])
     level = coarsest if len(X) <= FEW_ROWS else max(coarsest, codes.SHORTS)
     frame = codes.frame_of(sample_of(X), level)
     coded = codes.empty_coded(0, X.shape[1], level)
     prepared = screen.screen(centres, frame, level)
-    return frame, coded, prepared, assign.desk_for(prepared, coded, X.shape[1])
+    return frame, coded, prepared, certify.desk_for(prepared, coded, X.shape[1])
 
 
 def _columns(centres: Rows) -> Float64s:

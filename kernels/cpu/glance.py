@@ -13,7 +13,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from engine.kernels.cpu.assign import Desk, Float32s, Int32s, Rows, proven, splat_bound
+from engine.kernels.cpu.certify import Desk, Float32s, Int32s, Rows, proven, splat_bound
 from engine.kernels.cpu.codes import Coded, Frame, encode
 from engine.kernels.cpu.rank import ROWS, load_codes, tile_scores
 from engine.kernels.cpu.screen import TILE, Scores, Screen

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from engine.kernels.cpu.assign import RUN, Desk, Float32s, Float64s, Int32s, Int64s, Rows, screen_rows, settle
+from engine.kernels.cpu.certify import RUN, Desk, Float32s, Float64s, Int32s, Int64s, Rows, screen_rows
 from engine.kernels.cpu.codes import Coded, Frame
 from engine.kernels.cpu.glance import chosen_centres, glance
 from engine.kernels.cpu.screen import Screen
+from engine.kernels.cpu.settle import settle
 from engine.kernels.cpu.simd import LANES, gather, lane_count, lane_numbers, less, load, negated, splat, store_chosen
 
 

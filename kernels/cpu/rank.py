@@ -6,7 +6,7 @@
 Rows lie in the lanes, two vectors of them, and TILE centres at a time are broadcast: 2 x TILE accumulators, so every
 loaded word is used often enough to keep both multipliers busy. A centre's number within its chunk rides in the low
 bits of its score; so ranking takes one bit operation, three minima and two maxima a score, and no labels are moved.
-What a score is: screen.py. What it proves is settled in assign.py.
+What a score is: screen.py. What it proves: certify.py and settle.py.
 """
 
 from __future__ import annotations

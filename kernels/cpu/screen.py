@@ -3,7 +3,7 @@
     centres (n_clusters, n_features), a Frame, a level of precision -> Screen
 
 ||y||^2 is the same for every centre, so centres are ranked by S_j = ||c_j||^2 / 2 - y.c_j: rank.py does. What the
-scores prove is settled in assign.py. Bounds: decisions/0005-screening.md.
+scores prove: certify.py and settle.py. Bounds: decisions/0005-screening.md.
 """
 
 from __future__ import annotations

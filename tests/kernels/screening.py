@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from engine.kernels.cpu import assign, codes, lloyd, screen
+from engine.kernels.cpu import certify, codes, lloyd, screen
 
 LEVELS = range(codes.lowest_level(64), codes.FLOATS + 1)
 
@@ -24,7 +24,7 @@ def screened(X: Any, centres: Any, level: int, *, stored: bool = True) -> Screen
     if len(coded.codes):
         codes.encode(X, np.arange(len(X)), len(X), frame, *coded)
     scr = screen.screen(centres, frame, level)
-    return Screened(coded, frame, scr, assign.desk_for(scr, coded, X.shape[1]))
+    return Screened(coded, frame, scr, certify.desk_for(scr, coded, X.shape[1]))
 
 
 class Passed(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.kernels.cpu import assign, codes, rank, screen
+from engine.kernels.cpu import assign, certify, codes, distance, rank, screen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -117,15 +117,17 @@ def test_every_row_where_screen_and_definition_differ_is_caught(level: int) -> N
     towards = (centres[pairs[0]] - centres[pairs[1]]) * np.exp(random.uniform(-16, -2, (20_000, 1)))
     X = (middles + towards).astype(np.float32)
     ready = screened(X, centres, level)
-    definition = np.empty(len(X), np.int32)
-    assign.label_rows(X, ready.coded, ready.frame, ready.scr, ready.desk, definition)
+    scratch, labels = np.empty(40), np.empty(len(X), np.int32)
+    definition = np.array([distance.defined_label(row, ready.scr.exact, scratch) for row in X])
+    assign.label_rows(X, ready.coded, ready.frame, ready.scr, ready.desk, labels)
+    np.testing.assert_array_equal(labels, definition)
     expected = np.square(X[:2000, None].astype(np.float64) - centres).sum(axis=2).argmin(axis=1)
     assert (definition[:2000] == expected).mean() > 0.999  # the definition adds in another order
     differing = 0
-    for start in range(0, len(X), assign.RUN):
-        count = min(assign.RUN, len(X) - start)
+    for start in range(0, len(X), certify.RUN):
+        count = min(certify.RUN, len(X) - start)
         ready.desk.rows[:count] = np.arange(start, start + count)
-        assign.screen_rows(X, ready.coded, ready.frame, ready.scr, count, ready.desk)
+        certify.screen_rows(X, ready.coded, ready.frame, ready.scr, count, ready.desk)
         wrong = ready.desk.names[0, :count] != definition[start : start + count]
         assert not (ready.desk.gaps[:count][wrong] > 0).any()
         differing += int(wrong.sum())
