@@ -48,6 +48,7 @@ WARM_BLOCKS, HEAD_BLOCKS = 1, 8
 BRIEF = 30  # iterations of t-SNE that tell what all of them take …
 SPREAD = 0.5  # … on landmarks about as far apart as at the end: their deviation, in square roots of their number
 COUNTING = 0.1  # of the pass of statistics: what counting rules on the notes of all rows takes
+ENOUGH = 1 << 40  # bytes to keep all rows of a head
 STARTING = 5.0  # seconds for workers to come and to go
 REPORT = 0.5  # seconds to draw and to write the report
 
@@ -170,9 +171,12 @@ def forecast(source: Any, settings: FitConfig, *, out: Path | None = None) -> Fo
     _rehearsed(Head(table, WARM_BLOCKS), settings, 0)
     head = Head(table, HEAD_BLOCKS)
     share, n_workers = rows / head.n_rows, 1 if crew is None else crew.n_workers
-    found = _rehearsed(head, settings, int(n_workers * plan.keep_bytes / share))
-    known = {"components": found.Z.shape[1], "n_features": found.features.encoder.n_features}
-    settled = plan_of(rows, table.schema, settings, streamed=plan.streamed, crew=crew, disk_free=room, **known)
+    in_file = plan.file_bytes > 0  # then no row is read again
+    found = _rehearsed(head, settings, ENOUGH if in_file else int(n_workers * plan.keep_bytes / share))
+    settled = plan_of(
+        rows, table.schema, settings, streamed=plan.streamed, crew=crew, disk_free=room,
+        components=found.Z.shape[1], n_features=found.features.encoder.n_features, kept_row=found.kept_row,
+    )  # fmt: skip
     settled.check(parent)
     growing = share * found.growing + (share - 1.0) * found.counting
     if crew is not None:
@@ -212,6 +216,7 @@ class _Rehearsal:
     growing: float
     constant: float
     counting: float  # per head, beyond the first one
+    kept_row: float | None  # bytes a row between passes, if all were kept
 
 
 def _rehearsed(head: Head, settings: FitConfig, keep: int) -> _Rehearsal:
@@ -225,7 +230,9 @@ def _rehearsed(head: Head, settings: FitConfig, keep: int) -> _Rehearsal:
     given = settings.model_copy(update={"kmeans": settings.kmeans.model_copy(update={"n_clusters": k})})
     job = Job(head, n_rows, given, backend, stages, IN_MEMORY, Checkpoints())
     job.check_ids()
-    features, kept = job.features(Shelf(keep))
+    shelf = Shelf(keep)
+    features, kept = job.features(shelf)
+    kept_row = None if shelf.full or shelf.n_bytes == 0 else shelf.n_bytes / n_rows
     sheet = job.sheet(features, kept)
     pca = job.pca(features, sheet)
     Z = job.scores(features, pca)
@@ -251,7 +258,7 @@ def _rehearsed(head: Head, settings: FitConfig, keep: int) -> _Rehearsal:
     constant += REPORT if set(settings.skip) < {"map", "report"} else 0.0
     counting = COUNTING * took["statistics"] if "explain" in took else 0.0
     return _Rehearsal(
-        features, Z, backend.name, growing + max(took["k-means"] - took["seeds"], 0.0), constant, counting
+        features, Z, backend.name, growing + max(took["k-means"] - took["seeds"], 0.0), constant, counting, kept_row
     )
 
 

@@ -25,7 +25,7 @@ from engine.execution.memory import BUDGET_SHARE, available_memory
 from engine.tables.block import BLOCK_ROWS
 
 # Measured on 1 to 10 million members, kernels compiled before; compiling them takes up to 300 MiB more, once.
-BASE = 205 << 20  # bytes of the interpreter, its libraries and kernels
+BASE = 212 << 20  # bytes of the interpreter, its libraries and kernels
 MAP, EXPLAIN = 60 << 20, 110 << 20  # and of what these stages import and keep
 COLUMN, PLAIN = 10, 7  # bytes of a value as a column of Arrow, and in plain rows, on average
 ENCODED = 4.7  # bytes of an encoded value, on average
@@ -136,7 +136,7 @@ def plan_of(
     notes, answers = notes_bytes(d), 0 if "explain" in settings.skip else NOTED * len(names)
     state = rows * (4 * d + notes + answers)
     mapped = rows * (4 * d + 4 + (0 if "map" in settings.skip else PLACE) + answers)
-    both = kept + ENCODED * len(names)  # what narrow rows leave is in pieces too small for encoded ones
+    both = WASTE * kept + ENCODED * len(names)  # what narrow rows leave is in pieces too small for encoded ones
     in_memory = BASE + max(under_way + int(rows * (both + answers)), state, later + mapped)
     disk = max(state, mapped, rows * KEYS)
     if crew is not None:

@@ -57,6 +57,11 @@ class Shelf:
         return number in self._in_memory or (self._file is not None and number in self._file)
 
     @property
+    def n_bytes(self) -> int:
+        """Bytes of the rows in memory."""
+        return self._n_bytes
+
+    @property
     def full(self) -> bool:
         """Whether there is no room for a block more."""
         return self._full and (self._file is None or self._file.full)
