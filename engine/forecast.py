@@ -97,6 +97,7 @@ class Forecast:
     features: FittedFeatures
     components: int
     clusters: int | str
+    kept_row: float | None  # bytes of a row between passes, if the head's were kept
     plan: Plan
     crew: Crew | None
     seconds: float  # of the whole process
@@ -184,8 +185,8 @@ def forecast(source: Any, settings: FitConfig, *, out: Path | None = None) -> Fo
         growing *= thread_count() / (crew.n_workers * crew.threads)
     seconds = started + growing + found.constant
     return Forecast(
-        rows, head.n_rows, found.features, found.Z.shape[1], settings.kmeans.n_clusters, settled, crew, seconds,
-        found.device,
+        rows, head.n_rows, found.features, found.Z.shape[1], settings.kmeans.n_clusters, found.kept_row, settled, crew,
+        seconds, found.device,
     )  # fmt: skip
 
 
