@@ -27,8 +27,7 @@ from engine.backends.protocol import Backend, Nearest, Placed
 from engine.execution.cluster import Run, in_parts
 from engine.execution.local import map_blocks
 from engine.execution.passes import current
-from engine.tables.arrow import FileTable
-from engine.tables.block import BLOCK_ROWS, Block, Table
+from engine.tables.block import BLOCK_ROWS, Block, PartsTable, Table, row_count
 from engine.tables.ids import ids_of
 
 ROW = "row"  # name of the id column of a table that has none
@@ -133,7 +132,7 @@ def write_assignments(
     if cluster is not None:
         there = in_parts(table)
         task = partial(_assign_part, assign, there, list(columns), coded, folder, aside)
-        n_parts, each = -(-there.n_rows // ROWS_PER_PART), ROWS_PER_PART // BLOCK_ROWS
+        n_parts, each = -(-row_count(there) // ROWS_PER_PART), ROWS_PER_PART // BLOCK_ROWS
         parts = [(number, Run(number * each, (number + 1) * each)) for number in range(n_parts)]
         for found in cluster.map(task, parts, "assign"):
             yield from found
@@ -148,7 +147,7 @@ def write_assignments(
 
 def _assign_part(
     assign: Callable[[Block], tuple[pa.Table, Note]],
-    table: FileTable,
+    table: PartsTable,
     columns: list[str],
     coded: bool,
     folder: Path,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from engine.execution.storage import IN_MEMORY
 from engine.execution.workers import crew_for
 from engine.explain.stage import explain_run
 from engine.features.encoder import FittedFeatures
+from engine.features.roles import RoleOf
 from engine.lloyd import RowSet
 from engine.progress import Advance
 from engine.report.map import place_all
@@ -128,8 +129,9 @@ class Forecast:
 
     def describe(self) -> str:
         """Return the same for people."""
-        width = max((len(role.column) for role in self.features.roles), default=0)
-        lines = [f"{r.column:<{width}}  {r.role:<11}  {r.reason}" for r in self.features.roles]
+        told = list(_told(self.features.roles))
+        width = max((len(column) for column, _, _ in told), default=0)
+        lines = [f"{column:<{width}}  {role:<11}  {reason}" for column, role, reason in told]
         notice = self.features.weights.notice()
         lines += [
             "",
@@ -188,6 +190,16 @@ def forecast(source: Any, settings: FitConfig, *, out: Path | None = None) -> Fo
         rows, head.n_rows, found.features, found.Z.shape[1], settings.kmeans.n_clusters, found.kept_row, settled, crew,
         seconds, found.device,
     )  # fmt: skip
+
+
+def _told(roles: Sequence[RoleOf]) -> Iterator[tuple[str, str, str]]:
+    """Yield columns, roles and reasons; those of a vector's numbers together, where they are alike."""
+    for (vector, role), alike in groupby(roles, key=lambda r: (r.vector or r.column, r.role)):
+        found = list(alike)
+        if len(found) == 1:
+            yield found[0].column, role, found[0].reason
+        else:
+            yield vector, role, f"{len(found)} numbers of a vector"
 
 
 class _Clock:

@@ -16,8 +16,7 @@ from engine.errors import UsageError
 from engine.execution.dispatch import Dispatcher
 from engine.execution.local import map_blocks, thread_count
 from engine.execution.memory import available_memory
-from engine.tables.arrow import FileTable
-from engine.tables.block import BLOCK_ROWS, Block, Table
+from engine.tables.block import BLOCK_ROWS, Block, PartsTable, Table, reads_parts, row_count
 
 if TYPE_CHECKING:
     from engine.execution.collective import Collective
@@ -83,7 +82,7 @@ class Cluster:
         """
         there = in_parts(table)
         blocks = partial(_read, there, list(columns), coded)
-        return self.over_blocks(function, blocks, -(-there.n_rows // BLOCK_ROWS), what)
+        return self.over_blocks(function, blocks, -(-row_count(there) // BLOCK_ROWS), what)
 
     def over_blocks(
         self, function: Callable[[Item], Result], blocks: Callable[[int, int], Iterable[Item]], n_blocks: int, what: str
@@ -126,9 +125,9 @@ class Cluster:
             yield from results
 
 
-def in_parts(table: Table) -> FileTable:
+def in_parts(table: Table) -> PartsTable:
     """Return the table if workers can read parts of it, or raise UsageError."""
-    if isinstance(table, FileTable) and table.in_parts:
+    if reads_parts(table):
         return table
     raise UsageError(
         "Workers can only share a table of Parquet files: nothing else can be read in parts.",
@@ -143,7 +142,7 @@ def compute(parcel: bytes, task: Any) -> Any:
     return unpacked(parcel)(task)
 
 
-def _read(table: FileTable, columns: list[str], coded: bool, first: int, stop: int) -> Iterator[Block]:
+def _read(table: PartsTable, columns: list[str], coded: bool, first: int, stop: int) -> Iterator[Block]:
     return table.blocks(columns, coded=coded, first=first, stop=stop)
 
 

@@ -1,6 +1,6 @@
 """Rules as SQL: who is in which cluster, asked of any database that holds the profiles.
 
-    Explanation, Plan, column types  ->  rules.sql
+    Explanation, Plan, Schema  ->  rules.sql
 
 Two statements, each to be run alone on a table `profiles`: the rules of each cluster as a column of true and false, and
 the full tree as one CASE. Missing values count as in the clustering, so every number is wrapped in COALESCE. Written
@@ -9,7 +9,7 @@ in the dialect of DuckDB, which a test runs; PostgreSQL differs in list function
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -19,13 +19,12 @@ from engine.explain.questions import YES, fill_of
 from engine.explain.tree import LEAF, Ranges
 from engine.explain.words import clean, iso_day, percent
 from engine.features.plan import CategoryPlan, LabelPlan, NumberPlan, Plan
+from engine.tables.vectors import PLACE, vector_of
 
 TABLE = "profiles"
 
 
-def to_sql(
-    found: Explanation, names: Sequence[str], plan: Plan, types: Mapping[str, pa.DataType], id: str | None
-) -> str:
+def to_sql(found: Explanation, names: Sequence[str], plan: Plan, schema: pa.Schema, id: str | None) -> str:
     """Return the contents of rules.sql.
 
     Parameters
@@ -34,11 +33,12 @@ def to_sql(
     names : sequence of str
         Of the clusters.
     plan : Plan
-    types : mapping of column name to pyarrow type
+    schema : pyarrow.Schema
+        Of the profiles.
     id : str or None
         Column that identifies a profile; without it, all columns are selected beside the result.
     """
-    asked = Conditions(plan, types)
+    asked = Conditions(plan, schema)
     key = _quoted(id) if id is not None else "*"
     columns = []
     for cluster, rules in enumerate(found.clusters):
@@ -78,14 +78,14 @@ def _case(
 class Conditions:
     """Write conditions on the columns of a plan, whose missing values count as it says."""
 
-    def __init__(self, plan: Plan, types: Mapping[str, pa.DataType]) -> None:
+    def __init__(self, plan: Plan, schema: pa.Schema) -> None:
         self.plans = {column.column: column for column in plan.columns}
-        self.types = types
+        self.schema = schema
         self.reference_day = plan.reference_day
 
     def sql(self, condition: Condition) -> str:
         """Return the condition as an expression that is true where it holds, and false or NULL elsewhere."""
-        column = _quoted(condition.question.column)
+        column = _column(self.schema.field(condition.question.column))
         plan = self.plans[condition.question.column]
         if condition.question.kind == "missing":
             return f"{column} IS {'' if condition.low == YES else 'NOT '}NULL"
@@ -96,7 +96,7 @@ class Conditions:
         return self._label(condition, plan, column)
 
     def _number(self, condition: Condition, plan: NumberPlan, column: str) -> str:
-        kind, fill = self.types[plan.column], fill_of(plan, self.reference_day)
+        kind, fill = self.schema.field(plan.column).type, fill_of(plan, self.reference_day)
         if pa.types.is_boolean(kind):
             column = f"CAST({column} AS INTEGER)"
         of_day = _timestamp if pa.types.is_timestamp(kind) else _date
@@ -107,7 +107,7 @@ class Conditions:
         return " AND ".join(tests if high is None else [*tests, f"{value} < {literal(high)}"])
 
     def _category(self, condition: Condition, plan: CategoryPlan, column: str) -> str:
-        literal = _literal_of(self.types[plan.column])
+        literal = _literal_of(self.schema.field(plan.column).type)
         holds = condition.low == YES
         if not plan.indicator:  # a missing value counts as the most frequent one
             column = f"COALESCE({column}, {literal(plan.categories[0])})"
@@ -124,7 +124,7 @@ class Conditions:
     def _label(self, condition: Condition, plan: LabelPlan, column: str) -> str:
         label = condition.question.value or ""
         if plan.separator is None:
-            kind = self.types[plan.column]
+            kind = self.schema.field(plan.column).type
             value = label if pa.types.is_integer(kind.value_type) else _text(label)
             has = f"list_contains({column}, {value})"
         else:
@@ -133,6 +133,12 @@ class Conditions:
             joined = f"{_text(sign)} || REGEXP_REPLACE(TRIM({column}), {pattern}, {_text(sign)}, 'g') || {_text(sign)}"
             has = f"POSITION({_text(sign + label + sign)} IN {joined}) > 0"
         return f"COALESCE({has}, FALSE)" if condition.low == YES else f"NOT COALESCE({has}, FALSE)"
+
+
+def _column(field: pa.Field) -> str:
+    """Return a column, or a number of a vector: places in lists count from 1."""
+    source = vector_of(field)
+    return _quoted(field.name) if source is None else f"{_quoted(source)}[{int(field.metadata[PLACE]) + 1}]"
 
 
 def _quoted(name: str) -> str:

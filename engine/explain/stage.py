@@ -19,8 +19,10 @@ from engine.explain.sheet import Sheet
 from engine.explain.words import Vocabulary
 from engine.explain.writing import write_explanation
 from engine.features import FeatureEncoder
+from engine.features.plan import Plan
 from engine.features.weights import metadata_group
 from engine.tables import Table
+from engine.tables.vectors import spread, vector_of
 
 
 def rows_to_keep(n_rows: int, settings: FitConfig) -> KeptRows:
@@ -52,10 +54,10 @@ def explain_run(
         table, kept, labels, n_clusters, quota=wanted.rows_per_cluster, columns=columns, seed=settings.seed
     )
     found = explain(sheet.complete(table), sheet.book, labels, sample, wanted, settings.seed)
-    compared = contrasts(sample, encoder.plan, words, _groups(table, columns, settings))
+    told = _told(encoder.plan, table.schema, settings)
+    compared = contrasts(sample, told, words, _groups(table, columns, settings))
     described = personas(sample, compared, min_people=wanted.min_people)
-    types = {name: table.schema.field(name).type for name in columns}
-    write_explanation(folder, found, described, compared, encoder.plan, types, settings.id, wanted.min_people)
+    write_explanation(folder, found, described, compared, encoder.plan, table.schema, settings.id, wanted.min_people)
     return [persona.name for persona in described]
 
 
@@ -63,8 +65,20 @@ def _words(schema: pa.Schema, encoder: FeatureEncoder, settings: FitConfig) -> V
     return Vocabulary.of(schema, encoder.columns, settings.explain.words, settings.explain.values)
 
 
+def _told(plan: Plan, schema: pa.Schema, settings: FitConfig) -> Plan:
+    """Leave out numbers of vectors that nobody has named, unless there is nothing else: they tell people nothing."""
+
+    def speaks(name: str) -> bool:
+        field = schema.field(name)
+        named = name in settings.explain.words or b"rooms.words" in (field.metadata or {})
+        return named or vector_of(field) is None
+
+    told = tuple(column for column in plan.columns if speaks(column.column))
+    return plan.model_copy(update={"columns": told}) if told else plan
+
+
 def _groups(table: Table, columns: list[str], settings: FitConfig) -> Mapping[str, str]:
     groups = {name: metadata_group(table.schema, name) for name in columns}
     for group, config in settings.features.groups.items():
-        groups.update(dict.fromkeys(config.columns, group))
+        groups.update(spread(dict.fromkeys(config.columns, group), table.schema))
     return groups

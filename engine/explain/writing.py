@@ -31,14 +31,14 @@ def write_explanation(
     described: Sequence[Persona],
     contrasts: Sequence[Sequence[Contrast]],
     plan: Plan,
-    types: Mapping[str, pa.DataType],
+    schema: pa.Schema,
     id: str | None,
     min_people: int,
 ) -> None:
     """Write the four files."""
     names = [persona.name for persona in described]
     _write_json(folder / "rules.json", _rules(found, described, min_people))
-    (folder / "rules.sql").write_text(to_sql(found, names, plan, types, id), encoding="utf-8")
+    (folder / "rules.sql").write_text(to_sql(found, names, plan, schema, id), encoding="utf-8")
     heat = _heat_map(contrasts, min_people)
     facts = {"format": FORMAT, "min_people": min_people, "sampled_rows": found.n_sampled, "contrasts": heat}
     _write_json(folder / "personas.json", {**facts, "personas": [_persona(p, min_people) for p in described]})

@@ -31,6 +31,7 @@ from engine.features.rows import EncodedTable
 from engine.features.statistics import TableStatistics, collect
 from engine.features.weights import Weights, column_weights
 from engine.tables.block import Block, Table, require_columns
+from engine.tables.vectors import spread, vector_of
 
 if TYPE_CHECKING:
     from engine.features.device import DeviceTable
@@ -226,7 +227,7 @@ def fit_encoder(
         Naming the columns that are constant, all missing or id-like.
     """
     shelf = Shelf() if shelf is None else shelf
-    chosen = roles.roles_in_metadata(table.schema) | dict(column_roles or {})
+    chosen = roles.roles_in_metadata(table.schema) | spread(column_roles or {}, table.schema)
     skip = set() if id is None else {id}
     texts = roles.texts_to_look_at(table.schema, chosen, skip)
     first = next(table.blocks(texts, coded=True)) if texts else None
@@ -250,7 +251,13 @@ def fit_encoder(
         warnings.warn(f"Columns left out: {named}.", ColumnsDroppedWarning, stacklevel=2)
     if all(role.role == "ignore" for role in found):
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
-    weights = column_weights(table.schema, [role.column for role in found if role.role != "ignore"], groups or {})
+    used = [role.column for role in found if role.role != "ignore"]
+    variances = {
+        name: statistics.columns[name].moments.std ** 2
+        for name in used
+        if vector_of(table.schema.field(name)) is not None
+    }
+    weights = column_weights(table.schema, used, groups or {}, variances)
     encoder = FeatureEncoder(make_plan(statistics, found, table.schema, weights.of_columns, reference_day))
     rows = EncodedTable(table, encoder, statistics.n_rows, shelf)
     return FittedFeatures(encoder, found, weights, statistics, rows)

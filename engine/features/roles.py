@@ -25,6 +25,7 @@ from engine.execution.local import map_blocks
 from engine.features.plain import Kind, Reading, array_of, kind_of, labels_of
 from engine.features.statistics import ColumnStatistics, TableStatistics
 from engine.tables.block import Block, require_columns
+from engine.tables.vectors import vector_of
 
 ROLES: tuple[str, ...] = get_args(Role)
 
@@ -48,6 +49,7 @@ class RoleOf:
     role: Role
     reason: str
     dropped: bool = False
+    vector: str | None = None  # the column of vectors that it is a number of
 
 
 def texts_to_look_at(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
@@ -165,7 +167,8 @@ def infer(
         if (nothing := _says_nothing(found)) is not None:
             return RoleOf(column.name, "ignore", nothing, dropped=True)
         if wanted is not None:
-            return RoleOf(column.name, wanted, "set")
+            source = vector_of(column)
+            return RoleOf(column.name, wanted, "set" if source is None else "a number of a vector", vector=source)
         return _inferred(found, kind_of(column.type), pa.types.is_integer(column.type))
 
     return list(map_blocks(role_of, (column for column in schema if column.name not in skip)))

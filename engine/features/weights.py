@@ -1,7 +1,8 @@
 """How much each column counts: groups of columns share a weight, so that interests and demographics balance.
 
 A group's columns together have `weight` out of the sum of all groups' weights, however many they are. Without
-groups every column counts the same. A table can carry its groups in its own field metadata (`rooms.group`).
+groups every column counts the same. A table can carry its groups in its own field metadata (`rooms.group`). The numbers
+of a vector are one column, of which each has the share that its variance has.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from engine.config import GroupConfig
 from engine.errors import UsageError
+from engine.tables.vectors import vector_of
 
 REST = "rest"  # the group of columns that are in no other
 
@@ -42,7 +44,9 @@ class Weights:
         return f"The table groups its columns: {', '.join(told)}. Groups weigh {shares}, however wide they are."
 
 
-def column_weights(schema: pa.Schema, used: Sequence[str], groups: Mapping[str, GroupConfig]) -> Weights:
+def column_weights(
+    schema: pa.Schema, used: Sequence[str], groups: Mapping[str, GroupConfig], variances: Mapping[str, float]
+) -> Weights:
     """Return every used column's weight; weights average 1.
 
     Parameters
@@ -53,6 +57,8 @@ def column_weights(schema: pa.Schema, used: Sequence[str], groups: Mapping[str, 
     groups : mapping of group name to GroupConfig
         Columns and weight of each group. A group without columns takes those that carry its name in their
         metadata; `rest` stands for the columns in no group.
+    variances : mapping of column name to float
+        Of the numbers of vectors.
 
     Raises
     ------
@@ -60,34 +66,47 @@ def column_weights(schema: pa.Schema, used: Sequence[str], groups: Mapping[str, 
         If a column is in two groups, or a group's columns are not in the table.
     """
     group_of = {name: metadata_group(schema, name) for name in used}
+    source_of = {field.name: vector_of(field) or field.name for field in schema}
     owners: dict[str, str] = {}
     for group, config in groups.items():
         for name in config.columns:
-            if name not in schema.names:
+            if name not in source_of.values():
                 raise UsageError(f"Group {group!r} names column {name!r}, which the table does not have.")
             if owners.setdefault(name, group) != group:
                 raise UsageError(f"Column {name!r} is in the groups {owners[name]!r} and {group!r}.")
-            if name in group_of:
-                group_of[name] = group
+    group_of |= {name: owners[source_of[name]] for name in used if source_of[name] in owners}
     unknown = [group for group in groups if group not in {*group_of.values(), *owners.values()}]
     if unknown:
         known = ", ".join(sorted(set(group_of.values())))
         raise UsageError(f"No column is in group {unknown[0]!r}.", hint=f"the groups are: {known}.")
-    sizes: dict[str, int] = {}
-    for group in group_of.values():
-        sizes[group] = sizes.get(group, 0) + 1
-    if set(sizes) <= {REST}:
-        return Weights(dict.fromkeys(used, 1.0), {})
-    weight = {group: groups[group].weight if group in groups else 1.0 for group in sizes}
+    columns_of: dict[str, list[str]] = {}
+    for source in dict.fromkeys(source_of[name] for name in used):
+        columns_of.setdefault(next(group_of[name] for name in used if source_of[name] == source), []).append(source)
+    shares = _shares(source_of, used, variances)
+    if set(columns_of) <= {REST}:
+        return Weights(shares, {})
+    weight = {group: groups[group].weight if group in groups else 1.0 for group in columns_of}
     total = sum(weight.values())
     if total <= 0:
         raise UsageError("The groups' weights must not all be 0.")
-    of_columns = {name: len(used) * weight[group] / (total * sizes[group]) for name, group in group_of.items()}
-    found = {}
-    for group in sizes:
-        columns = tuple(name for name in used if group_of[name] == group)
-        found[group] = Group(columns, weight[group], group != REST and not set(columns) <= set(owners))
+    n_columns = sum(map(len, columns_of.values()))
+    of_columns = {
+        name: shares[name] * n_columns * weight[group] / (total * len(columns_of[group]))
+        for name, group in group_of.items()
+    }
+    found = {
+        group: Group(tuple(columns), weight[group], group != REST and not set(columns) <= set(owners))
+        for group, columns in columns_of.items()
+    }
     return Weights(of_columns, found)
+
+
+def _shares(source_of: Mapping[str, str], used: Sequence[str], variances: Mapping[str, float]) -> dict[str, float]:
+    """Return which part of the column that it comes from each column is."""
+    totals: dict[str, float] = {}
+    for name in used:
+        totals[source_of[name]] = totals.get(source_of[name], 0.0) + variances.get(name, 1.0)
+    return {name: variances.get(name, 1.0) / totals[source_of[name]] for name in used}
 
 
 def metadata_group(schema: pa.Schema, name: str) -> str:

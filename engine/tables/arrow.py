@@ -22,6 +22,7 @@ from engine.errors import EmptyTableError, SchemaMismatchError, SourceFormatErro
 from engine.tables import csv
 from engine.tables.block import BLOCK_ROWS, Block, Table, into_blocks, plain_schema, require_columns
 from engine.tables.paths import Files, find_files
+from engine.tables.vectors import with_numbers_apart
 
 # Where the elements of a list are in a Parquet file: as the format says, and as older writers put them.
 LIST_ELEMENTS = ("list.element", "list.item", "list.array", "bag.array_element", "bag.array")
@@ -67,7 +68,7 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
         require_columns(table.schema, [id], "The table")
     if table.n_rows == 0:
         raise EmptyTableError("The table has no rows.")
-    return table
+    return with_numbers_apart(table)
 
 
 def _frame_table(source: Any) -> Table:

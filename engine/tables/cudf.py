@@ -100,7 +100,7 @@ class CudfColumns:
 def cudf_table(table: Table) -> CudfTable | str:
     """Return the table for cuDF to read; or, in words, what reads it, and why."""
     if not isinstance(table, FileTable):
-        return "pyarrow, because the table is not of files"
+        return "pyarrow, because the table is not of files, or has vectors"
     files = table.files
     if files.format not in FORMATS:
         return f"pyarrow, because cuDF does not read {files.format} files to the same bits in chunks"

@@ -70,7 +70,7 @@ def test_every_condition_means_the_same_in_sql(run: engine.Run, request: pytest.
     rows = run.model.encoder.read(table)
     book = Codebook.of(plan, rows, Vocabulary.of(table.schema, columns, {}, {}))
     answers = book.answers(book.coded(rows))
-    write = Conditions(plan, {name: table.schema.field(name).type for name in columns})
+    write = Conditions(plan, table.schema)
     connection = duckdb.connect()
     connection.register("profiles", table)
     kinds = set()

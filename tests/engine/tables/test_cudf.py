@@ -137,7 +137,7 @@ def reader_of(source: Any, **options: Any) -> str:
 
 def test_what_cudf_would_read_otherwise_is_read_by_pyarrow_and_said(tmp_path: Path) -> None:
     plain = everything(60).select(["age", "plan"])
-    assert reader_of(plain) == "pyarrow, because the table is not of files"
+    assert reader_of(plain) == "pyarrow, because the table is not of files, or has vectors"
     for kind in ("csv", "feather"):
         source = str(write([plain], tmp_path / kind, kind))
         assert reader_of(source) == f"pyarrow, because cuDF does not read {kind} files to the same bits in chunks"
