@@ -149,16 +149,16 @@ class FeatureEncoder:
         Returns
         -------
         pyarrow.Table with one column a feature, named by it: numbers in their units (the typical value, where
-        log1p was taken), dates as days, categories, labels and missing values as shares in [0, 1].
+        log1p was taken), dates as days, categories, labels and missing values as shares in [0, 1]. Null where a
+        column weighs nothing: X does not know its values.
         """
         arrays: list[Any] = []
         j = 0
         for column in self.plan.columns:
             factor = float(np.sqrt(column.weight))
             if isinstance(column, NumberPlan):
-                arrays.append(
-                    _decoded_number(column, np.asarray(X[:, j], np.float64) / factor, self.plan.reference_day)
-                )
+                x = np.asarray(X[:, j], np.float64) / (factor or 1.0)
+                arrays.append(_decoded_number(column, x, self.plan.reference_day))
                 width, scale = 1, column.indicator_scale
             else:
                 values = column.categories if isinstance(column, CategoryPlan) else column.labels
@@ -167,6 +167,8 @@ class FeatureEncoder:
             if column.indicator:
                 arrays.append(_share(X[:, j + width], scale * factor))
                 width += 1
+            if factor == 0.0:
+                arrays[-width:] = [pa.nulls(len(X), pa.float64())] * width
             j += width
         return pa.table(dict(zip([feature.name for feature in self.features], arrays, strict=True)))
 

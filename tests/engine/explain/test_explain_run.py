@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from people import people
+from sklearn.metrics import adjusted_rand_score
 
 import engine
 from engine.config import FitConfig
@@ -139,3 +140,20 @@ def test_no_id_of_a_person_is_in_what_people_read(tmp_path: Path) -> None:
     run = engine.fit(people(400), out=tmp_path / "run", id="who", n_clusters=4, config=PLAIN)
     for name in ("rules.json", "rules.sql", "personas.json", "personas.md"):
         assert "id-0" not in (run.path / name).read_text()
+
+
+def test_a_group_of_weight_0_describes_clusters_that_it_does_not_make(tmp_path: Path) -> None:
+    table = people().select(["who", "age", "spend", "level"])
+    wanted = {"id": "who", "kmeans": {"n_clusters": 3}}
+    only = FitConfig.merged(PLAIN.model_dump(), features={"roles": {"age": "ignore"}}, **wanted)
+    groups = {"who": {"columns": ["age"], "weight": 0.0}}
+    beside = FitConfig.merged(PLAIN.model_dump(), features={"groups": groups}, **wanted)
+    made = engine.fit(table, out=tmp_path / "made", config=only)
+    told = engine.fit(table, out=tmp_path / "told", config=beside)
+    assert adjusted_rand_score(told.assignments["cluster"], made.assignments["cluster"]) > 0.99
+    assert any("age" in str(persona["sentences"]) for persona in told.personas)
+    assert not any("age" in str(persona["sentences"]) for persona in made.personas)
+    assert told.clusters["age"].null_count == 3
+    assert sorted(told.clusters["spend"].to_pylist()) == pytest.approx(
+        sorted(made.clusters["spend"].to_pylist()), rel=0.01
+    )
