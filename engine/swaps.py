@@ -21,6 +21,8 @@ from engine.lloyd import Clustering, RowSet, jobs, lloyd
 STEPS = 3  # of Lloyd's algorithm in a round
 SHARE = 0.2  # of the centres move in the first round; half as many after every round that gained nothing
 PATIENCE = 16  # rounds in a row in which moving a single centre gained nothing: that is enough
+FARTHEST = 0.5  # of the way from a centre to a row
+TINY = 1e-300
 LEAST_ROUNDS, MOST_ROUNDS = 16, 64  # with many clusters a round costs more, and gains less …
 ROUND_CLUSTERS = 1600  # … so there are this over k more than the least
 
@@ -53,6 +55,7 @@ class _Standing:
     """What every centre of a clustering is worth."""
 
     X: Rows
+    weights: Float64s
     centres: Rows
     errors: Float64s  # (n_rows,): weight x squared distance to the own centre
     order: Int64s  # rows by cluster …
@@ -71,6 +74,7 @@ class _Standing:
         order = np.argsort(labels, kind="stable")
         return cls(
             sample.X,
+            sample.weights,
             found.centres,
             errors,
             order,
@@ -94,15 +98,24 @@ class _Standing:
         return centres
 
     def _place(self, cluster: int, uniform: float) -> Rows:
-        """Return the middle between a centre and one of its rows, drawn by its error."""
+        """Return a place between a centre and one of its rows, drawn by its error.
+
+        No farther from the centre than rows spread that way: in many dimensions every row is far from all others, and
+        what lies halfway to one is near to that row alone.
+        """
         members = self.order[self.edges[cluster] : self.edges[cluster + 1]]
         centre: Rows = self.centres[cluster]
         if len(members) == 0:
             return centre
         running = np.cumsum(self.errors[members])
         drawn = min(int(np.searchsorted(running, uniform * running[-1])), len(members) - 1)
-        middle: Rows = self.X[members[drawn]] / 2 + centre / 2
-        return middle
+        way = self.X[members[drawn]].astype(np.float64) - centre
+        length = max(_total(np.square(way)), TINY)
+        along = np.cumsum((self.X[members] - centre.astype(np.float64)) * way, axis=1)[:, -1] / length
+        weights = self.weights[members] / _total(self.weights[members])
+        spread = _total(weights * np.square(along - _total(weights * along))) ** 0.5
+        place: Rows = (centre + min(FARTHEST, spread) * way).astype(centre.dtype)
+        return place
 
 
 def _nearest(sample: RowSet, centres: Rows) -> Nearest:
@@ -112,6 +125,11 @@ def _nearest(sample: RowSet, centres: Rows) -> Nearest:
         )
     )
     return Nearest(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _total(values: Float64s) -> float:
+    """Return the sum of values, added in order."""
+    return float(np.cumsum(values)[-1])
 
 
 def _commonest(pairs: Int64s, n_clusters: int) -> Int64s:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from engine.backends import resolve
+from engine.cluster import KMeans
 from engine.execution.local import threads
 from engine.lloyd import RowSet, lloyd
 from engine.swaps import improved
@@ -53,3 +54,10 @@ def test_one_cluster_and_as_many_as_rows_have_nothing_to_move() -> None:
     sample, X = blobs(2)
     assert improved(sample, X[:1].copy(), np.random.RandomState(0)).shape == (1, 2)
     assert inertia_from(sample, improved(sample, X.copy(), np.random.RandomState(0))) == 0.0
+
+
+def test_no_cluster_of_one_row_where_every_row_is_far_from_all_others() -> None:
+    X = np.random.default_rng(0).normal(size=(3000, 500)).astype(np.float32)
+    for seed in range(3):
+        labels = KMeans(8, random_state=seed).fit(X).labels_
+        assert np.bincount(labels).min() > 3000 / 8 / 4
