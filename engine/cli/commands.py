@@ -62,6 +62,7 @@ def profiles(
     out: Annotated[Path, typer.Option(help="The profile table to write, a .parquet file.")],
     users: Annotated[str | None, typer.Option(help="Users with demographics: u.user, users.dat, CSV, Parquet.")] = None,
     catalogue: Annotated[str | None, typer.Option(help="Keep only titles that this catalogue has.")] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -70,7 +71,9 @@ def profiles(
     from engine.tables.ratings import profiles_from_ratings
 
     with Bars().stage("ratings", None) as advance:
-        found = profiles_from_ratings(ratings, items, users, catalogue=catalogue, out=out, progress=_totals(advance))
+        found = profiles_from_ratings(
+            ratings, items, users, catalogue=catalogue, out=out, overwrite=overwrite, progress=_totals(advance)
+        )
     show(found.facts(), found.describe(), as_json)
 
 

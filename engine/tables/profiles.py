@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from engine.errors import OutOfResourcesError, SchemaMismatchError, UsageError
+from engine.errors import OutOfResourcesError, OutputExistsError, SchemaMismatchError, UsageError
 from engine.kernels.cpu.ratings import NO_TIME
 from engine.tables.paths import parquet_path
 from engine.tables.rating_columns import MICROSECONDS
@@ -169,13 +169,23 @@ def _field(
     return pa.field(name, kind, metadata={key: value for key, value in metadata.items() if value is not None})
 
 
-def check_output(out: Path) -> None:
-    """Raise UsageError before the long pass if `out` cannot be a Parquet file; make the folder it goes to."""
+def check_output(out: Path, *, overwrite: bool) -> None:
+    """Look at `out` before the long pass, and make the folder it goes to.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be a Parquet file.
+    OutputExistsError
+        If something is there, and not to be replaced.
+    """
     parquet_path(out)
     if out.is_dir():
         raise UsageError(
             f"{out} is a folder, but profiles are written to one file.", hint=f"try {out / 'profiles.parquet'}."
         )
+    if out.exists() and not overwrite:
+        raise OutputExistsError(f"{out} is there already.", hint="choose another --out, or add --overwrite.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

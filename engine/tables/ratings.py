@@ -85,6 +85,7 @@ def profiles_from_ratings(
     *,
     catalogue: str | PathLike[str] | None = None,
     out: str | PathLike[str] | None = None,
+    overwrite: bool = False,
     min_ratings: int = 1,
     progress: Progress | None = None,
 ) -> ProfilesResult:
@@ -100,7 +101,9 @@ def profiles_from_ratings(
     catalogue : path or URL of a CSV file with columns title and release_year, optional
         Keep only ratings of titles that are in it, matched on the title in normal form and the year.
     out : path, optional
-        Write Parquet there instead of returning a table; a file that is there is replaced once the new one is whole.
+        Write Parquet there instead of returning a table.
+    overwrite : bool, default=False
+        Whether a file that is there may be replaced, once the new one is whole.
     min_ratings : int
         Users with fewer ratings (of the catalogue) get no profile.
     progress : callable(rows_done, rows_in_all or None), optional
@@ -124,6 +127,8 @@ def profiles_from_ratings(
         If a rating is infinite. Null and NaN are ratings not given: they are counted and left out.
     NoCatalogueMatchError
         If the catalogue has none of the titles, or none of those rated.
+    OutputExistsError
+        If `out` is there already.
     EmptyTableError, TooFewRowsError
         If there is no rating, or no user has `min_ratings`.
     """
@@ -131,7 +136,7 @@ def profiles_from_ratings(
         raise UsageError(f"min_ratings={min_ratings} must be at least 1.")
     path = None if out is None else Path(out)
     if path is not None:
-        check_output(path)
+        check_output(path, overwrite=overwrite)
     items_, users_, stream = open_items(items), None if users is None else open_users(users), open_ratings(ratings)
     titles = None if catalogue is None else _Titles(items_, catalogue)
     sums = _sum_up(stream, items_, users_, None if titles is None else titles.kept, progress)

@@ -20,6 +20,7 @@ from engine.errors import (
     MissingColumnError,
     NoCatalogueMatchError,
     NonFiniteValueError,
+    OutputExistsError,
     RetypedColumnError,
     SchemaMismatchError,
     SourceFormatError,
@@ -95,8 +96,10 @@ def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         write_profiles(broken_off(), out)
+    with pytest.raises(OutputExistsError, match=r"p\.parquet is there already"):
+        profiles_from_ratings(ratings, ITEMS, out=out)
     assert out.read_bytes() == before
-    profiles_from_ratings(ratings, ITEMS, out=out)
+    profiles_from_ratings(ratings, ITEMS, out=out, overwrite=True)
     assert pq.read_table(out).num_rows == len(set(ratings["user_id"].to_pylist()))
     assert [path.name for path in out.parent.iterdir()] == ["p.parquet"], "nothing is left beside it"
     with pytest.raises(UsageError, match="is a folder"):
