@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numba
 import numpy as np
 from engine.kernels.cpu.codes import BYTES, FLOATS, SHORTS, Coded, Frame, empty_codes, encode
+from engine.kernels.cpu.compiling import INNER
 from engine.kernels.cpu.rank import ROWS, rank
 from engine.kernels.cpu.screen import Bound, Screen
 from engine.kernels.cpu.simd import LANES, as_numbers, fma, gather, greatest, load, root, splat, store, tagged
@@ -61,7 +62,7 @@ def desk_for(scr: Screen, coded: Coded, n_features: int) -> Desk:
     )
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER, inline="always")
 def screen_rows(X: Rows, coded: Coded, frame: Frame, scr: Screen, count: int, desk: Desk) -> Coded:
     """Screen desk.rows[:count]: write labels, gaps and bounds. Return the codes used, at desk.places."""
     if coded.codes.shape[0] > 0:
@@ -78,7 +79,7 @@ def screen_rows(X: Rows, coded: Coded, frame: Frame, scr: Screen, count: int, de
     return used
 
 
-@numba.njit(nogil=True, cache=True, forceinline=True)
+@numba.njit(**INNER, forceinline=True)
 def splat_bound(bound: Bound) -> Any:
     """Return the terms of a bound, each in every lane, in the order of Bound."""
     return (
@@ -87,7 +88,7 @@ def splat_bound(bound: Bound) -> Any:
     )  # fmt: skip
 
 
-@numba.njit(nogil=True, cache=True, forceinline=True)
+@numba.njit(**INNER, forceinline=True)
 def proven(best: Any, next_best: Any, apart: Any, error: Any, norm: Any, size: Any, unit: Any, terms: Any) -> Any:
     """Return by how much a difference of scores can be off, and a lower bound of the gap.
 
@@ -108,7 +109,7 @@ def proven(best: Any, next_best: Any, apart: Any, error: Any, norm: Any, size: A
     return bound, (two * gain) / (other + distance) * sure - blur * (other + distance)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER)
 def certify(errors: Float32s, norms: Float32s, scr: Screen, count: int, desk: Desk) -> None:
     """Write bounds and gaps of the first `count` rows from their scores."""
     unit, terms, keep, no_tag = splat(scr.unit), splat_bound(scr.bound), scr.keep, np.int32(0)

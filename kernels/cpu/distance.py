@@ -14,6 +14,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from engine.kernels.cpu.compiling import INNER
 from numpy.typing import NDArray
 
 ROWS_AT_ONCE = 4  # rows whose distances are added up together: an addition takes four cycles
@@ -43,7 +44,7 @@ def defined_label(
     return np.int32(label)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER)
 def squared_distance(X: NDArray[np.floating[Any]], i: int, centres: NDArray[np.float64], j: int) -> float:
     """Return the squared distance of row i and centre j of centres (n_clusters, n_features)."""
     total = 0.0

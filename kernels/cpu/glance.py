@@ -15,12 +15,13 @@ import numba
 import numpy as np
 from engine.kernels.cpu.certify import Desk, Float32s, Int32s, Rows, proven, splat_bound
 from engine.kernels.cpu.codes import Coded, Frame, encode
+from engine.kernels.cpu.compiling import INNER
 from engine.kernels.cpu.rank import ROWS, load_codes, tile_scores
 from engine.kernels.cpu.screen import TILE, Scores, Screen
 from engine.kernels.cpu.simd import LANES, accumulate, as_numbers, least, load, splat, store
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER)
 def chosen_centres(scr: Screen, width: int, fast: Int32s) -> tuple[Int32s, Scores]:
     """Return codes and offsets of some centres, laid out as a Screen's: the last tile is filled with padding."""
     n_tiled = -(-fast.shape[0] // TILE) * TILE
@@ -33,7 +34,7 @@ def chosen_centres(scr: Screen, width: int, fast: Int32s) -> tuple[Int32s, Score
     return words, offsets
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER)
 def _compare(
     kind: Any, tile: Int32s, own: Int32s, width: int, centres: Int32s, offsets: Scores, far: Any,
     own_offsets: Scores, scores: Scores, rivals: Scores,
@@ -55,7 +56,7 @@ def _compare(
     store(rivals, LANES, rival1)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER, inline="always")
 def glance(
     X: Rows,
     coded: Coded,

@@ -16,6 +16,7 @@ import numba
 import numpy as np
 from engine.kernels.cpu.certify import RUN, Desk, Float32s, Float64s, Int32s, Int64s, Rows, screen_rows
 from engine.kernels.cpu.codes import Coded, Frame
+from engine.kernels.cpu.compiling import INNER
 from engine.kernels.cpu.glance import chosen_centres, glance
 from engine.kernels.cpu.screen import Screen
 from engine.kernels.cpu.settle import settle
@@ -76,7 +77,7 @@ def lloyd_pass(
     return changed, screened, opened, asked
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER)
 def _parted(labels: Int32s, slack: Float32s, most_drift: Float32s, start: int, stop: int, desk: Desk) -> int:
     """Write the rows that may have moved to desk.rows, the others to desk.open; return how many may have.
 
@@ -104,7 +105,7 @@ def _parted(labels: Int32s, slack: Float32s, most_drift: Float32s, start: int, s
     return n_waiting
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER)
 def move_rows(
     X: Rows,
     weights: Float64s,

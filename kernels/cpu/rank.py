@@ -15,6 +15,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from engine.kernels.cpu.compiling import INNER
 from engine.kernels.cpu.screen import BLOCK, CHUNK, TILE, Int32s, Int64s, Scores, Screen
 from engine.kernels.cpu.simd import (
     LANES,
@@ -40,7 +41,7 @@ ROWS = VECTORS * LANES  # rows of a tile
 NOTED = 48  # at most so many centres are noted for a row: one with more is looked at by itself
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER)
 def load_codes(words: Int32s, width: int, rows: Int64s, start: int, tile: Int32s) -> None:
     """Transpose the codes (flat, `width` words a row) of rows[start : start + ROWS] into tile [word][ROWS]."""
     for vector in range(VECTORS):
@@ -49,7 +50,7 @@ def load_codes(words: Int32s, width: int, rows: Int64s, start: int, tile: Int32s
             gather_quads(words, rows, start + lane, width, word, ROWS, tile, word * ROWS + lane)
 
 
-@numba.njit(nogil=True, cache=True, forceinline=True)
+@numba.njit(**INNER, forceinline=True)
 def tile_scores(kind: Any, tile: Int32s, width: int, centres: Int32s, offsets: Scores, j: int) -> Any:
     """Return the scores of the rows of a tile and of TILE centres from j on: two vectors a centre, in order."""
     a00 = broadcast(offsets, j)
@@ -78,7 +79,7 @@ def tile_scores(kind: Any, tile: Int32s, width: int, centres: Int32s, offsets: S
     return a00, a01, a10, a11, a20, a21, a30, a31, a40, a41, a50, a51
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(**INNER, forceinline=True)
 def _ranked(score: Any, keep: Any, number: Any, best: Any, second: Any, third: Any) -> Any:
     """Enter tagged scores into the three least."""
     score = tagged(score, keep, number)
@@ -86,7 +87,7 @@ def _ranked(score: Any, keep: Any, number: Any, best: Any, second: Any, third: A
     return least(score, best), least(after, second), least(greatest(after, second), third)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(**INNER, forceinline=True)
 def _entered(score: Any, centre: Any, best: Any, second: Any, third: Any, leader: Any, runner_up: Any) -> Any:
     """Enter scores of named centres into the three least and the names of the first two."""
     first, closer = less(score, best), less(score, second)
@@ -96,7 +97,7 @@ def _entered(score: Any, centre: Any, best: Any, second: Any, third: Any, leader
     return best, second, third, select(first, centre, leader), runner_up
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER)
 def rank_tile(
     kind: Any,
     tile: Int32s,
@@ -122,19 +123,19 @@ def rank_tile(
             a00, a01, a10, a11, a20, a21, a30, a31, a40, a41, a50, a51 = tile_scores(
                 kind, tile, width, centres, offsets, j
             )
-            tag = np.int32(j - first)
+            tag = j - first
             b0, s0, t0 = _ranked(a00, keep, tag, b0, s0, t0)
             b1, s1, t1 = _ranked(a01, keep, tag, b1, s1, t1)
-            b0, s0, t0 = _ranked(a10, keep, tag + np.int32(1), b0, s0, t0)
-            b1, s1, t1 = _ranked(a11, keep, tag + np.int32(1), b1, s1, t1)
-            b0, s0, t0 = _ranked(a20, keep, tag + np.int32(2), b0, s0, t0)
-            b1, s1, t1 = _ranked(a21, keep, tag + np.int32(2), b1, s1, t1)
-            b0, s0, t0 = _ranked(a30, keep, tag + np.int32(3), b0, s0, t0)
-            b1, s1, t1 = _ranked(a31, keep, tag + np.int32(3), b1, s1, t1)
-            b0, s0, t0 = _ranked(a40, keep, tag + np.int32(4), b0, s0, t0)
-            b1, s1, t1 = _ranked(a41, keep, tag + np.int32(4), b1, s1, t1)
-            b0, s0, t0 = _ranked(a50, keep, tag + np.int32(5), b0, s0, t0)
-            b1, s1, t1 = _ranked(a51, keep, tag + np.int32(5), b1, s1, t1)
+            b0, s0, t0 = _ranked(a10, keep, tag + 1, b0, s0, t0)
+            b1, s1, t1 = _ranked(a11, keep, tag + 1, b1, s1, t1)
+            b0, s0, t0 = _ranked(a20, keep, tag + 2, b0, s0, t0)
+            b1, s1, t1 = _ranked(a21, keep, tag + 2, b1, s1, t1)
+            b0, s0, t0 = _ranked(a30, keep, tag + 3, b0, s0, t0)
+            b1, s1, t1 = _ranked(a31, keep, tag + 3, b1, s1, t1)
+            b0, s0, t0 = _ranked(a40, keep, tag + 4, b0, s0, t0)
+            b1, s1, t1 = _ranked(a41, keep, tag + 4, b1, s1, t1)
+            b0, s0, t0 = _ranked(a50, keep, tag + 5, b0, s0, t0)
+            b1, s1, t1 = _ranked(a51, keep, tag + 5, b1, s1, t1)
         base = splat(np.int32(first))
         name = tagged(bits(b0), ~keep, np.int32(0)) + base
         best0, second0, third0, leader0, runner0 = _entered(b0, name, best0, second0, third0, leader0, runner0)
@@ -158,7 +159,7 @@ def rank_tile(
     store(names, room + lane + LANES, runner1)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER)
 def rank(codes: NDArray[Any], rows: Int64s, count: int, scr: Screen, ranks: Scores, names: Int32s) -> None:
     """Write for each of rows[:count] the three least scores, tagged, and the centres of the first two.
 
@@ -177,7 +178,7 @@ def rank(codes: NDArray[Any], rows: Int64s, count: int, scr: Screen, ranks: Scor
         )
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(**INNER, forceinline=True)
 def _note(score: Any, limit: Any, far: Any, rest: Any, j: int, lane: int, names: Int32s, counts: Int64s) -> Any:
     """Append centre j to the rows whose score is below their limit; return the least of the other scores."""
     below = less(score, limit)
@@ -190,7 +191,7 @@ def _note(score: Any, limit: Any, far: Any, rest: Any, j: int, lane: int, names:
     return least(rest, select(below, far, score))
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER)
 def note_tile(
     kind: Any,
     tile: Int32s,
@@ -208,30 +209,30 @@ def note_tile(
 
     `names` (flat) has NOTED places a row; where a count says more, those of the others are lost. Scores have no tags.
     """
-    none = splat(far)
+    none, low, high = splat(far), np.int64(0), np.int64(LANES)  # not literals: _note would be compiled for each
     limit0, limit1 = load(limits, 0), load(limits, LANES)
     rest0, rest1 = none, none
     for row in range(ROWS):
         counts[row] = 0
     for j in range(0, n_tiled, TILE):
         a00, a01, a10, a11, a20, a21, a30, a31, a40, a41, a50, a51 = tile_scores(kind, tile, width, centres, offsets, j)
-        rest0 = _note(a00, limit0, none, rest0, j, 0, names, counts)
-        rest1 = _note(a01, limit1, none, rest1, j, LANES, names, counts)
-        rest0 = _note(a10, limit0, none, rest0, j + 1, 0, names, counts)
-        rest1 = _note(a11, limit1, none, rest1, j + 1, LANES, names, counts)
-        rest0 = _note(a20, limit0, none, rest0, j + 2, 0, names, counts)
-        rest1 = _note(a21, limit1, none, rest1, j + 2, LANES, names, counts)
-        rest0 = _note(a30, limit0, none, rest0, j + 3, 0, names, counts)
-        rest1 = _note(a31, limit1, none, rest1, j + 3, LANES, names, counts)
-        rest0 = _note(a40, limit0, none, rest0, j + 4, 0, names, counts)
-        rest1 = _note(a41, limit1, none, rest1, j + 4, LANES, names, counts)
-        rest0 = _note(a50, limit0, none, rest0, j + 5, 0, names, counts)
-        rest1 = _note(a51, limit1, none, rest1, j + 5, LANES, names, counts)
+        rest0 = _note(a00, limit0, none, rest0, j, low, names, counts)
+        rest1 = _note(a01, limit1, none, rest1, j, high, names, counts)
+        rest0 = _note(a10, limit0, none, rest0, j + 1, low, names, counts)
+        rest1 = _note(a11, limit1, none, rest1, j + 1, high, names, counts)
+        rest0 = _note(a20, limit0, none, rest0, j + 2, low, names, counts)
+        rest1 = _note(a21, limit1, none, rest1, j + 2, high, names, counts)
+        rest0 = _note(a30, limit0, none, rest0, j + 3, low, names, counts)
+        rest1 = _note(a31, limit1, none, rest1, j + 3, high, names, counts)
+        rest0 = _note(a40, limit0, none, rest0, j + 4, low, names, counts)
+        rest1 = _note(a41, limit1, none, rest1, j + 4, high, names, counts)
+        rest0 = _note(a50, limit0, none, rest0, j + 5, low, names, counts)
+        rest1 = _note(a51, limit1, none, rest1, j + 5, high, names, counts)
     store(rests, 0, rest0)
     store(rests, LANES, rest1)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(**INNER, forceinline=True)
 def _noted(score: Any, limit: Any, far: Any, first: int, rest: Any, names: Int32s, count: int) -> tuple[Any, int]:
     """Append the numbers of the lanes with a score below the limit; return the least of the other scores, and count."""
     below = less(score, limit)
@@ -245,7 +246,7 @@ def _noted(score: Any, limit: Any, far: Any, first: int, rest: Any, names: Int32
     return least(rest, select(below, far, score)), count
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER)
 def candidates(
     kind: Any,
     words: Int32s,
@@ -264,7 +265,7 @@ def candidates(
     numbers of which the least is the least score of all other centres.
     """
     bar, none = splat(limit), splat(far)
-    rest, count = none, 0
+    rest, count = none, np.int64(0)
     for block in range(0, offsets.shape[0], BLOCK):
         a0, a1 = load(offsets, block), load(offsets, block + LANES)
         a2, a3 = load(offsets, block + 2 * LANES), load(offsets, block + 3 * LANES)
@@ -281,4 +282,4 @@ def candidates(
         rest, count = _noted(a2, bar, none, block + 2 * LANES, rest, names, count)
         rest, count = _noted(a3, bar, none, block + 3 * LANES, rest, names, count)
     store(rests, 0, rest)
-    return count
+    return int(count)

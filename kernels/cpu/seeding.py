@@ -14,6 +14,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from engine.kernels.cpu.compiling import INNER
 from numpy.typing import NDArray
 
 STRIP = 64  # rows at a time: what is added up about them stays in the L1 cache
@@ -58,7 +59,7 @@ def greedy_seeds(
             closest[i] = lowest[best, i]
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER)
 def _first_at_least(running: NDArray[np.float64], value: float) -> int:
     """Return the number of the first entry of a growing array that is not below the value, or else of the last."""
     first, last = 0, running.shape[0] - 1

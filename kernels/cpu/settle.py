@@ -15,6 +15,7 @@ import numba
 import numpy as np
 from engine.kernels.cpu.certify import BLUR, Desk, Float32s, Float64s, Int32s, Int64s, Rows
 from engine.kernels.cpu.codes import Coded
+from engine.kernels.cpu.compiling import INNER
 from engine.kernels.cpu.distance import defined_label, squared_distance
 from engine.kernels.cpu.rank import NOTED, ROWS, candidates, load_codes, note_tile
 from engine.kernels.cpu.screen import Screen
@@ -26,7 +27,7 @@ TINY = 1e-30  # squared distances, where rows are about 1, that may have lost di
 SAFE = 2.0**-30  # a difference of squared distances, per unit of them, that no rounding in float64 can invert
 
 
-@numba.njit(nogil=True, cache=True, forceinline=True)
+@numba.njit(**INNER, forceinline=True)
 def _squared(X: Rows, i: int, centres: Rows, j: int, factor: Any) -> float:
     """Return the squared distance of row i and centre j in units of y, added in float32 in any order."""
     n_features, sums = X.shape[1], splat(np.float32(0.0))
@@ -36,7 +37,7 @@ def _squared(X: Rows, i: int, centres: Rows, j: int, factor: Any) -> float:
     return np.float64(total(sums))
 
 
-@numba.njit(nogil=True, cache=True, forceinline=True)
+@numba.njit(**INNER, forceinline=True)
 def _nearest_of(
     X: Rows, i: int, centres: Rows, factor: Any, names: Int32s, start: int, count: int, spread: float
 ) -> tuple[int, float]:
@@ -61,7 +62,7 @@ def _nearest_of(
     return label, max(other * (1.0 - BLUR - doubt) - nearest * (1.0 + BLUR + doubt), 2.0**-126)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER)
 def _defined_of(X: Rows, i: int, centres: Float64s, names: Int32s, start: int, count: int) -> int:
     """Return the nearest of the named centres by the definition."""
     label, least_one = -1, np.inf
@@ -72,7 +73,7 @@ def _defined_of(X: Rows, i: int, centres: Float64s, names: Int32s, start: int, c
     return label
 
 
-@numba.njit(nogil=True, cache=True, forceinline=True)
+@numba.njit(**INNER, forceinline=True)
 def _opened(gaps: Float32s, count: int, opened: Int64s) -> int:
     """Write the positions of the rows whose gap is not positive; return how many."""
     n_opened = 0
@@ -82,14 +83,14 @@ def _opened(gaps: Float32s, count: int, opened: Int64s) -> int:
     return n_opened
 
 
-@numba.njit(nogil=True, cache=True, forceinline=True)
+@numba.njit(**INNER, forceinline=True)
 def _fetch(X: Rows, i: int) -> None:
     """Ask for a row before it is needed: open rows lie far apart."""
     for t in range(0, X.shape[1], LINE_BYTES // X.itemsize):
         prefetch(X, i * X.shape[1] + t)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER, inline="always")
 def settle(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk) -> tuple[int, int]:
     """Open every row of the desk whose gap is not positive; return how many, and for how many the definition spoke.
 
@@ -126,7 +127,7 @@ def settle(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk) -> tuple[i
     return n_opened, n_asked + _settle_more(X, used, scr, n_more, desk, scratch)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**INNER, inline="always")
 def _settle_more(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk, scratch: Float64s) -> int:
     """Settle the first `count` rows of desk.open; return for how many the definition spoke.
 

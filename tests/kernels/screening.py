@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from engine.kernels.cpu import certify, codes, lloyd, screen
 
@@ -51,3 +52,9 @@ def passed(X: Any, centres: Any, level: int, *, weights: Any = None, grid: Any =
         np.empty(0, np.int32), shift, scale, mass_scale, labels, slack, sums, masses, ready.desk,
     )  # fmt: skip
     return Passed(labels, slack, sums, masses, *counts)
+
+
+@numba.njit
+def screen_only(X: Any, coded: Any, frame: Any, scr: Any, count: int, desk: Any) -> None:
+    """Screen the rows of a desk, and settle none."""
+    certify.screen_rows(X, coded, frame, scr, count, desk)
