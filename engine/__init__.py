@@ -33,6 +33,10 @@ __all__ = ["PCA", "TSNE", "KMeans", "Run", "choose_k", "compare", "fit", "load",
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("rooms-engine")
     if name not in _HOMES:
         raise AttributeError(f"module 'engine' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -16,12 +16,24 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from engine.errors import OutOfResourcesError, RoomsError, UsageError
 
+COMMANDS = ("demo", "profiles", "fit", "assign", "compare", "report", "bench", "doctor")
+
+
+class InOrder(TyperGroup):
+    """Commands in the order in which one needs them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands."""
+        return sorted(self.commands, key=COMMANDS.index)
+
+
 app = typer.Typer(
     name="rooms",
-    help="Cluster user profiles: explained, reproducible groups of people who would enjoy each other's company.",
+    cls=InOrder,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -42,6 +54,24 @@ Scheduler = Annotated[str | None, typer.Option(help="A Dask cluster to use: tcp:
 TlsCa = Annotated[Path | None, typer.Option(help="For tls://, the authority's certificate.")]
 TlsCert = Annotated[Path | None, typer.Option(help="For tls://, our certificate …")]
 TlsKey = Annotated[Path | None, typer.Option(help="… and its key.")]
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        import engine
+
+        typer.echo(f"rooms engine {engine.__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Print the version and leave.")
+]
+
+
+@app.callback()
+def rooms(version: Version = False) -> None:
+    """Cluster user profiles: explained, reproducible groups of people who would enjoy each other's company."""
 
 
 def guarded(command: Command) -> Command:

@@ -13,6 +13,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+import engine
+from engine.cli.app import COMMANDS
+
 ROOMS = [sys.executable, "-m", "engine"]
 
 
@@ -133,3 +136,14 @@ def test_doctor_says_what_can_run_and_why_not() -> None:
     assert found["auto"]["finding"].startswith("cpu")
     assert not found["cuda"]["ok"]
     assert "threads" in found["cpu"]["finding"]
+
+
+def test_help_and_version_answer_without_loading_the_engine() -> None:
+    version = rooms("--version")
+    assert version.stdout == f"rooms engine {engine.__version__}\n"
+    told = rooms("--help").stdout
+    places = [told.index(f" {name} ") for name in COMMANDS]
+    assert places == sorted(places)
+    trace = rooms("--help", env=os.environ | {"PYTHONPROFILEIMPORTTIME": "1"}).stderr
+    assert "engine.cli" in trace
+    assert not [name for name in ("sklearn", "numba", "pyarrow") if f" {name}\n" in trace]
