@@ -19,8 +19,9 @@ from engine.kernels.cpu.codes import Coded, Frame
 from engine.kernels.cpu.compiling import INNER
 from engine.kernels.cpu.glance import chosen_centres, glance
 from engine.kernels.cpu.screen import Screen
-from engine.kernels.cpu.settle import settle
+from engine.kernels.cpu.settle import AHEAD, fetch, settle
 from engine.kernels.cpu.simd import LANES, gather, lane_count, lane_numbers, less, load, negated, splat, store_chosen
+from engine.kernels.cpu.simd_fixed import add_terms, fixed_terms, take_terms
 
 
 @numba.njit(nogil=True, cache=True)
@@ -119,25 +120,23 @@ def move_rows(
     masses: Int64s,
 ) -> None:
     """Add rows[:count] to the clusters names[0], and take them out of the clusters names[1], unless those are -1."""
-    n_features = X.shape[1]
-    terms = np.empty(n_features, np.int64)
+    n_features, weighted = X.shape[1], weights.shape[0] > 0
     for p in range(count):
-        i, new, old = rows[p], names[0, p], names[1, p]
-        mass = np.int64(1)
-        if weights.shape[0]:
-            mass = np.int64(np.rint(weights[i] * mass_scale))
-            for t in range(n_features):
-                terms[t] = np.int64(np.rint((np.float64(X[i, t]) - shift[t]) * weights[i] * scale[t]))
-        else:
-            for t in range(n_features):
-                terms[t] = np.int64(np.rint((np.float64(X[i, t]) - shift[t]) * scale[t]))
+        i, new, old = rows[p], np.int64(names[0, p]), np.int64(names[1, p])
+        fetch(X, rows[min(p + AHEAD, count - 1)])
+        weight, mass = 1.0, np.int64(1)
+        if weighted:
+            weight = weights[i]
+            mass = np.int64(np.rint(weight * mass_scale))
         masses[new] += mass
-        for t in range(n_features):
-            sums[new, t] += terms[t]
         if old >= 0:
             masses[old] -= mass
-            for t in range(n_features):
-                sums[old, t] -= terms[t]
+        for t in range(0, n_features, LANES):
+            rest = n_features - t
+            terms = fixed_terms(X, i * n_features + t, shift, scale, t, weight, rest)
+            add_terms(sums, new * n_features + t, terms, rest)
+            if old >= 0:
+                take_terms(sums, old * n_features + t, terms, rest)
 
 
 @numba.njit(nogil=True, cache=True)

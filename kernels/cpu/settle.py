@@ -84,7 +84,7 @@ def _opened(gaps: Float32s, count: int, opened: Int64s) -> int:
 
 
 @numba.njit(**INNER, forceinline=True)
-def _fetch(X: Rows, i: int) -> None:
+def fetch(X: Rows, i: int) -> None:
     """Ask for a row before it is needed: open rows lie far apart."""
     for t in range(0, X.shape[1], LINE_BYTES // X.itemsize):
         prefetch(X, i * X.shape[1] + t)
@@ -106,7 +106,7 @@ def settle(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk) -> tuple[i
     for number in range(n_opened):
         p = opened[number]
         i = rows[p]
-        _fetch(X, rows[opened[min(number + AHEAD, n_opened - 1)]])
+        fetch(X, rows[opened[min(number + AHEAD, n_opened - 1)]])
         if bounds[p] < np.inf and not (rests[p] > 0 and names[1, p] < n_clusters):
             opened[n_more] = p
             n_more += 1
@@ -152,7 +152,7 @@ def _settle_more(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk, scra
             best = np.float64(tagged(ranks[0, p], keep, np.int32(0)))
             at[lane] = places[p]
             limits[lane] = min(best + 2.0 * bounds[p] / unit, np.float64(far))
-            _fetch(X, rows[p])
+            fetch(X, rows[p])
         load_codes(words, width, at, 0, tile)
         note_tile(kind, tile, width, centres, n_tiled, offsets, far, limits, noted, counts, rests)
         for lane in range(n_rows):

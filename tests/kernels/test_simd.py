@@ -11,7 +11,7 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 import pytest
-from engine.kernels.cpu import simd
+from engine.kernels.cpu import simd, simd_fixed
 from engine.kernels.cpu.simd import LANES
 
 
@@ -230,3 +230,25 @@ def test_pairs_are_gathered_and_short_words_become_bits_of_floats() -> None:
     pairs = table.reshape(100, 2)[numbers[1:] + 2]
     np.testing.assert_array_equal(out[: 2 * LANES], pairs.T.ravel())
     np.testing.assert_array_equal(out[2 * LANES :].view(np.uint32), shorts[1:].astype(np.uint32) << 16)
+
+
+@numba.njit
+def _moved(X: Any, shift: Any, scale: Any, weight: float, count: int, sums: Any) -> None:
+    terms = simd_fixed.fixed_terms(X, 3, shift, scale, 1, weight, count)
+    simd_fixed.add_terms(sums, 2, terms, count)
+    simd_fixed.take_terms(sums, 40, terms, count)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, LANES - 1, LANES, LANES + 5])
+def test_terms_in_fixed_point_are_added_and_taken(dtype: Any, count: int) -> None:
+    random = np.random.default_rng(count)
+    X, shift = random.normal(size=3 + LANES).astype(dtype), random.normal(size=1 + LANES)
+    scale, n = 2.0 ** random.integers(20, 40, 1 + LANES), min(count, LANES)
+    sums = random.integers(-(2**50), 2**50, 80)
+    terms = np.rint((X[3 : 3 + n].astype(np.float64) - shift[1 : 1 + n]) * 0.7 * scale[1 : 1 + n]).astype(np.int64)
+    expected = sums.copy()
+    expected[2 : 2 + n] += terms
+    expected[40 : 40 + n] -= terms
+    _moved(X[: 3 + n], shift[: 1 + n], scale[: 1 + n], 0.7, count, sums)
+    np.testing.assert_array_equal(sums, expected)
