@@ -8,6 +8,7 @@ code, and a column that holds one stays text; an id is an integer only if its te
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 
@@ -18,17 +19,20 @@ import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 
 from engine.errors import SchemaMismatchError, SourceFormatError
+from engine.tables.dialect import MISSING, Dialect, dialect_of
 from engine.tables.paths import Files
 
+logger = logging.getLogger(__name__)
+
 BYTES_PER_READ = 1 << 23
-MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "#N/A"]
 _COLUMN_IN_ERROR = re.compile(r"In CSV column #(\d+)")
 
 
 def open_csv(files: Files, *, id: str | None, types: Mapping[str, pa.DataType]) -> tuple[ds.Dataset, int]:
     """Return a dataset whose types hold for all rows of the files, and the number of rows.
 
-    Text is UTF-8. Empty fields and the usual marks (NA, NaN, NULL, None …) are missing values.
+    What separates columns and decimals is found out (dialect.py). Text is UTF-8. Empty fields and the usual marks
+    (NA, NaN, NULL, None …) are missing values.
 
     Raises
     ------
@@ -41,21 +45,24 @@ def open_csv(files: Files, *, id: str | None, types: Mapping[str, pa.DataType]) 
     if id is not None and id not in known:
         known[id] = pa.string()
     try:
-        n_rows, schema = _scan(files, _first_guess(files, known), types, id)
+        dialect = dialect_of(files)
+        if dialect != Dialect():
+            logger.info("%s: columns are separated by %r, decimals by %r", files.paths[0], *dialect)
+        n_rows, schema = _scan(files, dialect, _first_guess(files, dialect, known), types, id)
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, OSError) as error:
         raise SourceFormatError(
             f"{files.paths[0]} cannot be read as CSV: {str(error).strip().splitlines()[0]}",
-            hint="the engine reads comma-separated UTF-8 text with one header line.",
+            hint="the engine reads UTF-8 text with one header line, separated by commas, semicolons, tabs or bars.",
         ) from error
-    return _dataset(files, schema), n_rows
+    return _dataset(files, dialect, schema), n_rows
 
 
-def _first_guess(files: Files, known: Mapping[str, pa.DataType]) -> pa.Schema:
+def _first_guess(files: Files, dialect: Dialect, known: Mapping[str, pa.DataType]) -> pa.Schema:
     """Infer types from the first bytes of every file; columns seen empty so far stay null."""
     inferred: pa.Schema | None = None
     for path in files.paths:
         with files.filesystem.open(path, "rb", compression="infer") as stream:
-            reader = pacsv.open_csv(stream, read_options=_reading(), convert_options=_conversion({}))
+            reader = pacsv.open_csv(stream, _reading(), _parsing(dialect), _conversion(dialect, {}))
             found = reader.schema
         for field in found:
             if pa.types.is_binary(field.type):
@@ -75,7 +82,9 @@ def _first_guess(files: Files, known: Mapping[str, pa.DataType]) -> pa.Schema:
     return pa.schema([pa.field(name, known.get(name, inferred.field(name).type)) for name in inferred.names])
 
 
-def _scan(files: Files, schema: pa.Schema, known: Mapping[str, pa.DataType], id: str | None) -> tuple[int, pa.Schema]:
+def _scan(
+    files: Files, dialect: Dialect, schema: pa.Schema, known: Mapping[str, pa.DataType], id: str | None
+) -> tuple[int, pa.Schema]:
     """Read everything once; return the number of rows, and types that hold for all of them."""
     while True:
         guessed = [field for field in schema if field.name not in known]
@@ -83,11 +92,11 @@ def _scan(files: Files, schema: pa.Schema, known: Mapping[str, pa.DataType], id:
         as_text = pa.schema([field.with_type(pa.string()) if field.name in kinds else field for field in schema])
         n_rows = 0
         try:
-            for batch in _dataset(files, as_text).to_batches():
+            for batch in _dataset(files, dialect, as_text).to_batches():
                 n_rows += batch.num_rows
                 for name, kind in kinds.items():
                     texts = batch.column(batch.schema.get_field_index(name))
-                    kinds[name] = _kind_of_id(texts, kind) if name == id else _kind_of_numbers(texts, kind)
+                    kinds[name] = _kind_of_id(texts, kind) if name == id else _kind_of_numbers(texts, kind, dialect)
             return n_rows, pa.schema([field.with_type(kinds.get(field.name, field.type)) for field in schema])
         except pa.ArrowInvalid as error:
             match = _COLUMN_IN_ERROR.search(str(error))
@@ -105,7 +114,7 @@ def _kind_of_id(texts: pa.Array, kind: pa.DataType) -> pa.DataType:
     return kind if kind == pa.string() or _plain_integers(texts) else pa.string()
 
 
-def _kind_of_numbers(texts: pa.Array, kind: pa.DataType) -> pa.DataType:
+def _kind_of_numbers(texts: pa.Array, kind: pa.DataType, dialect: Dialect) -> pa.DataType:
     """Return what texts can be read as that could be read as `kind` so far: integers, floats, or text."""
     if kind == pa.string():
         return kind
@@ -113,6 +122,8 @@ def _kind_of_numbers(texts: pa.Array, kind: pa.DataType) -> pa.DataType:
         texts = pc.utf8_trim_whitespace(texts)  # as the reader does for numbers
     if _padded(texts):
         return pa.string()
+    if dialect.decimal_point == ",":  # 3,5 is a number, and 3.5 none
+        texts = pc.replace_substring(pc.replace_substring(texts, ".", "?"), ",", ".")
     while kind != pa.string() and not _readable(texts, kind):
         kind = _next_wider(kind)
     return kind
@@ -160,12 +171,12 @@ def _wider(a: pa.DataType, b: pa.DataType) -> pa.DataType:
     return pa.float64() if numbers else pa.string()
 
 
-def _dataset(files: Files, schema: pa.Schema) -> ds.Dataset:
+def _dataset(files: Files, dialect: Dialect, schema: pa.Schema) -> ds.Dataset:
     types = {field.name: field.type for field in schema}
     form = ds.CsvFileFormat(
-        parse_options=pacsv.ParseOptions(newlines_in_values=True),
+        parse_options=_parsing(dialect, newlines_in_values=True),
         read_options=_reading(),
-        convert_options=_conversion(types),
+        convert_options=_conversion(dialect, types),
     )
     return ds.dataset(list(files.paths), filesystem=files.filesystem, format=form, schema=schema)
 
@@ -174,5 +185,11 @@ def _reading() -> pacsv.ReadOptions:
     return pacsv.ReadOptions(block_size=BYTES_PER_READ)
 
 
-def _conversion(types: Mapping[str, pa.DataType]) -> pacsv.ConvertOptions:
-    return pacsv.ConvertOptions(column_types=dict(types), strings_can_be_null=True, null_values=MISSING)
+def _parsing(dialect: Dialect, *, newlines_in_values: bool = False) -> pacsv.ParseOptions:
+    return pacsv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=newlines_in_values)
+
+
+def _conversion(dialect: Dialect, types: Mapping[str, pa.DataType]) -> pacsv.ConvertOptions:
+    return pacsv.ConvertOptions(
+        column_types=dict(types), strings_can_be_null=True, null_values=MISSING, decimal_point=dialect.decimal_point
+    )

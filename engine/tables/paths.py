@@ -19,6 +19,8 @@ FORMATS = {
     ".pq": "parquet",
     ".csv": "csv",
     ".csv.gz": "csv",
+    ".tsv": "csv",
+    ".tsv.gz": "csv",
     ".feather": "feather",
     ".arrow": "feather",
     ".ipc": "feather",

@@ -9,7 +9,6 @@ movielens.py. Each of the three files is looked at by itself, so layouts may be 
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from engine.errors import RetypedColumnError, SourceFormatError, SourceNotFoundE
 from engine.tables import movielens
 from engine.tables import rating_columns as columns
 from engine.tables.arrow import open_table
+from engine.tables.dialect import header_of
 from engine.tables.frames import is_frame
 from engine.tables.id_numbers import comparable, distinct_ids, plain_ids
 from engine.tables.items import Items, make_items
@@ -214,10 +214,7 @@ def _header(source: Any) -> list[str]:
     """Return the names of a table's columns, without a scan of the rows of CSV files."""
     if not _is_csv(source):
         return list(open_table(source).schema.names)
-    files = find_files([str(source)])
-    with files.filesystem.open(files.paths[0], "rb", compression="infer") as stream:
-        line = stream.readline().decode("utf-8-sig", errors="replace")
-    return next(csv.reader([line]), [])
+    return header_of(find_files([str(source)]))
 
 
 def _first_line(path: str) -> str:

@@ -173,6 +173,56 @@ def test_codes_with_zeros_in_front_stay_text_wherever_the_zeros_come(
     assert found[1] == {"zip": None, "late": "1.5", "room": None, "share": 1.0, "n": None}
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("semicolons.csv", 'id;zip;share;"age, in years"\n1;02134;0,5;30\n2;12345;NA;41,5\n'),
+        ("tabs.csv", "id\tzip\tshare\tage, in years\n1\t02134\t.5\t30\n2\t12345\tNA\t41.5\n"),
+        ("tabs.tsv", "id\tzip\tshare\tage, in years\n1\t02134\t0.5\t30\n2\t12345\tNA\t41.5\n"),
+        ("bars.csv", "id|zip|share|age, in years\n1|02134|5e-1|30\n2|12345||41.5\n"),
+        ("commas.csv", 'id,zip,share,"age, in years"\n1,02134,0.5,30\n2,12345,,41.5\n'),
+        ("bom.csv", '\ufeffid;zip;share;"age, in years"\r\n1;02134;0,5;30\r\n2;12345;;41,5\r\n'),
+    ],
+)
+def test_what_separates_columns_and_decimals_is_found_out(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    assert whole(path, id="id").to_pylist() == [
+        {"id": 1, "zip": "02134", "share": 0.5, "age, in years": 30.0},
+        {"id": 2, "zip": "12345", "share": None, "age, in years": 41.5},
+    ]
+
+
+def test_decimal_commas_that_come_late_are_read_where_others_came_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.tables.csv.BYTES_PER_READ", 64)
+    monkeypatch.setattr("engine.tables.dialect._HEAD_BYTES", 64)
+    path = tmp_path / "a.csv"
+    path.write_text("early;late;version\n" + "1,5;2;7\n" * 50 + "1;2,5;7.1\n")
+    kinds = {"early": "double", "late": "double", "version": "string"}  # 7.1 is no number where 1,5 is one
+    assert {field.name: str(field.type) for field in open_table(path).schema} == kinds
+    assert whole(path)["late"].to_pylist() == [2.0] * 50 + [2.5]
+
+
+def test_commas_in_numbers_stay_text_beside_decimal_points(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("answers;share\n1,2;0.5\n3,4;0.25\n")
+    assert {field.name: str(field.type) for field in open_table(path).schema} == {
+        "answers": "string",
+        "share": "double",
+    }
+
+
+def test_a_header_alone_and_an_empty_file_have_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "header.csv").write_text("id;age\n")
+    with pytest.raises(EmptyTableError):
+        open_table(tmp_path / "header.csv")
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(SourceFormatError, match=r"empty\.csv"):
+        open_table(tmp_path / "empty.csv")
+
+
 def test_quoted_line_breaks_and_missing_marks_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('a,b\n"two\nlines",NA\nx,1\n')
