@@ -60,11 +60,12 @@ def test_a_piece_is_sent_while_the_one_before_is_computed_on_and_waits_for_its_b
     sent, used = device.lanes._sent, device.lanes._used
     for number, at in enumerate(copies):
         lane = number % N_LANES
-        assert device.cuda.log[at - 1] == (f"stream {lane + 1}", f"waits for {used[lane].name}")
-        assert device.cuda.log[at + 1] == (f"stream {lane + 1}", f"records {sent[lane].name}")
         before = device.cuda.log[:at]
         assert before.count(("current", f"records {used[lane].name}")) == number // N_LANES + 1
         assert before.count(("host", f"waits for {sent[lane].name}")) == number // N_LANES + 1
+    for lane in range(N_LANES):
+        own = [what for who, what in device.cuda.log if who == f"stream {lane + 1}"]
+        assert own == 2 * [f"waits for {used[lane].name}", "copies", f"records {sent[lane].name}"]
     waits = [entry for entry in device.cuda.log if entry[0] == "current" and entry[1].startswith("waits")]
     assert waits == [("current", f"waits for {sent[number % N_LANES].name}") for number in range(4)]
 
