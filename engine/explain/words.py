@@ -89,6 +89,8 @@ def quantity(value: float, unit: str | None, name: str, *, spread: float = 0.0, 
     if is_share(unit):
         digits = 0 if value == 0.0 or spread == 0.0 or spread >= 0.05 else 1
         return f"{100.0 * value:.{digits}f} %"
+    if _is_year(value, name):
+        return f"{value:.0f}"
     if whole and value == round(value):
         return f"{value:,.0f}".replace("-", "−") + _unit(unit, name)
     return plain_number(value, spread=spread) + _unit(unit, name)
@@ -98,6 +100,8 @@ def exact_quantity(value: float, unit: str | None, name: str) -> str:
     """Return a threshold with its unit and all of its digits: rounding it would make another rule."""
     if is_share(unit):
         return f"{float(f'{100.0 * value:.12g}'):,.12g} %"
+    if _is_year(value, name) and value == round(value):
+        return f"{value:.0f}"
     return f"{value:,.12g}".replace("-", "−") + _unit(unit, name)
 
 
@@ -144,6 +148,11 @@ def capitalised(text: str) -> str:
 def people(count: float) -> str:
     """Return "1 person", "1,234 people"."""
     return "1 person" if round(count) == 1 else f"{round(count):,} people"
+
+
+def _is_year(value: float, name: str) -> bool:
+    """Tell whether a number is a calendar year, which nobody writes as 1,987: "release year", "year of birth"."""
+    return 1000.0 <= value < 2500.0 and re.search(r"(?<!\ba )(?<!\bper )\byear\b", name.lower()) is not None
 
 
 def _unit(unit: str | None, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.explain.words import percent
 from engine.runs.run import Run
 
 
@@ -27,9 +28,17 @@ def summary(run: Run, extra: dict[str, Any]) -> str:
         f"{found['rows']:,} profiles, {found['features']} features, {found['components']} components "
         f"({found['variance_explained']:.0%} of the variance)",
         f"{found['clusters']} clusters: {found['clusters_reason']}",
-        "sizes: " + ", ".join(f"{size:,}" for size in sorted(found["sizes"], reverse=True)),
+        *_clusters(run),
         f"{found['seconds']:.1f} s on {found['device']} ({found['device_reason']})",
         *(f"{name.replace('_', ' ')}: {value}" for name, value in extra.items() if value is not None),
         f"written to {run.path}",
     ]
     return "\n".join(lines)
+
+
+def _clusters(run: Run) -> list[str]:
+    """Return one line a cluster, the largest first: id, size, share and persona; one line for all without personas."""
+    found = sorted(run.clusters.to_pylist(), key=lambda row: -row["size"])
+    if not all(row.get("persona") for row in found):
+        return ["sizes: " + ", ".join(f"{row['size']:,}" for row in found)]
+    return [f"{row['cluster']:>5} {row['size']:>13,} {percent(row['share']):>8}  {row['persona']}" for row in found]

@@ -31,8 +31,8 @@ _COLUMN_IN_ERROR = re.compile(r"In CSV column #(\d+)")
 def open_csv(files: Files, *, id: str | None, types: Mapping[str, pa.DataType]) -> tuple[ds.Dataset, int]:
     """Return a dataset whose types hold for all rows of the files, and the number of rows.
 
-    What separates columns and decimals is found out (dialect.py). Text is UTF-8. Empty fields and the usual marks
-    (NA, NaN, NULL, None …) are missing values.
+    What separates columns and decimals, and how dates are spelt, is found out (dialect.py). Text is UTF-8. Empty
+    fields and the usual marks (NA, NaN, NULL, None …) are missing values.
 
     Raises
     ------
@@ -46,14 +46,17 @@ def open_csv(files: Files, *, id: str | None, types: Mapping[str, pa.DataType]) 
         known[id] = pa.string()
     try:
         dialect = dialect_of(files)
-        if dialect != Dialect():
-            logger.info("%s: columns are separated by %r, decimals by %r", files.paths[0], *dialect)
+        if dialect[:2] != Dialect()[:2]:
+            logger.info("%s: columns are separated by %r, decimals by %r", files.paths[0], *dialect[:2])
         n_rows, schema = _scan(files, dialect, _first_guess(files, dialect, known), types, id)
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, OSError) as error:
         raise SourceFormatError(
             f"{files.paths[0]} cannot be read as CSV: {str(error).strip().splitlines()[0]}",
             hint="the engine reads UTF-8 text with one header line, separated by commas, semicolons, tabs or bars.",
         ) from error
+    dates = [field.name for field in schema if pa.types.is_timestamp(field.type)]
+    if dates and dialect.dates:
+        logger.info("%s: dates are read as ISO or %s in %s", files.paths[0], list(dialect.dates), dates)
     return _dataset(files, dialect, schema), n_rows
 
 
@@ -191,5 +194,9 @@ def _parsing(dialect: Dialect, *, newlines_in_values: bool = False) -> pacsv.Par
 
 def _conversion(dialect: Dialect, types: Mapping[str, pa.DataType]) -> pacsv.ConvertOptions:
     return pacsv.ConvertOptions(
-        column_types=dict(types), strings_can_be_null=True, null_values=MISSING, decimal_point=dialect.decimal_point
+        column_types=dict(types),
+        strings_can_be_null=True,
+        null_values=MISSING,
+        decimal_point=dialect.decimal_point,
+        timestamp_parsers=[pacsv.ISO8601, *dialect.dates],
     )

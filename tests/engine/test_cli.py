@@ -15,6 +15,8 @@ import pytest
 
 import engine
 from engine.cli.app import COMMANDS
+from engine.runs.run import Run
+from engine.runs.summary import summary
 
 ROOMS = [sys.executable, "-m", "engine"]
 
@@ -57,6 +59,17 @@ def test_fit_prints_one_json_object_and_assign_uses_the_model(demo: Path, tmp_pa
     assert done.returncode == 2
     assert "named as csv, but tables are written as Parquet" in done.stderr
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_fit_prints_a_line_for_every_cluster_the_largest_first(demo: Path, tmp_path: Path) -> None:
+    clusters = pq.read_table(demo / "run" / "clusters.parquet").to_pylist()
+    text = summary(Run(demo / "run"), {})
+    lines = [line.split(None, 4) for line in text.splitlines()[2:14]]
+    assert [int(line[0]) for line in lines] == [c["cluster"] for c in sorted(clusters, key=lambda c: -c["size"])]
+    assert all(line[4] == clusters[int(line[0])]["persona"] for line in lines)
+    done = rooms("fit", demo / "members", "-k", 5, "--out", tmp_path / "run", "--skip", "explain,map")
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stdout.splitlines() if line.startswith("sizes: ")]) == 1
 
 
 def test_dry_run_says_what_it_would_do_and_does_not(demo: Path, tmp_path: Path) -> None:

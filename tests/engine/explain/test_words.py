@@ -60,6 +60,18 @@ def test_thresholds_keep_all_of_their_digits() -> None:
     assert exact_quantity(1500.0, "USD", "price") == "1,500 USD"
 
 
+@pytest.mark.parametrize(
+    ("value", "name", "words"),
+    [(1987.0, "release year", "1987"), (1986.6, "year of birth", "1987"), (1987.0, "weekly plays", "1,987"),
+     (1987.0, "income a year", "1,987"), (1987.0, "years of light", "1,987")],
+)  # fmt: skip
+def test_years_of_the_calendar_have_no_separators(value: float, name: str, words: str) -> None:
+    assert quantity(value, None, name, spread=20.0) == words
+    if value == round(value):
+        assert exact_quantity(value, None, name) == words
+    assert exact_quantity(1986.5, None, "release year") == "1,986.5"
+
+
 def test_percent_never_rounds_to_nothing_or_everything() -> None:
     assert [percent(v) for v in (0.0, 0.0004, 0.004, 0.0949, 0.18, 0.996, 0.99999, 1.0)] == [
         "0 %", "under 0.1 %", "0.4 %", "9.5 %", "18 %", "99.6 %", "99.9 %", "100 %",
