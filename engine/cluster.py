@@ -43,6 +43,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     n_init : "auto" or int, default="auto"
         Runs from different starts, the best one kept. "auto" is 10 for "random" and a callable, else 1.
     max_iter : int, default=300
+        Passes over all samples, at most. With few of them the seeds are improved less as well: `max_iter=1` is the
+        soonest done, and from 20 on nothing is left out.
     tol : float, default=1e-4
         A run ends when the squared movement of all centres is at most `tol` times the mean variance of the features.
     verbose : int, default=0

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from engine.backends.protocol import Backend, Int32s, LibraryPlan, Rows
-from engine.execution.local import row_blocks
+from engine.execution.local import one_blas_thread, row_blocks
 from engine.execution.passes import current
 from engine.execution.storage import IN_MEMORY, Storage
 from engine.lloyd import Clustering, RowSet, Step, lloyd, tolerance
@@ -42,6 +42,7 @@ class Pause:
 Watch = Callable[[Pause], None]
 
 
+@one_blas_thread()  # once for all passes: those over a sample take as long as ten times this
 def best_clustering(
     rows: RowSet,
     n_clusters: int,
@@ -61,13 +62,13 @@ def best_clustering(
     """
     if not isinstance(init, str) and not callable(init):
         init = checked_centres(init, rows.X, n_clusters)
-    limit = tolerance(rows, tol)
+    limit = tolerance(rows, tol) if max_iter > 1 else 0.0  # one iteration is the last one anyway
     best = None if pause is None or pause.best is None else _labelled(rows, pause.best)
     if pause is not None:
         random.set_state(pause.random)
     for number in range(0 if pause is None else pause.run, n_runs):
         step = pause.step if pause is not None and number == pause.run else None
-        centres = initial_centres(rows, init, n_clusters, random) if step is None else step.centres
+        centres = initial_centres(rows, init, n_clusters, random, max_iter) if step is None else step.centres
         told = None if watch is None else partial(_tell, watch, number, random.get_state(), best)
         run = lloyd(
             rows, centres, max_iter=max_iter, tolerance=limit, verbose=verbose, earlier=step, watch=told

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.protocol import Drift, Float64s, Int32s
+from engine.kernels.cpu import drift
 
 SAMPLE = 4096  # rows that tell how many would wait
 FAST = (0, 6, 12, 18, 24, 36, 48, 72, 96, 144, 192, 288)  # numbers of fast centres to choose from: whole tiles
@@ -27,6 +28,12 @@ class Way:
     def __init__(self, n_clusters: int) -> None:
         self.own, self.others = np.zeros(n_clusters), np.zeros(n_clusters)
         self.fast = np.empty(0, np.int32)
+
+    def copy(self) -> Way:
+        """Return the same way, to go on from here by itself."""
+        other = Way(len(self.own))
+        other.own, other.others, other.fast = self.own.copy(), self.others.copy(), self.fast
+        return other
 
     def follow(self, steps: Float64s, labels: Int32s, slack: NDArray[np.float32]) -> None:
         """Add the steps that centres have made since rows were last labelled; once a pass."""
@@ -52,16 +59,10 @@ class Way:
     def _best_count(self, steps: Float64s, order: NDArray[np.intp], labels: Int32s, slack: NDArray[np.float32]) -> int:
         """Return how many fast centres make the next pass cheapest."""
         some = slice(None, None, max(1, len(labels) // SAMPLE))
-        own = labels[some]
-        room = slack[some].astype(np.float64) - (self.own + self.others + steps)[own]
-        place = np.empty(len(steps), np.intp)  # of every centre among the fast ones
+        place = np.empty(len(steps), np.int64)  # of every centre among the fast ones
         place[order] = np.arange(len(steps))
-        best, least = 0, np.inf
-        for count in FAST:
-            if 2 * count >= len(steps) and count:
-                break
-            waiting = float(np.mean((room <= steps[order[count]]) | (place[own] < count)))
-            cost = waiting * (len(steps) + LOOK) + (1.0 - waiting) * (count + GLANCE if count else 0.0)
-            if cost < least:
-                best, least = count, cost
-        return best
+        counts = np.array([count for count in FAST if count == 0 or 2 * count < len(steps)])
+        way = self.own + self.others + steps
+        waiting = drift.waiting_shares(labels[some], slack[some], way, steps[order[counts]], place, counts)
+        costs = waiting * (len(steps) + LOOK) + (1.0 - waiting) * np.where(counts, counts + GLANCE, 0.0)
+        return int(counts[costs.argmin()])

@@ -8,9 +8,10 @@ centres start is seeding.py's concern; what a label and a sum are: decisions/000
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,9 +133,9 @@ class Step:
     centres: Rows
 
 
-def jobs(n_rows: int, backend: Backend) -> Iterator[slice]:
-    """Yield the runs of rows of a pass, as long as the backend likes them: no result depends on it."""
-    return row_blocks(n_rows, backend.job_rows(n_rows))
+def jobs(n_rows: int, backend: Backend) -> list[slice]:
+    """Return the runs of rows of a pass, as long as the backend likes them: no result depends on it."""
+    return list(row_blocks(n_rows, backend.job_rows(n_rows)))
 
 
 def tolerance(rows: RowSet, tol: float) -> float:
@@ -152,6 +153,7 @@ def lloyd(
     max_iter: int,
     tolerance: float,
     verbose: bool = False,
+    run: Run | None = None,
     earlier: Step | None = None,
     watch: Callable[[Step], None] | None = None,
 ) -> Clustering:
@@ -160,8 +162,10 @@ def lloyd(
     The rule is scikit-learn's: the movement is the squared Frobenius norm; labels that did not change end the run at
     once; otherwise rows are labelled once more, so that labels always belong to the centres returned. `watch` is told
     of every iteration that another one follows, and `earlier` is such a one to go on from, instead of from `centres`.
+    A `run` that has labelled the rows by other centres, and has followed them to `centres`, saves a part of the first
+    pass; it is carried on.
     """
-    run = rows.run(len(centres))
+    run = run or rows.run(len(centres))
     settled = False
     if earlier is not None:
         centres = earlier.centres
@@ -176,7 +180,7 @@ def lloyd(
                 "iteration %d: %d labels changed, centres moved by %.6g; %d rows screened, %d open, %d defined",
                 iteration, changed, movement, run.last.screened, run.last.opened, run.last.defined,
             )  # fmt: skip
-        settled = changed == 0
+        settled = changed == 0 and iteration > 1  # the first centres are not the means of the labels before them
         if settled or movement <= tolerance:
             break
         run.follow(previous, centres)
@@ -218,6 +222,13 @@ class Run:
         self.masses = np.zeros(n_clusters, np.int64)
         self.way = Way(n_clusters)
         self.last, self.work, self.since_prepared = Work(), Work(), Work()
+
+    def copy(self) -> Run:
+        """Return a run that goes on from here by itself."""
+        other = copy.copy(self)
+        other.labels, other.slack = self.labels.copy(), self.slack.copy()
+        other.sums, other.masses, other.way = self.sums.copy(), self.masses.copy(), self.way.copy()
+        return other
 
     def relabel(self, centres: Rows) -> int:
         """Label all rows by the centres, keep the sums up to date, and return how many labels changed."""

@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.kernels.cpu import sampling
+
 KEY_ROWS = 1 << 20  # rows whose keys are held at a time: 8 MiB of keys
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -26,9 +28,7 @@ def mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def row_keys(seed: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Return the 64-bit key of each row number, of shape (n_rows,): uniform, and the same for ever."""
-    with np.errstate(over="ignore"):
-        stream = mixed(np.array([seed % 2**64], np.uint64) * _GOLDEN + _GOLDEN)
-        return mixed(rows.astype(np.uint64) * _GOLDEN + stream)
+    return mixed(rows.astype(np.uint64) * _GOLDEN + _stream_of(seed))
 
 
 def sample_rows(n_rows: int, size: int, seed: int) -> NDArray[np.int64]:
@@ -94,11 +94,17 @@ def counts_of(labels: NDArray[np.int32], n_clusters: int) -> NDArray[np.int64]:
 def _rows_below(n_rows: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     """Return the rows whose key lies in the lowest `share` of all keys, and their keys."""
     cut = np.uint64(min(share * 2.0**64, 2.0**64 - 2048.0)) if share < 1.0 else np.uint64(2**64 - 1)
+    stream = _stream_of(seed)
+    found_rows, found_keys = np.empty(min(KEY_ROWS, n_rows), np.int64), np.empty(min(KEY_ROWS, n_rows), np.uint64)
     rows, keys = [], []
     for start in range(0, n_rows, KEY_ROWS):
-        part = np.arange(start, min(start + KEY_ROWS, n_rows), dtype=np.int64)
-        part_keys = row_keys(seed, part)
-        below = part_keys <= cut
-        rows.append(part[below])
-        keys.append(part_keys[below])
+        count = sampling.keys_below(start, min(start + KEY_ROWS, n_rows), stream, cut, found_rows, found_keys)
+        rows.append(found_rows[:count].copy())
+        keys.append(found_keys[:count].copy())
     return np.concatenate(rows), np.concatenate(keys)
+
+
+def _stream_of(seed: int) -> np.uint64:
+    """Return what tells the keys of one seed from those of another."""
+    with np.errstate(over="ignore"):
+        return np.uint64(mixed(np.array([seed % 2**64], np.uint64) * _GOLDEN + _GOLDEN)[0])

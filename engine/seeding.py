@@ -29,19 +29,26 @@ SAMPLE_ROWS_PER_CLUSTER = 32  # … and so many per cluster: a sample of m rows 
 SEED_ROWS = 1 << 12  # of those, at least so many are where greedy k-means++ draws from …
 SEED_ROWS_PER_CLUSTER = 8  # … and so many per cluster
 TRIALS = 2  # draws for a seed, the best one kept: more gain nothing that swaps do not
+ROUNDS_PER_ITERATION = 4  # of moving centres, for every iteration that the caller allows beyond the first
 ROUNDS = 5  # passes of k-means|| over all rows …
 OVERSAMPLING = 2  # … each of which draws about so many candidates per cluster
 
 Init = str | Callable[..., Any] | Any
 
 
-def initial_centres(rows: RowSet, init: Init, n_clusters: int, random: np.random.RandomState) -> Rows:
-    """Return the centres to start from: "k-means++", "k-means||", "random", an array, or what a callable returns."""
+def initial_centres(
+    rows: RowSet, init: Init, n_clusters: int, random: np.random.RandomState, max_iter: int = 300
+) -> Rows:
+    """Return the centres to start from: "k-means++", "k-means||", "random", an array, or what a callable returns.
+
+    Who wants few iterations over all rows gets seeds that took little time as well.
+    """
     if isinstance(init, str):
         seed = int(random.randint(2**31 - 1))
         if init == "random":
             return _random(rows, n_clusters, seed)
-        return (_plus_plus if init == "k-means++" else _parallel)(rows, n_clusters, seed, random)
+        sample, seeds = (_plus_plus if init == "k-means++" else _parallel)(rows, n_clusters, seed, random)
+        return improved(sample, seeds, random, most_rounds=ROUNDS_PER_ITERATION * (max_iter - 1))
     if callable(init):
         init = init(rows.X, n_clusters, random_state=random)
     return checked_centres(init, rows.X, n_clusters)
@@ -64,8 +71,8 @@ def checked_centres(init: Any, X: Rows, n_clusters: int) -> Rows:
     return centres
 
 
-def _plus_plus(rows: RowSet, n_clusters: int, seed: int, random: np.random.RandomState) -> Rows:
-    """Seed on a sample, and improve the seeds there."""
+def _plus_plus(rows: RowSet, n_clusters: int, seed: int, random: np.random.RandomState) -> tuple[RowSet, Rows]:
+    """Return a sample, and seeds from it."""
     size = max(SAMPLE_ROWS, SAMPLE_ROWS_PER_CLUSTER * n_clusters)
     numbers = sample_rows(len(rows.X), size, seed)
     if len(rows.weights):
@@ -74,10 +81,10 @@ def _plus_plus(rows: RowSet, n_clusters: int, seed: int, random: np.random.Rando
     X, weights = distinct_rows(rows.X[numbers], rows.weights[numbers] if len(rows.weights) else np.ones(len(numbers)))
     few = sample_rows(len(X), max(SEED_ROWS, SEED_ROWS_PER_CLUSTER * n_clusters), seed)
     seeds = X[few[greedy_seeds(X[few], weights[few], n_clusters, random)]]
-    return improved(RowSet.of(X, weights, rows.backend), seeds, random)
+    return RowSet.of(X, weights, rows.backend), seeds
 
 
-def _parallel(rows: RowSet, n_clusters: int, seed: int, random: np.random.RandomState) -> Rows:
+def _parallel(rows: RowSet, n_clusters: int, seed: int, random: np.random.RandomState) -> tuple[RowSet, Rows]:
     """Draw candidates from all rows by their share of the potential, weigh them by the rows near them, and seed."""
     drawn = candidates = _random(rows, 1, seed)
     closest = np.full(len(rows.X), np.inf)
@@ -95,7 +102,7 @@ def _parallel(rows: RowSet, n_clusters: int, seed: int, random: np.random.Random
     weights = np.bincount(labels, rows.weights if len(rows.weights) else None, len(candidates)).astype(np.float64)
     candidates, weights = candidates[weights > 0], weights[weights > 0]
     seeds = candidates[greedy_seeds(candidates, weights, n_clusters, random)]
-    return improved(RowSet.of(candidates, weights, rows.backend), seeds, random)
+    return RowSet.of(candidates, weights, rows.backend), seeds
 
 
 def _labelled(rows: RowSet, centres: Rows) -> tuple[Int32s, Float64s]:

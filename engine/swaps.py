@@ -14,39 +14,48 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.backends.protocol import Float64s, Int64s, Nearest, Rows
-from engine.execution.local import map_blocks
-from engine.lloyd import Clustering, RowSet, jobs, lloyd
+from engine.backends.protocol import Float64s, Int64s, Rows
+from engine.execution.local import in_shares, shares_of
+from engine.kernels.cpu import worth
+from engine.kernels.cpu.seeding import strips_of
+from engine.lloyd import Clustering, RowSet, lloyd
 
-STEPS = 3  # of Lloyd's algorithm in a round
+STEPS = 3  # of Lloyd's algorithm in a round …
+LAST_STEPS = 10  # … and at the end, where there are to be fewer rounds than would pay
 SHARE = 0.2  # of the centres move in the first round; half as many after every round that gained nothing
 PATIENCE = 16  # rounds in a row in which moving a single centre gained nothing: that is enough
+NEAR = 16  # a centre and those nearest to it: where its rows would go
 FARTHEST = 0.5  # of the way from a centre to a row
-TINY = 1e-300
 LEAST_ROUNDS, MOST_ROUNDS = 16, 64  # with many clusters a round costs more, and gains less …
 ROUND_CLUSTERS = 1600  # … so there are this over k more than the least
 
 
-def improved(sample: RowSet, centres: Rows, random: np.random.RandomState) -> Rows:
-    """Return centres of less inertia on the sample, or those given where none were found."""
+def improved(sample: RowSet, centres: Rows, random: np.random.RandomState, most_rounds: int = MOST_ROUNDS) -> Rows:
+    """Return centres of less inertia on the sample, found in `most_rounds` at most."""
     n_clusters = len(centres)
-    best = lloyd(sample, centres, max_iter=STEPS, tolerance=0.0)
+    run = sample.run(n_clusters)
+    best = lloyd(sample, centres, max_iter=STEPS, tolerance=0.0, run=run)
     if n_clusters == 1 or len(sample.X) <= n_clusters:
         return best.centres
-    standing = _Standing.of(sample, best)
+    n_rounds = min(MOST_ROUNDS, LEAST_ROUNDS + ROUND_CLUSTERS // n_clusters)
+    standing = None
     n_moved, failures = max(1, int(SHARE * n_clusters)), 0
-    for _ in range(min(MOST_ROUNDS, LEAST_ROUNDS + ROUND_CLUSTERS // n_clusters)):
+    for _ in range(min(most_rounds, n_rounds)):
+        standing = standing or _Standing.of(sample, best)
         start = standing.moved(n_moved, failures, random)
-        found = lloyd(sample, start, max_iter=STEPS, tolerance=0.0)
+        trial = run.copy()
+        trial.follow(best.centres, start)
+        found = lloyd(sample, start, max_iter=STEPS, tolerance=0.0, run=trial)
         if found.inertia < best.inertia:
-            best, failures = found, 0
-            standing = _Standing.of(sample, best)
+            best, run, failures, standing = found, trial, 0, None
         elif n_moved > 1:
             n_moved //= 2
         else:
             failures += 1
             if failures == PATIENCE:
                 break
+    if most_rounds < n_rounds:
+        best = lloyd(sample, best.centres, max_iter=LAST_STEPS, tolerance=0.0, run=run)
     return best.centres
 
 
@@ -62,26 +71,25 @@ class _Standing:
     edges: Int64s  # … and where each cluster begins among them
     worst: Int64s  # centres by their error, the largest first
     idlest: Int64s  # centres by what the inertia would gain without them, the least first
-    rivals: Int64s  # per centre, the one that is the runner-up of most of its rows
+    rivals: Int64s  # per centre, the one to which most of its rows would go
 
     @classmethod
     def of(cls, sample: RowSet, found: Clustering) -> _Standing:
         k = len(found.centres)
-        near = _nearest(sample, found.centres)
-        labels = near.labels.astype(np.int64)
-        own, other = np.square(near.distance, dtype=np.float64), np.square(near.second, dtype=np.float64)
+        order = np.argsort(found.labels, kind="stable")
+        edges = np.searchsorted(found.labels[order], np.arange(k + 1))
+        own, other, rivals = _worth(sample.X, found.centres, order, edges)
         errors = sample.weights * own
-        order = np.argsort(labels, kind="stable")
         return cls(
             sample.X,
             sample.weights,
             found.centres,
             errors,
             order,
-            np.searchsorted(labels[order], np.arange(k + 1)),
-            np.argsort(-np.bincount(labels, errors, k), kind="stable"),
-            np.argsort(np.bincount(labels, sample.weights * (other - own), k), kind="stable"),
-            _commonest(labels * k + near.runner_up, k),
+            edges,
+            np.argsort(-np.bincount(found.labels, errors, k), kind="stable"),
+            np.argsort(np.bincount(found.labels, sample.weights * (other - own), k), kind="stable"),
+            rivals,
         )
 
     def moved(self, count: int, failures: int, random: np.random.RandomState) -> Rows:
@@ -98,44 +106,26 @@ class _Standing:
         return centres
 
     def _place(self, cluster: int, uniform: float) -> Rows:
-        """Return a place between a centre and one of its rows, drawn by its error.
-
-        No farther from the centre than rows spread that way: in many dimensions every row is far from all others, and
-        what lies halfway to one is near to that row alone.
-        """
+        """Return a place for a centre beside that of a cluster, or upon it where it has no rows."""
         members = self.order[self.edges[cluster] : self.edges[cluster + 1]]
-        centre: Rows = self.centres[cluster]
-        if len(members) == 0:
-            return centre
-        running = np.cumsum(self.errors[members])
-        drawn = min(int(np.searchsorted(running, uniform * running[-1])), len(members) - 1)
-        way = self.X[members[drawn]].astype(np.float64) - centre
-        length = max(_total(np.square(way)), TINY)
-        along = np.cumsum((self.X[members] - centre.astype(np.float64)) * way, axis=1)[:, -1] / length
-        weights = self.weights[members] / _total(self.weights[members])
-        spread = _total(weights * np.square(along - _total(weights * along))) ** 0.5
-        place: Rows = (centre + min(FARTHEST, spread) * way).astype(centre.dtype)
+        place: Rows = self.centres[cluster].copy()
+        if len(members):
+            worth.place_between(
+                self.X, members, self.weights, self.errors, self.centres[cluster], uniform, FARTHEST, place
+            )
         return place
 
 
-def _nearest(sample: RowSet, centres: Rows) -> Nearest:
-    parts = list(
-        map_blocks(
-            lambda part: sample.backend.nearest_two(sample.X[part], centres), jobs(len(sample.X), sample.backend)
-        )
-    )
-    return Nearest(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+def _worth(X: Rows, centres: Rows, order: Int64s, edges: Int64s) -> tuple[Float64s, Float64s, Int64s]:
+    """Return squared distances of rows to their own centre and to the next best one near it; rivals of centres."""
+    k, wide = len(centres), centres.astype(np.float64)
+    strips = strips_of(wide)
+    near, rivals = np.empty((k, min(NEAR, k)), np.int64), np.empty(k, np.int64)
+    own, other = np.empty(len(X)), np.empty(len(X))
 
+    def one(clusters: slice) -> None:
+        worth.nearest_centres(wide, strips, clusters.start, clusters.stop, near)
+        worth.worth(X, order, edges, wide, near, clusters.start, clusters.stop, own, other, rivals)
 
-def _total(values: Float64s) -> float:
-    """Return the sum of values, added in order."""
-    return float(np.cumsum(values)[-1])
-
-
-def _commonest(pairs: Int64s, n_clusters: int) -> Int64s:
-    """Return for every cluster the commonest runner-up; pairs are cluster * n_clusters + runner-up. Itself if none."""
-    values, counts = np.unique(pairs, return_counts=True)
-    rivals = np.arange(n_clusters)
-    ascending = np.lexsort((-values, counts))  # the commonest last, and so the one that stays; ties to the lowest
-    rivals[values[ascending] // n_clusters] = values[ascending] % n_clusters
-    return rivals
+    in_shares(one, shares_of(k))
+    return own, other, rivals

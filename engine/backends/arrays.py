@@ -157,9 +157,13 @@ class ArrayBackend(ArrayComponents):
         labels: Int32s,
         slack: NDArray[np.float32],
     ) -> ClusterSums:
-        """Label every row anew: all that `slack` says is, in its first place, whose labels the device has."""
-        if rows.labels is not None and rows.runs.get(part.start) != slack[0]:
-            self.write(rows.labels[part], labels)
+        """Label every row anew: all that `slack` says is, in its first place, whose labels the device has.
+
+        That changes with every call, since a run may be a copy of another one.
+        """
+        if rows.labels is not None:
+            if rows.runs.get(part.start) != slack[0]:
+                self.write(rows.labels[part], labels)
             slack[0] = rows.runs[part.start] = next(rows.next_run)
 
         def work(values: int) -> ClusterSums:

@@ -43,7 +43,8 @@ PRODUCT_ROWS = 1024  # rows in float64 at a time: 512 KiB at 64 features stay in
 SAMPLE = 1024  # rows of a block that say what its rows are like, where no more is known
 FRAME_ROWS = 4096  # rows that say what all rows are like
 JOB_ROWS = 128 * SUM_ROWS  # at most so many rows a block of a pass …
-JOBS_PER_THREAD = 4  # … and so many blocks for every thread where that makes them smaller
+JOBS_PER_THREAD = 4  # … and so many blocks for every thread where that makes them smaller …
+LEAST_JOB_ROWS = 16 * SUM_ROWS  # … than that, but not than this, unless threads would have none: a block costs 0.3 ms
 FEW_ROWS = 8192  # to which it is not worth while to compile kernels of a second precision
 # What decides whether finer codes pay, measured on one Emerald Rapids core; only their ratios matter, and roughly.
 SCREEN_NANOSECONDS = 0.005  # per row, centre and feature at level BYTES
@@ -118,8 +119,10 @@ class CpuBackend:
         return storage.array("Z", shape, np.float32)
 
     def job_rows(self, n_rows: int) -> int:
-        share = -(-n_rows // (JOBS_PER_THREAD * thread_count() * SUM_ROWS)) * SUM_ROWS
-        return min(max(share, SUM_ROWS), JOB_ROWS)
+        share = -(-n_rows // (thread_count() * SUM_ROWS))  # of a thread, in runs of SUM_ROWS
+        return min(
+            max(-(-share // JOBS_PER_THREAD) * SUM_ROWS, min(share * SUM_ROWS, LEAST_JOB_ROWS), SUM_ROWS), JOB_ROWS
+        )
 
     def prepare_rows(self, X: Rows, storage: Storage) -> CpuRows:
         return _room_for(codes.lowest_level(X.shape[1]), sample_of(X, FRAME_ROWS), len(X), storage)

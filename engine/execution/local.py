@@ -64,7 +64,8 @@ def map_blocks(function: Callable[[Item], Result], blocks: Iterable[Item]) -> It
 
     The iterable is advanced by the calling thread only, at most two blocks a thread ahead: so a table being
     read never piles up in memory, and reading overlaps with computing. A pass inside a block runs on that block's
-    own thread. An error is raised once the blocks that were under way have ended.
+    own thread. An error is raised once the blocks that were under way have ended. Where a list is no longer than there
+    are threads, the calling thread computes one of them.
     """
     if getattr(_worker, "busy", False):
         for block in blocks:
@@ -72,6 +73,9 @@ def map_blocks(function: Callable[[Item], Result], blocks: Iterable[Item]) -> It
         return
     count = thread_count()
     with one_blas_thread():
+        if isinstance(blocks, list) and 0 < len(blocks) <= count:
+            yield from in_shares(function, blocks)
+            return
         if count == 1:
             for block in blocks:
                 yield function(block)

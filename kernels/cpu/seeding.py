@@ -20,17 +20,17 @@ from numpy.typing import NDArray
 STRIP = 64  # rows at a time: what is added up about them stays in the L1 cache
 
 
-def strips_of(X: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Return the rows as (n_strips, n_features, STRIP), the last strip filled with zeros."""
+def strips_of(X: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Return the rows as (n_strips, n_features, STRIP) of their dtype, the last strip filled with zeros."""
     n_rows, n_features = X.shape
-    padded = np.zeros((-(-n_rows // STRIP) * STRIP, n_features))
+    padded = np.zeros((-(-n_rows // STRIP) * STRIP, n_features), X.dtype)
     padded[:n_rows] = X
     return np.ascontiguousarray(padded.reshape(-1, STRIP, n_features).transpose(0, 2, 1))
 
 
 @numba.njit(nogil=True, cache=True)
 def greedy_seeds(
-    strips: NDArray[np.float64],
+    strips: NDArray[np.floating[Any]],
     weights: NDArray[np.float64],
     uniform: NDArray[np.float64],
     seeds: NDArray[np.int64],
@@ -72,9 +72,23 @@ def _first_at_least(running: NDArray[np.float64], value: float) -> int:
     return first
 
 
+@numba.njit(**INNER)
+def strip_distances(
+    strips: NDArray[np.floating[Any]], number: int, row: NDArray[np.float64], out: NDArray[np.float64]
+) -> None:
+    """Write the squared distances of one row to those of a strip (STRIP,)."""
+    for i in range(STRIP):
+        out[i] = 0.0
+    for t in range(row.shape[0]):
+        value = row[t]
+        for i in range(STRIP):
+            difference = np.float64(strips[number, t, i]) - value
+            out[i] += difference * difference
+
+
 @numba.njit(nogil=True, cache=True)
 def lowered(
-    strips: NDArray[np.float64],
+    strips: NDArray[np.floating[Any]],
     weights: NDArray[np.float64],
     closest: NDArray[np.float64],
     candidates: NDArray[np.int64],
@@ -91,13 +105,7 @@ def lowered(
     for number in range(strips.shape[0]):
         start = number * STRIP
         for trial in range(candidates.shape[0]):
-            for i in range(STRIP):
-                total[i] = 0.0
-            for t in range(n_features):
-                value = values[trial, t]
-                for i in range(STRIP):
-                    difference = strips[number, t, i] - value
-                    total[i] += difference * difference
+            strip_distances(strips, number, values[trial], total)
             potential = potentials[trial]
             for i in range(min(STRIP, n_rows - start)):
                 least = min(total[i], closest[start + i])

@@ -24,7 +24,7 @@ from engine.tables.members import SCHEMA
 N = 3_000
 NOT_SAME = {"manifest.json", "config.yaml", "report.html"}  # seconds, memory
 WHOLE = FitConfig.merged({}, id="user_id", map={"n_landmarks": 150, "max_iter": 250, "place_all": True},
-                         kmeans={"n_init": 2, "k_min": 2, "k_max": 5, "max_iter": 4, "tol": 0.0})  # fmt: skip
+                         kmeans={"n_init": 2, "k_min": 2, "k_max": 5, "max_iter": 20, "tol": 0.0})  # fmt: skip
 CLUSTERS = FitConfig.merged(WHOLE.model_dump(), skip=["explain", "map", "report"])
 
 

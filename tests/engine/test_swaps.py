@@ -8,6 +8,7 @@ from engine.backends import resolve
 from engine.cluster import KMeans
 from engine.execution.local import threads
 from engine.lloyd import RowSet, lloyd
+from engine.seeding import initial_centres
 from engine.swaps import improved
 
 BACKEND, _ = resolve("cpu")
@@ -38,6 +39,32 @@ def test_a_clustering_that_cannot_be_better_stays() -> None:
     best = lloyd(sample, PLACES.copy(), max_iter=100, tolerance=0.0)
     found = improved(sample, best.centres, np.random.RandomState(0))
     assert inertia_from(sample, found) == best.inertia
+
+
+def test_few_iterations_over_all_rows_improve_the_seeds_less_and_later_ones_agree_with_many() -> None:
+    X = np.random.default_rng(1).normal(size=(20_000, 8)).astype(np.float32)
+    found = [KMeans(40, random_state=0, max_iter=m).fit(X).inertia_ for m in (1, 2, 5, 20)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > found[1]
+    seeds = [
+        initial_centres(RowSet.of(X, None, BACKEND), "k-means++", 40, np.random.RandomState(0), m).tobytes()
+        for m in (1, 20, 300)
+    ]
+    assert seeds[0] != seeds[1] == seeds[2]
+
+
+def test_a_round_ends_where_one_without_earlier_labels_ends() -> None:
+    sample, X = blobs(700)
+    run = sample.run(12)
+    before = lloyd(sample, X[::350].copy(), max_iter=3, tolerance=0.0, run=run)
+    for start in (before.centres, before.centres[::-1].copy(), X[1::350].copy()):
+        trial = run.copy()
+        trial.follow(before.centres, start)
+        found, wanted = (lloyd(sample, start, max_iter=3, tolerance=0.0, run=given) for given in (trial, None))
+        assert found.centres.tobytes() == wanted.centres.tobytes()
+        assert (found.labels == wanted.labels).all()
+        assert found.inertia == wanted.inertia
+    assert (run.labels == before.labels).all()  # a copy leaves the run it was made from as it was
 
 
 def test_bits_do_not_depend_on_threads() -> None:
