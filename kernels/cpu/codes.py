@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numba
 import numpy as np
-from engine.kernels.cpu.simd import HAS_INTEGER_DOTS
+from engine.kernels.cpu.simd import HAS_INTEGER_DOTS, LANES, differences, fma, greatest, least, splat, total
+from engine.kernels.cpu.simd_codes import nearest, poisoned, store_codes, store_values, values
 from numpy.typing import NDArray
 
 Rows: TypeAlias = NDArray[np.floating[Any]]
@@ -102,38 +103,41 @@ def empty_codes(n_rows: int, n_features: int, level: int, empty: Empty = np.empt
     return codes
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
+@numba.njit(nogil=True, cache=True)
 def encode(
     X: Rows, rows: Int64s, count: int, frame: Frame, codes: NDArray[Any], errors: Float32s, norms: Float32s
 ) -> None:
     """Write codes, errors and norms of rows[:count] to 0…count, at the level that the dtype of codes says.
 
+    Arrays are C-contiguous. Features lie in the SIMD lanes: lanes beyond them hold 0, and are not stored.
+
     At level FLOATS a code is y itself in float32, and errors holds ||y||^2: see Bound in screen.py.
     """
-    n_features = X.shape[1]
+    n_features, width = X.shape[1], codes.shape[1]
     spread = np.float32(1.0) + np.float32(2 * n_features + 16) * np.float32(2.0**-24)
-    step = np.float32(1.0) / frame.rate
     zero = np.int32(ZERO_BYTE if codes.itemsize == 1 else 0)
+    rate, step = splat(frame.rate), splat(-(np.float32(1.0) / frame.rate))
+    high, low = splat(frame.limit), splat(-frame.limit)
     for p in range(count):
-        i = rows[p]
-        missed, size = np.float32(0.0), np.float32(0.0)
+        first = rows[p] * n_features
+        sizes, misses = splat(np.float32(0.0)), splat(np.float32(0.0))
+        for t in range(0, n_features, LANES):
+            y = differences(X, first + t, frame.shift, t, n_features - t, frame.factor)
+            sizes = fma(y, y, sizes)
+            if codes.itemsize == 4:
+                store_values(codes, p * width + t, y, n_features - t)
+            else:
+                code = nearest(least(greatest(y * rate, low), high))
+                rest = fma(code, step, y)
+                misses = fma(rest, rest, misses)
+                store_codes(codes, p * width + t, code, zero, n_features - t)
+        size = total(sizes)
         if codes.itemsize == 4:
-            for t in range(n_features):
-                y = np.float32((X[i, t] - frame.shift[t]) * frame.factor)
-                size += y * y
-                codes[p, t] = y
             errors[p] = size * spread
             norms[p] = np.sqrt(size) * spread
         else:
-            for t in range(n_features):
-                y = np.float32((X[i, t] - frame.shift[t]) * frame.factor)
-                code = np.rint(min(max(y * frame.rate, -frame.limit), frame.limit))
-                rest = y - code * step
-                missed += rest * rest
-                size += y * y
-                codes[p, t] = np.int32(code) + zero
             size = np.sqrt(size) * spread
-            missed = np.sqrt(missed) * spread + SLACK * size
+            missed = np.sqrt(total(misses)) * spread + SLACK * size
             errors[p] = missed
             norms[p] = size + missed
 
@@ -141,17 +145,23 @@ def encode(
 @numba.njit(nogil=True, cache=True)
 def widen(X: Rows, weights: Float64s, low: Rows, high: Rows) -> bool:
     """Lower low and raise high (n_features,) to the values of rows of some weight; return whether all is finite."""
-    poison = np.zeros(X.shape[1], X.dtype)
-    for i in range(X.shape[0]):
-        for t in range(X.shape[1]):
-            poison[t] += X[i, t] * 0  # NaN and infinity leave NaN
-        if weights.shape[0] == 0 or weights[i] > 0:
-            for t in range(X.shape[1]):
-                low[t] = X[i, t] if X[i, t] < low[t] else low[t]
-                high[t] = X[i, t] if X[i, t] > high[t] else high[t]
-    finite = True
-    for t in range(X.shape[1]):
-        finite &= poison[t] == 0
+    n_rows, n_features, weighted, finite = X.shape[0], X.shape[1], weights.shape[0] > 0, True
+    spoiled = np.zeros(LANES, X.dtype)
+    for t in range(0, n_features, LANES):
+        some = n_features - t
+        lowest, highest = values(low, t, some), values(high, t, some)
+        poison = values(spoiled, 0, 0)
+        for i in range(n_rows):
+            x = values(X, i * n_features + t, some)
+            poison = poisoned(poison, x)
+            if not weighted or weights[i] > 0:
+                lowest, highest = least(x, lowest), greatest(highest, x)
+        store_values(low, t, lowest, some)
+        store_values(high, t, highest, some)
+        store_values(spoiled, 0, poison, LANES)
+        for lane in range(LANES):
+            finite &= spoiled[lane] == 0
+            spoiled[lane] = 0
     return finite
 
 

@@ -40,7 +40,13 @@ LANES = 16 if "avx512f" in FEATURES else 8 if "avx2" in FEATURES else 4
 HAS_INTEGER_DOTS = LANES == 16 and "avx512vnni" in FEATURES  # products of bytes and of int16 are one instruction each
 
 _INT32 = ir.IntType(32)
-_ELEMENTS = {"float32": ir.FloatType(), "int32": _INT32, "int64": ir.IntType(64), "bool": ir.IntType(1)}
+_ELEMENTS = {
+    "float32": ir.FloatType(),
+    "int32": _INT32,
+    "int64": ir.IntType(64),
+    "float64": ir.DoubleType(),
+    "bool": ir.IntType(1),
+}
 
 
 class Vector(types.Type):
