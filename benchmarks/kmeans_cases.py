@@ -14,7 +14,7 @@ from typing import Any
 import numba
 import numpy as np
 from engine.kernels.cpu.simd import LANES, fma, splat, total
-from machine import describe_machine
+from machine import describe_machine, earlier_results
 
 import engine
 from engine.backends import resolve
@@ -100,6 +100,6 @@ def timed(fit: Callable[[], tuple[Any, int]], rounds: int) -> tuple[list[float],
 
 def write(report: dict[str, Any]) -> None:
     """Write what was measured, beside what was measured before on other cases."""
-    before = json.loads(RESULTS.read_text())["cases"] if RESULTS.exists() else {}
+    before = earlier_results(RESULTS).get("cases", {})
     document = {"machine": describe_machine(), "threads": thread_count(), "cases": {**before, **report}}
     RESULTS.write_text(json.dumps(document, indent=1) + "\n")

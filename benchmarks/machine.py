@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import psutil
 
+Results = dict[str, Any]  # "machine", and cases by name
 LIBRARIES = ("rooms-engine", "numpy", "scipy", "scikit-learn", "numba", "pyarrow", "pandas")
 
 
@@ -24,3 +27,14 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in LIBRARIES},
     }
+
+
+def earlier_results(path: Path) -> Results:
+    """Return committed results, if there are any; cases of another CPU than this one say which it was (`cpu`)."""
+    found: Results = json.loads(path.read_text()) if path.exists() else {}
+    other, here = found.get("machine", {}).get("cpu"), describe_machine()["cpu"]
+    for name, case in (found.get("cases") or found).items():
+        for one in case if isinstance(case, list) else [case]:
+            if isinstance(one, dict) and name != "machine" and other != here:
+                one.setdefault("cpu", other)
+    return found

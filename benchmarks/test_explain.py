@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from machine import describe_machine
+from machine import describe_machine, earlier_results
 
 import engine
 from engine.config import FitConfig
@@ -66,8 +66,7 @@ def seconds(run: engine.Run) -> dict[str, float]:
 
 def save(name: str, report: Any) -> None:
     path = HERE / "results" / "explain.json"
-    document = json.loads(path.read_text()) if path.is_file() else {}
-    path.write_text(json.dumps(document | {"machine": describe_machine(), name: report}, indent=1) + "\n")
+    path.write_text(json.dumps(earlier_results(path) | {"machine": describe_machine(), name: report}, indent=1) + "\n")
 
 
 @pytest.mark.parametrize("rows", ROWS)

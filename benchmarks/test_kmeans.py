@@ -61,18 +61,17 @@ def test_kmeans_from_the_same_centres(benchmark: Any, peak: float, kind: str, ca
     benchmark.pedantic(all_in_turn, rounds=1)
     least = {name: min(one["seconds"]) for name, one in found.items() if "seconds" in one}
     best = min((name for name in least if name != "engine"), key=least.__getitem__)
-    same = min((name for name in least if name not in ("engine", "SuperKMeans")), key=least.__getitem__)
     operations = 2.0 * n_rows * n_features * n_clusters * (found["engine"]["iterations"] + 1)  # of plain Lloyd
     summary = {
         "best_peer": best,
         "times_faster": round(least[best] / least["engine"], 2),
-        "inertia_ratio": round(found["engine"]["inertia"] / found[same]["inertia"], 6),
+        "inertia_ratio": round(found["engine"]["inertia"] / found["scikit-learn lloyd"]["inertia"], 6),
         "share_of_peak": round(operations / least["engine"] / peak, 3),
     }
     report[f"{kind} {case} {rule}".replace("  ", " ")] = {
         "shape": (n_rows, n_features, n_clusters), "results": found, **summary
     }  # fmt: skip
-    assert summary["inertia_ratio"] < 1.001
+    assert summary["inertia_ratio"] < 1.001  # scikit-learn does the same; faiss fills empty clusters in its own way
 
 
 @pytest.mark.parametrize("case", [name for name in CASES if name in CHOSEN])

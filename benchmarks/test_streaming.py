@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from machine import describe_machine
+from machine import describe_machine, earlier_results
 from sklearn.cluster import MiniBatchKMeans
 
 from engine import backends
@@ -59,8 +59,7 @@ def members_of(folder: Path, rows: int) -> Path:
 
 
 def recorded() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    return found
+    return earlier_results(RESULTS)
 
 
 def record(name: str, figures: Any) -> None:

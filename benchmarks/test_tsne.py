@@ -23,7 +23,7 @@ import pyarrow as pa
 import pytest
 import sklearn.manifold
 from engine.kernels.cpu.tsne_pairs import repel
-from machine import describe_machine
+from machine import describe_machine, earlier_results
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from engine.affinities import affinities_of
@@ -107,7 +107,7 @@ def by_open_tsne(X: Any, start: Any, seed: int) -> Any:
 
 def record(kind: str, key: dict[str, Any], figures: dict[str, Any]) -> None:
     """Put one run into the results, in place of an earlier one of the same case."""
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = earlier_results(RESULTS)
     others = [row for row in results.get(kind, []) if any(row[name] != value for name, value in key.items())]
     rows = sorted([*others, key | figures], key=lambda row: tuple(row[name] for name in key))
     results |= {"machine": describe_machine() | {"openTSNE": openTSNE.__version__}, kind: rows}

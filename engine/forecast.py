@@ -45,7 +45,10 @@ from engine.steps import Job
 from engine.tables import BLOCK_ROWS, Block, Table, open_table
 from engine.tables.block import reads_parts, row_count
 
-WARM_BLOCKS, HEAD_BLOCKS = 1, 8
+HEAD_ROWS = 8 * BLOCK_ROWS  # of the table, to tell the others by …
+HEAD_CELLS = 32 * HEAD_ROWS  # … or so few as hold so many values …
+LEAST_ROWS = 20_000  # … but as many as the samples of a fit have
+WARM_SHARE = 8  # an eighth of them is done once before, for kernels to be loaded and memory to be there
 BRIEF = 30  # iterations of t-SNE that tell what all of them take …
 SPREAD = 0.5  # … on landmarks about as far apart as at the end: their deviation, in square roots of their number
 COUNTING = 0.1  # of the pass of statistics: what counting rules on the notes of all rows takes
@@ -55,20 +58,15 @@ REPORT = 0.5  # seconds to draw and to write the report
 
 
 class Head:
-    """The first blocks of a table, as a table."""
+    """The first rows of a table, as a table."""
 
-    def __init__(self, table: Table, n_blocks: int) -> None:
-        self._table, self._n_blocks = table, n_blocks
+    def __init__(self, table: Table, n_rows: int) -> None:
+        self._table, self.n_rows = table, min(row_count(table), n_rows)
 
     @property
     def schema(self) -> pa.Schema:
         """The whole table's columns."""
         return self._table.schema
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of the head."""
-        return min(row_count(self._table), self._n_blocks * BLOCK_ROWS)
 
     @property
     def in_parts(self) -> bool:
@@ -78,11 +76,16 @@ class Head:
     def blocks(
         self, columns: Sequence[str] | None = None, *, coded: bool = False, first: int = 0, stop: int | None = None
     ) -> Iterator[Block]:
-        """Yield the first blocks, or some of them."""
-        stop = self._n_blocks if stop is None else min(stop, self._n_blocks)
+        """Yield the blocks of the head, or some of them; the last one may be a part of the table's."""
+        n_blocks = -(-self.n_rows // BLOCK_ROWS)
+        stop = n_blocks if stop is None else min(stop, n_blocks)
         if reads_parts(self._table):
-            return self._table.blocks(columns, coded=coded, first=first, stop=stop)
-        return islice(self._table.blocks(columns, coded=coded), first, stop)
+            found = self._table.blocks(columns, coded=coded, first=first, stop=stop)
+        else:
+            found = islice(self._table.blocks(columns, coded=coded), first, stop)
+        for block in found:
+            rest = self.n_rows - block.start
+            yield block if len(block) <= rest else Block(block.start, block.rows.slice(0, rest).combine_chunks())
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the whole table's."""
@@ -171,8 +174,8 @@ def forecast(source: Any, settings: FitConfig, *, out: Path | None = None) -> Fo
     room = disk_free(parent)
     plan = plan_of(rows, table.schema, settings, crew=crew, disk_free=room)
     plan.check(parent)
-    _rehearsed(Head(table, WARM_BLOCKS), settings, 0)
-    head = Head(table, HEAD_BLOCKS)
+    head = Head(table, max(min(HEAD_ROWS, HEAD_CELLS // len(table.schema)), LEAST_ROWS))
+    _rehearsed(Head(table, -(-head.n_rows // WARM_SHARE)), settings, 0)
     share, n_workers = rows / head.n_rows, 1 if crew is None else crew.n_workers
     in_file = plan.file_bytes > 0  # then no row is read again
     found = _rehearsed(head, settings, ENOUGH if in_file else int(n_workers * plan.keep_bytes / share))

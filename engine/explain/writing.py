@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,8 @@ def _markdown(described: Sequence[Persona]) -> str:
 
 def _plain(text: str) -> str:
     """Escape what Markdown, or a page made of it, would take for its own."""
-    escaped = text.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = re.sub(r"&(?=#?\w+;)", "&amp;", text.replace("\\", "\\\\"))  # "Action & Adventure" names no character
+    escaped = escaped.replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{c}" if c in "*_`[]#|" else c for c in escaped)
 
 

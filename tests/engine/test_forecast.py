@@ -21,7 +21,8 @@ ROWS = 2_000
 def _small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("tables.block", "tables.arrow", "features.rows", "features.narrow", "forecast"):
         monkeypatch.setattr(f"engine.{module}.BLOCK_ROWS", ROWS)
-    monkeypatch.setattr(forecasting, "HEAD_BLOCKS", 2)
+    monkeypatch.setattr(forecasting, "HEAD_ROWS", 2 * ROWS)
+    monkeypatch.setattr(forecasting, "LEAST_ROWS", 500)
 
 
 def test_the_head_stands_for_the_table(demo: DemoPaths, run: engine.Run, lean: FitConfig, tmp_path: Path) -> None:
@@ -35,6 +36,17 @@ def test_the_head_stands_for_the_table(demo: DemoPaths, run: engine.Run, lean: F
     assert told.plan.memory_bytes == seen != supposed
     assert "plan: in memory, for about" in told.describe()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_head_of_a_wide_table_has_fewer_rows_but_not_fewer_than_samples(
+    demo: DemoPaths, lean: FitConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = FitConfig.merged(lean.model_dump(), id="user_id", kmeans={"n_clusters": 5})
+    n_columns = len(DemoMembers(1).schema)
+    monkeypatch.setattr(forecasting, "HEAD_CELLS", 2_500 * n_columns)
+    assert forecast(demo.members, settings).head_rows == 2_500  # a block and a part of the next
+    monkeypatch.setattr(forecasting, "HEAD_CELLS", 0)
+    assert forecast(demo.members, settings).head_rows == 500
 
 
 def test_every_stage_that_is_not_skipped_takes_time(demo: DemoPaths, lean: FitConfig) -> None:
