@@ -1,7 +1,8 @@
 """A budget of memory against none, sizes against each other, forecasts against what came, and K-Means against its peer.
 
 Whole processes of `rooms fit`, streamed and in memory in turn; the peer is what one would use on a table larger than
-memory: MiniBatchKMeans.partial_fit over batches of the same scores in the same mapped file.
+memory: MiniBatchKMeans.partial_fit over batches of the same scores in the same mapped file, and dask-ml's KMeans on an
+array of them as chunks, where it is installed (`pip install dask-ml`).
 
     ROOMS_BENCH_SIZES=1000000,5242880,10000000   sizes of the tables; others that were measured stay in the results
     ROOMS_BENCH_ROUNDS=3
@@ -42,6 +43,7 @@ LARGE = int(os.environ.get("ROOMS_BENCH_LARGE", "50000000"))
 BUDGETS = {"streamed": "330MiB", "in memory": "64GiB", "in 2 GiB": "2GiB"}
 LEAN = ["--skip", "explain,map,report"]
 BATCH_ROWS, EPOCHS = 65_536, 8
+DASK_ML_ITERATIONS = 10  # of up to 300, ten take five minutes at k = 100
 CLUSTERS = (12, 100)
 cpu, _ = backends.resolve("cpu")
 
@@ -204,7 +206,7 @@ def clocked(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
 
 
 @pytest.mark.parametrize("k", CLUSTERS)
-def test_k_means_against_mini_batches(benchmark: Any, scores: tuple[Storage, np.ndarray], k: int) -> None:
+def test_k_means_against_its_peers(benchmark: Any, scores: tuple[Storage, np.ndarray], k: int) -> None:
     storage, Z = scores
     report: dict[str, Any] = {"rows": len(Z), "components": Z.shape[1], "batch_rows": BATCH_ROWS}
     labels = np.empty(len(Z), np.int32)
@@ -222,13 +224,26 @@ def test_k_means_against_mini_batches(benchmark: Any, scores: tuple[Storage, np.
             spent = {figure: round(spent[figure] + took[figure], 3) for figure in spent}
             report["mini_batches"].append({"inertia": inertia_of(peer.cluster_centers_.astype(np.float32)), **spent})
 
-    def both() -> None:
+    def dask_ml() -> None:
+        try:
+            import dask.array
+            from dask_ml.cluster import KMeans
+        except ImportError as error:
+            report["dask_ml"] = {"skipped": str(error)}
+            return
+        rows = dask.array.from_array(Z, chunks=(BATCH_ROWS, Z.shape[1]), name=False)
+        peer, took = clocked(lambda: KMeans(k, random_state=0, max_iter=DASK_ML_ITERATIONS).fit(rows))
+        centres = np.asarray(peer.cluster_centers_, np.float32)
+        report["dask_ml"] = {"inertia": inertia_of(centres), "iterations": int(peer.n_iter_), **took}
+
+    def in_turn() -> None:
         found, took = clocked(lambda: cluster_rows(Z, k, cpu, seed=0, storage=storage))
         report["rooms"] = {"inertia": found.inertia, "iterations": found.n_iter, **took}
         mini_batches()
+        dask_ml()
 
     cluster_rows(Z[:BATCH_ROWS], k, cpu, seed=0)  # compiles kernels outside the clock
-    benchmark.pedantic(both, rounds=1)
+    benchmark.pedantic(in_turn, rounds=1)
     report["best_of_mini_batches_over_rooms"] = round(
         min(epoch["inertia"] for epoch in report["mini_batches"]) / report["rooms"]["inertia"], 5
     )
