@@ -222,7 +222,7 @@ def nearest_two(X: Rows, centres: Rows, *, device: str = "auto") -> Nearest:
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, n_features), float32 or float64, C-contiguous and finite
+    X : ndarray of shape (n_rows, n_features), float32 or float64, finite
     centres : ndarray of shape (n_clusters, n_features)
     device : {"auto", "cpu", "cuda"}, default="auto"
 
@@ -233,6 +233,7 @@ def nearest_two(X: Rows, centres: Rows, *, device: str = "auto") -> Nearest:
         The labels are those of `KMeans.predict`. With one centre runner_up is -1, second infinite, and margin 1.
     """
     backend, _ = backends.resolve(device)
+    X = np.ascontiguousarray(X)
     parts = list(map_blocks(lambda part: backend.nearest_two(X[part], centres), jobs(len(X), backend)))
     return Nearest(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 

@@ -253,7 +253,8 @@ def _rehearsed(head: Head, settings: FitConfig, keep: int) -> _Rehearsal:
     pca = job.pca(features, sheet)
     Z = job.scores(features, pca)
     with stages.stage("seeds"):
-        initial_centres(RowSet.of(Z, None, backend), "k-means++", k, np.random.RandomState(settings.seed))
+        sample = RowSet.of(Z, None, backend)
+        initial_centres(sample, "k-means++", k, np.random.RandomState(settings.seed), settings.kmeans.max_iter)
     _, found = job.clusters(Z)
     if swept:
         with stages.stage("choose k"):

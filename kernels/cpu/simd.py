@@ -73,6 +73,8 @@ def _vector_of(array: Any) -> Vector:
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, pointee: Any) -> Any:
+    if array_type.layout != "C":
+        raise TypeError(f"{array_type} is not C-contiguous: a flat index would find other items.")
     data = context.make_array(array_type)(context, builder, array).data
     item = ir.IntType(8 * context.get_abi_sizeof(context.get_data_type(array_type.dtype)))
     typed = builder.bitcast(data, item.as_pointer())

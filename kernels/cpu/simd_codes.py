@@ -10,24 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 from engine.kernels.cpu.simd import LANES, Vector, _address, _call, _splat, floats
+from engine.kernels.cpu.simd_fixed import _REALS, _below, _load_some
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 _INT32 = ir.IntType(32)
-_REALS = {32: ir.FloatType(), 64: ir.DoubleType()}
 doubles = Vector("float64")
 
 
 def _vector_of(array: Any) -> Vector:
     return floats if array.dtype == types.float32 else doubles
-
-
-def _there(builder: Any, count: Any) -> Any:
-    """Return the mask of the first `count` lanes."""
-    lanes = ir.Constant(ir.VectorType(_INT32, LANES), list(range(LANES)))
-    return builder.icmp_signed("<", lanes, _splat(builder, builder.trunc(count, _INT32)))
 
 
 def _store_some(builder: Any, vector: Any, address: Any, there: Any, name: str) -> None:
@@ -48,10 +42,7 @@ def values(_: Any, array: Any, at: Any, count: Any) -> Any:
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.VectorType(_REALS[width], LANES)
         address = _address(context, builder, sig.args[0], args[0], args[1], kind)
-        there = _there(builder, args[2])
-        signature = ir.FunctionType(kind, [address.type, _INT32, there.type, kind])
-        function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.masked.load.v{LANES}f{width}")
-        return builder.call(function, [address, _INT32(width // 8), there, ir.Constant(kind, [0.0] * LANES)])
+        return _load_some(builder, address, _below(builder, args[2]))
 
     return _vector_of(array)(array, types.intp, types.intp), emit
 
@@ -67,7 +58,7 @@ def store_values(_: Any, array: Any, at: Any, vector: Any, count: Any) -> Any:
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if isinstance(array.dtype, types.Float):
             address = _address(context, builder, sig.args[0], args[0], args[1], args[2].type)
-            _store_some(builder, args[2], address, _there(builder, args[3]), f"f{width}")
+            _store_some(builder, args[2], address, _below(builder, args[3]), f"f{width}")
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector, types.intp), emit
@@ -105,7 +96,7 @@ def store_codes(_: Any, codes: Any, at: Any, vector: Any, zero: Any, count: Any)
             narrow = ir.VectorType(ir.IntType(width), LANES)
             stored = builder.trunc(builder.add(numbers, _splat(builder, args[3])), narrow)
             address = _address(context, builder, sig.args[0], args[0], args[1], narrow)
-            _store_some(builder, stored, address, _there(builder, args[4]), f"i{width}")
+            _store_some(builder, stored, address, _below(builder, args[4]), f"i{width}")
         return context.get_dummy_value()
 
     return types.void(codes, types.intp, vector, types.int32, types.intp), emit

@@ -142,6 +142,17 @@ def test_transform_gives_distances_and_keeps_the_dtype() -> None:
     assert fitted.get_feature_names_out().tolist() == ["kmeans0", "kmeans1", "kmeans2", "kmeans3"]
 
 
+def test_rows_in_any_layout_have_the_same_labels_and_the_same_nearest_two() -> None:
+    every = np.random.default_rng(0).normal(size=(3000, 20)).astype(np.float32)
+    X = every[::2].copy()
+    fitted = KMeans(9, random_state=0).fit(X)
+    wanted = nearest_two(X, fitted.cluster_centers_)
+    for other in (every[::2], np.asfortranarray(X)):
+        np.testing.assert_array_equal(fitted.predict(other), wanted.labels)
+        for found, expected in zip(nearest_two(other, fitted.cluster_centers_), wanted, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_the_nearest_two_come_with_a_margin() -> None:
     centres = np.array([[0.0], [4.0]], np.float32)
     found = nearest_two(np.array([[0.0], [1.0], [2.0], [4.0]], np.float32), centres)

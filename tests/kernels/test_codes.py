@@ -107,3 +107,10 @@ def test_a_survey_measures_the_range_of_rows_with_weight() -> None:
     assert (low.tolist(), high.tolist()) == ([1.0, 4.0], [3.0, 5.0])
     codes.widen(X, np.empty(0), low, high)
     assert (low.tolist(), high.tolist()) == ([1.0, -100.0], [100.0, 5.0])
+
+
+def test_rows_that_are_not_contiguous_are_refused_instead_of_read_wrongly() -> None:
+    X = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    frame = codes.frame_of(X, codes.BYTES)
+    with pytest.raises(TypeError, match="is not C-contiguous"):
+        encoded(X[::2], frame, codes.BYTES)
