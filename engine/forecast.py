@@ -43,7 +43,7 @@ from engine.seeding import initial_centres
 from engine.selection import choose_k
 from engine.steps import Job
 from engine.tables import BLOCK_ROWS, Block, Table, open_table
-from engine.tables.block import reads_parts, row_count
+from engine.tables.block import reading_bytes, reads_parts, row_count
 
 HEAD_ROWS = 8 * BLOCK_ROWS  # of the table, to tell the others by …
 HEAD_CELLS = 32 * HEAD_ROWS  # … or so few as hold so many values …
@@ -171,8 +171,8 @@ def forecast(source: Any, settings: FitConfig, *, out: Path | None = None) -> Fo
     rows = row_count(table)
     parent = (out or Path.cwd() / "run").absolute().parent
     crew = crew_for(settings.cluster, table, existing(parent))
-    room = disk_free(parent)
-    plan = plan_of(rows, table.schema, settings, crew=crew, disk_free=room)
+    room, reading = disk_free(parent), reading_bytes(table)
+    plan = plan_of(rows, table.schema, settings, crew=crew, disk_free=room, reading=reading)
     plan.check(parent)
     head = Head(table, max(min(HEAD_ROWS, HEAD_CELLS // len(table.schema)), LEAST_ROWS))
     _rehearsed(Head(table, -(-head.n_rows // WARM_SHARE)), settings, 0)
@@ -180,7 +180,7 @@ def forecast(source: Any, settings: FitConfig, *, out: Path | None = None) -> Fo
     in_file = plan.file_bytes > 0  # then no row is read again
     found = _rehearsed(head, settings, ENOUGH if in_file else int(n_workers * plan.keep_bytes / share))
     settled = plan_of(
-        rows, table.schema, settings, streamed=plan.streamed, crew=crew, disk_free=room,
+        rows, table.schema, settings, streamed=plan.streamed, crew=crew, disk_free=room, reading=reading,
         components=found.Z.shape[1], n_features=found.features.encoder.n_features, kept_row=found.kept_row,
     )  # fmt: skip
     settled.check(parent)

@@ -17,6 +17,7 @@ from engine import backends
 from engine.components import Components
 from engine.config import FitConfig
 from engine.errors import UsageError
+from engine.execution.memory import give_back_arrays
 from engine.execution.passes import current
 from engine.execution.plan import Plan, disk_free, plan_of
 from engine.execution.shelf import Shelf
@@ -39,7 +40,7 @@ from engine.runs.staging import Staging, staging
 from engine.runs.writing import write_run, write_stages
 from engine.steps import Job
 from engine.tables import Table, open_table
-from engine.tables.block import row_count
+from engine.tables.block import reading_bytes, row_count
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,8 @@ def fit(
         plan = _planned(place, n_rows, table, settings)
         checkpoints, fingerprint = _checkpoints(place, table, settings, resume)
         storage = Storage(place.work if plan.streamed else None)
+        if plan.streamed:
+            give_back_arrays()
         job = Job(
             table, n_rows, settings, backend, Stages(reporter or Silent()), storage, checkpoints, backend.reader(table)
         )
@@ -184,7 +187,8 @@ def _planned(place: Staging, n_rows: int, table: Table, settings: FitConfig, **k
     """Say where rows live, here or with the workers that there are, and refuse what cannot end well."""
     cluster = current()
     crew, room = None if cluster is None else cluster.crew, disk_free(place.root)
-    plan = plan_of(n_rows, table.schema, settings, crew=crew, disk_free=room, **known)
+    reading = reading_bytes(table)
+    plan = plan_of(n_rows, table.schema, settings, crew=crew, disk_free=room, reading=reading, **known)
     plan.check(place.root)
     if cluster is not None:
         cluster.room = plan.keep_bytes

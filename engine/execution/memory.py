@@ -6,9 +6,11 @@ to take back. The container the process lives in counts like a machine.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,8 @@ from engine.errors import UsageError
 BUDGET_SHARE = 2  # without a budget, one part in so many of the free memory
 
 _CGROUP = Path("/sys/fs/cgroup")
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
+_LARGE = 4 << 20  # bytes
 _STATM = Path("/proc/self/statm")
 _SAMPLING = 0.02  # seconds between two looks at the process' own memory
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -97,6 +101,17 @@ def pages(size: int, dtype: DTypeLike) -> NDArray[Any]:
     n_bytes = max(size * np.dtype(dtype).itemsize, 1)
     own = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
     return np.frombuffer(mmap.mmap(-1, n_bytes, **own), dtype, size)
+
+
+def give_back_arrays() -> None:
+    """Have large arrays of this process in pages of their own from now on, where the allocator is glibc's.
+
+    By itself it raises that size up to 32 MiB when such arrays are freed: blocks of rows then lie on a heap that only
+    shrinks from its end. Measured on 5 million members, streamed: 40 MiB less, 5 % slower (decisions/0010).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _LARGE)
 
 
 def own_memory() -> int:

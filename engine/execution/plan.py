@@ -95,6 +95,7 @@ def plan_of(
     streamed: bool = False,
     kept_row: float | None = None,
     disk_free: int = 0,
+    reading: int = 0,
     crew: Crew | None = None,
 ) -> Plan:
     """Choose where rows live.
@@ -116,6 +117,8 @@ def plan_of(
         Bytes that a row takes between passes, once known; before, what columns of their types may take.
     disk_free : int, default=0
         Bytes that there are for temporary files: rows are read again rather than kept in a file if there are few.
+    reading : int, default=0
+        Bytes that reading the table takes beside blocks under way.
     crew : Crew, optional
         The workers that passes run on.
     """
@@ -129,7 +132,7 @@ def plan_of(
     kept = sum(map(_kept_bytes, kinds)) if kept_row is None else kept_row
     held = max(kept, ENCODED * len(names))
     under_way = (2 * threads + 1) * BLOCK_ROWS * (COLUMN + PLAIN) * len(names)
-    under_way += (2 + threads) * 8 * n_features * n_features
+    under_way += reading + (2 + threads) * 8 * n_features * n_features
     later = max(0 if "map" in settings.skip else MAP, 0 if "explain" in settings.skip else EXPLAIN)
     room = max(0, min(budget, free) - BASE - under_way)
     keep = int(room / WASTE)

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from engine.assignment import with_places
+from engine.assignment import ROW, with_places
 from engine.backends.protocol import Backend, Placed
 from engine.errors import ModelNotReadableError
 from engine.execution.passes import over_rows, over_table
@@ -29,7 +28,7 @@ from engine.report.picture import draw
 from engine.runs.model_files import write_model
 from engine.runs.run import Run
 from engine.sampling import stratified_rows
-from engine.tables import Table
+from engine.tables import Table, open_table
 
 if TYPE_CHECKING:
     from engine.steps import Job
@@ -120,11 +119,12 @@ def write_map(folder: Path, chart: Chart | None, job: Job) -> dict[str, Any] | N
         return None
     with job.stages.stage("draw map"):
         draw(chart.places, chart.labels, folder / "map.png")
-        ids = ds.dataset(sorted((folder / "assignments").glob("*.parquet"))).take(
-            pa.array(chart.landmarks), columns=[job.settings.id or "row", "cluster"]
-        )
+        rows, columns = KeptRows(chart.landmarks), [job.settings.id or ROW, "cluster"]
+        for picked in over_table(rows.picker, open_table(folder / "assignments"), columns, what="landmarks"):
+            rows.add(picked)
         places = chart.places[chart.landmarks]
-        table = ids.append_column("map_x", pa.array(places[:, 0])).append_column("map_y", pa.array(places[:, 1]))
+        table = rows.table().append_column("map_x", pa.array(places[:, 0]))
+        table = table.append_column("map_y", pa.array(places[:, 1]))
         pq.write_table(table, folder / "map.parquet")
         write_model(folder / "map", {}, {"scores": chart.scores, "places": places})
     return chart.facts

@@ -9,14 +9,15 @@ fill a column that a file lacks with nulls, and nobody would know. Data frames: 
 from __future__ import annotations
 
 import pickle
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
+from itertools import chain
 from os import PathLike
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from engine.errors import EmptyTableError, SchemaMismatchError, SourceFormatError, UsageError
 from engine.tables import csv
@@ -26,17 +27,7 @@ from engine.tables.vectors import with_numbers_apart
 
 # Where the elements of a list are in a Parquet file: as the format says, and as older writers put them.
 LIST_ELEMENTS = ("list.element", "list.item", "list.array", "bag.array_element", "bag.array")
-PIECES_AHEAD = 1  # row groups that are decoded while the last one is being used: more only take memory
-
-
-def _parquet(coded: Sequence[str] = ()) -> ds.ParquetFileFormat:
-    """Return the format; `coded` columns, of texts or lists of them, come as codes of a dictionary, as most are stored.
-
-    By default pyarrow fetches all of a file's column chunks before it decodes the first: memory grew with the file.
-    """
-    options = ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
-    paths = [path for name in coded for path in (name, *(f"{name}.{inner}" for inner in LIST_ELEMENTS))]
-    return ds.ParquetFileFormat(default_fragment_scan_options=options, dictionary_columns=paths)
+BUFFER = 64 << 10  # bytes read at a time of a column in Parquet
 
 
 def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.DataType] | None = None) -> Table:
@@ -101,14 +92,14 @@ class FileTable:
     def _recipe(self) -> bytes:
         return pickle.dumps((self._files, self._id, self._types, self._files.stat()))
 
-    def _open(self, schema: pa.Schema | None = None, coded: Sequence[str] = ()) -> ds.Dataset:
+    def _open(self, schema: pa.Schema | None = None) -> ds.Dataset:
         files = self._files
         try:
             return ds.dataset(
                 list(files.paths),
                 schema=schema,
                 filesystem=files.filesystem,
-                format=_parquet(coded) if files.format == "parquet" else files.format,
+                format=files.format,
                 partitioning=ds.partitioning(flavor="hive"),
                 partition_base_dir=files.root or None,
             )
@@ -117,13 +108,9 @@ class FileTable:
             raise SourceFormatError(f"{what}: {_first_line(error)}") from error
 
     @cached_property
-    def _coded(self) -> ds.Dataset:
-        """The dataset with texts, but the id, as codes, also in lists: saves making a million texts of twenty."""
-        if self._files.format != "parquet":
-            return self._dataset
-        coded = _text_columns(self._dataset) - {self._id}
-        fields = [f.with_type(_as_codes(f.type)) if f.name in coded else f for f in self._dataset.schema]
-        return self._open(pa.schema(fields), sorted(coded))
+    def _texts(self) -> set[str]:
+        """Columns that can come as codes, which saves making a million texts of twenty: texts, and lists of them."""
+        return _text_columns(self._dataset) - {self._id} if self._files.format == "parquet" else set()
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -149,6 +136,11 @@ class FileTable:
         """Whether some blocks can be read without the ones before them: only Parquet says where rows are."""
         return self._files.format == "parquet"
 
+    @property
+    def reading_bytes(self) -> int:
+        """Bytes of memory that reading takes beside blocks."""
+        return csv.READING_BYTES if self._files.format == "csv" else 0
+
     def blocks(
         self,
         columns: Sequence[str] | None = None,
@@ -163,34 +155,25 @@ class FileTable:
         """
         names = list(self.schema.names if columns is None else columns)
         require_columns(self.schema, names, "The table")
-        dataset = self._coded if coded else self._dataset
-        as_read = [dataset.schema.field(name) for name in names]
-        fields = [f if coded and _has_codes(f.type) else self.schema.field(f.name) for f in as_read]
+        texts = [name for name in names if coded and name in self._texts]
+        fields = [_as_codes(self._dataset.schema.field(n)) if n in texts else self.schema.field(n) for n in names]
         rows = slice(first * BLOCK_ROWS, self.n_rows if stop is None else min(stop * BLOCK_ROWS, self.n_rows))
         try:
-            yield from into_blocks(self._batches(dataset, names, rows), pa.schema(fields), rows.start)
+            yield from into_blocks(self._batches(names, rows, texts), pa.schema(fields), rows.start)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
             raise SourceFormatError(
                 f"Reading {self._files.paths[0]}{_more(self._files)} failed: {_first_line(error)}"
             ) from error
 
-    def _batches(self, dataset: ds.Dataset, names: list[str], rows: slice) -> Iterator[pa.RecordBatch]:
-        """Yield these rows in order. One piece is read ahead: a scanner of all files runs ahead by up to 1 GiB."""
-        if rows == slice(0, self.n_rows):
-            return self._decoded(dataset, names, _pieces(dataset))
-        pieces, before = _pieces_with(dataset, rows)
-        return _cut(self._decoded(dataset, names, pieces), before, rows.stop - rows.start)
-
-    @staticmethod
-    def _decoded(dataset: ds.Dataset, names: list[str], pieces: Iterable[ds.Fragment]) -> Iterator[pa.RecordBatch]:
-        under_way: deque[Iterator[pa.RecordBatch]] = deque()
-        for piece in pieces:
-            scanner = piece.scanner(schema=dataset.schema, columns=names, batch_size=BLOCK_ROWS)
-            under_way.append(scanner.to_batches())
-            if len(under_way) > PIECES_AHEAD:
-                yield from under_way.popleft()
-        while under_way:
-            yield from under_way.popleft()
+    def _batches(self, names: list[str], rows: slice, coded: list[str]) -> Iterator[pa.RecordBatch]:
+        """Yield these rows in order."""
+        if self._files.format != "parquet":
+            return (
+                batch for file in self._dataset.get_fragments() for batch in _read(file, self._dataset.schema, names)
+            )
+        pieces, before = _pieces_with(self._dataset, rows)
+        batches = (batch for piece in pieces for batch in _decoded(piece, names, coded))
+        return _cut(batches, before, rows.stop - rows.start)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the files with sizes and times of change, the number of rows and the columns."""
@@ -230,26 +213,69 @@ def _common_schema(dataset: ds.Dataset) -> pa.Schema:
     return pa.schema(ordered + dictionary_free)
 
 
-def _pieces(dataset: ds.Dataset) -> Iterator[ds.Fragment]:
-    """Yield what is read at a time, in order: row groups of Parquet files, other files whole."""
-    for fragment in dataset.get_fragments():
-        if isinstance(fragment, ds.ParquetFileFragment):
-            yield from fragment.split_by_row_group()
-        else:
-            yield fragment
+def _read(file: ds.FileFragment, schema: pa.Schema, names: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file that is read from its beginning.
+
+    A scanner of Feather files runs ahead by half a gigabyte.
+    """
+    if not isinstance(file.format, ds.IpcFileFormat):
+        yield from file.scanner(schema=schema, columns=names, batch_size=BLOCK_ROWS, batch_readahead=1).to_batches()
+        return
+    with file.open() as source:
+        places = [file.physical_schema.get_field_index(name) for name in names]
+        options = pa.ipc.IpcReadOptions(included_fields=[place for place in places if place >= 0])
+        reader = pa.ipc.open_file(source, options=options)
+        for number in range(reader.num_record_batches):
+            yield _with_folders(reader.get_batch(number), file, names)
 
 
-def _pieces_with(dataset: ds.Dataset, rows: slice) -> tuple[list[ds.Fragment], int]:
-    """Return the row groups that hold some of these rows, and how many rows the first one has before them."""
-    found: list[ds.Fragment] = []
+def _pieces_with(dataset: ds.Dataset, rows: slice) -> tuple[list[ds.ParquetFileFragment], int]:
+    """Return the files with their row groups that hold some of these rows, and how many rows those have before them."""
+    found: list[ds.ParquetFileFragment] = []
     before = start = 0
-    for piece in _pieces(dataset):
-        stop = start + sum(group.num_rows for group in piece.row_groups)
-        if stop > rows.start and start < rows.stop:
-            before = before if found else rows.start - start
-            found.append(piece)
-        start = stop
+    for fragment in dataset.get_fragments():
+        wanted: list[int] = []
+        for group in fragment.row_groups:
+            stop = start + group.num_rows
+            if stop > rows.start and start < rows.stop:
+                before = before if found or wanted else rows.start - start
+                wanted.append(group.id)
+            start = stop
+        if wanted:
+            found.append(fragment.subset(row_group_ids=wanted))
     return found, before
+
+
+def _decoded(piece: ds.ParquetFileFragment, names: list[str], coded: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of some row groups, BLOCK_ROWS at a time: a scanner would decode a whole row group at once.
+
+    Columns that are `coded`, texts or lists of them, come as codes of a dictionary, as most are stored. By itself
+    pyarrow fetches all of a file's column chunks before it decodes the first: memory would grow with the file.
+    """
+    there = [name for name in names if name in piece.physical_schema.names]
+    leaves = {piece.metadata.schema.column(i).path for i in range(piece.metadata.num_columns)}
+    texts = {path for name in coded for path in (name, *(f"{name}.{inner}" for inner in LIST_ELEMENTS))}
+    with (
+        piece.open() as source,
+        pq.ParquetFile(
+            source,
+            metadata=piece.metadata,
+            read_dictionary=sorted(leaves & texts),
+            pre_buffer=False,
+            buffer_size=BUFFER,
+        ) as file,
+    ):
+        # one row group after the other: texts in lists cannot be joined across their dictionaries
+        of_groups = (file.iter_batches(BLOCK_ROWS, row_groups=[g.id], columns=there) for g in piece.row_groups)
+        for batch in chain.from_iterable(of_groups):
+            yield _with_folders(batch, piece, names)
+
+
+def _with_folders(batch: pa.RecordBatch, file: ds.FileFragment, names: list[str]) -> pa.RecordBatch:
+    """Return a batch of these columns, those that folders' names are among them."""
+    folders = ds.get_partition_keys(file.partition_expression)
+    columns = [pa.repeat(folders[n], len(batch)) if n in folders else batch.column(n) for n in names]
+    return pa.RecordBatch.from_arrays(columns, names)
 
 
 def _cut(batches: Iterable[pa.RecordBatch], before: int, n_rows: int) -> Iterator[pa.RecordBatch]:
@@ -275,14 +301,10 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind.value_type if pa.types.is_list(kind) else kind))
 
 
-def _as_codes(kind: pa.DataType) -> pa.DataType:
-    """Return the type of texts, or of lists of them, as codes."""
-    codes = pa.dictionary(pa.int32(), pa.string())
-    return pa.list_(kind.value_field.with_type(codes)) if pa.types.is_list(kind) else codes
-
-
-def _has_codes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_dictionary(kind.value_type if pa.types.is_list(kind) else kind))
+def _as_codes(field: pa.Field) -> pa.Field:
+    """Return a field of texts, or of lists of them, as one of codes."""
+    codes, kind = pa.dictionary(pa.int32(), pa.string()), field.type
+    return field.with_type(pa.list_(kind.value_field.with_type(codes)) if pa.types.is_list(kind) else codes)
 
 
 def _first_line(error: BaseException) -> str:

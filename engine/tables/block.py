@@ -82,6 +82,11 @@ def row_count(table: Table) -> int:
     return sum(len(block) for block in table.blocks(table.schema.names[:1])) if table.n_rows is None else table.n_rows
 
 
+def reading_bytes(table: Table) -> int:
+    """Return the bytes of memory that reading a table takes beside its blocks, as far as it says so."""
+    return int(getattr(table, "reading_bytes", 0))
+
+
 def require_columns(schema: pa.Schema, columns: Iterable[str], where: str) -> None:
     """Raise MissingColumnError, naming every absent column, unless all are there."""
     missing = [name for name in columns if name not in schema.names]

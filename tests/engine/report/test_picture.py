@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
+from engine.kernels.cpu.pixels import MIXED_ROWS, count_pixels
 from PIL import Image
 
 from engine.report import picture
@@ -36,10 +36,7 @@ def test_x_goes_right_and_y_up_and_rows_are_discs_where_they_are_few(tmp_path: P
     np.testing.assert_allclose(pixels[rows[top][0], columns[top][0]], faint, atol=1)
 
 
-def test_a_pixel_of_two_clusters_has_the_colour_between_and_more_rows_are_stronger(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(picture, "COUNT_ROWS", 7)
+def test_a_pixel_of_two_clusters_has_the_colour_between_and_more_rows_are_stronger(tmp_path: Path) -> None:
     places = np.repeat([[0.0, 0.0], [100.0, 100.0], [0.0, 100.0]], [8, 1, 2], axis=0)
     pixels = drawn(places, [0] * 4 + [1] * 4 + [0] + [0, 0], tmp_path / "map.png")
     near, far = int(picture.SIDE * 0.02), int(picture.SIDE * 0.98)
@@ -54,3 +51,13 @@ def test_many_rows_are_single_pixels(tmp_path: Path) -> None:
     places[0] = 50.0
     pixels = drawn(places, np.zeros(len(places)), tmp_path / "map.png")
     assert (pixels != 255).any(axis=2).sum() == 2
+
+
+def test_a_pixel_of_more_rows_than_its_colour_is_mixed_of_still_counts_them() -> None:
+    counts = np.zeros((2, 2, 4), np.uint32)
+    counts[1, 0] = [7 * MIXED_ROWS, 0, 255 * (MIXED_ROWS - 1), MIXED_ROWS - 1]
+    places, labels = np.zeros((5, 2), np.float32), np.zeros(5, np.int32)
+    colours = np.array([[0, 0, 255]], np.uint32)
+    count_pixels(places, labels, colours, np.zeros(2), 1.0, counts)
+    assert counts[1, 0].tolist() == [7 * MIXED_ROWS, 0, 255 * MIXED_ROWS, MIXED_ROWS + 4]
+    assert not counts[0].any()

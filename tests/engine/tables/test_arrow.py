@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from engine.errors import (
     UsageError,
 )
 from engine.features.plain import array_of, labels_of
-from engine.tables import open_table
+from engine.tables import BLOCK_ROWS, open_table
 
 
 @pytest.fixture
@@ -92,6 +93,26 @@ def test_some_blocks_can_be_read_without_the_others(members: pa.Table, tmp_path:
         some = list(table.blocks(["hours", "plan"], coded=True, first=first, stop=stop))
         assert [block.start for block in some] == [block.start for block in whole[first:stop]]
         assert [block.rows.to_pylist() for block in some] == [block.rows.to_pylist() for block in whole[first:stop]]
+
+
+@pytest.mark.parametrize("form", ["parquet", "feather"])
+def test_files_are_decoded_a_few_blocks_at_a_time_however_many_rows_they_hold_together(
+    form: str, tmp_path: Path
+) -> None:
+    n_rows, width = 60 * BLOCK_ROWS, 4
+    table = pa.table({f"x{i}": np.random.default_rng(i).random(n_rows) for i in range(width)})
+    if form == "parquet":
+        pq.write_table(table, tmp_path / "a.parquet", row_group_size=n_rows)
+    else:
+        feather.write_feather(table, str(tmp_path / "a.feather"))
+    del table
+    before, most, n_read = pa.total_allocated_bytes(), 0, 0
+    for block in open_table(tmp_path).blocks():
+        n_read += len(block)
+        most = max(most, pa.total_allocated_bytes() - before)
+        time.sleep(0.002)  # for readers that run ahead
+    assert n_read == n_rows
+    assert most < 12 * width * 8 * BLOCK_ROWS
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -158,6 +179,18 @@ def test_a_csv_column_that_changes_late_is_widened(tmp_path: Path, monkeypatch: 
     assert [str(kind) for kind in table.schema.types] == ["double", "int64", "string"]
     assert table.n_rows == 101
     assert whole(path)["late"].to_pylist() == [1.0] * 100 + [2.5]
+
+
+def test_rows_of_csv_files_may_be_longer_than_what_is_read_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.tables.csv.BYTES_PER_READ", 64)
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n" + "1,x\n" * 50 + f"2,{'y' * 3000}\n")
+    assert whole(path)["b"].to_pylist() == ["x"] * 50 + ["y" * 3000]
+    path.write_text("a,b\n" + "1,x\n" * 50 + f"2,{'y' * 80_000}\n" + "3,z\n" * 50)
+    with pytest.raises(SourceFormatError, match="longer than 16,384 bytes"):
+        open_table(path)
 
 
 def test_codes_with_zeros_in_front_stay_text_wherever_the_zeros_come(
@@ -317,7 +350,14 @@ def test_the_fingerprint_changes_with_the_file(members: pa.Table, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"use_dictionary": False}, {"row_group_size": 90}, {"use_compliant_nested_type": False}]
+    "options",
+    [
+        {},
+        {"use_dictionary": False},
+        {"row_group_size": 90},
+        {"use_compliant_nested_type": False},
+        {"dictionary_pagesize_limit": 12, "data_page_size": 60, "write_batch_size": 7},  # some codes, then texts
+    ],
 )
 @pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.large_list(pa.string())])
 def test_lists_of_texts_are_the_same_as_codes(options: dict[str, Any], kind: pa.DataType, tmp_path: Path) -> None:
