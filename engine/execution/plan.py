@@ -25,7 +25,8 @@ from engine.execution.memory import BUDGET_SHARE, available_memory
 from engine.tables.block import BLOCK_ROWS
 
 # Measured on 1 to 10 million members, kernels compiled before; compiling them takes up to 300 MiB more, once.
-BASE = 212 << 20  # bytes of the interpreter, its libraries and kernels
+BASE = 212 << 20  # bytes of the interpreter, its libraries and kernels …
+LEAN_BASE = 196 << 20  # … and where large arrays are given back at once (memory.give_back_arrays)
 MAP, EXPLAIN = 60 << 20, 110 << 20  # and of what these stages import and keep
 COLUMN, PLAIN = 10, 7  # bytes of a value as a column of Arrow, and in plain rows, on average
 ENCODED = 4.7  # bytes of an encoded value, on average
@@ -34,6 +35,7 @@ WASTE = 1.1  # bytes of the heap that a byte of narrow rows costs
 STATE = 16  # bytes a row of K-Means: label, slack, error and norm
 CODE = 16  # codes are padded to so many bytes
 PLACE = 9  # bytes a row of the map
+SAMPLED = 16 << 20  # bytes of the rows kept for the explanation, and of picking them
 NOTED = 1  # byte a value noted for the explanation
 KEYS = 16  # bytes a row while ids are compared
 
@@ -134,7 +136,9 @@ def plan_of(
     under_way = (2 * threads + 1) * BLOCK_ROWS * (COLUMN + PLAIN) * len(names)
     under_way += reading + (2 + threads) * 8 * n_features * n_features
     later = max(0 if "map" in settings.skip else MAP, 0 if "explain" in settings.skip else EXPLAIN)
-    room = max(0, min(budget, free) - BASE - under_way)
+    base = BASE if crew is not None else LEAN_BASE  # of what does not fit
+    under_way += 0 if "explain" in settings.skip else SAMPLED
+    room = max(0, min(budget, free) - base - under_way)
     keep = int(room / WASTE)
     notes, answers = notes_bytes(d), 0 if "explain" in settings.skip else NOTED * len(names)
     state = rows * (4 * d + notes + answers)
@@ -144,12 +148,12 @@ def plan_of(
     disk = max(state, mapped, rows * KEYS)
     if crew is not None:
         share = -(-rows // crew.n_workers)
-        memory = BASE + max(under_way + min(room, int(WASTE * share * held)), min(keep, share * notes))
+        memory = base + max(under_way + min(room, int(WASTE * share * held)), min(keep, share * notes))
         why = f"{crew.n_workers} workers share what lies in files"
         return Plan("distributed", why, budget, free, memory, disk, keep, 0)
     if in_memory <= budget and not streamed:
         return Plan("in memory", f"about {_gib(in_memory)} fit in {_gib(budget)}", budget, free, in_memory, 0, keep, 0)
-    memory = BASE + max(under_way + min(room, int(WASTE * rows * held)), later)
+    memory = base + max(under_way + min(room, int(WASTE * rows * held)), later)
     why = f"in memory it would take about {_gib(in_memory)}, and the budget is {_gib(budget)}"
     file = max(0, int(rows * kept) - keep)
     with_file = max(disk, file + rows * (4 * d + answers))
