@@ -27,9 +27,10 @@ from engine.backends.protocol import MapPlan
 from engine.config import FitConfig
 from engine.execution.cluster import Crew
 from engine.execution.local import thread_count
+from engine.execution.memory import give_back_arrays
 from engine.execution.plan import Plan, disk_free, existing, plan_of
 from engine.execution.shelf import Shelf
-from engine.execution.storage import IN_MEMORY
+from engine.execution.storage import IN_MEMORY, Storage
 from engine.execution.workers import crew_for
 from engine.explain.stage import explain_run
 from engine.features.encoder import FittedFeatures
@@ -45,14 +46,15 @@ from engine.steps import Job
 from engine.tables import BLOCK_ROWS, Block, Table, open_table
 from engine.tables.block import reading_bytes, reads_parts, row_count
 
-HEAD_ROWS = 8 * BLOCK_ROWS  # of the table, to tell the others by …
+HEAD_ROWS = 16 * BLOCK_ROWS  # of the table, to tell the others by …
 HEAD_CELLS = 32 * HEAD_ROWS  # … or so few as hold so many values …
 LEAST_ROWS = 20_000  # … but as many as the samples of a fit have
-WARM_SHARE = 8  # an eighth of them is done once before, for kernels to be loaded and memory to be there
+WARM_SHARE = 8  # an eighth of them, or half of their blocks, is done once before: kernels are loaded, memory is there
+ENOUGH = 1 << 40  # bytes for all rows of a head in a file: where the fit has one, it has room for all rows
+PACED = 0.1  # of a pass: its blocks have a pace if they do not come in all at once, at its end
 BRIEF = 30  # iterations of t-SNE that tell what all of them take …
 SPREAD = 0.2  # … on landmarks so far apart that one takes what all take on average: deviation / root of their number
 COUNTING = 0.1  # of the pass of statistics: what counting rules on the notes of all rows takes
-ENOUGH = 1 << 40  # bytes to keep all rows of a head
 STARTING = 5.0  # seconds for workers to come and to go
 REPORT = 0.5  # seconds to draw and to write the report
 
@@ -175,10 +177,15 @@ def forecast(source: Any, settings: FitConfig, *, out: Path | None = None) -> Fo
     plan = plan_of(rows, table.schema, settings, crew=crew, disk_free=room, reading=reading)
     plan.check(parent)
     head = Head(table, max(min(HEAD_ROWS, HEAD_CELLS // len(table.schema)), LEAST_ROWS))
-    _rehearsed(Head(table, -(-head.n_rows // WARM_SHARE)), settings, 0)
+    if plan.streamed:
+        give_back_arrays()
     share, n_workers = rows / head.n_rows, 1 if crew is None else crew.n_workers
-    in_file = plan.file_bytes > 0  # then no row is read again
-    found = _rehearsed(head, settings, ENOUGH if in_file else int(n_workers * plan.keep_bytes / share))
+    with tempfile.TemporaryDirectory(dir=existing(parent) if plan.streamed else None) as folder:
+        keep = int(n_workers * plan.keep_bytes / share)
+        place = _Place(Path(folder), plan.streamed, keep, ENOUGH if plan.file_bytes else 0)
+        warm = max(-(-head.n_rows // WARM_SHARE), head.n_rows // 2 // BLOCK_ROWS * BLOCK_ROWS)
+        _rehearsed(Head(table, warm), settings, place)
+        found = _rehearsed(head, settings, place)
     settled = plan_of(
         rows, table.schema, settings, streamed=plan.streamed, crew=crew, disk_free=room, reading=reading,
         components=found.Z.shape[1], n_features=found.features.encoder.n_features, kept_row=found.kept_row,
@@ -206,20 +213,48 @@ def _told(roles: Sequence[RoleOf]) -> Iterator[tuple[str, str, str]]:
 
 
 class _Clock:
-    """A reporter that notes when a stage's last rows were done: what comes after them does not grow with the rows."""
+    """A reporter that notes when a stage's rows were done."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.moments: dict[str, list[tuple[float, int]]] = {}
 
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Advance]:
         """Yield a function that looks at the clock."""
         start = time.perf_counter()
+        self.moments[name] = []
+        yield lambda rows: self.moments[name].append((time.perf_counter() - start, rows))
 
-        def advance(rows: int) -> None:
-            self.seconds[name] = time.perf_counter() - start
+    def growing(self, name: str, took: float) -> float:
+        """Return the seconds of a stage that grow with the rows.
 
-        yield advance
+        They are what its rows take at the usual pace of as many blocks as there are threads, the first ones left out:
+        opening files, and what comes after the last rows, take as long for any number.
+        """
+        times, rows = (np.array(part) for part in zip(*(self.moments.get(name) or [(took, 1)]), strict=True))
+        n = thread_count()
+        if len(times) < 2 * n or times[-1] - times[n - 1] < PACED * times[-1]:
+            return float(min(times[-1], took))
+        done = np.cumsum(rows)
+        return float(np.median((times[n:] - times[:-n]) / (done[n:] - done[:-n])) * done[-1])
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a rehearsal's rows live, as those of the fit do; the rest of what it writes is gone with the folder."""
+
+    folder: Path
+    streamed: bool
+    keep_bytes: int
+    file_bytes: int
+
+    @property
+    def storage(self) -> Storage:
+        return Storage(self.folder) if self.streamed else IN_MEMORY
+
+    @property
+    def shelf(self) -> Shelf:
+        return Shelf(self.keep_bytes, self.folder if self.file_bytes else None, self.file_bytes)
 
 
 @dataclass(frozen=True)
@@ -235,8 +270,8 @@ class _Rehearsal:
     kept_row: float | None  # bytes a row between passes, if all were kept
 
 
-def _rehearsed(head: Head, settings: FitConfig, keep: int) -> _Rehearsal:
-    """Do the steps of a fit on the head, and keep so many bytes of rows between passes."""
+def _rehearsed(head: Head, settings: FitConfig, place: _Place) -> _Rehearsal:
+    """Do the steps of a fit on the head."""
     backend, _ = backends.resolve(settings.device)
     clock, n_rows = _Clock(), head.n_rows
     stages = Stages(clock)
@@ -244,11 +279,11 @@ def _rehearsed(head: Head, settings: FitConfig, keep: int) -> _Rehearsal:
     swept = settings.kmeans.n_clusters == "auto"
     k = min(k_range[-1] if swept else int(settings.kmeans.n_clusters), n_rows)
     given = settings.model_copy(update={"kmeans": settings.kmeans.model_copy(update={"n_clusters": k})})
-    job = Job(head, n_rows, given, backend, stages, IN_MEMORY, Checkpoints())
+    job = Job(head, n_rows, given, backend, stages, place.storage, Checkpoints())
     job.check_ids()
-    shelf = Shelf(keep)
+    shelf = place.shelf
     features, kept = job.features(shelf)
-    kept_row = None if shelf.full or shelf.n_bytes == 0 else shelf.n_bytes / n_rows
+    kept_row = None if shelf.full else (shelf.n_bytes + shelf.n_filed) / n_rows or None
     sheet = job.sheet(features, kept)
     pca = job.pca(features, sheet)
     Z = job.scores(features, pca)
@@ -261,14 +296,13 @@ def _rehearsed(head: Head, settings: FitConfig, keep: int) -> _Rehearsal:
             choose_k(Z, k_range[len(k_range) // 2 :][:1], random_state=settings.seed)
     if "map" not in settings.skip:
         _mapped(Z, job)
-    with tempfile.TemporaryDirectory() as folder:
-        job.assignments(Z, job.model(features, pca, Z, found.centres), None, Path(folder) / "assignments")
-        if sheet is not None:
-            with stages.stage("explain"):
-                explain_run(Path(folder), head, kept, sheet, found.labels, k, features.encoder, settings)
+    job.assignments(Z, job.model(features, pca, Z, found.centres), None, place.folder / "assignments")
+    if sheet is not None:
+        with stages.stage("explain"):
+            explain_run(place.folder, head, kept, sheet, found.labels, k, features.encoder, settings)
     took = {record["stage"]: float(record["seconds"]) for record in stages.records}
     passes = [name for name in ("ids", "statistics", "pca", "scores", "place", "assign") if name in took]
-    growing = sum(min(clock.seconds.get(name, took[name]), took[name]) for name in passes)
+    growing = sum(clock.growing(name, took[name]) for name in passes)
     constant = sum(took[name] for name in passes) - growing
     constant += sum(took.get(name, 0.0) for name in ("measure", "neighbours", "explain", "seeds"))
     constant += took.get("map", 0.0) * settings.map.max_iter / BRIEF + took.get("choose k", 0.0) * len(k_range)
@@ -288,4 +322,4 @@ def _mapped(Z: NDArray[np.float32], job: Job) -> None:
     still = MapPlan(perplexity, 1.0, 0, BRIEF, 0.0, 0.0)
     layout = job.backend.embed(landmarks, start, still, job.stages).places
     with job.stages.stage("place", len(Z)) as advance:
-        place_all(Z, job.backend, job.backend.atlas(landmarks, layout), IN_MEMORY, advance)
+        place_all(Z, job.backend, job.backend.atlas(landmarks, layout), job.storage, advance)

@@ -62,6 +62,11 @@ class Shelf:
         return self._n_bytes
 
     @property
+    def n_filed(self) -> int:
+        """Bytes of the rows in the file."""
+        return 0 if self._file is None else self._file.n_bytes
+
+    @property
     def full(self) -> bool:
         """Whether there is no room for a block more."""
         return self._full and (self._file is None or self._file.full)
@@ -117,6 +122,11 @@ class _RowsFile:
 
     def __contains__(self, number: int) -> bool:
         return number in self._places
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the rows, without what aligns them."""
+        return sum(size for _, _, _, places in self._places.values() for _, size in places)
 
     def put(self, number: int, rows: Any) -> None:
         """Write a block's rows if there is room."""

@@ -10,6 +10,7 @@ import engine
 from engine import forecast as forecasting
 from engine.config import FitConfig
 from engine.errors import OutOfResourcesError
+from engine.execution.local import threads
 from engine.execution.plan import plan_of
 from engine.forecast import forecast
 from engine.tables.demo import DemoMembers, DemoPaths
@@ -36,6 +37,35 @@ def test_the_head_stands_for_the_table(demo: DemoPaths, run: engine.Run, lean: F
     assert told.plan.memory_bytes == seen != supposed
     assert "plan: in memory, for about" in told.describe()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_would_be_streamed_is_rehearsed_through_files_and_leaves_none(
+    demo: DemoPaths, lean: FitConfig, tmp_path: Path
+) -> None:
+    settings = FitConfig.merged(lean.model_dump(), id="user_id", kmeans={"n_clusters": 12}, memory="64GiB")
+    in_memory = forecast(demo.members, settings)
+    budget = plan_of(20_000, DemoMembers(1).schema, settings).memory_bytes - 1
+    told = forecast(demo.members, settings.model_copy(update={"memory": budget}), out=tmp_path / "run")
+    assert (in_memory.plan.kind, told.plan.kind) == ("in memory", "streamed")
+    assert told.kept_row == in_memory.kept_row is not None
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("moments", "grown"),
+    [
+        ([(3.0, 10), (3.5, 10), (4.0, 10), (4.5, 10), (5.0, 10), (5.5, 10)], 3.0),  # a late beginning does not grow
+        ([(1.0, 10), (2.0, 10), (3.0, 10), (4.0, 10), (9.0, 10), (10.0, 10), (11.0, 10)], 7.0),  # nor what happens once
+        ([(5.0, 10), (5.0, 10), (5.0, 10), (5.0, 10), (5.0, 10), (5.0, 10)], 5.0),  # told together, at the end
+        ([(2.0, 10)], 2.0),
+        ([], 6.0),
+    ],
+)
+def test_what_grows_with_the_rows_is_the_usual_pace_of_blocks(moments: list[tuple[float, int]], grown: float) -> None:
+    clock = forecasting._Clock()
+    clock.moments["pca"] = moments
+    with threads(1):
+        assert clock.growing("pca", 6.0) == pytest.approx(grown)
 
 
 def test_the_head_of_a_wide_table_has_fewer_rows_but_not_fewer_than_samples(

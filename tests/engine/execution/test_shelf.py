@@ -51,6 +51,7 @@ def test_what_memory_has_no_room_for_lies_in_a_file_without_a_name(tmp_path: Pat
         shelf.put(number, (rows(number), np.empty(0), [str(number)]), 800)
     assert [number for number in range(6) if number in shelf] == [0, 1, 2, 3]
     assert shelf.full
+    assert (shelf.n_bytes, shelf.n_filed) == (800, 2400)
     assert list(tmp_path.iterdir()) == []
     for number in range(4):
         found, nothing, names = shelf.get(number)
