@@ -134,10 +134,9 @@ def plan_of(
     kept = sum(map(_kept_bytes, kinds)) if kept_row is None else kept_row
     held = max(kept, ENCODED * len(names))
     under_way = (2 * threads + 1) * BLOCK_ROWS * (COLUMN + PLAIN) * len(names)
-    under_way += reading + (2 + threads) * 8 * n_features * n_features
+    under_way += reading + (0 if "explain" in settings.skip else SAMPLED) + (2 + threads) * 8 * n_features * n_features
     later = max(0 if "map" in settings.skip else MAP, 0 if "explain" in settings.skip else EXPLAIN)
-    base = BASE if crew is not None else LEAN_BASE  # of what does not fit
-    under_way += 0 if "explain" in settings.skip else SAMPLED
+    base = BASE if crew is not None else LEAN_BASE  # of a worker, and of a streamed fit
     room = max(0, min(budget, free) - base - under_way)
     keep = int(room / WASTE)
     notes, answers = notes_bytes(d), 0 if "explain" in settings.skip else NOTED * len(names)

@@ -78,8 +78,9 @@ class FileTable:
 
     def __init__(self, files: Files, *, id: str | None, types: Mapping[str, pa.DataType] | None) -> None:
         self._files, self._id, self._types = files, id, types
+        self.reading_bytes = 0  # of memory, beside blocks
         if files.format == "csv":
-            self._dataset, self._n_rows = csv.open_csv(files, id=id, types=types or {})
+            self._dataset, self._n_rows, self.reading_bytes = csv.open_csv(files, id=id, types=types or {})
         else:
             self._dataset = self._open(_common_schema(self._open()))
             self._n_rows = self._dataset.count_rows()
@@ -135,11 +136,6 @@ class FileTable:
     def in_parts(self) -> bool:
         """Whether some blocks can be read without the ones before them: only Parquet says where rows are."""
         return self._files.format == "parquet"
-
-    @property
-    def reading_bytes(self) -> int:
-        """Bytes of memory that reading takes beside blocks."""
-        return csv.READING_BYTES if self._files.format == "csv" else 0
 
     def blocks(
         self,

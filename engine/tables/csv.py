@@ -24,14 +24,14 @@ from engine.tables.paths import Files
 
 logger = logging.getLogger(__name__)
 
-BYTES_PER_READ = 1 << 19  # of 8 MiB a pass takes 0.8 GiB, and is no faster
-READING_BYTES = 60 << 20  # of memory that a pass takes then
-LONGER, LONGEST = 16, 256  # times as many where a row does not fit, twice
+BYTES_PER_READ = 1 << 19  # which a row has to fit in …
+LONGER = (1, 16, 256)  # … or as many times as many; a pass over more at a time is no faster
+READING = 120  # bytes of memory that a pass takes for each of them
 _COLUMN_IN_ERROR = re.compile(r"In CSV column #(\d+)")
 
 
-def open_csv(files: Files, *, id: str | None, types: Mapping[str, pa.DataType]) -> tuple[ds.Dataset, int]:
-    """Return a dataset whose types hold for all rows of the files, and the number of rows.
+def open_csv(files: Files, *, id: str | None, types: Mapping[str, pa.DataType]) -> tuple[ds.Dataset, int, int]:
+    """Return a dataset whose types hold for all rows, the number of rows, and the bytes that reading takes.
 
     What separates columns and decimals, and how dates are spelt, is found out (dialect.py). Text is UTF-8. Empty
     fields and the usual marks (NA, NaN, NULL, None …) are missing values.
@@ -47,20 +47,19 @@ def open_csv(files: Files, *, id: str | None, types: Mapping[str, pa.DataType]) 
     if id is not None and id not in known:
         known[id] = pa.string()
     try:
-        dialect = dialect_of(files)._replace(read_bytes=BYTES_PER_READ)
+        dialect = dialect_of(files)
         if dialect[:2] != Dialect()[:2]:
             logger.info("%s: columns are separated by %r, decimals by %r", files.paths[0], *dialect[:2])
-        while True:
+        for n_bytes in (BYTES_PER_READ * times for times in LONGER):
             try:
-                n_rows, schema = _scan(files, dialect, _first_guess(files, dialect, known), types, id)
+                n_rows, schema = _scan(files, dialect, _first_guess(files, dialect, known, n_bytes), types, id, n_bytes)
                 break
             except pa.ArrowInvalid as error:
                 if "straddles two block" not in str(error):
                     raise
-                if dialect.read_bytes == LONGEST * BYTES_PER_READ:
-                    what = f"A row of {files.paths[0]} is longer than {dialect.read_bytes:,} bytes."
-                    raise SourceFormatError(what, hint="a quotation mark may be missing.") from error
-                dialect = dialect._replace(read_bytes=LONGER * dialect.read_bytes)
+        else:
+            what = f"A row of {files.paths[0]} is longer than {n_bytes:,} bytes."
+            raise SourceFormatError(what, hint="a quotation mark may be missing.")
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, OSError) as error:
         raise SourceFormatError(
             f"{files.paths[0]} cannot be read as CSV: {str(error).strip().splitlines()[0]}",
@@ -69,15 +68,17 @@ def open_csv(files: Files, *, id: str | None, types: Mapping[str, pa.DataType]) 
     dates = [field.name for field in schema if pa.types.is_timestamp(field.type)]
     if dates and dialect.dates:
         logger.info("%s: dates are read as ISO or %s in %s", files.paths[0], list(dialect.dates), dates)
-    return _dataset(files, dialect, schema), n_rows
+    return _dataset(files, dialect, schema, n_bytes), n_rows, READING * n_bytes
 
 
-def _first_guess(files: Files, dialect: Dialect, known: Mapping[str, pa.DataType]) -> pa.Schema:
+def _first_guess(files: Files, dialect: Dialect, known: Mapping[str, pa.DataType], n_bytes: int) -> pa.Schema:
     """Infer types from the first bytes of every file; columns seen empty so far stay null."""
     inferred: pa.Schema | None = None
     for path in files.paths:
         with files.filesystem.open(path, "rb", compression="infer") as stream:
-            reader = pacsv.open_csv(stream, _reading(dialect), _parsing(dialect), _conversion(dialect, {}))
+            reader = pacsv.open_csv(
+                stream, pacsv.ReadOptions(block_size=n_bytes), _parsing(dialect), _conversion(dialect, {})
+            )
             found = reader.schema
         for field in found:
             if pa.types.is_binary(field.type):
@@ -98,7 +99,7 @@ def _first_guess(files: Files, dialect: Dialect, known: Mapping[str, pa.DataType
 
 
 def _scan(
-    files: Files, dialect: Dialect, schema: pa.Schema, known: Mapping[str, pa.DataType], id: str | None
+    files: Files, dialect: Dialect, schema: pa.Schema, known: Mapping[str, pa.DataType], id: str | None, n_bytes: int
 ) -> tuple[int, pa.Schema]:
     """Read everything once; return the number of rows, and types that hold for all of them."""
     while True:
@@ -107,7 +108,7 @@ def _scan(
         as_text = pa.schema([field.with_type(pa.string()) if field.name in kinds else field for field in schema])
         n_rows = 0
         try:
-            for batch in _dataset(files, dialect, as_text).to_batches():
+            for batch in _dataset(files, dialect, as_text, n_bytes).to_batches():
                 n_rows += batch.num_rows
                 for name, kind in kinds.items():
                     texts = batch.column(batch.schema.get_field_index(name))
@@ -186,18 +187,14 @@ def _wider(a: pa.DataType, b: pa.DataType) -> pa.DataType:
     return pa.float64() if numbers else pa.string()
 
 
-def _dataset(files: Files, dialect: Dialect, schema: pa.Schema) -> ds.Dataset:
+def _dataset(files: Files, dialect: Dialect, schema: pa.Schema, n_bytes: int) -> ds.Dataset:
     types = {field.name: field.type for field in schema}
     form = ds.CsvFileFormat(
         parse_options=_parsing(dialect, newlines_in_values=True),
-        read_options=_reading(dialect),
+        read_options=pacsv.ReadOptions(block_size=n_bytes),
         convert_options=_conversion(dialect, types),
     )
     return ds.dataset(list(files.paths), filesystem=files.filesystem, format=form, schema=schema)
-
-
-def _reading(dialect: Dialect) -> pacsv.ReadOptions:
-    return pacsv.ReadOptions(block_size=dialect.read_bytes)
 
 
 def _parsing(dialect: Dialect, *, newlines_in_values: bool = False) -> pacsv.ParseOptions:

@@ -42,15 +42,11 @@ _DECIMAL = {point: re.compile(rf"[+-]?\d*(?:{re.escape(point)}\d+)?(?:[eE][+-]?\
 
 
 class Dialect(NamedTuple):
-    """How a CSV file is to be split, and its numbers and dates to be read; `dates` are forms for `strptime`.
-
-    It is read so many bytes at a time, which a row has to fit in.
-    """
+    """How a CSV file is to be split, and its numbers and dates to be read; `dates` are forms for `strptime`."""
 
     delimiter: str = ","
     decimal_point: str = "."
     dates: tuple[str, ...] = ()
-    read_bytes: int = 1 << 19
 
 
 def dialect_of(files: Files) -> Dialect:

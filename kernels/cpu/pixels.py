@@ -36,7 +36,7 @@ def count_pixels(
 
 @numba.njit(nogil=True, cache=True)
 def corners(places: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the lowest and the highest x and y of at least one place, (2, 2); NumPy takes ten times as long."""
+    """Return the lowest and the highest x and y of at least one place, (2, 2); NumPy takes twenty times as long."""
     found = np.empty((2, 2))
     for axis in range(2):
         low = high = places[0, axis]
