@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numba
 import numpy as np
-from engine.kernels.cpu.simd import HAS_INTEGER_DOTS, LANES, differences, fma, greatest, least, splat, total
-from engine.kernels.cpu.simd_codes import nearest, poisoned, store_codes, store_values, values
+from engine.kernels.cpu.simd import HAS_BYTE_DOTS, HAS_SHORT_DOTS, LANES, fma, greatest, least, splat, total
+from engine.kernels.cpu.simd_codes import differences, nearest, poisoned, store_codes, store_values, values
 from numpy.typing import NDArray
 
 Rows: TypeAlias = NDArray[np.floating[Any]]
@@ -66,7 +66,9 @@ def lowest_level(n_features: int) -> int:
 
     With few features ranking takes most of the time, and products in int16 cost little more than those in bytes.
     """
-    return (SHORTS if n_features <= FEW_FEATURES else BYTES) if HAS_INTEGER_DOTS else FLOATS
+    if HAS_BYTE_DOTS and n_features > FEW_FEATURES:
+        return BYTES
+    return SHORTS if HAS_SHORT_DOTS else FLOATS
 
 
 def frame_of(sample: Rows, level: int) -> Frame:

@@ -19,7 +19,8 @@ from engine.kernels.cpu.compiling import INNER
 from engine.kernels.cpu.distance import defined_label, squared_distance
 from engine.kernels.cpu.rank import NOTED, ROWS, candidates, load_codes, note_tile
 from engine.kernels.cpu.screen import Screen
-from engine.kernels.cpu.simd import LANES, differences, fma, prefetch, splat, tagged, total
+from engine.kernels.cpu.simd import LANES, fma, prefetch, splat, tagged, total
+from engine.kernels.cpu.simd_codes import differences
 
 AHEAD = 12  # open rows between asking for a row's values and using them
 LINE_BYTES = 64  # of a cache line

@@ -6,7 +6,7 @@ and int32, and the few operations that kernels need. A word of codes holds 4 byt
 multiplies and adds them in one instruction, where the host has it. Everything else is plain LLVM vector code, so it
 runs wherever numba does; LANES is what the host's registers hold.
 
-    load, load_narrow, store, prefetch, differences, store_chosen, gather, gather_pairs, gather_quads, broadcast, splat,
+    load, load_narrow, store, prefetch, store_chosen, gather, gather_pairs, gather_quads, broadcast, splat,
     lane_numbers, +, -, *, /, root, fma, accumulate, least, greatest, less, select, tagged, bits, with_bits, as_numbers,
     total, lowest, highest, lane_bits, lowest_bit, lane_count, negated
 
@@ -37,9 +37,11 @@ def _host_features() -> frozenset[str]:
 
 FEATURES = _host_features()
 LANES = 16 if "avx512f" in FEATURES else 8 if "avx2" in FEATURES else 4
-HAS_INTEGER_DOTS = LANES == 16 and "avx512vnni" in FEATURES  # products of bytes and of int16 are one instruction each
+HAS_BYTE_DOTS = LANES == 16 and "avx512vnni" in FEATURES or LANES == 8 and "avxvnni" in FEATURES  # one instruction a word
+HAS_SHORT_DOTS = HAS_BYTE_DOTS or LANES == 8 or LANES == 16 and "avx512bw" in FEATURES  # one, or two with the addition
 
 _INT32 = ir.IntType(32)
+_INT_LANES = ir.VectorType(_INT32, LANES)
 _ELEMENTS = {
     "float32": ir.FloatType(),
     "int32": _INT32,
@@ -83,7 +85,7 @@ def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 
 def _splat(builder: Any, value: Any) -> Any:
     first = builder.insert_element(ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined), value, _INT32(0))
-    zeros = ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
+    zeros = ir.Constant(_INT_LANES, [0] * LANES)
     return builder.shuffle_vector(first, ir.Constant(first.type, ir.Undefined), zeros)
 
 
@@ -102,34 +104,6 @@ def load(_: Any, array: Any, index: Any) -> Any:
         return builder.load(_address(context, builder, sig.args[0], args[0], args[1], kind), align=4)
 
     return vector(array, types.intp), emit
-
-
-@intrinsic
-def differences(_: Any, a: Any, i: Any, b: Any, j: Any, count: Any, factor: Any) -> Any:
-    """Return (a[i + lane] - b[j + lane]) * factor as floats in the lanes below `count`, and 0 in those beyond.
-
-    a and b are flat or C-contiguous arrays of one dtype, float32 or float64, as is the factor; differences are rounded
-    in that dtype. Items of lanes beyond are not touched.
-    """
-    element = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}[a.dtype]
-    name = f"llvm.masked.load.v{LANES}f{a.dtype.bitwidth}"
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.VectorType(element, LANES)
-        numbers = ir.Constant(ir.VectorType(_INT32, LANES), list(range(LANES)))
-        there = builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(args[4], _INT32)))
-        zeros = ir.Constant(kind, [0.0] * LANES)
-        items = []
-        for array, index in ((0, 1), (2, 3)):
-            address = _address(context, builder, sig.args[array], args[array], args[index], kind)
-            signature = ir.FunctionType(kind, [address.type, _INT32, there.type, kind])
-            load_chosen = cgutils.get_or_insert_function(builder.module, signature, name)
-            items.append(builder.call(load_chosen, [address, _INT32(element_bytes), there, zeros]))
-        scaled = builder.fmul(builder.fsub(*items), _splat(builder, args[5]))
-        return scaled if a.dtype == types.float32 else builder.fptrunc(scaled, ir.VectorType(ir.FloatType(), LANES))
-
-    element_bytes = a.dtype.bitwidth // 8
-    return floats(a, types.intp, b, types.intp, types.intp, factor), emit
 
 
 @intrinsic
@@ -257,7 +231,7 @@ def gather_pairs(_: Any, array: Any, origin: Any, numbers: Any, start: Any) -> A
         flat = builder.bitcast(gathered, ir.VectorType(ir.FloatType(), 2 * LANES))
         parts = []
         for which in (0, 1):
-            order = ir.Constant(ir.VectorType(_INT32, LANES), list(range(which, 2 * LANES, 2)))
+            order = ir.Constant(_INT_LANES, list(range(which, 2 * LANES, 2)))
             parts.append(builder.shuffle_vector(flat, ir.Constant(flat.type, ir.Undefined), order))
         return context.make_tuple(builder, both, parts)
 
@@ -272,7 +246,7 @@ def load_narrow(_: Any, array: Any, index: Any) -> Any:
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.VectorType(ir.IntType(width), LANES)
         narrow = builder.load(_address(context, builder, sig.args[0], args[0], args[1], kind), align=width // 8)
-        return builder.zext(narrow, ir.VectorType(_INT32, LANES))
+        return builder.zext(narrow, _INT_LANES)
 
     return ints(array, types.intp), emit
 
@@ -297,21 +271,25 @@ def fma(_: Any, a: Any, b: Any, c: Any) -> Any:
 def accumulate(_: Any, kind: Any, total: Any, x: Any, c: Any) -> Any:
     """Add to each lane of `total` the products of what one word of x and c holds; the type of `kind` says what.
 
-    uint8: 4 of them, times 4 int8 in c; int16: 2 by 2; float32: one by one, with words that are bits of floats.
-    The first two need HAS_INTEGER_DOTS.
+    uint8: 4 of them, times 4 int8 in c, where HAS_BYTE_DOTS; int16: 2 by 2, where HAS_SHORT_DOTS; float32: one by one,
+    with words that are bits of floats.
     """
-    name = {
-        types.uint8: "llvm.x86.avx512.vpdpbusd.512",
-        types.int16: "llvm.x86.avx512.vpdpwssd.512",
-        types.float32: f"llvm.fma.v{LANES}f32",
-    }[kind]
+    fused = {types.uint8: "vpdpbusd", types.int16: "vpdpwssd"}
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, accumulated, left, right = args
-        if sig.return_type == ints:
-            return _call(builder, name, [accumulated, left, right])
-        real = accumulated.type
-        return _call(builder, name, [builder.bitcast(left, real), builder.bitcast(right, real), accumulated])
+        if sig.return_type == floats:
+            real = accumulated.type
+            words = [builder.bitcast(word, real) for word in (left, right)]
+            return _call(builder, f"llvm.fma.v{LANES}f32", [*words, accumulated])
+        if HAS_BYTE_DOTS:
+            return _call(builder, f"llvm.x86.avx512.{fused[kind]}.{32 * LANES}", [accumulated, left, right])
+        shorts = ir.VectorType(ir.IntType(16), 2 * LANES)
+        signature = ir.FunctionType(accumulated.type, [shorts, shorts])
+        name = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[LANES]
+        products = cgutils.get_or_insert_function(builder.module, signature, name)
+        pairs = builder.call(products, [builder.bitcast(word, shorts) for word in (left, right)])
+        return builder.add(accumulated, pairs)
 
     return total(kind, total, x, c), emit
 
@@ -358,7 +336,7 @@ def tagged(_: Any, score: Any, keep: Any, tag: Any) -> Any:
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vector = isinstance(sig.return_type, Vector)
-        whole = ir.VectorType(_INT32, LANES) if vector else _INT32
+        whole = _INT_LANES if vector else _INT32
         mask, number = (_splat(builder, arg) if vector else arg for arg in args[1:])
         kept = builder.and_(builder.bitcast(args[0], whole), mask)
         return builder.bitcast(builder.or_(kept, number), args[0].type)
@@ -371,7 +349,7 @@ def bits(_: Any, vector: Any) -> Any:
     """Return a float vector's bits as integers; an integer vector as it is."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.VectorType(_INT32, LANES))
+        return builder.bitcast(args[0], _INT_LANES)
 
     return ints(vector), emit
 
@@ -389,7 +367,7 @@ def gather_quads(
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         source, numbers, first, step, column, between, target, place = args
         quad = ir.VectorType(_INT32, 4)
-        word = ir.VectorType(_INT32, LANES)
+        word = _INT_LANES
         quads = []
         for lane in range(LANES):
             index = builder.add(first, ir.Constant(first.type, lane))
@@ -416,7 +394,7 @@ def _transposed(builder: Any, quads: list[Any]) -> list[Any]:
 
     def words(a: Any, b: Any, first: int) -> Any:  # word `first` of all rows of a and b, then word `first` + 1
         lanes = [4 * row + word for word in (first, first + 1) for row in range(2 * per)]
-        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, LANES), lanes))
+        return builder.shuffle_vector(a, b, ir.Constant(_INT_LANES, lanes))
 
     low = [words(joined[0], joined[1], word) for word in (0, 2)]
     high = [words(joined[2], joined[3], word) for word in (0, 2)]
@@ -425,7 +403,7 @@ def _transposed(builder: Any, quads: list[Any]) -> list[Any]:
     for number in range(4):
         pair, part = divmod(number, 2)
         lanes = [part * half + lane for lane in range(half)] + [LANES + part * half + lane for lane in range(half)]
-        order = ir.Constant(ir.VectorType(_INT32, LANES), lanes)
+        order = ir.Constant(_INT_LANES, lanes)
         result.append(builder.shuffle_vector(low[pair], high[pair], order))
     return result
 
@@ -435,7 +413,7 @@ def lane_numbers(_: Any) -> Any:
     """Return 0, 1, 2 … LANES - 1."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return ir.Constant(ir.VectorType(_INT32, LANES), list(range(LANES)))
+        return ir.Constant(_INT_LANES, list(range(LANES)))
 
     return ints(), emit
 
@@ -497,12 +475,32 @@ def lane_count(_: Any, chosen: Any) -> Any:
     return types.intp(chosen), emit
 
 
+def _moved_down(builder: Any, vector: Any, chosen: Any) -> Any:
+    """Return a vector of 8 lanes with the chosen ones first: their numbers are looked up by the bits of the mask."""
+    orders = [[lane for lane in range(LANES) if bits >> lane & 1] for bits in range(1 << LANES)]
+    filled = [number for order in orders for number in order + [0] * (LANES - len(order))]
+    table = ir.Constant(ir.ArrayType(ir.IntType(8), len(filled)), filled)
+    numbers = cgutils.global_constant(builder.module, "lanes_by_mask", table)
+    entry = builder.zext(builder.bitcast(chosen, ir.IntType(LANES)), ir.IntType(64))
+    address = builder.gep(numbers, [_INT32(0), builder.mul(entry, ir.IntType(64)(LANES))])
+    narrow = ir.VectorType(ir.IntType(8), LANES)
+    order = builder.zext(builder.load(builder.bitcast(address, narrow.as_pointer()), align=8), _INT_LANES)
+    return builder.bitcast(_call(builder, "llvm.x86.avx2.permd", [builder.bitcast(vector, _INT_LANES), order]), vector.type)
+
+
 @intrinsic
 def store_chosen(_: Any, array: Any, index: Any, vector: Any, chosen: Any) -> Any:
-    """Store the lanes of a vector that a mask chooses, one after the other, from a flat index of an array on."""
+    """Store the lanes of a vector that a mask chooses, one after the other, from a flat index of an array on.
+
+    There has to be room for LANES items: those behind the chosen ones may be overwritten.
+    """
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        target = _address(context, builder, sig.args[0], args[0], args[1], args[2].type.element)
+        target = _address(context, builder, sig.args[0], args[0], args[1], args[2].type)
+        if LANES == 8:  # where there is no such instruction
+            builder.store(_moved_down(builder, args[2], args[3]), target, align=4)
+            return context.get_dummy_value()
+        target = builder.bitcast(target, args[2].type.element.as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [args[2].type, target.type, args[3].type])
         suffix = "f32" if sig.args[2] == floats else "i32"
         name = f"llvm.masked.compressstore.v{LANES}{suffix}"

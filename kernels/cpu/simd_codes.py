@@ -1,6 +1,6 @@
 """Explicit SIMD vectors for numba, continued: LANES values of a row in their own dtype, and stored as codes.
 
-    values, store_values, poisoned, nearest, store_codes
+    values, differences, store_values, poisoned, nearest, store_codes
 
 What a vector is, and everything else: simd.py.
 """
@@ -24,11 +24,16 @@ def _vector_of(array: Any) -> Vector:
     return floats if array.dtype == types.float32 else doubles
 
 
-def _store_some(builder: Any, vector: Any, address: Any, there: Any, name: str) -> None:
-    """Store the lanes of a mask; the memory of the others is not touched."""
-    kind = ir.FunctionType(ir.VoidType(), [vector.type, address.type, _INT32, there.type])
-    store = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.v{LANES}{name}")
-    builder.call(store, [vector, address, _INT32(int(name[1:]) // 8), there])
+def _store_some(builder: Any, vector: Any, address: Any, count: Any, name: str) -> None:
+    """Store the first `count` lanes; the memory of the others is not touched. With a mask it is slow on many hosts."""
+    kind = ir.FunctionType(ir.VoidType(), [vector.type, address.type, _INT32, ir.VectorType(ir.IntType(1), LANES)])
+    store, n_bytes = f"llvm.masked.store.v{LANES}{name}", int(name[1:]) // 8
+    with builder.if_else(builder.icmp_signed(">=", count, ir.Constant(count.type, LANES))) as (whole, part):
+        with whole:
+            builder.store(vector, address, align=n_bytes)
+        with part:
+            masked = cgutils.get_or_insert_function(builder.module, kind, store)
+            builder.call(masked, [vector, address, _INT32(n_bytes), _below(builder, count)])
 
 
 @intrinsic
@@ -42,9 +47,29 @@ def values(_: Any, array: Any, at: Any, count: Any) -> Any:
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.VectorType(_REALS[width], LANES)
         address = _address(context, builder, sig.args[0], args[0], args[1], kind)
-        return _load_some(builder, address, _below(builder, args[2]))
+        return _load_some(builder, address, args[2])
 
     return _vector_of(array)(array, types.intp, types.intp), emit
+
+
+@intrinsic
+def differences(_: Any, a: Any, i: Any, b: Any, j: Any, count: Any, factor: Any) -> Any:
+    """Return (a[i + lane] - b[j + lane]) * factor as floats in the lanes below `count`, and 0 in those beyond.
+
+    a and b are flat or C-contiguous arrays of one dtype, float32 or float64, as is the factor; differences are rounded
+    in that dtype. Items of lanes beyond are not touched.
+    """
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.VectorType(_REALS[a.dtype.bitwidth], LANES)
+        items = []
+        for array, index in ((0, 1), (2, 3)):
+            address = _address(context, builder, sig.args[array], args[array], args[index], kind)
+            items.append(_load_some(builder, address, args[4]))
+        scaled = builder.fmul(builder.fsub(*items), _splat(builder, args[5]))
+        return scaled if a.dtype == types.float32 else builder.fptrunc(scaled, ir.VectorType(ir.FloatType(), LANES))
+
+    return floats(a, types.intp, b, types.intp, types.intp, factor), emit
 
 
 @intrinsic
@@ -58,7 +83,7 @@ def store_values(_: Any, array: Any, at: Any, vector: Any, count: Any) -> Any:
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if isinstance(array.dtype, types.Float):
             address = _address(context, builder, sig.args[0], args[0], args[1], args[2].type)
-            _store_some(builder, args[2], address, _below(builder, args[3]), f"f{width}")
+            _store_some(builder, args[2], address, args[3], f"f{width}")
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector, types.intp), emit
@@ -96,7 +121,7 @@ def store_codes(_: Any, codes: Any, at: Any, vector: Any, zero: Any, count: Any)
             narrow = ir.VectorType(ir.IntType(width), LANES)
             stored = builder.trunc(builder.add(numbers, _splat(builder, args[3])), narrow)
             address = _address(context, builder, sig.args[0], args[0], args[1], narrow)
-            _store_some(builder, stored, address, _below(builder, args[4]), f"i{width}")
+            _store_some(builder, stored, address, args[4], f"i{width}")
         return context.get_dummy_value()
 
     return types.void(codes, types.intp, vector, types.int32, types.intp), emit

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.kernels.cpu.simd import LANES, Vector, _address, _splat
+from engine.kernels.cpu.simd import FEATURES, LANES, Vector, _address, _splat
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -27,14 +27,52 @@ def _below(builder: Any, count: Any) -> Any:
     return builder.icmp_signed("<", numbers, _splat(builder, count))
 
 
-def _load_some(builder: Any, address: Any, there: Any) -> Any:
-    """Load the lanes of a mask; the others are 0, and their memory is not touched."""
+def _load_some(builder: Any, address: Any, count: Any) -> Any:
+    """Load the first `count` lanes; the others are 0, and their memory is not touched."""
     kind = address.type.pointee
     width = {ir.FloatType(): "f32", ir.DoubleType(): "f64", _LONG: "i64"}[kind.element]
-    signature = ir.FunctionType(kind, [address.type, _INT32, there.type, kind])
+    n_bytes = 4 if width == "f32" else 8
+    signature = ir.FunctionType(kind, [address.type, _INT32, ir.VectorType(ir.IntType(1), LANES), kind])
     function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.masked.load.v{LANES}{width}")
-    zeros = ir.Constant(kind, [0] * LANES)
-    return builder.call(function, [address, _INT32(4 if width == "f32" else 8), there, zeros])
+    with builder.if_else(builder.icmp_signed(">=", count, ir.Constant(count.type, LANES))) as (whole, part):
+        with whole:
+            loaded = builder.load(address, align=n_bytes)
+            after_whole = builder.block
+        with part:
+            zeros = ir.Constant(kind, [0] * LANES)
+            masked = builder.call(function, [address, _INT32(n_bytes), _below(builder, count), zeros])
+            after_part = builder.block
+    either = builder.phi(kind)
+    either.add_incoming(loaded, after_whole)
+    either.add_incoming(masked, after_part)
+    return either
+
+
+def _as_longs(builder: Any, value: Any) -> Any:
+    """Return doubles below 2^62 rounded to integers; of two as near, the even one.
+
+    Without an instruction for it, a number is parted at 2^32: the sum of a part and 1.5 2^52 is that part, rounded, in
+    its low bits. Nothing is lost on the way to the parts, and multiples of 2^32 do not change which integer is even.
+    """
+
+    def rounded(vector: Any) -> Any:
+        rint = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_DOUBLES, [_DOUBLES]), f"llvm.rint.v{LANES}f64"
+        )
+        return builder.call(rint, [vector])
+
+    def of_all(number: float) -> Any:
+        return ir.Constant(_DOUBLES, [number] * LANES)
+
+    def small(vector: Any) -> Any:
+        shifted = builder.bitcast(builder.fadd(vector, of_all(1.5 * 2.0**52)), _LONGS)
+        return builder.sub(shifted, builder.bitcast(of_all(1.5 * 2.0**52), _LONGS))
+
+    if "avx2" not in FEATURES or "avx512dq" in FEATURES:
+        return builder.fptosi(rounded(value), _LONGS)
+    high = rounded(builder.fmul(value, of_all(2.0**-32)))
+    low = builder.fsub(value, builder.fmul(high, of_all(2.0**32)))
+    return builder.add(builder.shl(small(high), ir.Constant(_LONGS, [32] * LANES)), small(low))
 
 
 @intrinsic
@@ -46,19 +84,15 @@ def fixed_terms(_: Any, X: Any, i: Any, shift: Any, scale: Any, t: Any, weight: 
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         rows, start, shifts, scales, first, own, some = args
-        there = _below(builder, some)
         items = []
         for number, (array, index) in enumerate(((rows, start), (shifts, first), (scales, first))):
             array_type = sig.args[(0, 2, 3)[number]]
             kind = ir.VectorType(_REALS[array_type.dtype.bitwidth], LANES)
             address = _address(context, builder, array_type, array, index, kind)
-            loaded = _load_some(builder, address, there)
+            loaded = _load_some(builder, address, some)
             items.append(loaded if kind == _DOUBLES else builder.fpext(loaded, _DOUBLES))
         value = builder.fmul(builder.fmul(builder.fsub(items[0], items[1]), _splat(builder, own)), items[2])
-        rint = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_DOUBLES, [_DOUBLES]), f"llvm.rint.v{LANES}f64"
-        )
-        return builder.fptosi(builder.call(rint, [value]), _LONGS)
+        return _as_longs(builder, value)
 
     return longs(X, types.intp, shift, scale, types.intp, types.float64, types.intp), emit
 
@@ -76,9 +110,8 @@ def _change(method: str) -> Any:
                 changed = getattr(builder, method)(builder.load(address, align=8), terms)
                 builder.store(changed, address, align=8)
             with part:
-                there = _below(builder, some)
-                changed = getattr(builder, method)(_load_some(builder, address, there), terms)
-                builder.call(function, [changed, address, _INT32(8), there])
+                changed = getattr(builder, method)(_load_some(builder, address, some), terms)
+                builder.call(function, [changed, address, _INT32(8), _below(builder, some)])
         return context.get_dummy_value()
 
     return emit

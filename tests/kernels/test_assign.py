@@ -85,7 +85,7 @@ def test_more_rows_than_a_run_are_labelled(level: int) -> None:
 @pytest.mark.parametrize(("level", "share"), [(codes.BYTES, 0.25), (codes.SHORTS, 0.02), (codes.FLOATS, 0.02)])
 def test_few_rows_stay_open(level: int, share: float) -> None:
     if level not in LEVELS:
-        pytest.skip("this CPU has no AVX-512 VNNI")
+        pytest.skip("this CPU has no products of bytes")
     random = np.random.default_rng(0)
     centres = random.normal(size=(100, 32)).astype(np.float32)
     X = (centres[random.integers(0, 100, 20_000)] + random.normal(size=(20_000, 32))).astype(np.float32)
