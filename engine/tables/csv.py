@@ -76,10 +76,11 @@ def _first_guess(files: Files, dialect: Dialect, known: Mapping[str, pa.DataType
     inferred: pa.Schema | None = None
     for path in files.paths:
         with files.filesystem.open(path, "rb", compression="infer") as stream:
-            reader = pacsv.open_csv(
-                stream, pacsv.ReadOptions(block_size=n_bytes), _parsing(dialect), _conversion(dialect, {})
-            )
-            found = reader.schema
+            head = stream.read(2 * n_bytes)  # a block, and where its last row ends
+        # pyarrow's reader reads ahead in a thread, which could ask a Python stream for more when Python has ended.
+        found = pacsv.open_csv(
+            pa.BufferReader(head), pacsv.ReadOptions(block_size=n_bytes), _parsing(dialect), _conversion(dialect, {})
+        ).schema
         for field in found:
             if pa.types.is_binary(field.type):
                 raise pa.ArrowInvalid(f"column {field.name!r} is not UTF-8 text")
