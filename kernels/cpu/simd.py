@@ -37,8 +37,9 @@ def _host_features() -> frozenset[str]:
 
 FEATURES = _host_features()
 LANES = 16 if "avx512f" in FEATURES else 8 if "avx2" in FEATURES else 4
-HAS_BYTE_DOTS = LANES == 16 and "avx512vnni" in FEATURES or LANES == 8 and "avxvnni" in FEATURES  # one instruction a word
-HAS_SHORT_DOTS = HAS_BYTE_DOTS or LANES == 8 or LANES == 16 and "avx512bw" in FEATURES  # one, or two with the addition
+# Whether the products of a word of integers are one instruction; those of int16 and their addition may be two.
+HAS_BYTE_DOTS = "avx512vnni" in FEATURES if LANES == 16 else LANES == 8 and "avxvnni" in FEATURES
+HAS_SHORT_DOTS = HAS_BYTE_DOTS or LANES == 8 or (LANES == 16 and "avx512bw" in FEATURES)
 
 _INT32 = ir.IntType(32)
 _INT_LANES = ir.VectorType(_INT32, LANES)
@@ -485,7 +486,8 @@ def _moved_down(builder: Any, vector: Any, chosen: Any) -> Any:
     address = builder.gep(numbers, [_INT32(0), builder.mul(entry, ir.IntType(64)(LANES))])
     narrow = ir.VectorType(ir.IntType(8), LANES)
     order = builder.zext(builder.load(builder.bitcast(address, narrow.as_pointer()), align=8), _INT_LANES)
-    return builder.bitcast(_call(builder, "llvm.x86.avx2.permd", [builder.bitcast(vector, _INT_LANES), order]), vector.type)
+    moved = _call(builder, "llvm.x86.avx2.permd", [builder.bitcast(vector, _INT_LANES), order])
+    return builder.bitcast(moved, vector.type)
 
 
 @intrinsic

@@ -21,7 +21,7 @@ from tests import reference
 from tests.engine.overlapping import mixture
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     X=arrays(np.float32, st.tuples(st.integers(2, 30), st.integers(1, 4)), elements=st.integers(-5, 5)),
     power=st.integers(-60, 60),
@@ -36,7 +36,7 @@ def test_scaling_by_a_power_of_two_scales_the_centres_and_nothing_else(X: Any, p
     np.testing.assert_array_equal(plain.cluster_centers_ * scale, scaled.cluster_centers_)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     X=arrays(np.float64, st.tuples(st.integers(1, 25), st.integers(1, 3)), elements=st.integers(-2, 2)),
     k=st.integers(1, 6),

@@ -125,7 +125,7 @@ def test_auto_keeps_what_rises_above_noise() -> None:
     assert PCA("auto").fit(random.normal(size=(400, 1))).n_components_ == 1
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     first=arrays(np.float32, st.tuples(st.integers(1, 9), st.just(3)), elements=st.floats(-1e3, 1e3, width=16)),
     second=arrays(np.float32, st.tuples(st.integers(1, 9), st.just(3)), elements=st.floats(-1e3, 1e3, width=16)),

@@ -181,7 +181,7 @@ def scaled_integers(data: st.DataObject, n_centres: int) -> tuple[Any, Any]:
     return X, (data.draw(arrays(np.int64, (n_clusters, shape[1]), elements=values)) + offset).astype(dtype) * scale
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data(), level=st.sampled_from(list(LEVELS)), stored=st.booleans())
 def test_labels_are_the_definitions_for_ties_duplicates_and_any_scale(
     data: st.DataObject, level: int, stored: bool
@@ -191,7 +191,7 @@ def test_labels_are_the_definitions_for_ties_duplicates_and_any_scale(
     assert found.labels.tolist() == reference.labels(X.tolist(), centres.tolist())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), level=st.sampled_from(list(LEVELS)))
 def test_the_nearest_two_are_the_definitions_for_ties_duplicates_and_any_scale(data: st.DataObject, level: int) -> None:
     X, centres = scaled_integers(data, 7)

@@ -26,7 +26,7 @@ def brought_to_one(X: Any, frame: Any) -> Any:
     return (X.astype(np.float64) - frame.shift.astype(np.float64)) * float(frame.factor)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     dtype=st.sampled_from(DTYPES),
     level=st.sampled_from(LEVELS[:2]),

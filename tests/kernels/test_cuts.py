@@ -26,7 +26,7 @@ def by_grid(values: np.ndarray, cuts: np.ndarray) -> list[int]:
 
 
 @given(cuts=st.lists(NUMBERS.filter(np.isfinite), max_size=64, unique=True), values=st.lists(NUMBERS, max_size=40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_value_has_reached_the_cuts_it_is_not_below(cuts: list[float], values: list[float]) -> None:
     edges = np.unique(np.array(cuts, np.float64))
     with np.errstate(over="ignore"):

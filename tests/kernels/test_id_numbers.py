@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from engine.kernels.cpu import id_numbers as kernel
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.tables.id_numbers import IdNumbers
@@ -28,13 +28,11 @@ def check(batches: list[list[Any]], kind: pa.DataType) -> None:
     assert len(ids) == len(known)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(0, 5)))))
 def test_integers_are_numbered_as_they_appear(batches: list[list[int]]) -> None:
     check(batches, pa.int64())
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.one_of(st.text(max_size=40), st.sampled_from(["", "7", "07", "é"])))))
 def test_texts_are_numbered_as_they_appear(batches: list[list[str]]) -> None:
     check(batches, pa.string())

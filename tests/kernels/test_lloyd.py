@@ -60,7 +60,7 @@ class WayWith(Way):
         return self.n_fast
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     level=st.sampled_from(list(LEVELS)),
@@ -102,7 +102,7 @@ def test_passes_that_skip_rows_find_what_a_first_pass_finds(
         centres = moved
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     low=st.floats(-(2.0**99), 2.0**99, width=32),
     span=st.floats(0, 2.0**99, width=32),

@@ -64,7 +64,7 @@ def test_rows_far_from_zero_and_an_outlier_stay_exact() -> None:
     assert_exact(X, 10)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 300), st.integers(1, 6), st.sampled_from([0.0, 1.0, 100.0]))
 def test_any_table_gives_exact_neighbours(seed: int, n_rows: int, n_features: int, offset: float) -> None:
     random = np.random.default_rng(seed)

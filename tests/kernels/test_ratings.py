@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from engine.kernels.cpu import ratings as kernel
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 N_USERS, N_ITEMS, N_GENRES, N_DECADES = 3, 4, 2, 2
@@ -77,7 +77,6 @@ def by_loops(rows: list[tuple[int, int, float, int]], kept: list[bool], keep_unk
     return sums, n_rated, counts
 
 
-@settings(deadline=None)
 @given(st.lists(RATING, max_size=30), KEPT, st.booleans(), st.integers(1, 31))
 def test_sums_are_those_of_plain_loops_over_any_batches(
     rows: list[tuple[int, int, float, int]], kept: list[bool], keep_unknown: bool, size: int

@@ -103,7 +103,7 @@ def test_empty_clusters_and_repeated_rows_have_the_bits_of_the_cpu(backend: Any)
 
 
 @every_way
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_labels_are_the_definitions_for_ties_duplicates_and_any_scale(backend: Any, data: st.DataObject) -> None:
     X, centres = scaled_integers(data)

@@ -138,7 +138,7 @@ def test_rules_match_no_fewer_people_than_may_show() -> None:
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_pruning_never_loses_a_held_out_person(seed: int) -> None:
     rng = np.random.default_rng(seed)
     answers, labels, weights = drawn(seed, 300)

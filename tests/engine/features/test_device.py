@@ -96,7 +96,7 @@ def test_every_kind_of_column_is_encoded_to_the_bits_of_the_cpu(
     assert_same(found, features.encoder.encode_rows(rows))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), n_rows=st.integers(1, 40))
 def test_rows_that_the_encoder_has_not_seen_are_encoded_to_the_bits_of_the_cpu(
     features: FittedFeatures, seed: int, n_rows: int

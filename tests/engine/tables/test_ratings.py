@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import (
@@ -84,7 +84,6 @@ ROWS = st.lists(
 ).filter(lambda rows: any(rating is not None and item < 5 for _, item, rating, _ in rows))
 
 
-@settings(deadline=None)
 @given(ROWS)
 def test_profiles_are_those_of_a_plain_loop(rows: list[tuple[int, int, float | None, int | None]]) -> None:
     found = profiles_from_ratings(ratings_table(rows), ITEMS)
