@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 BYTES_PER_READ = 1 << 19  # which a row has to fit in …
 LONGER = (1, 16, 256)  # … or as many times as many; a pass over more at a time is no faster
+SHOWN = 40  # characters of a text in an error
 READING = 120  # bytes of memory that a pass takes for each of them
 _COLUMN_IN_ERROR = re.compile(r"In CSV column #(\d+)")
 
@@ -109,11 +110,17 @@ def _scan(
         as_text = pa.schema([field.with_type(pa.string()) if field.name in kinds else field for field in schema])
         n_rows = 0
         try:
-            for batch in _dataset(files, dialect, as_text, n_bytes).to_batches():
+            ends: dict[str, tuple[int, str]] = {}  # of every file: rows up to its end, and the start of its last text
+            for batch, fragment in _dataset(files, dialect, as_text, n_bytes).scanner().scan_batches():
+                if batch.num_rows == 0:
+                    continue
                 n_rows += batch.num_rows
+                text = batch.column(batch.num_columns - 1)[-1].as_py()
+                ends[fragment.path] = n_rows, text[:SHOWN] if isinstance(text, str) and "\n" in text else ""
                 for name, kind in kinds.items():
                     texts = batch.column(batch.schema.get_field_index(name))
                     kinds[name] = _kind_of_id(texts, kind) if name == id else _kind_of_numbers(texts, kind, dialect)
+            _refuse_open_quotes(files, ends)
             return n_rows, pa.schema([field.with_type(kinds.get(field.name, field.type)) for field in schema])
         except pa.ArrowInvalid as error:
             match = _COLUMN_IN_ERROR.search(str(error))
@@ -124,6 +131,32 @@ def _scan(
             if field.type == pa.string():
                 raise
             schema = schema.set(index, field.with_type(_next_wider(field.type)))
+
+
+def _refuse_open_quotes(files: Files, ends: Mapping[str, tuple[int, str]]) -> None:
+    """Refuse files that end within quotation marks, which pyarrow takes for the end of a text: rows were swallowed.
+
+    Such a text is the last one of its file and has the ends of lines in it. One that was closed is followed by an odd
+    number of marks: within it, two stand for one.
+    """
+    before = 0
+    for path, (stop, text) in ends.items():
+        if text and _marks_at_end(files, path) % 2 == 0:
+            raise SourceFormatError(
+                f"{path} ends within quotation marks that are never closed.",
+                hint=f"they open in its row {stop - before:,}, before {text.splitlines()[0]!r}.",
+            )
+        before = stop
+
+
+def _marks_at_end(files: Files, path: str) -> int:
+    """Return how many quotation marks a file ends with, before the ends of lines."""
+    tail = b""
+    with files.filesystem.open(path, "rb", compression="infer") as stream:
+        while some := stream.read(BYTES_PER_READ):
+            tail = (tail + some)[-BYTES_PER_READ:]
+    ended = tail.rstrip(b"\r\n")
+    return len(ended) - len(ended.rstrip(b'"'))
 
 
 def _kind_of_id(texts: pa.Array, kind: pa.DataType) -> pa.DataType:
@@ -191,15 +224,15 @@ def _wider(a: pa.DataType, b: pa.DataType) -> pa.DataType:
 def _dataset(files: Files, dialect: Dialect, schema: pa.Schema, n_bytes: int) -> ds.Dataset:
     types = {field.name: field.type for field in schema}
     form = ds.CsvFileFormat(
-        parse_options=_parsing(dialect, newlines_in_values=True),
+        parse_options=_parsing(dialect),
         read_options=pacsv.ReadOptions(block_size=n_bytes),
         convert_options=_conversion(dialect, types),
     )
     return ds.dataset(list(files.paths), filesystem=files.filesystem, format=form, schema=schema)
 
 
-def _parsing(dialect: Dialect, *, newlines_in_values: bool = False) -> pacsv.ParseOptions:
-    return pacsv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=newlines_in_values)
+def _parsing(dialect: Dialect) -> pacsv.ParseOptions:
+    return pacsv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True)
 
 
 def _conversion(dialect: Dialect, types: Mapping[str, pa.DataType]) -> pacsv.ConvertOptions:

@@ -181,6 +181,28 @@ def test_a_csv_column_that_changes_late_is_widened(tmp_path: Path, monkeypatch: 
     assert whole(path)["late"].to_pylist() == [1.0] * 100 + [2.5]
 
 
+@pytest.mark.parametrize("before", ["", "1,first\n" * 50])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_quotation_mark_that_is_never_closed_is_refused(tmp_path: Path, before: str, packed: bool) -> None:
+    write = gzip.compress if packed else bytes
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b'id,t\n1,"whole\ntext"\n'))
+    path = tmp_path / f"b.csv{'.gz' if packed else ''}"
+    path.write_bytes(write(f'id,t\n{before}1,"open\n2,x\n3,y""\n'.encode()))
+    row = before.count("\n") + 1
+    with pytest.raises(SourceFormatError, match=r"b\.csv.* ends within quotation marks") as caught:
+        open_table([tmp_path / "a.csv.gz", path] if packed else path)
+    assert f"in its row {row}, before 'open'" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["two\nlines", 'two\n""lines""', "two\n", 'two\n""'])
+def test_texts_of_several_lines_may_end_a_file(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.tables.csv.BYTES_PER_READ", 64)  # the marks of a text lie in several reads
+    path = tmp_path / "a.csv"
+    rows = [f'{n},"{text}"\n' for n in range(40)]
+    path.write_text("id,t\n" + "".join(rows))
+    assert whole(path)["t"].to_pylist() == [text.replace('""', '"')] * 40
+
+
 def test_rows_of_csv_files_may_be_longer_than_what_is_read_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
