@@ -1,7 +1,7 @@
 """K-Means as it is installed: inertia against seconds, and how the time grows with rows and clusters.
 
 Every point is one whole fit with default settings, but for the number of iterations of ours; inertia is computed anew
-in float64. `docs/kmeans.png` shows what results/kmeans.json holds.
+in float64. `docs/kmeans.png` shows what it has found.
 """
 
 from __future__ import annotations
