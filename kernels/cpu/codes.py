@@ -100,9 +100,7 @@ def empty_codes(n_rows: int, n_features: int, level: int, empty: Empty = np.empt
     """Return room for the codes of rows."""
     dtype = np.dtype([np.uint8, np.int16, np.float32][level])
     quad = QUAD_BYTES // dtype.itemsize
-    codes = empty((n_rows, -(-n_features // quad) * quad), dtype)
-    codes[:, n_features:] = 0
-    return codes
+    return empty((n_rows, -(-n_features // quad) * quad), dtype)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -111,7 +109,8 @@ def encode(
 ) -> None:
     """Write codes, errors and norms of rows[:count] to 0…count, at the level that the dtype of codes says.
 
-    Arrays are C-contiguous. Features lie in the SIMD lanes: lanes beyond them hold 0, and are not stored.
+    Arrays are C-contiguous. Features lie in the SIMD lanes; those beyond hold 0, which rows are padded with. That is
+    written here and not when room is made: fresh pages make who touches them first wait, and threads do so together.
 
     At level FLOATS a code is y itself in float32, and errors holds ||y||^2: see Bound in screen.py.
     """
@@ -123,16 +122,16 @@ def encode(
     for p in range(count):
         first = rows[p] * n_features
         sizes, misses = splat(np.float32(0.0)), splat(np.float32(0.0))
-        for t in range(0, n_features, LANES):
+        for t in range(0, width, LANES):
             y = differences(X, first + t, frame.shift, t, n_features - t, frame.factor)
             sizes = fma(y, y, sizes)
             if codes.itemsize == 4:
-                store_values(codes, p * width + t, y, n_features - t)
+                store_values(codes, p * width + t, y, width - t)
             else:
                 code = nearest(least(greatest(y * rate, low), high))
                 rest = fma(code, step, y)
                 misses = fma(rest, rest, misses)
-                store_codes(codes, p * width + t, code, zero, n_features - t)
+                store_codes(codes, p * width + t, code, zero, width - t)
         size = total(sizes)
         if codes.itemsize == 4:
             errors[p] = size * spread

@@ -50,7 +50,7 @@ def test_no_row_is_farther_from_its_code_than_its_error(
     assert (missed <= coded.errors).all()
     assert (np.sqrt(np.square(y).sum(axis=1)) <= coded.norms).all()
     assert (np.sqrt(np.square(meant).sum(axis=1)) <= coded.norms).all()
-    assert (coded.codes[:, n_features:] == 0).all()
+    assert (coded.codes[:, n_features:] == zero).all()
 
 
 def test_the_errors_of_ordinary_rows_are_those_of_rounding() -> None:
