@@ -150,12 +150,12 @@ def _refuse_open_quotes(files: Files, ends: Mapping[str, tuple[int, str]]) -> No
 
 
 def _marks_at_end(files: Files, path: str) -> int:
-    """Return how many quotation marks a file ends with, before the ends of lines."""
+    """Return how many quotation marks a file ends with, before white space."""
     tail = b""
     with files.filesystem.open(path, "rb", compression="infer") as stream:
         while some := stream.read(BYTES_PER_READ):
             tail = (tail + some)[-BYTES_PER_READ:]
-    ended = tail.rstrip(b"\r\n")
+    ended = tail.rstrip()
     return len(ended) - len(ended.rstrip(b'"'))
 
 

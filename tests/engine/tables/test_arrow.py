@@ -195,12 +195,15 @@ def test_a_quotation_mark_that_is_never_closed_is_refused(tmp_path: Path, before
 
 
 @pytest.mark.parametrize("text", ["two\nlines", 'two\n""lines""', "two\n", 'two\n""'])
-def test_texts_of_several_lines_may_end_a_file(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("after", ["", "  "])
+def test_texts_of_several_lines_may_end_a_file(
+    tmp_path: Path, text: str, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("engine.tables.csv.BYTES_PER_READ", 64)  # the marks of a text lie in several reads
     path = tmp_path / "a.csv"
-    rows = [f'{n},"{text}"\n' for n in range(40)]
+    rows = [f'{n},"{text}"{after}\n' for n in range(40)]
     path.write_text("id,t\n" + "".join(rows))
-    assert whole(path)["t"].to_pylist() == [text.replace('""', '"')] * 40
+    assert whole(path)["t"].to_pylist() == [text.replace('""', '"') + after] * 40
 
 
 def test_rows_of_csv_files_may_be_longer_than_what_is_read_at_a_time(
