@@ -10,7 +10,6 @@ Source: README files of the datasets; Harper & Konstan, "The MovieLens Datasets:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 
 import fsspec
@@ -40,8 +39,7 @@ RATING_SCHEMA = pa.schema(
     {"user_id": pa.int64(), "item_id": pa.int64(), "rating": pa.float64(), "timestamp": pa.int64()}
 )
 _BYTES_PER_READ = 1 << 24
-_SEPARATOR = b"\x1f"  # stands for "::" while pyarrow, which splits at one byte only, parses
-_PLACE_IN_ERROR = re.compile(r"(?:Row #|row )(\d+)")
+_SEPARATOR = b"\x1f"  # stands for "::", since pyarrow splits at one byte only
 
 
 def rating_batches(path: str, separator: str) -> Iterator[pa.RecordBatch]:
@@ -52,38 +50,58 @@ def rating_batches(path: str, separator: str) -> Iterator[pa.RecordBatch]:
     SourceFormatError
         If a line does not hold four numbers.
     """
-    with fsspec.open(path, "rb") as stream:
-        native = pa.PythonFile(stream, "r")
-        if separator == "::":
-            native = pa.TransformInputStream(native, DoubleColons())
+    # Python reads, and pyarrow parses what is there: its own reader reads ahead in a thread, which outlives an error.
+    parsing = pacsv.ParseOptions(delimiter="\t" if separator == "\t" else _SEPARATOR.decode(), quote_char=False)
+    n_lines = 0
+    for lines in _whole_lines(path):
+        piece = lines.replace(separator.encode(), parsing.delimiter.encode())
+        if not piece.strip():
+            continue  # empty lines at the end
         try:
-            reader = pacsv.open_csv(
-                native,
-                pacsv.ReadOptions(column_names=RATING_SCHEMA.names, block_size=_BYTES_PER_READ),
-                pacsv.ParseOptions(delimiter="\t" if separator == "\t" else _SEPARATOR.decode(), quote_char=False),
+            table = pacsv.read_csv(
+                pa.BufferReader(piece),
+                pacsv.ReadOptions(column_names=RATING_SCHEMA.names),
+                parsing,
                 pacsv.ConvertOptions(column_types=RATING_SCHEMA, null_values=[]),
             )
-            yield from reader
-        except pa.ArrowInvalid as error:
-            place = _PLACE_IN_ERROR.search(str(error))
-            where = f"line {place.group(1)}" if place else "a line"
-            raise SourceFormatError(  # pyarrow's own message quotes what it found: users' values
-                f"{path}: {where} does not hold user, item, rating and time as numbers separated by {separator!r}."
+        except pa.ArrowInvalid:  # whose own message quotes what it found: users' values
+            raise SourceFormatError(
+                f"{path}: line {n_lines + _broken_line(piece, parsing.delimiter.encode()):,} does not hold user, item, "
+                f"rating and time as numbers separated by {separator!r}."
             ) from None
+        n_lines += lines.count(b"\n")
+        yield from table.to_batches()
 
 
-class DoubleColons:
-    """Replaces `::` by one byte in a stream of bytes that comes in pieces, which may end within a `::`."""
+def _whole_lines(path: str) -> Iterator[bytes]:
+    """Yield a file in pieces of about _BYTES_PER_READ that end where a line does."""
+    begun = b""
+    with fsspec.open(path, "rb") as stream:
+        while piece := stream.read(_BYTES_PER_READ):
+            whole, end, rest = piece.rpartition(b"\n")
+            if end:
+                yield begun + whole + end
+                begun = b""
+            begun += rest
+    if begun:
+        yield begun
 
-    def __init__(self) -> None:
-        self._held_back = b""
 
-    def __call__(self, piece: pa.Buffer) -> bytes:
-        data: bytes = self._held_back + piece.to_pybytes()
-        ended = piece.size == 0  # pyarrow hands on the end of the stream as an empty piece
-        odd = (len(data) - len(data.rstrip(b":"))) % 2 == 1
-        self._held_back = b":" if odd and not ended else b""
-        return data[: len(data) - len(self._held_back)].replace(b"::", _SEPARATOR)
+def _broken_line(piece: bytes, delimiter: bytes) -> int:
+    """Return the number, from 1 on, of the first line that does not hold what RATING_SCHEMA says."""
+    lines = piece.splitlines()
+    return next(
+        (number for number, line in enumerate(lines, 1) if line and not _fits(line.split(delimiter))), len(lines)
+    )
+
+
+def _fits(fields: list[bytes]) -> bool:
+    try:
+        for field, kind in zip(fields, RATING_SCHEMA.types, strict=True):
+            float(field) if pa.types.is_floating(kind) else int(field)
+    except ValueError:
+        return False
+    return True
 
 
 def read_items_100k(path: str) -> Items:

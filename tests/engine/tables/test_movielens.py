@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from engine.errors import IdColumnError, SourceFormatError
-from engine.tables.movielens import GENRES_100K, DoubleColons, rating_batches
+from engine.tables.movielens import GENRES_100K, rating_batches
 from engine.tables.ratings import profiles_from_ratings
 
 RATINGS = [(1, 10, 5.0, 86400), (1, 11, 3.0, 0), (2, 10, 1.0, 86400 * 3)]
@@ -89,34 +88,29 @@ def test_the_100k_release_has_flags_for_genres(tmp_path: Path, genre_file: bool)
     )
 
 
-class OneByteAtATime(io.RawIOBase):
-    def __init__(self, data: bytes) -> None:
-        self._rest = data
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        first, self._rest = self._rest[:1], self._rest[1:]
-        return first
-
-
-@pytest.mark.parametrize("data", [b"1::2::3\n", b"::::", b"a:b:::c:", b":", b"", b":::::"])
-def test_colons_that_fall_apart_between_reads_are_replaced(data: bytes) -> None:
-    stream = pa.TransformInputStream(pa.PythonFile(OneByteAtATime(data), "r"), DoubleColons())
-    assert stream.read() == data.replace(b"::", b"\x1f")
-
-
 def test_ratings_stream_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.tables.movielens._BYTES_PER_READ", 101)
     path = tmp_path / "ratings.dat"
-    path.write_text("".join(f"{i}::{i + 1}::3.5::{i + 2}\n" for i in range(500)))
+    path.write_text("".join(f"{i}::{i + 1}::3.5::{i + 2}\n" for i in range(500)) + "\n" * 300)
     batches = list(rating_batches(str(path), "::"))
     assert len(batches) > 50
     whole = pa.Table.from_batches(batches)
     assert whole["user_id"].to_pylist() == list(range(500))
     assert whole["timestamp"].to_pylist() == list(range(2, 502))
     assert set(whole["rating"].to_pylist()) == {3.5}
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("broken", ["7::1::x::2", "7::1::2", "7::1::3::2::4"])
+def test_a_broken_line_has_its_number_wherever_it_is(
+    tmp_path: Path, broken: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.tables.movielens._BYTES_PER_READ", 101)
+    path = tmp_path / "ratings.dat"
+    lines = [f"{i}::{i + 1}::3.5::{i + 2}" for i in range(1500)]
+    path.write_text((end or "\n").join([*lines, broken]) + end)
+    with pytest.raises(SourceFormatError, match="line 1,501 does not hold"):
+        list(rating_batches(str(path), "::"))
 
 
 def test_a_broken_line_is_named_without_its_values(tmp_path: Path) -> None:
