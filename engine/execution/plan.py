@@ -22,6 +22,7 @@ from engine.errors import OutOfResourcesError
 from engine.execution.cluster import Crew
 from engine.execution.local import thread_count
 from engine.execution.memory import BUDGET_SHARE, available_memory
+from engine.kernels.cpu.codes import empty_coded, lowest_level
 from engine.tables.block import BLOCK_ROWS
 
 # Measured on 1 to 10 million members, kernels compiled before; compiling them takes up to 300 MiB more, once.
@@ -32,8 +33,7 @@ COLUMN, PLAIN = 10, 7  # bytes of a value as a column of Arrow, and in plain row
 ENCODED = 4.7  # bytes of an encoded value, on average
 LIST = 6  # bytes of a list of labels between passes, on average
 WASTE = 1.1  # bytes of the heap that a byte of narrow rows costs
-STATE = 16  # bytes a row of K-Means: label, slack, error and norm
-CODE = 16  # codes are padded to so many bytes
+STATE = 8  # bytes a row of K-Means: label and slack
 PLACE = 9  # bytes a row of the map
 SAMPLED = 16 << 20  # bytes of the rows kept for the explanation, and of picking them
 NOTED = 1  # byte a value noted for the explanation
@@ -162,8 +162,8 @@ def plan_of(
 
 
 def notes_bytes(components: int) -> int:
-    """Return the bytes that K-Means takes of a row beside its scores."""
-    return -(-components // CODE) * CODE + STATE
+    """Return the bytes that K-Means takes of a row beside its scores, on hosts like this one."""
+    return sum(array.nbytes for array in empty_coded(1, components, lowest_level(components))) + STATE
 
 
 def _kept_bytes(kind: pa.DataType) -> int:

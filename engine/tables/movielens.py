@@ -10,6 +10,7 @@ Source: README files of the datasets; Harper & Konstan, "The MovieLens Datasets:
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
 import fsspec
@@ -39,7 +40,7 @@ RATING_SCHEMA = pa.schema(
     {"user_id": pa.int64(), "item_id": pa.int64(), "rating": pa.float64(), "timestamp": pa.int64()}
 )
 _BYTES_PER_READ = 1 << 24
-_SEPARATOR = b"\x1f"  # stands for "::", since pyarrow splits at one byte only
+_SEPARATOR = "\x1f"  # stands for "::", since pyarrow splits at one byte only
 
 
 def rating_batches(path: str, separator: str) -> Iterator[pa.RecordBatch]:
@@ -51,26 +52,31 @@ def rating_batches(path: str, separator: str) -> Iterator[pa.RecordBatch]:
         If a line does not hold four numbers.
     """
     # Python reads, and pyarrow parses what is there: its own reader reads ahead in a thread, which outlives an error.
-    parsing = pacsv.ParseOptions(delimiter="\t" if separator == "\t" else _SEPARATOR.decode(), quote_char=False)
+    delimiter = "\t" if separator == "\t" else _SEPARATOR
     n_lines = 0
     for lines in _whole_lines(path):
-        piece = lines.replace(separator.encode(), parsing.delimiter.encode())
-        if not piece.strip():
-            continue  # empty lines at the end
+        piece = lines.replace(separator.encode(), delimiter.encode())
         try:
-            table = pacsv.read_csv(
-                pa.BufferReader(piece),
-                pacsv.ReadOptions(column_names=RATING_SCHEMA.names),
-                parsing,
-                pacsv.ConvertOptions(column_types=RATING_SCHEMA, null_values=[]),
-            )
+            table = _parsed(piece, delimiter)
         except pa.ArrowInvalid:  # whose own message quotes what it found: users' values
             raise SourceFormatError(
-                f"{path}: line {n_lines + _broken_line(piece, parsing.delimiter.encode()):,} does not hold user, item, "
-                f"rating and time as numbers separated by {separator!r}."
+                f"{path}: line {n_lines + _broken_line(piece, delimiter):,} does not hold user, item, rating and time "
+                f"as numbers separated by {separator!r}."
             ) from None
         n_lines += lines.count(b"\n")
         yield from table.to_batches()
+
+
+def _parsed(piece: bytes, delimiter: str) -> pa.Table:
+    """Return the ratings of some whole lines; empty ones are none."""
+    if not piece.strip():
+        return RATING_SCHEMA.empty_table()
+    return pacsv.read_csv(
+        pa.BufferReader(piece),
+        pacsv.ReadOptions(column_names=RATING_SCHEMA.names),
+        pacsv.ParseOptions(delimiter=delimiter, quote_char=False),
+        pacsv.ConvertOptions(column_types=RATING_SCHEMA, null_values=[]),
+    )
 
 
 def _whole_lines(path: str) -> Iterator[bytes]:
@@ -87,21 +93,18 @@ def _whole_lines(path: str) -> Iterator[bytes]:
         yield begun
 
 
-def _broken_line(piece: bytes, delimiter: bytes) -> int:
-    """Return the number, from 1 on, of the first line that does not hold what RATING_SCHEMA says."""
-    lines = piece.splitlines()
-    return next(
-        (number for number, line in enumerate(lines, 1) if line and not _fits(line.split(delimiter))), len(lines)
-    )
+def _broken_line(piece: bytes, delimiter: str) -> int:
+    """Return the number, from 1 on, of the first line that cannot be parsed, of which there is one."""
+    lines = piece.splitlines(keepends=True)
 
-
-def _fits(fields: list[bytes]) -> bool:
-    try:
-        for field, kind in zip(fields, RATING_SCHEMA.types, strict=True):
-            float(field) if pa.types.is_floating(kind) else int(field)
-    except ValueError:
+    def fails(count: int) -> bool:
+        try:
+            _parsed(b"".join(lines[:count]), delimiter)
+        except pa.ArrowInvalid:
+            return True
         return False
-    return True
+
+    return bisect_left(range(len(lines)), True, key=fails)
 
 
 def read_items_100k(path: str) -> Items:

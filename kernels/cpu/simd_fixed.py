@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.kernels.cpu.simd import FEATURES, LANES, Vector, _address, _splat
+from engine.kernels.cpu.simd import FEATURES, LANES, Vector, _address, _call, _splat
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -56,10 +56,7 @@ def _as_longs(builder: Any, value: Any) -> Any:
     """
 
     def rounded(vector: Any) -> Any:
-        rint = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_DOUBLES, [_DOUBLES]), f"llvm.rint.v{LANES}f64"
-        )
-        return builder.call(rint, [vector])
+        return _call(builder, f"llvm.rint.v{LANES}f64", [vector])
 
     def of_all(number: float) -> Any:
         return ir.Constant(_DOUBLES, [number] * LANES)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from engine.backends.cpu import CpuBackend
 from engine.config import FitConfig
 from engine.errors import OutOfResourcesError
 from engine.execution import plan
 from engine.execution.cluster import Crew
 from engine.execution.plan import plan_of
+from engine.lloyd import RowSet
 from engine.tables.members import SCHEMA
 
 ALL = FitConfig.merged({}, id="user_id", memory="1GiB")
@@ -84,3 +87,11 @@ def test_more_memory_than_is_free_is_refused_if_it_is_needed(tmp_path: Path, mon
 def test_a_disk_that_is_too_small_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutOfResourcesError, match="for temporary files"):
         plan_of(10**12, SCHEMA, ALL).check(tmp_path / "not" / "there" / "yet")
+
+
+@pytest.mark.parametrize("n_features", [3, 16, 27, 64])
+def test_the_notes_of_k_means_are_the_arrays_that_it_makes(n_features: int) -> None:
+    X = np.ones((100, n_features), np.float32)
+    run = RowSet.of(X, None, CpuBackend()).run(2)
+    arrays = [*run.rows.prepared.coded, run.labels, run.slack]  # type: ignore[attr-defined]
+    assert sum(array.nbytes for array in arrays) == 100 * plan.notes_bytes(n_features)

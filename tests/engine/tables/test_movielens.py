@@ -101,7 +101,7 @@ def test_ratings_stream_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
-@pytest.mark.parametrize("broken", ["7::1::x::2", "7::1::2", "7::1::3::2::4"])
+@pytest.mark.parametrize("broken", ["7::1::x::2", "7::1::2", "7::1::3::2::4", "7::1::3::9223372036854775808"])
 def test_a_broken_line_has_its_number_wherever_it_is(
     tmp_path: Path, broken: str, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
