@@ -10,7 +10,6 @@ Source: Tukey, "Exploratory Data Analysis", 1977.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +26,7 @@ from engine.backends.protocol import Backend, Nearest, Placed
 from engine.execution.cluster import Run, in_parts
 from engine.execution.local import map_blocks
 from engine.execution.passes import current
+from engine.files import written
 from engine.tables.block import BLOCK_ROWS, Block, PartsTable, Table, row_count
 from engine.tables.ids import ids_of
 
@@ -178,19 +178,16 @@ def write_part(tables: Iterable[pa.Table], folder: Path, number: int, aside: Pat
 
     Whoever writes it again writes the same bytes, so two may at once.
     """
-    path = folder / f"part-{number:05d}.parquet"
-    partial_path = aside / f".{path.name}.{uuid.uuid4().hex}"
     tables = iter(tables)
     first = next(tables)
-    try:
-        with pq.ParquetWriter(partial_path, first.schema, compression="zstd") as writer:
-            n_rows = 0
-            for table in chain([first], tables):
-                writer.write_table(table)
-                n_rows += table.num_rows
-        partial_path.replace(path)
-    finally:
-        partial_path.unlink(missing_ok=True)
+    n_rows = 0
+    with (
+        written(folder / f"part-{number:05d}.parquet", aside=aside) as path,
+        pq.ParquetWriter(path, first.schema, compression="zstd") as writer,
+    ):
+        for table in chain([first], tables):
+            writer.write_table(table)
+            n_rows += table.num_rows
     return n_rows
 
 

@@ -8,7 +8,6 @@ timed as it is, and t-SNE by a few iterations of it. Memory and disk are the pla
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from engine.execution.workers import crew_for
 from engine.explain.stage import explain_run
 from engine.features.encoder import FittedFeatures
 from engine.features.roles import RoleOf
+from engine.files import scratch_folder
 from engine.lloyd import RowSet
 from engine.progress import Advance
 from engine.report.map import place_all
@@ -180,9 +180,9 @@ def forecast(source: Any, settings: FitConfig, *, out: Path | None = None) -> Fo
     if plan.streamed:
         give_back_arrays()
     share, n_workers = rows / head.n_rows, 1 if crew is None else crew.n_workers
-    with tempfile.TemporaryDirectory(dir=existing(parent) if plan.streamed else None) as folder:
+    with scratch_folder(existing(parent) if plan.streamed else None) as folder:
         keep = int(n_workers * plan.keep_bytes / share)
-        place = _Place(Path(folder), plan.streamed, keep, ENOUGH if plan.file_bytes else 0)
+        place = _Place(folder, plan.streamed, keep, ENOUGH if plan.file_bytes else 0)
         warm = max(-(-head.n_rows // WARM_SHARE), head.n_rows // 2 // BLOCK_ROWS * BLOCK_ROWS)
         _rehearsed(Head(table, warm), settings, place)
         found = _rehearsed(head, settings, place)

@@ -8,7 +8,6 @@ Reading and writing the files of a model is runs/model_files.py; fitting one is 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +30,7 @@ from engine.execution.workers import workers_for
 from engine.features import FeatureEncoder
 from engine.features.moments import projection
 from engine.features.plan import Plan
+from engine.files import scratch_folder, written
 from engine.progress import Advance, Reporter, Silent
 from engine.runs.directory import staged
 from engine.runs.model_files import read_model, write_model
@@ -218,10 +218,10 @@ def _write_parts(
     """Write a folder of parts, here or on workers."""
     with (
         staged(out, overwrite=overwrite) as folder,
-        tempfile.TemporaryDirectory(dir=folder.parent) as aside,
-        workers_for(cluster, table, Path(aside)),
+        scratch_folder(folder.parent) as aside,
+        workers_for(cluster, table, aside),
     ):
-        for n_rows in write_assignments(assign, table, columns, folder, Path(aside), coded=True):
+        for n_rows in write_assignments(assign, table, columns, folder, aside, coded=True):
             advance(n_rows)
     return out
 
@@ -256,14 +256,10 @@ def write_table(parts: Iterator[pa.Table], out: Path, *, overwrite: bool) -> Pat
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} is there already.", hint="choose another --out, or add --overwrite.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
+    with written(out) as path:
         first = next(parts)
-        with pq.ParquetWriter(partial, first.schema, compression="zstd") as writer:
+        with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
             writer.write_table(first)
             for part in parts:
                 writer.write_table(part)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     return out

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+from engine.stopping import tidied
+
 Advance = Callable[[int], None]
 
 
@@ -43,6 +45,6 @@ class Bars:
             yield lambda rows: None
             return
         columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self._console, transient=False) as bars:
+        with Progress(*columns, console=self._console, transient=False) as bars, tidied(bars.stop):
             task = bars.add_task(name, total=total)
             yield lambda rows: bars.advance(task, rows)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parents[1]
 DATA = Path(os.environ.get("ROOMS_SHARED_DATA", HERE.parent / "shared" / "data"))
+PATIENCE = 600  # seconds: a block that hangs is an error that names it
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -36,7 +37,8 @@ def main() -> int:
                 continue
             command = ["bash", "-euo", "pipefail", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
             start = time.perf_counter()
-            done = subprocess.run(command, cwd=folder, env={**os.environ, "DATA": str(DATA)}, check=False)
+            environment = {**os.environ, "DATA": str(DATA)}
+            done = subprocess.run(command, cwd=folder, env=environment, check=False, timeout=PATIENCE)
             seconds = time.perf_counter() - start
             print(f"block {number} ({kind}): {seconds:.1f} s, exit code {done.returncode}", flush=True)
             if done.returncode:

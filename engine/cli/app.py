@@ -1,4 +1,4 @@
-"""The application: errors become messages and exit codes, signals become errors, results are printed."""
+"""The application: errors become messages and exit codes, signals end the process, results are printed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from engine.errors import OutOfResourcesError, RoomsError, UsageError
+from engine.stopping import stop_at, undivided
 
 COMMANDS = ("demo", "profiles", "fit", "assign", "compare", "report", "bench", "doctor")
 
@@ -86,10 +87,6 @@ def guarded(command: Command) -> Command:
             _fail(error, error.exit_code, debug, error)
         except MemoryError as error:
             _fail(OutOfResourcesError("There is not enough memory.", hint="lower --memory."), 4, debug, error)
-        except KeyboardInterrupt as error:
-            _fail(RoomsError("Interrupted; nothing was written."), 130, debug, error)
-        except TerminatedError as error:
-            _fail(RoomsError("Terminated; nothing was written."), 143, debug, error)
         except Exception as error:  # the last line of defence: an internal error, with its kind and place
             place = f"{type(error).__name__} in {_place(error)}"
             internal = RoomsError(f"Internal error: {place}.", hint="run again with --debug and report it.")
@@ -106,20 +103,12 @@ def main() -> None:
     # end, took 0.45 of the 1.65 s that importing the pipeline takes as a process of its own.
     gc.set_threshold(50_000, 20, 100)
     atexit.register(gc.freeze)
-    signal.signal(signal.SIGTERM, _terminate)
+    stop_at({signal.SIGTERM: ("Terminated", 143), signal.SIGINT: ("Interrupted", 130)})
     warnings.showwarning = _show_warning
     logger = logging.getLogger("engine")
     logger.addHandler(logging.StreamHandler())  # to stderr
     logger.setLevel(logging.INFO)
     app()
-
-
-class TerminatedError(BaseException):
-    """SIGTERM, as an exception that unwinds staging folders."""
-
-
-def _terminate(number: int, frame: Any) -> NoReturn:
-    raise TerminatedError
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -128,11 +117,12 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 
 
 def _fail(error: RoomsError, code: int, debug: bool, cause: BaseException) -> NoReturn:
-    if debug:
-        import traceback
+    with undivided():  # an error for want of what a signal has deleted is none
+        if debug:
+            import traceback
 
-        traceback.print_exc()
-    typer.echo("\n".join([f"error: {error}", *getattr(cause, "__notes__", [])]), err=True)  # notes: how to go on
+            traceback.print_exc()
+        typer.echo("\n".join([f"error: {error}", *getattr(cause, "__notes__", [])]), err=True)  # notes: how to go on
     raise typer.Exit(code)
 
 

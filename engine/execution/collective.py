@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from engine.backends.protocol import LibraryPlan, Rows
 from engine.config import ClusterConfig
 from engine.errors import TaskFailedError, WorkersLostError
+from engine.stopping import tidied
 
 TAIL = 300  # characters of what went wrong
 
@@ -63,7 +65,8 @@ def _run(command: list[str], seconds: float) -> None:
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )  # fmt: skip
     try:
-        _, told = child.communicate(timeout=seconds)
+        with tidied(partial(os.killpg, child.pid, signal.SIGKILL)):
+            _, told = child.communicate(timeout=seconds)
     except subprocess.TimeoutExpired as error:
         raise WorkersLostError(
             f"cuML's K-Means on the workers has found nothing in {seconds:g} s.",

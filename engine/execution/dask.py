@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import platform
 import time
@@ -38,9 +39,11 @@ from engine.execution.dispatch import Dispatcher, Patience, Reply
 from engine.execution.local import thread_count
 from engine.execution.memory import available_memory
 from engine.execution.shelf import forget
+from engine.stopping import tidied
 
 ANSWER_SECONDS = 30.0  # that a scheduler, or a worker that has finished, may take to answer
 CLOSE_SECONDS = 5.0
+END_SECONDS = 2.0  # after a signal
 FORGET_SECONDS = 1.0
 SAME_VERSIONS = ("rooms-engine", "numpy", "numba", "pyarrow")  # on all workers, or bits might differ
 
@@ -166,9 +169,18 @@ def _local_cluster(n_workers: int, folder: Path, on_gpus: bool) -> Iterator[Loca
             local_directory=str(folder / "dask"),
         )
     try:
-        yield cluster
+        with tidied(partial(_end, cluster)):
+            yield cluster
     finally:
         cluster.close(timeout=CLOSE_SECONDS)
+
+
+def _end(cluster: LocalCluster) -> None:
+    """End the workers at once: before what they may write to is deleted, and they would outlive their nannies."""
+    with suppress(Exception):  # a timeout, mostly
+        cluster.close(timeout=END_SECONDS)
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def _gpu_cluster(**options: Any) -> LocalCluster:

@@ -5,7 +5,6 @@ ClusterConfig, table, a folder that all see  ->  passes inside the block run on 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from engine.config import ClusterConfig
 from engine.errors import UsageError
 from engine.execution.cluster import Cluster, Crew, in_parts
 from engine.execution.passes import on
+from engine.files import scratch_folder
 from engine.tables.block import Table
 
 
@@ -42,7 +42,7 @@ def crew_for(wanted: ClusterConfig, table: Table, parent: Path) -> Crew | None:
     in_parts(table)
     if wanted.workers is not None:
         return Crew.started(wanted.workers)
-    with tempfile.TemporaryDirectory(dir=parent) as folder, _connected(wanted, Path(folder), False) as cluster:
+    with scratch_folder(parent) as folder, _connected(wanted, folder, False) as cluster:
         return cluster.crew
 
 

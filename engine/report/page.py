@@ -14,7 +14,6 @@ import base64
 import hashlib
 import json
 import math
-import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import ModelNotReadableError
 from engine.explain.words import listed, percent
+from engine.files import written
 from engine.report.reading import Contents, read_contents
 
 if TYPE_CHECKING:
@@ -51,12 +51,8 @@ def write_report(folder: Path) -> Path:
             f"{folder} cannot be told as a report: {type(error).__name__}: {error}.", hint="fit again."
         ) from error
     out = folder / "report.html"
-    partial = out.with_name(f".report.{os.getpid()}.partial")
-    try:
-        partial.write_text(html, encoding="utf-8")
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written(out) as path:
+        path.write_text(html, encoding="utf-8")
     return out
 
 

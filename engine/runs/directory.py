@@ -8,13 +8,13 @@ with staged("runs/today") as folder:   # runs/.today.staging-….  is what the b
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from engine.errors import OutOfResourcesError, OutputExistsError, UsageError
+from engine.errors import OutputExistsError, UsageError
+from engine.files import raise_if_full, scratch_folder
+from engine.stopping import tidied, undivided
 
 SUCCESS = "_SUCCESS"
 
@@ -38,20 +38,21 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 def staged(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a staging folder that becomes `target` when the block ends without an error."""
     check_target(target, overwrite=overwrite)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.staging-", dir=target.parent))
-    except OSError as error:
-        raise UsageError(f"{target.parent} cannot be written: {error.strerror}.") from error
-    try:
-        yield staging
-        commit(staging, target, overwrite=overwrite)
-    except OSError as error:
-        if error.errno in (28, 122):  # no space left, quota exceeded
-            raise OutOfResourcesError(f"The disk of {target.parent} is full.") from error
-        raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with ExitStack() as ending:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder = ending.enter_context(scratch_folder(target.parent, f".{target.name}.staging-"))
+        except OSError as error:
+            raise UsageError(f"{target.parent} cannot be written: {error.strerror}.") from error
+        with tidied(lambda: f"Nothing was written to {target}.") as relieve:
+            try:
+                yield folder
+                with undivided():
+                    commit(folder, target, overwrite=overwrite)
+                    relieve()
+            except OSError as error:
+                raise_if_full(error, target.parent)
+                raise
 
 
 def commit(staging: Path, target: Path, *, overwrite: bool) -> None:
@@ -59,18 +60,18 @@ def commit(staging: Path, target: Path, *, overwrite: bool) -> None:
     (staging / SUCCESS).touch()
     staging.chmod(0o777 & ~_umask())
     check_target(target, overwrite=overwrite)
-    if not target.exists():
-        staging.rename(target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
-    target.rename(aside / "run")
-    try:
-        staging.rename(target)
-    except OSError:
-        (aside / "run").rename(target)
-        aside.rmdir()
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+    with undivided():
+        if not target.exists():
+            staging.rename(target)
+            return
+        with scratch_folder(target.parent, f".{target.name}.old-") as aside:
+            try:
+                target.rename(aside / "run")
+                staging.rename(target)
+            except BaseException:
+                if not target.exists():
+                    (aside / "run").rename(target)
+                raise
 
 
 def _umask() -> int:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO
 
 from engine.errors import ClusterError, OutOfResourcesError, OutputExistsError, RoomsError, UsageError
+from engine.files import raise_if_full, remove
 from engine.runs.directory import check_target, commit
-
-DISK_FULL = (28, 122)  # no space left, quota exceeded
+from engine.stopping import tidied, undivided
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,14 @@ class Staging:
         """Whether there is anything to go on from."""
         return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
 
+    def left(self) -> str:
+        """Leave the folder if there is anything to go on from; return what there is to know."""
+        if not self.resumable:
+            remove(self.root)
+            return "Nothing was written."
+        size = sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
+        return f"What was done is kept: go on with --resume, or delete {self.root} ({size / 1e6:,.2f} MB)."
+
     def clear(self) -> None:
         """Forget everything, and begin anew."""
         for folder in (self.run, self.checkpoints, self.work):
@@ -74,23 +82,21 @@ def staging(target: Path, *, overwrite: bool = False, resume: bool = False) -> I
         resumed = resume and place.resumable
         if not resumed:
             place.clear()
-        try:
-            yield place
-            commit(place.run, target, overwrite=overwrite)
-        except BaseException as error:
-            if place.resumable and (resumed or _worth_resuming(error)):
-                size = sum(path.stat().st_size for path in place.root.rglob("*") if path.is_file())
-                error.add_note(
-                    f"What was done is kept: go on with --resume, or delete {place.root} ({size / 1e6:,.2f} MB)."
-                )
-            else:
-                shutil.rmtree(place.root, ignore_errors=True)
-            if isinstance(error, OSError) and error.errno in DISK_FULL:
-                full = OutOfResourcesError(f"The disk of {target.parent} is full.")
-                full.__notes__ = getattr(error, "__notes__", [])
-                raise full from error
-            raise
-        shutil.rmtree(place.root, ignore_errors=True)
+        with tidied(place.left) as relieve:
+            try:
+                yield place
+                with undivided():
+                    commit(place.run, target, overwrite=overwrite)
+                    remove(place.root)
+                    relieve()
+            except BaseException as error:
+                if resumed or _worth_resuming(error):
+                    error.add_note(place.left())
+                else:
+                    remove(place.root)
+                if isinstance(error, OSError):
+                    raise_if_full(error, target.parent)
+                raise
 
 
 def _hold(lock: IO[str], target: Path) -> None:

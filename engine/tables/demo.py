@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from engine.errors import OutputExistsError, UsageError
 from engine.execution.local import map_blocks
+from engine.files import new_folder
 from engine.tables import communities
 from engine.tables.block import Block, into_blocks, require_columns
 from engine.tables.members import DRAWN_ROWS, SCHEMA, Traits, draw_members
@@ -131,6 +132,8 @@ class DemoMembers:
         for folder in (paths.members, paths.planted):
             _make_way(folder, overwrite=overwrite)
         with (
+            new_folder(paths.members),
+            new_folder(paths.planted),
             _Parts(paths.members, SCHEMA, rows_per_file) as members,
             _Parts(paths.planted, PLANTED_SCHEMA, rows_per_file) as planted,
         ):
@@ -202,7 +205,6 @@ class _Parts:
     """Write tables one after another into `part-00000.parquet` … of a fixed number of rows."""
 
     def __init__(self, folder: Path, schema: pa.Schema, rows_per_file: int) -> None:
-        folder.mkdir(parents=True)
         self._folder, self._schema, self._rows_per_file = folder, schema, rows_per_file
         self._n_rows = 0
         self._open = ExitStack()

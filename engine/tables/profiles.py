@@ -9,10 +9,8 @@ what others say, numeric for shares and affinities, or a genre of few ratings wo
 
 from __future__ import annotations
 
-import errno
-import os
-import uuid
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from engine.errors import OutOfResourcesError, OutputExistsError, SchemaMismatchError, UsageError
+from engine.errors import OutputExistsError, SchemaMismatchError, UsageError
+from engine.files import written
 from engine.kernels.cpu.ratings import NO_TIME
 from engine.tables.paths import parquet_path
 from engine.tables.rating_columns import MICROSECONDS
@@ -200,21 +199,8 @@ def write_profiles(batches: Iterable[pa.RecordBatch], out: Path) -> None:
     OutOfResourcesError
         If the disk is full.
     """
-    staged = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
-    writer: pq.ParquetWriter | None = None
-    try:
-        for batch in batches:
-            if writer is None:
-                writer = pq.ParquetWriter(staged, batch.schema, compression="zstd")
+    batches = iter(batches)
+    first = next(batches)
+    with written(out) as path, pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
+        for batch in chain([first], batches):
             writer.write_batch(batch, row_group_size=ROWS_PER_GROUP)
-        if writer is not None:
-            writer.close()
-            os.replace(staged, out)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutOfResourcesError(
-                f"The disk of {out} is full.", hint="free some space, or write elsewhere."
-            ) from error
-        raise
-    finally:
-        staged.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -153,6 +154,28 @@ def test_a_signal_ends_a_fit_soon_and_it_says_how_to_go_on(
     assert sum(path.stat().st_size for path in staging_of(out).rglob("*") if path.is_file()) < 1 << 21
     run = engine.fit(members.members, out=out, config=CLUSTERS, resume=True)
     assert "k-means" in {stage["stage"] for stage in run.manifest["stages"]}
+    assert "statistics" not in {stage["stage"] for stage in run.manifest["stages"]}
+
+
+def test_a_signal_ends_the_workers_too(members: DemoPaths, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    settings = FitConfig.merged(CLUSTERS.model_dump(), cluster={"workers": 2})
+    out = tmp_path / "runs" / "run"
+    body = "import psutil\n" + STOP_AFTER.format(stages=["pca"], signal="SIGTERM")
+    ours = "print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)"
+    body = body.replace("os.kill(", f"{ours}; os.kill(")
+    done = subprocess.run(command(settings, members, out, body, tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 143, done.stderr
+    assert done.stderr.splitlines()[-2] == "error: Terminated."
+    assert f"go on with --resume, or delete {staging_of(out)}" in done.stderr
+    assert not [line for line in done.stderr.splitlines() if line.startswith(("Traceback", "  File", "  warnings"))]
+    started = {int(pid) for pid in done.stdout.splitlines()[-1].split()}
+    assert len(started) >= 2
+    until = time.time() + 5
+    while alive := started & set(psutil.pids()):
+        assert time.time() < until, alive
+        time.sleep(0.1)
+    run = engine.fit(members.members, out=out, config=CLUSTERS, resume=True)
     assert "statistics" not in {stage["stage"] for stage in run.manifest["stages"]}
 
 
