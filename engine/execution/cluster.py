@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from engine.errors import UsageError
 from engine.execution.dispatch import Dispatcher
 from engine.execution.local import map_blocks, thread_count
-from engine.execution.memory import available_memory
+from engine.execution.memory import available_memory, keep_pages, return_pages
+from engine.execution.shelf import to_forget
 from engine.tables.block import BLOCK_ROWS, Block, PartsTable, Table, reads_parts, row_count
 
 if TYPE_CHECKING:
@@ -125,6 +126,9 @@ class Cluster:
             yield from results
 
 
+to_forget(return_pages)
+
+
 def in_parts(table: Table) -> PartsTable:
     """Return the table if workers can read parts of it, or raise UsageError."""
     if reads_parts(table):
@@ -139,6 +143,7 @@ def compute(parcel: bytes, task: Any) -> Any:
     """Compute a task; runs on the worker."""
     from engine.execution.parcel import unpacked
 
+    keep_pages()
     return unpacked(parcel)(task)
 
 
