@@ -69,12 +69,14 @@ def _wait(waiting: socket.socket, written: socket.socket, signals: Mapping[int, 
     while (number := waiting.recv(1)[0]) not in signals:
         pass
     _lock.acquire()  # for good: nothing else may begin or end any more
-    if "--debug" in sys.argv:
-        faulthandler.dump_traceback()
     word, code = signals[number]
     notes = [note for duty in reversed(_duties.values()) if (note := _done(duty)) is not None]
-    os.write(2, ("\n".join([f"error: {word}.", *notes]) + "\n").encode())
-    os._exit(code)
+    try:
+        if "--debug" in sys.argv:
+            faulthandler.dump_traceback()
+        os.write(2, ("\n".join([f"error: {word}.", *notes]) + "\n").encode())
+    finally:  # stderr may be closed
+        os._exit(code)
 
 
 def _done(duty: Callable[[], str | None]) -> str | None:

@@ -88,6 +88,13 @@ def test_what_must_not_be_divided_is_done_first(tmp_path: Path) -> None:
     assert (tmp_path / "whole").exists()
 
 
+def test_a_closed_stderr_keeps_nothing_from_ending(tmp_path: Path) -> None:
+    done, seconds = run("with tidied(tidy):\n    os.close(2); end(); time.sleep(20)", tmp_path)
+    assert done.returncode == 143
+    assert (tmp_path / "tidied").exists()
+    assert seconds < 15
+
+
 def test_a_duty_ends_with_its_block_or_before(tmp_path: Path) -> None:
     body = "with tidied(tidy): pass\nwith tidied(tidy) as relieve:\n    relieve(); end(); time.sleep(60)"
     done, _ = run(body, tmp_path)
