@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from engine.errors import OutOfResourcesError
-from engine.stopping import tidied, undivided
+from engine.stopping import tidied
 
 
 @contextmanager
@@ -33,11 +33,9 @@ def written(target: Path, *, aside: Path | None = None) -> Iterator[Path]:
     """
     whole = (aside or target.parent) / f".{target.name}.{uuid.uuid4().hex}"
     try:
-        with tidied(partial(_without, whole, target)) as relieve:
+        with tidied(partial(remove, whole)):
             yield whole
-            with undivided():
-                whole.replace(target)
-                relieve()
+            whole.replace(target)
     except OSError as error:
         raise_if_full(error, target.parent)
         raise
@@ -50,7 +48,7 @@ def new_folder(folder: Path) -> Iterator[None]:
     """Make a folder for the block to fill."""
     folder.mkdir(parents=True)
     try:
-        with tidied(partial(_without, folder, folder)):
+        with tidied(partial(remove, folder)):
             yield
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -87,8 +85,3 @@ def raise_if_full(error: OSError, folder: Path) -> None:
         full = OutOfResourcesError(f"The disk of {folder} is full.", hint="free some space, or write elsewhere.")
         full.__notes__ = getattr(error, "__notes__", [])
         raise full from error
-
-
-def _without(path: Path, target: Path) -> str:
-    remove(path)
-    return f"Nothing was written to {target}."

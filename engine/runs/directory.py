@@ -8,6 +8,8 @@ with staged("runs/today") as folder:   # runs/.today.staging-….  is what the b
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -64,14 +66,16 @@ def commit(staging: Path, target: Path, *, overwrite: bool) -> None:
         if not target.exists():
             staging.rename(target)
             return
-        with scratch_folder(target.parent, f".{target.name}.old-") as aside:
-            try:
-                target.rename(aside / "run")
-                staging.rename(target)
-            except BaseException:
-                if not target.exists():
-                    (aside / "run").rename(target)
-                raise
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
+        try:
+            target.rename(aside / "run")
+            staging.rename(target)
+        except BaseException:
+            if (aside / "run").exists():  # and stays there, rather than nowhere, if it cannot go back
+                (aside / "run").rename(target)
+            aside.rmdir()
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -93,3 +93,22 @@ def test_a_run_that_cannot_take_its_place_leaves_the_old_one(tmp_path: Path, mon
     commit(new, target, overwrite=True)
     assert (target / "text").read_text() == "new"
     assert names(tmp_path) == ["run"]
+
+
+def test_an_old_run_that_cannot_go_back_is_kept_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, new = tmp_path / "run", tmp_path / "new"
+    for folder in (target, new):
+        folder.mkdir()
+        (folder / SUCCESS).touch()
+    (target / "text").write_text("old")
+    rename = Path.rename
+
+    def only_aside(self: Path, to: Path) -> Path:
+        if to == target:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", only_aside)
+    with pytest.raises(OSError, match="Input/output error"):
+        commit(new, target, overwrite=True)
+    assert [path.read_text() for path in tmp_path.rglob("text")] == ["old"]
