@@ -25,7 +25,7 @@ from engine.tables.demo import N_COMMUNITIES, DemoPaths, write_demo
 HERE = Path(__file__).parent
 ROWS = int(os.environ.get("ROOMS_BENCH_DASK_ROWS", "5000000"))
 ROUNDS = int(os.environ.get("ROOMS_BENCH_ROUNDS", "3"))
-WAYS = {"local": [], "streamed": ["--memory", "800MiB"], "one worker": ["--workers", "1"], "cluster of one": []}
+WAYS = {"local": [], "streamed": ["--memory", "800MiB"], "one worker": ["--workers", "1"]}
 WORKERS = ("one worker", "cluster of one")
 STARTED = 60.0  # seconds for a cluster to be there
 
@@ -58,6 +58,8 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
 
 
 def test_one_worker_against_one_process(benchmark: Any, demo: DemoPaths, tmp_path: Path, scheduler: str) -> None:
+    ways = WAYS | {"cluster of one": ["--scheduler", scheduler]}
+
     def fitted(way: str, out: Path) -> dict[str, Any]:
         command = [
             sys.executable,
@@ -70,8 +72,7 @@ def test_one_worker_against_one_process(benchmark: Any, demo: DemoPaths, tmp_pat
             "-k",
             str(N_COMMUNITIES),
         ]
-        command += ["--out", str(out), "--overwrite", "--json", "--skip", "explain,map,report", *WAYS[way]]
-        command += ["--scheduler", scheduler] if way == "cluster of one" else []
+        command += ["--out", str(out), "--overwrite", "--json", "--skip", "explain,map,report", *ways[way]]
         found = measured(command)
         manifest = json.loads((out / "manifest.json").read_text())
         stages = {stage["stage"]: stage["seconds"] for stage in manifest["stages"]}
@@ -81,17 +82,17 @@ def test_one_worker_against_one_process(benchmark: Any, demo: DemoPaths, tmp_pat
             "iterations": manifest["iterations"],
         }  # fmt: skip
 
-    rounds: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+    rounds: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
 
     def one_round() -> None:
-        for way in WAYS:
+        for way in ways:
             rounds[way].append(fitted(way, tmp_path / way.replace(" ", "-")))
 
     benchmark.pedantic(one_round, rounds=ROUNDS)
-    assert len({(found["inertia"], found["iterations"]) for way in WAYS for found in rounds[way]}) == 1
+    assert len({(found["inertia"], found["iterations"]) for way in ways for found in rounds[way]}) == 1
     report: dict[str, Any] = {"machine": describe_machine(), "load": os.getloadavg()[1], "rows": ROWS}
     for figure in ("seconds", "job_seconds", "cpu"):
-        least = {way: min(found[figure] for found in rounds[way]) for way in WAYS}
+        least = {way: min(found[figure] for found in rounds[way]) for way in ways}
         report[f"{figure}_least"] = least
         for worker in WORKERS:
             report[f"overhead_of_{worker.replace(' ', '_')}_{figure}"] = {
@@ -99,7 +100,7 @@ def test_one_worker_against_one_process(benchmark: Any, demo: DemoPaths, tmp_pat
             }
     report["seconds_to_start_and_stop"] = {
         way: round(statistics.median(found["seconds"] - found["job_seconds"] for found in rounds[way]), 2)
-        for way in WAYS
+        for way in ways
     }
     report["rounds"] = rounds
     benchmark.extra_info.update(report)

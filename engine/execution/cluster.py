@@ -126,9 +126,6 @@ class Cluster:
             yield from results
 
 
-to_forget(return_pages)
-
-
 def in_parts(table: Table) -> PartsTable:
     """Return the table if workers can read parts of it, or raise UsageError."""
     if reads_parts(table):
@@ -145,6 +142,9 @@ def compute(parcel: bytes, task: Any) -> Any:
 
     keep_pages()
     return unpacked(parcel)(task)
+
+
+to_forget(return_pages)
 
 
 def _read(table: PartsTable, columns: list[str], coded: bool, first: int, stop: int) -> Iterator[Block]:

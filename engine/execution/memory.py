@@ -30,6 +30,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHO
 _TRIM = "MALLOC_TRIM_THRESHOLD_"  # what glibc reads when a process starts
 _KEPT = (32 << 20, 64 << 20)  # bytes: what glibc raises both thresholds to by itself, at most
 _BY_DEFAULT = 128 << 10  # bytes: what arrays have pages of their own from
+_MOST = (1 << 31) - 1  # bytes: a threshold is a C int
 _LARGE = 4 << 20  # bytes
 _STATM = Path("/proc/self/statm")
 _SAMPLING = 0.02  # seconds between two looks at the process' own memory
@@ -121,8 +122,7 @@ def keep_pages() -> None:
     """Have a Dask worker keep the pages that it frees, as every other process does; `return_pages` ends that.
 
     A nanny starts workers with a threshold for trimming, so that they return memory soon. Then glibc does not raise any
-    threshold by itself, and all of a block's arrays lie in new pages. Measured on 5 million members, one worker: a job
-    of 15 to 17 s takes 11 to 12 (decisions/0011).
+    threshold by itself, and all of a block's arrays lie in new pages: a job takes a third less time (decisions/0011).
     """
     if _TRIM in os.environ:
         _set_thresholds(*_KEPT)
@@ -132,7 +132,7 @@ def return_pages() -> None:
     """Have a Dask worker return memory again as its nanny wanted it to."""
     if _TRIM in os.environ:
         wanted = os.environ[_TRIM]
-        _set_thresholds(_BY_DEFAULT, int(wanted) if wanted.isdigit() else _BY_DEFAULT)
+        _set_thresholds(_BY_DEFAULT, min(int(wanted), _MOST) if wanted.isdigit() else _BY_DEFAULT)
 
 
 def _set_thresholds(own_pages: int, trim: int) -> None:
