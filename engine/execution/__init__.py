@@ -1,1 +1,1 @@
-"""Where blocks are computed: on the threads of this process (local.py)."""
+"""Where blocks are computed: on the threads of this process (local.py), or by workers (cluster.py)."""

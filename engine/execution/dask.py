@@ -33,6 +33,7 @@ from distributed import TimeoutError as DaskTimeoutError
 
 from engine.config import ClusterConfig
 from engine.errors import SchedulerLostError, UsageError, WorkersDifferError, WorkersLostError
+from engine.execution import forks
 from engine.execution.cluster import Cluster, Crew
 from engine.execution.collective import Collective
 from engine.execution.dispatch import Dispatcher, Patience, Reply
@@ -151,28 +152,33 @@ class DaskWorkers:
 @contextmanager
 def _local_cluster(n_workers: int, folder: Path, on_gpus: bool) -> Iterator[LocalCluster]:
     """Start worker processes that share this machine's threads, each watched and started anew by a nanny."""
+    if not on_gpus:
+        forks.start()
     environment = {
+        **os.environ,  # a fork has what there was when its parent was started
+        **dask.config.get("distributed.nanny.environ"),
         "ROOMS_NUM_THREADS": str(max(1, thread_count() // n_workers)),
         "ARROW_DEFAULT_MEMORY_POOL": os.environ.get("ARROW_DEFAULT_MEMORY_POOL", "system"),
     }
-    environ = {f"distributed.nanny.environ.{name}": value for name, value in environment.items()}
-    with dask.config.set(_SETTINGS | environ):
-        start = partial(_gpu_cluster, device_memory_limit=0) if on_gpus else LocalCluster
-        cluster = start(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # without a dashboard it still serves its state …
-            worker_dashboard_address="127.0.0.1:0",  # … and so do workers: to nobody but this machine
-            silence_logs=logging.CRITICAL,
-            memory_limit=0,
-            local_directory=str(folder / "dask"),
-        )
-    try:
-        with tidied(partial(_end, cluster)):
-            yield cluster
-    finally:
-        cluster.close(timeout=CLOSE_SECONDS)
+    start = partial(_gpu_cluster, device_memory_limit=0) if on_gpus else LocalCluster
+    method = "spawn" if on_gpus else forks.METHOD  # a GPU's context does not survive a fork
+    with dask.config.set({"distributed.worker.multiprocessing-method": method}):  # for workers started anew, too
+        with dask.config.set(_SETTINGS | {"distributed.nanny.environ": environment}):
+            cluster = start(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # without one it still serves its state …
+                worker_dashboard_address="127.0.0.1:0",  # … and so do workers: to nobody but this machine
+                silence_logs=logging.CRITICAL,
+                memory_limit=0,
+                local_directory=str(folder / "dask"),
+            )
+        try:
+            with tidied(partial(_end, cluster)):
+                yield cluster
+        finally:
+            cluster.close(timeout=CLOSE_SECONDS)
 
 
 def _end(cluster: LocalCluster) -> None:

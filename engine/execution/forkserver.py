@@ -1,0 +1,26 @@
+"""What the process that workers are forked from imports, once for all of them.
+
+Only that process imports this module, for it changes the process: Python's fork server forks once its imports are done.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import signal
+
+_NEEDED = (
+    "distributed.nanny",
+    "engine.backends.blas",
+    "engine.kernels.cpu.text_keys",
+    "engine.model",
+    "engine.pipeline",
+    "engine.shares",
+)
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us, and who ends the workers
+gc.disable()
+for _name in _NEEDED:
+    importlib.import_module(_name)
+gc.enable()
+gc.freeze()  # looking through these objects would write to their pages, and copy what workers share
