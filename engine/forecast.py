@@ -55,7 +55,7 @@ PACED = 0.1  # of a pass: its blocks have a pace if they do not come in all at o
 BRIEF = 30  # iterations of t-SNE that tell what all of them take …
 SPREAD = 0.2  # … on landmarks so far apart that one takes what all take on average: deviation / root of their number
 COUNTING = 0.1  # of the pass of statistics: what counting rules on the notes of all rows takes
-STARTING = 5.0  # seconds for workers to come and to go
+STARTING = 2.0  # seconds for workers to come and to go
 REPORT = 0.5  # seconds to draw and to write the report
 
 
@@ -130,7 +130,9 @@ class Forecast:
 
     @property
     def _each(self) -> str:
-        return "" if self.crew is None else f" in each of {self.crew.n_workers} workers"
+        if self.crew is None:
+            return ""
+        return " in the worker" if self.crew.n_workers == 1 else f" in each of {self.crew.n_workers} workers"
 
     def describe(self) -> str:
         """Return the same for people."""
@@ -151,6 +153,12 @@ class Forecast:
             f"time: about {self.seconds:.0f} s",
         ]
         return "\n".join(lines)
+
+
+def times_as_long(crew: Crew, *, started_here: bool) -> float:
+    """Return how many times as long as on this process' threads work takes on workers."""
+    share = thread_count() / (crew.n_workers * crew.threads)
+    return max(share, 1.0) if started_here else share  # more workers than threads share the threads
 
 
 def forecast(source: Any, settings: FitConfig, *, out: Path | None = None) -> Forecast:
@@ -194,7 +202,7 @@ def forecast(source: Any, settings: FitConfig, *, out: Path | None = None) -> Fo
     growing = share * found.growing + (share - 1.0) * found.counting
     if crew is not None:
         started += STARTING
-        growing *= thread_count() / (crew.n_workers * crew.threads)
+        growing *= times_as_long(crew, started_here=settings.cluster.workers is not None)
     seconds = started + growing + found.constant
     return Forecast(
         rows, head.n_rows, found.features, found.Z.shape[1], settings.kmeans.n_clusters, found.kept_row, settled, crew,

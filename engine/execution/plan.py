@@ -148,7 +148,7 @@ def plan_of(
     if crew is not None:
         share = -(-rows // crew.n_workers)
         memory = base + max(under_way + min(room, int(WASTE * share * held)), min(keep, share * notes))
-        why = f"{crew.n_workers} workers share what lies in files"
+        why = "one worker" if crew.n_workers == 1 else f"{crew.n_workers} workers that share what lies in files"
         return Plan("distributed", why, budget, free, memory, disk, keep, 0)
     if in_memory <= budget and not streamed:
         return Plan("in memory", f"about {_gib(in_memory)} fit in {_gib(budget)}", budget, free, in_memory, 0, keep, 0)

@@ -10,9 +10,10 @@ import engine
 from engine import forecast as forecasting
 from engine.config import FitConfig
 from engine.errors import OutOfResourcesError
+from engine.execution.cluster import Crew
 from engine.execution.local import threads
 from engine.execution.plan import plan_of
-from engine.forecast import forecast
+from engine.forecast import forecast, times_as_long
 from engine.tables.demo import DemoMembers, DemoPaths
 
 ROWS = 2_000
@@ -95,3 +96,14 @@ def test_what_cannot_be_is_refused_as_a_fit_would_refuse_it(demo: DemoPaths, lea
     with pytest.raises(OutOfResourcesError, match=r"--memory is 0\.05 GiB"):
         engine.fit(demo.members, out=tmp_path / "run", config=small)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("n_workers", "threads_each", "started_here", "times"),
+    [(1, 4, True, 1.0), (4, 1, True, 1.0), (3, 1, True, 4 / 3), (8, 1, True, 1.0), (4, 8, False, 1 / 8)],
+)
+def test_workers_started_here_have_no_more_threads_than_there_are(
+    n_workers: int, threads_each: int, started_here: bool, times: float
+) -> None:
+    with threads(4):
+        assert times_as_long(Crew(n_workers, threads_each, 0), started_here=started_here) == times
