@@ -19,6 +19,8 @@ import typer
 from typer.core import TyperGroup
 
 from engine.errors import OutOfResourcesError, RoomsError, UsageError
+from engine.execution import forks
+from engine.imports import arrow_without_pandas
 from engine.stopping import stop_at, undivided
 
 COMMANDS = ("demo", "profiles", "fit", "assign", "compare", "report", "bench", "doctor")
@@ -81,6 +83,7 @@ def guarded(command: Command) -> Command:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         debug = bool(kwargs.get("debug"))
+        _start(**kwargs)
         try:
             command(*args, **kwargs)
         except RoomsError as error:
@@ -93,6 +96,13 @@ def guarded(command: Command) -> Command:
             _fail(internal, 70, debug, error)
 
     return run  # type: ignore[return-value]
+
+
+def _start(workers: int | None = None, device: str | None = None, dry_run: bool = False, **_: Any) -> None:
+    """Begin what takes long whatever a command does: its libraries, and beside them those of workers."""
+    if workers is not None and device != "cuda" and not dry_run:
+        forks.start()
+    arrow_without_pandas()
 
 
 def main() -> None:

@@ -29,7 +29,6 @@ from engine.cli.app import (
     show,
     with_threads,
 )
-from engine.execution import forks
 
 
 @app.command()
@@ -96,8 +95,6 @@ def assign(
     debug: Debug = False,
 ) -> None:
     """Assign new profiles to the clusters of a run."""
-    if workers is not None:
-        forks.start()  # as in `rooms fit`
     import pyarrow.dataset as ds
 
     from engine.config import FitConfig

@@ -31,7 +31,6 @@ from engine.cli.app import (
     with_threads,
 )
 from engine.errors import UsageError
-from engine.execution import forks
 
 
 @app.command()
@@ -63,8 +62,6 @@ def fit(
     debug: Debug = False,
 ) -> None:
     """Cluster a table of profiles and write a run directory."""
-    if workers is not None and device != "cuda" and not dry_run:
-        forks.start()  # what workers need is imported there while we import what we need
     from engine.config import FitConfig
     from engine.progress import Bars
 

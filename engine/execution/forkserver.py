@@ -9,6 +9,8 @@ import gc
 import importlib
 import signal
 
+from engine.imports import arrow_without_pandas
+
 _NEEDED = (
     "distributed.nanny",
     "engine.backends.blas",
@@ -20,6 +22,7 @@ _NEEDED = (
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us, and who ends the workers
 gc.disable()
+arrow_without_pandas()
 for _name in _NEEDED:
     importlib.import_module(_name)
 gc.enable()
