@@ -82,7 +82,8 @@ def fit(
         Bytes of memory the fit may take of its own, as a number or like "2GiB"; by default half of what is free. A
         table that needs more is streamed, through files beside `out`, to the same bits.
     workers : int, optional
-        Processes of this machine to share the work, to the same bits; needs the extra `dask`, as `scheduler` does.
+        Processes of this machine to share the work, to the same bits; needs the extra `dask`, as `scheduler` does. They
+        import the script that starts them, as all of Python's do: call this below `if __name__ == "__main__":`.
     scheduler : str, optional
         Address of a Dask cluster to use, tcp://… or tls://…, whose workers see the table and `out`. Certificates, and
         how long is waited for whom: FitConfig.cluster.

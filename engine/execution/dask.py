@@ -152,6 +152,17 @@ class DaskWorkers:
 @contextmanager
 def _local_cluster(n_workers: int, folder: Path, on_gpus: bool) -> Iterator[LocalCluster]:
     """Start worker processes that share this machine's threads, each watched and started anew by a nanny."""
+    method = "spawn" if on_gpus else forks.METHOD  # a GPU's context does not survive a fork
+    with dask.config.set({"distributed.worker.multiprocessing-method": method}):  # for workers started anew, too
+        cluster = _started(n_workers, folder, on_gpus)
+        try:
+            with tidied(partial(_end, cluster)):
+                yield cluster
+        finally:
+            cluster.close(timeout=CLOSE_SECONDS)
+
+
+def _started(n_workers: int, folder: Path, on_gpus: bool) -> LocalCluster:
     if not on_gpus:
         forks.start()
     environment = {
@@ -161,10 +172,9 @@ def _local_cluster(n_workers: int, folder: Path, on_gpus: bool) -> Iterator[Loca
         "ARROW_DEFAULT_MEMORY_POOL": os.environ.get("ARROW_DEFAULT_MEMORY_POOL", "system"),
     }
     start = partial(_gpu_cluster, device_memory_limit=0) if on_gpus else LocalCluster
-    method = "spawn" if on_gpus else forks.METHOD  # a GPU's context does not survive a fork
-    with dask.config.set({"distributed.worker.multiprocessing-method": method}):  # for workers started anew, too
+    try:
         with dask.config.set(_SETTINGS | {"distributed.nanny.environ": environment}):
-            cluster = start(
+            return start(
                 n_workers=n_workers,
                 threads_per_worker=1,
                 dashboard_address=None,
@@ -174,11 +184,11 @@ def _local_cluster(n_workers: int, folder: Path, on_gpus: bool) -> Iterator[Loca
                 memory_limit=0,
                 local_directory=str(folder / "dask"),
             )
-        try:
-            with tidied(partial(_end, cluster)):
-                yield cluster
-        finally:
-            cluster.close(timeout=CLOSE_SECONDS)
+    except RuntimeError as error:  # a worker said why on stderr
+        raise WorkersLostError(
+            f"No worker could be started: {error}",
+            hint="a script that starts some does so below `if __name__ == '__main__':`.",
+        ) from error
 
 
 def _end(cluster: LocalCluster) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from engine.config import ClusterConfig
 from engine.execution import forks
 from engine.execution.cluster import Cluster
 from engine.execution.dask import connected
+from engine.tables.demo import DemoPaths
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 pytestmark = pytest.mark.skipif(forks.METHOD == "spawn", reason="workers are not forked here")
@@ -85,3 +87,14 @@ def test_a_worker_that_was_killed_comes_back_as_a_fork(workers: Cluster) -> None
         pids = {child.pid for child in the_server().children()}
     assert len(pids) == 2
     assert lost not in pids
+
+
+def test_a_script_that_workers_cannot_import_is_told_how_to_be_written(demo: DemoPaths, tmp_path: Path) -> None:
+    script = tmp_path / "job.py"
+    call = f"engine.fit({str(demo.members)!r}, out={str(tmp_path / 'run')!r}, id='user_id', n_clusters=3, workers=1)"
+    script.write_text(f"import engine\n{call}\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "WorkersLostError: No worker could be started" in done.stderr
+    assert "if __name__ == '__main__':" in done.stderr
+    assert not (tmp_path / "run").exists()
