@@ -18,6 +18,7 @@ _NEEDED = (
     "engine.model",
     "engine.pipeline",
     "engine.shares",
+    "fsspec.implementations.local",
 )
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us, and who ends the workers

@@ -229,5 +229,10 @@ class _Parts:
 
     def _writer(self, number: int) -> pq.ParquetWriter:
         # A dictionary of ids would hold every value once more than the column itself.
-        repeated = [name for name in self._schema.names if name != "user_id"]
+        repeated = [_leaf(field) for field in self._schema if field.name != "user_id"]
         return pq.ParquetWriter(self._folder / f"part-{number:05d}.parquet", self._schema, use_dictionary=repeated)
+
+
+def _leaf(field: pa.Field) -> str:
+    """Return the path of a column's values in a Parquet file."""
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)

@@ -86,6 +86,13 @@ def test_files_do_not_change_rows(members: pa.Table, tmp_path: Path) -> None:
         assert pq.read_table(paths.planted)["user_id"].equals(members["user_id"])
 
 
+def test_files_store_what_repeats_once(tmp_path: Path) -> None:
+    group = pq.ParquetFile(next(write_demo(tmp_path, N).members.iterdir())).metadata.row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    plain = [column.path_in_schema for column in columns if "RLE_DICTIONARY" not in column.encodings]
+    assert plain == ["user_id", "has_kids_profile", "marketing_opt_in"]
+
+
 def test_an_earlier_demo_is_replaced_only_if_wanted_and_nothing_else_ever(tmp_path: Path) -> None:
     write_demo(tmp_path, 300, n_files=3)
     with pytest.raises(OutputExistsError):
