@@ -7,29 +7,33 @@ arrow_without_pandas()              pyarrow.dataset, imported like that
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 
 class _NoPandas:
-    """Says that there is no pandas."""
+    """Says that there is no pandas, to the thread that made it."""
 
-    @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         """Raise ImportError for pandas; leave everything else to others."""
-        if name == "pandas":
+        if name == "pandas" and threading.get_ident() == self._thread:
             raise ImportError("pandas is hidden for a moment")
 
 
 @contextmanager
 def without_pandas() -> Iterator[None]:
-    """Hide pandas from what is imported inside this block, unless it has been imported before."""
-    sys.meta_path.insert(0, _NoPandas)
+    """Hide pandas from what this thread imports inside the block, unless it has been imported before."""
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        sys.meta_path.remove(_NoPandas)
+        sys.meta_path.remove(finder)
 
 
 def arrow_without_pandas() -> None:

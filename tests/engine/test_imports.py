@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from engine.imports import without_pandas
 from engine.tables.demo import DemoPaths
 
 FIT = """
@@ -40,6 +44,16 @@ def test_a_fit_of_files_imports_no_pandas(demo: DemoPaths, tmp_path: Path) -> No
     command = ["fit", str(demo.members), "--id", "user_id", "-k", "3", "--skip", "map,report"]
     assert ran(FIT, json.dumps([*command, "--out", str(tmp_path / "run")])) is False
     assert (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_pandas_is_hidden_from_one_thread_only() -> None:
+    with without_pandas(), ThreadPoolExecutor(1) as other:
+        (finder,) = [found for found in sys.meta_path if type(found).__name__ == "_NoPandas"]
+        with pytest.raises(ImportError, match="hidden"):
+            finder.find_spec("pandas", None)
+        assert finder.find_spec("numpy", None) is None
+        assert other.submit(finder.find_spec, "pandas", None).result() is None
+    assert finder not in sys.meta_path
 
 
 def test_who_wants_pandas_later_has_it() -> None:
