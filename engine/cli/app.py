@@ -83,8 +83,8 @@ def guarded(command: Command) -> Command:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         debug = bool(kwargs.get("debug"))
-        _start(**kwargs)
         try:
+            _start(**kwargs)
             command(*args, **kwargs)
         except RoomsError as error:
             _fail(error, error.exit_code, debug, error)
@@ -99,7 +99,10 @@ def guarded(command: Command) -> Command:
 
 
 def _start(workers: int | None = None, device: str | None = None, dry_run: bool = False, **_: Any) -> None:
-    """Begin what takes long whatever a command does: its libraries, and beside them those of workers."""
+    """Begin what takes long whatever a command does: its libraries, and beside them those of workers.
+
+    Where "auto" turns out to be a GPU, a process has imported in vain: to know that takes these very imports.
+    """
     if workers is not None and device != "cuda" and not dry_run:
         forks.start()
     arrow_without_pandas()

@@ -166,10 +166,10 @@ def _started(n_workers: int, folder: Path, on_gpus: bool) -> LocalCluster:
     if not on_gpus:
         forks.start()
     environment = {
+        **forks.ENVIRONMENT,
         **os.environ,  # a fork has what there was when its parent was started
         **dask.config.get("distributed.nanny.environ"),
         "ROOMS_NUM_THREADS": str(max(1, thread_count() // n_workers)),
-        "ARROW_DEFAULT_MEMORY_POOL": os.environ.get("ARROW_DEFAULT_MEMORY_POOL", "system"),
     }
     start = partial(_gpu_cluster, device_memory_limit=0) if on_gpus else LocalCluster
     try:
@@ -187,7 +187,7 @@ def _started(n_workers: int, folder: Path, on_gpus: bool) -> LocalCluster:
     except RuntimeError as error:  # a worker said why on stderr
         raise WorkersLostError(
             f"No worker could be started: {error}",
-            hint="a script that starts some does so below `if __name__ == '__main__':`.",
+            hint="a worker says why above; a script that starts some does so below `if __name__ == '__main__':`.",
         ) from error
 
 

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"  # macOS' libraries do not survive a fork
 
-# What libraries read when they are loaded, unless somebody has said otherwise: no threads of BLAS, none of Arrow's
-# allocators, for threads do not survive a fork either, and Arrow's memory from the system, as the command line has it.
-_ENVIRONMENT = {
+# What workers' libraries read when they are loaded, unless somebody has said otherwise: no threads of BLAS, none of
+# Arrow's allocators, for threads do not survive a fork either, and Arrow's memory from the system, as commands have it.
+ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -39,7 +39,7 @@ def start() -> None:
 @contextmanager
 def _environment() -> Iterator[None]:
     """Add to the environment what a new process is to inherit."""
-    missing = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
+    missing = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     os.environ.update(missing)
     try:
         yield
