@@ -174,7 +174,7 @@ def _checkpoints(place: Staging, table: Table, settings: FitConfig, resume: bool
     if checkpoints.identify(settings, fingerprint):
         logger.info("Going on from %s.", place.root)
     elif resume:
-        logger.info("There is no interrupted run of %s: starting from the beginning.", place.root.parent)
+        logger.info("There is no interrupted run to go on from: starting from the beginning.")
     return checkpoints, fingerprint
 
 

@@ -227,6 +227,12 @@ def test_without_resume_a_fit_starts_anew(stopped: Path) -> None:
     assert not staging_of(stopped).exists()
 
 
+def test_who_resumes_nothing_is_told(members: DemoPaths, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "engine"):
+        engine.fit(members.members, out=tmp_path / "run", config=CLUSTERS, resume=True)
+    assert "There is no interrupted run to go on from: starting from the beginning." in caplog.messages
+
+
 def test_bad_data_leaves_nothing_to_go_on_from(members: DemoPaths, tmp_path: Path) -> None:
     table = pq.read_table(members.members)
     pq.write_table(table.slice(0, 5), tmp_path / "five.parquet")
