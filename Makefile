@@ -34,7 +34,7 @@ test-gpu-contract:
 	# Without what it runs on, which is as large as RAPIDS again: only its source is looked at.
 	$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps flash-kmeans
 	$(GPU_VENV)/bin/python tests/gpu/contract.py
-	$(GPU_VENV)/bin/python -m pytest -p no:cacheprovider tests/gpu tests/engine/backends
+	$(GPU_VENV)/bin/python -m pytest -p no:cacheprovider tests/gpu tests/backends
 
 # mypy sees the package as it is installed: engine/ with kernels/ inside, built from links.
 lint: setup

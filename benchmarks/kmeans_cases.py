@@ -13,17 +13,17 @@ from typing import Any
 
 import numba
 import numpy as np
-from engine.kernels.cpu.simd import LANES, fma, splat, total
-from machine import describe_machine, earlier_results
+from machine_info import describe_machine, earlier_results
 
 import engine
 from engine.backends import resolve
 from engine.bench.kmeans import PEERS
 from engine.config import FitConfig
-from engine.execution.local import map_blocks, thread_count
-from engine.lloyd import inertia, label_rows
+from engine.datasets.demo_table import write_demo
+from engine.execution.threads import map_blocks, thread_count
+from engine.kernels.cpu.simd.vectors import LANES, fma, splat, total
+from engine.kmeans.lloyd import inertia, label_rows
 from engine.tables import open_table
-from engine.tables.demo import write_demo
 
 RESULTS = Path(__file__).parent / "results" / f"kmeans_{LANES}_lanes.json"  # what there is to win differs by host
 DATA = Path(os.environ.get("ROOMS_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))

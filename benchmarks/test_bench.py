@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.bench.contenders import STAGES
+from engine.bench.libraries import STAGES
 from engine.bench.output import as_table
 from engine.bench.run import bench
 

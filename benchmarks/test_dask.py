@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import describe_machine, seconds_per_gib
+from machine_info import describe_machine, seconds_per_gib
 from test_pipeline import measured
 
-from engine.tables.demo import N_COMMUNITIES, DemoPaths, write_demo
+from engine.datasets.demo_table import N_COMMUNITIES, DemoPaths, write_demo
 
 HERE = Path(__file__).parent
 ROWS = int(os.environ.get("ROOMS_BENCH_DASK_ROWS", "5000000"))

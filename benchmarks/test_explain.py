@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from machine import describe_machine, earlier_results
+from machine_info import describe_machine, earlier_results
 
 import engine
 from engine.config import FitConfig
-from engine.explain.apart import few_leaves
-from engine.explain.codes import Codebook
-from engine.explain.words import Vocabulary
-from engine.sampling import sample_rows
-from engine.tables.demo import N_COMMUNITIES, write_demo
+from engine.datasets.demo_table import N_COMMUNITIES, write_demo
+from engine.explain.binning.binner import Codebook
+from engine.explain.rules.imm_tree import few_leaves
+from engine.utils.formatting import Vocabulary
+from engine.utils.row_sampling import sample_rows
 
 HERE = Path(__file__).parent
 ROWS = [int(rows) for rows in os.environ.get("ROOMS_BENCH_EXPLAIN_ROWS", "1000000").split(",")]

@@ -18,7 +18,7 @@ import sklearn.cluster
 from kmeans_cases import PEERS, exact_inertia, float32_peak, ours, rows, scores, timed, write
 
 import engine
-from engine.execution.local import threads
+from engine.execution.threads import threads
 
 CASES = {"A": (1_000_000, 16, 20), "B": (1_000_000, 32, 100), "C": (1_000_000, 64, 100), "D": (200_000, 64, 1000)}
 CHOSEN = os.environ.get("ROOMS_BENCH_CASES", "ABCD")

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.decomposition
-from machine import describe_machine
+from machine_info import describe_machine
 
 from engine import PCA
-from engine.execution.local import row_blocks
-from engine.runs.stages import _peak, _reset_peak
+from engine.execution.threads import row_blocks
+from engine.pipeline.timing import _peak, _reset_peak
 
 HERE = Path(__file__).parent
 ROWS = 1_000_000

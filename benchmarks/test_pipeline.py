@@ -13,10 +13,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from machine import describe_machine
+from machine_info import describe_machine
 from sklearn.metrics import adjusted_rand_score
 
-from engine.tables.demo import N_COMMUNITIES, DemoPaths, write_demo
+from engine.datasets.demo_table import N_COMMUNITIES, DemoPaths, write_demo
 
 HERE = Path(__file__).parent
 ROWS = int(os.environ.get("ROOMS_BENCH_ROWS", "1000000"))
@@ -56,7 +56,12 @@ def test_rooms_fit_against_the_script_by_hand(benchmark: Any, demo: DemoPaths, t
     rooms = [sys.executable, "-m", "engine", "fit", str(demo.members), "--id", "user_id", "-k", k, "--out", str(out)]
     rooms += ["--overwrite", "--json", "--skip", "explain,map,report"]  # which the script does not do
     components = measured(rooms)["output"]["components"]  # compiles kernels outside the clock
-    by_hand = [sys.executable, str(HERE / "by_hand.py"), str(demo.members), str(tmp_path / "hand.parquet")]
+    by_hand = [
+        sys.executable,
+        str(HERE / "pandas_sklearn_baseline.py"),
+        str(demo.members),
+        str(tmp_path / "hand.parquet"),
+    ]
     by_hand += ["--clusters", k, "--components", str(components)]
     rounds: dict[str, list[dict[str, Any]]] = {"rooms": [], "by_hand": []}
 

@@ -23,18 +23,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from machine import describe_machine, earlier_results
+from machine_info import describe_machine, earlier_results
 from sklearn.cluster import MiniBatchKMeans
 
 from engine import backends
-from engine.clustering import cluster_rows
-from engine.components import Components
-from engine.execution.storage import Storage
+from engine.datasets.demo_table import N_COMMUNITIES, write_demo
+from engine.execution.array_storage import Storage
 from engine.features import fit_encoder
-from engine.features.moments import projection
-from engine.lloyd import inertia, label_rows
+from engine.features.encoded_moments import projection
+from engine.kmeans.lloyd import inertia, label_rows
+from engine.kmeans.restarts import cluster_rows
+from engine.pca.solver import Components
 from engine.tables import open_table
-from engine.tables.demo import N_COMMUNITIES, write_demo
 
 RESULTS = Path(__file__).parent / "results" / "streaming.json"
 SIZES = [int(size) for size in os.environ.get("ROOMS_BENCH_SIZES", "1000000,5242880,10000000").split(",")]

@@ -22,20 +22,20 @@ import psutil
 import pyarrow as pa
 import pytest
 import sklearn.manifold
-from engine.kernels.cpu.tsne_pairs import repel
-from machine import describe_machine, earlier_results
+from machine_info import describe_machine, earlier_results
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from engine.affinities import affinities_of
 from engine.backends.cpu import CpuBackend
-from engine.decomposition import PCA
-from engine.descent import BLOCK_ROWS, kl_divergence
-from engine.execution.local import map_blocks, row_blocks, thread_count
-from engine.frame import Frame
-from engine.manifold import PLACE_ROWS, TSNE
-from engine.neighbours import search_of
-from engine.placement import STEPS, Atlas
-from engine.repulsion import Grid
+from engine.execution.threads import map_blocks, row_blocks, thread_count
+from engine.kernels.cpu.tsne.exact_repulsion import repel
+from engine.pca.estimator import PCA
+from engine.tsne.affinities import affinities_of
+from engine.tsne.centering import Frame
+from engine.tsne.estimator import PLACE_ROWS, TSNE
+from engine.tsne.gradient_descent import BLOCK_ROWS, kl_divergence
+from engine.tsne.neighbors import search_of
+from engine.tsne.repulsion import Grid
+from engine.tsne.transform import STEPS, Atlas
 
 RESULTS = Path(__file__).parent / "results" / "tsne.json"
 CASES = [tuple(map(int, case.split(":"))) for case in os.environ.get("ROOMS_BENCH_TSNE", "10000:0").split(",")]

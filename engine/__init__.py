@@ -7,26 +7,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engine.cluster import KMeans as KMeans
-    from engine.comparison import compare as compare
-    from engine.decomposition import PCA as PCA
-    from engine.manifold import TSNE as TSNE
-    from engine.pipeline import fit as fit
-    from engine.runs import Run as Run
-    from engine.runs import load as load
-    from engine.selection import choose_k as choose_k
-    from engine.tables.ratings import profiles_from_ratings as profiles_from_ratings
+    from engine.comparison.compare import compare as compare
+    from engine.kmeans.estimator import KMeans as KMeans
+    from engine.kmeans.select_k import choose_k as choose_k
+    from engine.pca.estimator import PCA as PCA
+    from engine.pipeline.fit import fit as fit
+    from engine.ratings.build import profiles_from_ratings as profiles_from_ratings
+    from engine.run import Run as Run
+    from engine.run import load as load
+    from engine.tsne.estimator import TSNE as TSNE
 
 _HOMES = {
-    "KMeans": "engine.cluster",
-    "PCA": "engine.decomposition",
-    "Run": "engine.runs",
-    "TSNE": "engine.manifold",
-    "choose_k": "engine.selection",
-    "compare": "engine.comparison",
-    "fit": "engine.pipeline",
-    "load": "engine.runs",
-    "profiles_from_ratings": "engine.tables.ratings",
+    "KMeans": "engine.kmeans.estimator",
+    "PCA": "engine.pca.estimator",
+    "Run": "engine.run",
+    "TSNE": "engine.tsne.estimator",
+    "choose_k": "engine.kmeans.select_k",
+    "compare": "engine.comparison.compare",
+    "fit": "engine.pipeline.fit",
+    "load": "engine.run",
+    "profiles_from_ratings": "engine.ratings.build",
 }
 
 __all__ = ["PCA", "TSNE", "KMeans", "Run", "choose_k", "compare", "fit", "load", "profiles_from_ratings"]

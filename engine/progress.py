@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-from engine.stopping import tidied
+from engine.utils.signals import tidied
 
 Advance = Callable[[int], None]
 

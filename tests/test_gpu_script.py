@@ -125,9 +125,8 @@ def test_only_comparisons_that_were_made_pass(script: Any, cases: dict[str, Any]
 def test_rows_that_a_device_encodes_otherwise_are_seen(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.kernels.cuda import encode
-
-    from engine.tables.demo import write_demo
+    from engine.datasets.demo_table import write_demo
+    from engine.kernels.arrays.features import encode
 
     members = write_demo(tmp_path, 500).members
     monkeypatch.setattr(script.agree, "gpu", lambda: NumpyDevice(StrictModule()))

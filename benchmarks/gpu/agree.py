@@ -10,13 +10,13 @@ from common import Mixture, Section, Setting, gpu
 
 from engine import PCA
 from engine.backends.cpu import CpuBackend
-from engine.clustering import best_clustering
 from engine.config import FitConfig
+from engine.datasets.demo_table import write_demo
 from engine.features import fit_encoder
-from engine.lloyd import RowSet
-from engine.pipeline import fit
+from engine.kmeans.lloyd import RowSet
+from engine.kmeans.restarts import best_clustering
+from engine.pipeline.fit import fit
 from engine.tables import open_table
-from engine.tables.demo import write_demo
 
 AXES, LABELS = 1e-6, 0.9999
 

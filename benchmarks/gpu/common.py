@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from engine import backends
-from engine.backends.arrays import ArrayBackend
+from engine.backends.array_kmeans import ArrayBackend
 from engine.backends.cpu import CpuBackend
-from engine.execution.local import map_blocks, row_blocks
+from engine.execution.threads import map_blocks, row_blocks
 
 FILL_ROWS = 1 << 18  # rows drawn at a time, by a generator of their own
 

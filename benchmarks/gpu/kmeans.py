@@ -18,11 +18,11 @@ import numpy as np
 import psutil
 from common import Mixture, Section, Setting, gpu, start_of, timed
 
-from engine.backends.arrays import RESIDENT_SHARE, ArrayBackend
+from engine.backends.array_kmeans import RESIDENT_SHARE, ArrayBackend
 from engine.backends.cpu import CpuBackend
 from engine.bench.gpu import cuml_kmeans, flash_kmeans
-from engine.execution.local import threads
-from engine.lloyd import RowSet, inertia_sums
+from engine.execution.threads import threads
+from engine.kmeans.lloyd import RowSet, inertia_sums
 
 ITERATIONS = 5
 HOST_SHARE = 0.6  # of free host memory that the rows may take
@@ -87,7 +87,7 @@ def speed(n_bytes: int, seconds: list[float], bandwidth: float | None) -> dict[s
 
 
 def engine(rows: RowSet, centres: Any) -> tuple[list[float], Any]:
-    """Return the seconds of iterations, as engine/lloyd.py makes them, and the centres at the end."""
+    """Return the seconds of iterations, as engine/kmeans/lloyd.py makes them, and the centres at the end."""
     run, seconds = rows.run(len(centres)), []
     for _ in range(ITERATIONS):
         start = time.perf_counter()

@@ -19,14 +19,14 @@ from common import Mixture, Report, Section, Setting, gpu, timed
 
 from engine import PCA, TSNE
 from engine.bench.run import describe_machine
-from engine.components import Components
 from engine.config import FitConfig
-from engine.execution.storage import IN_MEMORY
+from engine.datasets.demo_table import write_demo
+from engine.execution.array_storage import IN_MEMORY
 from engine.features import FeatureEncoder, fit_encoder
-from engine.features.moments import projection
-from engine.pipeline import fit
+from engine.features.encoded_moments import projection
+from engine.pca.solver import Components
+from engine.pipeline.fit import fit
 from engine.tables import open_table
-from engine.tables.demo import write_demo
 
 BOTH = ("cuda", "cpu")
 WARM_ROWS = 2000

@@ -30,13 +30,20 @@ from engine.backends.protocol import (
     Rows,
 )
 from engine.errors import UsageError
-from engine.execution.local import thread_count
-from engine.execution.storage import Storage
-from engine.kernels.cpu import assign, certify, codes, distance, encode, lloyd, moments, scores, screen
+from engine.execution.array_storage import Storage
+from engine.execution.threads import thread_count
+from engine.kernels.cpu import distance
+from engine.kernels.cpu.features import encode
+from engine.kernels.cpu.kmeans import assign, lloyd
+from engine.kernels.cpu.kmeans import filter as certify
+from engine.kernels.cpu.kmeans import quantize as codes
+from engine.kernels.cpu.kmeans import quantized_centers as screen
+from engine.kernels.cpu.pca import moments
+from engine.kernels.cpu.pca import project as scores
 from engine.progress import Reporter
 
 if TYPE_CHECKING:
-    from engine.tables.block import Table
+    from engine.blocks import Table
 
 PILOT_ROWS = 256  # rows of a block whose mean it is shifted by: its own mean then lies within a deviation of 0
 PRODUCT_ROWS = 1024  # rows in float64 at a time: 512 KiB at 64 features stay in L2
@@ -78,7 +85,7 @@ class CpuBackend:
         return "pyarrow"
 
     def moments(self, X: Rows) -> Moments:
-        from engine.backends.blas import add_products  # SciPy's BLAS: a fit of encoded rows does without it
+        from engine.backends.syrk import add_products  # SciPy's BLAS: a fit of encoded rows does without it
 
         n_rows, n_features = X.shape
         sums, scatter = np.zeros(n_features), np.zeros((n_features, n_features))
@@ -231,12 +238,12 @@ class CpuBackend:
         )
 
     def embed(self, X: Rows, start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
-        from engine.descent import embed  # which needs this package's protocol
+        from engine.tsne.gradient_descent import embed  # which needs this package's protocol
 
         return embed(X, start, plan, reporter)
 
     def atlas(self, X: NDArray[np.float32], places: NDArray[np.float32]) -> Prepared:
-        from engine.placement import Atlas
+        from engine.tsne.transform import Atlas
 
         return Atlas.of(X, places)
 

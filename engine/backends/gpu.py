@@ -1,4 +1,4 @@
-"""The GPU backend: CuPy under the verbs of arrays.py, cuML where its library does a whole stage, one pool of memory.
+"""The GPU backend: CuPy under the verbs of array_kmeans.py, cuML for a whole stage, one pool of memory.
 
     probe()  ->  whether a GPU can be used, and why not;   GpuBackend  ->  the verbs of `Backend` on cuda
 
@@ -22,20 +22,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.arrays import ArrayBackend
+from engine.backends.array_kmeans import ArrayBackend
 from engine.backends.cpu import CpuBackend
-from engine.backends.driver import NoGpu, first_gpu
-from engine.backends.matrix import array_in
+from engine.backends.cuda_driver import NoGpu, first_gpu
+from engine.backends.device_matrix import array_in
+from engine.backends.host_to_device import staged
+from engine.backends.pinned_buffers import PinnedLanes
 from engine.backends.protocol import Float64s, LibraryPlan, Map, MapPlan, Rows
-from engine.backends.staging import staged
 from engine.errors import DeviceNotAvailableError, UsageError
 from engine.execution.passes import current
-from engine.kernels.cuda import affinities, divergence, neighbours, screen
-from engine.kernels.cuda.lanes import PinnedLanes
+from engine.kernels.arrays.kmeans import filter as screen
+from engine.kernels.arrays.neighbors import knn_exact as neighbours
+from engine.kernels.arrays.tsne import affinities
+from engine.kernels.arrays.tsne import kl_divergence as divergence
 from engine.progress import Reporter
 
 if TYPE_CHECKING:
-    from engine.tables.block import Table
+    from engine.blocks import Table
 
 PACKAGES = ("cupy", "rmm", "pylibcudf", "cudf", "cuml")
 LEAST_MEMORY = 1 << 30  # bytes that have to be free: contexts and libraries take half of that
@@ -129,8 +132,8 @@ class GpuBackend(ArrayBackend):
 
     def reader(self, table: Table) -> Any:
         """Let cuDF read the table, unless workers do, or it would read it otherwise."""
-        from engine.features.device import DeviceReader  # which needs this package
-        from engine.tables.cudf import cudf_table
+        from engine.features.gpu_encoder import DeviceReader  # which needs this package
+        from engine.tables.cudf_reader import cudf_table
 
         if current() is not None:
             return "pyarrow, because workers read the table"

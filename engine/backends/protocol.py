@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.execution.storage import Storage
-from engine.frame import Frame
+from engine.execution.array_storage import Storage
 from engine.progress import Reporter
+from engine.tsne.centering import Frame
 
 if TYPE_CHECKING:
-    from engine.tables.block import Table
+    from engine.blocks import Table
 
 Rows: TypeAlias = NDArray[np.floating[Any]]  # (n_rows, n_features) float32 or float64, C-contiguous
 Float64s: TypeAlias = NDArray[np.float64]
@@ -66,7 +66,7 @@ class Projection(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """The fixed point in which centres are summed: see engine/fixed_point.py."""
+    """The fixed point in which centres are summed: see engine/kmeans/fixed_point.py."""
 
     shift: Float64s  # (n_features,): subtracted from rows
     scale: Float64s  # (n_features,): powers of two; w (x - shift) * scale is rounded to an integer
@@ -122,7 +122,7 @@ class MapPlan(NamedTuple):
     least_norm: float  # of the gradient: where it is not longer, the descent ends
     start: str = "given"  # what the places to start from are: "pca", "random", or the caller's own
     momentum: float = 0.8  # after the early iterations, in which it is 0.8
-    neighbours: str = "auto"  # "exact", "clusters", or by the number of rows: see engine/neighbours.py
+    neighbours: str = "auto"  # "exact", "clusters", or by the number of rows: see engine/tsne/neighbors.py
     frame: Frame = Frame()  # in which they are found
 
 
@@ -159,7 +159,7 @@ class Backend(Protocol):
     one_per_worker: bool  # whether a worker process is to have a device of its own
 
     def reader(self, table: Table) -> Any:
-        """Return what reads and encodes a table for this device: an engine.features.device.DeviceReader.
+        """Return what reads and encodes a table for this device: an engine.features.gpu_encoder.DeviceReader.
 
         Or, in words, what does instead, and why.
         """
@@ -179,7 +179,7 @@ class Backend(Protocol):
     def room(self, shape: tuple[int, int], storage: Storage) -> Rows:
         """Return room for float32 scores, where passes over them have them at hand.
 
-        It is an array of the storage, "Z", or takes runs of rows and picked rows as one does: see matrix.py.
+        It is an array of the storage, "Z", or takes runs of rows and picked rows as one does: see device_matrix.py.
         """
 
     def job_rows(self, n_rows: int) -> int:

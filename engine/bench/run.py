@@ -22,11 +22,11 @@ import numpy as np
 
 from engine import backends
 from engine.backends.gpu import probe
-from engine.bench.contenders import STAGES, Contender
+from engine.bench.libraries import STAGES, Contender
 from engine.bench.task import PERPLEXITY, Array, Task
 from engine.errors import UsageError
-from engine.execution.local import thread_count
-from engine.lloyd import inertia, label_rows
+from engine.execution.threads import thread_count
+from engine.kmeans.lloyd import inertia, label_rows
 
 MAP_ROWS = 5_000  # at most so many rows for t-SNE, whose peers would take minutes
 COMPONENTS = 16
@@ -189,8 +189,8 @@ def _explained(task: Task, axes: Array) -> float:
 
 
 def _divergence(task: Task, places: Array) -> float:
-    from engine.affinities import affinities_of
-    from engine.descent import kl_divergence
+    from engine.tsne.affinities import affinities_of
+    from engine.tsne.gradient_descent import kl_divergence
 
     P = affinities_of(np.ascontiguousarray(task.X), PERPLEXITY, lambda rows: None)
     return round(kl_divergence(P, np.ascontiguousarray(places[P.rows], np.float32)), 4)

@@ -19,9 +19,9 @@ import typer
 from typer.core import TyperGroup
 
 from engine.errors import OutOfResourcesError, RoomsError, UsageError
-from engine.execution import forks
-from engine.imports import arrow_without_pandas
-from engine.stopping import stop_at, undivided
+from engine.execution import forkserver as forks
+from engine.utils.hide_pandas import arrow_without_pandas
+from engine.utils.signals import stop_at, undivided
 
 COMMANDS = ("demo", "profiles", "fit", "assign", "compare", "report", "bench", "doctor")
 
@@ -149,7 +149,7 @@ def _place(error: Exception) -> str:
 def with_threads(count: int | None) -> Any:
     from contextlib import nullcontext
 
-    from engine.execution.local import threads
+    from engine.execution.threads import threads
 
     return nullcontext() if count is None else threads(count)
 
@@ -182,7 +182,7 @@ def pairs(options: list[str] | None, flag: str) -> dict[str, str]:
 
 
 def print_run(run: Any, as_json: bool, extra: dict[str, Any]) -> None:
-    from engine.runs.summary import facts, summary
+    from engine.cli.summary import facts, summary
 
     show(facts(run) | extra, summary(run, extra), as_json)
 

@@ -44,7 +44,7 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Run the whole job on a generated table of members with planted communities; needs nothing."""
-    from engine.demo import run_demo
+    from engine.pipeline.demo import run_demo
     from engine.progress import Bars
 
     with with_threads(threads):
@@ -68,7 +68,7 @@ def profiles(
 ) -> None:
     """Make a table of user profiles from ratings, items and users."""
     from engine.progress import Bars
-    from engine.tables.ratings import profiles_from_ratings
+    from engine.ratings.build import profiles_from_ratings
 
     with Bars().stage("ratings", None) as advance:
         found = profiles_from_ratings(
@@ -99,7 +99,7 @@ def assign(
 
     from engine.config import FitConfig
     from engine.progress import Bars
-    from engine.runs import load
+    from engine.run import load
 
     cluster = FitConfig.read(None, cluster=cluster_of(workers, scheduler, tls_ca, tls_cert, tls_key)).cluster
     with with_threads(threads):
@@ -118,7 +118,7 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Make the report of a run anew."""
-    from engine.runs import Run
+    from engine.run import Run
 
     out = Run(run).report()
     show({"report": str(out), "bytes": out.stat().st_size}, f"written to {out}", as_json)
@@ -135,7 +135,7 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Say who moved where between two runs; which clusters were kept, split, merged, born, and which died."""
-    from engine.comparison import compare as compare_runs
+    from engine.comparison.compare import compare as compare_runs
 
     found = compare_runs(old, new, out=out, overwrite=overwrite)
     written = "" if out is None else f"\nwho moved is written to {out}"
@@ -146,7 +146,7 @@ def compare(
 @guarded
 def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
     """Say what this machine can run, and why not."""
-    from engine.doctor import examine
+    from engine.cli.doctor_checks import examine
 
     checks = examine()
     text = "\n".join(f"{'ok ' if check.ok else 'no '} {check.what:<10} {check.finding}" for check in checks)

@@ -79,12 +79,12 @@ def fit(
         raise UsageError("--out is missing.", hint="name the run directory to write, or add --dry-run.")
     with with_threads(threads):
         if dry_run:
-            from engine.forecast import forecast
+            from engine.pipeline.dry_run import forecast
 
             seen = forecast(source, settings, out=out)
             show(seen.facts(), seen.describe(), as_json)
             return
-        from engine.pipeline import fit as run_fit
+        from engine.pipeline.fit import fit as run_fit
 
         assert out is not None
         run = run_fit(source, out=out, config=settings, resume=resume, overwrite=overwrite, reporter=Bars())

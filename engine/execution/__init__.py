@@ -1,1 +1,1 @@
-"""Where blocks are computed: on the threads of this process (local.py), or by workers (cluster.py)."""
+"""Where blocks are computed: on the threads of this process (threads.py), or by workers (cluster.py)."""

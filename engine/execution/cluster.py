@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from engine.blocks import BLOCK_ROWS, Block, PartsTable, Table, reads_parts, row_count
 from engine.errors import UsageError
-from engine.execution.dispatch import Dispatcher
-from engine.execution.local import map_blocks, thread_count
+from engine.execution.block_cache import to_forget
 from engine.execution.memory import available_memory, keep_pages, return_pages
-from engine.execution.shelf import to_forget
-from engine.tables.block import BLOCK_ROWS, Block, PartsTable, Table, reads_parts, row_count
+from engine.execution.task_scheduler import Dispatcher
+from engine.execution.threads import map_blocks, thread_count
 
 if TYPE_CHECKING:
-    from engine.execution.collective import Collective
+    from engine.kmeans.multi_gpu import Collective
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -105,7 +105,7 @@ class Cluster:
         self, function: Callable[[Any], Result], tasks: Sequence[Any], what: str, homes: dict[int, str] | None = None
     ) -> Iterator[Result]:
         """Yield function(task) for every task, in order; `homes` as in Dispatcher.map."""
-        from engine.execution.parcel import packed  # which needs what comes with Dask
+        from engine.execution.function_pickling import packed  # which needs what comes with Dask
 
         return self.dispatcher.map(partial(compute, packed(function)), tasks, what, homes)
 
@@ -138,7 +138,7 @@ def in_parts(table: Table) -> PartsTable:
 
 def compute(parcel: bytes, task: Any) -> Any:
     """Compute a task; runs on the worker."""
-    from engine.execution.parcel import unpacked
+    from engine.execution.function_pickling import unpacked
 
     keep_pages()
     return unpacked(parcel)(task)

@@ -2,8 +2,8 @@
 
     a pure function, a table or a number of rows  ->  function(block) for every block, in the order of the blocks
 
-A pass is described once. Here, blocks go to local.py's threads; on a cluster, runs of blocks go to workers, which read
-them by themselves and use their own threads. What a function returns for a block has to be small: it travels.
+A pass is described once. Here, blocks go to threads.py's threads; on a cluster, runs of blocks go to workers, which
+read them by themselves and use their own threads. What a function returns for a block has to be small: it travels.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
-from engine.execution.local import map_blocks, row_blocks
+from engine.execution.threads import map_blocks, row_blocks
 
 if TYPE_CHECKING:
+    from engine.blocks import Block, Table
     from engine.execution.cluster import Cluster
-    from engine.tables.block import Block, Table
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -10,19 +10,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.config import FitConfig
-from engine.execution.storage import Storage
-from engine.explain.contrast import contrasts
-from engine.explain.explanation import explain
-from engine.explain.persona import personas
-from engine.explain.sample import KeptRows, stratified
-from engine.explain.sheet import Sheet
-from engine.explain.words import Vocabulary
-from engine.explain.writing import write_explanation
+from engine.execution.array_storage import Storage
+from engine.explain.binning.binned_table import Sheet
+from engine.explain.export import write_explanation
+from engine.explain.personas.effect_sizes import contrasts
+from engine.explain.personas.persona import personas
+from engine.explain.row_sample import KeptRows, stratified
+from engine.explain.rules.explanation import explain
 from engine.features import FeatureEncoder
-from engine.features.plan import Plan
-from engine.features.weights import metadata_group
+from engine.features.column_weights import metadata_group
+from engine.features.encoding_plan import Plan
 from engine.tables import Table
-from engine.tables.vectors import spread, vector_of
+from engine.tables.vector_columns import spread, vector_of
+from engine.utils.formatting import Vocabulary
 
 
 def rows_to_keep(n_rows: int, settings: FitConfig) -> KeptRows:

@@ -20,21 +20,30 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.backends.protocol import EncodedRows
+from engine.blocks import Block, Table, require_columns
 from engine.config import GroupConfig, Role
 from engine.errors import NoFeaturesError, RetypedColumnError
+from engine.execution.block_cache import Shelf
 from engine.execution.passes import over_table
-from engine.execution.shelf import Shelf
-from engine.features import roles
-from engine.features.plain import PlainRows, arrow_rows, kind_of, read
-from engine.features.plan import DAYS_PER_YEAR, MISSING, OTHER, CategoryPlan, LabelPlan, NumberPlan, Plan, make_plan
-from engine.features.rows import EncodedTable
-from engine.features.statistics import TableStatistics, collect
-from engine.features.weights import Weights, column_weights
-from engine.tables.block import Block, Table, require_columns
-from engine.tables.vectors import spread, vector_of
+from engine.features import column_roles as roles
+from engine.features.column_statistics import TableStatistics, collect
+from engine.features.column_weights import Weights, column_weights
+from engine.features.columnar_block import PlainRows, arrow_rows, kind_of, read
+from engine.features.encoded_table import EncodedTable
+from engine.features.encoding_plan import (
+    DAYS_PER_YEAR,
+    MISSING,
+    OTHER,
+    CategoryPlan,
+    LabelPlan,
+    NumberPlan,
+    Plan,
+    make_plan,
+)
+from engine.tables.vector_columns import spread, vector_of
 
 if TYPE_CHECKING:
-    from engine.features.device import DeviceTable
+    from engine.features.gpu_encoder import DeviceTable
     from engine.features.layout import Layout
 
 
@@ -203,7 +212,7 @@ def fit_encoder(
     column_roles : mapping of column name to role, optional
         Roles set by the user; the others are inferred.
     groups : mapping of group name to GroupConfig, optional
-        Columns that share a weight; see engine.features.weights.
+        Columns that share a weight; see engine.features.column_weights.
     reference_day : float, optional
         Days since 1970-01-01 that dates are counted back from; by default the latest date in the table.
     seed : int, default=0

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.protocol import EncodedRows, Float64s
-from engine.features.plain import ANY_NUMBER, Labels, PlainRows, Reading
-from engine.features.plan import DAYS_PER_YEAR, CategoryPlan, LabelPlan, NumberPlan, Plan
-from engine.kernels.cpu import encode as kernels
+from engine.features.columnar_block import ANY_NUMBER, Labels, PlainRows, Reading
+from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, LabelPlan, NumberPlan, Plan
+from engine.kernels.cpu.features import encode as kernels
 
 Array = NDArray[Any]
 

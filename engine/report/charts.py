@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.explain.words import clean, people, percent
 from engine.report.palette import palette
+from engine.utils.formatting import clean, people, percent
 
 Figure = dict[str, Any]
 MAP_POINTS = 6000  # drawn as SVG in well under a second; more would hide each other

@@ -3,7 +3,7 @@
 The first seven are those of Okabe and Ito ("Color universal design", 2008), without black, which vanishes on a dark
 page. The others were added one by one, each as far as can be from all before it in OKLab, in the eyes of people with
 full colour vision, with protanopia and with deuteranopia (Machado, Oliveira and Fernandes, IEEE TVCG 2009), at
-lightnesses that show on white and on black. tests/engine/report/test_palette.py holds those distances.
+lightnesses that show on white and on black. tests/report/test_palette.py holds those distances.
 """
 
 from __future__ import annotations

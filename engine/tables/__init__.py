@@ -1,6 +1,6 @@
-"""Sources of profiles: files (arrow.py), data frames (frames.py), ratings, and the generated demo members."""
+"""Sources of profiles: files (file_table.py) and data frames (dataframe_table.py)."""
 
-from engine.tables.arrow import open_table
-from engine.tables.block import BLOCK_ROWS, Block, Table
+from engine.blocks import BLOCK_ROWS, Block, Table
+from engine.tables.file_table import open_table
 
 __all__ = ["BLOCK_ROWS", "Block", "Table", "open_table"]

@@ -14,8 +14,9 @@ from typing import Any
 
 import numba
 import numpy as np
-from engine.kernels.cpu.compiling import INNER
 from numpy.typing import NDArray
+
+from engine.kernels.cpu.jit_options import INNER
 
 ROWS_AT_ONCE = 4  # rows whose distances are added up together: an addition takes four cycles
 

@@ -6,7 +6,7 @@
 A rating is added to its user's sums where it stands in the file, never to a partial sum of its batch. So the sums
 are those of one loop over the whole file, whatever the batches are; and where ratings are multiples of 1/2, as
 stars are, sums below 2^51 are exact in float64, whatever the order.
-A user of -1 marks a rating that is left out. Which ratings are, `screen` decides; numbers of ids: id_numbers.py.
+A user of -1 marks a rating that is left out. Which ratings are, `screen` decides; numbers of ids: factorize.py.
 """
 
 from __future__ import annotations

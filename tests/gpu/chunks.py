@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.backends.arrays import ArrayBackend
-from engine.features.device import DeviceReader
-from engine.tables.columns import Coded, Lists, Ticks
+from engine.backends.array_kmeans import ArrayBackend
+from engine.features.gpu_encoder import DeviceReader
+from engine.tables.device_columns import Coded, Lists, Ticks
 
 
 class ArrowColumns:
-    """engine.tables.columns.Columns of an Arrow table."""
+    """engine.tables.device_columns.Columns of an Arrow table."""
 
     def __init__(self, table: pa.Table, xp: Any) -> None:
         self._table, self._xp = table.combine_chunks(), xp

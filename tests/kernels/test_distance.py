@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.kernels.cpu import distance
 from sklearn.metrics.pairwise import euclidean_distances
 
+from engine.kernels.cpu import distance
 from tests import reference
 
 

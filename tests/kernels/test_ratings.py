@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from engine.kernels.cpu import ratings as kernel
 from hypothesis import given
 from hypothesis import strategies as st
+
+from engine.kernels.cpu import ratings as kernel
 
 N_USERS, N_ITEMS, N_GENRES, N_DECADES = 3, 4, 2, 2
 GENRE_START = np.array([0, 2, 2, 3, 4])

@@ -1,0 +1,91 @@
+"""What this machine can run, and why not: one line a check, for people and for scripts."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from engine import backends
+from engine.backends.cuda_driver import NoGpu, first_gpu
+from engine.backends.gpu import PACKAGES
+from engine.errors import DeviceNotAvailableError
+from engine.execution.threads import thread_count
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: what was looked at, whether it can be used, and what there is."""
+
+    what: str
+    ok: bool
+    finding: str
+
+
+def examine() -> list[Check]:
+    """Look at Python, the CPU, memory, the kernels' cache and the GPU."""
+    return [
+        Check("engine", True, f"{version('rooms-engine')} on Python {platform.python_version()}"),
+        Check("cpu", True, f"{thread_count()} threads, {_instruction_set()}"),
+        _memory(),
+        _kernel_cache(),
+        _driver(),
+        *(_package(name) for name in PACKAGES),
+        _device("cuda"),
+        _device("auto"),
+    ]
+
+
+def _instruction_set() -> str:
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features()
+    known = [name for name in ("avx512f", "avx512vnni", "avx2", "neon") if features.get(name)]
+    return f"{llvm.get_host_cpu_name()} ({', '.join(known) or 'no vector extension the kernels know'})"
+
+
+def _memory() -> Check:
+    from engine.execution.memory import available_memory
+
+    free = available_memory()
+    return Check("memory", True, f"{free / 2**30:.1f} GiB free")
+
+
+def _kernel_cache() -> Check:
+    """Say whether compiled kernels can be kept: without a cache every process compiles them again."""
+    from numba.core.caching import FunctionCache
+
+    from engine.kernels.cpu.features import encode
+
+    try:
+        path = FunctionCache(encode.write_numbers.py_func).cache_path
+    except RuntimeError as error:
+        return Check("kernels", False, f"compiled in every process: {error}. Set NUMBA_CACHE_DIR to a folder of yours")
+    return Check("kernels", True, f"numba {version('numba')}, compiled code kept in {path}")
+
+
+def _driver() -> Check:
+    try:
+        return Check("gpu", True, first_gpu().words())
+    except NoGpu as reason:
+        return Check("gpu", False, str(reason))
+
+
+def _package(name: str) -> Check:
+    if find_spec(name) is None:
+        return Check(name, False, "not installed (pip install 'rooms-engine[cuda13]')")
+    for distribution in (name, f"{name}-cu13", f"{name}-cu12", f"{name}-cuda13x", f"{name}-cuda12x"):
+        try:
+            return Check(name, True, version(distribution))
+        except PackageNotFoundError:
+            continue
+    return Check(name, True, "installed")
+
+
+def _device(name: str) -> Check:
+    try:
+        backend, reason = backends.resolve(name)
+    except DeviceNotAvailableError as error:
+        return Check(name, False, error.message)
+    return Check(name, True, f"{backend.name}: {reason}")

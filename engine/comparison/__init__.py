@@ -1,0 +1,1 @@
+"""Cluster transitions between two runs."""

@@ -1,0 +1,217 @@
+"""Compare two runs: who moved where, and which clusters were born, died, split or merged.
+
+    assignments/ of two runs  ->  people matched by id, part by part  ->  Comparison [, movers in Parquet]
+
+Ids are matched exactly. They are dealt into parts by a key of theirs, so that memory holds a few million at a time
+however many there are; for each part both runs' ids are read. What moves mean for clusters is in transitions.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from numpy.typing import NDArray
+
+from engine.comparison.summary import Told
+from engine.comparison.transitions import NONE, Changes, Counts, adjusted_rand_index, changes
+from engine.errors import IdColumnError, NothingInCommonError
+from engine.model.assignments import ROW
+from engine.model.model import write_table
+from engine.run import Run
+from engine.tables.source_paths import parquet_path
+from engine.tables.unique_ids import id_keys
+
+ROWS_PER_PART = 1 << 22  # people of the larger run whose ids are in memory at once: 20 bytes of text each make 0.3 GB
+Labels = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed from one run to the next.
+
+    Attributes
+    ----------
+    old, new : Run
+    moves : int64 array of shape (n_old_clusters, n_new_clusters)
+        People who are in both runs, by their clusters.
+    """
+
+    old: Run
+    new: Run
+    moves: Counts
+
+    @cached_property
+    def changes(self) -> Changes:
+        """What became of every cluster, and which new one each old one is matched to."""
+        old, new = (run.clusters["share"].to_numpy() for run in (self.old, self.new))
+        return changes(self.moves, old, new)
+
+    @property
+    def n_common(self) -> int:
+        """People who are in both runs."""
+        return int(self.moves.sum())
+
+    @property
+    def n_moved(self) -> int:
+        """Those of them whose new cluster is not the one that their old one is matched to."""
+        matched = self.changes.matched
+        there = np.flatnonzero(matched != NONE)
+        return self.n_common - int(self.moves[there, matched[there]].sum())
+
+    @property
+    def adjusted_rand_index(self) -> float:
+        """Agreement of both clusterings beyond chance: 1 is the same, 0 is chance."""
+        return adjusted_rand_index(self.moves)
+
+    def movers(self) -> Iterator[pa.Table]:
+        """Yield who moved, part by part: the id, the old and the new cluster, and what the old one is matched to."""
+        matched = self.changes.matched
+        for ids, old, new in matched_people(self.old, self.new):
+            there = matched[old]
+            moved = there != new
+            lost = there[moved] == NONE
+            yield pa.table(
+                {
+                    _id_of(self.new): ids.filter(pa.array(moved)),
+                    "old": old[moved],
+                    "new": new[moved],
+                    "matched": pa.array(there[moved], mask=lost),
+                }
+            )
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything as plain JSON values: headline, verdict and words for every cluster, and the moves."""
+        return self._told.facts()
+
+    def describe(self) -> str:
+        """Return the same for people: a headline, and a line for every cluster."""
+        return self._told.text()
+
+    @cached_property
+    def _told(self) -> Told:
+        return Told(self.old, self.new, self.moves, self.changes, self.n_moved, self.adjusted_rand_index)
+
+
+def compare(
+    old: Run | str | os.PathLike[str],
+    new: Run | str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> Comparison:
+    """Compare two runs that have people in common.
+
+    Parameters
+    ----------
+    old, new : Run or path of a run directory
+    out : path, optional
+        Where to write who moved: one Parquet file if it ends in `.parquet`, else a folder of parts.
+    overwrite : bool, default=False
+        Whether `out` may be there already.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ModelNotReadableError
+        If one of them is not a complete run.
+    IdColumnError
+        If the runs tell people apart in different ways.
+    NothingInCommonError
+        If nobody is in both.
+    OutputExistsError
+    UsageError
+        If `out` is named as something else than Parquet.
+    """
+    path = None if out is None else parquet_path(out)
+    before, after = (run if isinstance(run, Run) else Run(run) for run in (old, new))
+    moves = np.zeros((before.manifest["clusters"], after.manifest["clusters"]), np.int64)
+    for _, from_cluster, to_cluster in matched_people(before, after):
+        cells = from_cluster.astype(np.int64) * moves.shape[1] + to_cluster
+        moves += np.bincount(cells, minlength=moves.size).reshape(moves.shape)
+    if not moves.any():
+        raise NothingInCommonError(
+            f"{before.path} and {after.path} have no {_id_of(after)!r} in common.",
+            hint="compare runs on the same people.",
+        )
+    found = Comparison(before, after, moves)
+    if path is not None:
+        write_table(found.movers(), path, overwrite=overwrite)
+    return found
+
+
+def matched_people(old: Run, new: Run) -> Iterator[tuple[pa.Array, Labels, Labels]]:
+    """Yield people who are in both runs, part by part: their ids, old and new clusters; in the order of the new run.
+
+    Raises
+    ------
+    IdColumnError
+        If the runs tell people apart by different columns, by ids of different types, or by the numbers of rows of
+        tables that cannot be the same.
+    """
+    kind = _common_id_type(old, new)
+    n_parts = -(-max(old.manifest["rows"], new.manifest["rows"]) // ROWS_PER_PART)
+    for part in range(n_parts):
+        before, after = (_people(run, kind, part, n_parts) for run in (old, new))
+        place = pc.index_in(after["id"].combine_chunks(), before["id"].combine_chunks())
+        there = place.is_valid()
+        labels = before["cluster"].to_numpy()[place.drop_null().to_numpy()]
+        both = after.filter(there)
+        yield both["id"].combine_chunks(), labels, both["cluster"].to_numpy()
+
+
+def _people(run: Run, kind: pa.DataType, part: int, n_parts: int) -> pa.Table:
+    """Return ids and clusters of the people whose key falls into a part."""
+    found = []
+    for batch in _assignments(run).to_batches(columns=[_id_of(run), "cluster"]):
+        ids, labels = batch.column(0).cast(kind), batch.column(1).cast(pa.int32())
+        table = pa.table({"id": ids, "cluster": labels})
+        found.append(table if n_parts == 1 else table.filter(pa.array(id_keys(ids) % np.uint64(n_parts) == part)))
+    return pa.concat_tables(found)
+
+
+def _common_id_type(old: Run, new: Run) -> pa.DataType:
+    names, kinds = zip(*((_id_of(run), _assignments(run).schema.field(0).type) for run in (old, new)), strict=True)
+    if names[0] != names[1]:
+        raise IdColumnError(
+            f"{old.path} tells people apart by column {names[0]!r}, {new.path} by {names[1]!r}.",
+            hint="fit both with the same --id.",
+        )
+    rows = old.manifest["rows"], new.manifest["rows"]
+    if names[0] == ROW and rows[0] != rows[1]:
+        raise IdColumnError(
+            f"Neither run has an id column, and they have {rows[0]:,} and {rows[1]:,} rows: who is who is unknown.",
+            hint="fit both with --id.",
+        )
+    for is_kind, common in ((pa.types.is_integer, pa.int64()), (_is_text, pa.string())):
+        if all(map(is_kind, kinds)):
+            return kinds[0] if kinds[0] == kinds[1] else common
+    if kinds[0] != kinds[1]:
+        raise IdColumnError(
+            f"Column {names[0]!r} holds {kinds[0]} in {old.path} and {kinds[1]} in {new.path}.",
+            hint="give both tables ids of one type, and fit again.",
+        )
+    return kinds[0]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
+
+
+def _id_of(run: Run) -> str:
+    name: str = _assignments(run).schema.names[0]
+    return name
+
+
+def _assignments(run: Run) -> Any:
+    return ds.dataset(run.path / "assignments", format="parquet")

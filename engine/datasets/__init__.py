@@ -1,0 +1,1 @@
+"""Generated members with planted communities."""

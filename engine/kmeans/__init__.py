@@ -1,0 +1,1 @@
+"""K-Means: seeding, Lloyd iterations with exact pruning, choice of k."""

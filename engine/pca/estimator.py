@@ -1,0 +1,222 @@
+"""Principal components, exact and in one pass.
+
+    X (n_samples, n_features), or its blocks -> components_, explained_variance_, mean_;   X -> scores
+
+Each block of MOMENT_ROWS rows gives its count, mean and scatter in float64, centred on its own mean; blocks are merged
+in their order (Chan, Golub & LeVeque, 1979). So nothing cancels when means are far from zero, X is never copied,
+and the result does not depend on threads. The eigenproblem of the covariance is solved in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.utils import assert_all_finite
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+import engine.backends.syrk  # noqa: F401  (loaded before the first pass, which holds BLAS to one thread)
+from engine import backends
+from engine.backends.protocol import Float64s, Moments, Rows
+from engine.errors import NonFiniteValueError, TooFewRowsError, UsageError
+from engine.execution.threads import map_blocks, row_blocks
+from engine.pca.solver import MOMENT_ROWS, Components, merged
+
+PIECES = 2  # of MOMENT_ROWS rows that a thread takes at a time
+SCORE_ROWS = 16384  # rows projected by one thread at a time
+
+
+class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Principal component analysis with scikit-learn's interface, in float64 whatever the dtype of X.
+
+    Parameters
+    ----------
+    n_components : int, float, "auto" or None, default=None
+        How many components are kept: that many; as few as explain this share of the variance, in (0, 1); every
+        eigenvalue above the mean eigenvalue times (1 + sqrt(n_features / n_samples))^2, where noise alone would end
+        (Marchenko & Pastur, 1967), and at least 2; or min(n_samples, n_features). "mle" is not offered.
+    whiten : bool, default=False
+        Divide each score by its standard deviation. Variances below n_features * eps times the largest are rounding,
+        and are divided as if they were that large.
+    copy : bool, default=True
+        For compatibility: X is never written to.
+    svd_solver : {"auto", "covariance_eigh"}, default="auto"
+        Both are the eigendecomposition of the covariance.
+    random_state : for compatibility: nothing is random.
+    device : {"auto", "cpu", "cuda"}, default="auto"
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components_, n_features), float64
+        Largest |entry| of each row positive, as scikit-learn has it.
+    explained_variance_, explained_variance_ratio_, singular_values_ : ndarray of shape (n_components_,)
+    mean_ : ndarray of shape (n_features,)
+    noise_variance_ : float
+        Mean of the eigenvalues left out.
+    n_components_, n_samples_, n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where X had names.
+    device_ : str
+        Where it was computed.
+
+    Notes
+    -----
+    Eigenvalues agree with a float64 SVD to 1e-10 relative to the largest, at any distance of the means from zero that
+    the dtype of X resolves. Scores are computed in float64 and given in the dtype of X.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            StrOptions({"auto", "mle"}),  # "mle" gets a better answer than a list of types
+            None,
+        ],
+        "whiten": ["boolean"],
+        "copy": ["boolean"],
+        "svd_solver": [StrOptions({"auto", "covariance_eigh"})],
+        "random_state": ["random_state"],
+        "device": [StrOptions(set(backends.DEVICES))],
+    }
+
+    def __init__(
+        self,
+        n_components: Any = None,
+        *,
+        whiten: bool = False,
+        copy: bool = True,
+        svd_solver: str = "auto",
+        random_state: Any = None,
+        device: str = "auto",
+    ) -> None:
+        self.n_components = n_components
+        self.whiten = whiten
+        self.copy = copy
+        self.svd_solver = svd_solver
+        self.random_state = random_state
+        self.device = device
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any = None) -> PCA:
+        """Find the principal components of X (n_samples, n_features), float32 or float64.
+
+        Raises
+        ------
+        ValueError
+            If X holds NaN or infinity, fewer than 2 samples, or fewer samples or features than n_components.
+        """
+        checked: dict[str, Any] = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": 2}
+        X = validate_data(self, X, **checked, ensure_all_finite=False)
+        try:
+            return self._fit_moments(X[part] for part in row_blocks(len(X), PIECES * MOMENT_ROWS))
+        except NonFiniteValueError:  # seen in the moments: looking before would be a pass of its own
+            assert_all_finite(X, input_name="X")
+            raise
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit_blocks(self, blocks: Iterable[Any], *, read: Callable[[Any], Rows] | None = None) -> PCA:
+        """Find the principal components of rows that come in blocks and are never in memory together.
+
+        Parameters
+        ----------
+        blocks : iterable of ndarray of shape (n_rows, n_features), float32 or float64, finite
+            Where every block but the last holds a multiple of MOMENT_ROWS rows, the result has the bits of `fit` on
+            all of them. Other sizes change the last digits. The iterable is advanced by the calling thread.
+        read : callable, optional
+            Turns an item of `blocks` into the ndarray, on the thread that takes its moments: so that no more
+            blocks than threads are in memory.
+
+        Raises
+        ------
+        NonFiniteValueError
+            If a value is NaN or infinite.
+        TooFewRowsError
+            If there are fewer than 2 rows.
+        UsageError
+            If blocks differ in their number of features.
+        """
+        for name in ("feature_names_in_", "n_features_in_"):
+            self.__dict__.pop(name, None)
+        return self._fit_moments(blocks, read)
+
+    def fit_transform(self, X: Any, y: Any = None) -> Rows:
+        """Find the principal components of X and return its scores (n_samples, n_components_)."""
+        scores: Rows = self.fit(X).transform(X)
+        return scores
+
+    def transform(self, X: Any) -> Rows:
+        """Return the scores of X (n_samples, n_features) in its dtype, of shape (n_samples, n_components_).
+
+        A row's scores have the same bits in whatever block it comes.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False)
+        backend, _ = backends.resolve(self.device)
+        axes = np.ascontiguousarray(self.components_.T / self._scale())
+        parts = map_blocks(lambda part: backend.scores(X[part], self.mean_, axes), row_blocks(len(X), SCORE_ROWS))
+        return np.concatenate(list(parts))
+
+    def inverse_transform(self, X: Any) -> Rows:
+        """Return scores (n_samples, n_components_) in the space of the features (n_samples, n_features)."""
+        check_is_fitted(self)
+        X = check_array(X, dtype=[np.float64, np.float32])
+        restored: Rows = ((X * self._scale()) @ self.components_ + self.mean_).astype(X.dtype)
+        return restored
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.n_components_)
+
+    def _fit_moments(self, blocks: Iterable[Any], read: Callable[[Any], Rows] | None = None) -> PCA:
+        if self.n_components == "mle":
+            raise UsageError("n_components='mle' is not offered.", hint="use n_components='auto', or a number.")
+        backend, _ = backends.resolve(self.device)
+
+        def moments_of(block: Any) -> list[Moments]:
+            X = block if read is None else read(block)
+            return [backend.moments(X[part]) for part in row_blocks(len(X), MOMENT_ROWS)]
+
+        total: Moments | None = None
+        for pieces in map_blocks(moments_of, blocks):
+            for piece in pieces:
+                if total is not None and len(piece.mean) != len(total.mean):
+                    raise UsageError(
+                        f"A block has {len(piece.mean)} features, but the first one had {len(total.mean)}."
+                    )
+                if not np.isfinite(piece.scatter).all():
+                    raise NonFiniteValueError(
+                        "PCA needs finite values, but some are NaN, infinite, or so large that their squares are."
+                    )
+                total = piece if total is None else merged(total, piece)
+        if total is None:
+            raise TooFewRowsError("PCA needs at least 2 rows, but there are 0.")
+        found = Components.of(total, self.n_components)
+        self.n_features_in_ = len(total.mean)
+        self.mean_ = found.mean_
+        self.components_ = found.components_
+        self.explained_variance_ = found.explained_variance_
+        self.explained_variance_ratio_ = found.explained_variance_ratio_
+        self.singular_values_ = found.singular_values_
+        self.noise_variance_ = found.noise_variance_
+        self.n_components_ = found.n_components_
+        self.n_samples_ = found.n_samples_
+        self.device_ = backend.name
+        return self
+
+    def _scale(self) -> Float64s:
+        """Return what scores are divided by."""
+        if not self.whiten:
+            return np.ones(self.n_components_)
+        variances = self.explained_variance_
+        floor = len(self.mean_) * np.finfo(np.float64).eps * variances.max()
+        scale: Float64s = np.sqrt(np.maximum(variances, floor if floor > 0 else 1.0))
+        return scale
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

@@ -1,0 +1,1 @@
+"""The fit, stage by stage."""

@@ -1,0 +1,53 @@
+"""`rooms demo`: generate members, run the job on them, and hold the clusters against the planted communities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from engine.datasets.demo_table import N_COMMUNITIES, write_demo
+from engine.pipeline.fit import fit
+from engine.progress import Reporter
+from engine.run import Run
+from engine.utils.atomic_directory import check_target
+
+
+@dataclass(frozen=True)
+class DemoRun:
+    """Where the members lie, the run on them, and how well it found the planted communities."""
+
+    members: Path
+    run: Run
+    adjusted_rand_index: float
+
+
+def run_demo(
+    folder: Path, *, n_rows: int, n_clusters: int | str | None, seed: int, overwrite: bool, reporter: Reporter
+) -> DemoRun:
+    """Write members/, planted/ and run/ below `folder`.
+
+    Parameters
+    ----------
+    folder : path
+    n_rows : int
+    n_clusters : int, "auto" or None
+        None is the number of planted communities.
+    seed : int
+    overwrite : bool
+        Whether what an earlier demo left there is replaced.
+    reporter : Reporter
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    check_target(folder / "run", overwrite=overwrite)
+    with reporter.stage("generate", n_rows) as advance:
+        paths = write_demo(folder, n_rows, seed=seed, progress=advance, overwrite=overwrite)
+    k = N_COMMUNITIES if n_clusters is None else n_clusters
+    run = fit(
+        paths.members, out=folder / "run", id="user_id", n_clusters=k, seed=seed, overwrite=overwrite, reporter=reporter
+    )
+    planted = pq.read_table(paths.planted)["community"].to_numpy()
+    found = run.assignments["cluster"].to_numpy()
+    return DemoRun(paths.members, run, float(adjusted_rand_score(planted, found)))

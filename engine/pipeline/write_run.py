@@ -1,0 +1,103 @@
+"""Write everything of a run directory but the assignments: manifest, config, model, clusters, elbow."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from engine.config import FitConfig
+    from engine.features.encoder import FittedFeatures
+    from engine.kmeans.lloyd import Clustering
+    from engine.kmeans.select_k import KSelection
+    from engine.model.model import Model
+
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "pyarrow", "narwhals")
+
+
+def write_run(
+    folder: Path,
+    settings: FitConfig,
+    model: Model,
+    features: FittedFeatures,
+    selection: KSelection,
+    found: Clustering,
+    sizes: NDArray[np.int64],
+    inertias: NDArray[np.float64],
+    names: list[str] | None,
+    facts: dict[str, Any],
+    stages: list[dict[str, Any]],
+) -> None:
+    """Write a run's files into its staging folder."""
+    (folder / "config.yaml").write_text(settings.to_yaml())
+    model.write(folder / "model")
+    pq.write_table(_clusters(model, sizes, inertias, names), folder / "clusters.parquet")
+    _write_elbow(selection, folder / "elbow.csv")
+    manifest = {
+        "engine": version("rooms-engine"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "seed": settings.seed,
+        **facts,
+        "rows": int(sizes.sum()),
+        "columns": [asdict(role) for role in features.roles],
+        "groups": {name: asdict(group) for name, group in features.weights.groups.items()},
+        "features": features.encoder.n_features,
+        "components": int(model.pca.n_components_),
+        "variance_explained": float(np.sum(model.pca.explained_variance_ratio_)),
+        "clusters": model.n_clusters,
+        "clusters_reason": selection.reason,
+        "inertia": found.inertia,
+        "iterations": found.n_iter,
+        "kmeans_rows": asdict(found.work),  # screened, opened, defined: see decisions/0005
+        "stages": stages,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def write_stages(folder: Path, stages: list[dict[str, Any]]) -> None:
+    """Bring the stages in a manifest up to date."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text()) | {"stages": stages}
+    path.write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _clusters(
+    model: Model, sizes: NDArray[np.int64], inertias: NDArray[np.float64], names: list[str] | None
+) -> pa.Table:
+    table = pa.table(
+        {
+            "cluster": np.arange(len(sizes), dtype=np.int32),
+            "size": sizes,
+            "share": sizes / sizes.sum(),
+            "inertia": inertias,
+        }
+    )
+    if names is not None:
+        table = table.append_column("persona", pa.array(names))
+    centres = model.centres_in_units()
+    for name in centres.column_names:
+        table = table.append_column(name if name not in table.column_names else f"{name} (feature)", centres[name])
+    return table
+
+
+def _write_elbow(selection: KSelection, path: Path) -> None:
+    names = ["k", "inertia", "silhouette", "calinski_harabasz", "davies_bouldin"]
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow([*names, "chosen"])
+        for row in selection.table:
+            rows.writerow([*(row[name] for name in names), int(row["k"] == selection.k)])

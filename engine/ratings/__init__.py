@@ -1,0 +1,1 @@
+"""Ratings, items and users to a table of profiles."""

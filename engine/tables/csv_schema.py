@@ -1,0 +1,245 @@
+"""CSV files: one scan finds types that hold for every row, counts the rows, and keeps zeros in front of texts.
+
+pyarrow infers a column's type from the first block of bytes and fails when a later value does not fit. Here the
+whole of the files is scanned once; a column that does not fit is widened (null -> integer -> float -> text), so that
+the passes that follow cannot fail half-way. What looks like integers is read as text in that scan: 02134 is a zip
+code, and a column that holds one stays text; an id is an integer only if its text is that integer's only spelling.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.dataset as ds
+
+from engine.errors import SchemaMismatchError, SourceFormatError
+from engine.tables.csv_dialect import MISSING, Dialect, dialect_of
+from engine.tables.source_paths import Files
+
+logger = logging.getLogger(__name__)
+
+BYTES_PER_READ = 1 << 19  # which a row has to fit in …
+LONGER = (1, 16, 256)  # … or as many times as many; a pass over more at a time is no faster
+SHOWN = 40  # characters of a text in an error
+READING = 120  # bytes of memory that a pass takes for each of them
+_COLUMN_IN_ERROR = re.compile(r"In CSV column #(\d+)")
+
+
+def open_csv(files: Files, *, id: str | None, types: Mapping[str, pa.DataType]) -> tuple[ds.Dataset, int, int]:
+    """Return a dataset whose types hold for all rows, the number of rows, and the bytes that reading takes.
+
+    What separates columns and decimals, and how dates are spelt, is found out (csv_dialect.py). Text is UTF-8. Empty
+    fields and the usual marks (NA, NaN, NULL, None …) are missing values.
+
+    Raises
+    ------
+    SourceFormatError
+        If a file is no CSV or not UTF-8.
+    SchemaMismatchError
+        If the files' headers differ.
+    """
+    known = dict(types)
+    if id is not None and id not in known:
+        known[id] = pa.string()
+    try:
+        dialect = dialect_of(files)
+        if dialect[:2] != Dialect()[:2]:
+            logger.info("%s: columns are separated by %r, decimals by %r", files.paths[0], *dialect[:2])
+        for n_bytes in (BYTES_PER_READ * times for times in LONGER):
+            try:
+                n_rows, schema = _scan(files, dialect, _first_guess(files, dialect, known, n_bytes), types, id, n_bytes)
+                break
+            except pa.ArrowInvalid as error:
+                if "straddles two block" not in str(error):
+                    raise
+        else:
+            what = f"A row of {files.paths[0]} is longer than {n_bytes:,} bytes."
+            raise SourceFormatError(what, hint="a quotation mark may be missing.")
+    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, OSError) as error:
+        raise SourceFormatError(
+            f"{files.paths[0]} cannot be read as CSV: {str(error).strip().splitlines()[0]}",
+            hint="the engine reads UTF-8 text with one header line, separated by commas, semicolons, tabs or bars.",
+        ) from error
+    dates = [field.name for field in schema if pa.types.is_timestamp(field.type)]
+    if dates and dialect.dates:
+        logger.info("%s: dates are read as ISO or %s in %s", files.paths[0], list(dialect.dates), dates)
+    return _dataset(files, dialect, schema, n_bytes), n_rows, READING * n_bytes
+
+
+def _first_guess(files: Files, dialect: Dialect, known: Mapping[str, pa.DataType], n_bytes: int) -> pa.Schema:
+    """Infer types from the first bytes of every file; columns seen empty so far stay null."""
+    inferred: pa.Schema | None = None
+    for path in files.paths:
+        with files.filesystem.open(path, "rb", compression="infer") as stream:
+            head = stream.read(2 * n_bytes)  # a block, and where its last row ends
+        # pyarrow's reader reads ahead in a thread, which could ask a Python stream for more when Python has ended.
+        found = pacsv.open_csv(
+            pa.BufferReader(head), pacsv.ReadOptions(block_size=n_bytes), _parsing(dialect), _conversion(dialect, {})
+        ).schema
+        for field in found:
+            if pa.types.is_binary(field.type):
+                raise pa.ArrowInvalid(f"column {field.name!r} is not UTF-8 text")
+        if inferred is not None and found.names != inferred.names:
+            apart = ", ".join(repr(name) for name in sorted(set(found.names) ^ set(inferred.names)))
+            what = f"Column {apart} is only in one of" if apart else "The columns are in another order in"
+            raise SchemaMismatchError(f"{what} {files.paths[0]} and {path}.")
+        inferred = (
+            found
+            if inferred is None
+            else pa.schema(
+                [pa.field(name, _wider(inferred.field(name).type, found.field(name).type)) for name in inferred.names]
+            )
+        )
+    assert inferred is not None
+    return pa.schema([pa.field(name, known.get(name, inferred.field(name).type)) for name in inferred.names])
+
+
+def _scan(
+    files: Files, dialect: Dialect, schema: pa.Schema, known: Mapping[str, pa.DataType], id: str | None, n_bytes: int
+) -> tuple[int, pa.Schema]:
+    """Read everything once; return the number of rows, and types that hold for all of them."""
+    while True:
+        guessed = [field for field in schema if field.name not in known]
+        kinds = {f.name: pa.int64() for f in guessed if f.name == id or pa.types.is_integer(f.type)}
+        as_text = pa.schema([field.with_type(pa.string()) if field.name in kinds else field for field in schema])
+        n_rows = 0
+        try:
+            ends: dict[str, tuple[int, str]] = {}  # of every file: rows up to its end, and the start of its last text
+            for batch, fragment in _dataset(files, dialect, as_text, n_bytes).scanner().scan_batches():
+                if batch.num_rows == 0:
+                    continue
+                n_rows += batch.num_rows
+                text = batch.column(batch.num_columns - 1)[-1].as_py()
+                ends[fragment.path] = n_rows, text[:SHOWN] if isinstance(text, str) and "\n" in text else ""
+                for name, kind in kinds.items():
+                    texts = batch.column(batch.schema.get_field_index(name))
+                    kinds[name] = _kind_of_id(texts, kind) if name == id else _kind_of_numbers(texts, kind, dialect)
+            _refuse_open_quotes(files, ends)
+            return n_rows, pa.schema([field.with_type(kinds.get(field.name, field.type)) for field in schema])
+        except pa.ArrowInvalid as error:
+            match = _COLUMN_IN_ERROR.search(str(error))
+            if match is None or int(match.group(1)) >= len(schema):
+                raise
+            index = int(match.group(1))
+            field = schema.field(index)
+            if field.type == pa.string():
+                raise
+            schema = schema.set(index, field.with_type(_next_wider(field.type)))
+
+
+def _refuse_open_quotes(files: Files, ends: Mapping[str, tuple[int, str]]) -> None:
+    """Refuse files that end within quotation marks, which pyarrow takes for the end of a text: rows were swallowed.
+
+    Such a text is the last one of its file and has the ends of lines in it. One that was closed is followed by an odd
+    number of marks: within it, two stand for one.
+    """
+    before = 0
+    for path, (stop, text) in ends.items():
+        if text and _marks_at_end(files, path) % 2 == 0:
+            raise SourceFormatError(
+                f"{path} ends within quotation marks that are never closed.",
+                hint=f"they open in its row {stop - before:,}, before {text.splitlines()[0]!r}.",
+            )
+        before = stop
+
+
+def _marks_at_end(files: Files, path: str) -> int:
+    """Return how many quotation marks a file ends with, before white space."""
+    tail = b""
+    with files.filesystem.open(path, "rb", compression="infer") as stream:
+        while some := stream.read(BYTES_PER_READ):
+            tail = (tail + some)[-BYTES_PER_READ:]
+    ended = tail.rstrip()
+    return len(ended) - len(ended.rstrip(b'"'))
+
+
+def _kind_of_id(texts: pa.Array, kind: pa.DataType) -> pa.DataType:
+    """Return what ids can be read as that could be read as `kind` so far: integers or text."""
+    return kind if kind == pa.string() or _plain_integers(texts) else pa.string()
+
+
+def _kind_of_numbers(texts: pa.Array, kind: pa.DataType, dialect: Dialect) -> pa.DataType:
+    """Return what texts can be read as that could be read as `kind` so far: integers, floats, or text."""
+    if kind == pa.string():
+        return kind
+    if not _readable(texts, kind):
+        texts = pc.utf8_trim_whitespace(texts)  # as the reader does for numbers
+    if _padded(texts):
+        return pa.string()
+    if dialect.decimal_point == ",":  # 3,5 is a number, and 3.5 none
+        texts = pc.replace_substring(pc.replace_substring(texts, ".", "?"), ",", ".")
+    while kind != pa.string() and not _readable(texts, kind):
+        kind = _next_wider(kind)
+    return kind
+
+
+def _padded(texts: pa.Array) -> bool:
+    """Tell whether a text starts with a zero and another digit: a zip code or a phone number, but no amount."""
+    _, offsets, data = texts.buffers()
+    if data is None or data.size == 0:
+        return False
+    starts = np.frombuffer(offsets, np.int32, len(texts) + 1, 4 * texts.offset)
+    characters = np.frombuffer(data, np.uint8)
+    first = starts[:-1][np.diff(starts) > 1]
+    second = characters[first[characters[first] == ord("0")] + 1]
+    return bool(((second >= ord("0")) & (second <= ord("9"))).any())
+
+
+def _readable(texts: pa.Array, kind: pa.DataType) -> bool:
+    try:
+        texts.cast(kind)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _plain_integers(column: pa.Array) -> bool:
+    """Tell whether text ids are integers whose text is their only spelling (no sign, no leading zero)."""
+    if not pc.all(pc.match_substring_regex(column, r"^(0|-?[1-9][0-9]{0,18})$"), min_count=0).as_py():
+        return False
+    return _readable(column, pa.int64())  # not 19 digits beyond 2^63
+
+
+def _next_wider(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_null(kind):
+        return pa.int64()
+    return pa.float64() if pa.types.is_integer(kind) else pa.string()
+
+
+def _wider(a: pa.DataType, b: pa.DataType) -> pa.DataType:
+    if a == b or pa.types.is_null(b):
+        return a
+    if pa.types.is_null(a):
+        return b
+    numbers = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (a, b))
+    return pa.float64() if numbers else pa.string()
+
+
+def _dataset(files: Files, dialect: Dialect, schema: pa.Schema, n_bytes: int) -> ds.Dataset:
+    types = {field.name: field.type for field in schema}
+    form = ds.CsvFileFormat(
+        parse_options=_parsing(dialect),
+        read_options=pacsv.ReadOptions(block_size=n_bytes),
+        convert_options=_conversion(dialect, types),
+    )
+    return ds.dataset(list(files.paths), filesystem=files.filesystem, format=form, schema=schema)
+
+
+def _parsing(dialect: Dialect) -> pacsv.ParseOptions:
+    return pacsv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True)
+
+
+def _conversion(dialect: Dialect, types: Mapping[str, pa.DataType]) -> pacsv.ConvertOptions:
+    return pacsv.ConvertOptions(
+        column_types=dict(types),
+        strings_can_be_null=True,
+        null_values=MISSING,
+        decimal_point=dialect.decimal_point,
+        timestamp_parsers=[pacsv.ISO8601, *dialect.dates],
+    )

@@ -1,0 +1,130 @@
+"""Which backend a device gets, and what is said about it."""
+
+from __future__ import annotations
+
+import ctypes
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine import backends
+from engine.backends import cuda_driver as driver
+from engine.backends import gpu
+from engine.errors import DeviceNotAvailableError, UsageError
+
+CARD = driver.Gpu("NVIDIA H200", 141 << 30, (9, 0), (13, 1))
+
+
+@pytest.fixture(autouse=True)
+def afresh() -> Any:
+    gpu.probe.cache_clear()
+    yield
+    gpu.probe.cache_clear()
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Let a driver answer with one H200, but for what `changes` says."""
+    said = {"init": 0, "count": 1, "capability": (9, 0), "memory": 141 << 30} | changes
+
+    def write(value: int) -> Any:
+        def function(out: Any, *rest: Any) -> int:
+            out._obj.value = value
+            return 0
+
+        return function
+
+    def attribute(out: Any, which: int, device: int) -> int:
+        out._obj.value = said["capability"][which - 75]
+        return 0
+
+    def name(out: Any, size: int, device: int) -> int:
+        out.value = b"NVIDIA H200"
+        return 0
+
+    library = SimpleNamespace(
+        cuInit=lambda flags: said["init"], cuDeviceGetCount=write(said["count"]), cuDeviceGet=write(0),
+        cuDeviceGetName=name, cuDeviceTotalMem_v2=write(said["memory"]), cuDeviceGetAttribute=attribute,
+        cuDriverGetVersion=write(13010),
+    )  # fmt: skip
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
+
+
+def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+
+
+def test_the_cpu_is_there_when_it_is_asked_for() -> None:
+    backend, reason = backends.resolve("cpu")
+    assert (backend.name, reason) == ("cpu", "cpu, because it was asked for")
+
+
+def test_auto_says_why_it_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_driver(monkeypatch)
+    backend, reason = backends.resolve("auto")
+    assert (backend.name, reason) == ("cpu", "cpu, because no NVIDIA driver was found (libcuda)")
+
+
+def test_a_device_asked_for_by_name_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_driver(monkeypatch)
+    with pytest.raises(DeviceNotAvailableError, match=r"asked for, but no NVIDIA driver.*\nHint: use device"):
+        backends.resolve("cuda")
+
+
+def test_an_unknown_device_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="'tpu' is none of auto, cpu, cuda"):
+        backends.resolve("tpu")
+
+
+def test_a_gpu_is_told_with_its_memory_and_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch)
+    assert driver.first_gpu() == CARD
+    assert CARD.words() == "NVIDIA H200, 141 GiB, compute capability 9.0, driver for CUDA 13.1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"init": 100}, r"installed, but does not start \(cuInit says 100, CUDA_VISIBLE_DEVICES is '-1'\)"),
+        ({"count": 0}, "sees no GPU, CUDA_VISIBLE_DEVICES is '-1'"),
+        ({"capability": (6, 1)}, "too old for RAPIDS, which wants 7.0: NVIDIA H200"),
+    ],
+)
+def test_every_fault_of_the_driver_has_its_reason(monkeypatch: pytest.MonkeyPatch, changes: Any, reason: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    answer(monkeypatch, **changes)
+    with pytest.raises(driver.NoGpu, match=reason):
+        driver.first_gpu()
+
+
+def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "first_gpu", lambda: CARD)
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None if name in ("cudf", "cuml") else name)
+    found = gpu.probe()
+    assert not found.usable
+    assert found.finding == f"there is a GPU ({CARD.words()}), but cudf, cuml cannot be found"
+
+
+def test_a_library_that_does_not_import_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        if name == "cudf":
+            raise ImportError("numba 0.68 is too new\nfor numba-cuda")
+
+    monkeypatch.setattr(gpu, "first_gpu", lambda: CARD)
+    monkeypatch.setattr(gpu, "find_spec", lambda name: name)
+    monkeypatch.setattr(gpu, "import_module", broken)
+    assert gpu.probe().finding.endswith("but cudf does not work: numba 0.68 is too new")
+
+
+@pytest.mark.parametrize(("free", "usable"), [(200 << 20, False), (100 << 30, True)])
+def test_a_gpu_without_free_memory_is_none(monkeypatch: pytest.MonkeyPatch, free: int, usable: bool) -> None:
+    cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(memGetInfo=lambda: (free, 141 << 30))))
+    monkeypatch.setattr(gpu, "first_gpu", lambda: CARD)
+    monkeypatch.setattr(gpu, "find_spec", lambda name: name)
+    monkeypatch.setattr(gpu, "import_module", lambda name: cupy)
+    found = gpu.probe()
+    assert found.usable is usable
+    assert usable or "200 MiB free, 1024 are needed" in found.finding

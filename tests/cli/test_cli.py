@@ -1,0 +1,166 @@
+"""The command line as a person and as a scheduler use it: output, exit codes, interrupts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import engine
+from engine.cli.app import COMMANDS
+from engine.cli.summary import summary
+from engine.run import Run
+
+ROOMS = [sys.executable, "-m", "engine"]
+
+
+def rooms(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*ROOMS, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "demo"
+    done = rooms("demo", "--rows", 10_000, "--out", folder, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["adjusted_rand_index"] > 0.9
+    assert found["clusters"] == 12
+    return folder
+
+
+def test_fit_prints_one_json_object_and_assign_uses_the_model(demo: Path, tmp_path: Path) -> None:
+    options = ("--id", "user_id", "-k", 5, "--out", tmp_path / "run", "--skip", "explain, map,report")
+    done = rooms("fit", demo / "members", *options, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["clusters"] == 5
+    assert done.stderr.startswith("The table groups its columns: ")
+    assert done.stderr.count("\n") == 1
+    ten = pq.read_table(demo / "members").slice(0, 10)
+    pq.write_table(ten, tmp_path / "ten.parquet")
+    done = rooms("assign", tmp_path / "ten.parquet", "--model", tmp_path / "run", "--out", tmp_path / "out.parquet")
+    assert done.returncode == 0, done.stderr
+    assert "10 rows assigned" in done.stdout
+    assert pq.read_table(tmp_path / "out.parquet")["user_id"].equals(ten["user_id"])
+    done = rooms("assign", tmp_path / "ten.parquet", "--model", tmp_path / "run", "--out", tmp_path / "out.csv")
+    assert done.returncode == 2
+    assert "named as csv, but tables are written as Parquet" in done.stderr
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_fit_prints_a_line_for_every_cluster_the_largest_first(demo: Path, tmp_path: Path) -> None:
+    clusters = pq.read_table(demo / "run" / "clusters.parquet").to_pylist()
+    text = summary(Run(demo / "run"), {})
+    lines = [line.split(None, 4) for line in text.splitlines()[2:14]]
+    assert [int(line[0]) for line in lines] == [c["cluster"] for c in sorted(clusters, key=lambda c: -c["size"])]
+    assert all(line[4] == clusters[int(line[0])]["persona"] for line in lines)
+    done = rooms("fit", demo / "members", "-k", 5, "--out", tmp_path / "run", "--skip", "explain,map")
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stdout.splitlines() if line.startswith("sizes: ")]) == 1
+
+
+def test_dry_run_says_what_it_would_do_and_does_not(demo: Path, tmp_path: Path) -> None:
+    done = rooms("fit", demo / "members", "--id", "user_id", "--dry-run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["rows"] == 10_000
+    assert {"column": "age", "role": "numeric", "reason": "integers"} in found["columns"]
+    assert "plan: Basic" in found["features"]
+    assert found["memory_bytes"] > 0 < found["seconds"]
+    assert not list(tmp_path.iterdir())
+    text = rooms("fit", demo / "members", "--id", "user_id", "--dry-run").stdout
+    assert "multilabel" in text
+    assert "memory: about" in text
+
+
+def test_roles_and_weights_are_set_by_options(demo: Path) -> None:
+    options = ("--role", "age=categorical", "--role", "country=ignore", "--weight", "interests=3")
+    found = json.loads(rooms("fit", demo / "members", "--id", "user_id", *options, "--dry-run", "--json").stdout)
+    assert {"column": "age", "role": "categorical", "reason": "set"} in found["columns"]
+    assert not [name for name in found["features"] if name.startswith("country")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("fit", "absent.parquet", "--out", "x"), 3, "no file or folder absent.parquet"),
+        (("fit", "{members}", "--out", "x", "--id", "uid"), 3, "no column 'uid'"),
+        (("fit", "{members}", "--out", "x", "-k", "many"), 2, "-k many must be"),
+        (("fit", "{members}"), 2, "--out is missing"),
+        (("fit", "{members}", "--out", "x", "--role", "age"), 2, "must read NAME=VALUE"),
+        (("fit", "{members}", "--out", "x", "--role", "age=old"), 2, "features.roles.age"),
+        (("fit", "{members}", "--out", "x", "--device", "cuda"), 4, "'cuda'"),
+        (("fit", "{members}", "--out", "{run}", "--id", "user_id"), 5, "there already"),
+        (("fit", "{members}", "--bogus"), 2, "--bogus"),
+        (("assign", "{members}", "--model", "x", "--out", "y"), 6, "not a complete run"),
+    ],
+)
+def test_errors_say_what_is_wrong_and_have_their_own_exit_code(
+    demo: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    places = {"members": demo / "members", "run": demo / "run"}
+    done = rooms(*(argument.format(**places) for argument in arguments), cwd=tmp_path)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback() -> None:
+    assert "Traceback" in rooms("fit", "absent.parquet", "--out", "x", "--debug").stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "word", "code"), [(signal.SIGINT, "Interrupted", 130), (signal.SIGTERM, "Terminated", 143)]
+)
+def test_an_interrupted_fit_leaves_nothing_behind(
+    demo: Path, tmp_path: Path, number: int, word: str, code: int
+) -> None:
+    wait = "import time, engine.pipeline.fit as p; p.open_table = lambda *a, **k: time.sleep(60)"
+    main = f"{wait}; import sys; sys.argv = {['rooms', 'fit', str(demo / 'members'), '--out', str(tmp_path / 'x')]}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{main}; print('ready', flush=True); from engine.cli import main; main()"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(1.5)
+    os.kill(process.pid, number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == code, errors
+    assert errors == f"error: {word}.\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_doctor_says_what_can_run_and_why_not() -> None:
+    done = rooms("doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["auto"]["finding"].startswith("cpu")
+    assert not found["cuda"]["ok"]
+    assert "threads" in found["cpu"]["finding"]
+
+
+def test_help_and_version_answer_without_loading_the_engine() -> None:
+    version = rooms("--version")
+    assert version.stdout == f"rooms engine {engine.__version__}\n"
+    told = rooms("--help").stdout
+    places = [told.index(f" {name} ") for name in COMMANDS]
+    assert places == sorted(places)
+    trace = rooms("--help", env=os.environ | {"PYTHONPROFILEIMPORTTIME": "1"}).stderr
+    assert "engine.cli" in trace
+    assert not [name for name in ("sklearn", "numba", "pyarrow") if f" {name}\n" in trace]

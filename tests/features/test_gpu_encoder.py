@@ -1,0 +1,225 @@
+"""Rows that a device reads and encodes: the bits of the CPU's encoder, whatever chunks they come in."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.backends.array_kmeans import ArrayBackend
+from engine.backends.cpu import CpuBackend
+from engine.backends.protocol import EncodedRows
+from engine.datasets.demo_table import DemoMembers
+from engine.errors import InputChangedError, NonFiniteValueError, OutOfResourcesError
+from engine.features import fit_encoder
+from engine.features.encoded_moments import projection
+from engine.features.encoder import FittedFeatures
+from engine.features.gpu_encoder import DeviceEncoder, in_blocks
+from engine.tables import open_table
+from tests.gpu.chunks import ArrowColumns, NumpyDevice
+from tests.gpu.strict import StrictModule, bare
+
+ROLES: dict[str, Any] = {
+    "visits": "count", "spent": "count", "rank": "categorical", "flag": "categorical", "score": "categorical",
+    "hobbies": "multilabel", "genres": "multilabel",
+}  # fmt: skip
+MODULES = [pytest.param(np, id="numpy"), pytest.param(StrictModule(), id="as CuPy allows it")]
+
+
+def everything(n_rows: int, seed: int = 0) -> pa.Table:
+    """Return a table with a column of every kind, values missing in each of them."""
+    random = np.random.default_rng(seed)
+
+    def some(values: Any, kind: pa.DataType | None = None) -> pa.Array:
+        plain = values.tolist() if isinstance(values, np.ndarray) else values
+        gone = random.random(n_rows) < 0.2
+        return pa.array([None if no else value for value, no in zip(plain, gone, strict=True)], kind)
+
+    def several(names: list[Any], lists: Any = list) -> list[Any]:
+        return [lists(random.choice(names, random.integers(0, 5))) for _ in range(n_rows)]
+
+    days = random.integers(-30_000, 20_000, n_rows)
+    microseconds = random.integers(-(10**15), 2 * 10**15, n_rows)
+    age = random.normal(40, 12, n_rows)
+    age[::9] = np.nan
+    return pa.table(
+        {
+            "age": some(age),
+            "year": some(random.integers(2**53, 2**53 + 9, n_rows)),
+            "small": some(random.normal(size=n_rows).astype(np.float32), pa.float32()),
+            "visits": some(random.integers(-2, 9, n_rows) ** 5),
+            "spent": some(np.exp(random.normal(size=n_rows) * 2)),
+            "member": some(random.random(n_rows) < 0.3, pa.bool_()),
+            "born": some([dt.date(1970, 1, 1) + dt.timedelta(int(d)) for d in days], pa.date32()),
+            "seen": some(microseconds, pa.timestamp("us")),
+            "paid": some(microseconds * 1000 + 17, pa.timestamp("ns", tz="Europe/Berlin")),
+            "plan": some(random.choice(["Solo", "Family", "", "Gift"], n_rows, p=[0.5, 0.3, 0.1, 0.1])),
+            "rank": some(random.integers(0, 4, n_rows)),
+            "flag": some(random.random(n_rows) < 0.5, pa.bool_()),
+            "score": some(random.choice([0.5, 3.0, -0.0, np.nan, 1e20], n_rows)),
+            "genres": some(several(["Drama", "War", "", None, "Noir"]), pa.list_(pa.string())),
+            "codes": some(several([3, 1, 2]), pa.list_(pa.int16())),
+            "hobbies": some(several(["chess", "golf", "go", ""], " ; ".join)),
+        }
+    )
+
+
+def fitted(table: Any, **options: Any) -> FittedFeatures:
+    return fit_encoder(open_table(table), **options)
+
+
+def assert_same(found: EncodedRows, expected: EncodedRows) -> None:
+    for mine, other in zip(map(bare, found), expected, strict=True):
+        np.testing.assert_array_equal(mine, other)
+        assert mine.dtype == other.dtype
+
+
+@pytest.fixture(scope="module")
+def features() -> FittedFeatures:
+    return fitted(everything(900), column_roles=ROLES)
+
+
+@pytest.mark.parametrize("xp", MODULES)
+@pytest.mark.parametrize(("first", "n_rows"), [(0, 900), (0, 1), (13, 64), (450, 0)])
+def test_every_kind_of_column_is_encoded_to_the_bits_of_the_cpu(
+    features: FittedFeatures, xp: Any, first: int, n_rows: int
+) -> None:
+    rows = everything(900).slice(first, n_rows)
+    found = DeviceEncoder(features.encoder.layout, ArrayBackend(xp)).encode(ArrowColumns(rows, xp))
+    assert_same(found, features.encoder.encode_rows(rows))
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1), n_rows=st.integers(1, 40))
+def test_rows_that_the_encoder_has_not_seen_are_encoded_to_the_bits_of_the_cpu(
+    features: FittedFeatures, seed: int, n_rows: int
+) -> None:
+    rows = everything(n_rows, seed)
+    found = DeviceEncoder(features.encoder.layout, ArrayBackend(np)).encode(ArrowColumns(rows, np))
+    assert_same(found, features.encoder.encode_rows(rows))
+
+
+def test_a_table_of_numbers_or_of_answers_alone_is_encoded(features: FittedFeatures) -> None:
+    for columns in (["age", "small"], ["plan", "rank"], ["genres"], ["hobbies"]):
+        table = everything(300).select(columns)
+        one = fitted(table, column_roles={name: ROLES[name] for name in columns if name in ROLES})
+        found = DeviceEncoder(one.encoder.layout, ArrayBackend(np)).encode(ArrowColumns(table, np))
+        assert_same(found, one.encoder.encode_rows(table))
+
+
+def test_a_real_table_is_encoded_to_the_bits_of_the_cpu(shared_data: Path) -> None:
+    table = open_table(shared_data / "developer_survey_2017.csv.gz", id="Respondent")
+    one = fit_encoder(table, id="Respondent")
+    block = next(table.blocks(one.encoder.columns))
+    found = DeviceEncoder(one.encoder.layout, ArrayBackend(np)).encode(ArrowColumns(block.rows, np))
+    assert_same(found, one.encoder.encode_rows(block.rows))
+
+
+def test_infinite_numbers_are_refused(features: FittedFeatures) -> None:
+    rows = everything(20).set_column(0, "age", pa.array([np.inf] * 20))
+    with pytest.raises(NonFiniteValueError, match="Column 'age' holds 20 infinite values"):
+        DeviceEncoder(features.encoder.layout, ArrayBackend(np)).encode(ArrowColumns(rows, np))
+
+
+@pytest.mark.parametrize("xp", MODULES)
+@pytest.mark.parametrize("lengths", [(700,), (64,), (65, 63), (1, 130, 7)])
+def test_blocks_have_the_rows_of_the_runs(xp: Any, lengths: tuple[int, ...]) -> None:
+    members = pa.concat_tables(block.rows for block in DemoMembers(700).blocks()).drop_columns(["user_id"])
+    one = fitted(members)
+    device = NumpyDevice(xp, lengths=lengths)
+    rows = device.reader(open_table(members)).rows(one.encoder)
+    blocks = list(in_blocks(xp, rows._runs(last=True), 64))
+    assert [len(block.dense) for block in blocks] == [64] * 10 + [60]
+    for number, block in enumerate(blocks):
+        assert_same(block, one.encoder.encode_rows(members.slice(number * 64, 64)))
+
+
+def passes(rows: Any, features: FittedFeatures, backend: Any) -> tuple[bytes, bytes]:
+    """Return moments and scores, as bytes."""
+    found = rows.moments(backend, lambda _: None)
+    axes = projection(features.encoder.layout, found.mean, np.linalg.eigh(found.scatter)[1][:, -5:].copy())
+    Z = backend.room((found.n_rows, 5), storage())
+    for start, n_rows in rows.map(lambda start, part: write_scores(backend, part, axes, Z, start), last=True):
+        assert (Z.shape, start + n_rows <= found.n_rows) == ((found.n_rows, 5), True)
+    return found.mean.tobytes() + found.scatter.tobytes(), np.asarray(Z).tobytes()
+
+
+def storage() -> Any:
+    from engine.execution.array_storage import IN_MEMORY
+
+    return IN_MEMORY
+
+
+def write_scores(backend: Any, rows: EncodedRows, axes: Any, Z: Any, start: int) -> tuple[int, int]:
+    backend.encoded_scores(rows, axes, Z[start : start + len(rows.dense)])
+    return start, len(rows.dense)
+
+
+@pytest.mark.parametrize("xp", MODULES)
+def test_chunks_kept_rows_and_who_encodes_do_not_change_a_bit(xp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("engine.blocks", "engine.tables.dataframe_table", "engine.features.gpu_encoder"):
+        monkeypatch.setattr(f"{module}.BLOCK_ROWS", 64)
+    members = pa.concat_tables(block.rows for block in DemoMembers(500).blocks()).drop_columns(["user_id"])
+    one = fitted(members)
+    expected = passes(one.rows, one, ArrayBackend(np))
+    for lengths, free in (((500,), None), ((7, 90), None), ((64,), 0), ((33, 200), 0)):
+        device = NumpyDevice(xp, lengths=lengths)
+        monkeypatch.setattr(device, "free_memory", lambda free=free: free)
+        monkeypatch.setattr(device, "_resident", lambda shape, dtype: xp.empty(shape, dtype))
+        rows = device.reader(open_table(members)).rows(one.encoder)
+        assert passes(rows, one, device) == expected
+
+
+class Full:
+    """Chunks whose decoding runs out of memory, so many times, once two of them are read."""
+
+    def __init__(self, chunks: Any, times: int) -> None:
+        self.chunks, self.times, self.sizes = chunks, times, []
+
+    def __call__(self, columns: Any, chunk_bytes: int) -> Any:
+        self.sizes.append(chunk_bytes)
+        for number, chunk in enumerate(self.chunks(columns, chunk_bytes)):
+            if number == 2 and len(self.sizes) <= self.times:
+                raise MemoryError("no room for pages\nand a long story")
+            yield chunk
+
+
+def read_with(times: int, spare: Any, caplog: Any) -> tuple[list[EncodedRows], Full, FittedFeatures, pa.Table]:
+    table = everything(200)
+    one = fitted(table, column_roles=ROLES)
+    device = NumpyDevice(lengths=(31, 40), spare=spare)
+    reader = device.reader(open_table(table))
+    full = Full(reader.chunks, times)
+    object.__setattr__(reader, "chunks", full)
+    with caplog.at_level(logging.WARNING):
+        return list(reader.rows(one.encoder)._runs(last=True)), full, one, table
+
+
+@pytest.mark.parametrize("times", [0, 1, 3, 9])
+def test_rows_left_when_memory_runs_out_are_read_in_smaller_chunks_then_by_the_cpu(caplog: Any, times: int) -> None:
+    runs, full, one, table = read_with(times, CpuBackend(), caplog)
+    (whole,) = in_blocks(np, iter(runs), 200)
+    assert_same(whole, one.encoder.encode_rows(table))
+    assert full.sizes == [1 << 28, 1 << 26, 1 << 24, 1 << 22][: times + 1]
+    assert ("the CPU reads the rows from 71 on" in caplog.text) == (times == 9)
+    assert "long story" not in caplog.text
+
+
+def test_a_device_asked_for_by_name_says_that_reading_ran_out_of_memory(caplog: Any) -> None:
+    with pytest.raises(OutOfResourcesError, match=r"reading chunks of 4 MiB.*\nHint: free memory"):
+        read_with(9, None, caplog)
+
+
+def test_a_table_that_has_other_rows_than_before_is_an_error(features: FittedFeatures) -> None:
+    reader = NumpyDevice().reader(open_table(everything(60)))
+    chunks = reader.chunks
+    object.__setattr__(reader, "chunks", lambda columns, size: list(chunks(columns, size))[:-1])
+    with pytest.raises(InputChangedError, match="had 60 rows when it was opened, but a stand-in read 8"):
+        list(reader.rows(features.encoder)._runs(last=True))

@@ -1,0 +1,202 @@
+"""PCA: exact eigenvalues, one pass, and the same bits from blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.linalg
+import sklearn.decomposition
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.utils.estimator_checks import check_estimator
+
+from engine import backends
+from engine.backends.protocol import Moments
+from engine.errors import DeviceNotAvailableError, NonFiniteValueError, TooFewRowsError, UsageError
+from engine.execution.threads import threads
+from engine.pca import estimator as decomposition
+from engine.pca.estimator import MOMENT_ROWS, PCA
+from engine.pca.solver import merged
+from tests import reference
+
+
+def correlated(n_rows: int = 2000, n_features: int = 12, seed: int = 0) -> Any:
+    random = np.random.default_rng(seed)
+    return (
+        random.normal(size=(n_rows, n_features))
+        * np.geomspace(1, 0.05, n_features)
+        @ random.normal(size=(n_features, n_features))
+    )
+
+
+def svd_eigenvalues(X: Any) -> Any:
+    exact = X.astype(np.float64)
+    return scipy.linalg.svdvals(exact - exact.mean(axis=0)) ** 2 / (len(X) - 1)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+def test_the_estimator_keeps_every_rule_of_scikit_learn() -> None:
+    check_estimator(PCA())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_eigenvalues_are_those_of_a_float64_svd_even_far_from_zero(dtype: Any, offset: float) -> None:
+    X = correlated(n_rows=3 * MOMENT_ROWS + 5)
+    X = (X + offset * X.std(axis=0)).astype(dtype)
+    fitted = PCA().fit(X)
+    expected = svd_eigenvalues(X)
+    assert np.abs(fitted.explained_variance_ - expected).max() < 1e-10 * expected[0]
+    relative = np.abs(fitted.explained_variance_ / expected - 1)
+    assert relative[expected > 1e-4 * expected[0]].max() < 1e-10
+
+
+def test_eigenvalues_are_exact_where_rows_are_sorted_and_their_means_drift() -> None:
+    X = correlated(n_rows=2 * MOMENT_ROWS + 1023)
+    X = X[np.argsort(X[:, 0])] + 1e4 * X.std(axis=0) + np.linspace(0, 50, len(X))[:, None] ** 2
+    expected = svd_eigenvalues(X)
+    assert np.abs(PCA().fit(X).explained_variance_ - expected).max() < 1e-10 * expected[0]
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+@pytest.mark.parametrize("n_components", [1, 4, 0.9, None])
+def test_it_agrees_with_scikit_learn(n_components: Any, whiten: bool) -> None:
+    X = correlated()
+    ours, peer = (make(n_components, whiten=whiten).fit(X) for make in (PCA, sklearn.decomposition.PCA))
+    assert ours.n_components_ == peer.n_components_
+    for name in ("components_", "explained_variance_", "explained_variance_ratio_", "singular_values_", "mean_"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(peer, name), rtol=1e-8, atol=1e-10)
+    assert ours.noise_variance_ == pytest.approx(peer.noise_variance_, rel=1e-8)
+    scores = ours.transform(X)
+    np.testing.assert_allclose(scores, peer.transform(X), rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(ours.inverse_transform(scores), peer.inverse_transform(scores), rtol=1e-7, atol=1e-8)
+    assert ours.get_feature_names_out().tolist() == peer.get_feature_names_out().tolist()
+
+
+def test_scores_keep_the_dtype_and_are_centred_before_they_are_rounded() -> None:
+    X = (correlated() + 1e4).astype(np.float32)
+    scores = PCA(3).fit_transform(X)
+    assert scores.dtype == np.float32
+    exact = PCA(3).fit_transform(X.astype(np.float64))
+    assert exact.dtype == np.float64
+    np.testing.assert_array_equal(scores, exact.astype(np.float32))
+
+
+def test_blocks_give_the_bits_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decomposition, "MOMENT_ROWS", 64)
+    X = correlated(n_rows=64 * 7 + 3).astype(np.float32)
+    whole = PCA(5).fit(X)
+    for rows in (64, 128, 320):
+        blocks = PCA(5).fit_blocks(X[start : start + rows] for start in range(0, len(X), rows))
+        np.testing.assert_array_equal(blocks.components_, whole.components_)
+        np.testing.assert_array_equal(blocks.explained_variance_, whole.explained_variance_)
+        assert blocks.n_samples_ == len(X)
+    other = PCA(5).fit_blocks(X[start : start + 50] for start in range(0, len(X), 50))
+    np.testing.assert_allclose(other.explained_variance_, whole.explained_variance_, rtol=1e-12)
+
+
+def test_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decomposition, "MOMENT_ROWS", 64)
+    monkeypatch.setattr(decomposition, "SCORE_ROWS", 100)
+    X = correlated()
+    bits = set()
+    for n_threads in (1, 2, 5):
+        with threads(n_threads):
+            fitted = PCA(4).fit(X)
+            bits.add(fitted.components_.tobytes() + fitted.transform(X).tobytes())
+    assert len(bits) == 1
+
+
+def test_a_row_has_the_same_scores_in_any_block() -> None:
+    X = correlated().astype(np.float32)
+    fitted = PCA(5).fit(X)
+    whole = fitted.transform(X)
+    for rows in (1, 3, 17):
+        np.testing.assert_array_equal(fitted.transform(X[40 : 40 + rows]), whole[40 : 40 + rows])
+
+
+def test_auto_keeps_what_rises_above_noise() -> None:
+    random = np.random.default_rng(0)
+    planted = random.normal(size=(4000, 5)) @ random.normal(size=(5, 40)) * 2
+    assert PCA("auto").fit(planted + random.normal(size=(4000, 40))).n_components_ == 5
+    assert PCA("auto").fit(random.normal(size=(4000, 40))).n_components_ == 2
+    assert PCA("auto").fit(random.normal(size=(400, 1))).n_components_ == 1
+
+
+@settings(max_examples=80)
+@given(
+    first=arrays(np.float32, st.tuples(st.integers(1, 9), st.just(3)), elements=st.floats(-1e3, 1e3, width=16)),
+    second=arrays(np.float32, st.tuples(st.integers(1, 9), st.just(3)), elements=st.floats(-1e3, 1e3, width=16)),
+)
+def test_moments_of_two_blocks_merge_to_those_of_the_loops(first: Any, second: Any) -> None:
+    backend, _ = backends.resolve("cpu")
+    both = merged(backend.moments(first), backend.moments(second))
+    mean, scatter = reference.moments(np.concatenate([first, second]).tolist())
+    assert both.n_rows == len(first) + len(second)
+    size = float(np.abs(np.concatenate([first, second])).max())
+    np.testing.assert_allclose(both.mean, mean, rtol=1e-12, atol=1e-13 * size)
+    np.testing.assert_allclose(both.scatter, scatter, rtol=1e-12, atol=1e-12 * size**2)
+
+
+def test_merging_counts_rows_and_moves_the_mean() -> None:
+    one = Moments(1, np.array([1.0]), np.array([[0.0]]))
+    three = Moments(3, np.array([5.0]), np.array([[2.0]]))
+    both = merged(one, three)
+    assert (both.n_rows, both.mean[0], both.scatter[0, 0]) == (4, 4.0, 2.0 + 16.0 * 3 / 4)
+
+
+def test_whitening_a_rank_deficient_table_does_not_blow_up() -> None:
+    X = correlated(n_features=4)
+    X = np.hstack([X, X[:, :2] + X[:, 2:], np.ones((len(X), 1))])
+    fitted = PCA(whiten=True).fit(X)
+    scores = fitted.transform(X)
+    np.testing.assert_allclose(scores[:, :4].std(axis=0, ddof=1), 1.0, rtol=1e-9)
+    assert np.abs(scores[:, 4:]).max() < 50  # rounding of the whole, divided by rounding of the variance
+    np.testing.assert_allclose(fitted.inverse_transform(scores), X, atol=1e-9)
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_a_table_of_equal_rows_has_no_variance(whiten: bool) -> None:
+    fitted = PCA(whiten=whiten).fit(np.full((10, 3), 7.0))
+    assert fitted.explained_variance_.tolist() == fitted.explained_variance_ratio_.tolist() == [0.0, 0.0, 0.0]
+    assert fitted.transform(np.full((1, 3), 7.0)).tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_fewer_samples_than_features_leave_as_many_components() -> None:
+    X = correlated(n_rows=6)
+    fitted = PCA().fit(X)
+    assert fitted.components_.shape == (6, 12)
+    np.testing.assert_allclose(fitted.explained_variance_[:5], svd_eigenvalues(X)[:5], rtol=1e-9)
+
+
+def test_mle_is_refused_with_a_way_out() -> None:
+    with pytest.raises(UsageError, match=r"'mle' is not offered.*\nHint: use n_components='auto'"):
+        PCA("mle").fit(correlated())
+
+
+def test_more_components_than_features_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"n_components=13 must be between 1 and min\(n_samples, n_features\)=12"):
+        PCA(13).fit(correlated())
+
+
+def test_blocks_are_checked() -> None:
+    X = correlated(n_rows=100)
+    with pytest.raises(TooFewRowsError, match="at least 2 rows, but there are 0"):
+        PCA().fit_blocks([])
+    with pytest.raises(TooFewRowsError, match="but there are 1"):
+        PCA().fit_blocks([X[:1]])
+    with pytest.raises(UsageError, match="A block has 11 features, but the first one had 12"):
+        PCA().fit_blocks([X, X[:, :11]])
+    for bad in (np.nan, np.inf, 1e300):
+        spoiled = X.copy()
+        spoiled[50, 3] = bad
+        with pytest.raises(NonFiniteValueError):
+            PCA().fit_blocks([X, spoiled])
+
+
+def test_a_missing_gpu_is_an_error() -> None:
+    with pytest.raises(DeviceNotAvailableError):
+        PCA(device="cuda").fit(correlated())

@@ -1,0 +1,134 @@
+"""The map of a run: landmarks of every cluster, a place for everybody, and the same places the night after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from sklearn.neighbors import KNeighborsClassifier
+
+import engine
+from engine.config import FitConfig
+from engine.datasets.demo_table import DemoPaths, write_demo
+from engine.errors import ModelNotReadableError, NotMappedError
+from engine.execution.threads import threads
+
+N = 5000
+SMALL = {"n_landmarks": 1000, "rows_per_cluster": 60, "max_iter": 400}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoPaths:
+    return write_demo(tmp_path_factory.mktemp("demo"), N)
+
+
+def fit(demo: DemoPaths, out: Path, **changes: Any) -> engine.Run:
+    changes.setdefault("map", SMALL | {"place_all": True})
+    config = FitConfig.merged({}, kmeans={"n_clusters": 12}, skip=["explain", "report"], **changes)
+    return engine.fit(demo.members, out=out, id="user_id", config=config)
+
+
+@pytest.fixture(scope="module")
+def run(demo: DemoPaths, tmp_path_factory: pytest.TempPathFactory) -> engine.Run:
+    return fit(demo, tmp_path_factory.mktemp("runs") / "tonight")
+
+
+def places_of(run: engine.Run) -> Any:
+    table = run.assignments
+    return np.stack([table["map_x"].to_numpy(), table["map_y"].to_numpy()], axis=1)
+
+
+def test_landmarks_are_of_every_cluster_and_where_the_assignments_say(run: engine.Run) -> None:
+    landmarks = run.map
+    assert landmarks.column_names == ["user_id", "cluster", "map_x", "map_y"]
+    sizes = np.bincount(run.assignments["cluster"].to_numpy(), minlength=12)
+    counts = np.bincount(landmarks["cluster"].to_numpy(), minlength=12)
+    np.testing.assert_array_equal(counts >= np.minimum(sizes, 60), True)
+    assert 1000 <= len(landmarks) <= 1000 + 12 * 60
+    joined = landmarks.join(run.assignments.select(["user_id", "map_x", "map_y"]), "user_id", right_suffix="_all")
+    assert joined.num_rows == landmarks.num_rows
+    assert joined["map_x"].equals(joined["map_x_all"])
+    assert joined["map_y"].equals(joined["map_y_all"])
+
+
+def test_everybody_is_placed_among_their_cluster(run: engine.Run) -> None:
+    landmarks, labels = run.map, run.assignments["cluster"].to_numpy()
+    known = np.stack([landmarks["map_x"].to_numpy(), landmarks["map_y"].to_numpy()], axis=1)
+    classifier = KNeighborsClassifier(15).fit(known, landmarks["cluster"].to_numpy())
+    assert classifier.score(places_of(run), labels) > 0.95
+    assert run.manifest["map"]["doubtful"] == run.assignments["map_doubtful"].to_numpy().sum()
+    assert run.manifest["map"]["landmarks"] == landmarks.num_rows
+
+
+def test_users_assigned_later_are_placed_where_the_fit_would_have(demo: DemoPaths, run: engine.Run) -> None:
+    model = engine.load(run.path)
+    assigned = model.assign(demo.members, place=True)
+    assert assigned.column_names == run.assignments.column_names
+    for column in ("cluster", "map_x", "map_y", "map_doubtful"):
+        assert assigned[column].equals(run.assignments[column])
+    assert "map_x" not in model.assign(demo.members).column_names
+
+
+def test_the_picture_shows_every_cluster_in_its_colour(run: engine.Run) -> None:
+    with Image.open(run.path / "map.png") as image:
+        assert image.size == (1200, 1200)
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    assert (pixels == 255).all(axis=1).mean() > 0.5  # a white ground
+    assert len(np.unique(pixels[(pixels != 255).any(axis=1)], axis=0)) >= 12
+
+
+def test_threads_do_not_change_a_place(demo: DemoPaths, run: engine.Run, tmp_path: Path) -> None:
+    with threads(3):
+        again = fit(demo, tmp_path / "again")
+    assert again.assignments.equals(run.assignments)
+    assert again.map.equals(run.map)
+
+
+def test_the_map_of_tomorrow_goes_on_from_the_one_of_tonight(demo: DemoPaths, run: engine.Run, tmp_path: Path) -> None:
+    def centres(of: engine.Run) -> Any:
+        """Medians of tonight's clusters, in units of the extent of tonight's map."""
+        labels, places = run.assignments["cluster"].to_numpy(), places_of(of)
+        found = np.array([np.median(places[labels == cluster], axis=0) for cluster in range(12)])
+        return found / np.ptp(places_of(run), axis=0).max()
+
+    tonight = centres(run)
+    other_seed = fit(demo, tmp_path / "anew", seed=5)
+    goes_on = fit(demo, tmp_path / "on", seed=5, previous=str(run.path))
+    moved = np.linalg.norm(centres(goes_on) - tonight, axis=1)
+    moved_anew = np.linalg.norm(centres(other_seed) - tonight, axis=1)
+    assert moved.mean() < 0.08
+    assert moved.mean() < moved_anew.mean() / 1.5
+    assert np.ptp(centres(goes_on), axis=0) == pytest.approx(np.ptp(tonight, axis=0), rel=0.15)
+    assert goes_on.manifest["map"]["previous"] == str(run.path)
+
+
+def test_the_map_can_be_left_out_and_then_not_gone_on_from(demo: DemoPaths, tmp_path: Path) -> None:
+    config = FitConfig.merged({}, kmeans={"n_clusters": 3}, skip=["explain", "report", "map"])
+    plain = engine.fit(demo.members, out=tmp_path / "plain", id="user_id", config=config)
+    assert not {"map.parquet", "map.png", "map"} & {path.name for path in plain.path.iterdir()}
+    assert plain.manifest["map"] is None
+    with pytest.raises(NotMappedError, match="no map to place rows on"):
+        plain.model.assign(demo.members, place=True)
+    with pytest.raises(ModelNotReadableError, match="has no map to go on from"):
+        fit(demo, tmp_path / "on", previous=str(plain.path))
+
+
+def test_without_place_all_the_assignments_stay_as_they_are(demo: DemoPaths, tmp_path: Path) -> None:
+    assert "map_x" not in fit(demo, tmp_path / "run", map=SMALL | {"max_iter": 250}).assignments.column_names
+
+
+def test_a_table_of_ten_rows_has_a_map_and_one_of_eight_has_none(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for n_rows, expected in ((10, True), (8, False)):
+        rows = {"x": random.normal(size=n_rows), "y": random.normal(size=n_rows)}
+        import pandas as pd
+
+        config = FitConfig.merged({}, kmeans={"n_clusters": 2}, skip=["explain", "report"])
+        run = engine.fit(pd.DataFrame(rows), out=tmp_path / str(n_rows), config=config)
+        assert (run.path / "map.parquet").is_file() == expected
+        if expected:
+            assert pq.read_table(run.path / "map.parquet").column_names == ["row", "cluster", "map_x", "map_y"]
