@@ -29,8 +29,8 @@ from sklearn.cluster import MiniBatchKMeans
 from engine import backends
 from engine.datasets.demo_table import N_COMMUNITIES, write_demo
 from engine.execution.array_storage import Storage
-from engine.features import fit_encoder
 from engine.features.encoded_moments import projection
+from engine.features.fit import fit_encoder
 from engine.kmeans.lloyd import inertia, label_rows
 from engine.kmeans.restarts import cluster_rows
 from engine.pca.solver import Components

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from engine.errors import ConfigError
-from engine.execution.memory import bytes_of
+from engine.utils.units import bytes_of
 
 Role = Literal["numeric", "count", "boolean", "categorical", "multilabel", "date", "ignore"]
 Skippable = Literal["explain", "map", "report"]

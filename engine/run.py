@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from engine.errors import ModelNotReadableError, NotExplainedError, NotMappedError
+from engine.utils.formatting import clean, percent
+from engine.utils.html_table import html_table
 
 if TYPE_CHECKING:
     from engine.model.model import Model
@@ -117,9 +120,27 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Return the run as a notebook shows it: what was run, and a line a cluster."""
-        from engine.utils.html_table import run_html
+        from engine.report.contents import cluster_names
+        from engine.report.palette import palette
 
-        return run_html(self)
+        manifest = self.manifest
+        seconds = sum(stage["seconds"] for stage in manifest["stages"])
+        head = (
+            f"{manifest['clusters']} clusters of {manifest['rows']:,} people; {manifest['components']} components, "
+            f"{percent(manifest['variance_explained'])} of the variance; {seconds:.1f} s on {manifest['device']}"
+        )
+        names, colours = cluster_names(self.path, manifest["clusters"]), palette(manifest["clusters"])
+        sizes = zip(self.clusters["size"].to_pylist(), self.clusters["share"].to_pylist(), strict=True)
+        rows = [
+            [
+                f'<span style="color:{colours[c]}">\u25a0</span> {c}',
+                escape(clean(names[c])),
+                f"{size:,}",
+                percent(share),
+            ]
+            for c, (size, share) in enumerate(sizes)
+        ]
+        return html_table(f"Run {self.path}", head, ("cluster", "persona", "people", "share"), rows)
 
     def _explained(self, name: str) -> dict[str, Any]:
         try:

@@ -12,7 +12,7 @@ from engine import PCA
 from engine.backends.cpu import CpuBackend
 from engine.config import FitConfig
 from engine.datasets.demo_table import write_demo
-from engine.features import fit_encoder
+from engine.features.fit import fit_encoder, reader_for
 from engine.kmeans.lloyd import RowSet
 from engine.kmeans.restarts import best_clustering
 from engine.pipeline.fit import fit
@@ -70,7 +70,7 @@ def features(members: Any) -> dict[str, Any]:
     """Compare rows that the device reads and encodes with what the CPU makes of them, array by array."""
     table = open_table(members, id="user_id")
     encoder = fit_encoder(table, id="user_id").encoder
-    reader = gpu().reader(table)
+    reader = reader_for(gpu(), table)
     rows = reader if isinstance(reader, str) else reader.rows(encoder)
     if isinstance(rows, str):
         return {"reader": rows, "passed": False}

@@ -14,7 +14,6 @@ import numpy as np
 
 from engine import backends
 from engine.backends.array_kmeans import ArrayBackend
-from engine.backends.cpu import CpuBackend
 from engine.execution.threads import map_blocks, row_blocks
 
 FILL_ROWS = 1 << 18  # rows drawn at a time, by a generator of their own
@@ -82,12 +81,9 @@ class Section:
 
 
 class NumpyDevice(ArrayBackend):
-    """The backend of array modules on NumPy, with the CPU's t-SNE: what stands in for a GPU in a trial."""
+    """The backend of array modules on NumPy: what stands in for a GPU in a trial."""
 
     name = "numpy"
-
-    def embed(self, *arguments: Any) -> Any:
-        return CpuBackend().embed(*arguments)
 
 
 def stand_in() -> None:

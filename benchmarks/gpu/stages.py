@@ -22,8 +22,9 @@ from engine.bench.run import describe_machine
 from engine.config import FitConfig
 from engine.datasets.demo_table import write_demo
 from engine.execution.array_storage import IN_MEMORY
-from engine.features import FeatureEncoder, fit_encoder
 from engine.features.encoded_moments import projection
+from engine.features.encoder import FeatureEncoder
+from engine.features.fit import fit_encoder, reader_for
 from engine.pca.solver import Components
 from engine.pipeline.fit import fit
 from engine.tables import open_table
@@ -183,7 +184,7 @@ def parquet(section: Section, setting: Setting) -> None:
     """Members from files that the system has cached, encoded, to scores on the device: who reads and encodes?"""
     table = open_table(members(setting), id="user_id")
     found = fit_encoder(table, id="user_id")
-    reader = gpu().reader(table)
+    reader = reader_for(gpu(), table)
     own = reader if isinstance(reader, str) else reader.rows(found.encoder)
 
     def by_device() -> dict[str, Any]:

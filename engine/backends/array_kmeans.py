@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,6 @@ from engine.backends.protocol import (
     Int32s,
     Int64s,
     Nearest,
-    Placed,
-    Prepared,
     Rows,
 )
 from engine.execution.array_storage import Storage
@@ -39,9 +37,6 @@ from engine.kernels.arrays import distance
 from engine.kernels.arrays.kmeans import assign, lloyd
 from engine.kernels.arrays.kmeans import filter as screen
 from engine.kernels.cpu.kmeans import quantize as codes
-
-if TYPE_CHECKING:
-    from engine.blocks import Table
 
 RESIDENT_SHARE = 0.7  # of the free memory that rows may take; the rest is for chunks, and for what others allocate
 JOB_ROWS = 4096 * SUM_ROWS  # rows a block of a pass: a launch takes microseconds, whatever it does. Not measured yet
@@ -61,9 +56,6 @@ class DeviceRows:
 
 class ArrayBackend(ArrayComponents):
     """Every verb of `Backend` but those that a library of the device does."""
-
-    def reader(self, table: Table) -> Any:
-        return "pyarrow"
 
     def job_rows(self, n_rows: int) -> int:
         return JOB_ROWS
@@ -256,21 +248,6 @@ class ArrayBackend(ArrayComponents):
             return out
 
         return self.within(work, lambda cpu: cpu.distances(self.host(X), centres))
-
-    def atlas(self, X: NDArray[np.float32], places: NDArray[np.float32]) -> Prepared:
-        from engine.tsne.gpu_transform import DeviceAtlas
-
-        return DeviceAtlas.of(self, X, places)
-
-    def place(self, X: NDArray[np.float32], atlas: Prepared) -> Placed:
-        def otherwise(cpu: CpuBackend) -> Placed:
-            return cpu.place(self.host(X), atlas.given)
-
-        def work(values: int) -> Placed:
-            placed = [atlas.place(block, values) for _, block in self.pieces(X)]
-            return Placed(*(np.concatenate(columns) for columns in zip(*placed, strict=True)))
-
-        return self.within(work, otherwise)
 
     def _blocks(self, X: Rows, rows: DeviceRows | None, part: slice) -> Iterator[tuple[slice, Array]]:
         """Yield a block, rows `part` of those prepared, on the device, in pieces where it has to be copied."""

@@ -29,6 +29,7 @@ class Chunks:
 
     name = "arrays"
     one_per_worker = False
+    libraries: frozenset[str] = frozenset()
 
     def __init__(self, xp: Any, *, spare: CpuBackend | None = None, values: int = CHUNK_VALUES) -> None:
         self.xp, self.spare, self.values = xp, spare, values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,8 @@ from engine.backends.protocol import (
     Int32s,
     Int64s,
     LibraryPlan,
-    Map,
-    MapPlan,
     Moments,
     Nearest,
-    Placed,
     Prepared,
     Projection,
     Rows,
@@ -40,10 +36,6 @@ from engine.kernels.cpu.kmeans import quantize as codes
 from engine.kernels.cpu.kmeans import quantized_centers as screen
 from engine.kernels.cpu.pca import moments
 from engine.kernels.cpu.pca import project as scores
-from engine.progress import Reporter
-
-if TYPE_CHECKING:
-    from engine.blocks import Table
 
 PILOT_ROWS = 256  # rows of a block whose mean it is shifted by: its own mean then lies within a deviation of 0
 PRODUCT_ROWS = 1024  # rows in float64 at a time: 512 KiB at 64 features stay in L2
@@ -80,22 +72,19 @@ class CpuBackend:
 
     name = "cpu"
     one_per_worker = False
-
-    def reader(self, table: Table) -> str:
-        return "pyarrow"
+    libraries: frozenset[str] = frozenset()
 
     def moments(self, X: Rows) -> Moments:
-        from engine.backends.syrk import add_products  # SciPy's BLAS: a fit of encoded rows does without it
-
         n_rows, n_features = X.shape
         sums, scatter = np.zeros(n_features), np.zeros((n_features, n_features))
+        product = np.empty_like(scatter)
         shifted = np.empty((min(PRODUCT_ROWS, n_rows), n_features))
         with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
             shift = X[:: max(1, n_rows // PILOT_ROWS)].mean(axis=0, dtype=np.float64)
             for first in range(0, n_rows, PRODUCT_ROWS):
                 part = shifted[: min(PRODUCT_ROWS, n_rows - first)]
                 moments.shift_rows(X[first : first + PRODUCT_ROWS], shift, part, sums)
-                add_products(part, scatter)
+                scatter += np.matmul(part.T, part, out=product)  # which BLAS knows to be symmetric
             rest = sums / n_rows
             scatter -= np.outer(rest, sums)
         scatter = np.tril(scatter) + np.tril(scatter, -1).T
@@ -236,22 +225,6 @@ class CpuBackend:
             "algorithm='cuml' is the K-Means of RAPIDS, which runs on device 'cuda' only, and this is 'cpu'.",
             hint="use algorithm='lloyd', or see `rooms doctor` for what keeps the GPU from being used.",
         )
-
-    def embed(self, X: Rows, start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
-        from engine.tsne.gradient_descent import embed  # which needs this package's protocol
-
-        return embed(X, start, plan, reporter)
-
-    def atlas(self, X: NDArray[np.float32], places: NDArray[np.float32]) -> Prepared:
-        from engine.tsne.transform import Atlas
-
-        return Atlas.of(X, places)
-
-    def place(self, X: NDArray[np.float32], atlas: Prepared) -> Placed:
-        homes = np.full(len(X), -1, np.int32)
-        self.label(X, atlas.centres, homes)
-        placed: Placed = atlas.place(X, homes)
-        return placed
 
 
 def sample_of(X: Rows, size: int = SAMPLE) -> Rows:

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.backends.array_kmeans import ArrayBackend
 from engine.backends.cpu import CpuBackend
@@ -28,23 +27,14 @@ from engine.backends.cuda_driver import NoGpu, first_gpu
 from engine.backends.device_matrix import array_in
 from engine.backends.host_to_device import staged
 from engine.backends.pinned_buffers import PinnedLanes
-from engine.backends.protocol import Float64s, LibraryPlan, Map, MapPlan, Rows
-from engine.errors import DeviceNotAvailableError, UsageError
-from engine.execution.passes import current
+from engine.backends.protocol import Float64s, LibraryPlan, Rows
+from engine.errors import DeviceNotAvailableError
 from engine.kernels.arrays.kmeans import filter as screen
-from engine.kernels.arrays.neighbors import knn_exact as neighbours
-from engine.kernels.arrays.tsne import affinities
-from engine.kernels.arrays.tsne import kl_divergence as divergence
-from engine.progress import Reporter
-
-if TYPE_CHECKING:
-    from engine.blocks import Table
 
 PACKAGES = ("cupy", "rmm", "pylibcudf", "cudf", "cuml")
 LEAST_MEMORY = 1 << 30  # bytes that have to be free: contexts and libraries take half of that
 POOL_SHARE = 0.9  # of the free memory that the pool may grow to; the rest is for what allocates past it
 POOL_STEP = 256  # bytes that sizes of pools are multiples of
-MOST_NEIGHBOURS = 1023  # of cuML's t-SNE
 BUFFER_ROWS = 1 << 20  # host rows that cuML's K-Means takes at a time where not all fit
 logger = logging.getLogger(__name__)
 _starting = threading.Lock()
@@ -111,6 +101,7 @@ class GpuBackend(ArrayBackend):
 
     name = "cuda"
     one_per_worker = True
+    libraries = frozenset({"cudf", "cuml"})
 
     def __init__(self, *, spare: CpuBackend | None = None) -> None:
         import cupy
@@ -129,16 +120,6 @@ class GpuBackend(ArrayBackend):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _on_this_worker, (self.spare is not None,)  # what the pool is does not travel
-
-    def reader(self, table: Table) -> Any:
-        """Let cuDF read the table, unless workers do, or it would read it otherwise."""
-        from engine.features.gpu_encoder import DeviceReader  # which needs this package
-        from engine.tables.cudf_reader import cudf_table
-
-        if current() is not None:
-            return "pyarrow, because workers read the table"
-        found = cudf_table(table)
-        return found if isinstance(found, str) else DeviceReader("cuDF", table, found.unreadable, found.chunks, self)
 
     def staged(self, X: Any) -> Iterator[tuple[slice, Any]]:
         """Yield rows of the host on the device, copied while others are computed on; one block at a time."""
@@ -179,69 +160,6 @@ class GpuBackend(ArrayBackend):
         with config_context(assume_finite=True):  # the caller has looked
             model.fit(rows, sample_weight=given.astype(X.dtype) if len(weights) else None)
         return np.ascontiguousarray(model.cluster_centers_, X.dtype), int(model.n_iter_)
-
-    def embed(self, X: Rows, start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
-        """Make the map with cuML, which starts where it likes and in two dimensions; other maps are the CPU's."""
-        if plan.start == "given" or start.shape[1] != 2:
-            what = "from given places" if plan.start == "given" else f"of {start.shape[1]} components"
-            if self.spare is None:
-                raise UsageError(f"cuML makes no map {what}.", hint="use device 'cpu' or 'auto' for this map.")
-            logger.warning("cuML makes no map %s: the CPU makes it.", what)
-            return self.spare.embed(X, start, plan, reporter)
-        k = min(len(X) - 1, MOST_NEIGHBOURS - 1, max(1, int(3 * plan.perplexity)))
-
-        def work(values: int) -> Map:
-            rows = self.xp.asarray(plan.frame.rows(X))
-            with reporter.stage("neighbours", len(X)) as advance:
-                numbers, squared = neighbours.nearest(self.xp, rows, k, values)
-                advance(len(X))
-            with reporter.stage("map", plan.iterations) as advance:
-                places, n_iter = self._tsne(rows, numbers, squared, plan)
-                advance(plan.iterations)
-            p = affinities.calibrate(self.xp, squared, plan.perplexity)
-            starts, ends, joint = self._joint(numbers, p)
-            kl = divergence.kl_divergence(self.xp, starts, ends, joint, places, values)
-            return Map(self.host(places), kl, n_iter)
-
-        return self.within(work, lambda cpu: cpu.embed(X, start, plan, reporter))
-
-    def _tsne(self, rows: Any, numbers: Any, squared: Any, plan: MapPlan) -> tuple[Any, int]:
-        """Return places (n_rows, 2), centred, and the number of iterations."""
-        from cuml.manifold import TSNE
-
-        xp, n_rows = self.xp, len(rows)
-        own = xp.arange(n_rows, dtype=np.int64)[:, None]
-        indices = xp.concatenate([own, numbers], axis=1)
-        distances = xp.concatenate([xp.zeros((n_rows, 1), np.float32), xp.sqrt(squared).astype(np.float32)], axis=1)
-        model = TSNE(
-            n_components=2,
-            perplexity=plan.perplexity,
-            early_exaggeration=plan.exaggeration,
-            learning_rate=n_rows / plan.exaggeration if plan.rate is None else plan.rate,
-            max_iter=plan.iterations,
-            min_grad_norm=plan.least_norm,
-            init=plan.start,
-            random_state=0,
-            method="fft",
-            n_neighbors=indices.shape[1],
-            exaggeration_iter=plan.early_iterations,
-            learning_rate_method=None,  # "adaptive" would replace perplexity, neighbours and exaggeration
-            output_type="cupy",
-        )
-        places = xp.ascontiguousarray(model.fit_transform(rows, knn_graph=(indices, distances)))
-        return places - places.mean(axis=0), int(model.n_iter_)
-
-    def _joint(self, numbers: Any, p: Any) -> tuple[Any, Any, Any]:
-        """Return the edges of the symmetric P, which sums to 1: starts, ends, weights."""
-        from scipy.sparse import csr_matrix
-
-        n_rows, k = numbers.shape
-        conditional = csr_matrix(
-            (self.host(p).ravel(), self.host(numbers).ravel(), np.arange(n_rows + 1) * k), shape=(n_rows, n_rows)
-        )
-        joint = ((conditional + conditional.T) * np.float32(0.5 / n_rows)).tocoo()
-        put = self.xp.asarray
-        return put(joint.row.astype(np.int64)), put(joint.col.astype(np.int64)), put(joint.data)
 
 
 @cache

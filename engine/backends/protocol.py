@@ -7,17 +7,12 @@ computed on any thread or machine, and again. Where blocks are computed is the e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.execution.array_storage import Storage
-from engine.progress import Reporter
-from engine.tsne.centering import Frame
-
-if TYPE_CHECKING:
-    from engine.blocks import Table
 
 Rows: TypeAlias = NDArray[np.floating[Any]]  # (n_rows, n_features) float32 or float64, C-contiguous
 Float64s: TypeAlias = NDArray[np.float64]
@@ -111,21 +106,6 @@ class Nearest(NamedTuple):
         return np.float32(1) - ratio
 
 
-class MapPlan(NamedTuple):
-    """How a t-SNE map is made."""
-
-    perplexity: float
-    exaggeration: float  # of attraction, in the early iterations
-    early_iterations: int
-    iterations: int  # all of them, the early ones included
-    rate: float | None  # of a quarter of the gradient; None: the number of rows / exaggeration
-    least_norm: float  # of the gradient: where it is not longer, the descent ends
-    start: str = "given"  # what the places to start from are: "pca", "random", or the caller's own
-    momentum: float = 0.8  # after the early iterations, in which it is 0.8
-    neighbours: str = "auto"  # "exact", "clusters", or by the number of rows: see engine/tsne/neighbors.py
-    frame: Frame = Frame()  # in which they are found
-
-
 class LibraryPlan(NamedTuple):
     """How the K-Means of a device's own library is to run."""
 
@@ -136,33 +116,12 @@ class LibraryPlan(NamedTuple):
     seed: int
 
 
-class Map(NamedTuple):
-    """A t-SNE map of rows."""
-
-    places: NDArray[np.float32]  # (n_rows, n_components)
-    kl_divergence: float  # of P and Q, over all pairs of rows
-    n_iter: int
-    recall: float = 1.0  # share of the neighbours that were found
-
-
-class Placed(NamedTuple):
-    """Where rows are on a map that others have made."""
-
-    places: NDArray[np.float32]  # (n_rows, 2)
-    doubtful: NDArray[np.bool_]  # (n_rows,): the row's neighbours lie far apart, and it is with their medoid
-
-
 class Backend(Protocol):
     """One device's way to compute a block. `weights` of length 0 stands for ones."""
 
     name: str
     one_per_worker: bool  # whether a worker process is to have a device of its own
-
-    def reader(self, table: Table) -> Any:
-        """Return what reads and encodes a table for this device: an engine.features.gpu_encoder.DeviceReader.
-
-        Or, in words, what does instead, and why.
-        """
+    libraries: frozenset[str]  # of the device, that do a whole stage: "cudf" reads tables, "cuml" embeds
 
     def moments(self, X: Rows) -> Moments:
         """Return count, mean and scatter of a block, in float64."""
@@ -260,12 +219,3 @@ class Backend(Protocol):
 
         `start` is centres, or the library's name of a way to choose them. X is finite.
         """
-
-    def embed(self, X: Rows, start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
-        """Return the t-SNE map of all rows of X, from `start` (n_rows, 1 or 2); uses all threads by itself."""
-
-    def atlas(self, X: NDArray[np.float32], places: NDArray[np.float32]) -> Prepared:
-        """Make a map ready for new rows: its landmarks X (n, n_features), and their places (n, 2)."""
-
-    def place(self, X: NDArray[np.float32], atlas: Prepared) -> Placed:
-        """Return places of new rows on a map; a row's does not depend on the others."""

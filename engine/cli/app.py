@@ -19,8 +19,8 @@ import typer
 from typer.core import TyperGroup
 
 from engine.errors import OutOfResourcesError, RoomsError, UsageError
-from engine.execution import forkserver as forks
-from engine.utils.hide_pandas import arrow_without_pandas
+from engine.execution import forkserver
+from engine.pipeline.worker_modules import WORKER_MODULES
 from engine.utils.signals import stop_at, undivided
 
 COMMANDS = ("demo", "profiles", "fit", "assign", "compare", "report", "bench", "doctor")
@@ -99,13 +99,12 @@ def guarded(command: Command) -> Command:
 
 
 def _start(workers: int | None = None, device: str | None = None, dry_run: bool = False, **_: Any) -> None:
-    """Begin what takes long whatever a command does: its libraries, and beside them those of workers.
+    """Start the process that workers are forked from: it imports its libraries while this one imports them.
 
-    Where "auto" turns out to be a GPU, a process has imported in vain: to know that takes these very imports.
+    With device "auto" and a GPU the process is not needed: to know that takes these very imports.
     """
     if workers is not None and device != "cuda" and not dry_run:
-        forks.start()
-    arrow_without_pandas()
+        forkserver.start(WORKER_MODULES)
 
 
 def main() -> None:

@@ -21,8 +21,9 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from engine.comparison.summary import Told
-from engine.comparison.transitions import NONE, Changes, Counts, adjusted_rand_index, changes
+from engine.comparison.transitions import NONE, Changes, Counts, changes
 from engine.errors import IdColumnError, NothingInCommonError
+from engine.kmeans.metrics import adjusted_rand_index
 from engine.model.assignments import ROW
 from engine.model.model import write_table
 from engine.run import Run

@@ -12,7 +12,6 @@ Source: Spiliopoulou, Ntoutsi, Theodoridis & Schult, "MONIC: modeling and monito
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import comb
 from typing import Literal
 
 import numpy as np
@@ -99,18 +98,6 @@ def changes(moves: Counts, old_share: Shares, new_share: Shares) -> Changes:
 
     n_old, n_new = moves.shape
     return Changes(tuple(map(of_old, range(n_old))), tuple(map(of_new, range(n_new))), _matching(moves, lives))
-
-
-def adjusted_rand_index(moves: Counts) -> float:
-    """Return how far two clusterings agree beyond chance (Hubert & Arabie 1985), exact up to one division."""
-    together, everybody = _pairs(moves.ravel()), comb(int(moves.sum()), 2)
-    old, new = _pairs(moves.sum(axis=1)), _pairs(moves.sum(axis=0))
-    below = (old + new) * everybody - 2 * old * new
-    return 2 * (together * everybody - old * new) / below if below else 1.0
-
-
-def _pairs(sizes: Counts) -> int:
-    return sum(comb(size, 2) for size in sizes.tolist())
 
 
 def _places(of: NDArray[np.bool_]) -> tuple[int, ...]:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from engine.blocks import BLOCK_ROWS, Block, PartsTable, Table, reads_parts, row_count
+from engine.config import ClusterConfig
 from engine.errors import UsageError
 from engine.execution.block_cache import to_forget
-from engine.execution.memory import available_memory, keep_pages, return_pages
+from engine.execution.glibc_malloc import keep_pages, return_pages
+from engine.execution.memory import available_memory
 from engine.execution.task_scheduler import Dispatcher
 from engine.execution.threads import map_blocks, thread_count
-
-if TYPE_CHECKING:
-    from engine.kmeans.multi_gpu import Collective
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,16 +57,31 @@ class Cluster:
     task_rows : int
     crew : Crew
         When the job began.
-    collective : Collective or None
-        The same workers for libraries whose workers have to be there all together.
+    scheduler : str or None
+        Its address, for libraries whose workers have to be there all together; None where there is none.
+    settings : ClusterConfig
+    folder : Path or None
+        That all workers see.
     room : int
         Bytes of memory that each worker may take for rows: whoever plans a job says so.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, task_rows: int, crew: Crew, collective: Collective | None = None
+        self,
+        dispatcher: Dispatcher,
+        task_rows: int,
+        crew: Crew,
+        *,
+        scheduler: str | None = None,
+        settings: ClusterConfig | None = None,
+        folder: Path | None = None,
     ) -> None:
-        self.dispatcher, self.task_rows, self.crew, self.collective = dispatcher, task_rows, crew, collective
+        self.dispatcher, self.task_rows, self.crew = dispatcher, task_rows, crew
+        self.scheduler, self.settings, self.folder = (
+            scheduler,
+            ClusterConfig() if settings is None else settings,
+            folder,
+        )
         self.room = 0
         self._runs: list[Run] = []  # of the table's blocks …
         self._homes: dict[int, str] = {}  # … and who had them

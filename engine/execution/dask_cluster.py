@@ -18,7 +18,7 @@ import platform
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -28,22 +28,20 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 import dask
-from distributed import Client, Future, LocalCluster, Security
+from distributed import Client, Future, LocalCluster
 from distributed import TimeoutError as DaskTimeoutError
 
 from engine.config import ClusterConfig
 from engine.errors import SchedulerLostError, UsageError, WorkersDifferError, WorkersLostError
-from engine.execution import forkserver as forks
+from engine.execution import forkserver
 from engine.execution.block_cache import forget
 from engine.execution.cluster import Cluster, Crew
+from engine.execution.dask_client import ANSWER_SECONDS, CLOSE_SECONDS, client_of, security_of
 from engine.execution.memory import available_memory
 from engine.execution.task_scheduler import Dispatcher, Patience, Reply
 from engine.execution.threads import thread_count
-from engine.kmeans.multi_gpu import Collective
 from engine.utils.signals import tidied
 
-ANSWER_SECONDS = 30.0  # that a scheduler, or a worker that has finished, may take to answer
-CLOSE_SECONDS = 5.0
 END_SECONDS = 2.0  # after a signal
 FORGET_SECONDS = 1.0
 SAME_VERSIONS = ("rooms-engine", "numpy", "numba", "pyarrow")  # on all workers, or bits might differ
@@ -64,7 +62,9 @@ _SETTINGS: dict[str, Any] = {
 
 
 @contextmanager
-def connected(wanted: ClusterConfig, folder: Path, *, on_gpus: bool = False) -> Iterator[Cluster]:
+def connected(
+    wanted: ClusterConfig, folder: Path, *, on_gpus: bool = False, modules: Sequence[str] = ()
+) -> Iterator[Cluster]:
     """Start workers or join a cluster, check them, and yield the cluster; leave it in the end.
 
     Parameters
@@ -75,6 +75,8 @@ def connected(wanted: ClusterConfig, folder: Path, *, on_gpus: bool = False) -> 
         Where files lie that all workers see; workers started here put theirs below it, too.
     on_gpus : bool, default=False
         Whether workers started here get a GPU each.
+    modules : sequence of str, default=()
+        What the process imports that workers started here are forked from.
 
     Raises
     ------
@@ -84,7 +86,7 @@ def connected(wanted: ClusterConfig, folder: Path, *, on_gpus: bool = False) -> 
     with ExitStack() as stack:
         if wanted.scheduler is None:
             assert wanted.workers is not None
-            address: Any = stack.enter_context(_local_cluster(wanted.workers, folder, on_gpus))
+            address: Any = stack.enter_context(_local_cluster(wanted.workers, folder, on_gpus, modules))
             security = None
         else:
             address, security = wanted.scheduler, security_of(wanted)
@@ -93,7 +95,7 @@ def connected(wanted: ClusterConfig, folder: Path, *, on_gpus: bool = False) -> 
         dispatcher = Dispatcher(workers, patience)
         crew = _checked(dispatcher, workers, folder)
         try:
-            yield Cluster(dispatcher, wanted.task_rows, crew, Collective(workers.name, wanted, folder))
+            yield Cluster(dispatcher, wanted.task_rows, crew, scheduler=workers.name, settings=wanted, folder=folder)
         finally:
             if wanted.scheduler is not None:
                 _leave(workers)
@@ -150,11 +152,11 @@ class DaskWorkers:
 
 
 @contextmanager
-def _local_cluster(n_workers: int, folder: Path, on_gpus: bool) -> Iterator[LocalCluster]:
+def _local_cluster(n_workers: int, folder: Path, on_gpus: bool, modules: Sequence[str]) -> Iterator[LocalCluster]:
     """Start worker processes that share this machine's threads, each watched and started anew by a nanny."""
-    method = "spawn" if on_gpus else forks.METHOD  # a GPU's context does not survive a fork
+    method = "spawn" if on_gpus else forkserver.METHOD  # a GPU's context does not survive a fork
     with dask.config.set({"distributed.worker.multiprocessing-method": method}):  # for workers started anew, too
-        cluster = _started(n_workers, folder, on_gpus)
+        cluster = _started(n_workers, folder, on_gpus, modules)
         try:
             with tidied(partial(_end, cluster)):
                 yield cluster
@@ -162,11 +164,11 @@ def _local_cluster(n_workers: int, folder: Path, on_gpus: bool) -> Iterator[Loca
             cluster.close(timeout=CLOSE_SECONDS)
 
 
-def _started(n_workers: int, folder: Path, on_gpus: bool) -> LocalCluster:
+def _started(n_workers: int, folder: Path, on_gpus: bool, modules: Sequence[str]) -> LocalCluster:
     if not on_gpus:
-        forks.start()
+        forkserver.start(modules)
     environment = {
-        **forks.ENVIRONMENT,
+        **forkserver.ENVIRONMENT,
         **os.environ,  # a fork has what there was when its parent was started
         **dask.config.get("distributed.nanny.environ"),
         "ROOMS_NUM_THREADS": str(max(1, thread_count() // n_workers)),
@@ -214,44 +216,6 @@ def _gpu_cluster(**options: Any) -> LocalCluster:
         raise UsageError(
             f"{options['n_workers']} workers cannot get a GPU each: {str(error).splitlines()[0]}"
         ) from error
-
-
-@contextmanager
-def client_of(address: Any, security: Security | None) -> Iterator[Client]:
-    """Join a scheduler, and leave it in the end."""
-    try:
-        client = Client(
-            address, security=security, timeout=ANSWER_SECONDS, direct_to_workers=True, set_as_default=False
-        )
-    except (OSError, ValueError, TypeError) as error:
-        raise SchedulerLostError(
-            f"The scheduler {address} does not answer: {str(error).splitlines()[0]}",
-            hint="check the address, and for tls:// the certificates.",
-        ) from error
-    chatter = logging.getLogger("distributed.client")
-    level = chatter.level
-    try:
-        yield client
-    finally:
-        chatter.setLevel(logging.CRITICAL)  # a lost scheduler is our error to tell, and not a traceback
-        client.close(timeout=CLOSE_SECONDS)
-        chatter.setLevel(level)
-
-
-def security_of(wanted: ClusterConfig) -> Security | None:
-    """Return what encrypts the connection to a tls:// scheduler."""
-    files = {"ca": wanted.tls_ca, "cert": wanted.tls_cert, "key": wanted.tls_key}
-    if not str(wanted.scheduler).startswith("tls://"):
-        if any(files.values()):
-            raise UsageError(f"TLS files were given, but the scheduler {wanted.scheduler} is no tls:// address.")
-        return None
-    missing = [name for name, path in files.items() if path is None or not Path(path).is_file()]
-    if missing:
-        raise UsageError(f"The scheduler {wanted.scheduler} needs the TLS files --tls-{', --tls-'.join(missing)}.")
-    return Security(
-        tls_ca_file=wanted.tls_ca, tls_client_cert=wanted.tls_cert, tls_client_key=wanted.tls_key,
-        require_encryption=True,
-    )  # fmt: skip
 
 
 def _checked(dispatcher: Dispatcher, workers: DaskWorkers, folder: Path) -> Crew:

@@ -1,18 +1,24 @@
-"""Worker processes as forks of one that has imported everything: it does so while this process still imports.
+"""Fork worker processes from one server process that has imported everything they need.
 
-    start()  ->  Python's fork server, importing forkserver_preload.py  ->  Dask's nannies ask it for processes
+    start(modules)  ->  Python's fork server, which imports them  ->  Dask's nannies ask it for processes
 
-A worker that imports by itself takes 2 CPU seconds for that: decisions/0011.
+The server imports while this process still imports, too. A worker that imports by itself takes 2 CPU seconds for that:
+decisions/0011. The server process imports this file as its preload module, and finds in its environment what else it is
+to import; in every other process that variable is absent, and importing this file does nothing.
 """
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"  # macOS' libraries do not survive a fork
+PRELOAD = "ROOMS_FORKSERVER_PRELOAD"  # environment variable: names of modules with commas between them
 
 # What workers' libraries read when they are loaded, unless somebody has said otherwise: no threads of BLAS, none of
 # Arrow's allocators, for threads do not survive a fork either, and Arrow's memory from the system, as commands have it.
@@ -25,24 +31,38 @@ ENVIRONMENT = {
 }
 
 
-def start() -> None:
-    """Have a fork server, where the platform likes them. One that is there is kept, whatever it has imported."""
+def start(modules: Sequence[str] = ()) -> None:
+    """Start a fork server that imports these modules, on Linux; a server that runs already is kept as it is."""
     if METHOD == "spawn":
         return
     from multiprocessing import forkserver
 
-    forkserver.set_forkserver_preload(["engine.execution.forkserver_preload"])
-    with _environment():
+    forkserver.set_forkserver_preload([__name__])
+    with _environment(ENVIRONMENT | {PRELOAD: ",".join(["distributed.nanny", *modules])}):
         forkserver.ensure_running()
 
 
 @contextmanager
-def _environment() -> Iterator[None]:
-    """Add to the environment what a new process is to inherit."""
-    missing = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Add variables to the environment, unless they are set, for a process that is started inside the block."""
+    missing = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(missing)
     try:
         yield
     finally:
         for name in missing:
             del os.environ[name]
+
+
+def _preload(modules: Sequence[str]) -> None:
+    """Import modules into the server process, once for all workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started the server and ends workers
+    gc.disable()
+    for name in modules:
+        importlib.import_module(name)
+    gc.enable()
+    gc.freeze()  # a collection would write to these objects' pages, and copy memory that workers share
+
+
+if PRELOAD in os.environ:  # this is the server process
+    _preload(os.environ.pop(PRELOAD).split(","))

@@ -5,7 +5,7 @@ ClusterConfig, table, a folder that all see  ->  passes inside the block run on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +18,12 @@ from engine.utils.atomic_files import scratch_folder
 
 
 @contextmanager
-def workers_for(wanted: ClusterConfig, table: Table, folder: Path, *, on_gpus: bool = False) -> Iterator[None]:
+def workers_for(
+    wanted: ClusterConfig, table: Table, folder: Path, *, on_gpus: bool = False, modules: Sequence[str] = ()
+) -> Iterator[None]:
     """Run passes on the workers that are wanted, if any; `on_gpus`, those started here have one each.
+
+    Workers started here are forked from a process that has imported `modules`.
 
     Raises
     ------
@@ -31,7 +35,7 @@ def workers_for(wanted: ClusterConfig, table: Table, folder: Path, *, on_gpus: b
         yield
         return
     in_parts(table)
-    with _connected(wanted, folder, on_gpus) as cluster, on(cluster):
+    with _connected(wanted, folder, on_gpus, modules) as cluster, on(cluster):
         yield
 
 
@@ -47,7 +51,7 @@ def crew_for(wanted: ClusterConfig, table: Table, parent: Path) -> Crew | None:
 
 
 @contextmanager
-def _connected(wanted: ClusterConfig, folder: Path, on_gpus: bool) -> Iterator[Cluster]:
+def _connected(wanted: ClusterConfig, folder: Path, on_gpus: bool, modules: Sequence[str] = ()) -> Iterator[Cluster]:
     try:
         from engine.execution.dask_cluster import connected
     except ImportError as error:
@@ -55,5 +59,5 @@ def _connected(wanted: ClusterConfig, folder: Path, on_gpus: bool) -> Iterator[C
             f"Workers need the extra 'dask', and {error.name} is not installed.",
             hint="pip install 'rooms-engine[dask]'",
         ) from error
-    with connected(wanted, folder, on_gpus=on_gpus) as cluster:
+    with connected(wanted, folder, on_gpus=on_gpus, modules=modules) as cluster:
         yield cluster

@@ -8,6 +8,7 @@ of people of its cluster that a row stands for.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,31 +38,38 @@ class Picker:
         return wanted.cast(plain_schema(wanted.schema))
 
 
-class KeptRows:
-    """Rows with given numbers, picked out of the blocks of a pass."""
+class PickedRows:
+    """Rows with given numbers, picked out of the blocks of a pass: a BlockObserver."""
 
     def __init__(self, rows: NDArray[np.int64]) -> None:
         self.rows = rows
         self._parts: list[pa.Table] = []
 
     @classmethod
-    def drawn(cls, n_rows: int, size: int, seed: int) -> KeptRows:
+    def drawn(cls, n_rows: int, size: int, seed: int) -> PickedRows:
         """Draw min(size, n_rows) row numbers."""
         return cls(sample_rows(n_rows, size, seed))
 
     @property
-    def picker(self) -> Picker:
+    def observe(self) -> Picker:
         """What picks these rows out of a block."""
         return Picker(self.rows)
 
-    def add(self, picked: pa.Table | None) -> None:
-        """Keep what was picked out of a block; blocks come in order."""
+    def collect(self, picked: pa.Table | None) -> None:
+        """Keep what was picked out of a block."""
         if picked is not None:
             self._parts.append(picked)
 
-    def put_back(self, table: pa.Table) -> None:
-        """Take the rows that `table` has returned."""
-        self._parts = [table]
+    def state(self) -> dict[str, NDArray[np.uint8]]:
+        """Return the picked rows as an Arrow stream."""
+        stream, rows = io.BytesIO(), self.table()
+        with pa.ipc.new_stream(stream, rows.schema) as writer:
+            writer.write_table(rows)
+        return {"rows": np.frombuffer(stream.getvalue(), np.uint8)}
+
+    def restore(self, state: dict[str, NDArray[np.uint8]]) -> None:
+        """Take the rows that `state` has returned."""
+        self._parts = [pa.ipc.open_stream(io.BytesIO(state["rows"].tobytes())).read_all()]
 
     def table(self) -> pa.Table:
         """Return the rows in order."""
@@ -97,14 +105,14 @@ class Sample:
 
 
 def stratified(
-    table: Table, kept: KeptRows, labels: Labels, n_clusters: int, *, quota: int, columns: Sequence[str], seed: int
+    table: Table, picked: PickedRows, labels: Labels, n_clusters: int, *, quota: int, columns: Sequence[str], seed: int
 ) -> Sample:
-    """Add rows of the clusters that have fewer than `quota` among the kept ones, reading the table once more for them.
+    """Add rows of the clusters with fewer than `quota` among the picked ones, reading the table once more for them.
 
     Parameters
     ----------
     table : Table
-    kept : KeptRows
+    picked : PickedRows
     labels : int32 array of shape (n_rows,)
     n_clusters : int
     quota : int
@@ -115,13 +123,13 @@ def stratified(
         Key of the further draws.
     """
     sizes = counts_of(labels, n_clusters)
-    there = np.bincount(labels[kept.rows], minlength=n_clusters)
-    rows, parts = [kept.rows], [kept.table().select(list(columns))]
-    missing = np.maximum(np.minimum(quota, sizes) - there, 0)
+    n_picked = np.bincount(labels[picked.rows], minlength=n_clusters)
+    rows, parts = [picked.rows], [picked.table().select(list(columns))]
+    missing = np.maximum(np.minimum(quota, sizes) - n_picked, 0)
     if missing.any():
-        extra = KeptRows(members_drawn(labels, missing, seed, without=kept.rows))
-        for picked in over_table(extra.picker, table, list(columns), coded=True, what="more rows to explain"):
-            extra.add(picked)
+        extra = PickedRows(members_drawn(labels, missing, seed, without=picked.rows))
+        for part in over_table(extra.observe, table, list(columns), coded=True, what="more rows to explain"):
+            extra.collect(part)
         rows.append(extra.rows)
         parts.append(extra.table())
     numbers = np.concatenate(rows)

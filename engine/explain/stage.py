@@ -15,32 +15,32 @@ from engine.explain.binning.binned_table import Sheet
 from engine.explain.export import write_explanation
 from engine.explain.personas.effect_sizes import contrasts
 from engine.explain.personas.persona import personas
-from engine.explain.row_sample import KeptRows, stratified
+from engine.explain.row_sample import PickedRows, stratified
 from engine.explain.rules.explanation import explain
-from engine.features import FeatureEncoder
 from engine.features.column_weights import metadata_group
+from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import Plan
 from engine.tables import Table
 from engine.tables.vector_columns import spread, vector_of
 from engine.utils.formatting import Vocabulary
 
 
-def rows_to_keep(n_rows: int, settings: FitConfig) -> KeptRows:
-    """Return the rows that a pass over the table shall keep for the explanation: none if it is skipped."""
-    return KeptRows.drawn(n_rows, 0 if "explain" in settings.skip else settings.explain.sample_rows, settings.seed)
+def rows_to_explain(n_rows: int, settings: FitConfig) -> PickedRows:
+    """Return the observer that picks a sample of rows for the explanation: none if it is skipped."""
+    return PickedRows.drawn(n_rows, 0 if "explain" in settings.skip else settings.explain.sample_rows, settings.seed)
 
 
 def sheet_of(
-    schema: pa.Schema, kept: KeptRows, encoder: FeatureEncoder, settings: FitConfig, n_rows: int, storage: Storage
+    schema: pa.Schema, sampled: PickedRows, encoder: FeatureEncoder, settings: FitConfig, n_rows: int, storage: Storage
 ) -> Sheet:
     """Return room for the codes of all rows, and what can be asked about them."""
-    return Sheet(encoder, kept.table(), _words(schema, encoder, settings), n_rows, storage)
+    return Sheet(encoder, sampled.table(), _words(schema, encoder, settings), n_rows, storage)
 
 
 def explain_run(
     folder: Path,
     table: Table,
-    kept: KeptRows,
+    sampled: PickedRows,
     sheet: Sheet,
     labels: NDArray[np.int32],
     n_clusters: int,
@@ -51,7 +51,7 @@ def explain_run(
     wanted, columns = settings.explain, encoder.columns
     words = _words(table.schema, encoder, settings)
     sample = stratified(
-        table, kept, labels, n_clusters, quota=wanted.rows_per_cluster, columns=columns, seed=settings.seed
+        table, sampled, labels, n_clusters, quota=wanted.rows_per_cluster, columns=columns, seed=settings.seed
     )
     found = explain(sheet.complete(table), sheet.book, labels, sample, wanted, settings.seed)
     told = _told(encoder.plan, table.schema, settings)

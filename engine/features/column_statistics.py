@@ -12,7 +12,7 @@ Source: Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from engine.blocks import Block
 from engine.errors import EmptyTableError
 from engine.execution.block_cache import Shelf
+from engine.execution.observers import BlockObserver, collect_all, functions_of
 from engine.features.columnar_block import PlainRows, Reading, number_columns, read
 from engine.features.compact_block import keep
 from engine.kernels.cpu.features.column_moments import moments
@@ -107,8 +108,7 @@ def collect(
     seed: int,
     n_rows: int | None = None,
     shelf: Shelf | None = None,
-    see: Callable[[Block], Any] | None = None,
-    seen: Callable[[Any], None] | None = None,
+    observers: Sequence[BlockObserver[Block]] = (),
     progress: Callable[[int], None] | None = None,
 ) -> TableStatistics:
     """Summarise a table in one pass.
@@ -124,10 +124,8 @@ def collect(
         How many rows there are, if that is known: it spares drawing rows that the sample then has no room for.
     shelf : Shelf, optional
         Keeps the blocks' rows for the passes that follow.
-    see : callable, optional
-        A pure function called with every block, on any thread or machine.
-    seen : callable, optional
-        Called here with what `see` returned for each block, in order.
+    observers : sequence of BlockObserver
+        They look at every block as it is read.
     progress : callable, optional
         Called with the number of rows done after every block.
 
@@ -138,12 +136,11 @@ def collect(
     sampler = _Sampler(SAMPLE_ROWS, n_rows)
     totals = {name: ColumnStatistics(name, reading) for name, reading in readings.items()}
     total_rows = 0
-    for found in over(partial(_summarise, readings, seed, sampler.cut, see, shelf)):
+    for found in over(partial(_summarise, readings, seed, sampler.cut, functions_of(observers), shelf)):
         for part in found.columns:
             _merge(totals[part.name], part)
         sampler.add(found.sampled)
-        if seen is not None:
-            seen(found.seen)
+        collect_all(observers, found.observed)
         total_rows += found.n_rows
         if progress is not None:
             progress(found.n_rows)
@@ -163,23 +160,23 @@ class _Found(NamedTuple):
     n_rows: int
     columns: list[ColumnStatistics]
     sampled: _SampledRows
-    seen: Any
+    observed: list[Any]  # a result of every observer
 
 
 def _summarise(
     readings: Mapping[str, Reading],
     seed: int,
     cut: np.uint64,
-    see: Callable[[Block], Any] | None,
+    observe: Sequence[Callable[[Block], Any]],
     shelf: Shelf | None,
     block: Block,
 ) -> _Found:
     plain = read(block.rows, readings)
     picked, keys = _drawn(seed, cut, block)
-    seen = None if see is None else see(block)
+    observed = [function(block) for function in observe]
     if shelf is not None:
         keep(shelf, block.start, plain)
-    return _Found(plain.n_rows, _summaries(plain, readings), _sampled(plain, picked, keys), seen)
+    return _Found(plain.n_rows, _summaries(plain, readings), _sampled(plain, picked, keys), observed)
 
 
 def _summaries(plain: PlainRows, readings: Mapping[str, Reading]) -> list[ColumnStatistics]:

@@ -8,14 +8,15 @@ of them, and made again in each pass otherwise, which is quicker than reading. A
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from engine.backends.protocol import Backend, EncodedMoments, EncodedRows, Moments
 from engine.blocks import BLOCK_ROWS, Block, Table, reads_parts
 from engine.execution.block_cache import Shelf
+from engine.execution.observers import BlockObserver, collect_all, functions_of
 from engine.execution.passes import over_blocks
 from engine.features.columnar_block import PlainRows
 from engine.features.compact_block import NarrowRows, keep
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
     from engine.features.encoder import FeatureEncoder
 
 Result = TypeVar("Result")
-See: TypeAlias = Callable[[int, PlainRows], None]
+
+
+class PlainBlock(NamedTuple):
+    """A block's rows before they are encoded."""
+
+    start: int
+    rows: PlainRows
 
 
 class _Rows(NamedTuple):
@@ -57,34 +64,34 @@ class EncodedTable:
         function: Callable[[int, EncodedRows], Result],
         what: str = "rows",
         *,
-        see: See | None = None,
+        observers: Sequence[BlockObserver[PlainBlock]] = (),
         last: bool = False,
     ) -> Iterator[Result]:
         """Yield function(first row, rows) of every block, in order; after the `last` pass, no rows are kept.
 
-        In the first pass, `see(first row, plain rows)` is called for every block as well, before it is encoded,
-        wherever that is; again where a block has to be done again.
+        Observers look at every block before it is encoded: in the first pass, for later ones may find rows encoded.
         """
-        encoder, shelf = self._encoder, self.shelf
+        encoder, shelf, observe = self._encoder, self.shelf, functions_of(observers)
 
-        def visit(block: _Rows) -> Result:
+        def visit(block: _Rows) -> tuple[Result, list[Any]]:
             rows = block.rows
             if isinstance(rows, EncodedRows):
-                return function(block.start, rows)
+                return function(block.start, rows), []
             if isinstance(rows, NarrowRows):
                 plain = rows.plain()
             else:
                 plain = encoder.read(rows.rows)
                 if not last:
                     keep(shelf, block.start, plain)
-            if see is not None:
-                see(block.start, plain)
+            observed = [look(PlainBlock(block.start, plain)) for look in observe]
             encoded = encoder.encode_plain(plain)
             if not last:
                 shelf.replace(block.start // BLOCK_ROWS, encoded, sum(part.nbytes for part in encoded))
-            return function(block.start, encoded)
+            return function(block.start, encoded), observed
 
-        yield from over_blocks(visit, partial(self._blocks, last), self._n_blocks, what=what)
+        for result, observed in over_blocks(visit, partial(self._blocks, last), self._n_blocks, what=what):
+            collect_all(observers, observed)
+            yield result
         if last:
             shelf.clear()
 
@@ -113,12 +120,14 @@ class EncodedTable:
         for block in self._table.blocks(self._encoder.columns, coded=True, first=first, stop=stop):
             yield _Rows(block.start, block)
 
-    def moments(self, backend: Backend, advance: Callable[[int], None], see: See | None = None) -> Moments:
-        """Return count, mean and scatter of X over all rows; `see` as in `map`."""
+    def moments(
+        self, backend: Backend, advance: Callable[[int], None], observers: Sequence[BlockObserver[PlainBlock]] = ()
+    ) -> Moments:
+        """Return count, mean and scatter of X over all rows; `observers` as in `map`."""
         layout = self._encoder.layout
         n_hot = len(layout.hot_columns)
         total: EncodedMoments | None = None
-        for part in self.map(lambda _, rows: backend.encoded_moments(rows, n_hot), "moments", see=see):
+        for part in self.map(lambda _, rows: backend.encoded_moments(rows, n_hot), "moments", observers=observers):
             total = part if total is None else added(total, part)
             advance(part.n_rows)
         assert total is not None  # the pass of statistics has seen rows

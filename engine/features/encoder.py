@@ -9,10 +9,8 @@ An encoder is a Plan and nothing else, so it is as reproducible as its statistic
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,16 +18,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.backends.protocol import EncodedRows
-from engine.blocks import Block, Table, require_columns
-from engine.config import GroupConfig, Role
-from engine.errors import NoFeaturesError, RetypedColumnError
-from engine.execution.block_cache import Shelf
-from engine.execution.passes import over_table
-from engine.features import column_roles as roles
-from engine.features.column_statistics import TableStatistics, collect
-from engine.features.column_weights import Weights, column_weights
+from engine.blocks import require_columns
+from engine.errors import RetypedColumnError
 from engine.features.columnar_block import PlainRows, arrow_rows, kind_of, read
-from engine.features.encoded_table import EncodedTable
 from engine.features.encoding_plan import (
     DAYS_PER_YEAR,
     MISSING,
@@ -38,17 +29,10 @@ from engine.features.encoding_plan import (
     LabelPlan,
     NumberPlan,
     Plan,
-    make_plan,
 )
-from engine.tables.vector_columns import spread, vector_of
 
 if TYPE_CHECKING:
-    from engine.features.gpu_encoder import DeviceTable
     from engine.features.layout import Layout
-
-
-class ColumnsDroppedWarning(UserWarning):
-    """Columns were left out because of what they hold."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +43,6 @@ class Feature:
     column: str
     kind: str  # "number", "date", "share" (of rows that have the category or label) or "missing"
     unit: str | None
-
-
-@dataclass(frozen=True)
-class FittedFeatures:
-    """What fit_encoder found: the encoder, roles and weights, the statistics they rest on, and the encoded rows."""
-
-    encoder: FeatureEncoder
-    roles: list[roles.RoleOf]
-    weights: Weights
-    statistics: TableStatistics
-    rows: EncodedTable | DeviceTable
 
 
 class FeatureEncoder:
@@ -187,91 +160,6 @@ class FeatureEncoder:
         from engine.features.layout import Layout
 
         return Layout(self.plan)
-
-
-def fit_encoder(
-    table: Table,
-    *,
-    id: str | None = None,
-    column_roles: Mapping[str, Role] | None = None,
-    groups: Mapping[str, GroupConfig] | None = None,
-    reference_day: float | None = None,
-    seed: int = 0,
-    shelf: Shelf | None = None,
-    see: Callable[[Block], Any] | None = None,
-    seen: Callable[[Any], None] | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> FittedFeatures:
-    """Fit an encoder to a table in one streaming pass.
-
-    Parameters
-    ----------
-    table : Table
-    id : str, optional
-        Column that identifies a row; it is no feature.
-    column_roles : mapping of column name to role, optional
-        Roles set by the user; the others are inferred.
-    groups : mapping of group name to GroupConfig, optional
-        Columns that share a weight; see engine.features.column_weights.
-    reference_day : float, optional
-        Days since 1970-01-01 that dates are counted back from; by default the latest date in the table.
-    seed : int, default=0
-        Key of the row sample that quantiles come from.
-    shelf : Shelf, optional
-        Where rows are kept between passes; those that it has no room for are read again for each.
-    see : callable, optional
-        A pure function called with every block as it is read, on any thread or machine: for whoever needs rows as
-        they are.
-    seen : callable, optional
-        Called here with what `see` returned for each block, in order.
-    progress : callable, optional
-        Called with the number of rows read after every block.
-
-    Raises
-    ------
-    NoFeaturesError
-        If no column is left to cluster on.
-
-    Warns
-    -----
-    ColumnsDroppedWarning
-        Naming the columns that are constant, all missing or id-like.
-    """
-    shelf = Shelf() if shelf is None else shelf
-    chosen = roles.roles_in_metadata(table.schema) | spread(column_roles or {}, table.schema)
-    skip = set() if id is None else {id}
-    texts = roles.texts_to_look_at(table.schema, chosen, skip)
-    first = next(table.blocks(texts, coded=True)) if texts else None
-    readings = roles.readings(table.schema, first, chosen, skip)
-    if not readings:
-        raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
-    statistics = collect(
-        partial(over_table, table=table, columns=list(readings), coded=True, what="statistics"),
-        readings,
-        seed=seed,
-        n_rows=table.n_rows,
-        shelf=shelf,
-        see=see,
-        seen=seen,
-        progress=progress,
-    )
-    found = roles.infer(statistics, table.schema, chosen, skip)
-    dropped = [role for role in found if role.dropped]
-    if dropped:
-        named = "; ".join(f"{role.column!r} ({role.reason})" for role in dropped)
-        warnings.warn(f"Columns left out: {named}.", ColumnsDroppedWarning, stacklevel=2)
-    if all(role.role == "ignore" for role in found):
-        raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
-    used = [role.column for role in found if role.role != "ignore"]
-    variances = {
-        name: statistics.columns[name].moments.std ** 2
-        for name in used
-        if vector_of(table.schema.field(name)) is not None
-    }
-    weights = column_weights(table.schema, used, groups or {}, variances)
-    encoder = FeatureEncoder(make_plan(statistics, found, table.schema, weights.of_columns, reference_day))
-    rows = EncodedTable(table, encoder, statistics.n_rows, shelf)
-    return FittedFeatures(encoder, found, weights, statistics, rows)
 
 
 def _readable(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, ...]:

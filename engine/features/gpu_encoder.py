@@ -21,6 +21,7 @@ from engine.backends.chunked import SMALLER, TRIES, Chunks
 from engine.backends.protocol import Backend, EncodedMoments, EncodedRows, Moments
 from engine.blocks import BLOCK_ROWS, Table
 from engine.errors import InputChangedError, NonFiniteValueError, OutOfResourcesError
+from engine.execution.observers import BlockObserver
 from engine.features.columnar_block import as_text, labels_of
 from engine.features.encoded_moments import added, moments_of
 from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, LabelPlan, NumberPlan
@@ -191,8 +192,13 @@ class DeviceTable:
             yield function(start, rows)
             start += len(rows.dense)
 
-    def moments(self, backend: Backend, advance: Callable[[int], None]) -> Moments:
-        """Return count, mean and scatter of X over all rows; of BLOCK_ROWS together, whatever chunks they come in."""
+    def moments(
+        self, backend: Backend, advance: Callable[[int], None], observers: Sequence[BlockObserver[Any]] = ()
+    ) -> Moments:
+        """Return count, mean and scatter of X over all rows; of BLOCK_ROWS together, whatever chunks they come in.
+
+        Observers look at rows of the host, and there are none: they are left to read the table themselves.
+        """
         layout = self._encoder.layout
         n_hot = len(layout.hot_columns)
         total: EncodedMoments | None = None

@@ -26,11 +26,18 @@ from engine.execution.array_storage import Storage
 from engine.execution.block_cache import forget_rows, to_forget
 from engine.execution.cluster import Cluster
 from engine.execution.cluster import Run as Blocks
+from engine.kernels.cpu.kmeans.quantize import empty_coded, lowest_level
 from engine.kmeans.fixed_point import fixed_point_grid
 from engine.kmeans.lloyd import RowSet, Run, Work, first_of, surveyed
-from engine.pipeline.memory_plan import notes_bytes
+from engine.kmeans.multi_gpu import MultiGpuKMeans
 
+STATE = 8  # bytes a row of K-Means: label and slack
 SHARE_TASKS = 8  # a pass of K-Means over a row takes about that many times less than reading it
+
+
+def notes_bytes(components: int) -> int:
+    """Return the bytes that K-Means takes of a row beside its scores, on hosts like this one."""
+    return sum(array.nbytes for array in empty_coded(1, components, lowest_level(components))) + STATE
 
 
 @dataclass(frozen=True)
@@ -89,10 +96,11 @@ class SharedRows(RowSet):
 
     def library_centres(self, start: Rows | str, plan: LibraryPlan) -> tuple[Rows, int]:
         """Return the centres that cuML finds on all workers together, and its number of iterations."""
-        if not self.backend.one_per_worker or self.cluster.collective is None:
+        cluster = self.cluster
+        if not self.backend.one_per_worker or cluster.scheduler is None or cluster.folder is None:
             return super().library_centres(start, plan)
         rows: Any = self.X
-        return self.cluster.collective.centres(rows, start, plan)
+        return MultiGpuKMeans(cluster.scheduler, cluster.settings, cluster.folder).centres(rows, start, plan)
 
     def each(self, function: Callable[..., Any], what: str, *arguments: Any) -> Iterator[Any]:
         """Yield function(source, *arguments, share) for every share, in order."""

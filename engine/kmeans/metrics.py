@@ -1,16 +1,20 @@
-"""How good a clustering is, by three measures that need no truth: silhouette, Calinski-Harabasz, Davies-Bouldin.
+"""Cluster validity: silhouette, Calinski-Harabasz, Davies-Bouldin, and the adjusted Rand index of two clusterings.
 
     X (n_rows, n_features), labels (n_rows,)  ->  one number each, as scikit-learn's functions of these names give
+    contingency table (n_old, n_new)          ->  adjusted Rand index
 
-Rousseeuw 1987; Caliński & Harabasz 1974; Davies & Bouldin 1979. In float64, in the order of rows: the same bits for any
-number of threads. Own, because importing scikit-learn takes longer than everything they are used for.
+Rousseeuw 1987; Caliński & Harabasz 1974; Davies & Bouldin 1979; Hubert & Arabie 1985. In float64, in the order of
+rows: the same bits for any number of threads. Own, because importing scikit-learn takes longer than everything they
+are used for.
 """
 
 from __future__ import annotations
 
+from math import comb
+
 import numpy as np
 
-from engine.backends.protocol import Float64s, Int32s, Rows
+from engine.backends.protocol import Float64s, Int32s, Int64s, Rows
 from engine.execution.threads import map_blocks, row_blocks
 
 SILHOUETTE_ROWS = 64  # rows whose distances to all others are taken together: 2.5 MB for 5,000 rows stay in cache
@@ -76,3 +80,18 @@ def _centres(exact: Float64s, labels: Int32s) -> tuple[Float64s, Float64s, Int32
     sizes = np.bincount(codes).astype(np.float64)
     sums = np.stack([np.bincount(codes, column, minlength=len(names)) for column in exact.T], axis=1)
     return sizes, sums / sizes[:, None], codes.astype(np.int32)
+
+
+def adjusted_rand_index(counts: Int64s) -> float:
+    """Return how far two clusterings agree beyond chance, exact up to one division.
+
+    `counts` (n_old, n_new) is their contingency table: the number of rows in each pair of clusters.
+    """
+    together, everybody = _pairs(counts.ravel()), comb(int(counts.sum()), 2)
+    old, new = _pairs(counts.sum(axis=1)), _pairs(counts.sum(axis=0))
+    below = (old + new) * everybody - 2 * old * new
+    return 2 * (together * everybody - old * new) / below if below else 1.0
+
+
+def _pairs(sizes: Int64s) -> int:
+    return sum(comb(size, 2) for size in sizes.tolist())

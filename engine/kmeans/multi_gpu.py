@@ -32,7 +32,7 @@ TAIL = 300  # characters of what went wrong
 
 
 @dataclass(frozen=True)
-class Collective:
+class MultiGpuKMeans:
     """A scheduler whose workers have a GPU each, and a folder that they see."""
 
     scheduler: str
@@ -85,8 +85,8 @@ def _run(command: list[str], seconds: float) -> None:
 
 
 def fit_task(task: dict[str, Any]) -> None:
-    """Do what a Collective asks: the child's part."""
-    from engine.execution.dask_cluster import client_of, security_of
+    """Do what a MultiGpuKMeans asks: the child's part."""
+    from engine.execution.dask_client import client_of, security_of
 
     wanted = ClusterConfig(**task["wanted"])
     with client_of(task["scheduler"], security_of(wanted)) as client:

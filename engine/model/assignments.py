@@ -15,19 +15,20 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from engine.backends.protocol import Backend, Nearest, Placed
+from engine.backends.protocol import Backend, Nearest
 from engine.blocks import BLOCK_ROWS, Block, PartsTable, Table, row_count
 from engine.execution.cluster import Run, in_parts
 from engine.execution.passes import current
 from engine.execution.threads import map_blocks
 from engine.tables.unique_ids import ids_of
+from engine.tsne.types import Placed
 from engine.utils.atomic_files import written
 
 ROW = "row"  # name of the id column of a table that has none
@@ -82,6 +83,7 @@ def with_places(part: pa.Table, placed: Placed) -> pa.Table:
 
 
 Note = TypeVar("Note")
+WithPlaces: TypeAlias = Callable[[pa.Table, int], pa.Table]  # a part of the assignments, and its first row
 
 
 class Tally(NamedTuple):
@@ -101,7 +103,7 @@ class Assigned:
     centres: NDArray[np.float32]
     fences: NDArray[np.float32]
     backend: Backend
-    with_places: Callable[[pa.Table, int], pa.Table] | None
+    with_places: WithPlaces | None
 
     def __call__(self, block: Block) -> tuple[pa.Table, Tally]:
         """Return the block's assignments, and what they add to every cluster."""

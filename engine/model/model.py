@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +26,8 @@ from engine.config import ClusterConfig
 from engine.errors import NotMappedError, OutputExistsError, UsageError
 from engine.execution.threads import map_blocks
 from engine.execution.worker_pool import workers_for
-from engine.features import FeatureEncoder
 from engine.features.encoded_moments import projection
+from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import Plan
 from engine.model.assignments import ROW, assignment_table, with_places, write_assignments, write_parts
 from engine.model.files import read_model, write_model
@@ -35,8 +36,13 @@ from engine.progress import Advance, Reporter, Silent
 from engine.tables import Block, Table, open_table
 from engine.tables.source_paths import format_of, parquet_path
 from engine.tables.unique_ids import ids_of
+from engine.tsne.device import place, placement_index
 from engine.utils.atomic_directory import staged
 from engine.utils.atomic_files import scratch_folder, written
+from engine.utils.formatting import clean
+from engine.utils.html_table import html_table
+
+WORKER_MODULES = ("engine.model.model", "fsspec.implementations.local")  # what workers that assign rows need
 
 
 class Landmarks(NamedTuple):
@@ -152,9 +158,15 @@ class Model:
 
     def _repr_html_(self) -> str:
         """Return the model as a notebook shows it: what it takes, and what it gives."""
-        from engine.utils.html_table import model_html
-
-        return model_html(self)
+        encoder = self.encoder
+        head = (
+            f"Assigns to {self.n_clusters} clusters by {encoder.n_features} features "
+            f"in {self.centres.shape[1]} components; id column: {self.id or 'none'}"
+        )
+        rows = [
+            [escape(clean(plan.column)), plan.role, escape(clean(plan.unit or ""))] for plan in encoder.plan.columns
+        ]
+        return html_table("Model", head, ("column", "role", "unit"), rows)
 
     def write(self, folder: Path) -> None:
         """Write the model's files into `folder`, which must not be there."""
@@ -192,12 +204,12 @@ class _NewRows:
         Z = model.scores(block.rows)
         found = backend.nearest_two(Z, model.centres)
         part = assignment_table(ids_of(block, model.id), model.id or ROW, found, model.fences)
-        return (with_places(part, backend.place(Z, self._atlas)) if self.place else part), len(block)
+        return (with_places(part, place(backend, Z, self._atlas)) if self.place else part), len(block)
 
     @cached_property
     def _atlas(self) -> Any:
         assert self.model.landmarks is not None
-        return backends.resolve("auto")[0].atlas(*self.model.landmarks)
+        return placement_index(backends.resolve("auto")[0], *self.model.landmarks)
 
 
 def _told(found: Iterator[tuple[pa.Table, int]], advance: Advance) -> Iterator[pa.Table]:
@@ -219,7 +231,7 @@ def _write_parts(
     with (
         staged(out, overwrite=overwrite) as folder,
         scratch_folder(folder.parent) as aside,
-        workers_for(cluster, table, aside),
+        workers_for(cluster, table, aside, modules=WORKER_MODULES),
     ):
         for n_rows in write_assignments(assign, table, columns, folder, aside, coded=True):
             advance(n_rows)

@@ -19,7 +19,6 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-import engine.backends.syrk  # noqa: F401  (loaded before the first pass, which holds BLAS to one thread)
 from engine import backends
 from engine.backends.protocol import Float64s, Moments, Rows
 from engine.errors import NonFiniteValueError, TooFewRowsError, UsageError

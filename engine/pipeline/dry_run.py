@@ -23,18 +23,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine import backends
-from engine.backends.protocol import MapPlan
 from engine.blocks import reading_bytes, reads_parts, row_count
 from engine.config import FitConfig
 from engine.execution.array_storage import IN_MEMORY, Storage
 from engine.execution.block_cache import Shelf
 from engine.execution.cluster import Crew
-from engine.execution.memory import give_back_arrays
+from engine.execution.glibc_malloc import give_back_arrays
 from engine.execution.threads import thread_count
 from engine.execution.worker_pool import crew_for
-from engine.explain.stage import explain_run
+from engine.explain.stage import explain_run, rows_to_explain, sheet_of
 from engine.features.column_roles import RoleOf
-from engine.features.encoder import FittedFeatures
+from engine.features.fit import FittedFeatures
 from engine.kmeans.initialization import initial_centres
 from engine.kmeans.lloyd import RowSet
 from engine.kmeans.select_k import choose_k
@@ -45,6 +44,8 @@ from engine.pipeline.stages import Job
 from engine.pipeline.timing import Stages
 from engine.progress import Advance
 from engine.tables import BLOCK_ROWS, Block, Table, open_table
+from engine.tsne.device import embed, placement_index
+from engine.tsne.types import MapPlan
 from engine.utils.atomic_files import scratch_folder
 
 HEAD_ROWS = 16 * BLOCK_ROWS  # of the table, to tell the others by …
@@ -291,10 +292,13 @@ def _rehearsed(head: Head, settings: FitConfig, place: _Place) -> _Rehearsal:
     job = Job(head, n_rows, given, backend, stages, place.storage, Checkpoints())
     job.check_ids()
     shelf = place.shelf
-    features, kept = job.features(shelf)
+    sampled = rows_to_explain(n_rows, settings)
+    features = job.features(shelf, [sampled])
     kept_row = None if shelf.full else (shelf.n_bytes + shelf.n_filed) / n_rows or None
-    sheet = job.sheet(features, kept)
-    pca = job.pca(features, sheet)
+    sheet = None
+    if "explain" not in settings.skip:
+        sheet = sheet_of(head.schema, sampled, features.encoder, settings, n_rows, place.storage)
+    pca = job.pca(features, [] if sheet is None else [sheet])
     Z = job.scores(features, pca)
     with stages.stage("seeds"):
         sample = RowSet.of(Z, None, backend)
@@ -305,10 +309,10 @@ def _rehearsed(head: Head, settings: FitConfig, place: _Place) -> _Rehearsal:
             choose_k(Z, k_range[len(k_range) // 2 :][:1], random_state=settings.seed)
     if "map" not in settings.skip:
         _mapped(Z, job)
-    job.assignments(Z, job.model(features, pca, Z, found.centres), None, place.folder / "assignments")
+    job.assignments(Z, job.model(features, pca, Z, found.centres), place.folder / "assignments")
     if sheet is not None:
         with stages.stage("explain"):
-            explain_run(place.folder, head, kept, sheet, found.labels, k, features.encoder, settings)
+            explain_run(place.folder, head, sampled, sheet, found.labels, k, features.encoder, settings)
     took = {record["stage"]: float(record["seconds"]) for record in stages.records}
     passes = [name for name in ("ids", "statistics", "pca", "scores", "place", "assign") if name in took]
     growing = sum(clock.growing(name, took[name]) for name in passes)
@@ -329,6 +333,6 @@ def _mapped(Z: NDArray[np.float32], job: Job) -> None:
     start *= np.float32(SPREAD * len(start) ** 0.5 / max(float(start.std()), 1e-30))
     perplexity = min(job.settings.map.perplexity, len(landmarks) / 3)
     still = MapPlan(perplexity, 1.0, 0, BRIEF, 0.0, 0.0)
-    layout = job.backend.embed(landmarks, start, still, job.stages).places
+    layout = embed(job.backend, landmarks, start, still, job.stages).places
     with job.stages.stage("place", len(Z)) as advance:
-        place_all(Z, job.backend, job.backend.atlas(landmarks, layout), job.storage, advance)
+        place_all(Z, job.backend, placement_index(job.backend, landmarks, layout), job.storage, advance)

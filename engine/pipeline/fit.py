@@ -19,14 +19,14 @@ from engine.config import FitConfig
 from engine.errors import UsageError
 from engine.execution.array_storage import Storage
 from engine.execution.block_cache import Shelf
-from engine.execution.memory import give_back_arrays
+from engine.execution.glibc_malloc import give_back_arrays
 from engine.execution.passes import current
 from engine.execution.worker_pool import workers_for
 from engine.explain.binning.binned_table import Sheet
-from engine.explain.row_sample import KeptRows
-from engine.explain.stage import explain_run
-from engine.features import FeatureEncoder
-from engine.features.encoder import FittedFeatures
+from engine.explain.row_sample import PickedRows
+from engine.explain.stage import explain_run, rows_to_explain, sheet_of
+from engine.features.encoder import FeatureEncoder
+from engine.features.fit import FittedFeatures, reader_for
 from engine.kmeans.lloyd import Clustering
 from engine.pca.solver import Components
 from engine.pipeline.checkpoints import Checkpoints, check_unchanged
@@ -35,6 +35,7 @@ from engine.pipeline.memory_plan import Plan, disk_free, plan_of
 from engine.pipeline.stages import Job
 from engine.pipeline.staging import Staging, staging
 from engine.pipeline.timing import Stages
+from engine.pipeline.worker_modules import WORKER_MODULES
 from engine.pipeline.write_run import write_run, write_stages
 from engine.progress import Reporter, Silent
 from engine.report.html_report import write_report
@@ -120,7 +121,7 @@ def fit(
     n_rows = row_count(table)
     with (
         staging(Path(out), overwrite=overwrite, resume=resume) as place,
-        workers_for(settings.cluster, table, place.work, on_gpus=backend.one_per_worker),
+        workers_for(settings.cluster, table, place.work, on_gpus=backend.one_per_worker, modules=WORKER_MODULES),
     ):
         plan = _planned(place, n_rows, table, settings)
         checkpoints, fingerprint = _checkpoints(place, table, settings, resume)
@@ -128,24 +129,35 @@ def fit(
         if plan.streamed:
             give_back_arrays()
         job = Job(
-            table, n_rows, settings, backend, Stages(reporter or Silent()), storage, checkpoints, backend.reader(table)
-        )
+            table, n_rows, settings, backend, Stages(reporter or Silent()), storage, checkpoints,
+            reader_for(backend, table),
+        )  # fmt: skip
         job.check_ids()
-        features, kept = job.features(Shelf(plan.keep_bytes, place.work if plan.file_bytes else None, plan.file_bytes))
+        shelf = Shelf(plan.keep_bytes, place.work if plan.file_bytes else None, plan.file_bytes)
+        sampled = rows_to_explain(n_rows, settings)
+        features = job.features(shelf, [sampled])
         _tell(features)
-        sheet = job.sheet(features, kept)
-        pca = job.pca(features, sheet)
+        sheet = _sheet(job, sampled, features.encoder)
+        pca = job.pca(features, [] if sheet is None else [sheet])
         job, plan = _settled(job, plan, pca, features, place)
         if sheet is not None:
             sheet.move(job.storage)
         Z = job.scores(features, pca)
         selection, found = job.clusters(Z)
         model = job.model(features, pca, Z, found.centres)
-        chart = map_rows(Z, found.labels, len(found.centres), job)
-        sizes, inertias = job.assignments(Z, model, chart, place.run / "assignments")
-        names = _explain(place.run, job, kept, sheet, found, features.encoder)
+        chart = map_rows(
+            Z, found.labels, len(found.centres), table, settings, backend=backend, storage=job.storage,
+            checkpoints=checkpoints, reporter=job.stages,
+        )  # fmt: skip
+        with_places = chart.with_places if chart is not None and chart.all_in_assignments else None
+        sizes, inertias = job.assignments(Z, model, place.run / "assignments", with_places)
+        names = _explain(place.run, job, sampled, sheet, found, features.encoder)
         facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "reader": features.rows.reader}
-        facts |= {"input": fingerprint, "plan": plan.facts(), "map": write_map(place.run, chart, job)}
+        facts |= {
+            "input": fingerprint,
+            "plan": plan.facts(),
+            "map": write_map(place.run, chart, settings.id, job.stages),
+        }
         records = job.stages.records
         write_run(place.run, settings, model, features, selection, found, sizes, inertias, names, facts, records)
         _report(place.run, job)
@@ -203,8 +215,15 @@ def _settled(job: Job, plan: Plan, pca: Components, features: FittedFeatures, pl
     return replace(job, storage=Storage(place.work if settled.streamed else None)), settled
 
 
+def _sheet(job: Job, sampled: PickedRows, encoder: FeatureEncoder) -> Sheet | None:
+    """Return what notes all rows for the explanation on the way; None if there is none, or it is done."""
+    if "explain" in job.settings.skip or job.checkpoints.load("explain") is not None:
+        return None
+    return sheet_of(job.table.schema, sampled, encoder, job.settings, job.n_rows, job.storage)
+
+
 def _explain(
-    folder: Path, job: Job, kept: KeptRows, sheet: Sheet | None, found: Clustering, encoder: FeatureEncoder
+    folder: Path, job: Job, sampled: PickedRows, sheet: Sheet | None, found: Clustering, encoder: FeatureEncoder
 ) -> list[str] | None:
     """Write rules and personas; return the clusters' names, None if that is skipped."""
     if "explain" in job.settings.skip:
@@ -213,7 +232,9 @@ def _explain(
     def explained() -> list[str]:
         assert sheet is not None  # or the explanation is remembered
         with job.stages.stage("explain"):
-            return explain_run(folder, job.table, kept, sheet, found.labels, len(found.centres), encoder, job.settings)
+            return explain_run(
+                folder, job.table, sampled, sheet, found.labels, len(found.centres), encoder, job.settings
+            )
 
     return job.checkpoints.remembered(
         "explain", explained, lambda names: ({"names": names}, {}), lambda facts, _: list(facts["names"])

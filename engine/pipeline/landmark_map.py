@@ -11,27 +11,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from engine.backends.protocol import Backend, Placed
+from engine.backends.protocol import Backend
+from engine.config import FitConfig
 from engine.errors import ModelNotReadableError
 from engine.execution.array_storage import Storage
 from engine.execution.passes import over_rows, over_table
-from engine.explain.row_sample import KeptRows
+from engine.explain.row_sample import PickedRows
 from engine.model.assignments import ROW, with_places
 from engine.model.files import write_model
+from engine.pipeline.checkpoints import Checkpoints
+from engine.progress import Reporter
 from engine.report.map_image import draw
 from engine.run import Run
 from engine.tables import Table, open_table
+from engine.tsne.device import place, placement_index
+from engine.tsne.types import Placed
 from engine.utils.row_sampling import stratified_rows
-
-if TYPE_CHECKING:
-    from engine.pipeline.stages import Job
 
 Float32s = NDArray[np.float32]
 
@@ -59,7 +61,18 @@ class Chart:
         return with_places(part, Placed(self.places[rows], self.doubtful[rows]))
 
 
-def map_rows(Z: Float32s, labels: NDArray[np.int32], n_clusters: int, job: Job) -> Chart | None:
+def map_rows(
+    Z: Float32s,
+    labels: NDArray[np.int32],
+    n_clusters: int,
+    table: Table,
+    settings: FitConfig,
+    *,
+    backend: Backend,
+    storage: Storage,
+    checkpoints: Checkpoints,
+    reporter: Reporter,
+) -> Chart | None:
     """Lay out landmarks and place all rows; None if the map is skipped, or there are fewer than LEAST_ROWS rows.
 
     Raises
@@ -69,37 +82,43 @@ def map_rows(Z: Float32s, labels: NDArray[np.int32], n_clusters: int, job: Job) 
     MissingColumnError, RetypedColumnError
         If the table lacks what the previous run's model was fitted on.
     """
-    settings, backend = job.settings, job.backend
     if "map" in settings.skip or len(Z) < LEAST_ROWS:
         return None
     wanted = settings.map
     landmarks = stratified_rows(labels, n_clusters, wanted.n_landmarks, wanted.rows_per_cluster, settings.seed)
     scores = np.ascontiguousarray(Z[landmarks])
-    facts, layout = job.checkpoints.remembered(
+    facts, layout = checkpoints.remembered(
         "map",
-        lambda: _laid_out(scores, landmarks, job),
+        lambda: _laid_out(scores, landmarks, table, settings, backend, reporter),
         lambda made: (made[0], {"layout": made[1]}),
         lambda facts, arrays: (facts, arrays["layout"]),
     )
-    with job.stages.stage("place", len(Z)) as advance:
-        placed = place_all(Z, backend, backend.atlas(scores, layout), job.storage, advance)
+    with reporter.stage("place", len(Z)) as advance:
+        placed = place_all(Z, backend, placement_index(backend, scores, layout), storage, advance)
     facts = facts | {"doubtful": int(np.count_nonzero(placed.doubtful)), "previous": settings.previous}
     return Chart(landmarks, scores, labels, placed.places, placed.doubtful, wanted.place_all, facts)
 
 
-def _laid_out(scores: Float32s, landmarks: NDArray[np.int64], job: Job) -> tuple[dict[str, Any], Float32s]:
+def _laid_out(
+    scores: Float32s,
+    landmarks: NDArray[np.int64],
+    table: Table,
+    settings: FitConfig,
+    backend: Backend,
+    reporter: Reporter,
+) -> tuple[dict[str, Any], Float32s]:
     """Return facts about a t-SNE of landmarks, and their places."""
-    settings, wanted = job.settings, job.settings.map
+    wanted = settings.map
     perplexity = min(wanted.perplexity, len(landmarks) / 3)
     start: Any = "pca"
     exaggeration = 12.0
     if settings.previous is not None:
-        with job.stages.stage("previous map"):
-            start, exaggeration = _previous_places(Path(settings.previous), job.table, landmarks, job.backend), 1.0
+        with reporter.stage("previous map", None):
+            start, exaggeration = _previous_places(Path(settings.previous), table, landmarks, backend), 1.0
     from engine.tsne.embed import map_of  # SciPy's linear algebra: a tenth of a second that a run without a map saves
 
     found = map_of(
-        scores, job.backend, job.stages, random=np.random.RandomState(settings.seed),
+        scores, backend, reporter, random=np.random.RandomState(settings.seed),
         perplexity=perplexity, exaggeration=exaggeration, iterations=wanted.max_iter, init=start,
         early_iterations=EARLY_ITERATIONS, momentum=MOMENTUM,
     )  # fmt: skip
@@ -113,15 +132,15 @@ def _laid_out(scores: Float32s, landmarks: NDArray[np.int64], job: Job) -> tuple
     return facts, found.places if settings.previous is None else _at_scale_of(start, found.places)
 
 
-def write_map(folder: Path, chart: Chart | None, job: Job) -> dict[str, Any] | None:
+def write_map(folder: Path, chart: Chart | None, id: str | None, reporter: Reporter) -> dict[str, Any] | None:
     """Write map.parquet, map.png and map/; the assignments are there already. Return facts for the manifest."""
     if chart is None:
         return None
-    with job.stages.stage("draw map"):
+    with reporter.stage("draw map", None):
         draw(chart.places, chart.labels, folder / "map.png")
-        rows, columns = KeptRows(chart.landmarks), [job.settings.id or ROW, "cluster"]
-        for picked in over_table(rows.picker, open_table(folder / "assignments"), columns, what="landmarks"):
-            rows.add(picked)
+        rows, columns = PickedRows(chart.landmarks), [id or ROW, "cluster"]
+        for picked in over_table(rows.observe, open_table(folder / "assignments"), columns, what="landmarks"):
+            rows.collect(picked)
         places = chart.places[chart.landmarks]
         table = rows.table().append_column("map_x", pa.array(places[:, 0]))
         table = table.append_column("map_y", pa.array(places[:, 1]))
@@ -130,16 +149,16 @@ def write_map(folder: Path, chart: Chart | None, job: Job) -> dict[str, Any] | N
     return chart.facts
 
 
-def place_all(Z: Float32s, backend: Backend, atlas: Any, storage: Storage, advance: Any) -> Placed:
+def place_all(Z: Float32s, backend: Backend, index: Any, storage: Storage, advance: Any) -> Placed:
     """Return the places of all rows, and which of them are doubtful."""
     places = storage.array("places", (len(Z), 2), np.float32)
     doubtful = storage.array("doubtful", (len(Z),), np.bool_)
 
-    def place(part: slice) -> int:
-        places[part], doubtful[part] = backend.place(Z[part], atlas)
+    def place_block(part: slice) -> int:
+        places[part], doubtful[part] = place(backend, Z[part], index)
         return int(part.stop - part.start)
 
-    for done in over_rows(place, len(Z), PLACE_ROWS, what="place"):
+    for done in over_rows(place_block, len(Z), PLACE_ROWS, what="place"):
         advance(done)
     return Placed(places, doubtful)
 
@@ -159,8 +178,8 @@ def _previous_places(run: Path, table: Table, landmarks: NDArray[np.int64], back
     previous.encoder.check(table.schema)
     if previous.landmarks is None:
         raise ModelNotReadableError(f"{run} has no map to go on from.", hint="fit it without --skip map.")
-    rows = KeptRows(landmarks)
-    for picked in over_table(rows.picker, table, previous.encoder.columns, what="previous map"):
-        rows.add(picked)
+    rows = PickedRows(landmarks)
+    for picked in over_table(rows.observe, table, previous.encoder.columns, what="previous map"):
+        rows.collect(picked)
     scores = previous.scores(rows.table())
-    return backend.place(scores, backend.atlas(*previous.landmarks)).places
+    return place(backend, scores, placement_index(backend, *previous.landmarks)).places

@@ -23,17 +23,16 @@ from engine.errors import OutOfResourcesError
 from engine.execution.cluster import Crew
 from engine.execution.memory import BUDGET_SHARE, available_memory
 from engine.execution.threads import thread_count
-from engine.kernels.cpu.kmeans.quantize import empty_coded, lowest_level
+from engine.kmeans.distributed import notes_bytes
 
 # Measured on 1 to 10 million members, kernels compiled before; compiling them takes up to 300 MiB more, once.
 BASE = 212 << 20  # bytes of the interpreter, its libraries and kernels …
-LEAN_BASE = 196 << 20  # … and where large arrays are given back at once (memory.give_back_arrays)
+LEAN_BASE = 196 << 20  # … and where large arrays are given back at once (glibc_malloc.give_back_arrays)
 MAP, EXPLAIN = 60 << 20, 110 << 20  # and of what these stages import and keep
 COLUMN, PLAIN = 10, 7  # bytes of a value as a column of Arrow, and in plain rows, on average
 ENCODED = 4.7  # bytes of an encoded value, on average
 LIST = 6  # bytes of a list of labels between passes, on average
 WASTE = 1.1  # bytes of the heap that a byte of narrow rows costs
-STATE = 8  # bytes a row of K-Means: label and slack
 PLACE = 9  # bytes a row of the map
 SAMPLED = 16 << 20  # bytes of the rows kept for the explanation, and of picking them
 NOTED = 1  # byte a value noted for the explanation
@@ -159,11 +158,6 @@ def plan_of(
     if with_file > disk_free:
         file, with_file = 0, disk
     return Plan("streamed", why, budget, free, memory, with_file, keep, file)
-
-
-def notes_bytes(components: int) -> int:
-    """Return the bytes that K-Means takes of a row beside its scores, on hosts like this one."""
-    return sum(array.nbytes for array in empty_coded(1, components, lowest_level(components))) + STATE
 
 
 def _kept_bytes(kind: pa.DataType) -> int:

@@ -8,45 +8,42 @@ table, from the encoder and the components, with the same bits. What follows wha
 
 from __future__ import annotations
 
-import io
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.backends.protocol import Backend, EncodedRows
+from engine.blocks import Block, Table
 from engine.config import FitConfig
 from engine.execution.array_storage import Storage
 from engine.execution.block_cache import Shelf
+from engine.execution.observers import BlockObserver
 from engine.execution.passes import over_rows
-from engine.explain.binning.binned_table import Sheet
-from engine.explain.row_sample import KeptRows
-from engine.explain.stage import rows_to_keep, sheet_of
-from engine.features import FeatureEncoder, fit_encoder
 from engine.features.column_roles import RoleOf
 from engine.features.column_statistics import TableStatistics
 from engine.features.column_weights import Group, Weights
 from engine.features.encoded_moments import projection
-from engine.features.encoded_table import EncodedTable
-from engine.features.encoder import FittedFeatures
+from engine.features.encoded_table import EncodedTable, PlainBlock
+from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import Plan as EncoderPlan
+from engine.features.fit import FittedFeatures, fit_encoder
 from engine.kmeans.lloyd import Clustering, Step, Work
 from engine.kmeans.restarts import Pause, cluster_rows
 from engine.kmeans.select_k import KSelection, choose_k, given_k
-from engine.model.assignments import FENCE_SAMPLE, Assigned, fences, write_assignments
+from engine.model.assignments import FENCE_SAMPLE, Assigned, WithPlaces, fences, write_assignments
 from engine.model.model import Model, components_from, components_to
 from engine.pca.solver import Components
 from engine.pipeline.checkpoints import Arrays, Checkpoints, Facts
 from engine.pipeline.timing import Stages
-from engine.tables import Table
 from engine.tables.unique_ids import check_ids
 from engine.utils.row_sampling import sample_rows
 
 if TYPE_CHECKING:
-    from engine.pipeline.landmark_map import Chart
+    from engine.features.gpu_encoder import DeviceReader
 
 Float32s = NDArray[np.float32]
 
@@ -62,7 +59,7 @@ class Job:
     stages: Stages
     storage: Storage
     checkpoints: Checkpoints
-    reader: Any = "pyarrow"  # of rows between statistics and scores: the backend's own, or words
+    reader: DeviceReader | str = "pyarrow"  # of rows between statistics and scores: the backend's own, or words
 
     def check_ids(self) -> None:
         """Raise IdColumnError unless every row has an id of its own."""
@@ -71,35 +68,33 @@ class Job:
                 check_ids(self.table, self.settings.id, self.n_rows, self.storage)
             self.checkpoints.save("ids", {})
 
-    def features(self, shelf: Shelf) -> tuple[FittedFeatures, KeptRows]:
-        """Return the encoder, and the rows kept for the explanation; the shelf keeps what it can of all."""
-        kept = rows_to_keep(self.n_rows, self.settings)
+    def features(self, shelf: Shelf, observers: Sequence[BlockObserver[Block]] = ()) -> FittedFeatures:
+        """Return the encoder, and the rows as it encodes them; the shelf keeps what it can of them."""
         shelf = shelf if isinstance(self.reader, str) else Shelf()
-        features, kept = self.checkpoints.remembered(
+        features = self.checkpoints.remembered(
             "features",
-            lambda: (self._fit_features(kept, shelf), kept),
-            _packed_features,
-            lambda facts, arrays: self._unpacked_features(facts, arrays, kept, shelf),
+            lambda: self._fit_features(shelf, observers),
+            lambda made: (_packed_features(made), _packed_observers(observers)),
+            lambda facts, arrays: self._unpacked_features(facts, arrays, shelf, observers),
         )
         rows = self.reader if isinstance(self.reader, str) else self.reader.rows(features.encoder)
         if not isinstance(rows, str):
-            return replace(features, rows=rows), kept
+            return replace(features, rows=rows)
         features.rows.reader = rows
-        return features, kept
+        return features
 
-    def sheet(self, features: FittedFeatures, kept: KeptRows) -> Sheet | None:
-        """Return what the explanation notes of all rows on the way; None if there is none, or it is done."""
-        if "explain" in self.settings.skip or self.checkpoints.load("explain") is not None:
-            return None
-        return sheet_of(self.table.schema, kept, features.encoder, self.settings, self.n_rows, self.storage)
+    def pca(self, features: FittedFeatures, observers: Sequence[BlockObserver[PlainBlock]] = ()) -> Components:
+        """Return the principal components of all rows."""
 
-    def pca(self, features: FittedFeatures, sheet: Sheet | None) -> Components:
-        """Return the principal components of all rows, and fill the sheet."""
+        def restored(facts: Facts, arrays: Arrays) -> Components:
+            _restore(observers, arrays)
+            return components_from(arrays)
+
         return self.checkpoints.remembered(
             "pca",
-            lambda: self._fit_pca(features, sheet),
-            lambda pca: ({}, components_to(pca)),
-            lambda facts, arrays: components_from(arrays),
+            lambda: self._fit_pca(features, observers),
+            lambda pca: ({}, components_to(pca) | _packed_observers(observers)),
+            restored,
         )
 
     def scores(self, features: FittedFeatures, pca: Components) -> Float32s:
@@ -159,17 +154,20 @@ class Job:
         return Model(features.encoder, pca, centres, limits, self.settings.id)
 
     def assignments(
-        self, Z: Float32s, model: Model, chart: Chart | None, folder: Path
+        self, Z: Float32s, model: Model, folder: Path, with_places: WithPlaces | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Write the parts of assignments/; return each cluster's size and inertia."""
+        """Write the parts of assignments/; return each cluster's size and inertia.
+
+        `with_places` adds the places on the map to a part, given the number of its first row.
+        """
         return self.checkpoints.remembered(
             "assign",
-            lambda: self._write_assignments(Z, model, chart, folder),
+            lambda: self._write_assignments(Z, model, folder, with_places),
             lambda made: ({}, {"sizes": made[0], "inertias": made[1]}),
             lambda facts, arrays: (arrays["sizes"], arrays["inertias"]),
         )
 
-    def _fit_features(self, kept: KeptRows, shelf: Shelf) -> FittedFeatures:
+    def _fit_features(self, shelf: Shelf, observers: Sequence[BlockObserver[Block]]) -> FittedFeatures:
         wanted = self.settings.features
         with self.stages.stage("statistics", self.n_rows) as advance:
             return fit_encoder(
@@ -180,33 +178,27 @@ class Job:
                 reference_day=wanted.reference_day_number,
                 seed=self.settings.seed,
                 shelf=shelf,
-                see=kept.picker,
-                seen=kept.add,
+                observers=observers,
                 progress=advance,
             )
 
     def _unpacked_features(
-        self, facts: Facts, arrays: Arrays, kept: KeptRows, shelf: Shelf
-    ) -> tuple[FittedFeatures, KeptRows]:
+        self, facts: Facts, arrays: Arrays, shelf: Shelf, observers: Sequence[BlockObserver[Block]]
+    ) -> FittedFeatures:
         encoder = FeatureEncoder(EncoderPlan.model_validate(facts["plan"]))
         roles = [RoleOf(**role) for role in facts["roles"]]
         groups = {
             name: Group(**group | {"columns": tuple(group["columns"])}) for name, group in facts["groups"].items()
         }
         weights = Weights(facts["weights"], groups)
-        kept.put_back(pa.ipc.open_stream(io.BytesIO(arrays["kept"].tobytes())).read_all())
+        _restore(observers, arrays)
         statistics = TableStatistics(self.n_rows, {}, {})
         rows = EncodedTable(self.table, encoder, self.n_rows, shelf)
-        return FittedFeatures(encoder, roles, weights, statistics, rows), kept
+        return FittedFeatures(encoder, roles, weights, statistics, rows)
 
-    def _fit_pca(self, features: FittedFeatures, sheet: Sheet | None) -> Components:
+    def _fit_pca(self, features: FittedFeatures, observers: Sequence[BlockObserver[PlainBlock]]) -> Components:
         with self.stages.stage("pca", self.n_rows) as advance:
-            rows = features.rows
-            if sheet is None or not isinstance(rows, EncodedTable):  # a device's rows are not plain rows of the host
-                moments = rows.moments(self.backend, advance)
-            else:
-                moments = rows.moments(self.backend, advance, sheet.note)
-                sheet.filled()
+            moments = features.rows.moments(self.backend, advance, observers)
             return Components.of(moments, self.settings.pca.n_components)
 
     def _cluster(self, Z: Float32s) -> tuple[KSelection, Clustering]:
@@ -246,12 +238,11 @@ class Job:
             )
 
     def _write_assignments(
-        self, Z: Float32s, model: Model, chart: Chart | None, folder: Path
+        self, Z: Float32s, model: Model, folder: Path, with_places: WithPlaces | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         sizes, inertias = np.zeros(model.n_clusters, np.int64), np.zeros(model.n_clusters, np.float64)
         columns = [model.encoder.columns[0]] if model.id is None else [model.id]
         aside = self.storage.folder or folder
-        with_places = chart.with_places if chart is not None and chart.all_in_assignments else None
         assigned = Assigned(Z, model.id, model.centres, model.fences, self.backend, with_places)
         with self.stages.stage("assign", len(Z)) as advance:
             for n_rows, counts, squared in write_assignments(assigned, self.table, columns, folder, aside):
@@ -261,18 +252,23 @@ class Job:
         return sizes, inertias
 
 
-def _packed_features(made: tuple[FittedFeatures, KeptRows]) -> tuple[Facts, Arrays]:
-    features, kept = made
-    facts = {
+def _packed_observers(observers: Sequence[BlockObserver[Any]]) -> Arrays:
+    return {f"observer {i}: {name}": a for i, each in enumerate(observers) for name, a in each.state().items()}
+
+
+def _restore(observers: Sequence[BlockObserver[Any]], arrays: Arrays) -> None:
+    for i, observer in enumerate(observers):
+        own = f"observer {i}: "
+        observer.restore({name.removeprefix(own): a for name, a in arrays.items() if name.startswith(own)})
+
+
+def _packed_features(features: FittedFeatures) -> Facts:
+    return {
         "plan": features.encoder.plan.model_dump(mode="json"),
         "roles": [asdict(role) for role in features.roles],
         "groups": {name: asdict(group) for name, group in features.weights.groups.items()},
         "weights": features.weights.of_columns,
     }
-    stream, rows = io.BytesIO(), kept.table()
-    with pa.ipc.new_stream(stream, rows.schema) as writer:
-        writer.write_table(rows)
-    return facts, {"kept": np.frombuffer(stream.getvalue(), np.uint8)}
 
 
 def _packed_pause(pause: Pause) -> tuple[Facts, Arrays]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from engine.config import FitConfig
-    from engine.features.encoder import FittedFeatures
+    from engine.features.fit import FittedFeatures
     from engine.kmeans.lloyd import Clustering
     from engine.kmeans.select_k import KSelection
     from engine.model.model import Model

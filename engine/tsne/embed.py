@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import engine.backends.syrk  # noqa: F401  (loaded before the first pass, which holds BLAS to one thread)
-from engine.backends.protocol import Backend, Float64s, Map, MapPlan, Moments, Rows
+from engine.backends.protocol import Backend, Float64s, Moments, Rows
 from engine.errors import NonFiniteValueError, TooFewRowsError
 from engine.execution.threads import map_blocks, row_blocks
 from engine.pca.solver import MOMENT_ROWS, Components, merged
 from engine.progress import Reporter
 from engine.tsne.centering import Frame
+from engine.tsne.device import embed
+from engine.tsne.types import Map, MapPlan
 
 Float32s = NDArray[np.float32]
 
@@ -63,7 +64,7 @@ def map_of(
     plan = MapPlan(
         perplexity, exaggeration, early_iterations, iterations, rate, LEAST_NORM, start, momentum, neighbours, frame
     )
-    found = backend.embed(X, start_of(X, backend, frame, init, n_components, random), plan, reporter)
+    found = embed(backend, X, start_of(X, backend, frame, init, n_components, random), plan, reporter)
     if found.recall < 1.0:
         logger.warning(
             "Neighbours of %d rows are looked for in the clusters around them, which hold %.1f %% of them, measured on "

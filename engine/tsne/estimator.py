@@ -23,6 +23,7 @@ from engine import backends
 from engine.execution.threads import map_blocks, row_blocks, threads
 from engine.progress import Bars, Reporter, Silent
 from engine.tsne.centering import Frame
+from engine.tsne.device import place, placement_index
 from engine.tsne.embed import EARLY_ITERATIONS, map_of
 
 Float32s = NDArray[np.float32]
@@ -190,9 +191,9 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         places = np.zeros((len(self._rows), 2), np.float32)
         places[:, : self.n_components] = self.embedding_
         with nullcontext() if self.n_jobs is None else threads(effective_n_jobs(self.n_jobs)):
-            atlas = backend.atlas(self._frame.rows(self._rows), places)
+            index = placement_index(backend, self._frame.rows(self._rows), places)
             parts = map_blocks(
-                lambda part: backend.place(self._frame.rows(X[part]), atlas).places, row_blocks(len(X), PLACE_ROWS)
+                lambda part: place(backend, self._frame.rows(X[part]), index).places, row_blocks(len(X), PLACE_ROWS)
             )
             return np.concatenate(list(parts))[:, : self.n_components]
 

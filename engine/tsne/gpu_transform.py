@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from engine.backends.chunked import Chunks
 from engine.backends.cpu import sample_of
-from engine.backends.protocol import Placed
 from engine.kernels.arrays.kmeans import assign
 from engine.kernels.arrays.kmeans import filter as screen
 from engine.kernels.arrays.tsne import affinities
 from engine.kernels.arrays.tsne import transform as placement
 from engine.kernels.cpu.kmeans import quantize as codes
 from engine.tsne.transform import NEIGHBOURS, PERPLEXITY, STEPS, Atlas
+from engine.tsne.types import Placed
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.protocol import Map, MapPlan, Rows
+from engine.backends.protocol import Rows
 from engine.execution.threads import in_shares, map_blocks, one_blas_thread, row_blocks, shares_of
 from engine.kernels.cpu.tsne import exact_repulsion as tsne_pairs
 from engine.kernels.cpu.tsne import gradient_step as tsne_step
@@ -26,6 +26,7 @@ from engine.kernels.cpu.tsne.grid_repulsion import read_forces
 from engine.progress import Advance, Reporter
 from engine.tsne.affinities import Affinities, affinities_of
 from engine.tsne.repulsion import Grid
+from engine.tsne.types import Map, MapPlan
 
 Float32s = NDArray[np.float32]
 

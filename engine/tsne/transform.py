@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.protocol import Placed
 from engine.kernels.cpu.neighbors.packed_leaves import LEAF
 from engine.kernels.cpu.tsne import affinities
 from engine.kernels.cpu.tsne import transform as placement
 from engine.tsne.neighbors import Leaves
 from engine.tsne.repulsion import Field, Grid
+from engine.tsne.types import Placed
 from engine.utils.row_sampling import sample_rows
 
 Float32s = NDArray[np.float32]

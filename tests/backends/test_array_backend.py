@@ -18,6 +18,7 @@ from engine.errors import OutOfResourcesError
 from engine.execution.array_storage import IN_MEMORY
 from engine.kmeans.lloyd import RowSet, inertia, label_rows
 from engine.kmeans.restarts import best_clustering
+from engine.tsne.device import place, placement_index
 from tests import reference
 from tests.gpu.strict import StrictModule
 
@@ -210,7 +211,7 @@ def test_new_rows_get_the_places_of_the_cpu() -> None:
     places = random.normal(size=(2000, 2)).astype(np.float32) * 3 + X[:2000, :2]
     new = np.concatenate([X[1990:], X[5:8]])
     backend = ArrayBackend(np)
-    ours, theirs = backend.place(new, backend.atlas(X[:2000], places)), CPU.place(new, CPU.atlas(X[:2000], places))
+    ours, theirs = (place(b, new, placement_index(b, X[:2000], places)) for b in (backend, CPU))
     np.testing.assert_array_equal(ours.doubtful, theirs.doubtful)
     apart = np.abs(ours.places - theirs.places).max(axis=1)
     assert (apart < 2e-3).mean() > 0.995  # neighbours that are equally near to rounding may be others

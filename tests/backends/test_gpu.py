@@ -15,9 +15,11 @@ from engine import backends
 from engine.backends import gpu
 from engine.backends.cpu import CpuBackend
 from engine.backends.gpu import GpuBackend, Probe
-from engine.backends.protocol import LibraryPlan, MapPlan
+from engine.backends.protocol import LibraryPlan
 from engine.errors import DeviceNotAvailableError, UsageError
 from engine.progress import Silent
+from engine.tsne.device import embed, place, placement_index
+from engine.tsne.types import MapPlan
 from tests import reference
 from tests.gpu import libraries
 from tests.gpu.libraries import GIB
@@ -146,7 +148,7 @@ def test_cuml_is_refused_on_the_cpu() -> None:
 
 def test_t_sne_gets_settings_that_mean_what_they_say(told: Any) -> None:
     X = rows(300)
-    found = GpuBackend().embed(X, np.zeros((300, 2), np.float32), PLAN, Silent())
+    found = embed(GpuBackend(), X, np.zeros((300, 2), np.float32), PLAN, Silent())
     given = libraries.TSNE.last
     assert (given["learning_rate_method"], given["init"], given["method"]) == (None, "pca", "fft")
     assert (given["perplexity"], given["learning_rate"]) == (10.0, 300 / 12)
@@ -160,7 +162,7 @@ def test_t_sne_gets_settings_that_mean_what_they_say(told: Any) -> None:
 
 def test_neighbours_and_divergence_of_a_map_are_the_definitions(told: Any) -> None:
     X = np.concatenate([rows(90), rows(10)])
-    found = GpuBackend().embed(X, np.zeros((100, 2), np.float32), PLAN._replace(perplexity=5.0), Silent())
+    found = embed(GpuBackend(), X, np.zeros((100, 2), np.float32), PLAN._replace(perplexity=5.0), Silent())
     numbers, distances = map(bare, libraries.TSNE.last["knn_graph"])
     for i in (0, 7, 95):
         expected = reference.nearest(X[i].tolist(), X.tolist(), 15, own=i)
@@ -174,17 +176,17 @@ def test_neighbours_and_divergence_of_a_map_are_the_definitions(told: Any) -> No
 def test_maps_that_cuml_cannot_make_are_the_cpus_or_an_error(told: Any, caplog: Any, plan: MapPlan, width: int) -> None:
     X, start = rows(60), np.random.default_rng(0).normal(size=(60, width)).astype(np.float32)
     with pytest.raises(UsageError, match="cuML makes no map"):
-        GpuBackend().embed(X, start, plan, Silent())
+        embed(GpuBackend(), X, start, plan, Silent())
     with caplog.at_level(logging.WARNING):
-        found = GpuBackend(spare=CpuBackend()).embed(X, start, plan, Silent())
-    np.testing.assert_array_equal(found.places, CpuBackend().embed(X, start, plan, Silent()).places)
+        found = embed(GpuBackend(spare=CpuBackend()), X, start, plan, Silent())
+    np.testing.assert_array_equal(found.places, embed(CpuBackend(), X, start, plan, Silent()).places)
     assert "the CPU makes it" in caplog.text
 
 
 def test_places_of_new_rows_agree_with_the_cpu(told: Any) -> None:
     X, places = rows(500), np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32) * 3
     ours, cpu = GpuBackend(), CpuBackend()
-    found = ours.place(X[400:], ours.atlas(X[:400], places))
-    expected = cpu.place(X[400:], cpu.atlas(X[:400], places))
+    found = place(ours, X[400:], placement_index(ours, X[:400], places))
+    expected = place(cpu, X[400:], placement_index(cpu, X[:400], places))
     np.testing.assert_array_equal(found.doubtful, expected.doubtful)
     assert (np.abs(found.places - expected.places).max(axis=1) < 2e-3).mean() > 0.98

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_rand_score
 
-from engine.comparison.transitions import NONE, Change, Changes, adjusted_rand_index, changes
+from engine.comparison.transitions import NONE, Change, Changes, changes
 
 
 def judged(moves: list[list[int]]) -> Changes:
@@ -92,13 +90,3 @@ def test_verdicts_of_both_runs_agree(moves: np.ndarray) -> None:
     mirror = {"split": "merged", "merged": "split", "born": "died", "died": "born", "grown": "shrunk",
               "shrunk": "grown", "kept": "kept"}  # fmt: skip
     assert [Change(c.cluster, mirror[c.verdict], c.others) for c in turned.new] == list(found.old)
-
-
-@given(SMALL)
-def test_the_adjusted_rand_index_is_scikit_learns(moves: np.ndarray) -> None:
-    old, new = np.nonzero(np.ones_like(moves))
-    times = moves.ravel()
-    if times.sum() == 0:
-        return
-    expected = adjusted_rand_score(np.repeat(old, times), np.repeat(new, times))
-    assert adjusted_rand_index(moves) == pytest.approx(expected, abs=1e-12)

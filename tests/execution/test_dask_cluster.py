@@ -34,7 +34,7 @@ from engine.execution import passes
 from engine.execution.block_cache import Shelf
 from engine.execution.cluster import Cluster
 from engine.execution.dask_cluster import connected
-from engine.features.encoder import fit_encoder
+from engine.features.fit import fit_encoder
 from engine.model import assignments as assignment
 from engine.tables import BLOCK_ROWS, Block, open_table
 

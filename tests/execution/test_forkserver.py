@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
+from multiprocessing import forkserver as python_forkserver
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,26 @@ import pytest
 
 from engine.config import ClusterConfig
 from engine.datasets.demo_table import DemoPaths
-from engine.execution import forkserver as forks
+from engine.execution import forkserver
 from engine.execution.cluster import Cluster
 from engine.execution.dask_cluster import connected
+from engine.pipeline.worker_modules import WORKER_MODULES
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
-pytestmark = pytest.mark.skipif(forks.METHOD == "spawn", reason="workers are not forked here")
+pytestmark = pytest.mark.skipif(forkserver.METHOD == "spawn", reason="workers are not forked here")
 SLOW_START = 30.0  # seconds
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_server_of_its_own() -> None:
+    """Stop the server that earlier tests in this process have left: it may have imported less."""
+    python_forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
 def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.setenv("ROOMS_TEST_SEEN", "by workers")
-    with connected(ClusterConfig(workers=2, deadline_seconds=60.0), tmp_path) as found:
+    with connected(ClusterConfig(workers=2, deadline_seconds=60.0), tmp_path, modules=WORKER_MODULES) as found:
         yield found
 
 
@@ -39,8 +46,8 @@ def asked(workers: Cluster, question: Callable[[Any], Any]) -> list[Any]:
 
 
 def the_server() -> psutil.Process:
-    forks.start()
-    return psutil.Process(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+    forkserver.start(WORKER_MODULES)
+    return psutil.Process(python_forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
 
 
 def test_workers_are_forks_of_one_process_that_has_imported_everything(workers: Cluster) -> None:
@@ -71,7 +78,7 @@ def has_arrow(server: psutil.Process) -> bool:
 def test_starting_it_leaves_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     before = dict(os.environ)
-    with forks._environment():
+    with forkserver._environment(forkserver.ENVIRONMENT):
         assert os.environ["OMP_NUM_THREADS"] == "7"
         assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
     assert dict(os.environ) == before

@@ -12,9 +12,8 @@ import pytest
 
 from engine.blocks import Block
 from engine.errors import MissingColumnError, NoFeaturesError, RetypedColumnError, UsageError
-from engine.features import fit_encoder
 from engine.features.column_roles import find_separator
-from engine.features.encoder import ColumnsDroppedWarning
+from engine.features.fit import ColumnsDroppedWarning, fit_encoder
 from engine.tables import open_table
 
 N = 400

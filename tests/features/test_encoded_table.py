@@ -16,11 +16,11 @@ from engine.backends.protocol import Moments
 from engine.datasets.demo_table import DemoMembers
 from engine.execution.block_cache import Shelf
 from engine.execution.threads import threads
-from engine.features import fit_encoder
 from engine.features.columnar_block import read
 from engine.features.compact_block import NarrowRows
 from engine.features.encoded_moments import projection
-from engine.features.encoder import FittedFeatures
+from engine.features.encoded_table import PlainBlock
+from engine.features.fit import FittedFeatures, fit_encoder
 from engine.pca.solver import Components
 from engine.tables import open_table
 from engine.tables.file_table import FileTable
@@ -34,6 +34,25 @@ cpu, _ = backends.resolve("cpu")
 @pytest.fixture(scope="module")
 def members() -> pa.Table:
     return pa.concat_tables([block.rows for block in DemoMembers(N).blocks()]).drop_columns(["user_id"])
+
+
+class Observer:
+    """Collects the first row and the number of rows of every block, which it gets in order."""
+
+    def __init__(self) -> None:
+        self.collected: list[tuple[int, int]] = []
+
+    def observe(self, block: PlainBlock) -> tuple[int, int]:
+        return block.start, block.rows.n_rows
+
+    def collect(self, result: tuple[int, int]) -> None:
+        self.collected.append(result)
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        raise AssertionError("there is no checkpoint in this test")
 
 
 @pytest.fixture(autouse=True)
@@ -147,12 +166,10 @@ def test_rows_are_encoded_once_where_all_have_room(members: pa.Table, monkeypatc
 def test_a_pass_after_nothing_was_kept_keeps_what_it_reads(members: pa.Table) -> None:
     features = fitted(members, keep=1 << 30)
     features.rows.shelf.clear()  # as in a fit that goes on from its checkpoints
-    seen = []
-    starts = list(
-        features.rows.map(lambda start, _: start, see=lambda start, plain: seen.append((start, plain.n_rows)))
-    )
+    observer = Observer()
+    starts = list(features.rows.map(lambda start, _: start, observers=[observer]))
     assert starts == list(range(0, N, BLOCK))
-    assert sorted(seen) == [(start, min(BLOCK, N - start)) for start in starts]
+    assert observer.collected == [(start, min(BLOCK, N - start)) for start in starts]
     assert len(kept(features)) == len(starts)
 
 

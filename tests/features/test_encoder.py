@@ -11,8 +11,9 @@ import pytest
 
 from engine.config import GroupConfig
 from engine.errors import MissingColumnError, RetypedColumnError, UsageError
-from engine.features import FeatureEncoder, fit_encoder
+from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import RAREST_VARIANCE, Plan
+from engine.features.fit import fit_encoder
 from engine.tables import open_table
 
 N = 1000

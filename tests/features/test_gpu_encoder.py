@@ -18,9 +18,8 @@ from engine.backends.cpu import CpuBackend
 from engine.backends.protocol import EncodedRows
 from engine.datasets.demo_table import DemoMembers
 from engine.errors import InputChangedError, NonFiniteValueError, OutOfResourcesError
-from engine.features import fit_encoder
 from engine.features.encoded_moments import projection
-from engine.features.encoder import FittedFeatures
+from engine.features.fit import FittedFeatures, fit_encoder
 from engine.features.gpu_encoder import DeviceEncoder, in_blocks
 from engine.tables import open_table
 from tests.gpu.chunks import ArrowColumns, NumpyDevice

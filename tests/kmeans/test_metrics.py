@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, davies_bouldin_score, silhouette_score
 
 from engine.execution.threads import threads
-from engine.kmeans.metrics import SILHOUETTE_ROWS, calinski_harabasz, davies_bouldin, silhouette
+from engine.kmeans.metrics import SILHOUETTE_ROWS, adjusted_rand_index, calinski_harabasz, davies_bouldin, silhouette
 
 
 def clustered(n_rows: int, offset: float = 0.0) -> tuple[Any, Any]:
@@ -49,3 +52,16 @@ def test_threads_do_not_change_a_bit() -> None:
         first = silhouette(X, labels)
     with threads(3):
         assert silhouette(X, labels) == first
+
+
+TABLES = arrays(np.int64, st.tuples(st.integers(1, 5), st.integers(1, 5)), elements=st.integers(0, 20))
+
+
+@given(TABLES)
+def test_the_adjusted_rand_index_is_scikit_learns(counts: np.ndarray) -> None:
+    old, new = np.nonzero(np.ones_like(counts))
+    times = counts.ravel()
+    if times.sum() == 0:
+        return
+    expected = adjusted_rand_score(np.repeat(old, times), np.repeat(new, times))
+    assert adjusted_rand_index(counts) == pytest.approx(expected, abs=1e-12)

@@ -21,13 +21,13 @@ from engine.backends.cpu import CpuBackend
 from engine.backends.protocol import LibraryPlan
 from engine.config import ClusterConfig
 from engine.errors import TaskFailedError, UsageError, WorkersLostError
-from engine.execution import dask_cluster as dask_module
+from engine.execution import dask_client, dask_cluster
 from engine.execution.array_storage import Storage
 from engine.execution.cluster import Cluster, Crew
 from engine.execution.passes import on
 from engine.execution.task_scheduler import Dispatcher, Patience, Reply
 from engine.kmeans import multi_gpu as collective
-from engine.kmeans.multi_gpu import Collective
+from engine.kmeans.multi_gpu import MultiGpuKMeans
 from engine.kmeans.restarts import cluster_rows
 from tests.gpu.libraries import bind
 
@@ -122,7 +122,7 @@ def test_the_child_gets_its_task_and_hands_back_centres(
 ) -> None:
     does = "np.savez(task['found'], centres=np.array(task['start']) + 1, iterations=task['plan']['n_runs'])"
     commands = child_that(monkeypatch, does)
-    found = Collective("tcp://here:1", WANTED, tmp_path).centres(rows, np.zeros((3, 4), np.float32), PLAN)
+    found = MultiGpuKMeans("tcp://here:1", WANTED, tmp_path).centres(rows, np.zeros((3, 4), np.float32), PLAN)
     assert (found[0].dtype, found[0].tolist(), found[1]) == (np.float32, np.ones((3, 4)).tolist(), 2)
     assert commands[0][1:3] == ["-m", "engine.kmeans.multi_gpu"]
     task = json.loads(Path(commands[0][3]).read_text())
@@ -137,7 +137,7 @@ def test_a_child_that_waits_for_ever_is_ended_with_all_it_started(
     wanted = WANTED.model_copy(update={"deadline_seconds": 1.5})
     start = time.monotonic()
     with pytest.raises(WorkersLostError, match=r"found nothing in 1\.5 s.*\nHint: start the workers anew"):
-        Collective("tcp://here:1", wanted, tmp_path).centres(rows, "random", PLAN)
+        MultiGpuKMeans("tcp://here:1", wanted, tmp_path).centres(rows, "random", PLAN)
     assert time.monotonic() - start < 15
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
@@ -150,7 +150,7 @@ def test_why_the_child_ended_without_centres_is_told(
     with pytest.raises(
         TaskFailedError, match=r"without centres \(status 1\): ValueError: no NCCL here\nHint: cuml.dask needs"
     ):
-        Collective("tcp://here:1", WANTED, tmp_path).centres(rows, "random", PLAN)
+        MultiGpuKMeans("tcp://here:1", WANTED, tmp_path).centres(rows, "random", PLAN)
 
 
 def test_the_childs_part_joins_the_scheduler_and_writes_what_it_found(
@@ -161,7 +161,7 @@ def test_the_childs_part_joins_the_scheduler_and_writes_what_it_found(
         assert (address, security) == ("tcp://here:1", None)
         yield Client()
 
-    monkeypatch.setattr(dask_module, "client_of", client_of)
+    monkeypatch.setattr(dask_client, "client_of", client_of)
     task = {"rows": str(rows.filename), "shape": [101, 4], "plan": PLAN._asdict(), "start": "random"}
     wanted = ClusterConfig(scheduler="tcp://here:1").model_dump()
     collective.fit_task(task | {"scheduler": "tcp://here:1", "wanted": wanted, "found": str(tmp_path / "found.npz")})
@@ -189,12 +189,20 @@ def test_labels_and_inertia_of_the_librarys_centres_are_found_on_the_workers(
     class OnGpus(CpuBackend):
         one_per_worker = True
 
-    class Found(Collective):
-        def centres(self, X: Any, start: Any, plan: LibraryPlan) -> tuple[Any, int]:
-            assert (X is rows, start, plan.n_clusters) == (True, "scalable-k-means++", 3)
-            return np.ascontiguousarray(rows[:3]), 4
+    def centres(asked: MultiGpuKMeans, X: Any, start: Any, plan: LibraryPlan) -> tuple[Any, int]:
+        assert asked == MultiGpuKMeans("tcp://here:1", WANTED, tmp_path)
+        assert (X is rows, start, plan.n_clusters) == (True, "scalable-k-means++", 3)
+        return np.ascontiguousarray(rows[:3]), 4
 
-    cluster = Cluster(Dispatcher(Here(), Patience()), 64, Crew(1, 1, 1 << 30), Found("tcp://here:1", WANTED, tmp_path))
+    monkeypatch.setattr(MultiGpuKMeans, "centres", centres)
+    cluster = Cluster(
+        Dispatcher(Here(), Patience()),
+        64,
+        Crew(1, 1, 1 << 30),
+        scheduler="tcp://here:1",
+        settings=WANTED,
+        folder=tmp_path,
+    )
     with on(cluster):
         found = cluster_rows(rows, 3, OnGpus(), seed=0, algorithm="cuml", storage=Storage(tmp_path))
     away = np.square(rows[:, None].astype(np.float64) - rows[:3]).sum(axis=2)
@@ -226,7 +234,7 @@ def test_workers_started_here_get_a_gpu_each(monkeypatch: pytest.MonkeyPatch, tm
     library: Any = ModuleType("dask_cuda")
     library.LocalCUDACluster = start
     monkeypatch.setitem(sys.modules, "dask_cuda", library)
-    with dask_module._local_cluster(2, tmp_path, True):
+    with dask_cluster._local_cluster(2, tmp_path, True, ()):
         pass
     assert (told["n_workers"], told["threads_per_worker"]) == (2, 1)
     assert told["memory_limit"] == told["device_memory_limit"] == 0
@@ -238,12 +246,12 @@ def test_workers_started_here_get_a_gpu_each(monkeypatch: pytest.MonkeyPatch, tm
     library.LocalCUDACluster = too_many
     with (
         pytest.raises(UsageError, match="2 workers cannot get a GPU each: Can not scale"),
-        dask_module._local_cluster(2, tmp_path, True),
+        dask_cluster._local_cluster(2, tmp_path, True, ()),
     ):
         pass
     monkeypatch.setitem(sys.modules, "dask_cuda", None)
     with (
         pytest.raises(UsageError, match=r"need dask-cuda, and dask_cuda is not installed"),
-        dask_module._local_cluster(2, tmp_path, True),
+        dask_cluster._local_cluster(2, tmp_path, True, ()),
     ):
         pass

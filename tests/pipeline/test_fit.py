@@ -27,7 +27,7 @@ from engine.errors import (
     TooFewRowsError,
 )
 from engine.execution.threads import threads
-from engine.features.encoder import ColumnsDroppedWarning
+from engine.features.fit import ColumnsDroppedWarning
 
 N_BITS = 12_000
 

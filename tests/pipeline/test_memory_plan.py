@@ -12,6 +12,7 @@ from engine.config import FitConfig
 from engine.datasets.draw_members import SCHEMA
 from engine.errors import OutOfResourcesError
 from engine.execution.cluster import Crew
+from engine.kmeans.distributed import notes_bytes
 from engine.kmeans.lloyd import RowSet
 from engine.pipeline import memory_plan as plan
 from engine.pipeline.memory_plan import plan_of
@@ -94,4 +95,4 @@ def test_the_notes_of_k_means_are_the_arrays_that_it_makes(n_features: int) -> N
     X = np.ones((100, n_features), np.float32)
     run = RowSet.of(X, None, CpuBackend()).run(2)
     arrays = [*run.rows.prepared.coded, run.labels, run.slack]  # type: ignore[attr-defined]
-    assert sum(array.nbytes for array in arrays) == 100 * plan.notes_bytes(n_features)
+    assert sum(array.nbytes for array in arrays) == 100 * notes_bytes(n_features)

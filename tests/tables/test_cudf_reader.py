@@ -19,7 +19,7 @@ from engine.backends import gpu
 from engine.backends.cpu import CpuBackend
 from engine.backends.gpu import GpuBackend, Probe
 from engine.config import FitConfig
-from engine.features import fit_encoder
+from engine.features.fit import fit_encoder, reader_for
 from engine.features.gpu_encoder import DeviceReader
 from engine.pipeline.memory_plan import plan_of
 from engine.tables import open_table
@@ -66,7 +66,7 @@ def test_chunks_of_all_files_are_encoded_to_the_bits_of_the_cpu(tmp_path: Path, 
     source = write(parts if kind == "parquet" else [of_orc(part) for part in parts], tmp_path / "table", kind)
     table = open_table(str(source))
     features = fit_encoder(table, column_roles=ROLES)
-    reader = GpuBackend().reader(table)
+    reader = reader_for(GpuBackend(), table)
     assert isinstance(reader, DeviceReader)
     rows = reader.rows(features.encoder)
     start = 0
@@ -130,7 +130,7 @@ def test_who_reads_and_where_scores_lie_do_not_change_a_bit(tmp_path: Path, monk
 
 def reader_of(source: Any, **options: Any) -> str:
     table = open_table(source)
-    reader = GpuBackend().reader(table)
+    reader = reader_for(GpuBackend(), table)
     found = reader if isinstance(reader, str) else reader.rows(fit_encoder(table, **options).encoder)
     return found if isinstance(found, str) else found.reader
 

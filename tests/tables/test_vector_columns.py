@@ -18,7 +18,7 @@ import engine
 from engine.config import FitConfig, GroupConfig
 from engine.errors import SchemaMismatchError
 from engine.features.column_weights import column_weights
-from engine.features.encoder import fit_encoder
+from engine.features.fit import fit_encoder
 from engine.pipeline.dry_run import forecast
 from engine.tables import open_table
 

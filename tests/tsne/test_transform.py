@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from engine.backends.cpu import CpuBackend
 from engine.execution.threads import threads
 from engine.kernels.cpu.neighbors.packed_leaves import LEAF
+from engine.tsne.device import place, placement_index
 from engine.tsne.estimator import TSNE
 from engine.tsne.transform import NEIGHBOURS, PERPLEXITY, Atlas
 from tests import reference
@@ -90,7 +91,9 @@ def test_a_row_between_two_clusters_goes_to_the_medoid_and_is_doubtful() -> None
     X[:, 0] += sides
     places = (random.normal(size=(400, 2)) + sides[:, None] * 5).astype(np.float32)
     backend = CpuBackend()
-    placed = backend.place(np.array([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]], np.float32), backend.atlas(X, places))
+    placed = place(
+        backend, np.array([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]], np.float32), placement_index(backend, X, places)
+    )
     assert placed.doubtful.tolist() == [True, False]
     assert np.abs(np.abs(placed.places[0]) - 50.0).max() < 10.0
     assert np.abs(placed.places[1] - 50.0).max() < 5.0

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from engine.execution.array_storage import Storage
 from engine.execution.passes import over_table
 from engine.explain.binning.binner import Codebook, Codes
-from engine.features import FeatureEncoder
-from engine.features.columnar_block import PlainRows
+from engine.features.encoded_table import PlainBlock
+from engine.features.encoder import FeatureEncoder
 from engine.tables import Block, Table
 from engine.utils.formatting import Vocabulary
 
 
 class Sheet:
-    """Codes of all rows, and the book that says what they mean.
+    """Codes of all rows, and the book that says what they mean: a BlockObserver of the pass that encodes rows.
 
     Parameters
     ----------
@@ -44,15 +45,24 @@ class Sheet:
         self._encoder = encoder
         self.book = Codebook.of(encoder.plan, encoder.read(sample), words)
         self.codes: Codes = storage.array("codes", (self.book.n_lines, n_rows), np.uint8)
-        self._filled = False
+        self._n_filled = 0
 
-    def note(self, start: int, rows: PlainRows) -> None:
-        """Write the codes of rows `start` …: in a pass over all rows, on any thread or worker."""
+    def observe(self, block: PlainBlock) -> int:
+        """Write the codes of a block's rows, and return how many there are."""
+        start, rows = block
         self.book.code(rows, self.codes[:, start : start + rows.n_rows])
+        return rows.n_rows
 
-    def filled(self) -> None:
-        """Say that the pass over all rows is done."""
-        self._filled = True
+    def collect(self, n_rows: int) -> None:
+        """Count the rows whose codes are written."""
+        self._n_filled += n_rows
+
+    def state(self) -> dict[str, NDArray[np.uint8]]:
+        """Return nothing: a fit that goes on reads the table once more."""
+        return {}
+
+    def restore(self, state: dict[str, NDArray[np.uint8]]) -> None:
+        """Take nothing."""
 
     def move(self, storage: Storage) -> None:
         """Live where other arrays of all rows do, if that turned out to be in files."""
@@ -62,13 +72,10 @@ class Sheet:
 
     def complete(self, table: Table) -> Codes:
         """Return the codes of all rows; reads them unless a pass has done so."""
-        if not self._filled:
+        if self._n_filled < self.codes.shape[1]:
 
-            def noted(block: Block) -> int:
-                self.note(block.start, self._encoder.read(block.rows))
-                return len(block)
+            def bin_block(block: Block) -> int:
+                return self.observe(PlainBlock(block.start, self._encoder.read(block.rows)))
 
-            for _ in over_table(noted, table, self._encoder.columns, coded=True, what="codes"):
-                pass
-            self._filled = True
+            self._n_filled = sum(over_table(bin_block, table, self._encoder.columns, coded=True, what="codes"))
         return self.codes

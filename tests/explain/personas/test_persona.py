@@ -15,7 +15,7 @@ from engine.explain.personas.effect_sizes import Contrast, contrasts, wilson
 from engine.explain.personas.persona import Persona, personas
 from engine.explain.personas.phrases import clause, interest, tag
 from engine.explain.row_sample import Sample
-from engine.features import fit_encoder
+from engine.features.fit import fit_encoder
 from engine.tables import open_table
 from engine.utils.formatting import Vocabulary
 from tests.explain.people import people

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine import blocks as block
 from engine.config import ExplainConfig
 from engine.explain.binning.predicates import Question
-from engine.explain.row_sample import KeptRows, stratified
+from engine.explain.row_sample import PickedRows, stratified
 from engine.explain.rules.conditions import Condition, rule_words
 from engine.explain.rules.decision_tree import LEAF, Ranges, grow, pruned, telling_questions
 from engine.explain.rules.explanation import opposites
@@ -168,9 +168,9 @@ def test_small_clusters_get_their_quota_and_weights_add_up_to_sizes(monkeypatch:
     labels = (np.arange(5000) % 500 == 0).astype(np.int32)  # 10 of 5,000
     labels[17] = 2
     table = open_table(pa.table({"x": np.arange(5000)}))
-    kept = KeptRows.drawn(5000, 200, seed=0)
+    kept = PickedRows.drawn(5000, 200, seed=0)
     for part in table.blocks(["x"]):
-        kept.add(kept.picker(part))
+        kept.collect(kept.observe(part))
     sample = stratified(table, kept, labels, 4, quota=8, columns=["x"], seed=0)
     assert sample.table["x"].to_pylist() == sample.rows.tolist()
     assert (np.diff(sample.rows) > 0).all()

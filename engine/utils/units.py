@@ -1,0 +1,23 @@
+"""Amounts of memory as people write them."""
+
+from __future__ import annotations
+
+import re
+
+from engine.errors import UsageError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def bytes_of(size: str | int) -> int:
+    """Return the number of bytes that "2GiB", "500 MB", "2G" or a plain number mean.
+
+    Raises
+    ------
+    UsageError
+        If it is no size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", str(size).lower())
+    if match is None or match[2] not in _UNITS or float(match[1]) == 0:
+        raise UsageError(f"{size!r} is no amount of memory.", hint="write it like 2GiB or 500MB.")
+    return int(float(match[1]) * _UNITS[match[2]])

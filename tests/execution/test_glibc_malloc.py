@@ -1,0 +1,43 @@
+"""Thresholds of glibc's allocator, seen by counting page faults."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from engine.execution.glibc_malloc import keep_pages, return_pages
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        [np.ones(1 << 17) for _ in range(4)]  # 1 MiB each: 256 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(faults())
+keep_pages()
+faults()
+print(faults())
+return_pages()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="thresholds are glibc's")
+def test_a_worker_keeps_pages_for_the_time_of_a_job() -> None:
+    trimming = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run([sys.executable, "-c", FAULTS], env=trimming, capture_output=True, text=True, check=True)
+    before, during, after = map(int, done.stdout.split())
+    assert before > 20_000  # every array in new pages, or in as many as are left
+    assert during < before / 20
+    assert after > 20_000
+    usual = {name: value for name, value in os.environ.items() if name != "MALLOC_TRIM_THRESHOLD_"}
+    done = subprocess.run([sys.executable, "-c", FAULTS], env=usual, capture_output=True, text=True, check=True)
+    before, during, _ = map(int, done.stdout.split())
+    assert during > before / 2  # as glibc has it by itself: nothing is changed
