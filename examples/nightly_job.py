@@ -4,9 +4,9 @@
 
 Every night leaves `<runs>/<date>/`, a complete run directory or nothing, and `<runs>/<date>-movers.parquet`. The map
 continues the one of the night before, so that clusters stay where they were. Start a job that was killed again with the
-same command: it continues from its last checkpoint.
+same command: it continues from its last checkpoint, and does not repeat a fit that is complete.
 
-Exit code: 0 if tonight's clusters can be used, 1 if a check failed.
+Exit code: 0 if tonight's clusters can be used, 1 if a check failed, else that of the error (see docs/cli.md).
 """
 
 from __future__ import annotations
@@ -18,22 +18,29 @@ from pathlib import Path
 
 import engine
 from engine.config import FitConfig
+from engine.errors import RoomsError
 
 
 def main() -> int:
-    """Run one night."""
-    options = read_options()
+    """Run one night, and return the exit code."""
+    try:
+        return one_night(read_options())
+    except RoomsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def one_night(options: argparse.Namespace) -> int:
+    """Fit, check, compare and assign; return 1 if a check failed."""
     last = last_night(options.runs, options.night)
-    config = FitConfig(id=options.id, previous=None if last is None else str(last.path))
-    tonight = options.runs / options.night
-    run = engine.fit(options.source, out=tonight, n_clusters=options.clusters, config=config, resume=True)
+    run = fit_tonight(options, last)
     print(f"{run.manifest['rows']:,} profiles in {run.manifest['clusters']} clusters: {run.path / 'report.html'}")
 
     faults = check_clusters(run, options.smallest)
     if last is not None:
         faults += check_moves(last, run, options.moved, options.runs / f"{options.night}-movers.parquet")
     if options.new is not None:
-        out = run.model.assign(options.new, out=options.runs / f"{options.night}-new.parquet")
+        out = run.model.assign(options.new, out=options.runs / f"{options.night}-new.parquet", overwrite=True)
         print(f"new users are assigned: {out}")
     for fault in faults:
         print(f"check failed: {fault}", file=sys.stderr)
@@ -60,6 +67,15 @@ def last_night(runs: Path, night: str) -> engine.Run | None:
     """Return the last complete run before tonight; names of nights are dates, so they sort by time."""
     complete = sorted(path.parent for path in runs.glob("*/_SUCCESS") if path.parent.name < night)
     return engine.Run(complete[-1]) if complete else None
+
+
+def fit_tonight(options: argparse.Namespace, last: engine.Run | None) -> engine.Run:
+    """Fit tonight's table, or return the run if an earlier start of this job has completed it."""
+    out = options.runs / options.night
+    if (out / "_SUCCESS").exists():
+        return engine.Run(out)
+    config = FitConfig(id=options.id, previous=None if last is None else str(last.path))
+    return engine.fit(options.source, out=out, n_clusters=options.clusters, config=config, resume=True)
 
 
 def check_clusters(run: engine.Run, smallest: float) -> list[str]:
