@@ -17,17 +17,17 @@ from machine_info import describe_machine, earlier_results
 
 import engine
 from engine.backends import resolve
-from engine.bench.kmeans import PEERS
+from engine.bench.kmeans import IMPLEMENTATIONS
 from engine.config import FitConfig
 from engine.datasets.demo_table import write_demo
 from engine.execution.threads import map_blocks, thread_count
-from engine.kernels.cpu.simd.vectors import LANES, fma, splat, total
+from engine.kernels.cpu.simd.vectors import LANES, fma, reduce_sum, splat
 from engine.kmeans.lloyd import inertia, label_rows
 from engine.tables import open_table
 
 RESULTS = Path(__file__).parent / "results" / f"kmeans_{LANES}_lanes.json"  # what there is to win differs by host
 DATA = Path(os.environ.get("ROOMS_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
-ours = PEERS["engine"]
+ours = IMPLEMENTATIONS["engine"]
 LONG_SECONDS = 20.0  # peers that took longer than this for one round get no second one
 
 
@@ -44,7 +44,7 @@ def rows(kind: str, n_rows: int, n_features: int, n_clusters: int) -> Any:
 
 def scores(kind: str, n_rows: int) -> Any:
     """Return what K-Means sees of a table: of generated members ("profiles"), or of the health survey ("survey")."""
-    config = FitConfig.merged({}, skip=["map", "report", "explain"])
+    config = FitConfig.merge({}, skip=["map", "report", "explain"])
     with tempfile.TemporaryDirectory() as folder:
         if kind == "profiles":
             source, id = write_demo(Path(folder), n_rows, seed=0).members, "user_id"
@@ -75,27 +75,27 @@ def _spin(turns: int) -> float:
     for _ in range(turns):
         a, b, c, d = fma(a, x, x), fma(b, x, x), fma(c, x, x), fma(d, x, x)
         e, f, g, h = fma(e, x, x), fma(f, x, x), fma(g, x, x), fma(h, x, x)
-    return total(a + b + c + d + e + f + g + h)
+    return reduce_sum(a + b + c + d + e + f + g + h)
 
 
-def exact_inertia(X: Any, centres: Any) -> float:
+def exact_inertia(X: Any, centers: Any) -> float:
     backend, _ = resolve("cpu")
-    centres = np.ascontiguousarray(centres, X.dtype)
+    centers = np.ascontiguousarray(centers, X.dtype)
     labels = np.empty(len(X), np.int32)
-    label_rows(X, centres, labels, backend)
-    return inertia(X, np.empty(0), centres, labels, backend)
+    label_rows(X, centers, labels, backend)
+    return inertia(X, np.empty(0), centers, labels, backend)
 
 
 def timed(fit: Callable[[], tuple[Any, int]], rounds: int) -> tuple[list[float], Any, int]:
     seconds: list[float] = []
-    centres, n_iter = None, 0
+    centers, n_iter = None, 0
     while len(seconds) < rounds and (not seconds or seconds[0] < LONG_SECONDS):
         start = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # not converged after 20 iterations: that is the case
-            centres, n_iter = fit()
+            centers, n_iter = fit()
         seconds.append(round(time.perf_counter() - start, 4))
-    return seconds, centres, n_iter
+    return seconds, centers, n_iter
 
 
 def write(report: dict[str, Any]) -> None:

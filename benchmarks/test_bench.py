@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.bench.libraries import STAGES
-from engine.bench.output import as_table
+from engine.bench.output import format_table
 from engine.bench.run import bench
 
 ROWS = int(os.environ.get("ROOMS_BENCH_ROWS", "100000"))
@@ -22,5 +22,5 @@ def test_a_stage_on_every_device_and_with_every_peer(benchmark: Any, stage: str)
     report = benchmark.pedantic(
         bench, kwargs={"rows": ROWS, "features": 32, "clusters": 20, "stages": [stage]}, rounds=1
     )
-    print("\n" + as_table(report))
+    print("\n" + format_table(report))
     assert any(result.contender == "engine, cpu" for result in report.results)

@@ -19,8 +19,8 @@ from machine_info import describe_machine, earlier_results
 import engine
 from engine.config import FitConfig
 from engine.datasets.demo_table import N_COMMUNITIES, write_demo
-from engine.explain.binning.binner import Codebook
-from engine.explain.rules.imm_tree import few_leaves
+from engine.explain.binning.binner import Binner
+from engine.explain.rules.imm_tree import grow_small_tree
 from engine.utils.formatting import Vocabulary
 from engine.utils.row_sampling import sample_rows
 
@@ -100,7 +100,7 @@ def whole_cost(members: Path, out: Path, rounds: int) -> list[dict[str, list[flo
     for _ in range(rounds):
         took = {}
         for name, skip in (("with", ["map", "report"]), ("without", ["map", "report", "explain"])):
-            config = FitConfig.merged({}, kmeans={"n_clusters": N_COMMUNITIES}, skip=skip)
+            config = FitConfig.merge({}, kmeans={"n_clusters": N_COMMUNITIES}, skip=skip)
             wall, cpu = time.perf_counter(), time.process_time()
             engine.fit(members, out=out, id="user_id", config=config, overwrite=True)
             took[name] = [round(time.perf_counter() - wall, 3), round(time.process_time() - cpu, 3)]
@@ -138,7 +138,7 @@ def test_explaining_the_real_tables(benchmark: Any, tmp_path: Path) -> None:
 
     def fit() -> None:
         for name, (source, id, k) in tables.items():
-            config = FitConfig.merged({}, kmeans={"n_clusters": k}, skip=["map", "report"])
+            config = FitConfig.merge({}, kmeans={"n_clusters": k}, skip=["map", "report"])
             run = engine.fit(source, out=tmp_path / name, id=id, config=config, overwrite=True)
             save(name, quality(run) | {"stages_seconds": seconds(run)})
 
@@ -154,24 +154,22 @@ def test_fidelity_beside_exkmc(benchmark: Any, tmp_path: Path) -> None:
     report = []
 
     def compare(seed: int) -> None:
-        config = FitConfig.merged(
-            {}, seed=seed, kmeans={"n_clusters": N_COMMUNITIES}, skip=["explain", "map", "report"]
-        )
+        config = FitConfig.merge({}, seed=seed, kmeans={"n_clusters": N_COMMUNITIES}, skip=["explain", "map", "report"])
         run = engine.fit(demo.members, out=tmp_path / "run", id="user_id", config=config, overwrite=True)
         model, labels = run.model, run.assignments["cluster"].to_numpy().astype(np.int32)
         rows = sample_rows(len(labels), TREE_ROWS + UNSEEN_ROWS, seed=seed + 1)
         seen = np.isin(np.arange(len(rows)), np.random.default_rng(seed).permutation(len(rows))[:TREE_ROWS])
         X, y, table = model.encoder.encode(members.take(rows)), labels[rows], members.take(rows)
-        words = Vocabulary.of(table.schema, model.encoder.columns, {}, {})
-        read = model.encoder.read
-        book = Codebook.of(model.encoder.plan, read(table.filter(seen)), words)
-        answers, asked = (book.answers(book.coded(read(table.filter(part)))) for part in (seen, ~seen))
-        centres = model.pca.inverse_transform(model.centres)
+        words = Vocabulary.from_schema(table.schema, model.encoder.columns, {}, {})
+        read = model.encoder.read_block
+        binner = Binner.from_sample(model.encoder.plan, read(table.filter(seen)), words)
+        answers, asked = (binner.unpack(binner.pack(read(table.filter(part)))) for part in (seen, ~seen))
+        centres = model.pca.inverse_transform(model.centers)
         fold = np.arange(TREE_ROWS) % 5 == 0  # judges which of both trees is kept; the peer has all rows for its tree
         parts = [(answers[:, part], y[seen][part], np.ones(int(part.sum()))) for part in (~fold, fold)]
         for leaves in (N_COMMUNITIES, 2 * N_COMMUNITIES, 4 * N_COMMUNITIES):
             start = time.perf_counter()
-            mine = few_leaves(*parts, N_COMMUNITIES, max_leaves=leaves)
+            mine = grow_small_tree(*parts, N_COMMUNITIES, max_leaves=leaves)
             middle = time.perf_counter()
             known = SimpleNamespace(n_clusters=N_COMMUNITIES, cluster_centers_=centres, predict=lambda rows: y[seen])
             peer = exkmc.Tree(k=N_COMMUNITIES, max_leaves=leaves).fit(X[seen].astype(np.float64), known)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.cluster
-from kmeans_cases import PEERS, exact_inertia, float32_peak, ours, rows, scores, timed, write
+from kmeans_cases import IMPLEMENTATIONS, exact_inertia, float32_peak, ours, rows, scores, timed, write
 
 import engine
 from engine.execution.threads import threads
@@ -45,7 +45,7 @@ def test_kmeans_from_the_same_centres(benchmark: Any, peak: float, kind: str, ca
     found: dict[str, Any] = {}
 
     def all_in_turn() -> None:
-        for name, fit in PEERS.items():
+        for name, fit in IMPLEMENTATIONS.items():
             if rule == "to convergence" and name in ("faiss", "scikit-learn elkan", "SuperKMeans"):
                 continue  # they know no such rule; elkan was the slower of scikit-learn's two in every 20 iterations
             try:

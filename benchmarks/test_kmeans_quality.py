@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.cluster
-from kmeans_cases import PEERS, exact_inertia, ours, rows, timed, write
+from kmeans_cases import IMPLEMENTATIONS, exact_inertia, ours, rows, timed, write
 
 import engine
 
@@ -99,7 +99,7 @@ def grown(what: str, cases: list[tuple[Any, int]]) -> None:
         init = X[np.random.default_rng(1).choice(len(X), k, replace=False)].copy()
         one: dict[str, Any] = {"rows": len(X), "clusters": k}
         for name in ("engine", "scikit-learn lloyd"):
-            one[name] = min(timed(partial(PEERS[name], X, init, 20, 0.0), 2)[0])
+            one[name] = min(timed(partial(IMPLEMENTATIONS[name], X, init, 20, 0.0), 2)[0])
         found.append(one)
     report[f"growth with {what}"] = found
 

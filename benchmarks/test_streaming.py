@@ -29,7 +29,7 @@ from sklearn.cluster import MiniBatchKMeans
 from engine import backends
 from engine.datasets.demo_table import N_COMMUNITIES, write_demo
 from engine.execution.array_storage import Storage
-from engine.features.encoded_moments import projection
+from engine.features.encoded_moments import make_projection
 from engine.features.fit import fit_encoder
 from engine.kmeans.lloyd import inertia, label_rows
 from engine.kmeans.restarts import cluster_rows
@@ -184,8 +184,8 @@ def scores(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Stor
     """Return the scores of the middle size, in a mapped file."""
     table = open_table(str(members_of(folder, SIZES[len(SIZES) // 2])), id="user_id")
     features = fit_encoder(table, id="user_id")
-    pca = Components.of(features.rows.moments(cpu, lambda _: None), "auto")
-    axes = projection(features.encoder.layout, pca.mean_, pca.components_.T)
+    pca = Components.from_moments(features.rows.compute_moments(cpu, lambda _: None), "auto")
+    axes = make_projection(features.encoder.layout, pca.mean_, pca.components_.T)
     storage = Storage(tmp_path_factory.mktemp("scores"))
     Z = storage.array("Z", (features.statistics.n_rows, pca.n_components_), np.float32)
 
@@ -211,9 +211,9 @@ def test_k_means_against_its_peers(benchmark: Any, scores: tuple[Storage, np.nda
     report: dict[str, Any] = {"rows": len(Z), "components": Z.shape[1], "batch_rows": BATCH_ROWS}
     labels = np.empty(len(Z), np.int32)
 
-    def inertia_of(centres: np.ndarray) -> float:
-        label_rows(Z, centres, labels, cpu)
-        return inertia(Z, np.empty(0), centres, labels, cpu)
+    def inertia_of(centers: np.ndarray) -> float:
+        label_rows(Z, centers, labels, cpu)
+        return inertia(Z, np.empty(0), centers, labels, cpu)
 
     def mini_batches() -> None:
         peer = MiniBatchKMeans(n_clusters=k, random_state=0, batch_size=BATCH_ROWS)
@@ -233,8 +233,8 @@ def test_k_means_against_its_peers(benchmark: Any, scores: tuple[Storage, np.nda
             return
         rows = dask.array.from_array(Z, chunks=(BATCH_ROWS, Z.shape[1]), name=False)
         peer, took = clocked(lambda: KMeans(k, random_state=0, max_iter=DASK_ML_ITERATIONS).fit(rows))
-        centres = np.asarray(peer.cluster_centers_, np.float32)
-        report["dask_ml"] = {"inertia": inertia_of(centres), "iterations": int(peer.n_iter_), **took}
+        centers = np.asarray(peer.cluster_centers_, np.float32)
+        report["dask_ml"] = {"inertia": inertia_of(centers), "iterations": int(peer.n_iter_), **took}
 
     def in_turn() -> None:
         found, took = clocked(lambda: cluster_rows(Z, k, cpu, seed=0, storage=storage))

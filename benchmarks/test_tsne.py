@@ -27,15 +27,15 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from engine.backends.cpu import CpuBackend
 from engine.execution.threads import map_blocks, row_blocks, thread_count
-from engine.kernels.cpu.tsne.exact_repulsion import repel
+from engine.kernels.cpu.tsne.exact_repulsion import compute_exact_repulsion
 from engine.pca.estimator import PCA
-from engine.tsne.affinities import affinities_of
-from engine.tsne.centering import Frame
-from engine.tsne.estimator import PLACE_ROWS, TSNE
+from engine.tsne.affinities import compute_affinities
+from engine.tsne.centering import Centering
+from engine.tsne.estimator import TRANSFORM_ROWS, TSNE
 from engine.tsne.gradient_descent import BLOCK_ROWS, kl_divergence
-from engine.tsne.neighbors import search_of
-from engine.tsne.repulsion import Grid
-from engine.tsne.transform import STEPS, Atlas
+from engine.tsne.neighbors import plan_neighbor_search
+from engine.tsne.repulsion import InterpolationGrid
+from engine.tsne.transform import STEPS, PlacementIndex
 
 RESULTS = Path(__file__).parent / "results" / "tsne.json"
 CASES = [tuple(map(int, case.split(":"))) for case in os.environ.get("ROOMS_BENCH_TSNE", "10000:0").split(",")]
@@ -73,11 +73,13 @@ def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
 
 def exact_kl(P: Any, places: Any) -> float:
     """Return KL(P || Q) with Z summed over all pairs in float64, for any implementation's places."""
-    ordered = np.ascontiguousarray(np.asarray(places, np.float32)[P.rows])
+    ordered = np.ascontiguousarray(np.asarray(places, np.float32)[P.order])
     xs, ys = np.ascontiguousarray(ordered[:, 0]), np.ascontiguousarray(ordered[:, 1])
     forces = np.empty((len(xs), 2), np.float32)
-    parts = map_blocks(lambda part: repel(xs, ys, part.start, part.stop, forces), row_blocks(len(xs), BLOCK_ROWS))
-    return kl_divergence(P, ordered) - math.log(Grid().field(xs, ys).z) + math.log(math.fsum(parts))
+    blocks = row_blocks(len(xs), BLOCK_ROWS)
+    parts = map_blocks(lambda part: compute_exact_repulsion(xs, ys, part.start, part.stop, forces), blocks)
+    on_grid = math.log(InterpolationGrid().compute_field(xs, ys).z)
+    return kl_divergence(P, ordered) - on_grid + math.log(math.fsum(parts))
 
 
 def quality(X: Any, places: Any, P: Any) -> dict[str, float]:
@@ -131,7 +133,7 @@ def test_tsne_against_its_peers(benchmark: Any, n_rows: int, seed: int) -> None:
             perplexity=PERPLEXITY, max_iter=ITERATIONS, init=start.astype(np.float32), n_jobs=thread_count()
         )
         places["scikit-learn"], figures["scikit-learn"] = timed(lambda: tree.fit_transform(X))
-    P = affinities_of(X, PERPLEXITY, lambda rows: None)
+    P = compute_affinities(X, PERPLEXITY, lambda rows: None)
     for name, found in places.items():
         figures[name] |= quality(X, found, P)
     figures["times_faster_than_openTSNE"] = round(figures["openTSNE"]["seconds"] / figures["rooms"]["seconds"], 2)
@@ -144,15 +146,15 @@ def test_tsne_against_its_peers(benchmark: Any, n_rows: int, seed: int) -> None:
 def test_neighbours_out_of_clusters_against_exact_ones(benchmark: Any, n_rows: int) -> None:
     """Record seconds of both, and which share of the exact neighbours of all rows the clusters around them hold."""
     X, _ = mixture(n_rows, N_FEATURES, seed=0)
-    k, frame = 3 * PERPLEXITY, Frame.of(X)
+    k, centering = 3 * PERPLEXITY, Centering.from_rows(X)
 
-    def farthest(how: str) -> tuple[Any, float]:
+    def farthest(method: str) -> tuple[Any, float]:
         """Return the squared distances of every row's neighbours, and the recall that is reported."""
-        leaves, wanted, recall = search_of(X, frame, k, how)
+        leaves, wanted, recall = plan_neighbor_search(X, centering, k, method)
         squared = np.empty((n_rows, k), np.float32)
 
         def search(leaf: int) -> None:
-            squared[leaves.members[leaves.places(leaf)]] = leaves.nearest_to_leaf(leaf, k, wanted)[1]
+            squared[leaves.members[leaves.positions(leaf)]] = leaves.search_leaf(leaf, k, wanted)[1]
 
         for _ in map_blocks(search, range(len(leaves.radii))):
             pass
@@ -165,16 +167,16 @@ def test_neighbours_out_of_clusters_against_exact_ones(benchmark: Any, n_rows: i
     record("neighbours", {"rows": n_rows, "k": k}, figures)
 
 
-def placed_by(backend: CpuBackend, atlas: Atlas, rows: Any, n_steps: int) -> Any:
+def placed_by(backend: CpuBackend, index: PlacementIndex, rows: Any, n_steps: int) -> Any:
     """Place rows in blocks, as a job does."""
 
     def place(part: slice) -> Any:
-        homes = np.empty(part.stop - part.start, np.int32)
-        backend.label(rows[part], atlas.centres, homes)
-        return atlas.place(rows[part], homes, n_steps)
+        home_leaf = np.empty(part.stop - part.start, np.int32)
+        backend.label(rows[part], index.centers, home_leaf)
+        return index.place(rows[part], home_leaf, n_steps)
 
-    parts = list(map_blocks(place, row_blocks(len(rows), PLACE_ROWS)))
-    return np.concatenate([part.places for part in parts]), np.concatenate([part.doubtful for part in parts])
+    parts = list(map_blocks(place, row_blocks(len(rows), TRANSFORM_ROWS)))
+    return np.concatenate([part.coordinates for part in parts]), np.concatenate([part.uncertain for part in parts])
 
 
 def test_rows_a_second_placed(benchmark: Any) -> None:
@@ -183,18 +185,18 @@ def test_rows_a_second_placed(benchmark: Any) -> None:
     landmarks, rows = X[:n_landmarks], np.ascontiguousarray(X[n_landmarks:])
     places = TSNE(perplexity=PERPLEXITY, max_iter=EARLY + 100, random_state=0).fit_transform(landmarks)
     backend = CpuBackend()
-    atlas, preparing = timed(lambda: Atlas.of(landmarks, places))
-    placed_by(backend, atlas, rows[:1000], STEPS)
+    index, preparing = timed(lambda: PlacementIndex.from_landmarks(landmarks, places))
+    placed_by(backend, index, rows[:1000], STEPS)
     figures: dict[str, Any] = {"prepare_seconds": preparing["seconds"]}
     seconds: dict[int, list[float]] = {0: [], STEPS: []}
     for n_steps in (0, STEPS) * 3:
-        (_, doubtful), cost = timed(partial(placed_by, backend, atlas, rows, n_steps))
+        (_, uncertain), cost = timed(partial(placed_by, backend, index, rows, n_steps))
         seconds[n_steps].append(cost["seconds"])
     for n_steps, taken in seconds.items():
         figures[f"rows_a_second_with_{n_steps}_steps"] = round(n_rows / min(taken))
         figures[f"seconds_with_{n_steps}_steps"] = taken
-    figures["doubtful"] = round(float(doubtful.mean()), 4)
-    benchmark.pedantic(placed_by, args=(backend, atlas, rows[:PLACE_ROWS], STEPS), rounds=3)
+    figures["doubtful"] = round(float(uncertain.mean()), 4)
+    benchmark.pedantic(placed_by, args=(backend, index, rows[:TRANSFORM_ROWS], STEPS), rounds=3)
     key = {"landmarks": n_landmarks, "components": n_components, "rows": n_rows}
     record("placement", key, figures)
 

@@ -1,6 +1,11 @@
 """rooms engine: a table of user profiles goes in; explained, reproducible clusters of those users come out.
 
-The public names, and nothing else. They are imported when first used, so that `import engine` is quick.
+This module holds the public names, each imported when it is first used, so that `import engine` is quick. The folders:
+
+    tables -> features -> pca -> kmeans -> tsne -> model -> explain -> report: data, in the order of a fit
+    pipeline calls them; backends + kernels compute a block
+    execution says where blocks run
+    cli, bench, comparison stand on top
 """
 
 from importlib import import_module
@@ -17,7 +22,7 @@ if TYPE_CHECKING:
     from engine.run import load as load
     from engine.tsne.estimator import TSNE as TSNE
 
-_HOMES = {
+_MODULES = {
     "KMeans": "engine.kmeans.estimator",
     "PCA": "engine.pca.estimator",
     "Run": "engine.run",
@@ -37,9 +42,9 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("rooms-engine")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'engine' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

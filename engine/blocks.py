@@ -1,9 +1,9 @@
-"""A table as a sequence of blocks: fixed runs of rows by global row number.
+"""Block and Table: a table is read as a sequence of row blocks of fixed size.
 
     batches of any size  ->  blocks of exactly BLOCK_ROWS rows (the last one is shorter)
 
-Whatever files or batches the rows come in, block b holds rows b·BLOCK_ROWS … (b+1)·BLOCK_ROWS − 1. So a
-result defined per block does not depend on how the table was split into files.
+Block b holds rows b·BLOCK_ROWS … (b+1)·BLOCK_ROWS − 1 by global row number, whatever files or batches the rows come
+in. A result defined per block therefore does not depend on how the table was split into files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BLOCK_ROWS = 32_768
 
 @dataclass(frozen=True)
 class Block:
-    """Rows `start` … `start + len(rows)` of a table, as a pyarrow Table with one chunk a column."""
+    """A run of consecutive rows, the first with global number `start`, as a pyarrow Table with one chunk a column."""
 
     start: int
     rows: pa.Table
@@ -33,7 +33,7 @@ class Block:
 
 
 class Table(Protocol):
-    """What a source must offer. Blocks come in row order, and every call starts a new pass."""
+    """Interface of a source of rows. Blocks come in row order, and every call of `blocks` starts a new pass."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -42,98 +42,105 @@ class Table(Protocol):
 
     @property
     def n_rows(self) -> int | None:
-        """The number of rows, or None while nobody has counted them."""
+        """The number of rows, or None where it is unknown until they are counted."""
         ...
 
-    def blocks(self, columns: Sequence[str] | None = None, *, coded: bool = False) -> Iterator[Block]:
+    def blocks(self, columns: Sequence[str] | None = None, *, dictionary_encoded: bool = False) -> Iterator[Block]:
         """Yield the table's blocks with these columns (all by default), reading nothing else.
 
-        With `coded`, text columns may come as the codes of a dictionary where the source has them so.
+        With `dictionary_encoded`, text columns may come as pyarrow dictionary arrays where the source stores them so.
         """
         ...
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what identifies the input: files with sizes and times, or the shape of a frame."""
+        """Return what identifies the input: files with sizes and times, or the shape of a data frame."""
         ...
 
 
-class PartsTable(Table, Protocol):
-    """A table some of whose blocks can be read without the ones before them."""
+class RandomAccessTable(Table, Protocol):
+    """A table that can read a range of its blocks without the ones before them."""
 
     @property
-    def in_parts(self) -> bool:
-        """Whether this very one can."""
+    def random_access(self) -> bool:
+        """Whether this instance can: a table that wraps another one can only if that one can."""
         ...
 
     def blocks(
-        self, columns: Sequence[str] | None = None, *, coded: bool = False, first: int = 0, stop: int | None = None
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        dictionary_encoded: bool = False,
+        first: int = 0,
+        stop: int | None = None,
     ) -> Iterator[Block]:
-        """Yield blocks number `first` to `stop`, exclusive; all by default."""
+        """Yield blocks `first` … `stop` - 1; all by default."""
         ...
 
 
-def reads_parts(table: Table) -> TypeGuard[PartsTable]:
-    """Tell whether a table is a PartsTable."""
-    return bool(getattr(table, "in_parts", False))
+def has_random_access(table: Table) -> TypeGuard[RandomAccessTable]:
+    """Tell whether a table can read a range of its blocks without the ones before them."""
+    return bool(getattr(table, "random_access", False))
 
 
-def row_count(table: Table) -> int:
-    """Return the number of rows, counting them if nobody has."""
+def count_rows(table: Table) -> int:
+    """Return the number of rows; a table that does not know it is read once to count them."""
     return sum(len(block) for block in table.blocks(table.schema.names[:1])) if table.n_rows is None else table.n_rows
 
 
 def reading_bytes(table: Table) -> int:
-    """Return the bytes of memory that reading a table takes beside its blocks, as far as it says so."""
+    """Return the bytes of memory that a pass over a table takes beside its blocks; 0 where the table does not say."""
     return int(getattr(table, "reading_bytes", 0))
 
 
 def require_columns(schema: pa.Schema, columns: Iterable[str], where: str) -> None:
-    """Raise MissingColumnError, naming every absent column, unless all are there."""
+    """Raise MissingColumnError, which names every absent column, unless the schema has all of them."""
     missing = [name for name in columns if name not in schema.names]
     if missing:
         names = ", ".join(repr(name) for name in missing)
-        there = ", ".join(repr(name) for name in schema.names[:20]) + (" …" if len(schema.names) > 20 else "")
+        present = ", ".join(repr(name) for name in schema.names[:20]) + (" …" if len(schema.names) > 20 else "")
         raise MissingColumnError(
-            f"{where} has no column {names}.", hint=f"the {len(schema.names)} columns there are: {there}."
+            f"{where} has no column {names}.", hint=f"the {len(schema.names)} columns there are: {present}."
         )
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type a column is handed on as: dictionaries, views and large variants become their plain form."""
+def normalize_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type a column is read as: dictionary, view, large and fixed-size types become their basic type."""
     if pa.types.is_dictionary(kind):
-        return plain_type(kind.value_type)
+        return normalize_type(kind.value_type)
     if pa.types.is_large_string(kind) or kind == pa.string_view():
         return pa.string()
     if pa.types.is_decimal(kind):
         return pa.float64()
     if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or isinstance(kind, pa.ListViewType):
-        return pa.list_(plain_type(kind.value_type))
+        return pa.list_(normalize_type(kind.value_type))
     if pa.types.is_list(kind):
-        return pa.list_(plain_type(kind.value_type))
+        return pa.list_(normalize_type(kind.value_type))
     return kind
 
 
-def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Return the schema with every column in its plain type, field metadata kept."""
-    return pa.schema([field.with_type(plain_type(field.type)).with_nullable(True) for field in schema])
+def normalize_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the schema with every column in its normalized type, nullable, field metadata kept."""
+    return pa.schema([field.with_type(normalize_type(field.type)).with_nullable(True) for field in schema])
 
 
-def into_blocks(batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema, start: int = 0) -> Iterator[Block]:
-    """Cut batches of any size, from row `start` on, into blocks of BLOCK_ROWS rows, in order, with `schema`'s types."""
-    waiting: list[pa.Table] = []
-    n_waiting = 0
+def split_into_blocks(
+    batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema, start: int = 0
+) -> Iterator[Block]:
+    """Split batches, the first row of which has number `start`, into blocks of BLOCK_ROWS rows of `schema`'s types."""
+    pending: list[pa.Table] = []
+    n_pending = 0
     for batch in batches:
         if batch.num_rows == 0:
             continue
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
-        waiting.append(table if table.schema.equals(schema) else table.select(schema.names).cast(schema))
-        n_waiting += table.num_rows
-        if n_waiting < BLOCK_ROWS:
+        pending.append(table if table.schema.equals(schema) else table.select(schema.names).cast(schema))
+        n_pending += table.num_rows
+        if n_pending < BLOCK_ROWS:
             continue
-        joined, offset = pa.concat_tables(waiting), 0
-        while n_waiting - offset >= BLOCK_ROWS:
+        joined, offset = pa.concat_tables(pending), 0
+        while n_pending - offset >= BLOCK_ROWS:
             yield Block(start, joined.slice(offset, BLOCK_ROWS).combine_chunks())
             offset, start = offset + BLOCK_ROWS, start + BLOCK_ROWS
-        waiting, n_waiting = [joined.slice(offset)], n_waiting - offset
-    if n_waiting:
-        yield Block(start, pa.concat_tables(waiting).combine_chunks())
+        pending, n_pending = [joined.slice(offset)], n_pending - offset
+    if n_pending:
+        yield Block(start, pa.concat_tables(pending).combine_chunks())

@@ -1,6 +1,7 @@
-"""One frozen, validated model per stage: everything a run depends on besides its input.
+"""The configuration of a fit: one frozen, validated pydantic model per stage.
 
-`config.yaml` in a run directory is this, whole; `--config FILE` reads it back. Unknown keys are errors.
+A run depends on its input and on this alone. `config.yaml` in a run directory holds all of it, and `--config FILE`
+reads it back. Unknown keys are errors.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from engine.errors import ConfigError
-from engine.utils.units import bytes_of
+from engine.utils.units import parse_bytes
 
 Role = Literal["numeric", "count", "boolean", "categorical", "multilabel", "date", "ignore"]
-Skippable = Literal["explain", "map", "report"]
+SkippableStage = Literal["explain", "map", "report"]
 
 
-class _Stage(BaseModel):
+class _StageConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class GroupConfig(_Stage):
+class GroupConfig(_StageConfig):
     """Columns that share a weight, such as interests or demographics."""
 
     columns: tuple[str, ...] = ()
     weight: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
 
 
-class FeaturesConfig(_Stage):
-    """Roles set by hand, groups and their weights, and the day that dates are counted back from."""
+class FeaturesConfig(_StageConfig):
+    """Roles set by hand, groups and their weights, and the day from which dates are counted back."""
 
     roles: dict[str, Role] = {}
     groups: dict[str, GroupConfig] = {}
@@ -43,14 +44,14 @@ class FeaturesConfig(_Stage):
         return None if self.reference_day is None else float((self.reference_day - date(1970, 1, 1)).days)
 
 
-class PCAConfig(_Stage):
-    """How many components K-Means sees: a number, a share of variance, or "auto" (above the noise edge)."""
+class PCAConfig(_StageConfig):
+    """Number of components for K-Means: a number, a share of the variance, or "auto" (all above the noise edge)."""
 
     n_components: int | float | Literal["auto"] = "auto"
 
 
-class KMeansConfig(_Stage):
-    """Clusters, when to stop, and whose algorithm, as in engine.KMeans; "auto" sweeps k from k_min to k_max."""
+class KMeansConfig(_StageConfig):
+    """Parameters of K-Means, as in engine.KMeans; with "auto" clusters, k is swept from k_min to k_max."""
 
     n_clusters: int | Literal["auto"] = "auto"
     k_min: int = Field(default=1, ge=1)
@@ -61,11 +62,11 @@ class KMeansConfig(_Stage):
     algorithm: Literal["lloyd", "cuml"] = "lloyd"
 
 
-class ExplainConfig(_Stage):
-    """Rules and personas: the rows they are learnt on, how precise rules must be, whom not to show, and words.
+class ExplainConfig(_StageConfig):
+    """Rules and personas: the row sample, the precision of rules, the least number of people, and words for columns.
 
-    A figure has at least `min_people` sampled people behind it: 11 is the smallest cell that US Medicare's rules for
-    releasing data let out.
+    Every figure is computed from at least `min_people` sampled people: 11 is the smallest cell size that US Medicare's
+    rules for releasing data allow.
     """
 
     sample_rows: int = Field(default=20_000, ge=100)
@@ -73,14 +74,14 @@ class ExplainConfig(_Stage):
     min_precision: float = Field(default=0.9, gt=0.0, le=1.0)
     max_rules: int = Field(default=4, ge=1)
     min_people: int = Field(default=11, ge=1)
-    words: dict[str, str] = {}  # column -> what people call it
-    values: dict[str, dict[str, str]] = {}  # column -> value -> what it means
+    words: dict[str, str] = {}  # column -> its name in sentences
+    values: dict[str, dict[str, str]] = {}  # column -> value -> its meaning in sentences
 
 
-class MapConfig(_Stage):
-    """The map: how many rows t-SNE sees, what each cluster gets of them at least, and how long it runs.
+class MapConfig(_StageConfig):
+    """The map: the number of landmarks, the least number of them in each cluster, and the parameters of t-SNE.
 
-    Every other row is placed among them; `place_all` also writes all places into the assignments.
+    All other rows are placed among the landmarks; `place_all` also writes their coordinates into the assignments.
     """
 
     n_landmarks: int = Field(default=10_000, ge=100)
@@ -90,11 +91,11 @@ class MapConfig(_Stage):
     place_all: bool = False
 
 
-class ClusterConfig(_Stage):
-    """Who computes: this process, `workers` processes of this machine, or the workers of a Dask `scheduler`.
+class ClusterConfig(_StageConfig):
+    """Where passes run: in this process, in `workers` processes of this machine, or on workers of a Dask `scheduler`.
 
-    What comes out does not depend on it. A task takes `task_rows` rows. One that is `overdue_seconds` late is given to
-    another worker, too; without any result for `deadline_seconds` the run ends. A part may fail `attempts` times.
+    Results do not depend on it. A task takes `task_rows` rows. One that is `overdue_seconds` late is sent to another
+    worker as well; after `deadline_seconds` without any result the run ends. A task is attempted `attempts` times.
     """
 
     workers: int | None = Field(default=None, ge=1)
@@ -108,28 +109,30 @@ class ClusterConfig(_Stage):
     attempts: int = Field(default=3, ge=1)
 
     @model_validator(mode="after")
-    def _one_of_them(self) -> ClusterConfig:
+    def _check_exclusive(self) -> ClusterConfig:
         if self.workers is not None and self.scheduler is not None:
             raise ValueError("workers start a cluster and a scheduler names one: give one of them")
         return self
 
     @property
-    def wanted(self) -> bool:
+    def uses_workers(self) -> bool:
         """Whether passes run on workers."""
         return self.workers is not None or self.scheduler is not None
 
 
-def _bytes(size: Any) -> int | None:
-    return None if size is None else bytes_of(size)
+def _parse_optional_bytes(size: Any) -> int | None:
+    return None if size is None else parse_bytes(size)
 
 
-class FitConfig(_Stage):
-    """All stages of a fit, and those of them to skip."""
+class FitConfig(_StageConfig):
+    """Settings of all stages of a fit, and the stages to skip."""
 
     id: str | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    memory: Annotated[int | None, BeforeValidator(_bytes)] = None  # that a fit may take of its own; decides no result
+    memory: Annotated[int | None, BeforeValidator(_parse_optional_bytes)] = (
+        None  # of anonymous memory; changes no result
+    )
     features: FeaturesConfig = FeaturesConfig()
     pca: PCAConfig = PCAConfig()
     kmeans: KMeansConfig = KMeansConfig()
@@ -137,16 +140,16 @@ class FitConfig(_Stage):
     map: MapConfig = MapConfig()
     cluster: ClusterConfig = ClusterConfig()
     previous: str | None = None
-    skip: tuple[Skippable, ...] = ()
+    skip: tuple[SkippableStage, ...] = ()
 
     @classmethod
     def read(cls, path: Path | None, **changes: Any) -> FitConfig:
-        """Read a YAML file (or start from the defaults) and set what `changes` says, nested by stage.
+        """Read a YAML file, or start from the defaults, and set `changes`, nested by stage.
 
         Raises
         ------
         ConfigError
-            If the file is not there, is not YAML, or does not validate; each fault with its place.
+            If the file is missing, is not YAML, or is not valid; names every fault with its key.
         """
         raw: Any = {}
         if path is not None:
@@ -158,13 +161,13 @@ class FitConfig(_Stage):
                 raise ConfigError(f"The configuration {path} is not YAML: {str(error).splitlines()[0]}.") from error
             if not isinstance(raw, dict):
                 raise ConfigError(f"The configuration {path} must be a mapping of stages.")
-        return cls.merged(raw, where="The configuration" if path is None else f"The configuration {path}", **changes)
+        return cls.merge(raw, where="The configuration" if path is None else f"The configuration {path}", **changes)
 
     @classmethod
-    def merged(cls, base: dict[str, Any], *, where: str = "The configuration", **changes: Any) -> FitConfig:
-        """Set what `changes` says (None changes nothing) over `base`, and validate; raises ConfigError."""
+    def merge(cls, base: dict[str, Any], *, where: str = "The configuration", **changes: Any) -> FitConfig:
+        """Set `changes` in `base`, except those that are None, and validate; raises ConfigError."""
         try:
-            return cls.model_validate(_merged(base, changes))
+            return cls.model_validate(_merge(base, changes))
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise ConfigError(f"{where} is not valid: {faults}.") from error
@@ -174,12 +177,12 @@ class FitConfig(_Stage):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         if isinstance(value, dict):
-            below = merged.get(key)
-            merged[key] = _merged(below if isinstance(below, dict) else {}, value)
+            nested = merged.get(key)
+            merged[key] = _merge(nested if isinstance(nested, dict) else {}, value)
         elif value is not None:
             merged[key] = value
     return merged

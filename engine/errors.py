@@ -1,4 +1,4 @@
-"""One named error per cause. Each says what is wrong, where, with both values, and what to do.
+"""The errors of the engine, one class per cause. Each message says what is wrong, where, with both values.
 
 The message ends with a `Hint:` line where there is a remedy. `exit_code` is what the command line returns:
 2 usage, 3 bad data, 4 out of memory, disk or GPU, 5 output conflict, 6 model not readable.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class RoomsError(Exception):
-    """Base of every error the engine raises on purpose."""
+    """Base of all errors that the engine raises."""
 
     exit_code = 70
 
@@ -20,17 +20,17 @@ class RoomsError(Exception):
 
 
 class UsageError(RoomsError, ValueError):
-    """An argument or a configuration that cannot be what was meant."""
+    """An argument or a configuration is invalid."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """A configuration file that does not validate."""
+    """A configuration file is not valid."""
 
 
 class DeviceNotAvailableError(RoomsError):
-    """A device was asked for by name, and it does not answer."""
+    """The device that was named does not answer."""
 
     exit_code = 4
 
@@ -42,45 +42,45 @@ class OutOfResourcesError(RoomsError):
 
 
 class DataError(RoomsError, ValueError):
-    """Base of everything that is wrong with a table."""
+    """Base of all errors in a table."""
 
     exit_code = 3
 
 
 class SourceNotFoundError(DataError):
-    """No file where the source says."""
+    """There is no file at the given source."""
 
 
 class SourceFormatError(DataError):
-    """A file that cannot be read as the format its name claims."""
+    """A file cannot be read in the format of its name."""
 
 
 class SchemaMismatchError(DataError):
-    """Files of one table disagree about their columns."""
+    """Files of one table have different columns."""
 
 
 class EmptyTableError(DataError):
-    """A table without rows."""
+    """A table has no rows."""
 
 
 class MissingColumnError(DataError):
-    """A column that is needed is not there."""
+    """A required column is missing."""
 
 
 class RetypedColumnError(DataError):
-    """A column holds another type than the model was fitted on."""
+    """A column has another type than the one that the model was fitted on."""
 
 
 class IdColumnError(DataError):
-    """The id column is null or repeated somewhere."""
+    """The id column holds a null or a repeated value."""
 
 
 class NothingInCommonError(DataError):
-    """Two runs to be compared that have nobody in common."""
+    """Two runs to compare have no ids in common."""
 
 
 class NoCatalogueMatchError(DataError):
-    """A catalogue that has none of the titles."""
+    """A catalogue holds none of the rated titles."""
 
 
 class NoFeaturesError(DataError):
@@ -92,45 +92,45 @@ class TooFewRowsError(DataError):
 
 
 class NonFiniteValueError(DataError):
-    """NaN or infinity where a number is needed."""
+    """A number is NaN or infinite."""
 
 
 class InputChangedError(DataError):
-    """Files of the table are not what they were when the work began."""
+    """Files of the table changed after the work began."""
 
 
 class OutputExistsError(RoomsError):
-    """The target is there already."""
+    """The target exists already."""
 
     exit_code = 5
 
 
 class ModelNotReadableError(RoomsError):
-    """A model directory that is incomplete, damaged, or from another format version."""
+    """A model directory is incomplete, damaged, or of another format version."""
 
     exit_code = 6
 
 
 class CheckpointNotReadableError(RoomsError):
-    """A checkpoint of an interrupted run that is damaged."""
+    """A checkpoint of an interrupted run is damaged."""
 
     exit_code = 6
 
 
 class NotMappedError(RoomsError):
-    """The map of a run that was made without one."""
+    """A run was made without a map."""
 
     exit_code = 6
 
 
 class NotExplainedError(RoomsError):
-    """Rules or personas of a run that was made without them."""
+    """A run was made without rules and personas."""
 
     exit_code = 6
 
 
 class ClusterError(RoomsError):
-    """Base of everything that is wrong with a cluster of workers."""
+    """Base of all errors of a cluster of workers."""
 
     exit_code = 4
 
@@ -140,12 +140,12 @@ class SchedulerLostError(ClusterError):
 
 
 class WorkersLostError(ClusterError):
-    """No worker is there, or none of them gets anything done."""
+    """There are no workers, or none of them makes progress."""
 
 
 class WorkersDifferError(ClusterError):
-    """Workers that run another version of the engine, or do not see the files they are to share."""
+    """Workers run another version of the engine, or do not see the shared files."""
 
 
 class TaskFailedError(ClusterError):
-    """A part of a pass that failed on one worker after another."""
+    """A task of a pass failed on every attempt."""

@@ -1,4 +1,4 @@
-"""How long work tells how far it is: a reporter is handed down the pipeline, and a bar is one kind of reporter."""
+"""Progress reporting: the pipeline calls a Reporter; Bars draws progress bars, Silent does nothing."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-from engine.utils.signals import tidied
+from engine.utils.signals import on_signal
 
 Advance = Callable[[int], None]
 
 
 class Reporter(Protocol):
-    """Shows stages of work. `stage` yields a function that is called with the number of rows just done."""
+    """Reports the progress of stages."""
 
     def stage(self, name: str, total: int | None) -> AbstractContextManager[Advance]:
-        """Begin a stage of `total` rows, or of an unknown number."""
+        """Report a stage of `total` rows, or of an unknown number; yield a function to call with the rows just done."""
         ...
 
 
 class Silent:
-    """Report nothing: what the Python interface does unless asked."""
+    """Reports nothing: the default of the Python interface."""
 
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Advance]:
@@ -29,7 +29,7 @@ class Silent:
 
 
 class Bars:
-    """Draw a progress bar a stage on stderr, while stderr is a terminal."""
+    """Draws a progress bar for each stage on stderr, if that is a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -38,13 +38,13 @@ class Bars:
 
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Advance]:
-        """Yield a function that advances this stage's bar."""
+        """Yield a function that advances the bar of this stage."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         if not self._console.is_terminal:
             yield lambda rows: None
             return
         columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self._console, transient=False) as bars, tidied(bars.stop):
+        with Progress(*columns, console=self._console, transient=False) as bars, on_signal(bars.stop):
             task = bars.add_task(name, total=total)
             yield lambda rows: bars.advance(task, rows)

@@ -1,4 +1,4 @@
-"""A finished run, read back: its manifest, its tables, and its model."""
+"""Read a finished run: its manifest, its tables and its model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from engine.errors import ModelNotReadableError, NotExplainedError, NotMappedError
-from engine.utils.formatting import clean, percent
+from engine.utils.formatting import format_percent, printable_text
 from engine.utils.html_table import html_table
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Run:
     Parameters
     ----------
     path : path
-        What `engine.fit` or `rooms fit` wrote.
+        The directory that `engine.fit` or `rooms fit` wrote.
 
     Raises
     ------
@@ -47,37 +47,37 @@ class Run:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """What was run, on what, and what it took."""
+        """Settings, input, results and measured stages of the run, as in manifest.json."""
         manifest: dict[str, Any] = json.loads((self.path / "manifest.json").read_text())
         return manifest
 
     @cached_property
     def model(self) -> Model:
-        """The model that assigns new users."""
+        """The model that assigns new rows."""
         from engine.model.model import Model
 
         return Model.read(self.path / "model", self.path / "map")
 
     @property
     def assignments(self) -> pa.Table:
-        """All assignments: id, cluster, distance, runner_up, margin, outlier. Read anew at every call."""
+        """All assignments: id, cluster, distance, runner_up, margin, outlier. Read again at every call."""
         return pq.read_table(self.path / "assignments")
 
     @cached_property
     def clusters(self) -> pa.Table:
-        """One row a cluster: size, share, inertia, and its centre in the units people know."""
+        """One row a cluster: size, share, inertia, and its center in the units of the table."""
         return pq.read_table(self.path / "clusters.parquet")
 
     @cached_property
     def personas(self) -> list[dict[str, Any]]:
-        """One a cluster: name, sentences, typical member, interests, contrasts; a portrait of the community persona."""
-        found: list[dict[str, Any]] = self._explained("personas.json")["personas"]
-        return found
+        """One dict a cluster: name, sentences, typical member, interests, contrasts; a portrait of the community."""
+        personas: list[dict[str, Any]] = self._read_explanation("personas.json")["personas"]
+        return personas
 
     @cached_property
     def rules(self) -> dict[str, Any]:
         """Rules of every cluster with precision and coverage, the overview tree, the full tree, and their fidelity."""
-        return self._explained("rules.json")
+        return self._read_explanation("rules.json")
 
     @cached_property
     def map(self) -> pa.Table:
@@ -97,52 +97,52 @@ class Run:
         NotMappedError
             If the run has no map.
         """
-        from engine.report.charts import figure
-        from engine.report.contents import cluster_names, read_map
+        from engine.report.charts import to_plotly_figure
+        from engine.report.contents import read_cluster_names, read_map_chart
 
         path = self.path / "map.parquet"
         if not path.is_file():
             raise NotMappedError(f"{self.path} has no map.", hint="fit again without --skip map.")
-        names = cluster_names(self.path, self.manifest["clusters"])
-        return figure(read_map(path, names, self.clusters["size"].to_pylist()))
+        names = read_cluster_names(self.path, self.manifest["clusters"])
+        return to_plotly_figure(read_map_chart(path, names, self.clusters["size"].to_pylist()))
 
     def plot_elbow(self) -> Any:
-        """Return inertia and three scores over k, the chosen k marked, as a plotly figure."""
-        from engine.report.charts import elbow_chart, figure
+        """Return inertia and three scores over k, with the chosen k marked, as a plotly figure."""
+        from engine.report.charts import elbow_chart, to_plotly_figure
 
-        return figure(elbow_chart(self.elbow.to_pydict()))
+        return to_plotly_figure(elbow_chart(self.elbow.to_pydict()))
 
     def report(self) -> Path:
-        """Make report.html anew, and return its path."""
+        """Write report.html again, and return its path."""
         from engine.report.html_report import write_report
 
         return write_report(self.path)
 
     def _repr_html_(self) -> str:
-        """Return the run as a notebook shows it: what was run, and a line a cluster."""
-        from engine.report.contents import cluster_names
+        """Return the run as HTML for notebooks: a summary, and one line a cluster."""
+        from engine.report.contents import read_cluster_names
         from engine.report.palette import palette
 
         manifest = self.manifest
         seconds = sum(stage["seconds"] for stage in manifest["stages"])
         head = (
             f"{manifest['clusters']} clusters of {manifest['rows']:,} people; {manifest['components']} components, "
-            f"{percent(manifest['variance_explained'])} of the variance; {seconds:.1f} s on {manifest['device']}"
+            f"{format_percent(manifest['variance_explained'])} of the variance; {seconds:.1f} s on {manifest['device']}"
         )
-        names, colours = cluster_names(self.path, manifest["clusters"]), palette(manifest["clusters"])
+        names, colors = read_cluster_names(self.path, manifest["clusters"]), palette(manifest["clusters"])
         sizes = zip(self.clusters["size"].to_pylist(), self.clusters["share"].to_pylist(), strict=True)
         rows = [
             [
-                f'<span style="color:{colours[c]}">\u25a0</span> {c}',
-                escape(clean(names[c])),
+                f'<span style="color:{colors[c]}">\u25a0</span> {c}',
+                escape(printable_text(names[c])),
                 f"{size:,}",
-                percent(share),
+                format_percent(share),
             ]
             for c, (size, share) in enumerate(sizes)
         ]
         return html_table(f"Run {self.path}", head, ("cluster", "persona", "people", "share"), rows)
 
-    def _explained(self, name: str) -> dict[str, Any]:
+    def _read_explanation(self, name: str) -> dict[str, Any]:
         try:
             document: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
@@ -153,7 +153,7 @@ class Run:
 
 
 def load(path: str | os.PathLike[str]) -> Model:
-    """Load the model of a run directory, to assign new users with.
+    """Load the model of a run directory, which assigns new rows.
 
     Raises
     ------

@@ -21,20 +21,20 @@ def squared_distance(row: Row, centre: Row) -> float:
     return total
 
 
-def label(row: Row, centres: Sequence[Row]) -> int:
-    distances = [squared_distance(row, centre) for centre in centres]
+def label(row: Row, centers: Sequence[Row]) -> int:
+    distances = [squared_distance(row, centre) for centre in centers]
     return distances.index(min(distances))
 
 
-def labels(X: Sequence[Row], centres: Sequence[Row]) -> list[int]:
-    return [label(row, centres) for row in X]
+def labels(X: Sequence[Row], centers: Sequence[Row]) -> list[int]:
+    return [label(row, centers) for row in X]
 
 
-def runner_up(row: Row, centres: Sequence[Row]) -> int:
+def runner_up(row: Row, centers: Sequence[Row]) -> int:
     """Return the nearest centre but the label's, ties to the lowest index; -1 with one centre."""
-    distances = [squared_distance(row, centre) for centre in centres]
-    first = label(row, centres)
-    others = [j for j in range(len(centres)) if j != first]
+    distances = [squared_distance(row, centre) for centre in centers]
+    first = label(row, centers)
+    others = [j for j in range(len(centers)) if j != first]
     return min(others, key=lambda j: distances[j], default=-1)
 
 
@@ -52,30 +52,30 @@ def cluster_sums(
     return sums
 
 
-def lloyd_step(X: Sequence[Row], centres: Sequence[Row]) -> tuple[list[int], list[list[float]]]:
+def lloyd_step(X: Sequence[Row], centers: Sequence[Row]) -> tuple[list[int], list[list[float]]]:
     """Return labels, and the exact means of the clusters, rounded once; an empty cluster is an error here."""
-    of = labels(X, centres)
+    of = labels(X, centers)
     means = []
-    for j in range(len(centres)):
+    for j in range(len(centers)):
         members = [row for row, own in zip(X, of, strict=True) if own == j]
         means.append([math.fsum(float(row[t]) for row in members) / len(members) for t in range(len(X[0]))])
     return of, means
 
 
-def inertia(X: Sequence[Row], weights: Sequence[float], centres: Sequence[Row], of: Sequence[int], run: int) -> float:
+def inertia(X: Sequence[Row], weights: Sequence[float], centers: Sequence[Row], of: Sequence[int], run: int) -> float:
     """Add over every `run` rows in order, then add those sums exactly."""
     sums = []
     for start in range(0, len(X), run):
         total = 0.0
         for i in range(start, min(start + run, len(X))):
-            total += squared_distance(X[i], centres[of[i]]) * weights[i]
+            total += squared_distance(X[i], centers[of[i]]) * weights[i]
         sums.append(total)
     return math.fsum(sums)
 
 
-def farthest_rows(X: Sequence[Row], centres: Sequence[Row], of: Sequence[int]) -> list[int]:
-    """Return row numbers by falling distance to their centres, ties to the lowest number."""
-    return sorted(range(len(X)), key=lambda i: (-squared_distance(X[i], centres[of[i]]), i))
+def farthest_rows(X: Sequence[Row], centers: Sequence[Row], of: Sequence[int]) -> list[int]:
+    """Return row numbers by falling distance to their centers, ties to the lowest number."""
+    return sorted(range(len(X)), key=lambda i: (-squared_distance(X[i], centers[of[i]]), i))
 
 
 def potential(X: Sequence[Row], weights: Sequence[float], seeds: Sequence[int]) -> float:

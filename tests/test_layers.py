@@ -25,6 +25,15 @@ LAYERS = (
 )  # fmt: skip
 # Files that only start or name what stands above them: the public names, and `python -m engine`.
 FRONT_DOORS = ("engine/__init__.py", "engine/__main__.py")
+# What may change with any release of numba, and the only files that may import it: a folder ends with a slash.
+NUMBA_INTERNALS = ("llvmlite", "numba.core", "numba.extending")
+USERS_OF_NUMBA_INTERNALS = (
+    "kernels/cpu/simd/",
+    "kernels/cpu/__init__.py",  # listens for compilation
+    "kernels/cpu/jit_options.py",
+    "engine/cli/doctor_checks.py",  # reports the host's features and the cache
+    "engine/bench/run.py",  # names the host's processor
+)
 
 
 def modules() -> dict[str, Path]:
@@ -77,3 +86,34 @@ def test_a_file_imports_nothing_that_stands_above_it(module: str) -> None:
         if LAYERS.index(layer_of(name)) < own
     ]
     assert not upward, "\n".join(upward)
+
+
+def numba_internals_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and name of every import of numba's internals and of llvmlite, wherever in the file it stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if f"{name}.".startswith(tuple(f"{internal}." for internal in NUMBA_INTERNALS)):
+                yield node.lineno, name
+
+
+def test_only_the_simd_folder_and_a_few_named_files_import_the_internals_of_numba() -> None:
+    users = {
+        str(path.relative_to(ROOT)): f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in MODULES.values()
+        for line, name in numba_internals_of(path)
+    }
+    outside = [message for file, message in users.items() if not file.startswith(USERS_OF_NUMBA_INTERNALS)]
+    assert not outside, "\n".join(outside)
+    assert "kernels/cpu/simd/vectors.py" in users  # so the search does find them
+
+
+def test_the_architecture_page_shows_these_layers() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    floors = "".join(line for line in text.splitlines(keepends=True) if line.startswith("    ") and " | " in line)
+    assert tuple(name.removesuffix(".py") for name in floors.replace("|", " ").split()) == LAYERS

@@ -12,8 +12,8 @@ from engine import PCA
 from engine.backends.cpu import CpuBackend
 from engine.config import FitConfig
 from engine.datasets.demo_table import write_demo
-from engine.features.fit import fit_encoder, reader_for
-from engine.kmeans.lloyd import RowSet
+from engine.features.fit import choose_reader, fit_encoder
+from engine.kmeans.lloyd import Samples
 from engine.kmeans.restarts import best_clustering
 from engine.pipeline.fit import fit
 from engine.tables import open_table
@@ -43,17 +43,17 @@ def passed(cases: dict[str, Any]) -> bool:
 
 def kmeans(X: Any, k: int, weights: Any = None) -> dict[str, Any]:
     here, there = (
-        best_clustering(RowSet.of(X, weights, backend), k, max_iter=20, random=np.random.RandomState(0))
+        best_clustering(Samples.from_array(X, weights, backend), k, max_iter=20, random=np.random.RandomState(0))
         for backend in (CpuBackend(), gpu())
     )
     facts = {
         "shape": [*X.shape, k],
         "other_labels": int((here.labels != there.labels).sum()),
-        "other_values_of_centres": int((here.centres != there.centres).sum()),
+        "other_values_of_centres": int((here.centers != there.centers).sum()),
         "inertia": [here.inertia, there.inertia],
         "iterations": [here.n_iter, there.n_iter],
-        "rows_opened": [here.work.opened, there.work.opened],
-        "rows_defined": [here.work.defined, there.work.defined],
+        "rows_opened": [here.pass_counts.opened, there.pass_counts.opened],
+        "rows_defined": [here.pass_counts.defined, there.pass_counts.defined],
     }
     same = here.inertia == there.inertia and here.n_iter == there.n_iter
     return facts | {"passed": same and not facts["other_labels"] and not facts["other_values_of_centres"]}
@@ -70,8 +70,8 @@ def features(members: Any) -> dict[str, Any]:
     """Compare rows that the device reads and encodes with what the CPU makes of them, array by array."""
     table = open_table(members, id="user_id")
     encoder = fit_encoder(table, id="user_id").encoder
-    reader = reader_for(gpu(), table)
-    rows = reader if isinstance(reader, str) else reader.rows(encoder)
+    reader = choose_reader(gpu(), table)
+    rows = reader if isinstance(reader, str) else reader.encoded_table(encoder)
     if isinstance(rows, str):
         return {"reader": rows, "passed": False}
     expected = pa.concat_tables(block.rows for block in table.blocks(encoder.columns))
@@ -87,7 +87,7 @@ def features(members: Any) -> dict[str, Any]:
 
 
 def fits(members: Any, setting: Setting) -> dict[str, Any]:
-    config = FitConfig.merged({}, skip=["map", "report", "explain"])
+    config = FitConfig.merge({}, skip=["map", "report", "explain"])
     labels = []
     for device in ("cpu", "cuda"):
         out = setting.folder / f"agree-{device}"

@@ -1,10 +1,10 @@
 """K-Means: milliseconds of an iteration, and what share of reading the rows once that is.
 
-Everybody gets the same rows and the same initial centres. The engine's iterations are timed one by one, and the first,
+Everybody gets the same rows and the same initial centers. The engine's iterations are timed one by one, and the first,
 in which every row comes to a cluster, is not in the median; of libraries a run of one iteration is taken from a run of
 ITERATIONS. Streamed rows come from the host in every pass, as of tables that do not fit on the device. The floor is the
 bytes of the rows by the bandwidth of a copy on the device (read and written bytes).
-flash-kmeans computes float32 products in TF32, cuML's sums are float32: what their centres are worth is the inertia.
+flash-kmeans computes float32 products in TF32, cuML's sums are float32: what their centers are worth is the inertia.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engine.backends.array_kmeans import RESIDENT_SHARE, ArrayBackend
 from engine.backends.cpu import CpuBackend
 from engine.bench.gpu import cuml_kmeans, flash_kmeans
 from engine.execution.threads import threads
-from engine.kmeans.lloyd import RowSet, inertia_sums
+from engine.kmeans.lloyd import Samples, inertia_sums
 
 ITERATIONS = 5
 HOST_SHARE = 0.6  # of free host memory that the rows may take
@@ -35,15 +35,15 @@ def run(section: Section, setting: Setting, *, size: int) -> None:
     backend, first = gpu(), size == 0
     n_rows = [*sizes, most(backend, setting)][size]
     X = Mixture(n_rows, FEATURES).upto(n_rows)
-    rows = RowSet.of(X, None, backend)
+    rows = Samples.from_array(X, None, backend)
     there = rows.prepared.X
     if there is None:
         raise MemoryError(f"{n_rows} rows of {FEATURES} features do not fit on the device")
     contenders: dict[str, Callable[[Any], tuple[list[float], Any]]] = {
         "engine": lambda start: engine(rows, start),
         "cuML": lambda start: library(backend.xp, cuml_kmeans, there, start),
-        "engine, cpu": lambda start: engine(RowSet.of(X, None, CpuBackend()), start),
-        "engine, rows streamed": lambda start: engine(RowSet.of(X, None, without_room()), start),
+        "engine, cpu": lambda start: engine(Samples.from_array(X, None, CpuBackend()), start),
+        "engine, rows streamed": lambda start: engine(Samples.from_array(X, None, without_room()), start),
         "flash-kmeans": lambda start: library(backend.xp, flash, there, start),
     }
     if not first:
@@ -53,8 +53,8 @@ def run(section: Section, setting: Setting, *, size: int) -> None:
         for k in ks:
 
             def measure(contender: Any = contender, k: int = k) -> dict[str, Any]:
-                seconds, centres = contender(start_of(X, k))
-                return speed(X.nbytes, seconds, bandwidth) | ({"inertia": worth(rows, centres)} if first else {})
+                seconds, centers = contender(start_of(X, k))
+                return speed(X.nbytes, seconds, bandwidth) | ({"inertia": worth(rows, centers)} if first else {})
 
             section.case(f"{n_rows} x {FEATURES}, k = {k}, {name}", measure)
     if first:
@@ -86,25 +86,25 @@ def speed(n_bytes: int, seconds: list[float], bandwidth: float | None) -> dict[s
     }
 
 
-def engine(rows: RowSet, centres: Any) -> tuple[list[float], Any]:
-    """Return the seconds of iterations, as engine/kmeans/lloyd.py makes them, and the centres at the end."""
-    run, seconds = rows.run(len(centres)), []
+def engine(rows: Samples, centers: Any) -> tuple[list[float], Any]:
+    """Return the seconds of iterations, as engine/kmeans/lloyd.py makes them, and the centers at the end."""
+    state, seconds = rows.new_state(len(centers)), []
     for _ in range(ITERATIONS):
         start = time.perf_counter()
-        run.relabel(centres)
-        moved = run.means(centres)
-        run.follow(centres, moved)
+        state.relabel(centers)
+        moved = state.update_centers(centers)
+        state.update_bounds(centers, moved)
         seconds.append(time.perf_counter() - start)
-        centres = moved
-    return seconds, centres
+        centers = moved
+    return seconds, centers
 
 
 def library(xp: Any, fit: Callable[..., Any], X: Any, start: Any) -> tuple[list[float], Any]:
     """Return the seconds of a run of one iteration, then of each of the following."""
     fit(X[: 100 * len(start)], start, 1, 0.0)  # loaded and compiled outside the clock
     first, (_, before) = timed(xp, lambda: fit(X, start, 1, 0.0))
-    whole, (centres, after) = timed(xp, lambda: fit(X, start, ITERATIONS, 0.0))
-    return [first] + [(whole - first) / (after - before)] * (after - before), centres
+    whole, (centers, after) = timed(xp, lambda: fit(X, start, ITERATIONS, 0.0))
+    return [first] + [(whole - first) / (after - before)] * (after - before), centers
 
 
 def flash(X: Any, start: Any, iterations: int, tol: float) -> tuple[Any, int]:
@@ -121,19 +121,19 @@ def share_memory() -> None:
         torch.cuda.memory.change_current_allocator(rmm_torch_allocator)
 
 
-def worth(rows: RowSet, centres: Any) -> float:
-    """Return the inertia a row of centres, by one computation for everybody."""
-    exact = np.ascontiguousarray(centres, rows.X.dtype)
+def worth(rows: Samples, centers: Any) -> float:
+    """Return the inertia a row of centers, by one computation for everybody."""
+    exact = np.ascontiguousarray(centers, rows.X.dtype)
     labels = rows.label(exact)
     return float(sum(inertia_sums(rows.X, rows.weights, exact, labels, rows.backend, rows.prepared)) / len(rows.X))
 
 
-def tuning(rows: RowSet, k: int, setting: Setting) -> dict[str, Any]:
+def tuning(rows: Samples, k: int, setting: Setting) -> dict[str, Any]:
     """Return milliseconds of an iteration by the values in a chunk, and by the threads that launch kernels."""
     found: dict[str, Any] = {"shape": [*rows.X.shape, k]}
     start, backend = start_of(rows.X, k), cast(ArrayBackend, rows.backend)
     for values in setting.pick((1 << 22, 1 << 24, 1 << 26), (1 << 10, 1 << 14)):
-        backend.values = values
+        backend.chunk_values = values
         for n_threads in setting.pick((1, 4, 16), (1, 2)):
             with threads(n_threads):
                 seconds, _ = engine(rows, start)

@@ -22,9 +22,9 @@ from engine.bench.run import describe_machine
 from engine.config import FitConfig
 from engine.datasets.demo_table import write_demo
 from engine.execution.array_storage import IN_MEMORY
-from engine.features.encoded_moments import projection
+from engine.features.encoded_moments import make_projection
 from engine.features.encoder import FeatureEncoder
-from engine.features.fit import fit_encoder, reader_for
+from engine.features.fit import choose_reader, fit_encoder
 from engine.pca.solver import Components
 from engine.pipeline.fit import fit
 from engine.tables import open_table
@@ -39,7 +39,7 @@ def kernels(section: Section, setting: Setting) -> None:
     """Compile what later sections time, once for all of them: nobody's figures."""
     X = Mixture(3000).upto(3000)
     table = write_demo(setting.folder / "kernels", WARM_ROWS).members
-    config = FitConfig.merged({}, skip=setting.pick([], LEAN))
+    config = FitConfig.merge({}, skip=setting.pick([], LEAN))
 
     def places() -> dict[str, Any]:
         model = TSNE(max_iter=250, random_state=0, device="cpu").fit(X[:300])
@@ -79,7 +79,7 @@ def copies(n_bytes: int) -> dict[str, Any]:
     backend, X = gpu(), np.ones((n_bytes // 256, 64), np.float32)
 
     def in_pieces() -> None:
-        for _ in backend.staged(X):
+        for _ in backend.copy_in_pieces(X):
             pass
 
     ways = {"plain": lambda: backend.xp.asarray(X), "staged": in_pieces}
@@ -184,8 +184,8 @@ def parquet(section: Section, setting: Setting) -> None:
     """Members from files that the system has cached, encoded, to scores on the device: who reads and encodes?"""
     table = open_table(members(setting), id="user_id")
     found = fit_encoder(table, id="user_id")
-    reader = reader_for(gpu(), table)
-    own = reader if isinstance(reader, str) else reader.rows(found.encoder)
+    reader = choose_reader(gpu(), table)
+    own = reader if isinstance(reader, str) else reader.encoded_table(found.encoder)
 
     def by_device() -> dict[str, Any]:
         if isinstance(own, str):
@@ -200,9 +200,9 @@ def parquet(section: Section, setting: Setting) -> None:
 def scored(rows: Any, encoder: FeatureEncoder) -> dict[str, Any]:
     """Return the seconds of the two passes that follow the statistics, and bytes of X a second that they stand for."""
     backend = gpu()
-    covariance, found = timed(backend.xp, lambda: rows.moments(backend, lambda n_rows: None))
-    axes = projection(encoder.layout, found.mean, Components.of(found, 16).components_.T)
-    Z = backend.room((found.n_rows, 16), IN_MEMORY)
+    covariance, found = timed(backend.xp, lambda: rows.compute_moments(backend, lambda n_rows: None))
+    axes = make_projection(encoder.layout, found.mean, Components.from_moments(found, 16).components_.T)
+    Z = backend.allocate_scores((found.n_rows, 16), IN_MEMORY)
 
     def write(start: int, part: Any) -> None:
         backend.encoded_scores(part, axes, Z[start : start + len(part.dense)])
@@ -222,7 +222,7 @@ def job(section: Section, setting: Setting) -> None:
     found: dict[str, Any] = {}
 
     def once(device: str, skip: list[str], source: Any = table) -> dict[str, Any]:
-        config, out = FitConfig.merged({}, skip=skip), setting.folder / f"job-{device}"
+        config, out = FitConfig.merge({}, skip=skip), setting.folder / f"job-{device}"
         start = time.perf_counter()
         run = fit(
             source, out=out, id="user_id", n_clusters=12, device=device, config=config, overwrite=True

@@ -1,9 +1,9 @@
-"""The verbs of a backend on any array module: CuPy on a GPU, NumPy wherever the same code is to be tested.
+"""K-Means on an array module: the methods of a backend on CuPy for a GPU, on NumPy in tests.
 
-Rows are copied to the device once, when they are surveyed, if they fit there and are not there already; else whenever a
-pass looks at them, piece by piece. Labels stay there too, and only those that changed come back. K-Means has the bits
-of engine/backends/cpu.py; places agree with it to rounding. The arithmetic is kernels/cuda's, chunks and memory are
-chunked.py's, moments and scores array_pca.py's, what only a GPU has gpu.py's.
+Rows that are not on the device are copied there once, by `prepare_and_range`, if they fit; else every pass copies them
+piece by piece. Labels stay on the device too, and only changed ones are copied back. Results have the bits of those of
+engine/backends/cpu.py. The arithmetic is in kernels/arrays, chunks and memory in chunked.py, moments and scores in
+array_pca.py, what only a GPU has in gpu.py.
 """
 
 from __future__ import annotations
@@ -15,266 +15,279 @@ from itertools import count
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.backends.array_pca import ArrayComponents
-from engine.backends.chunked import Array
-from engine.backends.cpu import FRAME_ROWS, CpuBackend, sample_of
-from engine.backends.device_matrix import DeviceMatrix, array_in
-from engine.backends.protocol import (
-    SUM_ROWS,
-    ClusterSums,
-    Drift,
-    Float64s,
-    Grid,
-    Int32s,
-    Int64s,
-    Nearest,
-    Rows,
-)
+from engine.backends.array_pca import ArrayPCA
+from engine.backends.cpu import QUANTIZER_SAMPLE_ROWS, CpuBackend, evenly_spaced_rows
+from engine.backends.device_matrix import DeviceMatrix, device_array
+from engine.backends.protocol import SUM_ROWS, ClusterSums, FixedPointGrid, SkipThresholds, TwoNearest
 from engine.execution.array_storage import Storage
 from engine.kernels.arrays import distance
 from engine.kernels.arrays.kmeans import assign, lloyd
-from engine.kernels.arrays.kmeans import filter as screen
-from engine.kernels.cpu.kmeans import quantize as codes
+from engine.kernels.arrays.kmeans import filter as row_filter
+from engine.kernels.cpu.kmeans import quantize
+from engine.utils.array_types import Array, Float32s, Float64s, Int32s, Int64s, Rows
 
-RESIDENT_SHARE = 0.7  # of the free memory that rows may take; the rest is for chunks, and for what others allocate
-JOB_ROWS = 4096 * SUM_ROWS  # rows a block of a pass: a launch takes microseconds, whatever it does. Not measured yet
+RESIDENT_SHARE = 0.7  # of the free memory, at most, for rows; the rest is for chunks and for other allocations
+BLOCK_ROWS = 4096 * SUM_ROWS  # in a block of a pass: a launch takes microseconds, however many. Not measured yet
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class DeviceRows:
-    """What is kept about rows between passes."""
+class PreparedDeviceRows:
+    """Rows and labels in device memory.
 
-    frame: codes.Frame
-    X: Array | None = None  # (n_rows, n_features) on the device; None where it did not fit
-    labels: Array | None = None  # (n_rows,) int32 there
-    runs: dict[int, float] = field(default_factory=dict)  # first row of a block -> run its labels there belong to
-    next_run: Iterator[int] = field(default_factory=lambda: count(1))
+    The labels of a block belong to one run of Lloyd's algorithm at a time; `label_ids` says to which.
+    """
+
+    quantizer: quantize.RowQuantizer
+    X: Array | None = None  # (n_rows, n_features) on the device; None if it did not fit
+    labels: Array | None = None  # (n_rows,) int32 on the device
+    label_ids: dict[int, float] = field(default_factory=dict)  # first row of a block -> number of its last pass
+    next_id: Iterator[int] = field(default_factory=lambda: count(1))
 
 
-class ArrayBackend(ArrayComponents):
-    """Every verb of `Backend` but those that a library of the device does."""
+class ArrayBackend(ArrayPCA):
+    """All methods of `Backend` except library_centers."""
 
-    def job_rows(self, n_rows: int) -> int:
-        return JOB_ROWS
+    def rows_per_block(self, n_rows: int) -> int:
+        return BLOCK_ROWS
 
-    def room(self, shape: tuple[int, int], storage: Storage) -> Rows:
-        """Return room on the device, unless rows have to lie in a file, or do not fit."""
+    def allocate_scores(self, shape: tuple[int, int], storage: Storage) -> Rows:
+        """Allocate on the device, or in the storage if that is a folder or the rows do not fit."""
         if storage.folder is None:
-            found = self._resident(shape, np.dtype(np.float32))
-            if found is not None:
-                return DeviceMatrix(self, found)  # type: ignore[return-value]  # what is asked of rows, it does
+            matrix = self._allocate_resident(shape, np.dtype(np.float32))
+            if matrix is not None:
+                return DeviceMatrix(self, matrix)  # type: ignore[return-value]  # it supports what passes do with rows
         rows: Rows = storage.array("Z", shape, np.float32)
         return rows
 
-    def prepare_rows(self, X: Rows, storage: Storage) -> DeviceRows:
-        frame = codes.frame_of(self.host(sample_of(X, FRAME_ROWS)), codes.FLOATS)
-        there = array_in(X)
-        there = self._resident(X.shape, X.dtype) if there is None else there
-        if there is None:
-            return DeviceRows(frame)
-        return DeviceRows(frame, there, self.xp.empty(len(X), np.int32))
+    def allocate_rows(self, X: Rows, storage: Storage) -> PreparedDeviceRows:
+        quantizer = quantize.fit_quantizer(self.to_host(evenly_spaced_rows(X, QUANTIZER_SAMPLE_ROWS)), quantize.FLOAT32)
+        device_X = device_array(X)
+        device_X = self._allocate_resident(X.shape, X.dtype) if device_X is None else device_X
+        if device_X is None:
+            return PreparedDeviceRows(quantizer)
+        return PreparedDeviceRows(quantizer, device_X, self.xp.empty(len(X), np.int32))
 
-    def _resident(self, shape: tuple[int, ...], dtype: Any) -> Array | None:
-        """Return room for rows, which labels have to fit beside; None, and a warning, where there is none."""
+    def _allocate_resident(self, shape: tuple[int, ...], dtype: Any) -> Array | None:
+        """Allocate rows on the device if their labels fit there too; else log a warning and return None."""
         free, needed = self.free_memory(), shape[0] * (shape[1] * dtype.itemsize + np.dtype(np.int32).itemsize)
         try:
             if free is None or needed <= RESIDENT_SHARE * free:
                 return self.xp.empty(shape, dtype)
         except MemoryError:
-            self.release()
+            self.free_unused_memory()
         logger.warning("%s has no room for rows of %d MiB: every pass copies them.", self.name, needed >> 20)
         return None
 
-    def survey(self, X: Rows, weights: Float64s, rows: DeviceRows, part: slice) -> tuple[Float64s, Float64s, bool]:
-        def work(values: int) -> tuple[Float64s, Float64s, bool]:
-            found = []
+    def prepare_and_range(
+        self, X: Rows, weights: Float64s, rows: PreparedDeviceRows, part: slice
+    ) -> tuple[Float64s, Float64s, bool]:
+        def compute(chunk_values: int) -> tuple[Float64s, Float64s, bool]:
+            ranges = []
             for piece, block in self.pieces(X):
                 if rows.X is not None and not hasattr(X, "get"):
                     rows.X[part][piece] = block
-                found.append(self._extent(self.xp, block, weights[piece]))
-            lows, highs, finite = zip(*found, strict=True)
+                ranges.append(self._range(self.xp, block, weights[piece]))
+            lows, highs, finite = zip(*ranges, strict=True)
             return np.min(lows, axis=0), np.max(highs, axis=0), all(finite)
 
-        def otherwise(cpu: CpuBackend) -> tuple[Float64s, Float64s, bool]:
+        def compute_on_cpu(cpu: CpuBackend) -> tuple[Float64s, Float64s, bool]:
             if rows.X is not None and not hasattr(X, "get"):
-                self.write(rows.X[part], X)
-            return self._extent(np, self.host(X), weights)
+                self.copy_into(rows.X[part], X)
+            return self._range(np, self.to_host(X), weights)
 
-        return self.within(work, otherwise)
+        return self.run_in_chunks(compute, compute_on_cpu)
 
-    def _extent(self, xp: Any, X: Array, weights: Float64s) -> tuple[Float64s, Float64s, bool]:
-        counted = X[xp.asarray(weights) > 0] if len(weights) else X
+    def _range(self, xp: Any, X: Array, weights: Float64s) -> tuple[Float64s, Float64s, bool]:
+        weighted = X[xp.asarray(weights) > 0] if len(weights) else X
         finite = bool(xp.isfinite(X).all())
-        if len(counted) == 0:
+        if len(weighted) == 0:
             return np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf), finite
-        low, high = self.host(counted.min(axis=0)), self.host(counted.max(axis=0))
+        low, high = self.to_host(weighted.min(axis=0)), self.to_host(weighted.max(axis=0))
         return low.astype(np.float64), high.astype(np.float64), finite
 
-    def refine(self, rows: DeviceRows, X: Rows, n_clusters: int, screened: int, opened: int, storage: Storage) -> None:
-        """Return None: rows are screened as they are."""
+    def finer_rows(
+        self, rows: PreparedDeviceRows, X: Rows, n_clusters: int, screened: int, opened: int, storage: Storage
+    ) -> None:
+        """Return None: rows are filtered in float32, the highest precision."""
 
-    def encode(self, X: Rows, rows: DeviceRows, part: slice) -> None:
-        """Do nothing: rows are screened as they are."""
+    def requantize_rows(self, X: Rows, rows: PreparedDeviceRows, part: slice) -> None:
+        """Do nothing: rows are not quantized."""
 
-    def units(self, rows: DeviceRows) -> float:
-        return float(rows.frame.factor)
+    def movement_scale(self, rows: PreparedDeviceRows) -> float:
+        return float(rows.quantizer.factor)
 
-    def square_sums(
-        self, X: Rows, weights: Float64s, rows: DeviceRows, part: slice, grid: Grid
+    def sums_and_squares(
+        self, X: Rows, weights: Float64s, rows: PreparedDeviceRows, part: slice, grid: FixedPointGrid
     ) -> tuple[Int64s, Int64s]:
-        def work(values: int) -> tuple[Int64s, Int64s]:
+        def compute(chunk_values: int) -> tuple[Int64s, Int64s]:
             put = self.xp.asarray
-            of = put(grid.shift), put(grid.scale), put(grid.square_scale)
+            fixed_point = put(grid.shift), put(grid.scale), put(grid.square_scale)
             total = np.zeros((2, X.shape[1]), np.int64)
             for piece, block in self._blocks(X, rows, part):
-                found = lloyd.square_sums(self.xp, block, put(weights[piece]), of, values)
-                total += np.stack([self.host(sums) for sums in found])
+                sums = lloyd.compute_square_sums(self.xp, block, put(weights[piece]), fixed_point, chunk_values)
+                total += np.stack([self.to_host(part_sums) for part_sums in sums])
             return total[0], total[1]
 
-        return self.within(work, lambda cpu: cpu.square_sums(self.host(X), weights, None, part, grid))
+        return self.run_in_chunks(compute, lambda cpu: cpu.sums_and_squares(self.to_host(X), weights, None, part, grid))
 
-    def prepare(self, centres: Rows, rows: DeviceRows) -> screen.Centres:
-        return screen.ready(self.xp, centres, rows.frame)
+    def prepare_centers(self, centers: Rows, rows: PreparedDeviceRows) -> row_filter.CenterArrays:
+        return row_filter.prepare_centers(self.xp, centers, rows.quantizer)
 
-    def lloyd(
+    def lloyd_pass(
         self,
         X: Rows,
         weights: Float64s,
-        rows: DeviceRows,
+        rows: PreparedDeviceRows,
         part: slice,
-        centres: screen.Centres,
-        drift: Drift,
-        grid: Grid,
+        centers: row_filter.CenterArrays,
+        thresholds: SkipThresholds,
+        grid: FixedPointGrid,
         labels: Int32s,
-        slack: NDArray[np.float32],
+        gap_bound: Float32s,
     ) -> ClusterSums:
-        """Label every row anew: all that `slack` says is, in its first place, whose labels the device has.
+        """Label every row: none is skipped, and only gap_bound[0] is used, for the number of the block's last pass.
 
-        That changes with every call, since a run may be a copy of another one.
+        Labels on the device are valid if the same number was recorded for them. Every pass has a new number, because
+        copies of a run share the device's labels.
         """
         if rows.labels is not None:
-            if rows.runs.get(part.start) != slack[0]:
-                self.write(rows.labels[part], labels)
-            slack[0] = rows.runs[part.start] = next(rows.next_run)
+            if rows.label_ids.get(part.start) != gap_bound[0]:
+                self.copy_into(rows.labels[part], labels)
+            gap_bound[0] = rows.label_ids[part.start] = next(rows.next_id)
 
-        def work(values: int) -> ClusterSums:
-            total = ClusterSums(*_no_sums(centres.given), 0, len(X), 0, 0)
-            found: list[tuple[Any, Any]] = []
+        def compute(chunk_values: int) -> ClusterSums:
+            total = ClusterSums(*_zero_sums(centers.host), 0, len(X), 0, 0)
+            changes: list[tuple[Any, Any]] = []  # row numbers, new labels
             for piece, block in self._blocks(X, rows, part):
-                here = slice(part.start + piece.start, part.start + piece.stop)
-                before = self.xp.asarray(labels[piece]) if rows.labels is None else rows.labels[here]
-                after, opened, defined = assign.label_rows(self.xp, block, centres, values)
-                moved = self.xp.flatnonzero(after != before)
-                sums, masses = self._moved(
-                    self.xp, block, weights[piece], grid, before, after, moved, centres, values
+                piece_rows = slice(part.start + piece.start, part.start + piece.stop)
+                before = self.xp.asarray(labels[piece]) if rows.labels is None else rows.labels[piece_rows]
+                after, opened, defined = assign.label_rows(self.xp, block, centers, chunk_values)
+                changed = self.xp.flatnonzero(after != before)
+                sums, masses = self._sum_changes(
+                    self.xp, block, weights[piece], grid, before, after, changed, centers, chunk_values
                 )  # fmt: skip
-                found.append((self.host(moved) + piece.start, self.host(after[moved])))
-                total = _added(total, ClusterSums(self.host(sums), self.host(masses), len(moved), 0, opened, defined))
+                changes.append((self.to_host(changed) + piece.start, self.to_host(after[changed])))
+                total = _add(
+                    total, ClusterSums(self.to_host(sums), self.to_host(masses), len(changed), 0, opened, defined)
+                )
                 if rows.labels is not None:
                     before[...] = after
-            for places, names in found:  # last, so that what runs out of memory changes nothing here
-                labels[places] = names
+            for numbers, new_labels in changes:  # last, so that `labels` is unchanged if memory runs out before
+                labels[numbers] = new_labels
             return total
 
-        def otherwise(cpu: CpuBackend) -> ClusterSums:
-            rows.runs.pop(part.start, None)
-            after, there = np.empty(len(X), np.int32), self.host(X)
-            cpu.label(there, centres.given, after)
-            moved = np.flatnonzero(after != labels)
-            sums, masses = self._moved(np, there, weights, grid, labels, after, moved, centres, self.values)
-            labels[moved] = after[moved]
-            return ClusterSums(sums, masses, len(moved), len(X), len(X), 0)
+        def compute_on_cpu(cpu: CpuBackend) -> ClusterSums:
+            rows.label_ids.pop(part.start, None)
+            after, host_X = np.empty(len(X), np.int32), self.to_host(X)
+            cpu.label(host_X, centers.host, after)
+            changed = np.flatnonzero(after != labels)
+            sums, masses = self._sum_changes(
+                np, host_X, weights, grid, labels, after, changed, centers, self.chunk_values
+            )  # fmt: skip
+            labels[changed] = after[changed]
+            return ClusterSums(sums, masses, len(changed), len(X), len(X), 0)
 
-        return self.within(work, otherwise)
+        return self.run_in_chunks(compute, compute_on_cpu)
 
     @staticmethod
-    def _moved(
-        xp: Any, X: Array, weights: Float64s, grid: Grid, before: Array, after: Array, moved: Array,
-        centres: screen.Centres, values: int,
+    def _sum_changes(
+        xp: Any, X: Array, weights: Float64s, grid: FixedPointGrid, before: Array, after: Array, changed: Array,
+        centers: row_filter.CenterArrays, chunk_values: int,
     ) -> tuple[Array, Array]:  # fmt: skip
-        """Return what the rows `moved` change about the sums; where that is all of them, without a copy of them."""
-        own = xp.asarray(weights)
-        if len(moved) < len(X):
-            own = own[moved] if len(weights) else own
-            X, before, after = X[moved], before[moved], after[moved]
-        of = xp.asarray(grid.shift), xp.asarray(grid.scale), grid.mass_scale
-        return lloyd.moved_sums(xp, X, own, of, before, after, len(centres.given), values)
+        """Return by how much the rows `changed` change sums and masses; if that is all rows, they are not copied."""
+        device_weights = xp.asarray(weights)
+        if len(changed) < len(X):
+            device_weights = device_weights[changed] if len(weights) else device_weights
+            X, before, after = X[changed], before[changed], after[changed]
+        fixed_point = xp.asarray(grid.shift), xp.asarray(grid.scale), grid.mass_scale
+        return lloyd.compute_sum_changes(
+            xp, X, device_weights, fixed_point, before, after, len(centers.host), chunk_values
+        )  # fmt: skip
 
-    def label(self, X: Rows, centres: Rows, labels: Int32s) -> None:
-        def work(values: int) -> None:
-            ready = self._ready(X, centres)
+    def label(self, X: Rows, centers: Rows, labels: Int32s) -> None:
+        def compute(chunk_values: int) -> None:
+            prepared = self._prepare_centers_once(X, centers)
             for piece, block in self.pieces(X):
-                labels[piece] = self.host(assign.label_rows(self.xp, block, ready, values).labels)
+                labels[piece] = self.to_host(assign.label_rows(self.xp, block, prepared, chunk_values).labels)
 
-        self.within(work, lambda cpu: cpu.label(self.host(X), centres, labels))
+        self.run_in_chunks(compute, lambda cpu: cpu.label(self.to_host(X), centers, labels))
 
-    def own_distances(self, X: Rows, rows: DeviceRows | None, part: slice, centres: Rows, labels: Int32s) -> Float64s:
-        def work(values: int) -> Float64s:
-            return self.host(self._own(X, rows, part, centres, labels, values))
+    def assigned_distances(
+        self, X: Rows, rows: PreparedDeviceRows | None, part: slice, centers: Rows, labels: Int32s
+    ) -> Float64s:
+        def compute(chunk_values: int) -> Float64s:
+            return self.to_host(self._assigned_distances(X, rows, part, centers, labels, chunk_values))
 
-        return self.within(work, lambda cpu: cpu.own_distances(self.host(X), None, part, centres, labels))
+        return self.run_in_chunks(
+            compute, lambda cpu: cpu.assigned_distances(self.to_host(X), None, part, centers, labels)
+        )
 
     def inertia(
-        self, X: Rows, weights: Float64s, rows: DeviceRows | None, part: slice, centres: Rows, labels: Int32s
+        self, X: Rows, weights: Float64s, rows: PreparedDeviceRows | None, part: slice, centers: Rows, labels: Int32s
     ) -> Float64s:
-        def work(values: int) -> Float64s:
-            squared = self._own(X, rows, part, centres, labels, values)
-            return self.host(distance.sums_of_runs(self.xp, squared, self.xp.asarray(weights), SUM_ROWS))
+        def compute(chunk_values: int) -> Float64s:
+            squared = self._assigned_distances(X, rows, part, centers, labels, chunk_values)
+            return self.to_host(distance.block_sums(self.xp, squared, self.xp.asarray(weights), SUM_ROWS))
 
-        return self.within(work, lambda cpu: cpu.inertia(self.host(X), weights, None, part, centres, labels))
+        return self.run_in_chunks(
+            compute, lambda cpu: cpu.inertia(self.to_host(X), weights, None, part, centers, labels)
+        )
 
-    def nearest_two(self, X: Rows, centres: Rows) -> Nearest:
-        def work(values: int) -> Nearest:
-            ready, parts = self._ready(X, centres), []
+    def nearest_two(self, X: Rows, centers: Rows) -> TwoNearest:
+        def compute(chunk_values: int) -> TwoNearest:
+            prepared, parts = self._prepare_centers_once(X, centers), []
             for _, block in self.pieces(X):
-                found = map(self.host, assign.label_two(self.xp, block, ready, values))
-                labels, nearest, runners_up, second = found
-                first, other = np.sqrt(nearest).astype(np.float32), np.sqrt(second).astype(np.float32)
-                parts.append((labels.astype(np.int32), first, runners_up.astype(np.int32), other))
-            return Nearest(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+                arrays = map(self.to_host, assign.label_nearest_two(self.xp, block, prepared, chunk_values))
+                labels, squared, second_labels, second_squared = arrays
+                distances, second_distances = (np.sqrt(d2).astype(np.float32) for d2 in (squared, second_squared))
+                parts.append((labels.astype(np.int32), distances, second_labels.astype(np.int32), second_distances))
+            return TwoNearest(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
-        return self.within(work, lambda cpu: cpu.nearest_two(self.host(X), centres))
+        return self.run_in_chunks(compute, lambda cpu: cpu.nearest_two(self.to_host(X), centers))
 
-    def distances(self, X: Rows, centres: Rows) -> Rows:
-        def work(values: int) -> Rows:
-            out, columns = np.empty((len(X), len(centres)), X.dtype), self.xp.asarray(centres.T.astype(np.float64))
+    def distances(self, X: Rows, centers: Rows) -> Rows:
+        def compute(chunk_values: int) -> Rows:
+            out, columns = np.empty((len(X), len(centers)), X.dtype), self.xp.asarray(centers.T.astype(np.float64))
             for piece, block in self.pieces(X):
-                for part in distance.runs(len(block), max(centres.shape), values):
+                for part in distance.row_chunks(len(block), max(centers.shape), chunk_values):
                     squared = distance.squared_distances(self.xp, block[part], columns)
-                    out[piece][part] = self.host(self.xp.sqrt(squared))
+                    out[piece][part] = self.to_host(self.xp.sqrt(squared))
             return out
 
-        return self.within(work, lambda cpu: cpu.distances(self.host(X), centres))
+        return self.run_in_chunks(compute, lambda cpu: cpu.distances(self.to_host(X), centers))
 
-    def _blocks(self, X: Rows, rows: DeviceRows | None, part: slice) -> Iterator[tuple[slice, Array]]:
-        """Yield a block, rows `part` of those prepared, on the device, in pieces where it has to be copied."""
+    def _blocks(self, X: Rows, rows: PreparedDeviceRows | None, part: slice) -> Iterator[tuple[slice, Array]]:
+        """Yield a block, rows `part` of the prepared ones, on the device; in pieces if it has to be copied."""
         if rows is None or rows.X is None:
             return self.pieces(X)
         return iter([(slice(0, len(X)), rows.X[part])])
 
-    def _ready(self, X: Rows, centres: Rows) -> screen.Centres:
-        """Make centres ready for rows that nobody has prepared."""
-        return screen.ready(self.xp, centres, codes.frame_of(self.host(sample_of(X)), codes.FLOATS))
+    def _prepare_centers_once(self, X: Rows, centers: Rows) -> row_filter.CenterArrays:
+        """Prepare centers for rows that were not prepared."""
+        return row_filter.prepare_centers(
+            self.xp, centers, quantize.fit_quantizer(self.to_host(evenly_spaced_rows(X)), quantize.FLOAT32)
+        )
 
-    def _own(self, X: Rows, rows: DeviceRows | None, part: slice, centres: Rows, labels: Int32s, values: int) -> Array:
-        exact, there = self.xp.asarray(centres.astype(np.float64)), self.xp.asarray(labels)
+    def _assigned_distances(
+        self, X: Rows, rows: PreparedDeviceRows | None, part: slice, centers: Rows, labels: Int32s, chunk_values: int
+    ) -> Array:
+        exact, device_labels = self.xp.asarray(centers.astype(np.float64)), self.xp.asarray(labels)
         squared = self.xp.empty(len(X))
         for piece, block in self._blocks(X, rows, part):
-            own = there[piece]
-            for run in distance.runs(len(block), X.shape[1], values):
-                squared[piece][run] = distance.own_distances(self.xp, block[run], exact, own[run])
+            piece_labels = device_labels[piece]
+            for run in distance.row_chunks(len(block), X.shape[1], chunk_values):
+                squared[piece][run] = distance.assigned_distances(self.xp, block[run], exact, piece_labels[run])
         return squared
 
 
-def _no_sums(centres: Rows) -> tuple[Int64s, Int64s]:
-    return np.zeros(centres.shape, np.int64), np.zeros(len(centres), np.int64)
+def _zero_sums(centers: Rows) -> tuple[Int64s, Int64s]:
+    return np.zeros(centers.shape, np.int64), np.zeros(len(centers), np.int64)
 
 
-def _added(one: ClusterSums, other: ClusterSums) -> ClusterSums:
+def _add(a: ClusterSums, b: ClusterSums) -> ClusterSums:
     return ClusterSums(
-        one.sums + other.sums, one.masses + other.masses, one.changed + other.changed, one.screened + other.screened,
-        one.opened + other.opened, one.defined + other.defined,
+        a.sums + b.sums, a.masses + b.masses, a.changed + b.changed, a.screened + b.screened, a.opened + b.opened,
+        a.defined + b.defined,
     )  # fmt: skip

@@ -1,64 +1,66 @@
-"""Moments and scores on an array module: the verbs of principal components.
+"""PCA on an array module: moments of rows, and their scores on principal components.
 
-    rows, or encoded rows, of the host or of the device  ->  moments on the host, scores where the rows are
+    rows or encoded rows, on the host or the device  ->  moments and scores on the host, or scores written to `out`
 
-Scores have the bits of engine/backends/cpu.py, moments agree with it to rounding. The arithmetic is kernels/cuda's.
+Scores have the bits of those of engine/backends/cpu.py, moments agree to rounding. The arithmetic is in
+kernels/arrays/pca.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from engine.backends.chunked import Chunks
-from engine.backends.cpu import PILOT_ROWS, CpuBackend
-from engine.backends.protocol import LANES, EncodedMoments, EncodedRows, Float64s, Moments, Projection, Rows
+from engine.backends.chunked import ChunkedDevice
+from engine.backends.cpu import SHIFT_SAMPLE_ROWS, CpuBackend
+from engine.backends.protocol import LANES, EncodedMoments, EncodedRows, Moments, Projection
 from engine.kernels.arrays.pca import moments
 from engine.kernels.arrays.pca import project as scores
+from engine.utils.array_types import Float64s, Rows
 
 
-class ArrayComponents(Chunks):
-    """What rows are projected with, and the projection."""
+class ArrayPCA(ChunkedDevice):
+    """The PCA methods of `Backend`."""
 
     def moments(self, X: Rows) -> Moments:
-        def work(values: int) -> Moments:
-            mean, scatter = moments.moments(self.xp, self.xp.asarray(X), PILOT_ROWS, values)
-            return Moments(len(X), self.host(mean), self.host(scatter))
+        def compute(chunk_values: int) -> Moments:
+            mean, scatter = moments.compute_moments(self.xp, self.xp.asarray(X), SHIFT_SAMPLE_ROWS, chunk_values)
+            return Moments(len(X), self.to_host(mean), self.to_host(scatter))
 
-        return self.within(work, lambda cpu: cpu.moments(self.host(X)))
+        return self.run_in_chunks(compute, lambda cpu: cpu.moments(self.to_host(X)))
 
     def scores(self, X: Rows, mean: Float64s, axes: Float64s) -> Rows:
-        def work(values: int) -> Rows:
+        def compute(chunk_values: int) -> Rows:
             put = self.xp.asarray
-            return self.host(scores.project(self.xp, put(X), put(mean), put(axes), values))
+            return self.to_host(scores.project(self.xp, put(X), put(mean), put(axes), chunk_values))
 
-        return self.within(work, lambda cpu: cpu.scores(self.host(X), mean, axes))
+        return self.run_in_chunks(compute, lambda cpu: cpu.scores(self.to_host(X), mean, axes))
 
     def encoded_moments(self, rows: EncodedRows, n_hot_columns: int) -> EncodedMoments:
-        def work(values: int) -> EncodedMoments:
+        def compute(chunk_values: int) -> EncodedMoments:
             dense, starts, hot = map(self.xp.asarray, rows)
-            found = moments.encoded_moments(self.xp, dense, starts, hot, n_hot_columns, values)
-            gram, cross, pairs = map(self.host, found)
+            sums = moments.compute_encoded_moments(self.xp, dense, starts, hot, n_hot_columns, chunk_values)
+            gram, cross, pairs = map(self.to_host, sums)
             padding = ((0, 0), (0, -gram.shape[1] % LANES))
             return EncodedMoments(len(rows.dense), np.pad(gram, padding), np.pad(cross, padding), pairs)
 
-        return self.within(work, lambda cpu: cpu.encoded_moments(self._on_host(rows), n_hot_columns))
+        return self.run_in_chunks(compute, lambda cpu: cpu.encoded_moments(self._to_host(rows), n_hot_columns))
 
     def encoded_scores(self, rows: EncodedRows, projection: Projection, out: Rows | None = None) -> Rows:
         n_components = projection.n_components
         target = np.empty((len(rows.dense), n_components), np.float32) if out is None else out
 
-        def work(values: int) -> None:
+        def compute(chunk_values: int) -> None:
             put = self.xp.asarray
             base, dense_axes, hot_axes = put(projection.base), put(projection.dense_axes), put(projection.hot_axes)
             encoded = (put(rows.dense), put(rows.starts), put(rows.hot))
-            found = scores.project_encoded(self.xp, encoded, base, dense_axes, hot_axes, n_components, values)
-            self.write(target, found)
+            Z = scores.project_encoded(self.xp, encoded, base, dense_axes, hot_axes, n_components, chunk_values)
+            self.copy_into(target, Z)
 
-        def otherwise(cpu: CpuBackend) -> None:
-            self.write(target, cpu.encoded_scores(self._on_host(rows), projection))
+        def compute_on_cpu(cpu: CpuBackend) -> None:
+            self.copy_into(target, cpu.encoded_scores(self._to_host(rows), projection))
 
-        self.within(work, otherwise)
+        self.run_in_chunks(compute, compute_on_cpu)
         return target
 
-    def _on_host(self, rows: EncodedRows) -> EncodedRows:
-        return EncodedRows(*map(self.host, rows))
+    def _to_host(self, rows: EncodedRows) -> EncodedRows:
+        return EncodedRows(*map(self.to_host, rows))

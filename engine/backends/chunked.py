@@ -1,7 +1,8 @@
-"""Work on an array module in chunks, and what to do where the device has no room for them.
+"""Run array-module code in chunks, with smaller chunks or on the CPU when the device runs out of memory.
 
-A verb is tried with chunks of `values` values; where memory runs out, with a quarter of that, three times; then the CPU
-does the block, loudly, if there is a spare backend, and OutOfResourcesError says what was tried if there is none.
+A function is run with chunks of `chunk_values` values. If memory runs out, it is run with a quarter of that, up to
+three times. After that the fallback backend computes the block on the CPU and a warning says so; without a fallback,
+OutOfResourcesError lists what was tried.
 """
 
 from __future__ import annotations
@@ -15,69 +16,71 @@ from numpy.typing import NDArray
 
 from engine.backends.cpu import CpuBackend
 from engine.errors import OutOfResourcesError
+from engine.utils.array_types import Array
 
-Array = Any  # of the array module
 Result = TypeVar("Result")
 
 CHUNK_VALUES = 1 << 24  # 64 MiB of float32 scores: of the order of a GPU's L2 cache. Not measured yet
-SMALLER, TRIES = 4, 3  # after running out of memory: how much smaller, how often
+SHRINK_FACTOR = 4  # the chunk size is divided by this after running out of memory
+N_RETRIES = 3
 logger = logging.getLogger(__name__)
 
 
-class Chunks:
-    """An array module, its memory, and the backend that takes over where that does not suffice."""
+class ChunkedDevice:
+    """An array module, its memory, and the backend that computes a block when that memory does not suffice."""
 
     name = "arrays"
     one_per_worker = False
     libraries: frozenset[str] = frozenset()
 
-    def __init__(self, xp: Any, *, spare: CpuBackend | None = None, values: int = CHUNK_VALUES) -> None:
-        self.xp, self.spare, self.values = xp, spare, values
+    def __init__(self, xp: Any, *, fallback: CpuBackend | None = None, chunk_values: int = CHUNK_VALUES) -> None:
+        self.xp, self.fallback, self.chunk_values = xp, fallback, chunk_values
 
     def free_memory(self) -> int | None:
-        """Return the bytes that are free on the device, None where nobody knows."""
+        """Return the bytes that are free on the device, None if that is unknown."""
         return None
 
-    def release(self) -> None:
-        """Give memory back that nobody uses."""
+    def free_unused_memory(self) -> None:
+        """Return memory that no array uses to the allocator."""
 
-    def within(self, work: Callable[[int], Result], otherwise: Callable[[CpuBackend], Result]) -> Result:
-        """Return work(values), with smaller chunks where memory runs out, and at last what the spare backend finds."""
-        values = self.values
-        for _ in range(1 + TRIES):
+    def run_in_chunks(self, compute: Callable[[int], Result], compute_on_cpu: Callable[[CpuBackend], Result]) -> Result:
+        """Return compute(chunk_values), with smaller chunks if memory runs out, at last compute_on_cpu(fallback)."""
+        chunk_values = self.chunk_values
+        for _ in range(1 + N_RETRIES):
             try:
-                return work(values)
+                return compute(chunk_values)
             except MemoryError as error:
                 reason = str(error).split("\n", 1)[0] or "no reason given"
-            self.release()
-            logger.warning("Out of memory on %s with chunks of %d values: %s.", self.name, values, reason)
-            values //= SMALLER
-        if self.spare is None:
+            self.free_unused_memory()
+            logger.warning("Out of memory on %s with chunks of %d values: %s.", self.name, chunk_values, reason)
+            chunk_values //= SHRINK_FACTOR
+        if self.fallback is None:
+            smallest = chunk_values * SHRINK_FACTOR
             raise OutOfResourcesError(
-                f"Out of memory on device {self.name!r}, with chunks of {values * SMALLER:,} values too: {reason}.",
+                f"Out of memory on device {self.name!r}, with chunks of {smallest:,} values too: {reason}.",
                 hint="free memory on the device, or use --device auto, which goes on on the CPU.",
             )
-        logger.warning("Out of memory on %s %d times: the CPU computes this block.", self.name, 1 + TRIES)
-        return otherwise(self.spare)
+        logger.warning("Out of memory on %s %d times: the CPU computes this block.", self.name, 1 + N_RETRIES)
+        return compute_on_cpu(self.fallback)
 
     def pieces(self, X: Any) -> Iterator[tuple[slice, Array]]:
-        """Yield rows on the device, and which of X they are: whole where they are there, else as `staged` has them."""
-        return iter([(slice(0, len(X)), X)]) if hasattr(X, "get") else self.staged(X)
+        """Yield (which rows of X, these rows on the device): all at once if X is there, else by `copy_in_pieces`."""
+        return iter([(slice(0, len(X)), X)]) if hasattr(X, "get") else self.copy_in_pieces(X)
 
-    def staged(self, X: Any) -> Iterator[tuple[slice, Array]]:
-        """Yield rows of the host on the device; a piece may be used until the next one is asked for."""
+    def copy_in_pieces(self, X: Any) -> Iterator[tuple[slice, Array]]:
+        """Yield rows of the host on the device; a piece is valid until the next one is requested."""
         yield slice(0, len(X)), self.xp.asarray(X)
 
-    def host(self, array: Array) -> NDArray[Any]:
-        """Return an array of the module as one of NumPy."""
-        found: NDArray[Any] = array.get() if hasattr(array, "get") else np.asarray(array)
-        return found
+    def to_host(self, array: Array) -> NDArray[Any]:
+        """Return an array of the module as a NumPy array."""
+        host_array: NDArray[Any] = array.get() if hasattr(array, "get") else np.asarray(array)
+        return host_array
 
-    def write(self, target: Array, values: Array) -> None:
-        """Copy an array into another of its shape, each of them the module's or NumPy's."""
-        if hasattr(target, "set") and not hasattr(values, "get"):
-            target.set(np.ascontiguousarray(values))
+    def copy_into(self, target: Array, source: Array) -> None:
+        """Copy an array into another one of its shape; each may be the module's or NumPy's."""
+        if hasattr(target, "set") and not hasattr(source, "get"):
+            target.set(np.ascontiguousarray(source))
         elif hasattr(target, "set"):
-            target[...] = values
+            target[...] = source
         else:
-            target[...] = self.host(values)
+            target[...] = self.to_host(source)

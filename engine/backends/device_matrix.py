@@ -1,10 +1,10 @@
-"""Rows in the memory of a device, that the host can treat as rows: scores that never leave it.
+"""A matrix in device memory that host code can slice and sample like a NumPy array.
 
-    matrix[first:last]  ->  an array of the device, for the verbs of its backend
-    matrix[anything else: numbers of rows, steps, one row]  ->  an array of NumPy, copied
+    matrix[first:last]  ->  an array of the device, for the methods of its backend
+    matrix[any other index: row numbers, a step, one row]  ->  a copy as a NumPy array
 
-What a pass hands to a backend is a run of rows, what the host picks is a sample. So code that works on an array of
-NumPy works on this one, and only what is picked crosses over.
+A pass hands consecutive rows to a backend, while host code picks samples of rows. So code written for a NumPy array
+works on this one, and only the samples are copied to the host.
 """
 
 from __future__ import annotations
@@ -14,35 +14,37 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.utils.array_types import Array
+
 if TYPE_CHECKING:
-    from engine.backends.chunked import Array, Chunks
+    from engine.backends.chunked import ChunkedDevice
 
 
 class DeviceMatrix:
-    """Rows (n_rows, n_columns) on a device, row-major.
+    """A row-major matrix (n_rows, n_columns) on a device.
 
     Attributes
     ----------
     array : array of the device's module
     """
 
-    def __init__(self, device: Chunks, array: Array) -> None:
+    def __init__(self, device: ChunkedDevice, array: Array) -> None:
         self._device, self.array = device, array
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows and columns."""
+        """Number of rows and columns."""
         return tuple(self.array.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the values."""
-        found: np.dtype[Any] = np.dtype(self.array.dtype)
-        return found
+        """Of the chunk_values."""
+        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
+        return dtype
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the device's memory."""
+        """Size in bytes, in device memory."""
         return int(self.array.nbytes)
 
     def __len__(self) -> int:
@@ -51,16 +53,16 @@ class DeviceMatrix:
     def __getitem__(self, rows: Any) -> Any:
         if isinstance(rows, slice) and rows.step is None:
             return self.array[rows]
-        picked = self._device.xp.asarray(rows) if isinstance(rows, np.ndarray) else rows
-        return self._device.host(self._device.xp.ascontiguousarray(self.array[picked]))
+        index = self._device.xp.asarray(rows) if isinstance(rows, np.ndarray) else rows
+        return self._device.to_host(self._device.xp.ascontiguousarray(self.array[index]))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """Return a copy on the host: who asks for all rows has to have room for them."""
+        """Return a copy of all rows on the host, which must have the memory for them."""
         if copy is False:
             raise ValueError("rows on a device cannot be looked at without a copy")
-        return self._device.host(self.array).astype(dtype or self.dtype, copy=False)
+        return self._device.to_host(self.array).astype(dtype or self.dtype, copy=False)
 
 
-def array_in(X: Any) -> Array | None:
-    """Return the device's array of rows that are there, None of others."""
+def device_array(X: Any) -> Array | None:
+    """Return the device array behind X, None if X is not a DeviceMatrix."""
     return X.array if isinstance(X, DeviceMatrix) else None

@@ -1,6 +1,6 @@
-"""The GPU backend: CuPy under the verbs of array_kmeans.py, cuML for a whole stage, one pool of memory.
+"""The GPU backend: the array backend on CuPy, cuML for whole stages, and one memory pool for all libraries.
 
-    probe()  ->  whether a GPU can be used, and why not;   GpuBackend  ->  the verbs of `Backend` on cuda
+    probe()  ->  whether a GPU can be used, and why not;   GpuBackend  ->  the methods of `Backend` on cuda
 
 cuDF, cuML and CuPy allocate from one RMM pool. Nothing here has run on a GPU: not measured yet. Calls into the
 libraries are checked against RAPIDS 26.10 (`make test-gpu-contract`).
@@ -23,66 +23,69 @@ import numpy as np
 
 from engine.backends.array_kmeans import ArrayBackend
 from engine.backends.cpu import CpuBackend
-from engine.backends.cuda_driver import NoGpu, first_gpu
-from engine.backends.device_matrix import array_in
-from engine.backends.host_to_device import staged
-from engine.backends.pinned_buffers import PinnedLanes
-from engine.backends.protocol import Float64s, LibraryPlan, Rows
+from engine.backends.cuda_driver import GpuNotFoundError, first_gpu
+from engine.backends.device_matrix import device_array
+from engine.backends.host_to_device import copy_in_pieces
+from engine.backends.pinned_buffers import PinnedStagingBuffers
+from engine.backends.protocol import LibraryKMeansSettings
 from engine.errors import DeviceNotAvailableError
-from engine.kernels.arrays.kmeans import filter as screen
+from engine.kernels.arrays.kmeans import filter as row_filter
+from engine.utils.array_types import Float64s, Rows
 
 PACKAGES = ("cupy", "rmm", "pylibcudf", "cudf", "cuml")
-LEAST_MEMORY = 1 << 30  # bytes that have to be free: contexts and libraries take half of that
-POOL_SHARE = 0.9  # of the free memory that the pool may grow to; the rest is for what allocates past it
-POOL_STEP = 256  # bytes that sizes of pools are multiples of
-BUFFER_ROWS = 1 << 20  # host rows that cuML's K-Means takes at a time where not all fit
+MIN_FREE_BYTES = 1 << 30  # of GPU memory: contexts and libraries take half of it
+POOL_SHARE = 0.9  # of the free memory, maximum size of the pool; the rest is for allocations outside the pool
+POOL_SIZE_MULTIPLE = 256  # bytes
+BUFFER_ROWS = 1 << 20  # rows that cuML's K-Means copies from the host at a time if they do not all fit
 logger = logging.getLogger(__name__)
 _starting = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Probe:
-    """Whether a GPU can be used, and what there is or what is missing."""
+class GpuProbe:
+    """Whether a GPU can be used, and a description of it or of what is missing."""
 
     usable: bool
-    finding: str
+    description: str
 
 
 @cache
-def probe() -> Probe:
-    """Look for a driver, a GPU, the libraries, and memory; the first thing missing is the reason."""
+def probe() -> GpuProbe:
+    """Look for a driver, a GPU, the libraries and free memory; describe the first that is missing."""
     try:
         gpu = first_gpu()
-    except NoGpu as reason:
-        return Probe(False, str(reason))
+    except GpuNotFoundError as reason:
+        return GpuProbe(False, str(reason))
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
-        return Probe(False, f"there is a GPU ({gpu.words()}), but {', '.join(missing)} cannot be found")
+        return GpuProbe(False, f"there is a GPU ({gpu.describe()}), but {', '.join(missing)} cannot be found")
     try:
         for name in PACKAGES:
             import_module(name)
         free, _ = import_module("cupy").cuda.runtime.memGetInfo()
-    except Exception as error:  # libraries fail in many ways; each is a reason, told in its words
-        return Probe(False, f"there is a GPU ({gpu.words()}), but {name} does not work: {_first_line(error)}")
-    if free < LEAST_MEMORY:
-        return Probe(False, f"the GPU has {free >> 20} MiB free, {LEAST_MEMORY >> 20} are needed ({gpu.words()})")
-    return Probe(True, gpu.words())
+    except Exception as error:  # imports fail in many ways; the message is passed on
+        return GpuProbe(False, f"there is a GPU ({gpu.describe()}), but {name} does not work: {_first_line(error)}")
+    if free < MIN_FREE_BYTES:
+        return GpuProbe(
+            False, f"the GPU has {free >> 20} MiB free, {MIN_FREE_BYTES >> 20} are needed ({gpu.describe()})"
+        )
+    return GpuProbe(True, gpu.describe())
 
 
 @cache
-def _pool_size() -> int:
-    """Let cuDF, cuML and CuPy share one pool; return how large it may grow.
+def _set_up_pool() -> int:
+    """Set up one RMM pool for cuDF, cuML and CuPy, and return its maximum size in bytes.
 
-    A pool that somebody has set up before is kept: pointers of the old one would be lost.
+    A pool that the process has already set up is kept: replacing it would invalidate its pointers.
     """
     import cupy
     import rmm
     from rmm.allocators.cupy import rmm_cupy_allocator
 
     free, _ = cupy.cuda.runtime.memGetInfo()
-    size = int(free * POOL_SHARE) // POOL_STEP * POOL_STEP
+    size = int(free * POOL_SHARE) // POOL_SIZE_MULTIPLE * POOL_SIZE_MULTIPLE
     if type(rmm.mr.get_current_device_resource()) is rmm.mr.CudaMemoryResource:
-        rmm.reinitialize(pool_allocator=True, initial_pool_size=LEAST_MEMORY // 2, maximum_pool_size=size)
+        rmm.reinitialize(pool_allocator=True, initial_pool_size=MIN_FREE_BYTES // 2, maximum_pool_size=size)
     else:
         logger.info("RMM has been set up before: its memory resource is kept.")
     rmm.statistics.enable_statistics()
@@ -91,26 +94,28 @@ def _pool_size() -> int:
 
 
 class GpuBackend(ArrayBackend):
-    """Every verb of `Backend` on a GPU; `spare` takes over where memory runs out, or a library cannot do what is asked.
+    """Methods of `Backend` on a GPU.
+
+    The `fallback` backend computes a block if memory runs out, or if a library does not support what is asked.
 
     Raises
     ------
     DeviceNotAvailableError
-        If products of float32 matrices are less exact than labels need (TF32).
+        If products of float32 matrices are rounded to TF32: labels need float32.
     """
 
     name = "cuda"
     one_per_worker = True
     libraries = frozenset({"cudf", "cuml"})
 
-    def __init__(self, *, spare: CpuBackend | None = None) -> None:
+    def __init__(self, *, fallback: CpuBackend | None = None) -> None:
         import cupy
 
-        super().__init__(cupy, spare=spare)
-        self._copying = threading.Lock()
-        self._lanes: PinnedLanes | None = None
+        super().__init__(cupy, fallback=fallback)
+        self._copy_lock = threading.Lock()
+        self._buffers: PinnedStagingBuffers | None = None
         with _starting:
-            self._size = _pool_size()
+            self._pool_bytes = _set_up_pool()
             exact = _products_are_exact()
         if not exact:
             raise DeviceNotAvailableError(
@@ -119,69 +124,77 @@ class GpuBackend(ArrayBackend):
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _on_this_worker, (self.spare is not None,)  # what the pool is does not travel
+        return _backend_of_this_process, (
+            self.fallback is not None,
+        )  # the pool is not pickled: every process has its own
 
-    def staged(self, X: Any) -> Iterator[tuple[slice, Any]]:
-        """Yield rows of the host on the device, copied while others are computed on; one block at a time."""
-        with self._copying:
-            if self._lanes is None:
+    def copy_in_pieces(self, X: Any) -> Iterator[tuple[slice, Any]]:
+        """Yield rows of the host on the device, each piece copied while the one before it is used.
+
+        One caller at a time.
+        """
+        with self._copy_lock:
+            if self._buffers is None:
                 from cupyx import empty_pinned
 
-                self._lanes = PinnedLanes(self.xp, empty_pinned)
-            yield from staged(X, self._lanes)
+                self._buffers = PinnedStagingBuffers(self.xp, empty_pinned)
+            yield from copy_in_pieces(X, self._buffers)
 
     def free_memory(self) -> int:
         import rmm
 
         used = rmm.statistics.get_statistics()
-        return self._size - (0 if used is None else used.current_bytes)
+        return self._pool_bytes - (0 if used is None else used.current_bytes)
 
     def release(self) -> None:
-        gc.collect()  # arrays in cycles; the pool takes back what they held
+        gc.collect()  # frees arrays in reference cycles; their memory returns to the pool
 
-    def library_centres(self, X: Rows, weights: Float64s, start: Rows | str, plan: LibraryPlan) -> tuple[Rows, int]:
+    def library_centers(
+        self, X: Rows, weights: Float64s, start: Rows | str, plan: LibraryKMeansSettings
+    ) -> tuple[Rows, int]:
         from cuml.cluster import KMeans
         from sklearn import config_context
 
-        there = array_in(X)
-        fits = there is not None or X.nbytes <= self.free_memory() // 2
-        on_device = X if there is None else there
-        rows, given = (self.xp.asarray(on_device), self.xp.asarray(weights)) if fits else (X, weights)
+        resident = device_array(X)
+        fits = resident is not None or X.nbytes <= self.free_memory() // 2
+        source = X if resident is None else resident
+        rows, sample_weight = (self.xp.asarray(source), self.xp.asarray(weights)) if fits else (X, weights)
         model = KMeans(
             n_clusters=plan.n_clusters,
             max_iter=plan.max_iter,
             tol=plan.tol,
             random_state=plan.seed,
             init=start if isinstance(start, str) else self.xp.asarray(start),
-            n_init=plan.n_runs,
+            n_init=plan.n_init,
             device_buffer_samples=0 if fits else BUFFER_ROWS,
             output_type="numpy",
         )
-        with config_context(assume_finite=True):  # the caller has looked
-            model.fit(rows, sample_weight=given.astype(X.dtype) if len(weights) else None)
+        with config_context(assume_finite=True):  # the caller has checked
+            model.fit(rows, sample_weight=sample_weight.astype(X.dtype) if len(weights) else None)
         return np.ascontiguousarray(model.cluster_centers_, X.dtype), int(model.n_iter_)
 
 
 @cache
-def _on_this_worker(with_spare: bool) -> GpuBackend:
-    """Return the backend of this process, which a pass was sent to: its GPU is the first that it is let see.
+def _backend_of_this_process(with_fallback: bool) -> GpuBackend:
+    """Return the backend of this worker process, on the first GPU that is visible to it.
 
-    A worker without one is an error, whatever the device was chosen by: moments would have other last digits.
+    A worker without a GPU is an error even if the device was chosen by "auto": its moments would differ in their last
+    digits.
     """
-    found = probe()
-    if not found.usable:
+    gpu = probe()
+    if not gpu.usable:
         raise DeviceNotAvailableError(
-            f"Device 'cuda' is to be used on every worker, but on one of them {found.finding}.",
+            f"Device 'cuda' is to be used on every worker, but on one of them {gpu.description}.",
             hint="start workers with `dask-cuda worker`, one a GPU, or use --device cpu.",
         )
-    return GpuBackend(spare=CpuBackend() if with_spare else None)
+    return GpuBackend(fallback=CpuBackend() if with_fallback else None)
 
 
 @cache
 def _products_are_exact() -> bool:
     import cupy
 
-    return screen.rounds_as_float32(cupy)
+    return row_filter.rounds_as_float32(cupy)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,10 +1,10 @@
-"""Rows from the host to a device, piece by piece: each is copied while the one before it is computed on.
+"""Copy rows from the host to a device in pieces: double buffering, so that copying overlaps with computing.
 
-    rows, Lanes  ->  (where the piece is, the piece on the device) one after another
+    rows, StagingBuffers  ->  (slice of the rows, these rows on the device), one piece after another
 
-Two lanes take turns, each a staging buffer on the host (pinned, so that the device fetches it by itself) and one on
-the device. A thread fills the staging buffer of the next piece and sends it off; computing is told to wait for the
-piece it is about to read, and a buffer is not written before what reads it has ended. Which is which: `Lanes`.
+Two pairs of buffers take turns, each a staging buffer on the host (pinned, so that the device can copy it
+asynchronously) and one on the device. A thread fills the staging buffer of the next piece and queues its copy.
+Computation on a piece waits for its copy, and no buffer is overwritten before the reads of it have ended.
 """
 
 from __future__ import annotations
@@ -16,41 +16,40 @@ from typing import Any, Protocol
 import numpy as np
 
 from engine.execution.threads import row_blocks
+from engine.utils.array_types import Array
 
-PIECE_BYTES = 1 << 26  # a piece: long beside what starting a copy takes. Not measured yet
-N_LANES = 2
-
-Array = Any  # of the array module
-
-
-class Lanes(Protocol):
-    """What a device can do about two buffers. Only `host_buffer` waits; the rest is queued."""
-
-    def host_buffer(self, lane: int, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Return a lane's staging buffer as an array of NumPy, once its last piece has left it."""
-
-    def send(self, lane: int, shape: tuple[int, ...], dtype: Any) -> None:
-        """Copy the staging buffer to the device, after what was computed on the lane's last piece until `release`."""
-
-    def receive(self, lane: int, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return the piece on the device; what is computed from now on waits for it to be there."""
-
-    def release(self, lane: int) -> None:
-        """Note that all that reads the lane's piece is queued."""
+PIECE_BYTES = 1 << 26  # of a piece: its copy takes long compared with the start of a copy. Not measured yet
+N_BUFFERS = 2
 
 
-def staged(X: Any, lanes: Lanes, piece_bytes: int = PIECE_BYTES) -> Iterator[tuple[slice, Array]]:
-    """Yield the rows of X (n_rows, n_features), an array of NumPy, on the device.
+class StagingBuffers(Protocol):
+    """N_BUFFERS pairs of a staging buffer and a device buffer. Only `host_buffer` blocks; other methods queue work."""
 
-    A piece may be used until the next one is asked for.
+    def host_buffer(self, pair: int, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Return a staging buffer as a NumPy array, after its last piece has been copied."""
+
+    def send(self, pair: int, shape: tuple[int, ...], dtype: Any) -> None:
+        """Queue the copy of a staging buffer to the device, after the reads that the last `release` recorded."""
+
+    def receive(self, pair: int, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return the piece on the device; computation queued from now on waits for its copy."""
+
+    def release(self, pair: int) -> None:
+        """Record that all reads of the pair's piece have been queued."""
+
+
+def copy_in_pieces(X: Any, buffers: StagingBuffers, piece_bytes: int = PIECE_BYTES) -> Iterator[tuple[slice, Array]]:
+    """Yield the rows of X (n_rows, n_features), a NumPy array, on the device.
+
+    A piece is valid until the next one is requested.
     """
     row_bytes = max(1, X.shape[1] * X.dtype.itemsize)
     parts = list(row_blocks(len(X), max(1, piece_bytes // row_bytes)))
 
     def send(number: int) -> None:
         piece = X[parts[number]]
-        np.copyto(lanes.host_buffer(number % N_LANES, piece.shape, piece.dtype), piece)
-        lanes.send(number % N_LANES, piece.shape, piece.dtype)
+        np.copyto(buffers.host_buffer(number % N_BUFFERS, piece.shape, piece.dtype), piece)
+        buffers.send(number % N_BUFFERS, piece.shape, piece.dtype)
 
     with ThreadPoolExecutor(1, thread_name_prefix="rooms-staging") as pool:
         sent = pool.submit(send, 0) if parts else None
@@ -59,8 +58,8 @@ def staged(X: Any, lanes: Lanes, piece_bytes: int = PIECE_BYTES) -> Iterator[tup
             sent.result()
             if number + 1 < len(parts):
                 sent = pool.submit(send, number + 1)
-            lane, shape = number % N_LANES, X[part].shape
+            pair, shape = number % N_BUFFERS, X[part].shape
             try:
-                yield part, lanes.receive(lane, shape, X.dtype)
+                yield part, buffers.receive(pair, shape, X.dtype)
             finally:
-                lanes.release(lane)
+                buffers.release(pair)

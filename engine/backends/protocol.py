@@ -1,8 +1,8 @@
-"""The verbs by which one block of rows is computed, on whatever device.
+"""The interface of a backend: methods that compute one block of rows on one device.
 
-A backend holds no state: everything a verb needs comes in, everything it found goes out, so a block may be
-computed on any thread or machine, and again. Where blocks are computed is the executor's concern
-(engine/execution), what they add up to is the estimators'.
+A backend holds no state: a method receives everything it needs and returns all its results, so a block can be computed
+on any thread or machine, and again. Where blocks are computed is decided in engine/execution; the estimators combine
+their results.
 """
 
 from __future__ import annotations
@@ -10,20 +10,17 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.execution.array_storage import Storage
+from engine.utils.array_types import Float32s, Float64s, Int32s, Int64s, Rows
 
-Rows: TypeAlias = NDArray[np.floating[Any]]  # (n_rows, n_features) float32 or float64, C-contiguous
-Float64s: TypeAlias = NDArray[np.float64]
-Int32s: TypeAlias = NDArray[np.int32]
-Int64s: TypeAlias = NDArray[np.int64]
-SUM_ROWS = 1024  # inertia is added over so many rows by global number, then over those sums
+SUM_ROWS = 1024  # inertia is summed over groups of so many consecutive rows, then over the groups
 
 LANES = 8  # float64 values of the widest vector registers: widths are padded to multiples of it
 
-Prepared: TypeAlias = Any  # centres, or a map, as one backend likes them; only that backend looks inside
-PreparedRows: TypeAlias = Any  # and rows
+# What a backend makes of centers, and stores about rows between passes. Only that backend reads it.
+PreparedCenters: TypeAlias = Any  # CPU: quantized centers
+PreparedRows: TypeAlias = Any  # CPU: quantized rows; device: rows and labels in its memory
 
 
 class Moments(NamedTuple):
@@ -37,13 +34,13 @@ class Moments(NamedTuple):
 class EncodedRows(NamedTuple):
     """Rows of X without its zeros: engine/features/layout.py says which columns of X are dense and which are hot."""
 
-    dense: NDArray[np.float32]  # (n_rows, n_dense)
+    dense: Float32s  # (n_rows, n_dense)
     starts: Int32s  # (n_rows + 1,): the hot columns of row i are hot[starts[i]:starts[i + 1]]
     hot: Int32s
 
 
 class EncodedMoments(NamedTuple):
-    """Second moments about 0 of encoded rows; they add up."""
+    """Second moments about 0 of encoded rows; those of several blocks add up."""
 
     n_rows: int
     gram: Float64s  # (n_dense + 1, width): of dense columns; the last row holds their sums. Zeros beyond n_dense
@@ -52,7 +49,10 @@ class EncodedMoments(NamedTuple):
 
 
 class Projection(NamedTuple):
-    """Scores of encoded rows: base + dense @ dense_axes + the sum of hot_axes; zeros beyond n_components."""
+    """Coefficients of the scores of encoded rows: base + dense @ dense_axes + the sum of the hot columns' hot_axes.
+
+    Columns beyond n_components are zero.
+    """
 
     n_components: int
     base: Float64s  # (width,)
@@ -60,8 +60,8 @@ class Projection(NamedTuple):
     hot_axes: Float64s  # (n_hot_columns, width)
 
 
-class Grid(NamedTuple):
-    """The fixed point in which centres are summed: see engine/kmeans/fixed_point.py."""
+class FixedPointGrid(NamedTuple):
+    """Fixed-point format in which the rows of clusters are summed: see engine/kmeans/fixed_point.py."""
 
     shift: Float64s  # (n_features,): subtracted from rows
     scale: Float64s  # (n_features,): powers of two; w (x - shift) * scale is rounded to an integer
@@ -69,59 +69,63 @@ class Grid(NamedTuple):
     mass_scale: float  # a power of two for the weights; 1 without weights
 
 
-class Drift(NamedTuple):
-    """Per cluster, how far its centre and the fastest other one have moved since the start, together.
+class SkipThresholds(NamedTuple):
+    """Movement since the run began of each center plus that of the fastest other center: see engine/kmeans/bounds.py.
 
-    The last steps of the fast centres are left out: every row has to be compared to those. Their own rows always wait.
+    A row is skipped while its gap bound exceeds the threshold of its cluster. The last steps of the fast centers are
+    left out, because every row is compared with those; rows whose own center is fast are never skipped.
     """
 
-    least: NDArray[np.float32]  # (n_clusters,): rounded down
-    most: NDArray[np.float32]  # (n_clusters,): rounded up; infinite for fast ones
-    fast: Int32s  # (n_fast,): their numbers
+    lower: Float32s  # (n_clusters,): rounded down; added to a row's gap where its gap bound is stored
+    upper: Float32s  # (n_clusters,): rounded up, infinite for fast centers; what gap bounds are compared with
+    fast_centers: Int32s  # (n_fast,)
 
 
 class ClusterSums(NamedTuple):
-    """What a pass over one block adds to the clusters, in the fixed point of a Grid, and what it cost."""
+    """Changes of the clusters' sums by a pass over one block, in the format of a FixedPointGrid, and its row counts."""
 
     sums: Int64s  # (n_clusters, n_features)
     masses: Int64s  # (n_clusters,): weights; without weights, counts
-    changed: int  # rows whose label is another one than before
-    screened: int  # rows that may have changed, and were looked at
-    opened: int  # of those, rows that the screen left open
-    defined: int  # of those, rows whose label only the float64 definition could tell
+    changed: int  # rows whose label changed
+    screened: int  # rows that were not skipped: the filter compared them with centers
+    opened: int  # screened rows that the filter left undecided
+    defined: int  # opened rows that were labelled by distances in float64, the definition
 
 
-class Nearest(NamedTuple):
-    """The two nearest centres of every row, by Euclidean distance; with one centre: -1 and infinity."""
+class TwoNearest(NamedTuple):
+    """The two nearest centers of every row by Euclidean distance, each (n_rows,).
+
+    With a single center, second labels are -1 and second distances infinite.
+    """
 
     labels: Int32s
-    distance: NDArray[np.float32]
-    runner_up: Int32s
-    second: NDArray[np.float32]
+    distances: Float32s
+    second_labels: Int32s
+    second_distances: Float32s
 
-    def margin(self) -> NDArray[np.float32]:
-        """Return 1 - distance / second in [0, 1]: 0 on the border of two clusters, also where both distances are 0."""
-        ratio = np.ones_like(self.distance)
-        np.divide(self.distance, self.second, out=ratio, where=self.second > 0)
+    def margin(self) -> Float32s:
+        """Return 1 - distance / second distance in [0, 1]: 0 on the border of two clusters, or if both are 0."""
+        ratio = np.ones_like(self.distances)
+        np.divide(self.distances, self.second_distances, out=ratio, where=self.second_distances > 0)
         return np.float32(1) - ratio
 
 
-class LibraryPlan(NamedTuple):
-    """How the K-Means of a device's own library is to run."""
+class LibraryKMeansSettings(NamedTuple):
+    """Parameters of the K-Means of a device's own library (cuML)."""
 
     n_clusters: int
-    n_runs: int
+    n_init: int
     max_iter: int
     tol: float
     seed: int
 
 
 class Backend(Protocol):
-    """One device's way to compute a block. `weights` of length 0 stands for ones."""
+    """Computation of blocks on one device. `weights` of length 0 stands for ones."""
 
     name: str
-    one_per_worker: bool  # whether a worker process is to have a device of its own
-    libraries: frozenset[str]  # of the device, that do a whole stage: "cudf" reads tables, "cuml" embeds
+    one_per_worker: bool  # whether every worker process needs a device of its own
+    libraries: frozenset[str]  # libraries of the device that compute a whole stage: "cudf" reads tables, "cuml" embeds
 
     def moments(self, X: Rows) -> Moments:
         """Return count, mean and scatter of a block, in float64."""
@@ -133,89 +137,95 @@ class Backend(Protocol):
         """Return the moments of encoded rows, in float64 and counts."""
 
     def encoded_scores(self, rows: EncodedRows, projection: Projection, out: Rows | None = None) -> Rows:
-        """Return the scores of encoded rows, computed in float64: (n_rows, n_components); in `out`, where given."""
+        """Return the scores (n_rows, n_components) of encoded rows, computed in float64; written to `out` if given."""
 
-    def room(self, shape: tuple[int, int], storage: Storage) -> Rows:
-        """Return room for float32 scores, where passes over them have them at hand.
+    def allocate_scores(self, shape: tuple[int, int], storage: Storage) -> Rows:
+        """Return an uninitialized float32 matrix for scores, in the memory from which passes read them fastest.
 
-        It is an array of the storage, "Z", or takes runs of rows and picked rows as one does: see device_matrix.py.
+        It is an array "Z" of the storage, or supports slices and row numbers as one does: see device_matrix.py.
         """
 
-    def job_rows(self, n_rows: int) -> int:
-        """Return how many of `n_rows` rows a block of a pass over prepared rows has: a multiple of SUM_ROWS."""
+    def rows_per_block(self, n_rows: int) -> int:
+        """Return the number of rows in a block of a pass over `n_rows` prepared rows: a multiple of SUM_ROWS."""
 
-    def prepare_rows(self, X: Rows, storage: Storage) -> PreparedRows:
-        """Make room for what is kept about the rows X between passes; a sample of them tells what they are like."""
+    def allocate_rows(self, X: Rows, storage: Storage) -> PreparedRows:
+        """Allocate what is stored about the rows X between passes; its scale is chosen on a sample of them."""
 
-    def survey(self, X: Rows, weights: Float64s, rows: PreparedRows, part: slice) -> tuple[Float64s, Float64s, bool]:
-        """Prepare a block, rows `part` of all.
+    def prepare_and_range(
+        self, X: Rows, weights: Float64s, rows: PreparedRows, part: slice
+    ) -> tuple[Float64s, Float64s, bool]:
+        """Prepare a block, rows `part` of all, and return its range.
 
-        Return the least and the largest value of every feature over rows whose weight is not 0, and whether all is
-        finite.
+        The range is the smallest and the largest value of every feature over rows whose weight is not 0, and whether
+        all values are finite.
         """
 
-    def refine(
+    def finer_rows(
         self, rows: PreparedRows, X: Rows, n_clusters: int, screened: int, opened: int, storage: Storage
     ) -> PreparedRows | None:
-        """Return room for a finer preparation of the rows X, if it pays.
+        """Allocate a preparation of the rows X in higher precision, if it pays; else return None.
 
-        So many rows were screened and left open since they were last prepared: None says to go on as they are.
+        `screened` and `opened` count rows since the rows were last prepared, as in ClusterSums.
         """
 
-    def encode(self, X: Rows, rows: PreparedRows, part: slice) -> None:
-        """Prepare a block again, after `refine`."""
+    def requantize_rows(self, X: Rows, rows: PreparedRows, part: slice) -> None:
+        """Prepare a block again, for rows returned by `finer_rows`."""
 
-    def units(self, rows: PreparedRows) -> float:
-        """Return the factor by which drifts are to be multiplied."""
+    def movement_scale(self, rows: PreparedRows) -> float:
+        """Return the factor by which movements of centers are multiplied, so that they have the unit of gap bounds."""
 
-    def square_sums(
-        self, X: Rows, weights: Float64s, rows: PreparedRows, part: slice, grid: Grid
+    def sums_and_squares(
+        self, X: Rows, weights: Float64s, rows: PreparedRows, part: slice, grid: FixedPointGrid
     ) -> tuple[Int64s, Int64s]:
         """Return the sums of w (x - shift) and of w (x - shift)^2 per feature, in fixed point."""
 
-    def prepare(self, centres: Rows, rows: PreparedRows) -> Prepared:
-        """Make centres (n_clusters, n_features) ready for prepared rows: once a pass, used by all its blocks."""
+    def prepare_centers(self, centers: Rows, rows: PreparedRows) -> PreparedCenters:
+        """Prepare centers (n_clusters, n_features) for a pass over prepared rows; all its blocks share the result."""
 
-    def lloyd(
+    def lloyd_pass(
         self,
         X: Rows,
         weights: Float64s,
         rows: PreparedRows,
         part: slice,
-        centres: Prepared,
-        drift: Drift,
-        grid: Grid,
+        centers: PreparedCenters,
+        thresholds: SkipThresholds,
+        grid: FixedPointGrid,
         labels: Int32s,
-        slack: NDArray[np.float32],
+        gap_bound: Float32s,
     ) -> ClusterSums:
-        """Label a block, rows `part` of all, in place, and return the sums of what came to or left each cluster.
+        """Label a block, rows `part` of all, in place, and return the changes of the clusters' sums.
 
-        A row of label -1 has been in no cluster. `slack` is the backend's own note, a number a row: how large the drift
-        may become before the row has to be looked at again; -infinity at first.
+        Label -1 marks a row that is in no cluster yet. `gap_bound` (n_rows,) is read and written by the backend alone:
+        the row is compared with centers again once its threshold reaches it; -infinity at first.
         """
 
-    def label(self, X: Rows, centres: Rows, labels: Int32s) -> None:
-        """Write the label of every row."""
+    def label(self, X: Rows, centers: Rows, labels: Int32s) -> None:
+        """Write the label of every row to `labels`."""
 
-    def own_distances(self, X: Rows, rows: PreparedRows | None, part: slice, centres: Rows, labels: Int32s) -> Float64s:
-        """Return the squared distance of every row to the centre of its label, as defined.
+    def assigned_distances(
+        self, X: Rows, rows: PreparedRows | None, part: slice, centers: Rows, labels: Int32s
+    ) -> Float64s:
+        """Return the squared distance of every row to the center of its label, by the definition in float64.
 
-        `rows` are the prepared rows of which the block is `part`, None where nobody prepared them.
+        `rows` are the prepared rows of which the block is `part`, or None if the rows were not prepared.
         """
 
     def inertia(
-        self, X: Rows, weights: Float64s, rows: PreparedRows | None, part: slice, centres: Rows, labels: Int32s
+        self, X: Rows, weights: Float64s, rows: PreparedRows | None, part: slice, centers: Rows, labels: Int32s
     ) -> Float64s:
-        """Return the weighted sums of own_distances over every SUM_ROWS rows, each added in order."""
+        """Return the weighted sums of assigned_distances over every SUM_ROWS rows, each added in order."""
 
-    def nearest_two(self, X: Rows, centres: Rows) -> Nearest:
-        """Return label, distance, runner-up and the distance to it."""
+    def nearest_two(self, X: Rows, centers: Rows) -> TwoNearest:
+        """Return the labels of the two nearest centers of every row, and the distances to them."""
 
-    def distances(self, X: Rows, centres: Rows) -> Rows:
+    def distances(self, X: Rows, centers: Rows) -> Rows:
         """Return Euclidean distances (n_rows, n_clusters) in the dtype of X."""
 
-    def library_centres(self, X: Rows, weights: Float64s, start: Rows | str, plan: LibraryPlan) -> tuple[Rows, int]:
-        """Return the centres that the K-Means of the device's own library finds, and its number of iterations.
+    def library_centers(
+        self, X: Rows, weights: Float64s, start: Rows | str, plan: LibraryKMeansSettings
+    ) -> tuple[Rows, int]:
+        """Return the centers found by the K-Means of the device's own library, and its number of iterations.
 
-        `start` is centres, or the library's name of a way to choose them. X is finite.
+        `start` is the initial centers, or the library's name of a method to choose them. X is finite.
         """

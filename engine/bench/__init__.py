@@ -1,1 +1,1 @@
-"""`rooms bench`: the engine's stages on generated rows, on every device there is, beside the peers installed."""
+"""`rooms bench`: time the engine's stages on every device, and the other installed libraries, on the same rows."""

@@ -1,7 +1,8 @@
-"""Peers on a GPU: RAPIDS' cuML, and flash-kmeans.
+"""Run the GPU libraries that the engine is compared with: cuML of RAPIDS, and flash-kmeans.
 
-How they are called is checked against their recorded signatures; nothing here has run on a GPU: not measured yet.
-K-Means is called as in kmeans.py; flash-kmeans has a rule of its own for stopping early, which is never met.
+The calls are checked against recorded signatures of the libraries; nothing here has run on a GPU: not measured yet.
+The K-Means functions have the signature that kmeans.py describes. flash-kmeans has its own criterion for stopping
+early, which tol=0 keeps from being met.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from engine.bench.task import EARLY_ITERATIONS, MAP_ITERATIONS, PERPLEXITY, Task
 
 
 def cuml_kmeans(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
-    """Run RAPIDS cuML on rows of the host or of the GPU."""
+    """Fit cuML's K-Means to rows in host or GPU memory."""
     from cuml.cluster import KMeans
 
     model = KMeans(n_clusters=len(init), init=init, n_init=1, max_iter=max_iter, tol=tol, output_type="numpy").fit(X)
@@ -22,22 +23,24 @@ def cuml_kmeans(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]
 
 
 def flash_kmeans(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
-    """Run flash-kmeans on rows of the host or of the GPU; its float32 products are TF32."""
+    """Fit flash-kmeans to rows in host or GPU memory; it multiplies float32 values in TF32."""
     import torch
     from flash_kmeans import batch_kmeans_Euclid
 
     rows, start = torch.as_tensor(X, device="cuda")[None], torch.as_tensor(init, device="cuda")[None]
-    _, centres, n_iter = batch_kmeans_Euclid(rows, len(init), max_iters=max_iter, tol=0.0, init_centroids=start)
-    return centres[0].cpu().numpy(), int(n_iter)
+    _, centers, n_iter = batch_kmeans_Euclid(rows, len(init), max_iters=max_iter, tol=0.0, init_centroids=start)
+    return centers[0].cpu().numpy(), int(n_iter)
 
 
 def cuml_pca(task: Task) -> Any:
+    """Fit cuML's PCA and return its components."""
     from cuml.decomposition import PCA
 
     return np.asarray(PCA(n_components=task.n_components).fit(task.X.copy()).components_)
 
 
 def cuml_tsne(task: Task) -> Any:
+    """Fit cuML's t-SNE and return its embedding."""
     from cuml.manifold import TSNE
 
     model = TSNE(

@@ -1,9 +1,9 @@
-"""K-Means of the engine and of everybody one would use instead, under one rule: `rooms bench` and benchmarks/ share it.
+"""Run K-Means of the engine and of other libraries with the same arguments, for `rooms bench` and benchmarks/.
 
-    X (n_rows, n_features) float32, centres to start from, iterations, tol  ->  centres, iterations made
+    X (n_rows, n_features) float32, initial centers, max_iter, tol  ->  centers, iterations run
 
-Who takes initial centres starts from the same. `tol` is scikit-learn's, 0 for as many iterations as allowed; faiss and
-SuperKMeans know no such rule and make them all. Those that need a GPU: gpu.py.
+Every library that accepts initial centers starts from the same ones. `tol` has scikit-learn's meaning, and 0 runs
+max_iter iterations; faiss and SuperKMeans have no such criterion and always run max_iter. GPU libraries: gpu.py.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-Fit: TypeAlias = Callable[[Any, Any, int, float], tuple[Any, int]]
+KMeansFunction: TypeAlias = Callable[[Any, Any, int, float], tuple[Any, int]]
 
 
-def engine_on(device: str) -> Fit:
-    """Return the engine's K-Means on a device."""
+def engine_kmeans(device: str) -> KMeansFunction:
+    """Return a function that fits the engine's K-Means on a device."""
 
     def fit(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
         from engine import KMeans
@@ -26,8 +26,8 @@ def engine_on(device: str) -> Fit:
     return fit
 
 
-def scikit_learn(algorithm: str) -> Fit:
-    """Return scikit-learn's, by an algorithm of its own."""
+def sklearn_kmeans(algorithm: str) -> KMeansFunction:
+    """Return a function that fits scikit-learn's K-Means with an algorithm of scikit-learn: "lloyd" or "elkan"."""
 
     def fit(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
         from sklearn.cluster import KMeans
@@ -38,16 +38,16 @@ def scikit_learn(algorithm: str) -> Fit:
     return fit
 
 
-def intelex(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
-    """Run scikit-learn-intelex."""
+def intelex_kmeans(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
+    """Fit the K-Means of scikit-learn-intelex."""
     from sklearnex.cluster import KMeans
 
     model = KMeans(len(init), init=init, n_init=1, max_iter=max_iter, tol=tol, algorithm="lloyd").fit(X)
     return model.cluster_centers_, int(model.n_iter_)
 
 
-def faiss(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
-    """Run faiss on all rows, where its default takes a sample."""
+def faiss_kmeans(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
+    """Fit the K-Means of faiss to all rows; by default it would take a sample."""
     from faiss import Kmeans
 
     model = Kmeans(X.shape[1], len(init), niter=max_iter, max_points_per_centroid=len(X), min_points_per_centroid=1)
@@ -56,7 +56,7 @@ def faiss(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
 
 
 def superkmeans(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]:
-    """Run SuperKMeans' exact mode, which starts from centres of its own: only its seconds compare."""
+    """Fit SuperKMeans in its exact mode. It chooses its own initial centers, so only its seconds can be compared."""
     from superkmeans import SuperKMeans
 
     model = SuperKMeans(
@@ -66,11 +66,11 @@ def superkmeans(X: Any, init: Any, max_iter: int, tol: float) -> tuple[Any, int]
     return model.train(X), max_iter
 
 
-PEERS: dict[str, Fit] = {
-    "engine": engine_on("cpu"),
-    "scikit-learn lloyd": scikit_learn("lloyd"),
-    "scikit-learn elkan": scikit_learn("elkan"),
-    "scikit-learn-intelex": intelex,
-    "faiss": faiss,
+IMPLEMENTATIONS: dict[str, KMeansFunction] = {
+    "engine": engine_kmeans("cpu"),
+    "scikit-learn lloyd": sklearn_kmeans("lloyd"),
+    "scikit-learn elkan": sklearn_kmeans("elkan"),
+    "scikit-learn-intelex": intelex_kmeans,
+    "faiss": faiss_kmeans,
     "SuperKMeans": superkmeans,
 }

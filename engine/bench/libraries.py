@@ -1,8 +1,8 @@
-"""Who takes part in a stage: the engine on the CPU and on a GPU, and libraries that one would use instead.
+"""List the contenders of every stage: the engine on the CPU and on a GPU, and the libraries used in its place.
 
-    stage  ->  Contender: a name, how to get it, and a function of a Task that returns what its quality is
+    stage  ->  Contenders: name, pip requirement, and a function of a Task that returns centers, axes or an embedding
 
-Libraries are imported when their turn comes. One that cannot be imported is named with the reason, never left out.
+A library is imported when its function runs. The report names every library that cannot be imported, with the reason.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from engine.bench import gpu, kmeans
-from engine.bench.kmeans import Fit
+from engine.bench import gpu
+from engine.bench.kmeans import IMPLEMENTATIONS, KMeansFunction, engine_kmeans
 from engine.bench.task import EARLY_ITERATIONS, ITERATIONS, MAP_ITERATIONS, PERPLEXITY, Task
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to compute a stage."""
+    """A library that computes a stage."""
 
     name: str
-    install: str  # what pip is to be told
-    run: Callable[[Task], Any]  # centres, axes or places
+    requirement: str  # the argument of `pip install`
+    run: Callable[[Task], Any]  # returns centers, principal axes or an embedding
     needs_gpu: bool = False
 
 
-def _kmeans(fit: Fit) -> Callable[[Task], Any]:
-    """Return what makes ITERATIONS iterations, and returns the centres."""
+def _kmeans_centers(fit: KMeansFunction) -> Callable[[Task], Any]:
+    """Return a function that runs ITERATIONS iterations of `fit` and returns the centers."""
     return lambda task: fit(task.X, task.start, ITERATIONS, 0.0)[0]
 
 
@@ -58,7 +58,7 @@ def _engine_tsne(device: str) -> Callable[[Task], Any]:
     def run(task: Task) -> Any:
         from engine import TSNE
 
-        # A GPU starts from its own PCA: cuML takes no places to start from.
+        # On a GPU the embedding starts from its own PCA: cuML does not accept an initial embedding.
         start: Any = task.start if device == "cpu" else "pca"
         model = TSNE(perplexity=PERPLEXITY, max_iter=MAP_ITERATIONS, init=start, random_state=0, device=device)
         return model.fit_transform(task.X)
@@ -73,7 +73,7 @@ def _sklearn_tsne(task: Task) -> Any:
     return model.fit_transform(task.X)
 
 
-def _open_tsne(task: Task) -> Any:
+def _opentsne(task: Task) -> Any:
     import openTSNE
 
     model = openTSNE.TSNE(
@@ -83,29 +83,33 @@ def _open_tsne(task: Task) -> Any:
     return np.asarray(model.fit(task.X), np.float32)
 
 
-RAPIDS = "'rooms-engine[cuda13]'"
+GPU_REQUIREMENT = "'rooms-engine[cuda13]'"
 STAGES: dict[str, list[Contender]] = {
     "kmeans": [
-        Contender("engine, cpu", "rooms-engine", _kmeans(kmeans.PEERS["engine"])),
-        Contender("engine, cuda", RAPIDS, _kmeans(kmeans.engine_on("cuda")), needs_gpu=True),
-        Contender("scikit-learn", "scikit-learn", _kmeans(kmeans.PEERS["scikit-learn lloyd"])),
-        Contender("scikit-learn-intelex", "scikit-learn-intelex", _kmeans(kmeans.PEERS["scikit-learn-intelex"])),
-        Contender("faiss", "faiss-cpu", _kmeans(kmeans.PEERS["faiss"])),
-        Contender("cuML", RAPIDS, _kmeans(gpu.cuml_kmeans), needs_gpu=True),
-        Contender("flash-kmeans", "flash-kmeans", _kmeans(gpu.flash_kmeans), needs_gpu=True),
+        Contender("engine, cpu", "rooms-engine", _kmeans_centers(IMPLEMENTATIONS["engine"])),
+        Contender("engine, cuda", GPU_REQUIREMENT, _kmeans_centers(engine_kmeans("cuda")), needs_gpu=True),
+        Contender("scikit-learn", "scikit-learn", _kmeans_centers(IMPLEMENTATIONS["scikit-learn lloyd"])),
+        Contender(
+            "scikit-learn-intelex",
+            "scikit-learn-intelex",
+            _kmeans_centers(IMPLEMENTATIONS["scikit-learn-intelex"]),
+        ),
+        Contender("faiss", "faiss-cpu", _kmeans_centers(IMPLEMENTATIONS["faiss"])),
+        Contender("cuML", GPU_REQUIREMENT, _kmeans_centers(gpu.cuml_kmeans), needs_gpu=True),
+        Contender("flash-kmeans", "flash-kmeans", _kmeans_centers(gpu.flash_kmeans), needs_gpu=True),
     ],
     "pca": [
         Contender("engine, cpu", "rooms-engine", _engine_pca("cpu")),
-        Contender("engine, cuda", RAPIDS, _engine_pca("cuda"), needs_gpu=True),
+        Contender("engine, cuda", GPU_REQUIREMENT, _engine_pca("cuda"), needs_gpu=True),
         Contender("scikit-learn", "scikit-learn", _sklearn_pca),
         Contender("scikit-learn-intelex", "scikit-learn-intelex", _intelex_pca),
-        Contender("cuML", RAPIDS, gpu.cuml_pca, needs_gpu=True),
+        Contender("cuML", GPU_REQUIREMENT, gpu.cuml_pca, needs_gpu=True),
     ],
     "tsne": [
         Contender("engine, cpu", "rooms-engine", _engine_tsne("cpu")),
-        Contender("engine, cuda", RAPIDS, _engine_tsne("cuda"), needs_gpu=True),
+        Contender("engine, cuda", GPU_REQUIREMENT, _engine_tsne("cuda"), needs_gpu=True),
         Contender("scikit-learn", "scikit-learn", _sklearn_tsne),
-        Contender("openTSNE", "openTSNE", _open_tsne),
-        Contender("cuML", RAPIDS, gpu.cuml_tsne, needs_gpu=True),
+        Contender("openTSNE", "openTSNE", _opentsne),
+        Contender("cuML", GPU_REQUIREMENT, gpu.cuml_tsne, needs_gpu=True),
     ],
 }

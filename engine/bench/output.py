@@ -1,4 +1,4 @@
-"""A bench report for people: a table on the terminal, and a plot of seconds in one offline file."""
+"""Format a benchmark report as a table for the terminal, and plot its seconds in one offline HTML file."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import io
 from pathlib import Path
 from typing import Any
 
-from engine.bench.run import Report
+from engine.bench.run import BenchReport
 
-HEIGHT_OF_BAR, HEIGHT_OF_STAGE = 34, 130  # pixels
+BAR_HEIGHT, STAGE_HEIGHT = 34, 130  # pixels
 
 
-def as_table(report: Report, width: int = 110) -> str:
-    """Return the results as a table, and below it who did not take part, and why."""
+def format_table(report: BenchReport, width: int = 110) -> str:
+    """Return the results as a table, and below it the contenders that could not run, with the reasons."""
     from rich.console import Console
     from rich.table import Table
 
@@ -24,20 +24,20 @@ def as_table(report: Report, width: int = 110) -> str:
     table.add_column("quality", justify="right")
     for stage in report.settings["stages"]:
         results = [result for result in report.results if result.stage == stage]
-        least = min((result.seconds for result in results), default=1.0)
+        fastest = min((result.seconds for result in results), default=1.0)
         for result in sorted(results, key=lambda result: result.seconds):
             table.add_row(
                 stage, result.contender, f"{result.rows:,}", f"{result.seconds:.4g}", f"{result.rows_per_second:,.0f}",
-                f"{result.seconds / least:.2f}", f"{result.quality:g} ({result.measure})",
+                f"{result.seconds / fastest:.2f}", f"{result.quality:g} ({result.measure})",
             )  # fmt: skip
     text = io.StringIO()
     Console(file=text, width=width).print(table)
-    missing = [f"not in it: {m['stage']}, {m['contender']}: {m['reason']}" for m in report.missing]
+    missing = [f"not in it: {entry['stage']}, {entry['contender']}: {entry['reason']}" for entry in report.missing]
     return "\n".join([text.getvalue().rstrip(), *missing])
 
 
-def write_plot(report: Report, path: Path) -> None:
-    """Write seconds as bars, a panel a stage, into one HTML file that loads nothing."""
+def write_plot(report: BenchReport, path: Path) -> None:
+    """Plot the seconds as bars, one panel per stage, in one HTML file that works offline."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -53,6 +53,6 @@ def write_plot(report: Report, path: Path) -> None:
     figure.update_xaxes(title_text="seconds", rangemode="tozero")
     settings = report.settings
     title = f"{settings['rows']:,} rows, {settings['features']} features, {settings['clusters']} clusters"
-    height = HEIGHT_OF_STAGE * len(stages) + HEIGHT_OF_BAR * len(report.results) + HEIGHT_OF_STAGE
+    height = STAGE_HEIGHT * len(stages) + BAR_HEIGHT * len(report.results) + STAGE_HEIGHT
     figure.update_layout(title=f"{title}; {report.machine['cpu']}; {report.machine['gpu']}", height=height)
     figure.write_html(path, include_plotlyjs=True)

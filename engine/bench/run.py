@@ -1,14 +1,15 @@
-"""Time contenders in turn on the same generated rows, and measure what each found.
+"""Time contenders in turn on the same generated rows, and measure the quality of their results.
 
-    rows, features, clusters, stages  ->  Report: one Result a contender and stage, and who is missing, and why
+    rows, features, clusters, stages  ->  BenchReport: a BenchResult per contender and stage, and the contenders that
+                                          could not run, with the reasons
 
-Everybody runs once outside the clock (kernels are compiled and loaded), then `rounds` times in turn; seconds are the
-least and the median. Quality is computed anew from each one's centres, axes or places, by one function for all.
+Every contender runs once outside the clock, which compiles and loads its kernels, then `rounds` times in turn; the
+seconds reported are the minimum and the median. One function per stage computes the quality of all contenders, from
+their centers, principal axes or embeddings.
 """
 
 from __future__ import annotations
 
-import logging
 import platform
 import statistics
 import time
@@ -28,49 +29,58 @@ from engine.errors import UsageError
 from engine.execution.threads import thread_count
 from engine.kmeans.lloyd import inertia, label_rows
 
-MAP_ROWS = 5_000  # at most so many rows for t-SNE, whose peers would take minutes
-COMPONENTS = 16
+MAP_ROWS = 5_000  # the most rows for t-SNE: other libraries would take minutes on more
+COMPONENTS = 16  # the most principal components
 LIBRARIES = ("rooms-engine", "numpy", "numba", "scikit-learn", "scikit-learn-intelex", "faiss-cpu", "openTSNE")
 GPU_LIBRARIES = ("cuml-cu13", "cuml-cu12", "cupy-cuda13x", "cupy-cuda12x", "flash-kmeans", "torch")
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a contender took, and how good what it found is."""
+class BenchResult:
+    """Seconds and quality of one contender in one stage."""
 
     stage: str
     contender: str
     rows: int
-    seconds: float  # the least
+    seconds: float  # the minimum over all rounds
     median: float
     rows_per_second: float
-    measure: str  # of quality: what it is, …
-    quality: float  # … and how much; lower is better but for explained variance
+    measure: str  # what `quality` is
+    quality: float  # lower is better, except for explained variance
     all_seconds: list[float]
 
 
 @dataclass
-class Report:
-    """Results of all stages, and contenders that could not take part."""
+class BenchReport:
+    """The results of all stages, and the contenders that could not run."""
 
     settings: dict[str, Any]
     machine: dict[str, Any]
-    results: list[Result] = field(default_factory=list)
+    results: list[BenchResult] = field(default_factory=list)
     missing: list[dict[str, str]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON takes it."""
+        """Return the report as values that JSON can hold."""
         return asdict(self)
 
 
-def bench(*, rows: int, features: int, clusters: int, stages: list[str], rounds: int = 3, seed: int = 0) -> Report:
-    """Run the stages.
+def bench(*, rows: int, features: int, clusters: int, stages: list[str], rounds: int = 3, seed: int = 0) -> BenchReport:
+    """Time all contenders of the stages on generated rows.
+
+    Parameters
+    ----------
+    rows, features, clusters : int
+        Shape of the rows, and the components of the mixture they are drawn from.
+    stages : list of str
+        Some of "kmeans", "pca" and "tsne".
+    rounds : int
+        Timed runs of every contender.
+    seed : int
 
     Raises
     ------
     UsageError
-        If a stage is not one, or there are fewer rows than clusters.
+        If a stage is unknown, or there are fewer rows than clusters or than 200.
     """
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown or not stages:
@@ -78,51 +88,51 @@ def bench(*, rows: int, features: int, clusters: int, stages: list[str], rounds:
     if rows < max(clusters, 200):
         raise UsageError(f"rows={rows} must be at least {max(clusters, 200)}: that many rows are needed to compare on.")
     settings = {"rows": rows, "features": features, "clusters": clusters, "stages": stages, "rounds": rounds}
-    report = Report(settings | {"seed": seed}, describe_machine())
-    X = mixture(rows, features, clusters, seed)
+    report = BenchReport(settings | {"seed": seed}, describe_machine())
+    X = make_mixture(rows, features, clusters, seed)
     for stage in stages:
         run_stage(report, stage, X, clusters, rounds, seed)
     return report
 
 
-def run_stage(report: Report, stage: str, X: Array, clusters: int, rounds: int, seed: int) -> None:
-    """Run one stage into the report."""
-    task = task_of(stage, X, clusters, seed)
-    ready = [contender for contender in STAGES[stage] if _takes_part(contender, task, report, stage)]
-    seconds: dict[str, list[float]] = {contender.name: [] for contender in ready}
-    found: dict[str, Any] = {}
+def run_stage(report: BenchReport, stage: str, X: Array, clusters: int, rounds: int, seed: int) -> None:
+    """Time the contenders of one stage and add their results to the report."""
+    task = make_task(stage, X, clusters, seed)
+    runnable = [contender for contender in STAGES[stage] if _warm_up(contender, task, report, stage)]
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in runnable}
+    outputs: dict[str, Any] = {}
     for _ in range(rounds):
-        for contender in ready:
+        for contender in runnable:
             start = time.perf_counter()
-            found[contender.name] = _quietly(contender.run, task)
+            outputs[contender.name] = _run_without_warnings(contender.run, task)
             seconds[contender.name].append(time.perf_counter() - start)
-    measure, judge = JUDGES[stage]
+    measure, compute_quality = QUALITY_METRICS[stage]
     for name, all_seconds in seconds.items():
-        least, n_rows = min(all_seconds), len(task.X)
+        fastest, n_rows = min(all_seconds), len(task.X)
         report.results.append(
-            Result(
-                stage, name, n_rows, least, statistics.median(all_seconds), round(n_rows / least, 1),
-                measure, judge(task, np.asarray(found[name])), all_seconds,
+            BenchResult(
+                stage, name, n_rows, fastest, statistics.median(all_seconds), round(n_rows / fastest, 1),
+                measure, compute_quality(task, np.asarray(outputs[name])), all_seconds,
             )
         )  # fmt: skip
 
 
-def task_of(stage: str, X: Array, clusters: int, seed: int) -> Task:
-    """Return the rows of a stage, and where everybody starts."""
+def make_task(stage: str, X: Array, clusters: int, seed: int) -> Task:
+    """Return the input of a stage: its rows, and the initial centers or embedding."""
     random = np.random.default_rng(seed + 1)
     if stage != "tsne":
         start = X[random.choice(len(X), clusters, replace=False)].copy()
         return Task(X, start, clusters, min(COMPONENTS, *X.shape))
     rows = X[:MAP_ROWS]
-    centred = rows - rows.mean(axis=0)
-    axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
-    scores = centred @ axes.T
+    centered = rows - rows.mean(axis=0)
+    axes = np.linalg.svd(centered, full_matrices=False)[2][:2]
+    scores = centered @ axes.T
     start = (scores / scores[:, 0].std() * 1e-4).astype(np.float32)
     return Task(rows, start, clusters, 2)
 
 
-def mixture(rows: int, features: int, clusters: int, seed: int) -> Array:
-    """Return float32 rows of a mixture whose components overlap."""
+def make_mixture(rows: int, features: int, clusters: int, seed: int) -> Array:
+    """Return float32 rows drawn from a mixture of overlapping Gaussians."""
     random = np.random.default_rng(seed)
     means = random.normal(size=(clusters, features))
     X = np.empty((rows, features), np.float32)
@@ -133,7 +143,7 @@ def mixture(rows: int, features: int, clusters: int, seed: int) -> Array:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return the CPU, its threads, the GPU or why there is none, and versions of whatever may take part."""
+    """Return the CPU, its threads, the GPU or why none was found, and the versions of installed contenders."""
     import llvmlite.binding as llvm
 
     versions = {}
@@ -144,23 +154,23 @@ def describe_machine() -> dict[str, Any]:
             continue
     system = platform.platform(terse=True)
     return {
-        "cpu": llvm.get_host_cpu_name(), "threads": thread_count(), "gpu": probe().finding, "system": system,
+        "cpu": llvm.get_host_cpu_name(), "threads": thread_count(), "gpu": probe().description, "system": system,
         "python": platform.python_version(), "versions": versions,
     }  # fmt: skip
 
 
-def _takes_part(contender: Contender, task: Task, report: Report, stage: str) -> bool:
-    """Run a contender outside the clock and tell whether it can; else note why not."""
+def _warm_up(contender: Contender, task: Task, report: BenchReport, stage: str) -> bool:
+    """Run a contender once outside the clock; return whether it can run, and if not, add the reason to the report."""
     reason = None
     if contender.needs_gpu and not probe().usable:
-        reason = f"no GPU: {probe().finding}"
+        reason = f"no GPU: {probe().description}"
     else:
         try:
-            _quietly(contender.run, task)
+            _run_without_warnings(contender.run, task)
         except ImportError as error:
-            reason = f"not installed (pip install {contender.install}): {str(error).splitlines()[0]}"
-        except Exception as error:  # a peer's fault, which is told and does not end the others' runs
-            if contender.install == "rooms-engine":
+            reason = f"not installed (pip install {contender.requirement}): {str(error).splitlines()[0]}"
+        except Exception as error:  # an error of another library is reported and does not stop the benchmark
+            if contender.requirement == "rooms-engine":
                 raise
             reason = f"failed: {type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}"
     if reason is not None:
@@ -168,36 +178,36 @@ def _takes_part(contender: Contender, task: Task, report: Report, stage: str) ->
     return reason is None
 
 
-def _quietly(run: Callable[[Task], Any], task: Task) -> Any:
+def _run_without_warnings(run: Callable[[Task], Any], task: Task) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # not converged after so few iterations: that is the case
+        warnings.simplefilter("ignore")  # libraries warn that they did not converge in so few iterations
         return run(task)
 
 
-def _inertia(task: Task, centres: Array) -> float:
+def _inertia_per_row(task: Task, centers: Array) -> float:
     backend, _ = backends.resolve("cpu")
-    exact = np.ascontiguousarray(centres, task.X.dtype)
+    exact = np.ascontiguousarray(centers, task.X.dtype)
     labels = np.empty(len(task.X), np.int32)
     label_rows(task.X, exact, labels, backend)
     return round(inertia(task.X, np.empty(0), exact, labels, backend) / len(task.X), 6)
 
 
-def _explained(task: Task, axes: Array) -> float:
+def _explained_variance_ratio(task: Task, axes: Array) -> float:
     sample = task.X[:100_000].astype(np.float64)
-    centred = sample - sample.mean(axis=0)
-    return round(float(np.square(centred @ axes.T).sum() / np.square(centred).sum()), 6)
+    centered = sample - sample.mean(axis=0)
+    return round(float(np.square(centered @ axes.T).sum() / np.square(centered).sum()), 6)
 
 
-def _divergence(task: Task, places: Array) -> float:
-    from engine.tsne.affinities import affinities_of
+def _kl_divergence(task: Task, embedding: Array) -> float:
+    from engine.tsne.affinities import compute_affinities
     from engine.tsne.gradient_descent import kl_divergence
 
-    P = affinities_of(np.ascontiguousarray(task.X), PERPLEXITY, lambda rows: None)
-    return round(kl_divergence(P, np.ascontiguousarray(places[P.rows], np.float32)), 4)
+    P = compute_affinities(np.ascontiguousarray(task.X), PERPLEXITY, lambda rows: None)
+    return round(kl_divergence(P, np.ascontiguousarray(embedding[P.order], np.float32)), 4)
 
 
-JUDGES: dict[str, tuple[str, Callable[[Task, Array], float]]] = {
-    "kmeans": ("inertia a row", _inertia),
-    "pca": ("variance explained", _explained),
-    "tsne": ("KL divergence", _divergence),
+QUALITY_METRICS: dict[str, tuple[str, Callable[[Task, Array], float]]] = {
+    "kmeans": ("inertia a row", _inertia_per_row),
+    "pca": ("variance explained", _explained_variance_ratio),
+    "tsne": ("KL divergence", _kl_divergence),
 }

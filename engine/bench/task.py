@@ -1,4 +1,4 @@
-"""What every contender of a stage is given."""
+"""The input of a stage of the benchmark, the same for every contender."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-ITERATIONS = 20  # of K-Means, for everybody, from the same centres
-MAP_ITERATIONS, EARLY_ITERATIONS, PERPLEXITY = 500, 250, 30.0
+ITERATIONS = 20  # of K-Means, from the same initial centers for every contender
+MAP_ITERATIONS, EARLY_ITERATIONS, PERPLEXITY = 500, 250, 30.0  # of t-SNE; EARLY_ITERATIONS with early exaggeration
 
 
 @dataclass(frozen=True)
 class Task:
-    """Rows and where to start; `start` is centres for K-Means, places for t-SNE."""
+    """Rows of a stage, and where it starts: `start` holds centers for K-Means, an embedding for t-SNE."""
 
     X: Array
     start: Array

@@ -1,15 +1,15 @@
 """The command line: `rooms …`, and `python -m engine …`.
 
-    app.py       the application, errors to exit codes, signals, printing
-    fit.py       rooms fit
-    bench.py     rooms bench
-    commands.py  everything else
+    app.py            the application, shared options, errors to exit codes, signals, printing
+    demo.py … doctor.py   one file per command: demo, profiles, fit, assign, compare, report, bench, doctor
+    summary.py        the summary of a run, for `rooms fit` and `rooms demo`
+    doctor_checks.py  the checks of `rooms doctor`
 
-Results go to stdout (`--json`: one object), progress and logs to stderr. Commands import what they need when they
-run, so that `--help` answers at once. Exit codes are those of engine.errors; 130 and 143 after an interrupt.
+Results go to stdout (`--json`: one object), progress and logs to stderr. Commands import what they need when they run,
+so that `--help` answers within a second. Exit codes are those of engine.errors; 130 and 143 after an interrupt.
 """
 
-from engine.cli import bench, commands, fit
+from engine.cli import assign, bench, compare, demo, doctor, fit, profiles, report
 from engine.cli.app import app, main
 
-__all__ = ["app", "bench", "commands", "fit", "main"]
+__all__ = ["app", "assign", "bench", "compare", "demo", "doctor", "fit", "main", "profiles", "report"]

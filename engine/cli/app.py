@@ -1,4 +1,4 @@
-"""The application: errors become messages and exit codes, signals end the process, results are printed."""
+"""The application: shared options, errors as messages and exit codes, signals that end the process, printed results."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from typer.core import TyperGroup
 from engine.errors import OutOfResourcesError, RoomsError, UsageError
 from engine.execution import forkserver
 from engine.pipeline.worker_modules import WORKER_MODULES
-from engine.utils.signals import stop_at, undivided
+from engine.utils.signals import defer_signals, exit_on_signals
 
 COMMANDS = ("demo", "profiles", "fit", "assign", "compare", "report", "bench", "doctor")
 
 
-class InOrder(TyperGroup):
-    """Commands in the order in which one needs them."""
+class OrderedGroup(TyperGroup):
+    """A group that lists its commands in the order of COMMANDS."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of the commands."""
+        """Return the names of the commands in the order in which a user needs them."""
         return sorted(self.commands, key=COMMANDS.index)
 
 
 app = typer.Typer(
     name="rooms",
-    cls=InOrder,
+    cls=OrderedGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -59,8 +59,8 @@ TlsCert = Annotated[Path | None, typer.Option(help="For tls://, our certificate 
 TlsKey = Annotated[Path | None, typer.Option(help="… and its key.")]
 
 
-def _tell_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         import engine
 
         typer.echo(f"rooms engine {engine.__version__}")
@@ -68,7 +68,7 @@ def _tell_version(wanted: bool) -> None:
 
 
 Version = Annotated[
-    bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Print the version and leave.")
+    bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and leave.")
 ]
 
 
@@ -77,75 +77,80 @@ def rooms(version: Version = False) -> None:
     """Cluster user profiles: explained, reproducible groups of people who would enjoy each other's company."""
 
 
-def guarded(command: Command) -> Command:
-    """Turn errors into a message on stderr and an exit code; a traceback only with --debug."""
+def handle_errors(command: Command) -> Command:
+    """Wrap a command so that errors become a message on stderr and an exit code; --debug adds the traceback."""
 
     @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
+    def run_command(*args: Any, **kwargs: Any) -> None:
         debug = bool(kwargs.get("debug"))
         try:
-            _start(**kwargs)
+            _start_forkserver(**kwargs)
             command(*args, **kwargs)
         except RoomsError as error:
-            _fail(error, error.exit_code, debug, error)
+            _exit_with_error(error, error.exit_code, debug, error)
         except MemoryError as error:
-            _fail(OutOfResourcesError("There is not enough memory.", hint="lower --memory."), 4, debug, error)
-        except Exception as error:  # the last line of defence: an internal error, with its kind and place
-            place = f"{type(error).__name__} in {_place(error)}"
-            internal = RoomsError(f"Internal error: {place}.", hint="run again with --debug and report it.")
-            _fail(internal, 70, debug, error)
+            out_of_memory = OutOfResourcesError("There is not enough memory.", hint="lower --memory.")
+            _exit_with_error(out_of_memory, 4, debug, error)
+        except Exception as error:  # an internal error: report its class and location
+            location = f"{type(error).__name__} in {_locate_error(error)}"
+            internal = RoomsError(f"Internal error: {location}.", hint="run again with --debug and report it.")
+            _exit_with_error(internal, 70, debug, error)
 
-    return run  # type: ignore[return-value]
+    return run_command  # type: ignore[return-value]
 
 
-def _start(workers: int | None = None, device: str | None = None, dry_run: bool = False, **_: Any) -> None:
-    """Start the process that workers are forked from: it imports its libraries while this one imports them.
+def _start_forkserver(workers: int | None = None, device: str | None = None, dry_run: bool = False, **_: Any) -> None:
+    """Start the process that workers are forked from, so that it imports the libraries while this process does.
 
-    With device "auto" and a GPU the process is not needed: to know that takes these very imports.
+    With device "auto" on a machine with a GPU the process is not needed, but finding the GPU takes the same imports.
     """
     if workers is not None and device != "cuda" and not dry_run:
         forkserver.start(WORKER_MODULES)
 
 
 def main() -> None:
-    """Run the command line with warnings and signals as a job scheduler expects them."""
-    if sys.platform == "linux":  # measured on a million members: what stages leave behind is given back, a third less
+    """Run the command line, with warnings and signals handled as job schedulers expect."""
+    if sys.platform == "linux":
+        # Arrow's system pool returns the memory that a stage frees: a third less, measured with a million members.
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    # Importing makes a million objects that all live on: looking through them again and again, and once more at the
-    # end, took 0.45 of the 1.65 s that importing the pipeline takes as a process of its own.
+    # Imports create a million objects that live until the end. The garbage collector's passes over them, during the
+    # imports and at exit, took 0.45 of the 1.65 s of a process that only imports the pipeline.
     gc.set_threshold(50_000, 20, 100)
     atexit.register(gc.freeze)
-    stop_at({signal.SIGTERM: ("Terminated", 143), signal.SIGINT: ("Interrupted", 130)})
-    warnings.showwarning = _show_warning
+    exit_on_signals({signal.SIGTERM: ("Terminated", 143), signal.SIGINT: ("Interrupted", 130)})
+    warnings.showwarning = _print_warning
     logger = logging.getLogger("engine")
     logger.addHandler(logging.StreamHandler())  # to stderr
     logger.setLevel(logging.INFO)
     app()
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+def _print_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if not issubclass(category, DeprecationWarning):
         typer.echo(f"warning: {message}", err=True)
 
 
-def _fail(error: RoomsError, code: int, debug: bool, cause: BaseException) -> NoReturn:
-    with undivided():  # an error for want of what a signal has deleted is none
+def _exit_with_error(error: RoomsError, code: int, debug: bool, cause: BaseException) -> NoReturn:
+    with defer_signals():  # so that no error is printed for a file that a signal's cleanup has deleted
         if debug:
             import traceback
 
             traceback.print_exc()
-        typer.echo("\n".join([f"error: {error}", *getattr(cause, "__notes__", [])]), err=True)  # notes: how to go on
+        # The notes of an error say how to go on.
+        typer.echo("\n".join([f"error: {error}", *getattr(cause, "__notes__", [])]), err=True)
     raise typer.Exit(code)
 
 
-def _place(error: Exception) -> str:
+def _locate_error(error: Exception) -> str:
+    """Return file and line of the innermost frame of the traceback."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return "?" if trace is None else f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
 
 
-def with_threads(count: int | None) -> Any:
+def limit_threads(count: int | None) -> Any:
+    """Return a context in which the engine uses `count` threads, or all CPUs if None."""
     from contextlib import nullcontext
 
     from engine.execution.threads import threads
@@ -153,7 +158,14 @@ def with_threads(count: int | None) -> Any:
     return nullcontext() if count is None else threads(count)
 
 
-def cluster_count(text: str) -> int | str:
+def parse_cluster_count(text: str) -> int | str:
+    """Return the number of clusters that -k gives, or "auto".
+
+    Raises
+    ------
+    UsageError
+        If the text is neither a positive integer nor "auto".
+    """
     if text == "auto":
         return text
     if not text.isdigit() or int(text) < 1:
@@ -161,16 +173,23 @@ def cluster_count(text: str) -> int | str:
     return int(text)
 
 
-def cluster_of(
+def cluster_options(
     workers: int | None, scheduler: str | None, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None
 ) -> dict[str, Any]:
-    """Return the options of a ClusterConfig, None for what was not given."""
-    files = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
-    named = {name: None if path is None else str(path) for name, path in files.items()}
-    return {"workers": workers, "scheduler": scheduler, **named}
+    """Return the fields of a ClusterConfig as the options give them, None for options not given."""
+    paths = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
+    files = {name: None if path is None else str(path) for name, path in paths.items()}
+    return {"workers": workers, "scheduler": scheduler, **files}
 
 
-def pairs(options: list[str] | None, flag: str) -> dict[str, str]:
+def parse_pairs(options: list[str] | None, flag: str) -> dict[str, str]:
+    """Return the values of a repeated NAME=VALUE option by name.
+
+    Raises
+    ------
+    UsageError
+        If an option has no name, no value or no equals sign.
+    """
     pairs = {}
     for option in options or []:
         name, equals, value = option.rpartition("=")
@@ -181,10 +200,12 @@ def pairs(options: list[str] | None, flag: str) -> dict[str, str]:
 
 
 def print_run(run: Any, as_json: bool, extra: dict[str, Any]) -> None:
-    from engine.cli.summary import facts, summary
+    """Print the summary of a run, with the entries of `extra` added."""
+    from engine.cli.summary import format_summary, run_facts
 
-    show(facts(run) | extra, summary(run, extra), as_json)
+    print_result(run_facts(run) | extra, format_summary(run, extra), as_json)
 
 
-def show(facts: dict[str, Any], text: str, as_json: bool) -> None:
+def print_result(facts: dict[str, Any], text: str, as_json: bool) -> None:
+    """Print `facts` as one JSON object, or `text`, to stdout."""
     sys.stdout.write((json.dumps(facts, indent=1, default=str) if as_json else text) + "\n")

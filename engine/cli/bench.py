@@ -1,4 +1,4 @@
-"""rooms bench: CPU against GPU, and against the peers installed, on generated rows."""
+"""rooms bench: time the engine on the CPU and a GPU, and the other installed libraries, on generated rows."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.app import AsJson, Debug, Overwrite, Threads, app, guarded, show, with_threads
+from engine.cli.app import AsJson, Debug, Overwrite, Threads, app, handle_errors, limit_threads, print_result
 
 
 @app.command()
-@guarded
+@handle_errors
 def bench(
     rows: Annotated[int, typer.Option(min=200, help="Rows to generate; t-SNE takes 5,000 of them at most.")] = 200_000,
     features: Annotated[int, typer.Option(min=2, help="Features of a row.")] = 32,
@@ -26,17 +26,17 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Time the stages on this machine: the engine on every device, and every peer that is installed."""
-    from engine.bench.output import as_table, write_plot
-    from engine.bench.run import bench as run
+    from engine.bench.output import format_table, write_plot
+    from engine.bench.run import bench as run_bench
     from engine.errors import OutputExistsError
 
     if out is not None and not overwrite and (out / "bench.json").exists():
         raise OutputExistsError(f"{out / 'bench.json'} is there already.", hint="choose another --out, or --overwrite.")
-    with with_threads(threads):
-        wanted = [stage.strip() for stage in stages.split(",") if stage.strip()]
-        report = run(rows=rows, features=features, clusters=clusters, stages=wanted, rounds=rounds)
+    with limit_threads(threads):
+        names = [name.strip() for name in stages.split(",") if name.strip()]
+        report = run_bench(rows=rows, features=features, clusters=clusters, stages=names, rounds=rounds)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "bench.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n")
         write_plot(report, out / "bench.html")
-    show(report.as_dict(), as_table(report), as_json)
+    print_result(report.as_dict(), format_table(report), as_json)

@@ -1,4 +1,4 @@
-"""What this machine can run, and why not: one line a check, for people and for scripts."""
+"""Check what this machine can run: Python, CPU, memory, the cache of compiled kernels, and the GPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from engine import backends
-from engine.backends.cuda_driver import NoGpu, first_gpu
+from engine.backends.cuda_driver import GpuNotFoundError, first_gpu
 from engine.backends.gpu import PACKAGES
 from engine.errors import DeviceNotAvailableError
 from engine.execution.threads import thread_count
@@ -16,24 +16,24 @@ from engine.execution.threads import thread_count
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: what was looked at, whether it can be used, and what there is."""
+    """The result of one check: its name, whether what it checks can be used, and what was found."""
 
-    what: str
+    name: str
     ok: bool
     finding: str
 
 
-def examine() -> list[Check]:
-    """Look at Python, the CPU, memory, the kernels' cache and the GPU."""
+def run_checks() -> list[Check]:
+    """Run all checks, in the order in which `rooms doctor` prints them."""
     return [
         Check("engine", True, f"{version('rooms-engine')} on Python {platform.python_version()}"),
         Check("cpu", True, f"{thread_count()} threads, {_instruction_set()}"),
-        _memory(),
-        _kernel_cache(),
-        _driver(),
-        *(_package(name) for name in PACKAGES),
-        _device("cuda"),
-        _device("auto"),
+        _check_memory(),
+        _check_kernel_cache(),
+        _check_driver(),
+        *(_check_package(name) for name in PACKAGES),
+        _check_device("cuda"),
+        _check_device("auto"),
     ]
 
 
@@ -45,34 +45,34 @@ def _instruction_set() -> str:
     return f"{llvm.get_host_cpu_name()} ({', '.join(known) or 'no vector extension the kernels know'})"
 
 
-def _memory() -> Check:
+def _check_memory() -> Check:
     from engine.execution.memory import available_memory
 
     free = available_memory()
     return Check("memory", True, f"{free / 2**30:.1f} GiB free")
 
 
-def _kernel_cache() -> Check:
-    """Say whether compiled kernels can be kept: without a cache every process compiles them again."""
+def _check_kernel_cache() -> Check:
+    """Check that compiled kernels can be cached: otherwise every process compiles them again."""
     from numba.core.caching import FunctionCache
 
     from engine.kernels.cpu.features import encode
 
     try:
-        path = FunctionCache(encode.write_numbers.py_func).cache_path
+        path = FunctionCache(encode.encode_numbers.py_func).cache_path
     except RuntimeError as error:
         return Check("kernels", False, f"compiled in every process: {error}. Set NUMBA_CACHE_DIR to a folder of yours")
     return Check("kernels", True, f"numba {version('numba')}, compiled code kept in {path}")
 
 
-def _driver() -> Check:
+def _check_driver() -> Check:
     try:
-        return Check("gpu", True, first_gpu().words())
-    except NoGpu as reason:
+        return Check("gpu", True, first_gpu().describe())
+    except GpuNotFoundError as reason:
         return Check("gpu", False, str(reason))
 
 
-def _package(name: str) -> Check:
+def _check_package(name: str) -> Check:
     if find_spec(name) is None:
         return Check(name, False, "not installed (pip install 'rooms-engine[cuda13]')")
     for distribution in (name, f"{name}-cu13", f"{name}-cu12", f"{name}-cuda13x", f"{name}-cuda12x"):
@@ -83,7 +83,7 @@ def _package(name: str) -> Check:
     return Check(name, True, "installed")
 
 
-def _device(name: str) -> Check:
+def _check_device(name: str) -> Check:
     try:
         backend, reason = backends.resolve(name)
     except DeviceNotAvailableError as error:

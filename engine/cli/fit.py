@@ -1,4 +1,4 @@
-"""rooms fit: cluster a table of profiles, or say what that would take."""
+"""rooms fit: cluster a table of profiles, or estimate the seconds and memory of a fit."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from engine.cli.app import (
     TlsKey,
     Workers,
     app,
-    cluster_count,
-    cluster_of,
-    guarded,
-    pairs,
+    cluster_options,
+    handle_errors,
+    limit_threads,
+    parse_cluster_count,
+    parse_pairs,
+    print_result,
     print_run,
-    show,
-    with_threads,
 )
 from engine.errors import UsageError
 
 
 @app.command()
-@guarded
+@handle_errors
 def fit(
     source: Source,
     out: Annotated[Path | None, typer.Option(help="The run directory to write.")] = None,
@@ -65,24 +65,24 @@ def fit(
     from engine.config import FitConfig
     from engine.progress import Bars
 
-    features: dict[str, Any] = {"roles": pairs(role, "--role")}
-    features["groups"] = {name: {"weight": value} for name, value in pairs(weight, "--weight").items()}
-    kmeans = {} if clusters is None else {"n_clusters": cluster_count(clusters)}
-    skipped = None if skip is None else [part.strip() for part in skip.split(",") if part.strip()]
+    features: dict[str, Any] = {"roles": parse_pairs(role, "--role")}
+    features["groups"] = {name: {"weight": value} for name, value in parse_pairs(weight, "--weight").items()}
+    kmeans = {} if clusters is None else {"n_clusters": parse_cluster_count(clusters)}
+    skipped_stages = None if skip is None else [part.strip() for part in skip.split(",") if part.strip()]
     settings = FitConfig.read(
-        config, id=id, device=device, memory=memory, seed=seed, features=features, kmeans=kmeans, skip=skipped,
+        config, id=id, device=device, memory=memory, seed=seed, features=features, kmeans=kmeans, skip=skipped_stages,
         map={"place_all": True} if place_all else {},
         previous=None if previous is None else str(previous),
-        cluster=cluster_of(workers, scheduler, tls_ca, tls_cert, tls_key),
+        cluster=cluster_options(workers, scheduler, tls_ca, tls_cert, tls_key),
     )  # fmt: skip
     if out is None and not dry_run:
         raise UsageError("--out is missing.", hint="name the run directory to write, or add --dry-run.")
-    with with_threads(threads):
+    with limit_threads(threads):
         if dry_run:
-            from engine.pipeline.dry_run import forecast
+            from engine.pipeline.dry_run import estimate_fit
 
-            seen = forecast(source, settings, out=out)
-            show(seen.facts(), seen.describe(), as_json)
+            estimate = estimate_fit(source, settings, out=out)
+            print_result(estimate.facts(), estimate.describe(), as_json)
             return
         from engine.pipeline.fit import fit as run_fit
 

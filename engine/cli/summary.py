@@ -1,15 +1,15 @@
-"""What a run comes down to: a few lines for people, one object for programs."""
+"""Summarize a run: a few lines for people, one JSON object for programs."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from engine.run import Run
-from engine.utils.formatting import percent
+from engine.utils.formatting import format_percent
 
 
-def facts(run: Run) -> dict[str, Any]:
-    """Return the run's headline figures as plain JSON values."""
+def run_facts(run: Run) -> dict[str, Any]:
+    """Return the key figures of a run as JSON values."""
     manifest = run.manifest
     names = ("rows", "features", "components", "variance_explained", "clusters", "clusters_reason", "inertia")
     return {
@@ -21,24 +21,27 @@ def facts(run: Run) -> dict[str, Any]:
     }
 
 
-def summary(run: Run, extra: dict[str, Any]) -> str:
-    """Return the same for people."""
-    found = facts(run)
+def format_summary(run: Run, extra: dict[str, Any]) -> str:
+    """Return the key figures of a run as text, with a line for every entry of `extra` that is not None."""
+    facts = run_facts(run)
     lines = [
-        f"{found['rows']:,} profiles, {found['features']} features, {found['components']} components "
-        f"({found['variance_explained']:.0%} of the variance)",
-        f"{found['clusters']} clusters: {found['clusters_reason']}",
-        *_clusters(run),
-        f"{found['seconds']:.1f} s on {found['device']} ({found['device_reason']})",
+        f"{facts['rows']:,} profiles, {facts['features']} features, {facts['components']} components "
+        f"({facts['variance_explained']:.0%} of the variance)",
+        f"{facts['clusters']} clusters: {facts['clusters_reason']}",
+        *_cluster_lines(run),
+        f"{facts['seconds']:.1f} s on {facts['device']} ({facts['device_reason']})",
         *(f"{name.replace('_', ' ')}: {value}" for name, value in extra.items() if value is not None),
         f"written to {run.path}",
     ]
     return "\n".join(lines)
 
 
-def _clusters(run: Run) -> list[str]:
-    """Return one line a cluster, the largest first: id, size, share and persona; one line for all without personas."""
-    found = sorted(run.clusters.to_pylist(), key=lambda row: -row["size"])
-    if not all(row.get("persona") for row in found):
-        return ["sizes: " + ", ".join(f"{row['size']:,}" for row in found)]
-    return [f"{row['cluster']:>5} {row['size']:>13,} {percent(row['share']):>8}  {row['persona']}" for row in found]
+def _cluster_lines(run: Run) -> list[str]:
+    """Return a line per cluster, largest first: number, size, share, persona; without personas, one line of sizes."""
+    clusters = sorted(run.clusters.to_pylist(), key=lambda row: -row["size"])
+    if not all(row.get("persona") for row in clusters):
+        return ["sizes: " + ", ".join(f"{row['size']:,}" for row in clusters)]
+    return [
+        f"{row['cluster']:>5} {row['size']:>13,} {format_percent(row['share']):>8}  {row['persona']}"
+        for row in clusters
+    ]

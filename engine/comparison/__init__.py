@@ -1,1 +1,1 @@
-"""Cluster transitions between two runs."""
+"""Compare two runs: cluster transitions, and the people who moved."""

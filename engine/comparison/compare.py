@@ -1,9 +1,9 @@
-"""Compare two runs: who moved where, and which clusters were born, died, split or merged.
+"""Compare two runs: which people moved where, and which clusters were born, died, split or merged.
 
     assignments/ of two runs  ->  people matched by id, part by part  ->  Comparison [, movers in Parquet]
 
-Ids are matched exactly. They are dealt into parts by a key of theirs, so that memory holds a few million at a time
-however many there are; for each part both runs' ids are read. What moves mean for clusters is in transitions.py.
+Ids are matched exactly. They are partitioned by their hash, so that memory holds a few million at a time however many
+there are; for each part the ids of both runs are read. What the moves mean for clusters is found in transitions.py.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from engine.comparison.summary import Told
-from engine.comparison.transitions import NONE, Changes, Counts, changes
+from engine.comparison.summary import ComparisonSummary
+from engine.comparison.transitions import UNMATCHED, ClusterTransitions, Counts, find_transitions
 from engine.errors import IdColumnError, NothingInCommonError
 from engine.kmeans.metrics import adjusted_rand_index
 from engine.model.assignments import ROW
 from engine.model.model import write_table
 from engine.run import Run
 from engine.tables.source_paths import parquet_path
-from engine.tables.unique_ids import id_keys
+from engine.tables.unique_ids import hash_ids
 
 ROWS_PER_PART = 1 << 22  # people of the larger run whose ids are in memory at once: 20 bytes of text each make 0.3 GB
 Labels = NDArray[np.int32]
@@ -36,13 +36,13 @@ Labels = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed from one run to the next.
+    """The comparison of two runs.
 
     Attributes
     ----------
     old, new : Run
     moves : int64 array of shape (n_old_clusters, n_new_clusters)
-        People who are in both runs, by their clusters.
+        People who are in both runs, by their old and new cluster: a contingency table.
     """
 
     old: Run
@@ -50,22 +50,22 @@ class Comparison:
     moves: Counts
 
     @cached_property
-    def changes(self) -> Changes:
-        """What became of every cluster, and which new one each old one is matched to."""
+    def changes(self) -> ClusterTransitions:
+        """The transition of every cluster, and which new cluster each old one is matched to."""
         old, new = (run.clusters["share"].to_numpy() for run in (self.old, self.new))
-        return changes(self.moves, old, new)
+        return find_transitions(self.moves, old, new)
 
     @property
     def n_common(self) -> int:
-        """People who are in both runs."""
+        """Number of people who are in both runs."""
         return int(self.moves.sum())
 
     @property
     def n_moved(self) -> int:
-        """Those of them whose new cluster is not the one that their old one is matched to."""
+        """Number of people in both runs whose new cluster is not the one that their old one is matched to."""
         matched = self.changes.matched
-        there = np.flatnonzero(matched != NONE)
-        return self.n_common - int(self.moves[there, matched[there]].sum())
+        matched_clusters = np.flatnonzero(matched != UNMATCHED)
+        return self.n_common - int(self.moves[matched_clusters, matched[matched_clusters]].sum())
 
     @property
     def adjusted_rand_index(self) -> float:
@@ -73,32 +73,32 @@ class Comparison:
         return adjusted_rand_index(self.moves)
 
     def movers(self) -> Iterator[pa.Table]:
-        """Yield who moved, part by part: the id, the old and the new cluster, and what the old one is matched to."""
+        """Yield the people who moved, part by part: id, old and new cluster, and the match of the old cluster."""
         matched = self.changes.matched
-        for ids, old, new in matched_people(self.old, self.new):
-            there = matched[old]
-            moved = there != new
-            lost = there[moved] == NONE
+        for ids, old, new in match_people(self.old, self.new):
+            expected = matched[old]
+            moved = expected != new
+            unmatched = expected[moved] == UNMATCHED
             yield pa.table(
                 {
-                    _id_of(self.new): ids.filter(pa.array(moved)),
+                    _id_column(self.new): ids.filter(pa.array(moved)),
                     "old": old[moved],
                     "new": new[moved],
-                    "matched": pa.array(there[moved], mask=lost),
+                    "matched": pa.array(expected[moved], mask=unmatched),
                 }
             )
 
     def facts(self) -> dict[str, Any]:
-        """Return everything as plain JSON values: headline, verdict and words for every cluster, and the moves."""
-        return self._told.facts()
+        """Return the comparison as plain JSON values: counts, a verdict and words for every cluster, and the moves."""
+        return self._summary.facts()
 
     def describe(self) -> str:
-        """Return the same for people: a headline, and a line for every cluster."""
-        return self._told.text()
+        """Return the comparison as text: a headline, and a line for every cluster."""
+        return self._summary.text()
 
     @cached_property
-    def _told(self) -> Told:
-        return Told(self.old, self.new, self.moves, self.changes, self.n_moved, self.adjusted_rand_index)
+    def _summary(self) -> ComparisonSummary:
+        return ComparisonSummary(self.old, self.new, self.moves, self.changes, self.n_moved, self.adjusted_rand_index)
 
 
 def compare(
@@ -114,7 +114,7 @@ def compare(
     ----------
     old, new : Run or path of a run directory
     out : path, optional
-        Where to write who moved: one Parquet file if it ends in `.parquet`, else a folder of parts.
+        Where to write the people who moved: one Parquet file if it ends in `.parquet`, else a folder of parts.
     overwrite : bool, default=False
         Whether `out` may be there already.
 
@@ -127,7 +127,7 @@ def compare(
     ModelNotReadableError
         If one of them is not a complete run.
     IdColumnError
-        If the runs tell people apart in different ways.
+        If the runs do not identify people by the same column, or by ids of one type.
     NothingInCommonError
         If nobody is in both.
     OutputExistsError
@@ -137,52 +137,52 @@ def compare(
     path = None if out is None else parquet_path(out)
     before, after = (run if isinstance(run, Run) else Run(run) for run in (old, new))
     moves = np.zeros((before.manifest["clusters"], after.manifest["clusters"]), np.int64)
-    for _, from_cluster, to_cluster in matched_people(before, after):
+    for _, from_cluster, to_cluster in match_people(before, after):
         cells = from_cluster.astype(np.int64) * moves.shape[1] + to_cluster
         moves += np.bincount(cells, minlength=moves.size).reshape(moves.shape)
     if not moves.any():
         raise NothingInCommonError(
-            f"{before.path} and {after.path} have no {_id_of(after)!r} in common.",
+            f"{before.path} and {after.path} have no {_id_column(after)!r} in common.",
             hint="compare runs on the same people.",
         )
-    found = Comparison(before, after, moves)
+    comparison = Comparison(before, after, moves)
     if path is not None:
-        write_table(found.movers(), path, overwrite=overwrite)
-    return found
+        write_table(comparison.movers(), path, overwrite=overwrite)
+    return comparison
 
 
-def matched_people(old: Run, new: Run) -> Iterator[tuple[pa.Array, Labels, Labels]]:
-    """Yield people who are in both runs, part by part: their ids, old and new clusters; in the order of the new run.
+def match_people(old: Run, new: Run) -> Iterator[tuple[pa.Array, Labels, Labels]]:
+    """Yield the people who are in both runs, part by part in the order of the new run: ids, old and new clusters.
 
     Raises
     ------
     IdColumnError
-        If the runs tell people apart by different columns, by ids of different types, or by the numbers of rows of
-        tables that cannot be the same.
+        If the runs have different id columns, ids of different types, or no id column and different numbers of rows.
     """
     kind = _common_id_type(old, new)
     n_parts = -(-max(old.manifest["rows"], new.manifest["rows"]) // ROWS_PER_PART)
     for part in range(n_parts):
-        before, after = (_people(run, kind, part, n_parts) for run in (old, new))
-        place = pc.index_in(after["id"].combine_chunks(), before["id"].combine_chunks())
-        there = place.is_valid()
-        labels = before["cluster"].to_numpy()[place.drop_null().to_numpy()]
-        both = after.filter(there)
-        yield both["id"].combine_chunks(), labels, both["cluster"].to_numpy()
+        before, after = (_read_people(run, kind, part, n_parts) for run in (old, new))
+        index = pc.index_in(after["id"].combine_chunks(), before["id"].combine_chunks())
+        in_both = index.is_valid()
+        labels = before["cluster"].to_numpy()[index.drop_null().to_numpy()]
+        common = after.filter(in_both)
+        yield common["id"].combine_chunks(), labels, common["cluster"].to_numpy()
 
 
-def _people(run: Run, kind: pa.DataType, part: int, n_parts: int) -> pa.Table:
-    """Return ids and clusters of the people whose key falls into a part."""
-    found = []
-    for batch in _assignments(run).to_batches(columns=[_id_of(run), "cluster"]):
+def _read_people(run: Run, kind: pa.DataType, part: int, n_parts: int) -> pa.Table:
+    """Return ids and clusters of the people whose hash falls into a part."""
+    tables = []
+    for batch in _assignments(run).to_batches(columns=[_id_column(run), "cluster"]):
         ids, labels = batch.column(0).cast(kind), batch.column(1).cast(pa.int32())
         table = pa.table({"id": ids, "cluster": labels})
-        found.append(table if n_parts == 1 else table.filter(pa.array(id_keys(ids) % np.uint64(n_parts) == part)))
-    return pa.concat_tables(found)
+        tables.append(table if n_parts == 1 else table.filter(pa.array(hash_ids(ids) % np.uint64(n_parts) == part)))
+    return pa.concat_tables(tables)
 
 
 def _common_id_type(old: Run, new: Run) -> pa.DataType:
-    names, kinds = zip(*((_id_of(run), _assignments(run).schema.field(0).type) for run in (old, new)), strict=True)
+    """Return the type that the ids of both runs are cast to before they are matched."""
+    names, kinds = zip(*((_id_column(run), _assignments(run).schema.field(0).type) for run in (old, new)), strict=True)
     if names[0] != names[1]:
         raise IdColumnError(
             f"{old.path} tells people apart by column {names[0]!r}, {new.path} by {names[1]!r}.",
@@ -209,7 +209,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
 
 
-def _id_of(run: Run) -> str:
+def _id_column(run: Run) -> str:
     name: str = _assignments(run).schema.names[0]
     return name
 

@@ -1,6 +1,6 @@
-"""A comparison of two runs in words and as plain values: what became of each persona.
+"""Summarize a comparison of two runs, in words and as plain values: what became of each persona.
 
-Told (runs, moves, verdicts, names)  ->  facts for programs; a headline and a line a cluster for people
+runs, moves, transitions, names  ->  facts for programs; text for people: a headline and a line for each cluster
 """
 
 from __future__ import annotations
@@ -11,61 +11,69 @@ from typing import Any
 
 import numpy as np
 
-from engine.comparison.transitions import MOST, NONE, PART, RESIZED, Change, Changes, Counts
-from engine.report.contents import cluster_names
+from engine.comparison.transitions import (
+    MAJORITY,
+    MIN_PART,
+    RESIZE_RATIO,
+    UNMATCHED,
+    ClusterTransition,
+    ClusterTransitions,
+    Counts,
+)
+from engine.report.contents import read_cluster_names
 from engine.run import Run
-from engine.utils.formatting import listed, people, percent
+from engine.utils.formatting import format_people, format_percent, natural_list
 
-LIVES_ON = ("kept", "grown", "shrunk")
-WORTH_TELLING = 0.05  # share of a cluster's people from which a place they went to is told
-PLACES = 3  # at most
+SURVIVAL = ("kept", "grown", "shrunk")
+MIN_FLOW = 0.05  # smallest share of a cluster's people whose destination is mentioned
+MAX_FLOWS = 3  # destinations or sources that are mentioned, at most
 
 
 @dataclass(frozen=True)
-class Side:
-    """The clusters of one of both runs: what they are called, and how many people they have."""
+class RunClusters:
+    """The clusters of one run: their names, sizes, and shares of the run's people."""
 
     names: list[str]
     sizes: list[int]
     shares: list[float]
 
     @classmethod
-    def of(cls, run: Run) -> Side:
-        """Read them."""
+    def from_run(cls, run: Run) -> RunClusters:
+        """Read the clusters of a run."""
         clusters = run.clusters
         sizes, shares = clusters["size"].to_pylist(), clusters["share"].to_pylist()
-        return cls(cluster_names(run.path, len(sizes)), sizes, shares)
+        return cls(read_cluster_names(run.path, len(sizes)), sizes, shares)
 
-    def called(self, c: int) -> str:
-        """Return a cluster as text shows it."""
+    def display_name(self, c: int) -> str:
+        """Return a cluster's name and number as text shows it."""
         return f"“{self.names[c]}” ({c})"
 
 
 @dataclass(frozen=True)
-class Told:
-    """What there is to tell of a comparison."""
+class ComparisonSummary:
+    """The summary of a comparison: facts() for programs, text() for people."""
 
     old_run: Run
     new_run: Run
     moves: Counts
-    changes: Changes
+    changes: ClusterTransitions
     n_moved: int
     adjusted_rand_index: float
 
     @cached_property
-    def old(self) -> Side:
-        """The clusters there were."""
-        return Side.of(self.old_run)
+    def old(self) -> RunClusters:
+        """The clusters of the old run."""
+        return RunClusters.from_run(self.old_run)
 
     @cached_property
-    def new(self) -> Side:
-        """The clusters there are."""
-        return Side.of(self.new_run)
+    def new(self) -> RunClusters:
+        """The clusters of the new run."""
+        return RunClusters.from_run(self.new_run)
 
     def facts(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
         common = int(self.moves.sum())
-        matched = [None if there == NONE else there for there in self.changes.matched.tolist()]
+        matched = [None if cluster == UNMATCHED else cluster for cluster in self.changes.matched.tolist()]
         return {
             "old": str(self.old_run.path),
             "new": str(self.new_run.path),
@@ -75,73 +83,87 @@ class Told:
             "moved": self.n_moved,
             "moved_share": self.n_moved / common,
             "adjusted_rand_index": self.adjusted_rand_index,
-            "thresholds": {"most": MOST, "part": PART, "resized": RESIZED},
+            "thresholds": {"most": MAJORITY, "part": MIN_PART, "resized": RESIZE_RATIO},
             "old_clusters": [
-                {**_facts(change, self.old), "matched": there, "words": self.what_became_of(change)}
-                for change, there in zip(self.changes.old, matched, strict=True)
+                {**_facts(transition, self.old), "matched": cluster, "words": self.describe_old(transition)}
+                for transition, cluster in zip(self.changes.old, matched, strict=True)
             ],
             "new_clusters": [
-                {**_facts(change, self.new), "words": self.where_from(change)} for change in self.changes.new
+                {**_facts(transition, self.new), "words": self.describe_new(transition)}
+                for transition in self.changes.new
             ],
             "moves": self.moves.tolist(),
         }
 
     def text(self) -> str:
-        """Return the same for people: old clusters that live on first, then the others, then what is new."""
-        found = self.facts()
-        old = sorted(self.changes.old, key=lambda change: change.verdict not in LIVES_ON)
-        new = [change for change in self.changes.new if change.verdict not in LIVES_ON]
+        """Return the summary as text: old clusters that survive first, then the other old ones, then new ones."""
+        facts = self.facts()
+        old = sorted(self.changes.old, key=lambda transition: transition.verdict not in SURVIVAL)
+        new = [transition for transition in self.changes.new if transition.verdict not in SURVIVAL]
         return "\n".join(
             [
-                f"{people(found['common'])} in both runs, {found['left']:,} left, {found['joined']:,} joined",
-                f"{people(self.n_moved)} moved ({percent(found['moved_share'])}), "
+                f"{format_people(facts['common'])} in both runs, {facts['left']:,} left, {facts['joined']:,} joined",
+                f"{format_people(self.n_moved)} moved ({format_percent(facts['moved_share'])}), "
                 f"adjusted Rand index {self.adjusted_rand_index:.3f}",
-                *(f"{change.verdict:<8}{self.what_became_of(change)}" for change in old),
-                *(f"{'born' if change.verdict == 'born' else 'new':<8}{self.where_from(change)}" for change in new),
+                *(f"{transition.verdict:<8}{self.describe_old(transition)}" for transition in old),
+                *(
+                    f"{'born' if transition.verdict == 'born' else 'new':<8}{self.describe_new(transition)}"
+                    for transition in new
+                ),
             ]
         )
 
-    def what_became_of(self, change: Change) -> str:
-        """Say what became of an old cluster, and where its people are."""
-        c, went = change.cluster, self.moves[change.cluster]
-        name, size = self.old.called(c), self.old.sizes[c]
-        if not went.any():
-            return f"{name}: " + (f"all of its {people(size)} left" if size else "nobody was in it")
-        if change.verdict == "split":
-            parts = [f"{self.new.called(p)}, {percent(went[p] / went.sum())}" for p in change.others]
-            return f"{name} was split into {listed(parts)}"
-        elsewhere = self._elsewhere(went, change.others)
-        if change.verdict == "died":
+    def describe_old(self, transition: ClusterTransition) -> str:
+        """Describe what became of an old cluster, and where its people went."""
+        c, destinations = transition.cluster, self.moves[transition.cluster]
+        name, size = self.old.display_name(c), self.old.sizes[c]
+        if not destinations.any():
+            return f"{name}: " + (f"all of its {format_people(size)} left" if size else "nobody was in it")
+        if transition.verdict == "split":
+            parts = [
+                f"{self.new.display_name(p)}, {format_percent(destinations[p] / destinations.sum())}"
+                for p in transition.others
+            ]
+            return f"{name} was split into {natural_list(parts)}"
+        elsewhere = self._elsewhere(destinations, transition.others)
+        if transition.verdict == "died":
             return f"{name} is no more{elsewhere or ': its people are all over the place'}"
-        (there,) = change.others
-        stayed = percent(went[there] / went.sum())
-        if change.verdict == "merged":
-            return f"{name} went into {self.new.called(there)}, with {stayed} of its people{elsewhere}"
-        now = self.new.called(there) if self.new.names[there] != self.old.names[c] else str(there)
-        return f"{name} is now {now}: {size:,} → {people(self.new.sizes[there])}, {stayed} stayed{elsewhere}"
+        (successor,) = transition.others
+        share_kept = format_percent(destinations[successor] / destinations.sum())
+        if transition.verdict == "merged":
+            return f"{name} went into {self.new.display_name(successor)}, with {share_kept} of its people{elsewhere}"
+        now = self.new.display_name(successor) if self.new.names[successor] != self.old.names[c] else str(successor)
+        new_size = format_people(self.new.sizes[successor])
+        return f"{name} is now {now}: {size:,} → {new_size}, {share_kept} stayed{elsewhere}"
 
-    def where_from(self, change: Change) -> str:
-        """Say where a new cluster comes from."""
-        c, came = change.cluster, self.moves[:, change.cluster]
-        name, size = f"{self.new.called(change.cluster)}", self.new.sizes[c]
-        if not came.any():
-            return f"{name}: " + (f"all of its {people(size)} joined" if size else "nobody is in it")
-        if change.verdict in LIVES_ON:
-            return f"{name} was {self.old.called(change.others[0])}"
-        most = change.others or tuple(p for p in np.argsort(-came, kind="stable").tolist()[:PLACES] if came[p])
-        sources = listed([f"{self.old.called(p)}, {percent(came[p] / came.sum())} of it" for p in most])
-        verb = {"merged": "merged from", "split": "split off", "born": "came together from"}[change.verdict]
-        return f"{name}, {people(size)}: {verb} {sources}"
+    def describe_new(self, transition: ClusterTransition) -> str:
+        """Describe where a new cluster comes from."""
+        c, origins = transition.cluster, self.moves[:, transition.cluster]
+        name, size = f"{self.new.display_name(transition.cluster)}", self.new.sizes[c]
+        if not origins.any():
+            return f"{name}: " + (f"all of its {format_people(size)} joined" if size else "nobody is in it")
+        if transition.verdict in SURVIVAL:
+            return f"{name} was {self.old.display_name(transition.others[0])}"
+        sources = transition.others or tuple(
+            p for p in np.argsort(-origins, kind="stable").tolist()[:MAX_FLOWS] if origins[p]
+        )
+        source_words = natural_list(
+            [f"{self.old.display_name(p)}, {format_percent(origins[p] / origins.sum())} of it" for p in sources]
+        )
+        verb = {"merged": "merged from", "split": "split off", "born": "came together from"}[transition.verdict]
+        return f"{name}, {format_people(size)}: {verb} {source_words}"
 
-    def _elsewhere(self, went: Counts, known: tuple[int, ...]) -> str:
-        """Return where else people went."""
-        shares = went / went.sum()
-        most = [p for p in np.argsort(-shares, kind="stable").tolist() if shares[p] >= WORTH_TELLING]
-        told = [f"{percent(shares[p])} went to {self.new.called(p)}" for p in most if p not in known][:PLACES]
-        return f"; {listed(told)}" if told else ""
+    def _elsewhere(self, destinations: Counts, mentioned: tuple[int, ...]) -> str:
+        """Return the clause on the other clusters that people went to."""
+        shares = destinations / destinations.sum()
+        largest = [p for p in np.argsort(-shares, kind="stable").tolist() if shares[p] >= MIN_FLOW]
+        flows = [
+            f"{format_percent(shares[p])} went to {self.new.display_name(p)}" for p in largest if p not in mentioned
+        ][:MAX_FLOWS]
+        return f"; {natural_list(flows)}" if flows else ""
 
 
-def _facts(change: Change, side: Side) -> dict[str, Any]:
-    c = change.cluster
-    whose = {"cluster": c, "name": side.names[c], "users": side.sizes[c], "share": side.shares[c]}
-    return {**whose, "verdict": change.verdict, "others": list(change.others)}
+def _facts(transition: ClusterTransition, clusters: RunClusters) -> dict[str, Any]:
+    c = transition.cluster
+    facts = {"cluster": c, "name": clusters.names[c], "users": clusters.sizes[c], "share": clusters.shares[c]}
+    return {**facts, "verdict": transition.verdict, "others": list(transition.others)}

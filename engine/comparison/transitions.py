@@ -1,10 +1,13 @@
-"""What became of clusters between two runs, told from how many people went from each old one to each new one.
+"""Find the cluster transitions between two runs (MONIC), from the contingency table of their clusters.
 
-    moves (n_old, n_new): people who are in both runs  ->  a verdict a cluster, a matching, the adjusted Rand index
+    moves (n_old, n_new): people who are in both runs  ->  a verdict for each cluster, a matching of old to new clusters
 
-A cluster lives on where more than half of its people went, if they are more than half of who is there now. Shares are
-of people in both runs: who left or joined says nothing about whether a cluster lives on. Clusters that live on are
-matched; the others are matched so that fewest people count as moved (the Hungarian algorithm).
+A cluster survives in the new cluster that more than half of its people went to, if they are more than half of that
+cluster. Shares are of the people in both runs: those who left or joined say nothing about whether a cluster survives.
+Surviving clusters are matched; the others are matched so that fewest people count as moved (the Hungarian algorithm).
+
+The verdicts in MONIC's words: kept, grown and shrunk are survival, split is split, merged is absorption, died is
+disappearance and born is emergence.
 
 Source: Spiliopoulou, Ntoutsi, Theodoridis & Schult, "MONIC: modeling and monitoring cluster transitions", KDD 2006.
 """
@@ -22,15 +25,15 @@ Counts = NDArray[np.int64]
 Shares = NDArray[np.float64]
 Verdict = Literal["kept", "grown", "shrunk", "split", "merged", "born", "died"]
 
-MOST = 0.5  # a larger share than this of a cluster is most of it
-PART = 0.2  # share of a cluster from which people count as one of its parts
-RESIZED = 1.2  # times its share of everybody from which a cluster has grown; below 1 / RESIZED it has shrunk
-NONE = -1
+MAJORITY = 0.5  # a survivor or absorber holds a larger share than this
+MIN_PART = 0.2  # smallest share of a cluster that counts as a part of a split or merge
+RESIZE_RATIO = 1.2  # a cluster has grown if its share of everybody rose by this factor, shrunk if it fell by it
+UNMATCHED = -1
 
 
 @dataclass(frozen=True)
-class Change:
-    """What became of an old cluster, or where a new one comes from.
+class ClusterTransition:
+    """The transition of one cluster: what became of an old one, or where a new one comes from.
 
     Attributes
     ----------
@@ -39,7 +42,7 @@ class Change:
         Of an old cluster: kept, grown, shrunk, split (into parts), merged (into another one) or died. Of a new one:
         kept, grown, shrunk, split (off an old one), merged (from several) or born.
     others : tuple of int
-        Clusters of the other run that the verdict is about; none if it died or was born.
+        Clusters of the other run that it went to or came from; none if it died or was born.
     """
 
     cluster: int
@@ -48,16 +51,23 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Changes:
-    """Verdicts on all clusters of two runs; `matched` (n_old,) is the new cluster of each old one, or NONE."""
+class ClusterTransitions:
+    """Transitions of all clusters of two runs.
 
-    old: tuple[Change, ...]
-    new: tuple[Change, ...]
+    Attributes
+    ----------
+    old, new : tuples of ClusterTransition
+    matched : int32 array of shape (n_old,)
+        The new cluster that each old one is matched to, or UNMATCHED.
+    """
+
+    old: tuple[ClusterTransition, ...]
+    new: tuple[ClusterTransition, ...]
     matched: NDArray[np.int32]
 
 
-def changes(moves: Counts, old_share: Shares, new_share: Shares) -> Changes:
-    """Judge what became of clusters.
+def find_transitions(moves: Counts, old_share: Shares, new_share: Shares) -> ClusterTransitions:
+    """Find the transition of every old and new cluster, and match old to new clusters.
 
     Parameters
     ----------
@@ -65,53 +75,62 @@ def changes(moves: Counts, old_share: Shares, new_share: Shares) -> Changes:
         People who are in both runs.
     old_share, new_share : float64 arrays of shape (n_old,) and (n_new,)
         Each cluster's share of everybody in its own run, by which it has grown or shrunk.
+
+    Returns
+    -------
+    ClusterTransitions
     """
-    went = moves / np.maximum(moves.sum(axis=1, keepdims=True), 1)
-    came = moves / np.maximum(moves.sum(axis=0, keepdims=True), 1)
-    parts = (came > MOST) & (went >= PART)  # of an old cluster
-    sources = (went > MOST) & (came >= PART)  # of a new one
+    share_of_old = moves / np.maximum(moves.sum(axis=1, keepdims=True), 1)
+    share_of_new = moves / np.maximum(moves.sum(axis=0, keepdims=True), 1)
+    parts = (share_of_new > MAJORITY) & (share_of_old >= MIN_PART)  # of an old cluster that split
+    sources = (share_of_old > MAJORITY) & (share_of_new >= MIN_PART)  # of a new cluster that merged
     is_split, is_merged = parts.sum(axis=1) > 1, sources.sum(axis=0) > 1
-    lives = (went > MOST) & (came > MOST) & ~is_split[:, None] & ~is_merged
+    survives = (share_of_old > MAJORITY) & (share_of_new > MAJORITY) & ~is_split[:, None] & ~is_merged
 
-    def sized(old: int, new: int) -> Verdict:
-        if new_share[new] >= RESIZED * old_share[old]:
+    def size_verdict(old: int, new: int) -> Verdict:
+        if new_share[new] >= RESIZE_RATIO * old_share[old]:
             return "grown"
-        return "shrunk" if RESIZED * new_share[new] <= old_share[old] else "kept"
+        return "shrunk" if RESIZE_RATIO * new_share[new] <= old_share[old] else "kept"
 
-    def of_old(c: int) -> Change:
+    def old_transition(c: int) -> ClusterTransition:
         if is_split[c]:
-            return Change(c, "split", _places(parts[c]))
-        if lives[c].any():
-            there = int(lives[c].argmax())
-            return Change(c, sized(c, there), (there,))
-        most = _places(went[c] > MOST)
-        return Change(c, "merged", most) if most else Change(c, "died")
+            return ClusterTransition(c, "split", _indices(parts[c]))
+        if survives[c].any():
+            successor = int(survives[c].argmax())
+            return ClusterTransition(c, size_verdict(c, successor), (successor,))
+        absorber = _indices(share_of_old[c] > MAJORITY)
+        return ClusterTransition(c, "merged", absorber) if absorber else ClusterTransition(c, "died")
 
-    def of_new(c: int) -> Change:
+    def new_transition(c: int) -> ClusterTransition:
         if is_merged[c]:
-            return Change(c, "merged", _places(sources[:, c]))
-        if lives[:, c].any():
-            before = int(lives[:, c].argmax())
-            return Change(c, sized(before, c), (before,))
-        most = _places(came[:, c] > MOST)
-        return Change(c, "split", most) if most else Change(c, "born")
+            return ClusterTransition(c, "merged", _indices(sources[:, c]))
+        if survives[:, c].any():
+            predecessor = int(survives[:, c].argmax())
+            return ClusterTransition(c, size_verdict(predecessor, c), (predecessor,))
+        origin = _indices(share_of_new[:, c] > MAJORITY)
+        return ClusterTransition(c, "split", origin) if origin else ClusterTransition(c, "born")
 
     n_old, n_new = moves.shape
-    return Changes(tuple(map(of_old, range(n_old))), tuple(map(of_new, range(n_new))), _matching(moves, lives))
+    return ClusterTransitions(
+        tuple(map(old_transition, range(n_old))),
+        tuple(map(new_transition, range(n_new))),
+        _match_clusters(moves, survives),
+    )
 
 
-def _places(of: NDArray[np.bool_]) -> tuple[int, ...]:
-    return tuple(np.flatnonzero(of).tolist())
+def _indices(mask: NDArray[np.bool_]) -> tuple[int, ...]:
+    return tuple(np.flatnonzero(mask).tolist())
 
 
-def _matching(moves: Counts, lives: NDArray[np.bool_]) -> NDArray[np.int32]:
-    matched = np.full(len(moves), NONE, np.int32)
-    old, new = np.nonzero(lives)
+def _match_clusters(moves: Counts, survives: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return the new cluster of each old one: survivors first, the others by the Hungarian algorithm."""
+    matched = np.full(len(moves), UNMATCHED, np.int32)
+    old, new = np.nonzero(survives)
     matched[old] = new
-    free_old = np.flatnonzero(~lives.any(axis=1))
-    free_new = np.flatnonzero(~lives.any(axis=0))
+    free_old = np.flatnonzero(~survives.any(axis=1))
+    free_new = np.flatnonzero(~survives.any(axis=0))
     rest = moves[np.ix_(free_old, free_new)]
     rows, columns = linear_sum_assignment(rest, maximize=True)
-    some = rest[rows, columns] > 0
-    matched[free_old[rows[some]]] = free_new[columns[some]]
+    shares_people = rest[rows, columns] > 0
+    matched[free_old[rows[shares_people]]] = free_new[columns[shares_people]]
     return matched

@@ -1,1 +1,1 @@
-"""Generated members with planted communities."""
+"""Generated data sets: the members of `rooms demo`, with planted communities."""

@@ -1,8 +1,8 @@
-"""Who lives in the demo table: twelve planted communities of streaming members, as numbers to draw from.
+"""Parameters of the demo table's twelve planted communities of streaming members: medians, shares, probabilities.
 
-A table here has one line a trait and one column a community, in the order of NAMES. The communities differ in
-many traits a little rather than in one trait a lot: no single column gives a community away. How members are
-drawn is not here: see demo_table.py.
+Each table has one line per trait and one column per community, in the order of NAMES. The communities differ a little
+in many traits rather than a lot in one, so no single column separates them. Drawing members from these parameters is
+in draw_members.py.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ INTEREST_SHARES = {
     "new_release_share":    (0.35,  0.50,  0.90,  0.45,  0.40,  0.55,  0.15,  0.50,  0.60,  0.06,  0.70,  0.40),
     "subtitles_share":      (0.06,  0.15,  0.08,  0.55,  0.20,  0.92,  0.30,  0.55,  0.20,  0.30,  0.06,  0.95),
 }
-CHANCES = {
+PROBABILITIES = {
     "has_kids_profile":     (0.92,  0.15,  0.20,  0.12,  0.05,  0.03,  0.06,  0.08,  0.05,  0.02,  0.35,  0.04),
     "marketing_opt_in":     (0.45,  0.40,  0.50,  0.35,  0.55,  0.30,  0.25,  0.60,  0.45,  0.20,  0.65,  0.15),
     "TV":                   (0.95,  0.95,  0.92,  0.85,  0.35,  0.45,  0.85,  0.60,  0.30,  0.97,  0.70,  0.80),
@@ -77,7 +77,7 @@ PLANS = {
     "Premium":              (0.15,  0.15,  0.40,  0.15,  0.07,  0.30,  0.25,  0.20,  0.05,  0.12,  0.10,  0.60),
     "Family":               (0.65,  0.10,  0.05,  0.10,  0.03,  0.05,  0.05,  0.05,  0.15,  0.03,  0.10,  0.05),
 }
-MISSING = {  # chance that a value is missing
+MISSING_RATES = {  # probability that a value is missing
     "age":                  (0.02,  0.03,  0.03,  0.03,  0.05,  0.22,  0.03,  0.05,  0.12,  0.02,  0.03,  0.06),
     "gender":               (0.04,  0.04,  0.05,  0.04,  0.06,  0.14,  0.05,  0.05,  0.12,  0.03,  0.04,  0.09),
     "city_size":            (0.03,) * 12,
@@ -94,12 +94,12 @@ MISSING = {  # chance that a value is missing
     "marketing_opt_in":     (0.08,) * 12,
 }
 DECADES = ("1950s", "1960s", "1970s", "1980s", "1990s", "2000s", "2010s", "2020s")
-DECADE_CENTRES =            (5.5,   5.5,   6.5,   5.8,   6.0,   6.2,   5.0,   6.0,   5.6,   1.5,   6.8,   3.5)
+DECADE_CENTERS =            (5.5,   5.5,   6.5,   5.8,   6.0,   6.2,   5.0,   6.0,   5.6,   1.5,   6.8,   3.5)
 DECADE_WIDTHS =             (1.2,   1.3,   0.8,   1.1,   1.2,   0.9,   1.7,   1.0,   1.5,   1.2,   0.6,   2.0)
 # fmt: on
 
-# Standard deviations inside a community: of logarithms for amounts, of log-odds for shares, else in units.
-SPREADS = {
+# Within a community: of the logarithm for amounts, of the log-odds for shares, else in the units of the trait.
+STANDARD_DEVIATIONS = {
     "age": 6.0,
     "tenure": 0.5,
     "household_size": 0.7,
@@ -112,14 +112,14 @@ SPREADS = {
     **dict.fromkeys(ACTIVITY_SHARES | INTEREST_SHARES, 0.5),
 }
 
-IN_UNITS = ("age", "household_size", "mean_rating")  # the other MEDIANS are lognormal
+NORMAL_TRAITS = ("age", "household_size", "mean_rating")  # of MEDIANS, normally distributed; the others are lognormal
 DEVICES = ("TV", "phone", "tablet", "laptop", "console")
 
 GENRES = (
     *("Action", "Adventure", "Animation", "Anime", "Classic", "Comedy", "Crime", "Documentary", "Drama"),
     *("Family", "Fantasy", "History", "Horror", "Music", "Reality", "Romance", "Science fiction", "Thriller"),
 )
-_GENRE_WEIGHTS: tuple[dict[str, float], ...] = (  # besides 0.15 for every genre
+_GENRE_WEIGHTS: tuple[dict[str, float], ...] = (  # added to 0.15 for every genre
     {"Family": 6, "Animation": 5, "Adventure": 3, "Comedy": 2, "Fantasy": 1.5},
     {"Drama": 7, "Romance": 2, "History": 2, "Crime": 2, "Thriller": 1},
     {"Action": 7, "Adventure": 4, "Science fiction": 4, "Fantasy": 2, "Thriller": 1},
@@ -134,7 +134,7 @@ _GENRE_WEIGHTS: tuple[dict[str, float], ...] = (  # besides 0.15 for every genre
     {"Drama": 5, "Classic": 4, "Documentary": 2.5, "Music": 1.5, "Crime": 1},
 )
 
-# Country: base weight, price level against the list price, main language.
+# Base weight, price level relative to the list price, and main language of each country.
 COUNTRIES: dict[str, tuple[float, float, str]] = {
     "United States": (30.0, 1.00, "English"),
     "Brazil": (10.0, 0.45, "Portuguese"),
@@ -157,7 +157,7 @@ COUNTRIES: dict[str, tuple[float, float, str]] = {
     "South Africa": (0.7, 0.50, "English"),
     "Norway": (0.4, 1.10, "Norwegian"),
 }
-_COUNTRY_TASTES: dict[str, dict[str, float]] = {  # factors on the base weights
+_COUNTRY_FACTORS: dict[str, dict[str, float]] = {  # factors of the base weights
     "family movie nights": {"Mexico": 3.0, "Poland": 3.0, "Brazil": 2.0},
     "prime-time drama followers": {"United Kingdom": 3.0, "Turkey": 3.0, "Australia": 2.0},
     "weekend blockbuster watchers": {"United States": 3.0, "Canada": 3.0},
@@ -184,19 +184,19 @@ def genre_weights(n_communities: int) -> NDArray[np.float64]:
 
 def country_weights(n_communities: int) -> NDArray[np.float64]:
     """Return the weight of each country, of shape (n_communities, 20)."""
-    factors = [_COUNTRY_TASTES.get(name, {}) for name in NAMES[:n_communities]]
-    return np.array([[COUNTRIES[country][0] * taste.get(country, 1.0) for country in COUNTRIES] for taste in factors])
+    factors = [_COUNTRY_FACTORS.get(name, {}) for name in NAMES[:n_communities]]
+    return np.array([[COUNTRIES[country][0] * row.get(country, 1.0) for country in COUNTRIES] for row in factors])
 
 
 def decade_weights(n_communities: int) -> NDArray[np.float64]:
-    """Return the weight of each decade, of shape (n_communities, 8): a bell around the community's own."""
-    centres, widths = (np.array(line[:n_communities])[:, None] for line in (DECADE_CENTRES, DECADE_WIDTHS))
-    weights: NDArray[np.float64] = 0.01 + np.exp(-0.5 * ((np.arange(len(DECADES)) - centres) / widths) ** 2)
+    """Return the weight of each decade, of shape (n_communities, 8): a Gaussian around the community's center."""
+    centers, widths = (np.array(values[:n_communities])[:, None] for values in (DECADE_CENTERS, DECADE_WIDTHS))
+    weights: NDArray[np.float64] = 0.01 + np.exp(-0.5 * ((np.arange(len(DECADES)) - centers) / widths) ** 2)
     return weights
 
 
 def language_weights() -> NDArray[np.float64]:
-    """Return the weight of each language, of shape (20, n_languages): the country's own, then English, then any."""
+    """Return the weight of each language, of shape (20, n_languages): most for the main one, some for English."""
     weights = np.full((len(COUNTRIES), len(LANGUAGES)), 0.05 / len(LANGUAGES))
     for row, (_, _, language) in enumerate(COUNTRIES.values()):
         weights[row, LANGUAGES.index(language)] += 0.85
@@ -205,7 +205,7 @@ def language_weights() -> NDArray[np.float64]:
 
 
 def payment_weights() -> NDArray[np.float64]:
-    """Return the weight of each payment method, of shape (20, 5): cards, and the habits of a few countries."""
+    """Return the weight of each payment method, of shape (20, 5), with additions for a few countries."""
     weights = np.tile(np.array([0.62, 0.16, 0.10, 0.08, 0.04]), (len(COUNTRIES), 1))
     for country, method, weight in (
         ("Germany", 2, 0.5),

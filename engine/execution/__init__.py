@@ -1,1 +1,1 @@
-"""Where blocks are computed: on the threads of this process (threads.py), or by workers (cluster.py)."""
+"""Run passes over blocks: on the threads of this process (threads.py), or on workers (cluster.py)."""

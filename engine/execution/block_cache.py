@@ -1,10 +1,10 @@
-"""Blocks of rows that a process keeps between passes, as many as a budget of memory has room for.
+"""Cache a table's blocks between passes: in memory up to a limit, then in a spill file, then not at all.
 
-    put(number, rows)  ->  in memory while there is room, else in a file while there is room, else nowhere
-    get(number)        ->  the rows, or None: whoever wants them reads the block again
+    put(number, rows)  ->  in memory while the limit allows it, else in the spill file while its limit allows it
+    get(number)        ->  the rows, or None: the caller then reads the block again
 
-What is kept decides no bit of a result, only what is read again. On a cluster every worker has a shelf of its own: a
-shelf travels as its name, and stands for that of the process it comes to.
+What is cached changes no bit of a result, only what is read again. On a cluster every worker has a cache of its own: a
+pickled cache is its name, and unpickling it returns the cache of that name in the receiving process.
 """
 
 from __future__ import annotations
@@ -20,38 +20,39 @@ from mmap import ALLOCATIONGRANULARITY, mmap
 from pathlib import Path
 from typing import IO, Any
 
-_ALIGNMENT, _PAGE = 64, ALLOCATIONGRANULARITY  # bytes: of arrays in a file, and of blocks
+_ARRAY_ALIGNMENT, _BLOCK_ALIGNMENT = 64, ALLOCATIONGRANULARITY  # bytes, in the spill file
 logger = logging.getLogger(__name__)
 
 
-class Shelf:
-    """Rows of this process, by the number of their block.
+class BlockCache:
+    """Cached rows of this process, by block number.
 
     Parameters
     ----------
-    room : int, default=0
+    memory_limit : int, default=0
         Bytes of memory that rows may take.
     folder : Path, optional
-        Where a file may take what memory has no room for …
-    file_room : int, default=0
-        … and so many bytes it may take.
+        Folder of the spill file for rows beyond `memory_limit`; without it there is none.
+    file_limit : int, default=0
+        Bytes that the spill file may take.
     """
 
-    def __init__(self, room: int = 0, folder: Path | None = None, file_room: int = 0) -> None:
-        self.room, self.folder, self.file_room = room, folder, file_room
+    def __init__(self, memory_limit: int = 0, folder: Path | None = None, file_limit: int = 0) -> None:
+        self.memory_limit, self.folder, self.file_limit = memory_limit, folder, file_limit
         self._name = uuid.uuid4().hex
         self.clear()
 
     def clear(self) -> None:
-        """Give everything away."""
+        """Drop all rows, and delete the spill file."""
         self._lock = threading.Lock()
         self._in_memory: dict[int, tuple[Any, int]] = {}
         self._n_bytes = 0
-        self._full = self.room == 0  # from the first block that had no room: gaps would have parts of row groups read
-        self._file = None if self.folder is None else _RowsFile(self.folder, self.file_room)
+        # Memory is full from the first block that does not fit: with gaps, parts of row groups would be read again.
+        self._memory_full = self.memory_limit == 0
+        self._file = None if self.folder is None else _SpillFile(self.folder, self.file_limit)
 
     def __reduce__(self) -> Any:
-        return _of_this_process, (self._name, self.room, self.folder, self.file_room)
+        return _get_local_cache, (self._name, self.memory_limit, self.folder, self.file_limit)
 
     def __contains__(self, number: int) -> bool:
         return number in self._in_memory or (self._file is not None and number in self._file)
@@ -62,22 +63,22 @@ class Shelf:
         return self._n_bytes
 
     @property
-    def n_filed(self) -> int:
-        """Bytes of the rows in the file."""
+    def n_bytes_in_file(self) -> int:
+        """Bytes of the rows in the spill file."""
         return 0 if self._file is None else self._file.n_bytes
 
     @property
     def full(self) -> bool:
-        """Whether there is no room for a block more."""
-        return self._full and (self._file is None or self._file.full)
+        """Whether neither memory nor the spill file takes another block."""
+        return self._memory_full and (self._file is None or self._file.full)
 
     def put(self, number: int, rows: Any, n_bytes: int) -> None:
-        """Keep a block's rows, of so many bytes, if there is room for them."""
+        """Cache a block's rows, which take `n_bytes` in memory, if there is space for them."""
         with self._lock:
-            if number in self:  # a task that was sent twice
+            if number in self:  # the task of this block was sent twice
                 return
-            self._full = self._full or self._n_bytes + n_bytes > self.room
-            if not self._full:
+            self._memory_full = self._memory_full or self._n_bytes + n_bytes > self.memory_limit
+            if not self._memory_full:
                 self._in_memory[number] = rows, n_bytes
                 self._n_bytes += n_bytes
                 return
@@ -85,72 +86,73 @@ class Shelf:
             self._file.put(number, rows)
 
     def replace(self, number: int, rows: Any, n_bytes: int) -> None:
-        """Keep what a block's rows have become instead of them, if there is room for that and all were kept."""
+        """Replace a block's rows by another form of them, if the limit allows it and every block is in memory."""
         with self._lock:
-            if self._full or number not in self._in_memory:
+            if self._memory_full or number not in self._in_memory:
                 return
-            more = n_bytes - self._in_memory[number][1]
-            if self._n_bytes + more <= self.room:
+            growth = n_bytes - self._in_memory[number][1]
+            if self._n_bytes + growth <= self.memory_limit:
                 self._in_memory[number] = rows, n_bytes
-                self._n_bytes += more
+                self._n_bytes += growth
 
     def get(self, number: int) -> Any:
-        """Return a block's rows, None if they are not here."""
-        there = self._in_memory.get(number)
-        if there is not None:
-            return there[0]
+        """Return a block's rows, None if they are not cached."""
+        entry = self._in_memory.get(number)
+        if entry is not None:
+            return entry[0]
         return None if self._file is None else self._file.get(number)
 
-    def take(self, number: int) -> Any:
-        """Hand out a block's rows for the last time."""
+    def pop(self, number: int) -> Any:
+        """Remove a block's rows from the cache and return them, None if they are not cached."""
         rows = self.get(number)
         if self._in_memory.pop(number, None) is None and self._file is not None:
             self._file.drop(number)
         return rows
 
 
-class _RowsFile:
-    """Rows in a file without a name, which is gone with the process: written by calls, read through mappings."""
+class _SpillFile:
+    """Rows in an unnamed temporary file: written by system calls, read through memory maps, gone with the process."""
 
-    def __init__(self, folder: Path, room: int) -> None:
-        self._folder, self._room = folder, room
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder, self._limit = folder, limit
         self._file: IO[bytes] | None = None
         self._end = 0
         self._lock = threading.Lock()
-        self._places: dict[int, tuple[int, int, bytes, list[tuple[int, int]]]] = {}
-        self.full = room == 0
+        # Block number -> start in the file, length, pickle without its buffers, (offset, size) of each buffer.
+        self._index: dict[int, tuple[int, int, bytes, list[tuple[int, int]]]] = {}
+        self.full = limit == 0
 
     def __contains__(self, number: int) -> bool:
-        return number in self._places
+        return number in self._index
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the rows, without what aligns them."""
-        return sum(size for _, _, _, places in self._places.values() for _, size in places)
+        """Bytes of the rows, without padding."""
+        return sum(size for _, _, _, extents in self._index.values() for _, size in extents)
 
     def put(self, number: int, rows: Any) -> None:
-        """Write a block's rows if there is room."""
-        buffers: list[pickle.PickleBuffer] = []
-        frame = pickle.dumps(rows, protocol=5, buffer_callback=buffers.append)
-        parts = [buffer.raw() for buffer in buffers]
-        places, length = [], 0
-        for part in parts:
-            places.append((length, part.nbytes))
-            length += -(-part.nbytes // _ALIGNMENT) * _ALIGNMENT
+        """Write a block's rows if the limit and the disk allow it."""
+        pickled_buffers: list[pickle.PickleBuffer] = []
+        frame = pickle.dumps(rows, protocol=5, buffer_callback=pickled_buffers.append)
+        buffers = [buffer.raw() for buffer in pickled_buffers]
+        extents, length = [], 0
+        for buffer in buffers:
+            extents.append((length, buffer.nbytes))
+            length += -(-buffer.nbytes // _ARRAY_ALIGNMENT) * _ARRAY_ALIGNMENT
         with self._lock:
-            start, end = self._end, self._end + max(1, -(-length // _PAGE)) * _PAGE
-            self.full = self.full or end > self._room or not self._reach(end)
+            start, end = self._end, self._end + max(1, -(-length // _BLOCK_ALIGNMENT)) * _BLOCK_ALIGNMENT
+            self.full = self.full or end > self._limit or not self._extend(end)
             if self.full or self._file is None:
                 return
             file, self._end = self._file, end
-        for (at, _), part in zip(places, parts, strict=True):
-            _write(file.fileno(), part, start + at)
-        self._places[number] = start, length, frame, places
+        for (offset, _), buffer in zip(extents, buffers, strict=True):
+            _write(file.fileno(), buffer, start + offset)
+        self._index[number] = start, length, frame, extents
 
-    def _reach(self, end: int) -> bool:
-        """Make the file so long; a full disk is a full file."""
+    def _extend(self, end: int) -> bool:
+        """Extend the file to `end` bytes; return False if the disk is full."""
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (dropped with its last block)
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (closed with its last block)
         try:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self._file.fileno(), self._end, end - self._end)
@@ -163,53 +165,53 @@ class _RowsFile:
 
     def get(self, number: int) -> Any:
         """Return a block's rows as views of the file, None if they are not in it."""
-        place, file = self._places.get(number), self._file
-        if place is None or file is None:
+        entry, file = self._index.get(number), self._file
+        if entry is None or file is None:
             return None
-        start, length, frame, places = place
+        start, length, frame, extents = entry
         view = memoryview(mmap(file.fileno(), max(length, 1), offset=start))
-        return pickle.loads(frame, buffers=[view[at : at + size] for at, size in places])
+        return pickle.loads(frame, buffers=[view[offset : offset + size] for offset, size in extents])
 
     def drop(self, number: int) -> None:
-        """Forget a block's rows; with the last ones, the file."""
+        """Remove a block's rows; the file is closed with the last of them."""
         with self._lock:
-            if self._places.pop(number, None) is not None and not self._places:
+            if self._index.pop(number, None) is not None and not self._index:
                 self._file, self._end = None, 0
 
 
-def _write(descriptor: int, part: memoryview, at: int) -> None:
-    while part.nbytes:
-        written = os.pwrite(descriptor, part, at)
-        part, at = part[written:], at + written
+def _write(descriptor: int, buffer: memoryview, offset: int) -> None:
+    while buffer.nbytes:
+        n_written = os.pwrite(descriptor, buffer, offset)
+        buffer, offset = buffer[n_written:], offset + n_written
 
 
-_shelves: dict[str, Shelf] = {}  # of this process, if it is a worker
+_caches: dict[str, BlockCache] = {}  # by name, in a worker
 
 
-def forget_rows() -> None:
-    """Forget the rows that this process, a worker, keeps."""
-    _shelves.clear()
+def clear_caches() -> None:
+    """Drop the rows that this worker process has cached."""
+    _caches.clear()
 
 
-_clears: list[Callable[[], None]] = [forget_rows]
+_cleanups: list[Callable[[], None]] = [clear_caches]
 
 
-def to_forget(clear: Callable[[], None]) -> None:
-    """Have `clear` called when this process, a worker, is to forget what it keeps for a job."""
-    _clears.append(clear)
+def register_cleanup(cleanup: Callable[[], None]) -> None:
+    """Have `cleanup` called in this worker process when a job ends."""
+    _cleanups.append(cleanup)
 
 
-def forget(_: Any = None) -> None:
-    """Forget what this process, a worker, keeps for a job."""
-    for clear in _clears:
-        clear()
+def run_cleanups(_: Any = None) -> None:
+    """Drop everything that this worker process keeps for a job; sent to workers as a task."""
+    for cleanup in _cleanups:
+        cleanup()
 
 
-def _of_this_process(name: str, room: int, folder: Path | None, file_room: int) -> Shelf:
-    """Return the shelf of this name; those of earlier jobs are forgotten."""
-    if name not in _shelves:
-        _shelves.clear()
-        shelf = Shelf(room, folder, file_room)
-        shelf._name = name
-        _shelves[name] = shelf
-    return _shelves[name]
+def _get_local_cache(name: str, memory_limit: int, folder: Path | None, file_limit: int) -> BlockCache:
+    """Return the cache of this name in this process; caches of earlier jobs are dropped."""
+    if name not in _caches:
+        _caches.clear()
+        cache = BlockCache(memory_limit, folder, file_limit)
+        cache._name = name
+        _caches[name] = cache
+    return _caches[name]

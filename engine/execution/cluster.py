@@ -1,9 +1,9 @@
-"""Passes on workers: runs of blocks as tasks, each read and computed where it is sent.
+"""Run a pass over blocks on the workers of a cluster: each task is a range of blocks, read and computed by one worker.
 
     function + table, or rows  ->  tasks (first block, last block)  ->  results in the order of the blocks
 
-A task holds as many blocks as make about a second of work, and fewer where some workers would otherwise have none. What
-is found for a block does not depend on it.
+A task holds as many blocks as make about a second of work, and fewer where some workers would otherwise have none. The
+result of a block does not depend on its task.
 """
 
 from __future__ import annotations
@@ -13,81 +13,85 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from engine.blocks import BLOCK_ROWS, Block, PartsTable, Table, reads_parts, row_count
+from engine.blocks import BLOCK_ROWS, Block, RandomAccessTable, Table, count_rows, has_random_access
 from engine.config import ClusterConfig
 from engine.errors import UsageError
-from engine.execution.block_cache import to_forget
-from engine.execution.glibc_malloc import keep_pages, return_pages
+from engine.execution.block_cache import register_cleanup
+from engine.execution.glibc_malloc import keep_freed_pages, restore_thresholds
 from engine.execution.memory import available_memory
-from engine.execution.task_scheduler import Dispatcher
+from engine.execution.task_scheduler import TaskScheduler
 from engine.execution.threads import map_blocks, thread_count
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-TASKS_PER_WORKER = 2  # at least, where there are enough blocks: one can end while another begins
+MIN_TASKS_PER_WORKER = 2  # where there are enough blocks: one task can end while another begins
 
 
-class Run(NamedTuple):
-    """Blocks first … stop - 1."""
+class BlockRange(NamedTuple):
+    """The blocks first … stop - 1."""
 
     first: int
     stop: int
 
 
-class Crew(NamedTuple):
-    """What the workers of a cluster have."""
+class WorkerResources(NamedTuple):
+    """The number of workers of a cluster, and the threads and memory of each."""
 
     n_workers: int
-    threads: int  # of the worker that has most
-    free_bytes: int  # of memory for each: what is free on a machine, shared by its workers, where it is least
+    threads: int  # of the worker with most threads
+    free_bytes: int  # of memory for each worker: a machine's free memory over its workers, on the machine with least
 
     @classmethod
-    def started(cls, n_workers: int) -> Crew:
-        """Return what processes have that are started on this machine."""
+    def on_this_machine(cls, n_workers: int) -> WorkerResources:
+        """Return the resources of `n_workers` processes that share this machine."""
         return cls(n_workers, max(1, thread_count() // n_workers), available_memory() // n_workers)
 
 
 class Cluster:
-    """Workers that compute runs of blocks, `task_rows` rows at a time.
+    """Workers that compute ranges of blocks, `task_rows` rows at a time.
 
     Attributes
     ----------
-    dispatcher : Dispatcher
+    task_scheduler : TaskScheduler
     task_rows : int
-    crew : Crew
+    resources : WorkerResources
         When the job began.
-    scheduler : str or None
-        Its address, for libraries whose workers have to be there all together; None where there is none.
+    scheduler_address : str or None
+        Address of the Dask scheduler, for libraries that need all workers at once; None where there is none.
     settings : ClusterConfig
     folder : Path or None
-        That all workers see.
-    room : int
-        Bytes of memory that each worker may take for rows: whoever plans a job says so.
+        A folder that all workers see.
+    memory_limit : int
+        Bytes of memory that each worker may take to cache rows; the memory plan of a job sets it.
     """
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
+        task_scheduler: TaskScheduler,
         task_rows: int,
-        crew: Crew,
+        resources: WorkerResources,
         *,
-        scheduler: str | None = None,
+        scheduler_address: str | None = None,
         settings: ClusterConfig | None = None,
         folder: Path | None = None,
     ) -> None:
-        self.dispatcher, self.task_rows, self.crew = dispatcher, task_rows, crew
-        self.scheduler, self.settings, self.folder = (
-            scheduler,
-            ClusterConfig() if settings is None else settings,
-            folder,
-        )
-        self.room = 0
-        self._runs: list[Run] = []  # of the table's blocks …
-        self._homes: dict[int, str] = {}  # … and who had them
+        self.task_scheduler, self.task_rows, self.resources = task_scheduler, task_rows, resources
+        self.scheduler_address = scheduler_address
+        self.settings = ClusterConfig() if settings is None else settings
+        self.folder = folder
+        self.memory_limit = 0
+        # The block ranges of the last pass over the table, and the worker that computed each.
+        self._ranges: list[BlockRange] = []
+        self._last_worker: dict[int, str] = {}
 
     def over_table(
-        self, function: Callable[[Block], Result], table: Table, columns: Sequence[str], coded: bool, what: str
+        self,
+        function: Callable[[Block], Result],
+        table: Table,
+        columns: Sequence[str],
+        dictionary_encoded: bool,
+        pass_name: str,
     ) -> Iterator[Result]:
         """Yield function(block) for every block of a table, in order.
 
@@ -96,54 +100,67 @@ class Cluster:
         UsageError
             If workers cannot read a part of the table without the rest.
         """
-        there = in_parts(table)
-        blocks = partial(_read, there, list(columns), coded)
-        return self.over_blocks(function, blocks, -(-row_count(there) // BLOCK_ROWS), what)
+        table = require_random_access(table)
+        blocks = partial(_read_blocks, table, list(columns), dictionary_encoded)
+        return self.over_blocks(function, blocks, -(-count_rows(table) // BLOCK_ROWS), pass_name)
 
     def over_blocks(
-        self, function: Callable[[Item], Result], blocks: Callable[[int, int], Iterable[Item]], n_blocks: int, what: str
+        self,
+        function: Callable[[Item], Result],
+        blocks: Callable[[int, int], Iterable[Item]],
+        n_blocks: int,
+        pass_name: str,
     ) -> Iterator[Result]:
-        """Yield function(block) for all of blocks(first, stop), in order; a run goes where it was in the last pass."""
-        runs = self.runs(n_blocks, BLOCK_ROWS, self.task_rows)
-        if runs != self._runs:
-            self._runs, self._homes = runs, {}
-        return self._flat(partial(_blocks, function, blocks), runs, what, self._homes)
+        """Yield function(block) for all of blocks(first, stop), in order.
+
+        A range of blocks goes to the worker that computed it in the last pass.
+        """
+        ranges = self.block_ranges(n_blocks, BLOCK_ROWS, self.task_rows)
+        if ranges != self._ranges:
+            self._ranges, self._last_worker = ranges, {}
+        return self._map_ranges(partial(_map_range, function, blocks), ranges, pass_name, self._last_worker)
 
     def over_rows(
-        self, function: Callable[[slice], Result], n_rows: int, rows_per_block: int, what: str
+        self, function: Callable[[slice], Result], n_rows: int, rows_per_block: int, pass_name: str
     ) -> Iterator[Result]:
-        """Yield function(rows) for every run of rows, in order."""
-        task = partial(_blocks_of_rows, function, n_rows, rows_per_block)
-        return self._flat(task, self.runs(-(-n_rows // rows_per_block), rows_per_block, self.task_rows), what)
+        """Yield function(slice of rows) for every block of rows, in order."""
+        task = partial(_map_row_range, function, n_rows, rows_per_block)
+        ranges = self.block_ranges(-(-n_rows // rows_per_block), rows_per_block, self.task_rows)
+        return self._map_ranges(task, ranges, pass_name)
 
     def map(
-        self, function: Callable[[Any], Result], tasks: Sequence[Any], what: str, homes: dict[int, str] | None = None
-    ) -> Iterator[Result]:
-        """Yield function(task) for every task, in order; `homes` as in Dispatcher.map."""
-        from engine.execution.function_pickling import packed  # which needs what comes with Dask
-
-        return self.dispatcher.map(partial(compute, packed(function)), tasks, what, homes)
-
-    def runs(self, n_blocks: int, rows_per_block: int, most: int) -> list[Run]:
-        """Return tasks of so many blocks: up to `most` rows each, and some for every worker."""
-        fair = -(-n_blocks // (TASKS_PER_WORKER * max(1, len(self.dispatcher.here()))))
-        n_each = max(1, min(most // rows_per_block, fair))
-        return [Run(first, min(first + n_each, n_blocks)) for first in range(0, n_blocks, n_each)]
-
-    def _flat(
         self,
-        function: Callable[[Run], list[Result]],
-        runs: list[Run],
-        what: str,
-        homes: dict[int, str] | None = None,
+        function: Callable[[Any], Result],
+        tasks: Sequence[Any],
+        pass_name: str,
+        last_worker: dict[int, str] | None = None,
     ) -> Iterator[Result]:
-        for results in self.map(function, runs, what, homes):
+        """Yield function(task) for every task, in order; `last_worker` as in TaskScheduler.map."""
+        from engine.execution.function_pickling import pickle_function  # needs packages that come with Dask
+
+        return self.task_scheduler.map(partial(run_task, pickle_function(function)), tasks, pass_name, last_worker)
+
+    def block_ranges(self, n_blocks: int, rows_per_block: int, max_rows: int) -> list[BlockRange]:
+        """Split blocks into tasks of up to `max_rows` rows each, and of fewer where some workers would get none."""
+        n_live = max(1, len(self.task_scheduler.live_workers()))
+        fair_share = -(-n_blocks // (MIN_TASKS_PER_WORKER * n_live))
+        n_each = max(1, min(max_rows // rows_per_block, fair_share))
+        return [BlockRange(first, min(first + n_each, n_blocks)) for first in range(0, n_blocks, n_each)]
+
+    def _map_ranges(
+        self,
+        function: Callable[[BlockRange], list[Result]],
+        ranges: list[BlockRange],
+        pass_name: str,
+        last_worker: dict[int, str] | None = None,
+    ) -> Iterator[Result]:
+        for results in self.map(function, ranges, pass_name, last_worker):
             yield from results
 
 
-def in_parts(table: Table) -> PartsTable:
+def require_random_access(table: Table) -> RandomAccessTable:
     """Return the table if workers can read parts of it, or raise UsageError."""
-    if reads_parts(table):
+    if has_random_access(table):
         return table
     raise UsageError(
         "Workers can only share a table of Parquet files: nothing else can be read in parts.",
@@ -151,25 +168,31 @@ def in_parts(table: Table) -> PartsTable:
     )
 
 
-def compute(parcel: bytes, task: Any) -> Any:
-    """Compute a task; runs on the worker."""
-    from engine.execution.function_pickling import unpacked
+def run_task(pickled_function: bytes, task: Any) -> Any:
+    """Compute a task on the worker."""
+    from engine.execution.function_pickling import unpickle_function
 
-    keep_pages()
-    return unpacked(parcel)(task)
-
-
-to_forget(return_pages)
+    keep_freed_pages()
+    return unpickle_function(pickled_function)(task)
 
 
-def _read(table: PartsTable, columns: list[str], coded: bool, first: int, stop: int) -> Iterator[Block]:
-    return table.blocks(columns, coded=coded, first=first, stop=stop)
+register_cleanup(restore_thresholds)
 
 
-def _blocks(function: Callable[[Item], Result], blocks: Callable[[int, int], Iterable[Item]], run: Run) -> list[Result]:
-    return list(map_blocks(function, blocks(run.first, run.stop)))
+def _read_blocks(
+    table: RandomAccessTable, columns: list[str], dictionary_encoded: bool, first: int, stop: int
+) -> Iterator[Block]:
+    return table.blocks(columns, dictionary_encoded=dictionary_encoded, first=first, stop=stop)
 
 
-def _blocks_of_rows(function: Callable[[slice], Result], n_rows: int, rows_per_block: int, run: Run) -> list[Result]:
-    rows = range(run.first * rows_per_block, min(run.stop * rows_per_block, n_rows), rows_per_block)
-    return list(map_blocks(function, (slice(start, min(start + rows_per_block, n_rows)) for start in rows)))
+def _map_range(
+    function: Callable[[Item], Result], blocks: Callable[[int, int], Iterable[Item]], block_range: BlockRange
+) -> list[Result]:
+    return list(map_blocks(function, blocks(block_range.first, block_range.stop)))
+
+
+def _map_row_range(
+    function: Callable[[slice], Result], n_rows: int, rows_per_block: int, block_range: BlockRange
+) -> list[Result]:
+    starts = range(block_range.first * rows_per_block, min(block_range.stop * rows_per_block, n_rows), rows_per_block)
+    return list(map_blocks(function, (slice(start, min(start + rows_per_block, n_rows)) for start in starts)))

@@ -3,8 +3,8 @@
     start(modules)  ->  Python's fork server, which imports them  ->  Dask's nannies ask it for processes
 
 The server imports while this process still imports, too. A worker that imports by itself takes 2 CPU seconds for that:
-decisions/0011. The server process imports this file as its preload module, and finds in its environment what else it is
-to import; in every other process that variable is absent, and importing this file does nothing.
+decisions/0011. The server process imports this file as its preload module, and reads the names of the other modules
+from its environment; in every other process that variable is absent, and importing this file does nothing.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"  # macOS' libraries do not survive a fork
-PRELOAD = "ROOMS_FORKSERVER_PRELOAD"  # environment variable: names of modules with commas between them
+PRELOAD = "ROOMS_FORKSERVER_PRELOAD"  # environment variable: names of modules, separated by commas
 
-# What workers' libraries read when they are loaded, unless somebody has said otherwise: no threads of BLAS, none of
-# Arrow's allocators, for threads do not survive a fork either, and Arrow's memory from the system, as commands have it.
+# Environment of the server, unless a variable is set already. BLAS and Arrow's allocators start no threads, which would
+# not survive a fork, and Arrow allocates from the system, as in the commands.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -32,7 +32,7 @@ ENVIRONMENT = {
 
 
 def start(modules: Sequence[str] = ()) -> None:
-    """Start a fork server that imports these modules, on Linux; a server that runs already is kept as it is."""
+    """Start a fork server that imports these modules, on Linux; a running server is kept as it is."""
     if METHOD == "spawn":
         return
     from multiprocessing import forkserver
@@ -44,7 +44,7 @@ def start(modules: Sequence[str] = ()) -> None:
 
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Add variables to the environment, unless they are set, for a process that is started inside the block."""
+    """Set those variables that are missing in the environment, for a process that is started inside the block."""
     missing = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(missing)
     try:
@@ -56,12 +56,14 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 def _preload(modules: Sequence[str]) -> None:
     """Import modules into the server process, once for all workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started the server and ends workers
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is handled by the process that started the server: it ends the workers
     gc.disable()
     for name in modules:
         importlib.import_module(name)
     gc.enable()
-    gc.freeze()  # a collection would write to these objects' pages, and copy memory that workers share
+    gc.freeze()  # a garbage collection would write to these objects' pages, and copy memory that workers share
 
 
 if PRELOAD in os.environ:  # this is the server process

@@ -1,9 +1,9 @@
-"""Functions, with all they refer to, as bytes that another process turns into the same function.
+"""Pickle functions, with everything they refer to, for other processes.
 
-    a function or closure  ->  bytes  ->  the function again, made once a process
+    a function or closure  ->  bytes  ->  the same function, unpickled once a process
 
-Arrays in mapped files travel as the names of their files, so what a pass works on never does. Only for processes that
-run one job together: who can send bytes here can run anything.
+Arrays in mapped files are pickled as the names of their files, so the rows of a pass never travel. Only for processes
+that run one job together: unpickling runs arbitrary code.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from engine.execution.block_cache import to_forget
+from engine.execution.block_cache import register_cleanup
 
-KEPT = 4  # functions that a worker keeps: those of two passes, and what goes on beside them
+CACHED_FUNCTIONS = 4  # per worker: those of two passes, and of the tasks sent beside them
 
 
-def packed(function: Callable[..., Any]) -> bytes:
+def pickle_function(function: Callable[..., Any]) -> bytes:
     """Return a function as bytes."""
     with io.BytesIO() as stream:
         _Pickler(stream, protocol=pickle.HIGHEST_PROTOCOL).dump(function)
         return stream.getvalue()
 
 
-@lru_cache(maxsize=KEPT)
-def unpacked(parcel: bytes) -> Callable[..., Any]:
-    """Return the function; the same one for the same bytes."""
-    function: Callable[..., Any] = pickle.loads(parcel)
+@lru_cache(maxsize=CACHED_FUNCTIONS)
+def unpickle_function(pickled: bytes) -> Callable[..., Any]:
+    """Return the function of these bytes; the same object for the same bytes."""
+    function: Callable[..., Any] = pickle.loads(pickled)
     return function
 
 
-to_forget(unpacked.cache_clear)
+register_cleanup(unpickle_function.cache_clear)
 
 
 class _Pickler(cloudpickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
-        base = _mapped(obj) if isinstance(obj, np.ndarray) else None
+        base = _find_memmap(obj) if isinstance(obj, np.ndarray) else None
         if base is None:
             return super().reducer_override(obj)
         offset = obj.ctypes.data - base.ctypes.data + base.offset
-        return _map, (str(base.filename), obj.dtype, obj.shape, obj.strides, offset, base.mode)
+        return _open_memmap, (str(base.filename), obj.dtype, obj.shape, obj.strides, offset, base.mode)
 
 
-def _mapped(array: Any) -> np.memmap[Any, Any] | None:
-    """Return the mapped file that an array is a view of, if it is one."""
+def _find_memmap(array: Any) -> np.memmap[Any, Any] | None:
+    """Return the mapped file that an array is a view of, None if it is in memory."""
     base = array
     while isinstance(base, np.ndarray):
         if isinstance(base, np.memmap) and not isinstance(base.base, np.memmap):
@@ -60,7 +60,7 @@ def _mapped(array: Any) -> np.memmap[Any, Any] | None:
     return None
 
 
-def _map(
+def _open_memmap(
     path: str, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, mode: str
 ) -> np.ndarray[Any, Any]:
     if 0 in shape:

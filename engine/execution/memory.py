@@ -1,7 +1,7 @@
-"""How much memory there is, how much may be used, and how much is used.
+"""Measure memory: what is available, and what this process uses.
 
-What counts is memory of the process' own (anonymous memory): pages of mapped files and of libraries are the system's
-to take back. The container the process lives in counts like a machine.
+Only anonymous memory of the process counts: the system can reclaim pages of mapped files and of libraries. The limit
+of the process's container counts like the memory of a machine.
 """
 
 from __future__ import annotations
@@ -18,71 +18,71 @@ import numpy as np
 import psutil
 from numpy.typing import DTypeLike, NDArray
 
-BUDGET_SHARE = 2  # without a budget, one part in so many of the free memory
+BUDGET_DIVISOR = 2  # without a budget, a fit may take the free memory divided by this
 
 _CGROUP = Path("/sys/fs/cgroup")
 _STATM = Path("/proc/self/statm")
-_SAMPLING = 0.02  # seconds between two looks at the process' own memory
+_SAMPLE_SECONDS = 0.02  # between two samples of the anonymous memory
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that are free, no more than the container's limit leaves."""
+    """Return the bytes of free memory, at most what the container's limit leaves."""
     free = int(psutil.virtual_memory().available)
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         if limit == "max":
             return free
         used = int((_CGROUP / "memory.current").read_text())
-        facts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
-    except OSError:  # no container, or none that says so
+        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+    except OSError:  # no container, or one without these files
         return free
-    in_use = used - int(facts.get("inactive_file", 0))  # files read long ago: given up as soon as memory is needed
+    in_use = used - int(stat.get("inactive_file", 0))  # cached files are reclaimed when memory is needed
     return min(free, max(int(limit) - in_use, 0))
 
 
-class OwnMemory:
-    """The largest amount of memory of its own that the process was seen to have."""
+class PeakMemory:
+    """Peak of the process's anonymous memory, over the samples taken."""
 
     def __init__(self) -> None:
         self.peak = 0
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Take a sample."""
-        self.peak = max(self.peak, own_memory())
+        self.peak = max(self.peak, anonymous_memory())
 
 
 @contextmanager
-def watched() -> Iterator[OwnMemory]:
-    """Watch the process' own memory while the block runs: the system keeps no high-water mark of it."""
-    seen, done = OwnMemory(), threading.Event()
+def track_peak_memory() -> Iterator[PeakMemory]:
+    """Sample the anonymous memory while the block runs: the system keeps no high-water mark of it."""
+    memory, done = PeakMemory(), threading.Event()
 
     def watch() -> None:
-        while not done.wait(_SAMPLING):
-            seen.look()
+        while not done.wait(_SAMPLE_SECONDS):
+            memory.sample()
 
-    seen.look()
+    memory.sample()
     watcher = threading.Thread(target=watch, name="rooms-memory", daemon=True)
     watcher.start()
     try:
-        yield seen
+        yield memory
     finally:
         done.set()
         watcher.join()
-        seen.look()
+        memory.sample()
 
 
-def pages(size: int, dtype: DTypeLike) -> NDArray[Any]:
-    """Return `size` zeros in pages of their own: the system has them back when the array is gone.
+def mmap_zeros(size: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array of `size` zeros in pages of its own, which the system has back when the array is freed.
 
-    The allocator keeps what it got back, in pieces that the next larger array does not fit into.
+    The allocator would keep freed memory in pieces that the next larger array does not fit into.
     """
     n_bytes = max(size * np.dtype(dtype).itemsize, 1)
-    own = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-    return np.frombuffer(mmap.mmap(-1, n_bytes, **own), dtype, size)
+    flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    return np.frombuffer(mmap.mmap(-1, n_bytes, **flags), dtype, size)
 
 
-def own_memory() -> int:
-    """Return the bytes of anonymous memory; where the system does not tell, of all resident memory."""
+def anonymous_memory() -> int:
+    """Return the bytes of anonymous memory of this process; of all resident memory where the system does not tell."""
     try:
         _, resident, shared = _STATM.read_text().split()[:3]
     except OSError:

@@ -1,9 +1,9 @@
-"""Where passes run: on the threads of this process, or on workers while `on(cluster)` says so.
+"""Run a pass over blocks: on the threads of this process, or on workers inside `with run_on(cluster)`.
 
     a pure function, a table or a number of rows  ->  function(block) for every block, in the order of the blocks
 
-A pass is described once. Here, blocks go to threads.py's threads; on a cluster, runs of blocks go to workers, which
-read them by themselves and use their own threads. What a function returns for a block has to be small: it travels.
+Callers write a pass once. In this process, threads.py computes the blocks; on a cluster, each worker reads ranges of
+blocks by itself and uses its own threads. The result for a block has to be small: it travels.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _current: ContextVar[Cluster | None] = ContextVar("rooms_cluster", default=None)
 
 
 @contextmanager
-def on(cluster: Cluster | None) -> Iterator[None]:
-    """Run the passes inside this block on a cluster; None is this process."""
+def run_on(cluster: Cluster | None) -> Iterator[None]:
+    """Run the passes inside this block on a cluster, or in this process if it is None."""
     token = _current.set(cluster)
     try:
         yield
@@ -35,37 +35,44 @@ def on(cluster: Cluster | None) -> Iterator[None]:
         _current.reset(token)
 
 
-def current() -> Cluster | None:
-    """Return the cluster passes run on, None for this process."""
+def current_cluster() -> Cluster | None:
+    """Return the cluster that passes run on, None for this process."""
     return _current.get()
 
 
 def over_table(
-    function: Callable[[Block], Result], table: Table, columns: Sequence[str], *, coded: bool = False, what: str
+    function: Callable[[Block], Result],
+    table: Table,
+    columns: Sequence[str],
+    *,
+    dictionary_encoded: bool = False,
+    pass_name: str,
 ) -> Iterator[Result]:
-    """Yield function(block) for every block of a table with these columns, in order; `what` names the pass."""
-    cluster = current()
+    """Yield function(block) for every block of a table with these columns, in order."""
+    cluster = current_cluster()
     if cluster is None:
-        return map_blocks(function, table.blocks(columns, coded=coded))
-    return cluster.over_table(function, table, columns, coded, what)
+        return map_blocks(function, table.blocks(columns, dictionary_encoded=dictionary_encoded))
+    return cluster.over_table(function, table, columns, dictionary_encoded, pass_name)
 
 
 def over_blocks(
-    function: Callable[[Item], Result], blocks: Callable[[int, int], Iterable[Item]], n_blocks: int, *, what: str
+    function: Callable[[Item], Result], blocks: Callable[[int, int], Iterable[Item]], n_blocks: int, *, pass_name: str
 ) -> Iterator[Result]:
-    """Yield function(block) for every one of blocks(first, stop), in order: what a process has, or reads by itself."""
-    cluster = current()
+    """Yield function(block) for all of blocks(first, stop), in order; each process reads its blocks by itself."""
+    cluster = current_cluster()
     if cluster is None:
         return map_blocks(function, blocks(0, n_blocks))
-    return cluster.over_blocks(function, blocks, n_blocks, what)
+    return cluster.over_blocks(function, blocks, n_blocks, pass_name)
 
 
-def over_rows(function: Callable[[slice], Result], n_rows: int, rows_per_block: int, *, what: str) -> Iterator[Result]:
-    """Yield function(rows) for every run of rows of 0…n_rows, in order.
+def over_rows(
+    function: Callable[[slice], Result], n_rows: int, rows_per_block: int, *, pass_name: str
+) -> Iterator[Result]:
+    """Yield function(slice of rows) for every block of rows of 0…n_rows, in order.
 
-    Arrays that the function refers to must lie in mapped files for another process to see, or to fill, them.
+    Arrays that the function refers to must lie in mapped files: other processes read and fill them.
     """
-    cluster = current()
+    cluster = current_cluster()
     if cluster is None:
         return map_blocks(function, row_blocks(n_rows, rows_per_block))
-    return cluster.over_rows(function, n_rows, rows_per_block, what)
+    return cluster.over_rows(function, n_rows, rows_per_block, pass_name)

@@ -1,11 +1,11 @@
-"""Which worker computes which task, and when: pure tasks out, their results back in the order of the tasks.
+"""Schedule pure tasks on workers, and yield their results in the order of the tasks.
 
     function, tasks, workers  ->  results, whatever happens to a worker in between
 
-Two tasks a worker are under way, one of them waiting, so none is idle while its result travels. A task whose worker is
-lost or whose function fails is sent to another; one that is long overdue is sent to another as well, and the first
-result counts: a task is a pure function of its description. Nothing waits without a deadline. How tasks travel
-is not known here: see dask_cluster.py.
+Two tasks a worker are in flight, one of them queued there, so no worker idles while a result travels. A task whose
+worker is lost, or whose function fails, is sent to another worker. So is a task that is long overdue; the first result
+counts, for a task is a pure function of its description. Every wait has a deadline. How tasks travel is not known
+here: see dask_cluster.py.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from engine.errors import RoomsError, TaskFailedError, WorkersLostError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-PER_WORKER = 2  # tasks under way
-AHEAD = 4  # tasks a worker beyond the one whose result is next: what may wait to be handed out in order
-LOOK_SECONDS = 0.5  # between looks at who is there and what is overdue
-OVERDUE_TIMES = 10.0  # the longest task of a pass so far, from when on a task is overdue
+TASKS_IN_FLIGHT = 2  # per worker
+MAX_TASKS_AHEAD = 4  # per worker, beyond the task whose result is next: bounds the results that wait for their turn
+POLL_SECONDS = 0.5  # between two checks of the workers and of overdue tasks
+OVERDUE_FACTOR = 10.0  # a task is overdue after so many times the longest task of the pass
 
 
 class Reply(NamedTuple):
-    """What came back for a task: a value, or the error that its function raised."""
+    """The reply to a task: its value, or the error that its function raised."""
 
     value: Any = None
     error: BaseException | None = None
@@ -40,238 +40,253 @@ class Workers(Protocol):
     """Processes that compute tasks; their addresses may change at any time."""
 
     def addresses(self) -> list[str]:
-        """Return who is there. Raises SchedulerLostError."""
+        """Return the addresses of the live workers. Raises SchedulerLostError."""
         ...
 
     def send(self, address: str, function: Callable[[Any], Any], task: Any, reply: Callable[[Reply], None]) -> Any:
         """Have a worker compute function(task), and `reply` called on any thread; return a handle."""
         ...
 
-    def forget(self, handle: Any) -> None:
-        """Drop a task that was sent, and what it found."""
+    def release(self, handle: Any) -> None:
+        """Drop a task that was sent, and its result."""
         ...
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long is waited, in seconds, and how often a task may fail."""
+class RetryPolicy:
+    """Time limits in seconds, and the number of attempts at a task."""
 
-    overdue: float = 60.0  # a task may take so long, at least, before another worker gets it too
+    overdue: float = 60.0  # least time before a task is sent to another worker as well
     deadline: float = 1800.0  # without any result from any worker
     attempts: int = 3
 
 
 @dataclass
-class _Copy:
-    """A task on its way."""
+class _Attempt:
+    """A task in flight."""
 
     task: int
     address: str
-    since: float
+    sent_at: float
     handle: Any = None
 
 
-class Dispatcher:
-    """Sends tasks to workers, pass after pass; remembers who was slow, and who computed what."""
+class TaskScheduler:
+    """Sends tasks to workers, pass after pass, and avoids stragglers."""
 
-    def __init__(self, workers: Workers, patience: Patience) -> None:
-        self.workers, self.patience = workers, patience
-        self.suspects: set[str] = set()  # they owe a result that is long overdue
-        self._questions: dict[str, Any] = {}  # handles of what suspects were asked
-        self._here: list[str] = []
-        self._looked = -LOOK_SECONDS
+    def __init__(self, workers: Workers, retry_policy: RetryPolicy) -> None:
+        self.workers, self.retry_policy = workers, retry_policy
+        self.stragglers: set[str] = set()  # workers with a result that is long overdue
+        self._pings: dict[str, Any] = {}  # handles of the pings sent to stragglers
+        self._live_workers: list[str] = []
+        self._polled_at = -POLL_SECONDS
 
     def map(
         self,
         function: Callable[[Task], Result],
         tasks: Sequence[Task],
-        what: str,
-        homes: dict[int, str] | None = None,
+        pass_name: str,
+        last_worker: dict[int, str] | None = None,
     ) -> Iterator[Result]:
         """Yield function(task) for every task, in order.
 
         Parameters
         ----------
         function : callable
-            Pure, and known to the workers by its name, or else sent as it is.
+            Pure, and importable on the workers by its name, or else sent as it is.
         tasks : sequence
             Descriptions of work; small.
-        what : str
+        pass_name : str
             The pass, for messages.
-        homes : dict, optional
-            The worker that computed a task in an earlier pass. It gets it again, unless it is gone, or has many that
-            wait while another one has none. Kept up to date.
+        last_worker : dict, optional
+            Address of the worker that computed each task in an earlier pass. That worker gets the task again, unless
+            it is lost, or has a long queue while another worker is idle. Kept up to date.
 
         Raises
         ------
         RoomsError
-            What the function raised.
+            If the function raises one.
         TaskFailedError, WorkersLostError, SchedulerLostError
         """
-        return _Pass(self, function, tasks, what, {} if homes is None else homes).results()
+        return _Pass(self, function, tasks, pass_name, {} if last_worker is None else last_worker).results()
 
-    def here(self) -> list[str]:
-        """Return who is there, or was a moment ago."""
+    def live_workers(self) -> list[str]:
+        """Return the addresses of the live workers, at most POLL_SECONDS old."""
         now = time.monotonic()
-        if now - self._looked >= LOOK_SECONDS:
-            self._here, self._looked = self.workers.addresses(), now
-            self.suspects.intersection_update(self._here)
-            for address in self._questions.keys() - self.suspects:
-                self.workers.forget(self._questions.pop(address))
-        return self._here
+        if now - self._polled_at >= POLL_SECONDS:
+            self._live_workers, self._polled_at = self.workers.addresses(), now
+            self.stragglers.intersection_update(self._live_workers)
+            for address in self._pings.keys() - self.stragglers:
+                self.workers.release(self._pings.pop(address))
+        return self._live_workers
 
-    def suspect(self, address: str) -> None:
-        """Send a worker nothing more until it answers a question."""
-        if address in self.suspects:
+    def mark_straggler(self, address: str) -> None:
+        """Send a worker nothing more until it answers a ping."""
+        if address in self.stragglers:
             return
 
-        def answered(reply: Reply) -> None:
+        def on_reply(reply: Reply) -> None:
             if reply.error is None:
-                self.suspects.discard(address)
+                self.stragglers.discard(address)
 
-        self.suspects.add(address)
-        self._questions[address] = self.workers.send(address, bool, 1, answered)
+        self.stragglers.add(address)
+        self._pings[address] = self.workers.send(address, bool, 1, on_reply)
 
 
 class _Pass:
+    """One call of TaskScheduler.map: its queue, its attempts in flight, and results that wait for their turn."""
+
     def __init__(
-        self, owner: Dispatcher, function: Callable[[Any], Any], tasks: Sequence[Any], what: str, homes: dict[int, str]
+        self,
+        scheduler: TaskScheduler,
+        function: Callable[[Any], Any],
+        tasks: Sequence[Any],
+        pass_name: str,
+        last_worker: dict[int, str],
     ) -> None:
-        self.owner, self.function, self.tasks, self.what, self.homes = owner, function, tasks, what, homes
-        self.waiting = list(range(len(tasks)))
-        self.copies: dict[int, _Copy] = {}
+        self.scheduler, self.function, self.tasks = scheduler, function, tasks
+        self.pass_name, self.last_worker = pass_name, last_worker
+        self.queue = list(range(len(tasks)))
+        self.in_flight: dict[int, _Attempt] = {}
         self.replies: SimpleQueue[tuple[int, Reply]] = SimpleQueue()
-        self.found: dict[int, Any] = {}
+        self.finished: dict[int, Any] = {}
         self.failures: Counter[int] = Counter()
-        self.next = self.sent = 0
-        self.here = owner.here()
-        self.longest: float | None = None
-        self.heard: dict[str, float] = {}
-        self.progress = self.looked = time.monotonic()
+        self.next_task = self.n_sent = 0
+        self.live_workers = scheduler.live_workers()
+        self.longest: float | None = None  # seconds of the slowest task so far
+        self.last_reply_at: dict[str, float] = {}
+        self.last_progress_at = self.checked_at = time.monotonic()
 
     def results(self) -> Iterator[Any]:
         try:
-            while self.next < len(self.tasks):
+            while self.next_task < len(self.tasks):
                 self._send()
-                self._hear()
-                self._look()
-                while self.next in self.found:
-                    result = self.found.pop(self.next)
-                    self.next += 1
+                self._receive()
+                self._check_overdue()
+                while self.next_task in self.finished:
+                    result = self.finished.pop(self.next_task)
+                    self.next_task += 1
                     yield result
-                    self.progress = max(self.progress, time.monotonic())  # the caller's time is not the workers'
+                    # The caller's own time does not count towards the deadline.
+                    self.last_progress_at = max(self.last_progress_at, time.monotonic())
         finally:
-            for copy in self.copies.values():
-                self.owner.workers.forget(copy.handle)
+            for attempt in self.in_flight.values():
+                self.scheduler.workers.release(attempt.handle)
 
     def _send(self) -> None:
-        """Give every worker that is to be trusted its share of the tasks that wait."""
-        usable = [address for address in self.here if address not in self.owner.suspects] or self.here
-        load = Counter(copy.address for copy in self.copies.values())
-        for address in sorted(usable, key=lambda address: load[address]) * PER_WORKER:
-            task = self._task_for(address, usable) if load[address] < PER_WORKER else None
+        """Fill up the tasks in flight of every worker that is no straggler, or of all if every one is."""
+        usable = [address for address in self.live_workers if address not in self.scheduler.stragglers]
+        usable = usable or self.live_workers
+        load = Counter(attempt.address for attempt in self.in_flight.values())
+        for address in sorted(usable, key=lambda address: load[address]) * TASKS_IN_FLIGHT:
+            task = self._choose_task(address, usable) if load[address] < TASKS_IN_FLIGHT else None
             if task is None:
                 continue
-            self.waiting.remove(task)
+            self.queue.remove(task)
             load[address] += 1
-            self.sent += 1
-            number, copy = self.sent, _Copy(task, address, time.monotonic())
-            self.copies[number] = copy
-            self.homes[task] = address
-            copy.handle = self.owner.workers.send(
-                address, self.function, self.tasks[task], partial(self._reply, number)
+            self.n_sent += 1
+            number, attempt = self.n_sent, _Attempt(task, address, time.monotonic())
+            self.in_flight[number] = attempt
+            self.last_worker[task] = address
+            attempt.handle = self.scheduler.workers.send(
+                address, self.function, self.tasks[task], partial(self._on_reply, number)
             )
 
-    def _reply(self, number: int, reply: Reply) -> None:
+    def _on_reply(self, number: int, reply: Reply) -> None:
         self.replies.put((number, reply))  # on any thread
 
-    def _task_for(self, address: str, usable: list[str]) -> int | None:
-        """Return the first task that is at home with this worker or with nobody, or one that waits long elsewhere."""
-        owed = Counter(self.homes.get(task) for task in self.waiting)
-        owed.update(copy.address for copy in self.copies.values())
-        elsewhere = None
-        for task in self.waiting:
-            if task > self.next + AHEAD * len(usable):
-                break
-            if any(copy.task == task and copy.address == address for copy in self.copies.values()):
-                continue
-            home = self.homes.get(task)
-            if home == address or home not in usable:
-                return task
-            if owed[home] > 2 * PER_WORKER:
-                elsewhere = task
-        return elsewhere
+    def _choose_task(self, address: str, usable: list[str]) -> int | None:
+        """Return the next task for a worker.
 
-    def _hear(self) -> None:
-        """Wait a moment for replies, and take in all there are."""
+        It is the first task that this worker or no usable one computed before, or else one that another worker
+        computed before and would get to late.
+        """
+        pending = Counter(self.last_worker.get(task) for task in self.queue)
+        pending.update(attempt.address for attempt in self.in_flight.values())
+        stolen = None
+        for task in self.queue:
+            if task > self.next_task + MAX_TASKS_AHEAD * len(usable):
+                break
+            if any(attempt.task == task and attempt.address == address for attempt in self.in_flight.values()):
+                continue
+            last = self.last_worker.get(task)
+            if last == address or last not in usable:
+                return task
+            if pending[last] > 2 * TASKS_IN_FLIGHT:
+                stolen = task
+        return stolen
+
+    def _receive(self) -> None:
+        """Wait up to POLL_SECONDS for replies, and process all that have come."""
         try:
-            number, reply = self.replies.get(timeout=LOOK_SECONDS)
+            number, reply = self.replies.get(timeout=POLL_SECONDS)
             while True:
-                self._take(number, reply)
+                self._process(number, reply)
                 number, reply = self.replies.get_nowait()
         except Empty:
             pass
 
-    def _take(self, number: int, reply: Reply) -> None:
-        copy = self.copies.pop(number, None)
-        if copy is None:  # given up before
+    def _process(self, number: int, reply: Reply) -> None:
+        attempt = self.in_flight.pop(number, None)
+        if attempt is None:  # released before
             return
-        self.owner.workers.forget(copy.handle)
+        self.scheduler.workers.release(attempt.handle)
         if reply.error is not None:
-            self._failed(copy, reply.error)
+            self._handle_failure(attempt, reply.error)
             return
         now = time.monotonic()
-        took = now - max(copy.since, self.heard.get(copy.address, 0.0))
-        self.longest = took if self.longest is None else max(self.longest, took)
-        self.heard[copy.address] = self.progress = now
-        self.homes[copy.task] = copy.address
-        if copy.task >= self.next:
-            self.found[copy.task] = reply.value
-        for other in [n for n, c in self.copies.items() if c.task == copy.task]:
-            self.owner.workers.forget(self.copies.pop(other).handle)
-        if copy.task in self.waiting:
-            self.waiting.remove(copy.task)
+        seconds = now - max(attempt.sent_at, self.last_reply_at.get(attempt.address, 0.0))
+        self.longest = seconds if self.longest is None else max(self.longest, seconds)
+        self.last_reply_at[attempt.address] = self.last_progress_at = now
+        self.last_worker[attempt.task] = attempt.address
+        if attempt.task >= self.next_task:
+            self.finished[attempt.task] = reply.value
+        for duplicate in [n for n, a in self.in_flight.items() if a.task == attempt.task]:
+            self.scheduler.workers.release(self.in_flight.pop(duplicate).handle)
+        if attempt.task in self.queue:
+            self.queue.remove(attempt.task)
 
-    def _failed(self, copy: _Copy, error: BaseException) -> None:
-        """Have a task computed again, unless its error says that this is of no use."""
+    def _handle_failure(self, attempt: _Attempt, error: BaseException) -> None:
+        """Queue a failed task again, or raise: at once for the engine's own errors, else after the last attempt."""
         if isinstance(error, RoomsError):
             raise error
-        self.failures[copy.task] += 1
-        if self.failures[copy.task] >= self.owner.patience.attempts:
+        self.failures[attempt.task] += 1
+        if self.failures[attempt.task] >= self.scheduler.retry_policy.attempts:
             raise TaskFailedError(
-                f"Part {copy.task + 1} of {len(self.tasks)} of the pass '{self.what}' failed "
-                f"{self.failures[copy.task]} times, the last time by {type(error).__name__}.",
+                f"Part {attempt.task + 1} of {len(self.tasks)} of the pass '{self.pass_name}' failed "
+                f"{self.failures[attempt.task]} times, the last time by {type(error).__name__}.",
                 hint="run again with --debug, and look at the workers' logs.",
             ) from error
-        if not any(other.task == copy.task for other in self.copies.values()):
-            self._again(copy.task)
+        if not any(a.task == attempt.task for a in self.in_flight.values()):
+            self._requeue(attempt.task)
 
-    def _again(self, task: int) -> None:
-        self.homes.pop(task, None)
-        if task >= self.next and task not in self.found and task not in self.waiting:
-            self.waiting.insert(0, task)
+    def _requeue(self, task: int) -> None:
+        self.last_worker.pop(task, None)
+        if task >= self.next_task and task not in self.finished and task not in self.queue:
+            self.queue.insert(0, task)
 
-    def _look(self) -> None:
-        """See who is gone, and what is overdue."""
+    def _check_overdue(self) -> None:
+        """Queue the tasks of lost workers and overdue tasks again; raise if no worker makes progress."""
         now = time.monotonic()
-        if now - self.looked < LOOK_SECONDS:
+        if now - self.checked_at < POLL_SECONDS:
             return
-        self.looked = now
-        self.here = self.owner.here()
-        for number, copy in list(self.copies.items()):
-            if copy.address not in self.here:
-                self.owner.workers.forget(self.copies.pop(number).handle)
-                self._failed(copy, ConnectionError(f"The worker {copy.address} is gone."))
-        patience = self.owner.patience
-        limit = OVERDUE_TIMES * (patience.overdue if self.longest is None else self.longest)
-        for copy in list(self.copies.values()):
-            if now - max(copy.since, self.heard.get(copy.address, 0.0)) > max(patience.overdue, limit):
-                self.owner.suspect(copy.address)
-                if sum(c.task == copy.task for c in self.copies.values()) == 1:
-                    self._again(copy.task)
-        if now - self.progress > patience.deadline:
+        self.checked_at = now
+        self.live_workers = self.scheduler.live_workers()
+        for number, attempt in list(self.in_flight.items()):
+            if attempt.address not in self.live_workers:
+                self.scheduler.workers.release(self.in_flight.pop(number).handle)
+                self._handle_failure(attempt, ConnectionError(f"The worker {attempt.address} is gone."))
+        policy = self.scheduler.retry_policy
+        limit = OVERDUE_FACTOR * (policy.overdue if self.longest is None else self.longest)
+        for attempt in list(self.in_flight.values()):
+            started_at = max(attempt.sent_at, self.last_reply_at.get(attempt.address, 0.0))
+            if now - started_at > max(policy.overdue, limit):
+                self.scheduler.mark_straggler(attempt.address)
+                if sum(a.task == attempt.task for a in self.in_flight.values()) == 1:
+                    self._requeue(attempt.task)
+        if now - self.last_progress_at > policy.deadline:
             raise WorkersLostError(
-                f"No worker has finished a part of the pass '{self.what}' in {patience.deadline:g} s; "
-                f"{len(self.here)} workers are there, {len(self.owner.suspects)} of them overdue.",
+                f"No worker has finished a part of the pass '{self.pass_name}' in {policy.deadline:g} s; "
+                f"{len(self.live_workers)} workers are there, {len(self.scheduler.stragglers)} of them overdue.",
                 hint="look at the workers' logs, and run the same command again with --resume.",
             )

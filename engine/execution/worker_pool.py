@@ -1,6 +1,6 @@
-"""Passes on the workers that a job wants, if it wants any.
+"""Run the passes of a job on workers, if its configuration asks for any.
 
-ClusterConfig, table, a folder that all see  ->  passes inside the block run on them
+ClusterConfig, table, a folder that all see  ->  passes inside the block run on the workers
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from pathlib import Path
 from engine.blocks import Table
 from engine.config import ClusterConfig
 from engine.errors import UsageError
-from engine.execution.cluster import Cluster, Crew, in_parts
-from engine.execution.passes import on
+from engine.execution.cluster import Cluster, WorkerResources, require_random_access
+from engine.execution.passes import run_on
 from engine.utils.atomic_files import scratch_folder
 
 
 @contextmanager
-def workers_for(
-    wanted: ClusterConfig, table: Table, folder: Path, *, on_gpus: bool = False, modules: Sequence[str] = ()
+def run_on_workers(
+    settings: ClusterConfig, table: Table, folder: Path, *, on_gpus: bool = False, modules: Sequence[str] = ()
 ) -> Iterator[None]:
-    """Run passes on the workers that are wanted, if any; `on_gpus`, those started here have one each.
+    """Run the passes inside this block on the workers of `settings`, if it names any.
 
-    Workers started here are forked from a process that has imported `modules`.
+    With `on_gpus`, workers started here have one GPU each; otherwise they are forked from a process that has imported
+    `modules`.
 
     Raises
     ------
@@ -31,33 +32,38 @@ def workers_for(
         If the table cannot be read in parts, or Dask is not installed.
     SchedulerLostError, WorkersLostError, WorkersDifferError
     """
-    if not wanted.wanted:
+    if not settings.uses_workers:
         yield
         return
-    in_parts(table)
-    with _connected(wanted, folder, on_gpus, modules) as cluster, on(cluster):
+    require_random_access(table)
+    with _open_cluster(settings, folder, on_gpus, modules) as cluster, run_on(cluster):
         yield
 
 
-def crew_for(wanted: ClusterConfig, table: Table, parent: Path) -> Crew | None:
-    """Return what the workers have that are wanted, without starting any; None if none are. Raises as workers_for."""
-    if not wanted.wanted:
+def find_worker_resources(settings: ClusterConfig, table: Table, parent: Path) -> WorkerResources | None:
+    """Return the resources of the workers of `settings` without starting any, None if it names none.
+
+    Raises as run_on_workers.
+    """
+    if not settings.uses_workers:
         return None
-    in_parts(table)
-    if wanted.workers is not None:
-        return Crew.started(wanted.workers)
-    with scratch_folder(parent) as folder, _connected(wanted, folder, False) as cluster:
-        return cluster.crew
+    require_random_access(table)
+    if settings.workers is not None:
+        return WorkerResources.on_this_machine(settings.workers)
+    with scratch_folder(parent) as folder, _open_cluster(settings, folder, False) as cluster:
+        return cluster.resources
 
 
 @contextmanager
-def _connected(wanted: ClusterConfig, folder: Path, on_gpus: bool, modules: Sequence[str] = ()) -> Iterator[Cluster]:
+def _open_cluster(
+    settings: ClusterConfig, folder: Path, on_gpus: bool, modules: Sequence[str] = ()
+) -> Iterator[Cluster]:
     try:
-        from engine.execution.dask_cluster import connected
+        from engine.execution.dask_cluster import open_cluster
     except ImportError as error:
         raise UsageError(
             f"Workers need the extra 'dask', and {error.name} is not installed.",
             hint="pip install 'rooms-engine[dask]'",
         ) from error
-    with connected(wanted, folder, on_gpus=on_gpus, modules=modules) as cluster:
+    with open_cluster(settings, folder, on_gpus=on_gpus, modules=modules) as cluster:
         yield cluster

@@ -1,1 +1,1 @@
-"""Why these clusters: rules that tell who is in one, and personas that say what they are like."""
+"""Explain clusters: rules that say which people are in one, and personas that describe them."""

@@ -1,9 +1,9 @@
-"""The rows an explanation looks at: a uniform draw, and more of the clusters that it holds too few of.
+"""Sample the rows of an explanation: a uniform sample, and further rows of clusters that it holds too few of.
 
-    kept as the pipeline reads the table anyway  ->  rows in their own units, cluster and weight of each
+    blocks of a pass over the table, labels  ->  RowSample: rows in their own units, cluster and weight of each
 
-Rows are drawn by (seed, row number), so the draw depends on neither files, blocks nor threads. A weight is the number
-of people of its cluster that a row stands for.
+Rows are sampled by (seed, row number), so the sample depends on neither files, blocks nor threads. The weight of a row
+is the number of people of its cluster that it stands for.
 """
 
 from __future__ import annotations
@@ -16,47 +16,47 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.blocks import plain_schema
+from engine.blocks import normalize_schema
 from engine.execution.passes import over_table
 from engine.explain.rules.decision_tree import Labels, Weights
 from engine.tables import Block, Table
-from engine.utils.row_sampling import counts_of, members_drawn, sample_rows
+from engine.utils.row_sampling import count_labels, sample_members, sample_rows
 
 
 @dataclass(frozen=True)
-class Picker:
-    """Picks the rows with given numbers, ascending, out of a block: pure, so blocks may be anywhere."""
+class RowPicker:
+    """Picks the rows with given numbers, ascending, from a block: a pure function, so blocks may be on any worker."""
 
     rows: NDArray[np.int64]
 
     def __call__(self, block: Block) -> pa.Table | None:
-        """Return the wanted rows of a block, None if it has none."""
+        """Return the picked rows of a block, or None if it has none."""
         first, last = np.searchsorted(self.rows, [block.start, block.start + len(block)])
         if first == last:
             return None
-        wanted = block.rows.take(pa.array(self.rows[first:last] - block.start))
-        return wanted.cast(plain_schema(wanted.schema))
+        picked = block.rows.take(pa.array(self.rows[first:last] - block.start))
+        return picked.cast(normalize_schema(picked.schema))
 
 
-class PickedRows:
-    """Rows with given numbers, picked out of the blocks of a pass: a BlockObserver."""
+class RowCollector:
+    """Collects the rows with given numbers from the blocks of a pass: a BlockObserver."""
 
     def __init__(self, rows: NDArray[np.int64]) -> None:
         self.rows = rows
         self._parts: list[pa.Table] = []
 
     @classmethod
-    def drawn(cls, n_rows: int, size: int, seed: int) -> PickedRows:
-        """Draw min(size, n_rows) row numbers."""
+    def draw(cls, n_rows: int, size: int, seed: int) -> RowCollector:
+        """Return the collector of a uniform sample of min(size, n_rows) rows."""
         return cls(sample_rows(n_rows, size, seed))
 
     @property
-    def observe(self) -> Picker:
-        """What picks these rows out of a block."""
-        return Picker(self.rows)
+    def observe(self) -> RowPicker:
+        """The function that picks these rows from a block."""
+        return RowPicker(self.rows)
 
     def collect(self, picked: pa.Table | None) -> None:
-        """Keep what was picked out of a block."""
+        """Keep the rows that were picked from a block."""
         if picked is not None:
             self._parts.append(picked)
 
@@ -68,7 +68,7 @@ class PickedRows:
         return {"rows": np.frombuffer(stream.getvalue(), np.uint8)}
 
     def restore(self, state: dict[str, NDArray[np.uint8]]) -> None:
-        """Take the rows that `state` has returned."""
+        """Set the rows to those that `state` returned."""
         self._parts = [pa.ipc.open_stream(io.BytesIO(state["rows"].tobytes())).read_all()]
 
     def table(self) -> pa.Table:
@@ -79,8 +79,8 @@ class PickedRows:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Sampled people.
+class RowSample:
+    """The sampled rows, with cluster and weight.
 
     Attributes
     ----------
@@ -104,37 +104,52 @@ class Sample:
         return len(self.sizes)
 
 
-def stratified(
-    table: Table, picked: PickedRows, labels: Labels, n_clusters: int, *, quota: int, columns: Sequence[str], seed: int
-) -> Sample:
-    """Add rows of the clusters with fewer than `quota` among the picked ones, reading the table once more for them.
+def stratified_sample(
+    table: Table,
+    collector: RowCollector,
+    labels: Labels,
+    n_clusters: int,
+    *,
+    quota: int,
+    columns: Sequence[str],
+    seed: int,
+) -> RowSample:
+    """Add rows of the clusters with fewer than `quota` sampled rows, reading the table once more for them.
 
     Parameters
     ----------
     table : Table
-    picked : PickedRows
+    collector : RowCollector
+        Holds the uniform sample.
     labels : int32 array of shape (n_rows,)
     n_clusters : int
     quota : int
-        Rows per cluster, or all it has.
+        Smallest number of rows per cluster; a smaller cluster gives all it has.
     columns : sequence of str
-        What the rows must hold.
+        Columns of the further rows.
     seed : int
-        Key of the further draws.
+        Key of the further sampling.
+
+    Returns
+    -------
+    RowSample
     """
-    sizes = counts_of(labels, n_clusters)
-    n_picked = np.bincount(labels[picked.rows], minlength=n_clusters)
-    rows, parts = [picked.rows], [picked.table().select(list(columns))]
-    missing = np.maximum(np.minimum(quota, sizes) - n_picked, 0)
+    sizes = count_labels(labels, n_clusters)
+    n_sampled = np.bincount(labels[collector.rows], minlength=n_clusters)
+    rows, parts = [collector.rows], [collector.table().select(list(columns))]
+    missing = np.maximum(np.minimum(quota, sizes) - n_sampled, 0)
     if missing.any():
-        extra = PickedRows(members_drawn(labels, missing, seed, without=picked.rows))
-        for part in over_table(extra.observe, table, list(columns), coded=True, what="more rows to explain"):
-            extra.collect(part)
-        rows.append(extra.rows)
-        parts.append(extra.table())
+        further = RowCollector(sample_members(labels, missing, seed, excluded=collector.rows))
+        for part in over_table(
+            further.observe, table, list(columns), dictionary_encoded=True, pass_name="more rows to explain"
+        ):
+            further.collect(part)
+        rows.append(further.rows)
+        parts.append(further.table())
     numbers = np.concatenate(rows)
     order = np.argsort(numbers, kind="stable")
     numbers = numbers[order]
-    found = labels[numbers].astype(np.int32)
-    weights = (sizes / np.maximum(np.bincount(found, minlength=n_clusters), 1))[found]
-    return Sample(pa.concat_tables(parts).take(pa.array(order)).combine_chunks(), numbers, found, weights, sizes)
+    sample_labels = labels[numbers].astype(np.int32)
+    weights = (sizes / np.maximum(np.bincount(sample_labels, minlength=n_clusters), 1))[sample_labels]
+    sample_table = pa.concat_tables(parts).take(pa.array(order)).combine_chunks()
+    return RowSample(sample_table, numbers, sample_labels, weights, sizes)

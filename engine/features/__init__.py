@@ -1,1 +1,1 @@
-"""Turn a table's columns into the matrix X: roles, one pass of statistics, and the encoder."""
+"""Encode a table as the feature matrix X: column roles, one pass of column statistics, and the encoder."""

@@ -1,7 +1,7 @@
-"""What a column is: its role, inferred from its type and its statistics, and always with the reason.
+"""Infer the role of each column from its type and its statistics, and say the reason.
 
-    schema + first block  ->  readings (how to read a column)
-    statistics            ->  roles (what it is), or the reason why it is left out
+    schema, first block  ->  one ReadSpec a column: how the statistics pass reads it
+    column statistics    ->  one ColumnRole a column: its role, or why the column is left out
 
 Roles: numeric, count (heavy-tailed), boolean, categorical, multilabel, date, ignore. A role set by the user is
 taken as given. How a role becomes columns of X is not here: see encoding_plan.py.
@@ -24,14 +24,14 @@ from engine.config import Role
 from engine.errors import RetypedColumnError, UsageError
 from engine.execution.threads import map_blocks
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
-from engine.features.columnar_block import Kind, Reading, array_of, kind_of, labels_of
-from engine.tables.vector_columns import vector_of
+from engine.features.columnar_block import PhysicalKind, ReadSpec, column_array, physical_kind, read_labels
+from engine.tables.vector_columns import vector_name
 
 ROLES: tuple[str, ...] = get_args(Role)
 
-SEPARATORS = ("; ", ";", "|", ", ")
-FORCED_DISTINCT = 1_000_000  # texts counted in a column whose role the user has set
-_FORMS: dict[str, tuple[str, ...]] = {  # physical kinds a role can be read from
+SEPARATORS = ("; ", ";", "|", ", ")  # of multi-select answers, tried in this order
+MAX_DISTINCT_FORCED = 1_000_000  # distinct texts counted in a column whose role the user has set
+_ALLOWED_KINDS: dict[str, tuple[str, ...]] = {  # physical kinds that a role can be read from
     "numeric": ("number", "boolean"),
     "count": ("number", "boolean"),
     "boolean": ("number", "boolean"),
@@ -42,97 +42,97 @@ _FORMS: dict[str, tuple[str, ...]] = {  # physical kinds a role can be read from
 
 
 @dataclass(frozen=True)
-class RoleOf:
-    """The role of one column and why; `dropped` marks columns that were left out for what they hold."""
+class ColumnRole:
+    """The role of one column and the reason; `dropped` marks a column that its own values exclude."""
 
     column: str
     role: Role
     reason: str
     dropped: bool = False
-    vector: str | None = None  # the column of vectors that it is a number of
+    vector: str | None = None  # the vector column that it is an element of
 
 
-def texts_to_look_at(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
-    """Return the columns of text that could hold one answer each or several: their texts decide."""
-    open_to = (None, "multilabel")
-    found = [column.name for column in schema if kind_of(column.type) == "text"]
-    return [name for name in found if name not in skip and overrides.get(name) in open_to]
+def multilabel_candidates(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
+    """Return the text columns that may be multi-label: their first texts decide, unless the user has set a role."""
+    undecided = (None, "multilabel")
+    text_columns = [column.name for column in schema if physical_kind(column.type) == "text"]
+    return [name for name in text_columns if name not in skip and overrides.get(name) in undecided]
 
 
-def readings(
+def infer_read_specs(
     schema: pa.Schema, first: Block | None, overrides: Mapping[str, Role], skip: set[str]
-) -> dict[str, Reading]:
-    """Decide how every column is read in the pass of statistics.
+) -> dict[str, ReadSpec]:
+    """Decide how the statistics pass reads each column.
 
     Parameters
     ----------
     schema : pyarrow.Schema
     first : Block or None
-        The first rows of the texts_to_look_at; None if there are no such columns.
-    overrides, skip : as in infer
+        The first rows of the multilabel_candidates; None if the table has none.
+    overrides, skip : as in infer_roles
 
     Raises
     ------
     MissingColumnError
-        If a role is set for a column that is not there.
+        If a role is set for a column that the table does not have.
     RetypedColumnError
         If a column cannot be read as the role set for it.
     """
     require_columns(schema, overrides, "The table")
-    chosen = {}
+    read_specs = {}
     for column in schema:
         role = overrides.get(column.name)
         if column.name in skip or role == "ignore":
             continue
-        kind = kind_of(column.type)
-        if role is not None and kind not in _FORMS[role]:
+        kind = physical_kind(column.type)
+        if role is not None and kind not in _ALLOWED_KINDS[role]:
             raise RetypedColumnError(
                 f"Column {column.name!r} holds {column.type} and cannot be read as {role}.",
-                hint=f"{role} is read from columns of kind {' or '.join(_FORMS[role])}.",
+                hint=f"{role} is read from columns of kind {' or '.join(_ALLOWED_KINDS[role])}.",
             )
-        reading = _reading(kind, role, first, column.name)
-        if reading is not None:
-            chosen[column.name] = reading
-    return chosen
+        read_spec = _infer_read_spec(kind, role, first, column.name)
+        if read_spec is not None:
+            read_specs[column.name] = read_spec
+    return read_specs
 
 
-def _reading(kind: Kind, role: Role | None, first: Block | None, name: str) -> Reading | None:
-    limit = Reading("category").max_distinct if role is None else FORCED_DISTINCT
+def _infer_read_spec(kind: PhysicalKind, role: Role | None, first: Block | None, name: str) -> ReadSpec | None:
+    limit = ReadSpec("category").max_distinct if role is None else MAX_DISTINCT_FORCED
     if kind == "other":
         return None
     if kind == "time":
-        return Reading("days")
+        return ReadSpec("days")
     if kind == "list":
-        return Reading("labels", None, limit)
+        return ReadSpec("labels", None, limit)
     if kind == "text":
         separator = None
         if first is not None and name in first.rows.column_names:
             separator = find_separator(first, name, forced=role == "multilabel")
-        return Reading("category" if separator is None else "labels", separator, limit)
-    return Reading("category", None, limit) if role == "categorical" else Reading("number")
+        return ReadSpec("category" if separator is None else "labels", separator, limit)
+    return ReadSpec("category", None, limit) if role == "categorical" else ReadSpec("number")
 
 
 def find_separator(first: Block, name: str, *, forced: bool = False) -> str | None:
     """Return the separator of a multi-select text column, or None if the texts are one answer each.
 
-    Multi-select answers combine few labels in many ways: so there must be clearly more different texts than
-    different labels, and the average label must come up often.
+    Multi-select answers combine few labels in many ways: a separator is accepted if there are at least 1.5 times as
+    many distinct texts as distinct labels, and a label comes up at least 5 times on average.
 
     Raises
     ------
     RetypedColumnError
         If the column is `forced` to be multi-label and no text has a separator.
     """
-    texts = array_of(first.rows, name).cast(pa.string()).drop_null()
-    counted = texts.value_counts()  # few answers come many times: each is looked at once
-    different, counts = counted.field("values"), counted.field("counts").to_numpy()
+    texts = column_array(first.rows, name).cast(pa.string()).drop_null()
+    value_counts = texts.value_counts()  # each distinct text is looked at once
+    distinct, counts = value_counts.field("values"), value_counts.field("counts").to_numpy()
     for separator in SEPARATORS:
-        n_with_it = counts[pc.match_substring(different, separator).to_numpy(zero_copy_only=False)].sum()
-        if n_with_it == 0 or (not forced and n_with_it < 0.02 * len(texts)):
+        n_separated = counts[pc.match_substring(distinct, separator).to_numpy(zero_copy_only=False)].sum()
+        if n_separated == 0 or (not forced and n_separated < 0.02 * len(texts)):
             continue
-        labels = labels_of(different, separator, FORCED_DISTINCT)
+        labels = read_labels(distinct, separator, MAX_DISTINCT_FORCED)
         n_labels, n_mentions = len(labels.names or ()), int((np.diff(labels.offsets) * counts).sum())
-        if forced or (len(different) >= 1.5 * n_labels and n_mentions >= 5 * n_labels):
+        if forced or (len(distinct) >= 1.5 * n_labels and n_mentions >= 5 * n_labels):
             return separator
     if forced:
         raise RetypedColumnError(
@@ -142,9 +142,9 @@ def find_separator(first: Block, name: str, *, forced: bool = False) -> str | No
     return None
 
 
-def infer(
+def infer_roles(
     statistics: TableStatistics, schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]
-) -> list[RoleOf]:
+) -> list[ColumnRole]:
     """Return the role of every column of the schema but `skip`, in the order of the table.
 
     Parameters
@@ -157,26 +157,26 @@ def infer(
         The id column and whatever else is no feature.
     """
 
-    def role_of(column: pa.Field) -> RoleOf:
-        found = statistics.columns.get(column.name)
-        wanted = overrides.get(column.name)
-        if wanted == "ignore":
-            return RoleOf(column.name, "ignore", "set to ignore")
-        if found is None:
-            return RoleOf(column.name, "ignore", f"columns of type {column.type} are not used", dropped=True)
-        if (nothing := _says_nothing(found)) is not None:
-            return RoleOf(column.name, "ignore", nothing, dropped=True)
-        if wanted is not None:
-            source = vector_of(column)
-            return RoleOf(column.name, wanted, "set" if source is None else "a number of a vector", vector=source)
-        return _inferred(found, kind_of(column.type), pa.types.is_integer(column.type))
+    def infer_role(column: pa.Field) -> ColumnRole:
+        column_statistics = statistics.columns.get(column.name)
+        override = overrides.get(column.name)
+        if override == "ignore":
+            return ColumnRole(column.name, "ignore", "set to ignore")
+        if column_statistics is None:
+            return ColumnRole(column.name, "ignore", f"columns of type {column.type} are not used", dropped=True)
+        if (reason := _uninformative_reason(column_statistics)) is not None:
+            return ColumnRole(column.name, "ignore", reason, dropped=True)
+        if override is not None:
+            source = vector_name(column)
+            return ColumnRole(column.name, override, "set" if source is None else "a number of a vector", vector=source)
+        return _infer_from_statistics(column_statistics, physical_kind(column.type), pa.types.is_integer(column.type))
 
-    return list(map_blocks(role_of, (column for column in schema if column.name not in skip)))
+    return list(map_blocks(infer_role, (column for column in schema if column.name not in skip)))
 
 
 def roles_in_metadata(schema: pa.Schema) -> dict[str, Role]:
     """Return the roles that a table carries in its own field metadata (`rooms.role`)."""
-    found: dict[str, Role] = {}
+    roles: dict[str, Role] = {}
     for column in schema:
         role = (column.metadata or {}).get(b"rooms.role", b"").decode()
         if role and role not in ROLES:
@@ -184,56 +184,65 @@ def roles_in_metadata(schema: pa.Schema) -> dict[str, Role]:
                 f"Column {column.name!r} carries the unknown role {role!r}.", hint=f"roles: {', '.join(ROLES)}."
             )
         if role:
-            found[column.name] = role
-    return found
+            roles[column.name] = role
+    return roles
 
 
-def _says_nothing(found: ColumnStatistics) -> str | None:
-    """Return why a column cannot tell rows apart, or None if it can."""
-    if found.n_present == 0:
+def _uninformative_reason(column: ColumnStatistics) -> str | None:
+    """Return why a column carries no information, or None if it carries some."""
+    if column.n_present == 0:
         return "all values are missing"
-    if found.reading.form in ("number", "days"):
-        if found.moments.minimum == found.moments.maximum and found.n_missing == 0:
+    if column.read_spec.form in ("number", "days"):
+        if column.moments.minimum == column.moments.maximum and column.n_missing == 0:
             return "all values are equal"
-    elif not found.overflow and found.n_missing == 0 and found.reading.form == "category" and len(found.counts) == 1:
+    elif (
+        not column.overflow
+        and column.n_missing == 0
+        and column.read_spec.form == "category"
+        and len(column.counts) == 1
+    ):
         return "all values are equal"
-    elif found.reading.form == "labels" and not found.counts and not found.overflow:
+    elif column.read_spec.form == "labels" and not column.counts and not column.overflow:
         return "no row has a label"
     return None
 
 
-def _inferred(found: ColumnStatistics, kind: Kind, integer: bool) -> RoleOf:
-    name = found.name
-    if found.reading.form == "labels":
-        if found.overflow:
-            return RoleOf(name, "ignore", f"more than {found.reading.max_distinct:,} different labels", dropped=True)
-        how = "lists" if found.reading.separator is None else f"texts joined by {found.reading.separator!r}"
-        return RoleOf(name, "multilabel", f"{how} of {len(found.counts)} labels")
-    if found.reading.form == "category":
-        if found.overflow:
-            return RoleOf(name, "ignore", f"more than {found.reading.max_distinct:,} different texts", dropped=True)
-        if len(found.counts) > 50 and len(found.counts) > 0.5 * found.n_present:
-            return RoleOf(name, "ignore", "id-like: most rows have a text of their own", dropped=True)
-        return RoleOf(name, "categorical", f"{len(found.counts)} different texts")
-    if found.reading.form == "days":
-        return RoleOf(name, "date", "dates")
-    return _inferred_number(found, kind, integer)
+def _infer_from_statistics(column: ColumnStatistics, kind: PhysicalKind, integer: bool) -> ColumnRole:
+    name = column.name
+    if column.read_spec.form == "labels":
+        if column.overflow:
+            return ColumnRole(
+                name, "ignore", f"more than {column.read_spec.max_distinct:,} different labels", dropped=True
+            )
+        how = "lists" if column.read_spec.separator is None else f"texts joined by {column.read_spec.separator!r}"
+        return ColumnRole(name, "multilabel", f"{how} of {len(column.counts)} labels")
+    if column.read_spec.form == "category":
+        if column.overflow:
+            return ColumnRole(
+                name, "ignore", f"more than {column.read_spec.max_distinct:,} different texts", dropped=True
+            )
+        if len(column.counts) > 50 and len(column.counts) > 0.5 * column.n_present:
+            return ColumnRole(name, "ignore", "id-like: most rows have a text of their own", dropped=True)
+        return ColumnRole(name, "categorical", f"{len(column.counts)} different texts")
+    if column.read_spec.form == "days":
+        return ColumnRole(name, "date", "dates")
+    return _infer_number_role(column, kind, integer)
 
 
-def _inferred_number(found: ColumnStatistics, kind: Kind, integer: bool) -> RoleOf:
-    name, sample = found.name, found.sorted_sample
+def _infer_number_role(column: ColumnStatistics, kind: PhysicalKind, integer: bool) -> ColumnRole:
+    name, sample = column.name, column.sorted_sample
     n_distinct = 1 + int(np.count_nonzero(sample[1:] != sample[:-1]))
     if kind == "boolean" or n_distinct <= 2:
-        return RoleOf(name, "boolean", "true or false" if kind == "boolean" else "two different values")
-    if integer and n_distinct == len(sample) and found.n_present > 50:
-        span = found.moments.maximum - found.moments.minimum + 1
-        if span == found.n_rows or re.search(r"(^|_| )(id|key|uuid)$|Id$|ID$", name):
-            return RoleOf(name, "ignore", "id-like: every row has a number of its own", dropped=True)
-    if found.moments.minimum >= 0 and len(sample) >= 20:
+        return ColumnRole(name, "boolean", "true or false" if kind == "boolean" else "two different values")
+    if integer and n_distinct == len(sample) and column.n_present > 50:
+        span = column.moments.maximum - column.moments.minimum + 1
+        if span == column.n_rows or re.search(r"(^|_| )(id|key|uuid)$|Id$|ID$", name):
+            return ColumnRole(name, "ignore", "id-like: every row has a number of its own", dropped=True)
+    if column.moments.minimum >= 0 and len(sample) >= 20:
         skew, logged = _skewness(sample), _skewness(np.log1p(sample))
         if skew > 1.5 and abs(logged) < 0.75 * skew:
-            return RoleOf(name, "count", f"heavy right tail (skewness {skew:.1f}, {logged:.1f} after log1p)")
-    return RoleOf(name, "numeric", f"{'integers' if integer else 'numbers'}")
+            return ColumnRole(name, "count", f"heavy right tail (skewness {skew:.1f}, {logged:.1f} after log1p)")
+    return ColumnRole(name, "numeric", f"{'integers' if integer else 'numbers'}")
 
 
 def _skewness(values: NDArray[np.float64]) -> float:

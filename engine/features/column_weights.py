@@ -1,8 +1,10 @@
-"""How much each column counts: groups of columns share a weight, so that interests and demographics balance.
+"""Compute the weight of each column; a group of columns shares one weight, however many columns it has.
 
-A group's columns together have `weight` out of the sum of all groups' weights, however many they are. Without
-groups every column counts the same. A table can carry its groups in its own field metadata (`rooms.group`). The numbers
-of a vector are one column, of which each has the share that its variance has.
+    used columns, groups, variances of vector elements  ->  ColumnWeights: weights that average 1
+
+A group's columns together have `weight` out of the sum of all groups' weights, so that interests and demographics can
+balance. Without groups every column weighs the same. A table can carry its groups in its own field metadata
+(`rooms.group`). The elements of a vector count as one column, and share its weight in proportion to their variances.
 """
 
 from __future__ import annotations
@@ -14,14 +16,14 @@ import pyarrow as pa
 
 from engine.config import GroupConfig
 from engine.errors import UsageError
-from engine.tables.vector_columns import vector_of
+from engine.tables.vector_columns import vector_name
 
-REST = "rest"  # the group of columns that are in no other
+REST = "rest"  # the group of the columns that are in no other group
 
 
 @dataclass(frozen=True)
-class Group:
-    """Columns that share a weight, and who put them together: the table's own metadata, or the settings."""
+class ColumnGroup:
+    """Columns that share a weight; `from_table` if the table's metadata grouped them, and not the settings."""
 
     columns: tuple[str, ...]
     weight: float
@@ -29,44 +31,44 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Every used column's weight, which average 1, and the groups behind them; no groups: all columns weigh 1."""
+class ColumnWeights:
+    """The weight of every used column, 1 on average, and the groups they follow from, if there are any."""
 
-    of_columns: dict[str, float]
-    groups: dict[str, Group]
+    by_column: dict[str, float]
+    groups: dict[str, ColumnGroup]
 
     def notice(self) -> str | None:
-        """Return a sentence for people if the table's own groups decide weights nobody has set."""
-        told = [f"{name} ({len(group.columns)})" for name, group in self.groups.items() if group.from_table]
-        if not told:
+        """Return a sentence for the user if the table's own groups decide the weights; None otherwise."""
+        named = [f"{name} ({len(group.columns)})" for name, group in self.groups.items() if group.from_table]
+        if not named:
             return None
         shares = " : ".join(f"{group.weight:g}" for group in self.groups.values())
-        return f"The table groups its columns: {', '.join(told)}. Groups weigh {shares}, however wide they are."
+        return f"The table groups its columns: {', '.join(named)}. Groups weigh {shares}, however wide they are."
 
 
-def column_weights(
+def compute_weights(
     schema: pa.Schema, used: Sequence[str], groups: Mapping[str, GroupConfig], variances: Mapping[str, float]
-) -> Weights:
-    """Return every used column's weight; weights average 1.
+) -> ColumnWeights:
+    """Compute the weight of every used column; weights average 1.
 
     Parameters
     ----------
     schema : pyarrow.Schema
     used : sequence of str
-        Columns that are features.
+        The columns that become features.
     groups : mapping of group name to GroupConfig
         Columns and weight of each group. A group without columns takes those that carry its name in their
         metadata; `rest` stands for the columns in no group.
     variances : mapping of column name to float
-        Of the numbers of vectors.
+        The variance of every element of a vector column.
 
     Raises
     ------
     UsageError
-        If a column is in two groups, or a group's columns are not in the table.
+        If a column is in two groups, a group's column is not in the table, or no column is in a group.
     """
     group_of = {name: metadata_group(schema, name) for name in used}
-    source_of = {field.name: vector_of(field) or field.name for field in schema}
+    source_of = {field.name: vector_name(field) or field.name for field in schema}
     owners: dict[str, str] = {}
     for group, config in groups.items():
         for name in config.columns:
@@ -82,27 +84,29 @@ def column_weights(
     columns_of: dict[str, list[str]] = {}
     for source in dict.fromkeys(source_of[name] for name in used):
         columns_of.setdefault(next(group_of[name] for name in used if source_of[name] == source), []).append(source)
-    shares = _shares(source_of, used, variances)
+    shares = _vector_shares(source_of, used, variances)
     if set(columns_of) <= {REST}:
-        return Weights(shares, {})
+        return ColumnWeights(shares, {})
     weight = {group: groups[group].weight if group in groups else 1.0 for group in columns_of}
     total = sum(weight.values())
     if total <= 0:
         raise UsageError("The groups' weights must not all be 0.")
     n_columns = sum(map(len, columns_of.values()))
-    of_columns = {
+    by_column = {
         name: shares[name] * n_columns * weight[group] / (total * len(columns_of[group]))
         for name, group in group_of.items()
     }
-    found = {
-        group: Group(tuple(columns), weight[group], group != REST and not set(columns) <= set(owners))
+    used_groups = {
+        group: ColumnGroup(tuple(columns), weight[group], group != REST and not set(columns) <= set(owners))
         for group, columns in columns_of.items()
     }
-    return Weights(of_columns, found)
+    return ColumnWeights(by_column, used_groups)
 
 
-def _shares(source_of: Mapping[str, str], used: Sequence[str], variances: Mapping[str, float]) -> dict[str, float]:
-    """Return which part of the column that it comes from each column is."""
+def _vector_shares(
+    source_of: Mapping[str, str], used: Sequence[str], variances: Mapping[str, float]
+) -> dict[str, float]:
+    """Return each column's share of its source column: 1 for a plain column, of the variance for an element."""
     totals: dict[str, float] = {}
     for name in used:
         totals[source_of[name]] = totals.get(source_of[name], 0.0) + variances.get(name, 1.0)
@@ -110,5 +114,5 @@ def _shares(source_of: Mapping[str, str], used: Sequence[str], variances: Mappin
 
 
 def metadata_group(schema: pa.Schema, name: str) -> str:
-    """Return the group that a column carries in its metadata, REST if it carries none."""
+    """Return the group that a column's metadata names, REST if they name none."""
     return (schema.field(name).metadata or {}).get(b"rooms.group", b"").decode() or REST

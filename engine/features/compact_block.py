@@ -1,9 +1,9 @@
-"""Plain rows in as little memory as holds them exactly, for a block that is kept between passes.
+"""Compress a columnar block without loss, to keep it in memory between passes.
 
-    PlainRows  ->  NarrowRows  ->  the same PlainRows
+    ColumnarBlock  ->  CompactBlock  ->  the same ColumnarBlock, to the bit
 
-Numbers take 1, 2, 4 or 8 bytes, as the values of the block and column want; codes of texts 1, 2 or 4, as there are
-names; lists their lengths instead of their offsets.
+A number takes 1, 2, 4 or 8 bytes, the fewest that hold every value of the block's column exactly; the code of a text
+1, 2 or 4, by the number of names; label columns store lengths instead of offsets.
 """
 
 from __future__ import annotations
@@ -15,65 +15,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.blocks import BLOCK_ROWS
-from engine.execution.block_cache import Shelf
-from engine.features.columnar_block import Labels, PlainRows
+from engine.execution.block_cache import BlockCache
+from engine.features.columnar_block import ColumnarBlock, RaggedLabels
 from engine.kernels.cpu.features import compact_numbers as kernels
 
 Array = NDArray[Any]
-_INTEGERS = {kernels.BYTE: np.int8, kernels.SHORT: np.int16, kernels.LONG: np.int32}
+_INTEGERS = {kernels.INT8: np.int8, kernels.INT16: np.int16, kernels.INT32: np.int32}
 
 
-class _NarrowNumbers(NamedTuple):
+class _CompactNumbers(NamedTuple):
     values: Array
     scale: float
 
 
-class _NarrowLabels(NamedTuple):
+class _CompactLabels(NamedTuple):
     lengths: Array
     codes: Array
     names: list[str] | None
-    missing: Array  # a bit a row
+    missing: Array  # one bit a row
 
 
 @dataclass(frozen=True)
-class NarrowRows:
-    """A block of plain rows; fields as in PlainRows."""
+class CompactBlock:
+    """A compressed columnar block; fields as in ColumnarBlock."""
 
     n_rows: int
     number_columns: tuple[str, ...]
-    numbers: tuple[_NarrowNumbers, ...]
+    numbers: tuple[_CompactNumbers, ...]
     text_columns: tuple[str, ...]
     codes: tuple[Array, ...]
     names: tuple[list[str] | None, ...]
-    labels: dict[str, _NarrowLabels]
+    labels: dict[str, _CompactLabels]
     name_bytes: int
 
     @classmethod
-    def of(cls, plain: PlainRows) -> NarrowRows:
-        """Return the rows in few bytes."""
-        labels = {name: _narrow_labels(part) for name, part in plain.labels.items()}
-        codes = tuple(map(_narrow_codes, plain.codes))
-        numbers = tuple(map(_narrow_numbers, plain.numbers))
+    def from_columnar(cls, block: ColumnarBlock) -> CompactBlock:
+        """Compress a columnar block."""
+        labels = {name: _compress_labels(part) for name, part in block.labels.items()}
+        codes = tuple(map(_compress_codes, block.codes))
+        numbers = tuple(map(_compress_numbers, block.numbers))
         return cls(
-            plain.n_rows,
-            plain.number_columns,
+            block.n_rows,
+            block.number_columns,
             numbers,
-            plain.text_columns,
+            block.text_columns,
             codes,
-            plain.names,
+            block.names,
             labels,
-            plain.name_bytes,
+            block.name_bytes,
         )
 
     @property
     def n_bytes(self) -> int:
-        """Memory the arrays and names take."""
+        """Bytes of memory that the arrays and the names take."""
         lists = (array for part in self.labels.values() for array in (part.lengths, part.codes, part.missing))
         numbers = (column.values for column in self.numbers)
         return sum(array.nbytes for array in (*numbers, *self.codes, *lists)) + self.name_bytes
 
-    def plain(self) -> PlainRows:
-        """Return the rows as they were."""
+    def to_columnar(self) -> ColumnarBlock:
+        """Return the block as it was before compression."""
         numbers = np.empty((len(self.numbers), self.n_rows))
         for row, (values, scale) in zip(numbers, self.numbers, strict=True):
             if values.dtype.kind == "i":
@@ -81,42 +81,42 @@ class NarrowRows:
             else:
                 row[:] = values
         codes = np.empty((len(self.codes), self.n_rows), np.int32)
-        for texts, narrow in zip(codes, self.codes, strict=True):
-            texts[:] = narrow
-        labels = {name: _plain_labels(part, self.n_rows) for name, part in self.labels.items()}
-        return PlainRows(self.n_rows, self.number_columns, numbers, self.text_columns, codes, self.names, labels)
+        for text_codes, compact_codes in zip(codes, self.codes, strict=True):
+            text_codes[:] = compact_codes
+        labels = {name: _expand_labels(part, self.n_rows) for name, part in self.labels.items()}
+        return ColumnarBlock(self.n_rows, self.number_columns, numbers, self.text_columns, codes, self.names, labels)
 
 
-def _narrow_numbers(values: Array) -> _NarrowNumbers:
-    width, scale = kernels.width(values)
+def _compress_numbers(values: Array) -> _CompactNumbers:
+    width, scale = kernels.find_narrowest_type(values)
     if width not in _INTEGERS:
-        return _NarrowNumbers(values.astype(np.float32 if width == kernels.SINGLE else np.float64), scale)
+        return _CompactNumbers(values.astype(np.float32 if width == kernels.FLOAT32 else np.float64), scale)
     integers = np.empty(len(values), _INTEGERS[width])
     kernels.to_integers(values, scale, np.iinfo(integers.dtype).min, integers)
-    return _NarrowNumbers(integers, scale)
+    return _CompactNumbers(integers, scale)
 
 
-def _narrow_codes(codes: Array) -> Array:
+def _compress_codes(codes: Array) -> Array:
     largest = int(codes.max(initial=0))
     return codes.astype(np.int8 if largest < 128 else np.int16 if largest < 32768 else np.int32)
 
 
-def _narrow_labels(part: Labels) -> _NarrowLabels:
+def _compress_labels(part: RaggedLabels) -> _CompactLabels:
     lengths = np.diff(part.offsets)
     longest = int(lengths.max(initial=0))
     lengths = lengths.astype(np.uint8 if longest < 256 else np.uint16 if longest < 65536 else np.int32)
-    return _NarrowLabels(lengths, _narrow_codes(part.codes), part.names, np.packbits(part.missing))
+    return _CompactLabels(lengths, _compress_codes(part.codes), part.names, np.packbits(part.missing))
 
 
-def _plain_labels(part: _NarrowLabels, n_rows: int) -> Labels:
+def _expand_labels(part: _CompactLabels, n_rows: int) -> RaggedLabels:
     offsets = np.zeros(n_rows + 1, np.int32)
     np.cumsum(part.lengths, out=offsets[1:])
     missing = np.unpackbits(part.missing, count=n_rows).view(np.bool_)
-    return Labels(offsets, part.codes.astype(np.int32), part.names, missing)
+    return RaggedLabels(offsets, part.codes.astype(np.int32), part.names, missing)
 
 
-def keep(shelf: Shelf, start: int, plain: PlainRows) -> None:
-    """Keep the block that begins at row `start`, if there is room for it."""
-    if not shelf.full:
-        rows = NarrowRows.of(plain)
-        shelf.put(start // BLOCK_ROWS, rows, rows.n_bytes)
+def cache_block(cache: BlockCache, start: int, block: ColumnarBlock) -> None:
+    """Compress the block whose first row is `start` and put it into the cache, unless the cache is full."""
+    if not cache.full:
+        compact = CompactBlock.from_columnar(block)
+        cache.put(start // BLOCK_ROWS, compact, compact.n_bytes)

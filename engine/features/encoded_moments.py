@@ -1,4 +1,7 @@
-"""From moments of encoded rows to those of X, and from axes on X to axes on encoded rows.
+"""Convert moments of encoded rows to moments of X, and axes of X to axes of encoded rows.
+
+    EncodedMoments  ->  Moments: n, mean and scatter of X
+    mean, axes      ->  Projection, which takes encoded rows to (X - mean) @ axes
 
 Numbers are standardised by the encoder, so their moments about 0 lose nothing to cancellation: the relative error of a
 covariance is about (1 + (mean / deviation)²)·2⁻⁵³ per addition, and the encoder's means are below a deviation. Hot
@@ -11,14 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.backends.protocol import LANES, EncodedMoments, Float64s, Moments, Projection
+from engine.backends.protocol import LANES, EncodedMoments, Moments, Projection
+from engine.utils.array_types import Float64s
 
 if TYPE_CHECKING:
     from engine.features.layout import Layout
 
 
-def added(first: EncodedMoments, second: EncodedMoments) -> EncodedMoments:
-    """Return the moments of the rows of both."""
+def add_encoded_moments(first: EncodedMoments, second: EncodedMoments) -> EncodedMoments:
+    """Return the moments of both sets of rows together."""
     return EncodedMoments(
         first.n_rows + second.n_rows,
         first.gram + second.gram,
@@ -27,8 +31,8 @@ def added(first: EncodedMoments, second: EncodedMoments) -> EncodedMoments:
     )
 
 
-def moments_of(total: EncodedMoments, layout: Layout) -> Moments:
-    """Return count, mean and scatter of X, columns in the order of X."""
+def feature_moments(total: EncodedMoments, layout: Layout) -> Moments:
+    """Compute count, mean and scatter of X from the moments of encoded rows; columns in the order of X."""
     n, n_dense = total.n_rows, len(layout.dense_columns)
     values = layout.hot_values.astype(np.float64)
     counts = (total.pairs + total.pairs.T).astype(np.float64)
@@ -47,13 +51,13 @@ def moments_of(total: EncodedMoments, layout: Layout) -> Moments:
     return Moments(n, mean, scatter)
 
 
-def projection(layout: Layout, mean: Float64s, axes: Float64s) -> Projection:
-    """Return what turns encoded rows into (X - mean) @ axes; axes (n_features, n_components)."""
+def make_projection(layout: Layout, mean: Float64s, axes: Float64s) -> Projection:
+    """Return the Projection that takes encoded rows to (X - mean) @ axes; axes (n_features, n_components)."""
     n_components = axes.shape[1]
     padded = np.zeros((axes.shape[0], -(-n_components // LANES) * LANES))
     padded[:, :n_components] = axes
     hot_axes = layout.hot_values.astype(np.float64)[:, None] * padded[layout.hot_columns]
     base = np.zeros(padded.shape[1])
-    for at, axis in zip(mean, padded, strict=True):  # in the order of X: the same bits on every machine
-        base -= at * axis
+    for feature_mean, axis in zip(mean, padded, strict=True):  # in the order of X: the same bits on every machine
+        base -= feature_mean * axis
     return Projection(n_components, base, padded[layout.dense_columns], hot_axes)

@@ -1,9 +1,10 @@
-"""All rows of a table, encoded: blocks that there is room for are kept between passes, and the others read again.
+"""Encode all rows of a table in every pass; blocks that fit in the cache are not read again.
 
-    narrow rows of the pass of statistics, or blocks of the table  ->  encoded rows, in every pass
+    compact blocks from the cache, or blocks of the table  ->  encoded rows
 
-Narrow rows take a tenth of X. Encoded ones take three times as much: they are kept instead where there is room for all
-of them, and made again in each pass otherwise, which is quicker than reading. A pass gives the same bits in any case.
+Compact blocks take a tenth of the memory of X, encoded rows three times as much as compact blocks. The cache holds
+encoded rows if all of them fit; otherwise each pass encodes the compact blocks again, which is faster than reading.
+A pass gives the same bits in any case.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from engine.backends.protocol import Backend, EncodedMoments, EncodedRows, Moments
-from engine.blocks import BLOCK_ROWS, Block, Table, reads_parts
-from engine.execution.block_cache import Shelf
-from engine.execution.observers import BlockObserver, collect_all, functions_of
+from engine.blocks import BLOCK_ROWS, Block, Table, has_random_access
+from engine.execution.block_cache import BlockCache
+from engine.execution.observers import BlockObserver, collect_all, observe_functions
 from engine.execution.passes import over_blocks
-from engine.features.columnar_block import PlainRows
-from engine.features.compact_block import NarrowRows, keep
-from engine.features.encoded_moments import added, moments_of
+from engine.features.columnar_block import ColumnarBlock
+from engine.features.compact_block import CompactBlock, cache_block
+from engine.features.encoded_moments import add_encoded_moments, feature_moments
 
 if TYPE_CHECKING:
     from engine.features.encoder import FeatureEncoder
@@ -28,107 +29,108 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-class PlainBlock(NamedTuple):
-    """A block's rows before they are encoded."""
+class IndexedBlock(NamedTuple):
+    """A columnar block, and the global number of its first row: what observers of a pass receive."""
 
     start: int
-    rows: PlainRows
+    rows: ColumnarBlock
 
 
-class _Rows(NamedTuple):
-    """A block's rows as they were kept, or as they were read again."""
+class _StoredBlock(NamedTuple):
+    """A block as the cache stores it, or as the table was read again."""
 
     start: int
-    rows: NarrowRows | EncodedRows | Block
+    rows: CompactBlock | EncodedRows | Block
 
 
 class EncodedTable:
-    """The rows of a table as an encoder encodes them.
+    """The encoded rows of a table, as a sequence of blocks that is iterated once a pass.
 
     Parameters
     ----------
     table : Table
     encoder : FeatureEncoder
     n_rows : int
-        Of the table.
-    shelf : Shelf
-        What is kept of them: NarrowRows or EncodedRows.
+        The number of rows of the table.
+    cache : BlockCache
+        It stores blocks between passes, as CompactBlock or EncodedRows.
     """
 
-    def __init__(self, table: Table, encoder: FeatureEncoder, n_rows: int, shelf: Shelf) -> None:
-        self.reader = "pyarrow"  # or that, and why
-        self._table, self._encoder, self._n_blocks, self.shelf = table, encoder, -(-n_rows // BLOCK_ROWS), shelf
+    def __init__(self, table: Table, encoder: FeatureEncoder, n_rows: int, cache: BlockCache) -> None:
+        self.reader = "pyarrow"  # name of what reads the table, with the reason where the device does not
+        self._table, self._encoder, self._n_blocks, self.cache = table, encoder, -(-n_rows // BLOCK_ROWS), cache
 
     def map(
         self,
         function: Callable[[int, EncodedRows], Result],
-        what: str = "rows",
+        pass_name: str = "rows",
         *,
-        observers: Sequence[BlockObserver[PlainBlock]] = (),
+        observers: Sequence[BlockObserver[IndexedBlock]] = (),
         last: bool = False,
     ) -> Iterator[Result]:
-        """Yield function(first row, rows) of every block, in order; after the `last` pass, no rows are kept.
+        """Yield function(first row, encoded rows) of every block, in order; the `last` pass empties the cache.
 
-        Observers look at every block before it is encoded: in the first pass, for later ones may find rows encoded.
+        Observers are called with every block before it is encoded. That holds in the first pass only: the cache may
+        hold encoded rows in later ones.
         """
-        encoder, shelf, observe = self._encoder, self.shelf, functions_of(observers)
+        encoder, cache, observe = self._encoder, self.cache, observe_functions(observers)
 
-        def visit(block: _Rows) -> tuple[Result, list[Any]]:
+        def apply(block: _StoredBlock) -> tuple[Result, list[Any]]:
             rows = block.rows
             if isinstance(rows, EncodedRows):
                 return function(block.start, rows), []
-            if isinstance(rows, NarrowRows):
-                plain = rows.plain()
+            if isinstance(rows, CompactBlock):
+                columnar = rows.to_columnar()
             else:
-                plain = encoder.read(rows.rows)
+                columnar = encoder.read_block(rows.rows)
                 if not last:
-                    keep(shelf, block.start, plain)
-            observed = [look(PlainBlock(block.start, plain)) for look in observe]
-            encoded = encoder.encode_plain(plain)
+                    cache_block(cache, block.start, columnar)
+            observed = [call(IndexedBlock(block.start, columnar)) for call in observe]
+            encoded = encoder.encode_block(columnar)
             if not last:
-                shelf.replace(block.start // BLOCK_ROWS, encoded, sum(part.nbytes for part in encoded))
+                cache.replace(block.start // BLOCK_ROWS, encoded, sum(part.nbytes for part in encoded))
             return function(block.start, encoded), observed
 
-        for result, observed in over_blocks(visit, partial(self._blocks, last), self._n_blocks, what=what):
+        for result, observed in over_blocks(apply, partial(self._blocks, last), self._n_blocks, pass_name=pass_name):
             collect_all(observers, observed)
             yield result
         if last:
-            shelf.clear()
+            cache.clear()
 
-    def _blocks(self, last: bool, first: int, stop: int) -> Iterator[_Rows]:
-        """Yield blocks `first` to `stop`, those that this process keeps from there, the others from the table."""
-        shelf = self.shelf
-        kept = shelf.take if last else shelf.get
-        if not reads_parts(self._table) and not all(number in shelf for number in range(first, stop)):
-            for block in self._table.blocks(self._encoder.columns, coded=True):
-                yield _Rows(block.start, kept(block.start // BLOCK_ROWS) or block)
+    def _blocks(self, last: bool, first: int, stop: int) -> Iterator[_StoredBlock]:
+        """Yield blocks `first` … `stop` - 1 from this process's cache, and those that it lacks from the table."""
+        cache = self.cache
+        fetch = cache.pop if last else cache.get
+        if not has_random_access(self._table) and not all(number in cache for number in range(first, stop)):
+            for block in self._table.blocks(self._encoder.columns, dictionary_encoded=True):
+                yield _StoredBlock(block.start, fetch(block.start // BLOCK_ROWS) or block)
             return
-        for here, numbers in groupby(range(first, stop), shelf.__contains__):
-            if not here:
+        for cached, numbers in groupby(range(first, stop), cache.__contains__):
+            if not cached:
                 missing = list(numbers)
-                yield from self._read(missing[0], missing[-1] + 1)
+                yield from self._read_blocks(missing[0], missing[-1] + 1)
                 continue
             for number in numbers:
-                rows = kept(number)
-                if rows is None:  # it was here: another thread has taken it, for the same task sent twice
-                    yield from self._read(number, number + 1)
+                rows = fetch(number)
+                if rows is None:  # another thread has taken it since, for the same task sent twice
+                    yield from self._read_blocks(number, number + 1)
                 else:
-                    yield _Rows(number * BLOCK_ROWS, rows)
+                    yield _StoredBlock(number * BLOCK_ROWS, rows)
 
-    def _read(self, first: int, stop: int) -> Iterator[_Rows]:
-        assert reads_parts(self._table)
-        for block in self._table.blocks(self._encoder.columns, coded=True, first=first, stop=stop):
-            yield _Rows(block.start, block)
+    def _read_blocks(self, first: int, stop: int) -> Iterator[_StoredBlock]:
+        assert has_random_access(self._table)
+        for block in self._table.blocks(self._encoder.columns, dictionary_encoded=True, first=first, stop=stop):
+            yield _StoredBlock(block.start, block)
 
-    def moments(
-        self, backend: Backend, advance: Callable[[int], None], observers: Sequence[BlockObserver[PlainBlock]] = ()
+    def compute_moments(
+        self, backend: Backend, advance: Callable[[int], None], observers: Sequence[BlockObserver[IndexedBlock]] = ()
     ) -> Moments:
-        """Return count, mean and scatter of X over all rows; `observers` as in `map`."""
+        """Compute count, mean and scatter of X over all rows in one pass; `observers` as in `map`."""
         layout = self._encoder.layout
         n_hot = len(layout.hot_columns)
         total: EncodedMoments | None = None
         for part in self.map(lambda _, rows: backend.encoded_moments(rows, n_hot), "moments", observers=observers):
-            total = part if total is None else added(total, part)
+            total = part if total is None else add_encoded_moments(total, part)
             advance(part.n_rows)
-        assert total is not None  # the pass of statistics has seen rows
-        return moments_of(total, layout)
+        assert total is not None  # the statistics pass raises EmptyTableError where there are no rows
+        return feature_moments(total, layout)

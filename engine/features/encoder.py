@@ -1,10 +1,10 @@
-"""The fitted encoder: rows of a table to rows of X, and X back to the units people know.
+"""FeatureEncoder: encode rows of a table as rows of X, and decode X to the units of the table.
 
     fit_encoder(table)  ->  FeatureEncoder
     encode(rows)        ->  X (n_rows, n_features) float32
     decode(X)           ->  one column a feature: years, hours, shares of rows
 
-An encoder is a Plan and nothing else, so it is as reproducible as its statistics and stored as JSON.
+An encoder is its EncodingPlan and nothing else: it is as reproducible as its statistics, and stored as JSON.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from engine.backends.protocol import EncodedRows
 from engine.blocks import require_columns
 from engine.errors import RetypedColumnError
-from engine.features.columnar_block import PlainRows, arrow_rows, kind_of, read
+from engine.features.columnar_block import ColumnarBlock, physical_kind, read_block, to_arrow_table
 from engine.features.encoding_plan import (
     DAYS_PER_YEAR,
     MISSING,
     OTHER,
     CategoryPlan,
+    EncodingPlan,
     LabelPlan,
     NumberPlan,
-    Plan,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Feature:
-    """One column of X: its name in words, the source column, and what its values mean."""
+    """One column of X: its display name, its source column, and what its values mean."""
 
     name: str
     column: str
@@ -46,25 +46,27 @@ class Feature:
 
 
 class FeatureEncoder:
-    """Encode rows by a plan. Stateless beyond it: blocks may be encoded on any thread, in any order."""
+    """Encode rows by an EncodingPlan. It has no other state: blocks may be encoded on any thread, in any order."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: EncodingPlan) -> None:
         self.plan = plan
 
     @cached_property
     def features(self) -> list[Feature]:
         """The columns of X, in order."""
-        found: list[Feature] = []
+        features: list[Feature] = []
         for column in self.plan.columns:
             name = column.column
             if isinstance(column, NumberPlan):
-                found.append(Feature(name, name, "date" if column.role == "date" else "number", column.unit))
+                features.append(Feature(name, name, "date" if column.role == "date" else "number", column.unit))
             else:
                 values = column.categories if isinstance(column, CategoryPlan) else column.labels
-                found += [Feature(f"{name}: {value}", name, "share", "share of members") for value in (*values, OTHER)]
+                features += [
+                    Feature(f"{name}: {value}", name, "share", "share of members") for value in (*values, OTHER)
+                ]
             if column.indicator:
-                found.append(Feature(f"{name}: {MISSING}", name, "missing", "share of members"))
-        return found
+                features.append(Feature(f"{name}: {MISSING}", name, "missing", "share of members"))
+        return features
 
     @property
     def n_features(self) -> int:
@@ -73,22 +75,23 @@ class FeatureEncoder:
 
     @property
     def columns(self) -> list[str]:
-        """The columns a table must have to be encoded."""
+        """The columns that a table must have to be encoded."""
         return [column.column for column in self.plan.columns]
 
-    def check(self, schema: pa.Schema) -> None:
-        """Raise MissingColumnError or RetypedColumnError, naming all columns at fault, unless the schema fits."""
+    def check_schema(self, schema: pa.Schema) -> None:
+        """Raise MissingColumnError or RetypedColumnError, which name all columns at fault, unless the schema fits."""
         require_columns(schema, self.columns, "The table")
-        wrong = []
+        retyped = []
         for column in self.plan.columns:
-            kind, there = kind_of(schema.field(column.column).type), schema.field(column.column).type
-            if not pa.types.is_null(there) and kind not in _readable(column):
-                wrong.append(f"{column.column!r} holds {there}, but was {_words(column)} when the model was fitted")
-        if wrong:
-            raise RetypedColumnError(f"Column {'; column '.join(wrong)}.", hint="convert the columns, or fit again.")
+            column_type = schema.field(column.column).type
+            if not pa.types.is_null(column_type) and physical_kind(column_type) not in _allowed_kinds(column):
+                expected = _describe(column)
+                retyped.append(f"{column.column!r} holds {column_type}, but was {expected} when the model was fitted")
+        if retyped:
+            raise RetypedColumnError(f"Column {'; column '.join(retyped)}.", hint="convert the columns, or fit again.")
 
     def csv_types(self) -> dict[str, pa.DataType]:
-        """Return the types columns of a CSV file must be read as, where inference could go another way."""
+        """Return the types that columns of a CSV file must be read as, where type inference could differ."""
         return {
             column.column: pa.string()
             for column in self.plan.columns
@@ -101,28 +104,28 @@ class FeatureEncoder:
         Parameters
         ----------
         rows : pyarrow.Table or pandas.DataFrame of shape (n_rows, any)
-            Holds at least `columns`.
+            They have at least the columns in `columns`.
 
         Returns
         -------
         X : float32 array of shape (n_rows, n_features), C order
         """
-        return self.layout.fill(self.encode_rows(rows))
+        return self.layout.to_matrix(self.encode_rows(rows))
 
     def encode_rows(self, rows: Any) -> EncodedRows:
-        """Encode rows, as `encode` does, without the zeros of X."""
-        return self.encode_plain(self.read(rows))
+        """Encode rows as `encode` does, but without the zeros of X."""
+        return self.encode_block(self.read_block(rows))
 
-    def read(self, rows: Any) -> PlainRows:
-        """Read what `encode_plain` encodes."""
-        return read(arrow_rows(rows), self.layout.readings)
+    def read_block(self, rows: Any) -> ColumnarBlock:
+        """Read rows of a data frame into a ColumnarBlock, which `encode_block` encodes."""
+        return read_block(to_arrow_table(rows), self.layout.read_specs)
 
-    def encode_plain(self, plain: PlainRows) -> EncodedRows:
-        """Encode rows that were read already."""
-        return self.layout.encode(plain)
+    def encode_block(self, block: ColumnarBlock) -> EncodedRows:
+        """Encode a block that `read_block` has read."""
+        return self.layout.encode(block)
 
     def decode(self, X: NDArray[np.floating[Any]]) -> pa.Table:
-        """Map rows of X, such as cluster centres, back to the units people know.
+        """Decode rows of X, such as cluster centres, to the units of the table.
 
         Parameters
         ----------
@@ -140,14 +143,14 @@ class FeatureEncoder:
             factor = float(np.sqrt(column.weight))
             if isinstance(column, NumberPlan):
                 x = np.asarray(X[:, j], np.float64) / (factor or 1.0)
-                arrays.append(_decoded_number(column, x, self.plan.reference_day))
+                arrays.append(_decode_number(column, x, self.plan.reference_day))
                 width, scale = 1, column.indicator_scale
             else:
                 values = column.categories if isinstance(column, CategoryPlan) else column.labels
                 width, scale = len(values) + 1, column.scale
-                arrays += [_share(X[:, j + i], scale * factor) for i in range(width)]
+                arrays += [_decode_share(X[:, j + i], scale * factor) for i in range(width)]
             if column.indicator:
-                arrays.append(_share(X[:, j + width], scale * factor))
+                arrays.append(_decode_share(X[:, j + width], scale * factor))
                 width += 1
             if factor == 0.0:
                 arrays[-width:] = [pa.nulls(len(X), pa.float64())] * width
@@ -156,13 +159,13 @@ class FeatureEncoder:
 
     @cached_property
     def layout(self) -> Layout:
-        """Where each column's values go."""
+        """The plan as arrays: which columns of X each source column fills, and how."""
         from engine.features.layout import Layout
 
         return Layout(self.plan)
 
 
-def _readable(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, ...]:
+def _allowed_kinds(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, ...]:
     if isinstance(column, NumberPlan):
         return ("time",) if column.role == "date" else ("number", "boolean")
     if isinstance(column, CategoryPlan):
@@ -170,7 +173,7 @@ def _readable(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, ...]:
     return ("list",) if column.separator is None else ("text",)
 
 
-def _words(column: NumberPlan | CategoryPlan | LabelPlan) -> str:
+def _describe(column: NumberPlan | CategoryPlan | LabelPlan) -> str:
     if isinstance(column, NumberPlan):
         return "a date" if column.role == "date" else "a number"
     if isinstance(column, CategoryPlan):
@@ -178,7 +181,7 @@ def _words(column: NumberPlan | CategoryPlan | LabelPlan) -> str:
     return "a list of labels" if column.separator is None else f"labels joined by {column.separator!r}"
 
 
-def _decoded_number(column: NumberPlan, x: NDArray[np.float64], day: float) -> Any:
+def _decode_number(column: NumberPlan, x: NDArray[np.float64], day: float) -> Any:
     value = x / column.scale + column.centre if column.scale > 0 else np.full(len(x), column.centre)
     value = np.clip(value, column.low, column.high)
     if column.logarithm:
@@ -188,5 +191,5 @@ def _decoded_number(column: NumberPlan, x: NDArray[np.float64], day: float) -> A
     return value
 
 
-def _share(x: NDArray[np.floating[Any]], scale: float) -> NDArray[np.float64]:
+def _decode_share(x: NDArray[np.floating[Any]], scale: float) -> NDArray[np.float64]:
     return np.clip(np.asarray(x, np.float64) / scale if scale > 0 else np.zeros(len(x)), 0.0, 1.0)

@@ -1,6 +1,6 @@
-"""Fit an encoder to a table in one streaming pass, and choose what reads the table in the passes that follow.
+"""Fit a FeatureEncoder to a table in one streaming pass, and choose the reader of the passes that follow.
 
-table  ->  statistics  ->  roles, weights, plan  ->  FittedFeatures: the encoder, and the rows it encodes
+table  ->  statistics  ->  roles, weights, plan  ->  FittedFeatures: the encoder, and the table's encoded rows
 """
 
 from __future__ import annotations
@@ -15,59 +15,65 @@ from engine.backends.protocol import Backend
 from engine.blocks import Block, Table
 from engine.config import GroupConfig, Role
 from engine.errors import NoFeaturesError
-from engine.execution.block_cache import Shelf
+from engine.execution.block_cache import BlockCache
 from engine.execution.observers import BlockObserver
-from engine.execution.passes import current, over_table
-from engine.features import column_roles as roles
-from engine.features.column_statistics import TableStatistics, collect
-from engine.features.column_weights import Weights, column_weights
+from engine.execution.passes import current_cluster, over_table
+from engine.features.column_roles import (
+    ColumnRole,
+    infer_read_specs,
+    infer_roles,
+    multilabel_candidates,
+    roles_in_metadata,
+)
+from engine.features.column_statistics import TableStatistics, collect_statistics
+from engine.features.column_weights import ColumnWeights, compute_weights
 from engine.features.encoded_table import EncodedTable
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import make_plan
-from engine.tables.vector_columns import spread, vector_of
+from engine.tables.vector_columns import expand_vector_settings, vector_name
 
 if TYPE_CHECKING:
-    from engine.features.gpu_encoder import DeviceReader, DeviceTable
+    from engine.features.gpu_encoder import GpuEncodedTable, GpuTableReader
 
 
 class ColumnsDroppedWarning(UserWarning):
-    """Columns were left out because of what they hold."""
+    """Warns of columns that are left out because their values carry no information."""
 
 
 @dataclass(frozen=True)
 class FittedFeatures:
-    """What fit_encoder found: the encoder, roles and weights, the statistics they rest on, and the encoded rows."""
+    """Result of fit_encoder: the encoder, roles and weights, the statistics they follow from, and the encoded rows."""
 
     encoder: FeatureEncoder
-    roles: list[roles.RoleOf]
-    weights: Weights
+    roles: list[ColumnRole]
+    weights: ColumnWeights
     statistics: TableStatistics
-    rows: EncodedTable | DeviceTable
+    rows: EncodedTable | GpuEncodedTable
 
 
 @runtime_checkable
-class ReadsTables(Protocol):
-    """A backend that reads tables in its own way."""
+class BackendWithReader(Protocol):
+    """A backend that brings its own table reader."""
 
-    def reader(self, table: Table) -> DeviceReader | str:
-        """Return what reads and encodes a table; or, in words, what does instead, and why."""
+    def reader(self, table: Table) -> GpuTableReader | str:
+        """Return the backend's reader of a table, or a text that names the reader used instead and the reason."""
 
 
-def reader_for(backend: Backend, table: Table) -> DeviceReader | str:
-    """Return what reads and encodes a table for a device; or, in words, what does instead, and why."""
-    if isinstance(backend, ReadsTables):
+def choose_reader(backend: Backend, table: Table) -> GpuTableReader | str:
+    """Return the GPU reader of a table for a device, or a text that names the CPU's reader and the reason for it."""
+    if isinstance(backend, BackendWithReader):
         return backend.reader(table)
     if "cudf" not in backend.libraries:
         return "pyarrow"
-    if current() is not None:
+    if current_cluster() is not None:
         return "pyarrow, because workers read the table"
-    from engine.features.gpu_encoder import DeviceReader
-    from engine.tables.cudf_reader import cudf_table
+    from engine.features.gpu_encoder import GpuTableReader
+    from engine.tables.cudf_reader import open_cudf_table
 
-    found, device = cudf_table(table), backend
-    if isinstance(found, str):
-        return found
-    return DeviceReader("cuDF", table, found.unreadable, found.chunks, device)  # type: ignore[arg-type]  # it has arrays
+    source = open_cudf_table(table)
+    if isinstance(source, str):
+        return source
+    return GpuTableReader("cuDF", table, source.unreadable, source.chunks, backend)  # type: ignore[arg-type]  # an array backend
 
 
 def fit_encoder(
@@ -78,7 +84,7 @@ def fit_encoder(
     groups: Mapping[str, GroupConfig] | None = None,
     reference_day: float | None = None,
     seed: int = 0,
-    shelf: Shelf | None = None,
+    cache: BlockCache | None = None,
     observers: Sequence[BlockObserver[Block]] = (),
     progress: Callable[[int], None] | None = None,
 ) -> FittedFeatures:
@@ -88,7 +94,7 @@ def fit_encoder(
     ----------
     table : Table
     id : str, optional
-        Column that identifies a row; it is no feature.
+        Column that identifies a row; it is not a feature.
     column_roles : mapping of column name to role, optional
         Roles set by the user; the others are inferred.
     groups : mapping of group name to GroupConfig, optional
@@ -97,10 +103,10 @@ def fit_encoder(
         Days since 1970-01-01 that dates are counted back from; by default the latest date in the table.
     seed : int, default=0
         Key of the row sample that quantiles come from.
-    shelf : Shelf, optional
-        Where rows are kept between passes; those that it has no room for are read again for each.
+    cache : BlockCache, optional
+        It stores blocks between passes; those that do not fit are read again in each pass.
     observers : sequence of BlockObserver
-        They look at every block as it is read: rows in the units of the table.
+        Called with every block as it is read: rows in the units of the table.
     progress : callable, optional
         Called with the number of rows read after every block.
 
@@ -112,39 +118,39 @@ def fit_encoder(
     Warns
     -----
     ColumnsDroppedWarning
-        Naming the columns that are constant, all missing or id-like.
+        If columns are constant, all missing or id-like; it names them.
     """
-    shelf = Shelf() if shelf is None else shelf
-    chosen = roles.roles_in_metadata(table.schema) | spread(column_roles or {}, table.schema)
+    cache = BlockCache() if cache is None else cache
+    overrides = roles_in_metadata(table.schema) | expand_vector_settings(column_roles or {}, table.schema)
     skip = set() if id is None else {id}
-    texts = roles.texts_to_look_at(table.schema, chosen, skip)
-    first = next(table.blocks(texts, coded=True)) if texts else None
-    readings = roles.readings(table.schema, first, chosen, skip)
-    if not readings:
+    candidates = multilabel_candidates(table.schema, overrides, skip)
+    first = next(table.blocks(candidates, dictionary_encoded=True)) if candidates else None
+    read_specs = infer_read_specs(table.schema, first, overrides, skip)
+    if not read_specs:
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
-    statistics = collect(
-        partial(over_table, table=table, columns=list(readings), coded=True, what="statistics"),
-        readings,
+    statistics = collect_statistics(
+        partial(over_table, table=table, columns=list(read_specs), dictionary_encoded=True, pass_name="statistics"),
+        read_specs,
         seed=seed,
         n_rows=table.n_rows,
-        shelf=shelf,
+        cache=cache,
         observers=observers,
         progress=progress,
     )
-    found = roles.infer(statistics, table.schema, chosen, skip)
-    dropped = [role for role in found if role.dropped]
+    roles = infer_roles(statistics, table.schema, overrides, skip)
+    dropped = [role for role in roles if role.dropped]
     if dropped:
         named = "; ".join(f"{role.column!r} ({role.reason})" for role in dropped)
         warnings.warn(f"Columns left out: {named}.", ColumnsDroppedWarning, stacklevel=2)
-    if all(role.role == "ignore" for role in found):
+    if all(role.role == "ignore" for role in roles):
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
-    used = [role.column for role in found if role.role != "ignore"]
+    used = [role.column for role in roles if role.role != "ignore"]
     variances = {
         name: statistics.columns[name].moments.std ** 2
         for name in used
-        if vector_of(table.schema.field(name)) is not None
+        if vector_name(table.schema.field(name)) is not None
     }
-    weights = column_weights(table.schema, used, groups or {}, variances)
-    encoder = FeatureEncoder(make_plan(statistics, found, table.schema, weights.of_columns, reference_day))
-    rows = EncodedTable(table, encoder, statistics.n_rows, shelf)
-    return FittedFeatures(encoder, found, weights, statistics, rows)
+    weights = compute_weights(table.schema, used, groups or {}, variances)
+    encoder = FeatureEncoder(make_plan(statistics, roles, table.schema, weights.by_column, reference_day))
+    rows = EncodedTable(table, encoder, statistics.n_rows, cache)
+    return FittedFeatures(encoder, roles, weights, statistics, rows)

@@ -1,10 +1,10 @@
-"""The rows of a table, read in chunks and encoded by a device: encoded_table.py where rows are its arrays.
+"""Read a table in chunks and encode it on a GPU: the counterpart of encoded_table.py with arrays on the device.
 
-    chunks of columns on the device  ->  encoded rows there, to the bits of layout.py  ->  moments, scores
+    chunks of columns on the device  ->  encoded rows on the device, the same bits as layout.py's  ->  moments, scores
 
-What words decide is decided on the host by the CPU's own functions, once for every different value of a chunk: how a
-value is spelled, where a text is split, what goes to "other". So is log1p, whose last bit differs between devices. All
-else is arithmetic on arrays, kernels/arrays/features/encode.py.
+Text is handled on the host by the CPU's own functions, once for every distinct value of a chunk: how a value is
+spelled, where a text is split, what goes to "other". log1p is computed there too, because its last bit differs between
+devices. Everything else is arithmetic on arrays in kernels/arrays/features/encode.py.
 """
 
 from __future__ import annotations
@@ -17,37 +17,39 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from engine.backends.chunked import SMALLER, TRIES, Chunks
+from engine.backends.chunked import N_RETRIES, SHRINK_FACTOR, ChunkedDevice
 from engine.backends.protocol import Backend, EncodedMoments, EncodedRows, Moments
 from engine.blocks import BLOCK_ROWS, Table
 from engine.errors import InputChangedError, NonFiniteValueError, OutOfResourcesError
 from engine.execution.observers import BlockObserver
-from engine.features.columnar_block import as_text, labels_of
-from engine.features.encoded_moments import added, moments_of
+from engine.features.columnar_block import read_labels, to_text
+from engine.features.encoded_moments import add_encoded_moments, feature_moments
 from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, LabelPlan, NumberPlan
 from engine.features.layout import Layout
 from engine.kernels.arrays.features import encode as kernels
-from engine.tables.device_columns import Array, Coded, Columns, Ticks
+from engine.tables.device_columns import Array, DeviceColumns, DictionaryColumn, TimeColumn
 
 if TYPE_CHECKING:
     from engine.features.encoder import FeatureEncoder
 
 Result = TypeVar("Result")
 
-CHUNK_BYTES = 1 << 28  # decoded at a time; of the order of what a GPU decodes in tens of milliseconds. Not measured yet
-KEPT_SHARE = 0.35  # of the free memory that encoded rows may take from one pass to the next; scores come beside them
-MILLISECONDS = {"D": 86_400_000, "s": 1000, "ms": 1, "us": -1000, "ns": -1_000_000}  # of a tick; negative: ticks in one
+# Bytes decoded at a time: about what a GPU decodes in tens of milliseconds. Not measured yet.
+CHUNK_BYTES = 1 << 28
+CACHE_SHARE = 0.35  # of free device memory, for encoded rows kept between passes; the scores need memory beside them
+# Milliseconds in a tick of each unit; a negative number is the ticks in a millisecond.
+MILLISECONDS = {"D": 86_400_000, "s": 1000, "ms": 1, "us": -1000, "ns": -1_000_000}
 logger = logging.getLogger(__name__)
 
 
-class DeviceEncoder:
-    """Encodes chunks by a layout."""
+class GpuEncoder:
+    """Encode chunks of device columns by a Layout."""
 
-    def __init__(self, layout: Layout, device: Chunks) -> None:
+    def __init__(self, layout: Layout, device: ChunkedDevice) -> None:
         self.layout, self.device = layout, device
 
-    def encode(self, columns: Columns) -> EncodedRows:
-        """Return a chunk's rows encoded, on the device.
+    def encode(self, columns: DeviceColumns) -> EncodedRows:
+        """Encode a chunk; the encoded rows stay on the device.
 
         Raises
         ------
@@ -60,23 +62,23 @@ class DeviceEncoder:
         candidates = []
         for c, plan in enumerate(layout.numbers):
             arguments = [float(argument[c]) for argument in scaling]
-            dense[:, c], gaps = kernels.standardised(xp, self._values(columns, plan), *arguments)
+            dense[:, c], gaps = kernels.standardize(xp, self._values(columns, plan), *arguments)
             if gap_columns[c] >= 0:
                 candidates.append(xp.where(gaps, int(gap_columns[c]), -1))
         for category in layout.categories:
-            values = columns.coded(category.column)
-            candidates.append(xp.asarray(self._hot_of(category, values.distinct))[values.codes + 1])
-        there = xp.full((len(columns), len(candidates)), -1, np.int32)
+            values = columns.dictionary(category.column)
+            candidates.append(xp.asarray(self._hot_lookup(category, values.dictionary))[values.codes + 1])
+        hot_candidates = xp.full((len(columns), len(candidates)), -1, np.int32)
         for slot, column in enumerate(candidates):
-            there[:, slot] = column
+            hot_candidates[:, slot] = column
         labels = [self._items(columns, plan) for plan in layout.labels]
-        return EncodedRows(dense, *kernels.list_hot(xp, there, labels))
+        return EncodedRows(dense, *kernels.list_hot_columns(xp, hot_candidates, labels))
 
-    def _values(self, columns: Columns, plan: NumberPlan) -> Array:
-        """Return the numbers with dates as years back and heavy tails as log1p; missing values are NaN."""
+    def _values(self, columns: DeviceColumns, plan: NumberPlan) -> Array:
+        """Return a column's numbers: a date as years before reference_day, a heavy tail as log1p, missing as NaN."""
         xp = self.device.xp
         if plan.role == "date":
-            values = self._days(columns.ticks(plan.column))
+            values = self._days(columns.times(plan.column))
             return (self.layout.reference_day - values) / DAYS_PER_YEAR
         values = columns.numbers(plan.column)
         infinite = int(xp.isinf(values).sum())
@@ -85,202 +87,203 @@ class DeviceEncoder:
         if plan.logarithm:
             gaps = xp.isnan(values)
             values[gaps] = 0.0
-            distinct, places = xp.unique(xp.maximum(values, 0.0), return_inverse=True)
-            values = xp.asarray(np.log1p(self.device.host(distinct)))[places]
+            distinct, positions = xp.unique(xp.maximum(values, 0.0), return_inverse=True)
+            values = xp.asarray(np.log1p(self.device.to_host(distinct)))[positions]
             values[gaps] = np.nan
         return values
 
-    def _days(self, times: Ticks) -> Array:
-        """Return times as days, by way of whole milliseconds, as plain.days does."""
+    def _days(self, times: TimeColumn) -> Array:
+        """Convert times to days, by way of whole milliseconds as days_since_epoch does."""
         factor, ticks = MILLISECONDS[times.unit], times.counts
         if factor > 0:
             milliseconds = ticks * factor
         else:
             milliseconds = ticks // -factor
-            milliseconds += (ticks < 0) & (milliseconds * -factor != ticks)  # towards zero, as Arrow does
+            milliseconds += (ticks < 0) & (milliseconds * -factor != ticks)  # round towards zero, as Arrow does
         values = milliseconds / MILLISECONDS["D"]
         values[times.missing] = np.nan
         return values
 
-    def _hot_of(self, plan: CategoryPlan | LabelPlan, distinct: pa.Array) -> Any:
-        """Return the hot column of a missing value, then of each different one; -1 for none."""
-        names = as_text(distinct).to_pylist()
-        table = self.layout.table_of(plan, names)
-        table[[k for k, name in enumerate(names, 1) if name is None]] = table[0]  # NaN
-        return table
+    def _hot_lookup(self, plan: CategoryPlan | LabelPlan, distinct: pa.Array) -> Any:
+        """Return the hot column of a missing value, then of each distinct value; -1 for none."""
+        names = to_text(distinct).to_pylist()
+        lookup = self.layout.hot_lookup(plan, names)
+        lookup[[k for k, name in enumerate(names, 1) if name is None]] = lookup[0]  # NaN is missing
+        return lookup
 
-    def _items(self, columns: Columns, plan: LabelPlan) -> kernels.Items:
+    def _items(self, columns: DeviceColumns, plan: LabelPlan) -> kernels.HotColumnLists:
         """Return the hot columns of every row's labels."""
         if plan.separator is not None:
-            return self._split_items(columns.coded(plan.column), plan)
+            return self._split_items(columns.dictionary(plan.column), plan)
         xp = self.device.xp
         lengths, missing, values = columns.lists(plan.column)
-        hot = self._hot_of(plan, values.distinct)
-        no_label = [name == "" for name in as_text(values.distinct).to_pylist()]
+        hot = self._hot_lookup(plan, values.dictionary)
+        is_empty = [name == "" for name in to_text(values.dictionary).to_pylist()]
         missing_column = int(hot[0])
-        hot[0] = -1  # of an element that is missing
-        hot[1:][no_label] = -1
+        hot[0] = -1  # a missing element has no hot column
+        hot[1:][is_empty] = -1
         offsets = xp.zeros(len(columns) + 1, np.int64)
         offsets[1:] = xp.cumsum(lengths)
-        return kernels.Items(offsets, xp.asarray(hot)[values.codes + 1], missing, missing_column)
+        return kernels.HotColumnLists(offsets, xp.asarray(hot)[values.codes + 1], missing, missing_column)
 
-    def _split_items(self, texts: Coded, plan: LabelPlan) -> kernels.Items:
-        """Split every different text once, and give each row what its text has."""
+    def _split_items(self, texts: DictionaryColumn, plan: LabelPlan) -> kernels.HotColumnLists:
+        """Split every distinct text once, and return the hot columns of every row's labels."""
         xp = self.device.xp
-        labels = labels_of(texts.distinct.cast(pa.string()), plan.separator)
-        hot = self.layout.table_of(plan, labels.names)
-        of_items = np.where(labels.codes >= 0, hot[labels.codes + 1], -1).astype(np.int32)
+        labels = read_labels(texts.dictionary.cast(pa.string()), plan.separator)
+        hot = self.layout.hot_lookup(plan, labels.names)
+        hot_of_labels = np.where(labels.codes >= 0, hot[labels.codes + 1], -1).astype(np.int32)
         begins = xp.asarray(labels.offsets.astype(np.int64))
         rows = xp.maximum(texts.codes, 0)
         missing = texts.codes < 0
         offsets = xp.zeros(len(rows) + 1, np.int64)
-        if len(texts.distinct):
+        if len(texts.dictionary):
             offsets[1:] = xp.cumsum(xp.where(missing, 0, begins[rows + 1] - begins[rows]))
         items = xp.arange(int(offsets[-1]))
-        row_of = xp.searchsorted(offsets, items, side="right") - 1
-        places = items - offsets[row_of] + begins[rows[row_of]]
-        return kernels.Items(offsets, xp.asarray(of_items)[places], missing, int(hot[0]))
+        item_rows = xp.searchsorted(offsets, items, side="right") - 1
+        positions = items - offsets[item_rows] + begins[rows[item_rows]]
+        return kernels.HotColumnLists(offsets, xp.asarray(hot_of_labels)[positions], missing, int(hot[0]))
 
 
 @dataclass(frozen=True)
-class DeviceReader:
-    """What reads a table for a device.
+class GpuTableReader:
+    """Reader that yields a table as chunks of device columns.
 
     Attributes
     ----------
     name : str
-        Of the library.
+        The name of the library that reads.
     table : Table
     unreadable : dict of column to reason
-        What the library reads otherwise than the CPU does, or not at all.
+        Columns that the library does not read to the same values as the CPU.
     chunks : callable
-        Takes names of columns and bytes, and yields chunks of about that size, of all rows in order.
-    device : Chunks
+        Takes column names and a number of bytes, and yields all rows in order, in chunks of about that size.
+    device : ChunkedDevice
     """
 
     name: str
     table: Table
     unreadable: dict[str, str]
-    chunks: Callable[[Sequence[str], int], Iterator[Columns]]
-    device: Chunks
+    chunks: Callable[[Sequence[str], int], Iterator[DeviceColumns]]
+    device: ChunkedDevice
 
-    def rows(self, encoder: FeatureEncoder) -> DeviceTable | str:
-        """Return the rows of the table as the encoder encodes them; or, in words, what has to read them, and why."""
+    def encoded_table(self, encoder: FeatureEncoder) -> GpuEncodedTable | str:
+        """Return the table as an encoder encodes it, or a text that names the reader needed instead and the reason."""
         for column in encoder.columns:
             if column in self.unreadable:
                 return f"pyarrow, because {self.name} does not read column {column!r}: {self.unreadable[column]}"
-        return DeviceTable(self, encoder)
+        return GpuEncodedTable(self, encoder)
 
 
-class DeviceTable:
-    """The rows of a table as an encoder encodes them, on a device: what EncodedTable is on the host.
+class GpuEncodedTable:
+    """The encoded rows of a table on a device: the counterpart of EncodedTable on the host.
 
-    They are read once if they fit on the device from the first pass to the last, else for every pass.
+    The table is read once if its encoded rows fit on the device from the first pass to the last, else in every pass.
     """
 
-    def __init__(self, source: DeviceReader, encoder: FeatureEncoder) -> None:
+    def __init__(self, source: GpuTableReader, encoder: FeatureEncoder) -> None:
         self.reader = source.name
         self._source, self._encoder = source, encoder
-        self._kept: list[EncodedRows | None] | None = None
+        self._cached: list[EncodedRows | None] | None = None
 
     def map(
-        self, function: Callable[[int, EncodedRows], Result], what: str = "rows", *, last: bool = False
+        self, function: Callable[[int, EncodedRows], Result], pass_name: str = "rows", *, last: bool = False
     ) -> Iterator[Result]:
-        """Yield function(first row, rows) of runs of rows, in order; after the `last` pass, no rows are kept."""
+        """Yield function(first row, encoded rows) of runs of rows, in order; the `last` pass frees them as it goes."""
         start = 0
-        for rows in self._runs(last):
+        for rows in self._iter_runs(last):
             yield function(start, rows)
             start += len(rows.dense)
 
-    def moments(
+    def compute_moments(
         self, backend: Backend, advance: Callable[[int], None], observers: Sequence[BlockObserver[Any]] = ()
     ) -> Moments:
-        """Return count, mean and scatter of X over all rows; of BLOCK_ROWS together, whatever chunks they come in.
+        """Compute count, mean and scatter of X over all rows, by blocks of BLOCK_ROWS whatever chunks they come in.
 
-        Observers look at rows of the host, and there are none: they are left to read the table themselves.
+        Observers are not called: they need rows on the host, and read the table themselves.
         """
         layout = self._encoder.layout
         n_hot = len(layout.hot_columns)
         total: EncodedMoments | None = None
-        for rows in in_blocks(self._source.device.xp, self._runs(last=False), BLOCK_ROWS):
+        for rows in rebatch_rows(self._source.device.xp, self._iter_runs(last=False), BLOCK_ROWS):
             part = backend.encoded_moments(rows, n_hot)
-            total = part if total is None else added(total, part)
+            total = part if total is None else add_encoded_moments(total, part)
             advance(part.n_rows)
-        assert total is not None  # the pass of statistics has seen rows
-        return moments_of(total, layout)
+        assert total is not None  # the statistics pass raises EmptyTableError where there are no rows
+        return feature_moments(total, layout)
 
-    def _runs(self, last: bool) -> Iterator[EncodedRows]:
-        """Yield all rows, and keep them if there is room and another pass comes."""
-        if self._kept is not None:
-            kept = self._kept
-            for number, rows in enumerate(kept):
+    def _iter_runs(self, last: bool) -> Iterator[EncodedRows]:
+        """Yield all encoded rows; keep them for the next pass if there is one and they fit."""
+        if self._cached is not None:
+            runs = self._cached
+            for number, rows in enumerate(runs):
                 assert rows is not None
-                kept[number] = None if last else rows
+                runs[number] = None if last else rows
                 yield rows
-            self._kept = None if last else kept
+            self._cached = None if last else runs
             return
         free, n_bytes = self._source.device.free_memory(), 0
-        keep: list[EncodedRows | None] | None = None if last else []
-        for rows in self._read():
+        collected: list[EncodedRows | None] | None = None if last else []
+        for rows in self._read_rows():
             n_bytes += sum(array.nbytes for array in rows)
-            if keep is not None:
-                keep.append(rows)
-                keep = keep if free is None or n_bytes <= KEPT_SHARE * free else None
+            if collected is not None:
+                collected.append(rows)
+                collected = collected if free is None or n_bytes <= CACHE_SHARE * free else None
             yield rows
-        self._kept = keep
+        self._cached = collected
 
-    def _read(self) -> Iterator[EncodedRows]:
-        """Yield all rows from the table; where memory runs out, those that are left in smaller chunks."""
-        source, done, chunk_bytes = self._source, 0, CHUNK_BYTES
-        encoder = DeviceEncoder(self._encoder.layout, source.device)
-        for _ in range(1 + TRIES):
+    def _read_rows(self) -> Iterator[EncodedRows]:
+        """Read and encode all rows; where device memory runs out, retry the rest in smaller chunks, then on the CPU."""
+        source, n_done, chunk_bytes = self._source, 0, CHUNK_BYTES
+        encoder = GpuEncoder(self._encoder.layout, source.device)
+        for _ in range(1 + N_RETRIES):
             try:
-                for rows in _beyond(done, map(encoder.encode, source.chunks(self._encoder.columns, chunk_bytes))):
+                for rows in _skip_rows(n_done, map(encoder.encode, source.chunks(self._encoder.columns, chunk_bytes))):
                     yield rows
-                    done += len(rows.dense)
-                if done != source.table.n_rows:
+                    n_done += len(rows.dense)
+                if n_done != source.table.n_rows:
                     raise InputChangedError(
-                        f"The table had {source.table.n_rows} rows when it was opened, but {source.name} read {done}."
+                        f"The table had {source.table.n_rows} rows when it was opened, but {source.name} read {n_done}."
                     )
                 return
             except MemoryError as error:
                 reason = str(error).split("\n", 1)[0] or "no reason given"
-            source.device.release()
+            source.device.free_unused_memory()
             logger.warning("Out of memory on %s, reading %d MiB: %s.", source.device.name, chunk_bytes >> 20, reason)
-            chunk_bytes //= SMALLER
-        if source.device.spare is None:
+            chunk_bytes //= SHRINK_FACTOR
+        if source.device.fallback is None:
             raise OutOfResourcesError(
-                f"Out of memory on device {source.device.name!r}, reading chunks of {chunk_bytes * SMALLER >> 20} MiB.",
+                f"Out of memory on device {source.device.name!r}, "
+                f"reading chunks of {chunk_bytes * SHRINK_FACTOR >> 20} MiB.",
                 hint="free memory on the device, or use --device auto, which goes on on the CPU.",
             )
-        logger.warning("Out of memory on %s: the CPU reads the rows from %d on.", source.device.name, done)
-        blocks = source.table.blocks(self._encoder.columns, coded=True)
-        for rows in _beyond(done, (self._encoder.encode_rows(block.rows) for block in blocks)):
+        logger.warning("Out of memory on %s: the CPU reads the rows from %d on.", source.device.name, n_done)
+        blocks = source.table.blocks(self._encoder.columns, dictionary_encoded=True)
+        for rows in _skip_rows(n_done, (self._encoder.encode_rows(block.rows) for block in blocks)):
             yield EncodedRows(*map(source.device.xp.asarray, rows))
 
 
-def _beyond(n_rows: int, runs: Iterator[EncodedRows]) -> Iterator[EncodedRows]:
-    """Yield runs of rows without the first `n_rows`."""
+def _skip_rows(n_rows: int, runs: Iterator[EncodedRows]) -> Iterator[EncodedRows]:
+    """Yield the runs of rows after the first `n_rows` rows."""
     for rows in runs:
-        here = len(rows.dense)
+        n_run = len(rows.dense)
         if n_rows == 0:
             yield rows
-        elif n_rows < here:
-            yield EncodedRows(*kernels.run_of(rows, n_rows, here))
-        n_rows -= min(n_rows, here)
+        elif n_rows < n_run:
+            yield EncodedRows(*kernels.slice_rows(rows, n_rows, n_run))
+        n_rows -= min(n_rows, n_run)
 
 
-def in_blocks(xp: Any, runs: Iterator[EncodedRows], n_rows: int) -> Iterator[EncodedRows]:
-    """Yield the same rows in runs of exactly `n_rows`; the last one is shorter."""
-    waiting: list[EncodedRows] = []
+def rebatch_rows(xp: Any, runs: Iterator[EncodedRows], n_rows: int) -> Iterator[EncodedRows]:
+    """Yield the same rows in runs of exactly `n_rows`; the last run is shorter."""
+    pending: list[EncodedRows] = []
     for rows in runs:
-        begin, here = 0, len(rows.dense)
-        wanted = n_rows - sum(len(part.dense) for part in waiting)
-        while here - begin >= wanted:
-            waiting.append(EncodedRows(*kernels.run_of(rows, begin, begin + wanted)))
-            yield EncodedRows(*kernels.joined(xp, waiting))
-            begin, wanted, waiting = begin + wanted, n_rows, []
-        if begin < here:
-            waiting.append(EncodedRows(*kernels.run_of(rows, begin, here)))
-    if waiting:
-        yield EncodedRows(*kernels.joined(xp, waiting))
+        begin, n_run = 0, len(rows.dense)
+        n_needed = n_rows - sum(len(part.dense) for part in pending)
+        while n_run - begin >= n_needed:
+            pending.append(EncodedRows(*kernels.slice_rows(rows, begin, begin + n_needed)))
+            yield EncodedRows(*kernels.concatenate_rows(xp, pending))
+            begin, n_needed, pending = begin + n_needed, n_rows, []
+        if begin < n_run:
+            pending.append(EncodedRows(*kernels.slice_rows(rows, begin, n_run)))
+    if pending:
+        yield EncodedRows(*kernels.concatenate_rows(xp, pending))

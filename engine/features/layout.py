@@ -1,6 +1,6 @@
-"""Where each column's values go: a plan as arrays, ready for the kernels that encode a block.
+"""Layout: an EncodingPlan as arrays, for the kernels that encode a block.
 
-    PlainRows  ->  EncodedRows: the numbers, and per row the hot columns (ones of one-hot, multi-hot and missing)
+    ColumnarBlock  ->  EncodedRows: the numbers, and per row the hot columns (ones of one-hot, multi-hot and missing)
     EncodedRows  ->  X (n_rows, n_features)
 
 Columns of X that are numbers are called dense, all others hot: a hot column of X is 0 or its one value.
@@ -14,28 +14,29 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.protocol import EncodedRows, Float64s
-from engine.features.columnar_block import ANY_NUMBER, Labels, PlainRows, Reading
-from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, LabelPlan, NumberPlan, Plan
+from engine.backends.protocol import EncodedRows
+from engine.features.columnar_block import UNLIMITED, ColumnarBlock, RaggedLabels, ReadSpec
+from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, EncodingPlan, LabelPlan, NumberPlan
 from engine.kernels.cpu.features import encode as kernels
+from engine.utils.array_types import Float64s
 
 Array = NDArray[Any]
 
 
 class Layout:
-    """First columns, scales and fills of a plan, one array entry a source column."""
+    """The arrays of an EncodingPlan: first columns, scales and fills, one entry a source column."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: EncodingPlan) -> None:
         self.reference_day = plan.reference_day
         self.numbers = [c for c in plan.columns if isinstance(c, NumberPlan)]
         self.categories = [c for c in plan.columns if isinstance(c, CategoryPlan)]
         self.labels = [c for c in plan.columns if isinstance(c, LabelPlan)]
-        self.readings: dict[str, Reading] = {c.column: _reading(c) for c in plan.columns}
-        self._place(plan)
-        self.number_arguments = self._numbers_as_arrays()
+        self.read_specs: dict[str, ReadSpec] = {c.column: _read_spec(c) for c in plan.columns}
+        self._assign_columns(plan)
+        self.number_arguments = self._number_arrays()
 
-    def _place(self, plan: Plan) -> None:
-        """Give every column of X its place among the dense or the hot columns."""
+    def _assign_columns(self, plan: EncodingPlan) -> None:
+        """Assign every column of X to the dense or the hot columns."""
         dense: list[int] = []
         hot: list[int] = []
         values: list[float] = []
@@ -59,39 +60,39 @@ class Layout:
         self.hot_columns = np.array(hot, np.int64)
         self.hot_values = np.array(values, np.float32)
 
-    def encode(self, plain: PlainRows) -> EncodedRows:
-        """Encode a block that was read with `readings`, or with more."""
-        dense = np.empty((plain.n_rows, len(self.numbers)), np.float32)
+    def encode(self, block: ColumnarBlock) -> EncodedRows:
+        """Encode a block that has at least the columns of `read_specs`."""
+        dense = np.empty((block.n_rows, len(self.numbers)), np.float32)
         gaps = np.empty(dense.shape, np.bool_)
         if self.numbers:
             fill, low, high, centre, scale, gap_column = self.number_arguments
-            kernels.write_numbers(self._values(plain), fill, low, high, centre, scale, dense, gaps)
+            kernels.encode_numbers(self._values(block), fill, low, high, centre, scale, dense, gaps)
         else:
             gap_column = np.empty(0, np.int32)
-        codes = plain.codes[[plain.text_columns.index(c.column) for c in self.categories]]
-        lists = [plain.labels[c.column] for c in self.labels]
-        tables = [self.table_of(c, plain.names[plain.text_columns.index(c.column)]) for c in self.categories]
-        tables += [self.table_of(c, part.names) for c, part in zip(self.labels, lists, strict=True)]
-        table, table_start = _joined(tables, np.int32)
-        label_codes, label_base = _joined([part.codes for part in lists], np.int32)
-        offsets, label_gaps = _stacked(lists, plain.n_rows)
-        starts = np.empty(plain.n_rows + 1, np.int32)
-        room = plain.n_rows * (int((gap_column >= 0).sum()) + len(codes) + len(lists)) + len(label_codes)
-        hot = np.empty(room, np.int32)
-        n_hot = kernels.list_hot(
-            gaps, gap_column, codes, table, table_start, offsets, label_codes, label_base, label_gaps, starts, hot
+        codes = block.codes[[block.text_columns.index(c.column) for c in self.categories]]
+        lists = [block.labels[c.column] for c in self.labels]
+        lookups = [self.hot_lookup(c, block.names[block.text_columns.index(c.column)]) for c in self.categories]
+        lookups += [self.hot_lookup(c, part.names) for c, part in zip(self.labels, lists, strict=True)]
+        lookup, lookup_start = _concatenate(lookups, np.int32)
+        label_codes, label_base = _concatenate([part.codes for part in lists], np.int32)
+        offsets, label_gaps = _stack_lists(lists, block.n_rows)
+        starts = np.empty(block.n_rows + 1, np.int32)
+        capacity = block.n_rows * (int((gap_column >= 0).sum()) + len(codes) + len(lists)) + len(label_codes)
+        hot = np.empty(capacity, np.int32)
+        n_hot = kernels.list_hot_columns(
+            gaps, gap_column, codes, lookup, lookup_start, offsets, label_codes, label_base, label_gaps, starts, hot
         )
         return EncodedRows(dense, starts, hot[:n_hot].copy())
 
-    def fill(self, rows: EncodedRows) -> NDArray[np.float32]:
-        """Return X of encoded rows."""
+    def to_matrix(self, rows: EncodedRows) -> NDArray[np.float32]:
+        """Return encoded rows as X, a dense matrix."""
         X = np.zeros((len(rows.dense), self.n_features), np.float32)
-        kernels.fill(*rows, self.dense_columns, self.hot_columns, self.hot_values, X)
+        kernels.fill_matrix(*rows, self.dense_columns, self.hot_columns, self.hot_values, X)
         return X
 
-    def _values(self, plain: PlainRows) -> Float64s:
-        """Return the numbers with dates as years back and heavy tails as log1p; missing values stay NaN."""
-        values = plain.numbers[[plain.number_columns.index(c.column) for c in self.numbers]]
+    def _values(self, block: ColumnarBlock) -> Float64s:
+        """Return the numbers: dates as years before the reference day, heavy tails as log1p, missing as NaN."""
+        values = block.numbers[[block.number_columns.index(c.column) for c in self.numbers]]
         for row, column in zip(values, self.numbers, strict=True):
             if column.role == "date":
                 np.divide(np.subtract(self.reference_day, row, out=row), DAYS_PER_YEAR, out=row)
@@ -99,21 +100,21 @@ class Layout:
                 np.log1p(np.maximum(row, 0.0, out=row), out=row)
         return values
 
-    def table_of(self, column: CategoryPlan | LabelPlan, names: list[str] | None) -> Array:
+    def hot_lookup(self, column: CategoryPlan | LabelPlan, names: list[str] | None) -> Array:
         """Return the hot column of a missing value, then of each of a block's names; -1 for none."""
-        first, kept = self._first_hot[column.column], _names(column)
-        place: Mapping[str, int] = {name: first + k for k, name in enumerate(kept)}
+        first, known = self._first_hot[column.column], _names(column)
+        hot_column: Mapping[str, int] = {name: first + k for k, name in enumerate(known)}
         # Without an indicator, a missing category counts as the first, the most frequent; a missing list has no label.
         unmarked = first if isinstance(column, CategoryPlan) else -1
-        missing = first + len(kept) + 1 if column.indicator else unmarked
-        return np.array([missing, *(place.get(name, first + len(kept)) for name in names or ())], np.int32)
+        missing = first + len(known) + 1 if column.indicator else unmarked
+        return np.array([missing, *(hot_column.get(name, first + len(known)) for name in names or ())], np.int32)
 
-    def _numbers_as_arrays(self) -> tuple[Array, ...]:
+    def _number_arrays(self) -> tuple[Array, ...]:
         plans = self.numbers
         factor = np.sqrt([c.weight for c in plans])
-        filled = [np.log1p(max(c.fill, 0.0)) if c.logarithm else c.fill for c in plans]
+        fills = [np.log1p(max(c.fill, 0.0)) if c.logarithm else c.fill for c in plans]
         return (
-            np.array(filled, np.float64),
+            np.array(fills, np.float64),
             np.array([c.low for c in plans], np.float64),
             np.array([c.high for c in plans], np.float64),
             np.array([c.centre for c in plans], np.float64),
@@ -122,25 +123,25 @@ class Layout:
         )
 
 
-def _reading(column: NumberPlan | CategoryPlan | LabelPlan) -> Reading:
+def _read_spec(column: NumberPlan | CategoryPlan | LabelPlan) -> ReadSpec:
     if isinstance(column, NumberPlan):
-        return Reading("days" if column.role == "date" else "number")
+        return ReadSpec("days" if column.role == "date" else "number")
     form: Literal["category", "labels"] = "category" if isinstance(column, CategoryPlan) else "labels"
-    return Reading(form, getattr(column, "separator", None), max_distinct=ANY_NUMBER)
+    return ReadSpec(form, getattr(column, "separator", None), max_distinct=UNLIMITED)
 
 
 def _names(column: CategoryPlan | LabelPlan) -> tuple[str, ...]:
     return column.categories if isinstance(column, CategoryPlan) else column.labels
 
 
-def _joined(parts: list[Array], kind: type[np.int32]) -> tuple[Array, Array]:
-    """Return arrays one after another, and where each begins."""
+def _concatenate(parts: list[Array], kind: type[np.int32]) -> tuple[Array, Array]:
+    """Concatenate arrays; return the result and where each array begins."""
     starts = np.zeros(len(parts) + 1, np.int64)
     np.cumsum([len(part) for part in parts], out=starts[1:])
     return np.concatenate([np.empty(0, kind), *parts]), starts[:-1]
 
 
-def _stacked(lists: list[Labels], n_rows: int) -> tuple[Array, Array]:
+def _stack_lists(lists: list[RaggedLabels], n_rows: int) -> tuple[Array, Array]:
     if not lists:
         return np.empty((0, n_rows + 1), np.int32), np.empty((0, n_rows), np.bool_)
     return np.stack([part.offsets for part in lists]), np.stack([part.missing for part in lists])

@@ -1,1 +1,1 @@
-"""K-Means: seeding, Lloyd iterations with exact pruning, choice of k."""
+"""K-Means: initial centers, Lloyd's algorithm with Hamerly-style bounds, restarts, and the choice of k."""

@@ -1,10 +1,15 @@
-"""How far centres have come, and so which rows need not be looked at.
+"""Hamerly-style bounds: movement of the centers, and the thresholds below which a row keeps its label unseen.
 
-    steps of the centres, labels and slack of the rows  ->  Drift: a threshold a cluster, and the fast centres
+    steps of the centers, labels and gap bounds of the rows  ->  SkipThresholds: a threshold a cluster, and fast centers
 
-A row is skipped while its slack is above the threshold of its cluster. Slack has to pay for the fastest of all centres,
-so a single one that still moves would make every row wait: the fastest are left out, and every row is compared to those
-(kernels/cpu/kmeans/fast_centers.py). How many is weighed in every iteration on a sample of rows. Proof: decisions/0005.
+A row keeps its label while its own center and the fastest other one together have moved less than the gap between its
+two nearest centers (Hamerly, "Making k-means even faster", SDM 2010). Movements are cumulated since the run began, and
+a row's gap bound is its gap plus that sum when it was measured, so that no pass has to lower the bounds of all rows: a
+row is skipped while its gap bound exceeds the threshold of its cluster.
+
+One center that still moves would lower every bound. So the few fastest centers are left out of the sum, and every row
+is compared with those instead (kernels/cpu/kmeans/fast_centers.py), after the grouped bounds of Yinyang K-Means (Ding
+et al., ICML 2015). In every iteration their number is chosen by its cost on a sample of rows. Proof: decisions/0005.
 """
 
 from __future__ import annotations
@@ -12,57 +17,81 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.protocol import Drift, Float64s, Int32s
-from engine.kernels.cpu.kmeans import bounds as drift
+from engine.backends.protocol import SkipThresholds
+from engine.kernels.cpu.kmeans import bounds as bound_kernels
+from engine.utils.array_types import Float64s, Int32s
 
-SAMPLE = 4096  # rows that tell how many would wait
-FAST = (0, 6, 12, 18, 24, 36, 48, 72, 96, 144, 192, 288)  # numbers of fast centres to choose from: whole tiles
-# Measured on one Emerald Rapids core, as so many centres more, of 0.2 ns each:
-LOOK = 60.0  # to look at a row and note what was found, besides its products with all centres
-GLANCE = 55.0  # to compare a row with its own centre, besides the products with fast ones
+SAMPLE_ROWS = 4096  # on which the number of fast centers is chosen
+FAST_CENTER_COUNTS = (0, 6, 12, 18, 24, 36, 48, 72, 96, 144, 192, 288)  # to choose from: whole tiles of the kernel
+# Costs of a row besides its products with centers, in products of 0.2 ns each, measured on one Emerald Rapids core.
+FULL_COMPARISON_COST = 60.0  # of a row that is compared with all centers: to read it and to store label and bound
+FAST_COMPARISON_COST = 55.0  # of a row that is compared with the fast centers: to measure its own center
 
 
-class Way:
-    """What the centres of one run have gone since its start: their own ways, and the fastest other one's."""
+class CenterMovement:
+    """Distance each center has moved since the run began, and the distance moved by the fastest other center.
+
+    Attributes
+    ----------
+    distance : float64 ndarray of shape (n_clusters,)
+        Sum of the steps of each center.
+    fastest_other : float64 ndarray of shape (n_clusters,)
+        Sum over iterations of the longest step of any other center, fast centers of the iteration left out.
+    fast_centers : int32 ndarray of shape (n_fast,)
+        Centers of the longest last steps, with which every row is compared in the next pass.
+    """
 
     def __init__(self, n_clusters: int) -> None:
-        self.own, self.others = np.zeros(n_clusters), np.zeros(n_clusters)
-        self.fast = np.empty(0, np.int32)
+        self.distance, self.fastest_other = np.zeros(n_clusters), np.zeros(n_clusters)
+        self.fast_centers = np.empty(0, np.int32)
 
-    def copy(self) -> Way:
-        """Return the same way, to go on from here by itself."""
-        other = Way(len(self.own))
-        other.own, other.others, other.fast = self.own.copy(), self.others.copy(), self.fast
-        return other
+    def copy(self) -> CenterMovement:
+        """Return an independent copy."""
+        duplicate = CenterMovement(len(self.distance))
+        duplicate.distance, duplicate.fastest_other = self.distance.copy(), self.fastest_other.copy()
+        duplicate.fast_centers = self.fast_centers
+        return duplicate
 
-    def follow(self, steps: Float64s, labels: Int32s, slack: NDArray[np.float32]) -> None:
-        """Add the steps that centres have made since rows were last labelled; once a pass."""
+    def add_steps(self, steps: Float64s, labels: Int32s, gap_bound: NDArray[np.float32]) -> None:
+        """Add the lengths of the centers' steps (n_clusters,) since rows were last labelled, and choose fast centers.
+
+        It is called once between two passes.
+        """
         steps = steps * (1.0 + 1e-9)
         order = np.argsort(-steps, kind="stable")
-        self.fast = order[: self._best_count(steps, order, labels, slack)].astype(np.int32)
-        slow = order[len(self.fast) :]
-        self.own += steps
-        self.others += steps[slow[0]]
+        self.fast_centers = order[: self._best_count(steps, order, labels, gap_bound)].astype(np.int32)
+        slow = order[len(self.fast_centers) :]
+        self.distance += steps
+        self.fastest_other += steps[slow[0]]
         if len(slow) > 1:
-            self.others[slow[0]] += steps[slow[1]] - steps[slow[0]]
+            self.fastest_other[slow[0]] += steps[slow[1]] - steps[slow[0]]
         else:
-            self.others[slow[0]] -= steps[slow[0]]
+            self.fastest_other[slow[0]] -= steps[slow[0]]
 
-    def drift(self) -> Drift:
-        """Return thresholds below and above what they are; the second by as much as adding to slack can round."""
-        way = self.own + self.others
-        least, most = way.astype(np.float32), (way * (1.0 + 2.0**-22)).astype(np.float32)
-        least, most = np.nextafter(least, np.float32(-np.inf)), np.nextafter(most, np.float32(np.inf))
-        most[self.fast] = np.inf
-        return Drift(least, most, self.fast)
+    def skip_thresholds(self) -> SkipThresholds:
+        """Return the thresholds of the next pass in float32, rounded down and rounded up.
 
-    def _best_count(self, steps: Float64s, order: NDArray[np.intp], labels: Int32s, slack: NDArray[np.float32]) -> int:
-        """Return how many fast centres make the next pass cheapest."""
-        some = slice(None, None, max(1, len(labels) // SAMPLE))
-        place = np.empty(len(steps), np.int64)  # of every centre among the fast ones
-        place[order] = np.arange(len(steps))
-        counts = np.array([count for count in FAST if count == 0 or 2 * count < len(steps)])
-        way = self.own + self.others + steps
-        waiting = drift.waiting_shares(labels[some], slack[some], way, steps[order[counts]], place, counts)
-        costs = waiting * (len(steps) + LOOK) + (1.0 - waiting) * np.where(counts, counts + GLANCE, 0.0)
+        The upper ones are raised by as much as the addition of a threshold to a gap can round.
+        """
+        total = self.distance + self.fastest_other
+        lower, upper = total.astype(np.float32), (total * (1.0 + 2.0**-22)).astype(np.float32)
+        lower, upper = np.nextafter(lower, np.float32(-np.inf)), np.nextafter(upper, np.float32(np.inf))
+        upper[self.fast_centers] = np.inf
+        return SkipThresholds(lower, upper, self.fast_centers)
+
+    def _best_count(
+        self, steps: Float64s, order: NDArray[np.intp], labels: Int32s, gap_bound: NDArray[np.float32]
+    ) -> int:
+        """Return the number of fast centers that makes the next pass cheapest, by a sample of the rows."""
+        sample = slice(None, None, max(1, len(labels) // SAMPLE_ROWS))
+        rank = np.empty(len(steps), np.int64)  # of every center, by the length of its step
+        rank[order] = np.arange(len(steps))
+        counts = np.array([count for count in FAST_CENTER_COUNTS if count == 0 or 2 * count < len(steps)])
+        total = self.distance + self.fastest_other + steps
+        full = bound_kernels.estimate_active_shares(
+            labels[sample], gap_bound[sample], total, steps[order[counts]], rank, counts
+        )
+        costs = full * (len(steps) + FULL_COMPARISON_COST) + (1.0 - full) * np.where(
+            counts, counts + FAST_COMPARISON_COST, 0.0
+        )
         return int(counts[costs.argmin()])

@@ -1,9 +1,9 @@
-"""K-Means with one answer: the same bits for any number of threads and any run of blocks.
+"""The K-Means estimator, with scikit-learn's interface: the same bits for any number of threads.
 
     X (n_samples, n_features) -> cluster_centers_, labels_, inertia_
 
-The estimator validates and holds state. The best of several runs is restarts.py, passes over rows are lloyd.py,
-starting centres initialization.py, the number of clusters select_k.py.
+The estimator validates and holds state. Restarts (`n_init`) are in restarts.py, Lloyd's algorithm in lloyd.py, initial
+centers in initialization.py, the choice of the number of clusters in select_k.py.
 """
 
 from __future__ import annotations
@@ -20,41 +20,43 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from engine import backends
-from engine.backends.protocol import Backend, Float64s, Int32s, Nearest, Rows
+from engine.backends.protocol import Backend, TwoNearest
 from engine.execution.threads import map_blocks
-from engine.kmeans.lloyd import Clustering, RowSet, inertia, jobs, label_rows
+from engine.kmeans.lloyd import Clustering, Samples, inertia, label_rows, pass_blocks
 from engine.kmeans.restarts import best_clustering, library_clustering
+from engine.utils.array_types import Float64s, Int32s, Rows
 
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """K-Means by Lloyd's algorithm, with scikit-learn's interface and reproducible to the bit.
 
-    A row's label is the nearest centre by the squared distance evaluated in float64, ties to the lowest label; sums
-    are integers. So centres and labels depend on the data, the parameters and `random_state`, and on nothing else:
+    A row's label is its nearest center by the squared distance evaluated in float64, ties to the lowest label; sums
+    are integers. So centers and labels depend on the data, the parameters and `random_state`, and on nothing else:
     not on threads, blocks or devices.
 
     Parameters
     ----------
     n_clusters : int, default=8
     init : {"k-means++", "k-means||", "random"}, callable or array (n_clusters, n_features), default="k-means++"
-        "k-means++" seeds greedily on a sample of the rows and improves the seeds there before all rows are touched;
-        "k-means||" does so on candidates that it draws from all rows in a few passes.
+        "k-means++" seeds greedily on some of the samples, and improves the seeds there by local search; "k-means||"
+        does so on candidates that it draws from all samples in a few passes.
         A callable gets (X, n_clusters, random_state=…).
     n_init : "auto" or int, default="auto"
-        Runs from different starts, the best one kept. "auto" is 10 for "random" and a callable, else 1.
+        Runs from different initial centers, of which the one of least inertia is kept. "auto" is 10 for "random" and a
+        callable, else 1.
     max_iter : int, default=300
-        Passes over all samples, at most. With few of them the seeds are improved less as well: `max_iter=1` is the
-        soonest done, and from 20 on nothing is left out.
+        Maximum number of iterations of a run. With few iterations less time is spent on seeds too: the local search has
+        no rounds with `max_iter=1`, and all its rounds from `max_iter=20` on.
     tol : float, default=1e-4
-        A run ends when the squared movement of all centres is at most `tol` times the mean variance of the features.
+        A run ends when the squared movement of all centers is at most `tol` times the mean variance of the features.
     verbose : int, default=0
         Iterations are logged (logger `engine.kmeans.lloyd`, level INFO).
     random_state : int, RandomState instance or None, default=None
     copy_x : bool, default=True
         For compatibility: X is never written to.
     algorithm : {"lloyd", "cuml"}, default="lloyd"
-        "cuml" lets RAPIDS find the centres, on device "cuda" only: its sums are float32, added in any order, so bits
-        differ from run to run. Labels and inertia are computed as always, from those centres.
+        "cuml" computes the centers with RAPIDS cuML, on device "cuda" only: its sums are float32, added in any order,
+        so bits differ from run to run. Labels and inertia are computed from those centers as with "lloyd".
     device : {"auto", "cpu", "cuda"}, default="auto"
 
     Attributes
@@ -62,19 +64,19 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     cluster_centers_ : ndarray of shape (n_clusters, n_features), of the dtype of X
     labels_ : ndarray of shape (n_samples,), int32
     inertia_ : float
-        Weighted sum of squared distances of samples to their centres, in float64.
+        Weighted sum of squared distances of samples to their centers, in float64.
     n_iter_ : int
-        Passes over all samples in the best run, without those on the seeding sample.
+        Iterations of the best run, without those on the sample for seeds.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Where X had names.
+        Defined if X has names of features.
     device_ : str
-        Where it was computed.
+        "cpu" or "cuda".
 
     Notes
     -----
-    With `sample_weight` the mean variance that `tol` refers to is weighted too, so that a weight of 2 equals a row
-    given twice. Weights that span more than twelve orders of magnitude lose digits on the lightest rows.
+    With `sample_weight` the mean variance that `tol` refers to is weighted too, so that a weight of 2 equals a sample
+    given twice. If weights span more than twelve orders of magnitude, the lightest samples lose digits.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -117,7 +119,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeans:
-        """Find the clusters of X.
+        """Compute the clustering of X.
 
         Parameters
         ----------
@@ -130,23 +132,23 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         ValueError
             If X holds NaN or infinity, or fewer samples than n_clusters.
         DeviceNotAvailableError
-            If `device` does not answer.
+            If `device` is not available.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", ensure_all_finite=False)
         if len(X) < self.n_clusters:
             raise ValueError(f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}.")
         backend, _ = backends.resolve(self.device)
-        rows = RowSet.of(X, _checked_weights(sample_weight, X), backend)
-        best = self._best_run(rows)
-        found = int(np.count_nonzero(np.bincount(best.labels)))
-        if found < self.n_clusters:
+        samples = Samples.from_array(X, _validate_weights(sample_weight, X), backend)
+        best = self._best_clustering(samples)
+        n_distinct = int(np.count_nonzero(np.bincount(best.labels)))
+        if n_distinct < self.n_clusters:
             warnings.warn(
-                f"Number of distinct clusters ({found}) found smaller than n_clusters ({self.n_clusters}). "
+                f"Number of distinct clusters ({n_distinct}) found smaller than n_clusters ({self.n_clusters}). "
                 "Possibly due to duplicate points in X.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        self.cluster_centers_ = best.centres
+        self.cluster_centers_ = best.centers
         self.labels_ = best.labels
         self.inertia_ = best.inertia
         self.n_iter_ = best.n_iter
@@ -155,93 +157,94 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Int32s:
-        """Find the clusters of X and return its labels (n_samples,)."""
+        """Compute the clustering of X and return the labels (n_samples,) as int32."""
         labels: Int32s = self.fit(X, sample_weight=sample_weight).labels_
         return labels
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Rows:
-        """Find the clusters of X and return its distances to their centres (n_samples, n_clusters)."""
+        """Compute the clustering of X and return the distances to its centers (n_samples, n_clusters)."""
         transformed: Rows = self.fit(X, sample_weight=sample_weight).transform(X)
         return transformed
 
     def predict(self, X: Any) -> Int32s:
-        """Return the label of every row of X (n_samples, n_features) as int32 (n_samples,)."""
-        X, backend = self._checked_rows(X)
+        """Return the label of every sample of X (n_samples, n_features) as int32 (n_samples,)."""
+        X, backend = self._validate_samples(X)
         labels = np.empty(len(X), np.int32)
         label_rows(X, self.cluster_centers_, labels, backend)
         return labels
 
     def transform(self, X: Any) -> Rows:
-        """Return the Euclidean distances of X to the centres (n_samples, n_clusters), in the dtype of X."""
-        X, backend = self._checked_rows(X)
-        parts = map_blocks(lambda part: backend.distances(X[part], self.cluster_centers_), jobs(len(X), backend))
+        """Return the Euclidean distances of X to the centers (n_samples, n_clusters), in the dtype of X."""
+        X, backend = self._validate_samples(X)
+        parts = map_blocks(lambda part: backend.distances(X[part], self.cluster_centers_), pass_blocks(len(X), backend))
         return np.concatenate(list(parts))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the opposite of the inertia of X (n_samples, n_features)."""
-        X, backend = self._checked_rows(X)
-        weights = _checked_weights(sample_weight, X)
+        X, backend = self._validate_samples(X)
+        weights = _validate_weights(sample_weight, X)
         labels = np.empty(len(X), np.int32)
         label_rows(X, self.cluster_centers_, labels, backend)
         return -inertia(X, np.empty(0) if weights is None else weights, self.cluster_centers_, labels, backend)
 
-    def _best_run(self, rows: RowSet) -> Clustering:
-        clustering = best_clustering if self.algorithm == "lloyd" else library_clustering
-        return clustering(
-            rows,
+    def _best_clustering(self, samples: Samples) -> Clustering:
+        compute_clustering = best_clustering if self.algorithm == "lloyd" else library_clustering
+        return compute_clustering(
+            samples,
             self.n_clusters,
             init=self.init,
-            n_runs=self._n_runs(),
+            n_init=self._resolve_n_init(),
             max_iter=self.max_iter,
             tol=self.tol,
             random=check_random_state(self.random_state),
             verbose=bool(self.verbose),
         )
 
-    def _n_runs(self) -> int:
-        given = not isinstance(self.init, str) and not callable(self.init)
-        if given and self.n_init not in ("auto", 1):
+    def _resolve_n_init(self) -> int:
+        init_is_array = not isinstance(self.init, str) and not callable(self.init)
+        if init_is_array and self.n_init not in ("auto", 1):
             warnings.warn(
                 "Explicit initial center position passed: performing only one init in "
                 f"{type(self).__name__} instead of n_init={self.n_init}.",
                 RuntimeWarning,
                 stacklevel=4,
             )
-        if given or (self.n_init == "auto" and isinstance(self.init, str) and self.init != "random"):
+        if init_is_array or (self.n_init == "auto" and isinstance(self.init, str) and self.init != "random"):
             return 1
         return 10 if self.n_init == "auto" else int(self.n_init)
 
-    def _checked_rows(self, X: Any) -> tuple[Rows, Backend]:
+    def _validate_samples(self, X: Any) -> tuple[Rows, Backend]:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False)
         return X, backends.resolve(self.device)[0]
 
 
-def nearest_two(X: Rows, centres: Rows, *, device: str = "auto") -> Nearest:
-    """Return the nearest and the second nearest centre of every row, with Euclidean distances.
+def nearest_two(X: Rows, centers: Rows, *, device: str = "auto") -> TwoNearest:
+    """Return the nearest and the second nearest center of every row, with Euclidean distances.
 
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features), float32 or float64, finite
-    centres : ndarray of shape (n_clusters, n_features)
+    centers : ndarray of shape (n_clusters, n_features)
     device : {"auto", "cpu", "cuda"}, default="auto"
 
     Returns
     -------
-    Nearest
-        `labels` and `runner_up` (n_rows,) int32; `distance` and `second` (n_rows,) float32; `margin()` in [0, 1].
-        The labels are those of `KMeans.predict`. With one centre runner_up is -1, second infinite, and margin 1.
+    TwoNearest
+        `labels` and `second_labels` (n_rows,) int32; `distances` and `second_distances` (n_rows,) float32; `margin()`
+        in [0, 1]. The labels are those of `KMeans.predict`. With one center, second labels are -1, second distances
+        infinite, and margins 1.
     """
     backend, _ = backends.resolve(device)
     X = np.ascontiguousarray(X)
-    parts = list(map_blocks(lambda part: backend.nearest_two(X[part], centres), jobs(len(X), backend)))
-    return Nearest(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    parts = list(map_blocks(lambda part: backend.nearest_two(X[part], centers), pass_blocks(len(X), backend)))
+    return TwoNearest(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _checked_weights(sample_weight: Any, X: Rows) -> Float64s | None:
+def _validate_weights(sample_weight: Any, X: Rows) -> Float64s | None:
     if sample_weight is None:
         return None
     weights: Float64s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not weights.any():  # newer versions of scikit-learn look for this themselves
+    if not weights.any():  # newer versions of scikit-learn raise by themselves
         raise ValueError("Every sample_weight is zero: there is nothing to cluster.")
     return weights

@@ -1,11 +1,12 @@
-"""Better seeds by local search on a sample: centres that are of little use move to where the error is largest.
+"""Local search on seeds: the centers of least utility move to the clusters of the largest error (breathing K-Means).
 
-    RowSet of a sample, centres -> centres of less inertia
+    Samples, centers (n_clusters, n_features) -> centers of less inertia on these rows
 
-Lloyd's algorithm never moves a centre across others, so it keeps two centres in one cluster and one in two. A round
-takes some centres whose removal would cost least, puts them beside the centres of the largest error, runs a few Lloyd
-steps, and keeps the outcome if the inertia is less. After Fritzke, "The breathing k-means algorithm", arXiv:2006.15666,
-which adds centres before it removes others; moving them takes one run of Lloyd's algorithm instead of two.
+Lloyd's algorithm never moves a center across others: two centers stay in one cluster, and one center in two. A round
+moves the centers whose removal would raise the inertia least beside those of the largest error, runs a few iterations
+of Lloyd's algorithm, and keeps the outcome if the inertia is less. After Fritzke, "The breathing k-means algorithm",
+arXiv:2006.15666, which adds centers before it removes others; moving them takes one run of Lloyd's algorithm instead
+of two. Measurements: decisions/0004-seeding.md.
 """
 
 from __future__ import annotations
@@ -14,118 +15,129 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.backends.protocol import Float64s, Int64s, Rows
-from engine.execution.threads import in_shares, shares_of
-from engine.kernels.cpu.kmeans import center_utility as worth
-from engine.kernels.cpu.kmeans.plus_plus import strips_of
-from engine.kmeans.lloyd import Clustering, RowSet, lloyd
+from engine.execution.threads import map_shares, thread_shares
+from engine.kernels.cpu.kmeans import center_utility
+from engine.kernels.cpu.kmeans.plus_plus import arrange_in_strips
+from engine.kmeans.lloyd import Clustering, Samples, lloyd
+from engine.utils.array_types import Float64s, Int64s, Rows
 
-STEPS = 3  # of Lloyd's algorithm in a round …
-LAST_STEPS = 10  # … and at the end, where there are to be fewer rounds than would pay
-SHARE = 0.2  # of the centres move in the first round; half as many after every round that gained nothing
-PATIENCE = 16  # rounds in a row in which moving a single centre gained nothing: that is enough
-NEAR = 16  # a centre and those nearest to it: where its rows would go
-FARTHEST = 0.5  # of the way from a centre to a row
-LEAST_ROUNDS, MOST_ROUNDS = 16, 64  # with many clusters a round costs more, and gains less …
-ROUND_CLUSTERS = 1600  # … so there are this over k more than the least
+ROUND_ITERATIONS = 3  # of Lloyd's algorithm in a round
+LAST_ITERATIONS = 10  # of Lloyd's algorithm at the end, if the caller allows fewer rounds than would pay
+FIRST_SHARE = 0.2  # of the centers move in the first round; half as many after every round without gain
+MAX_FAILURES = 16  # rounds in a row in which moving a single center gained nothing
+N_NEAR = 16  # a center and the centers nearest to it, among which its rows find their second nearest
+MAX_STEP = 0.5  # of the way from a center to one of its rows
+# With more clusters a round takes longer and gains less: MIN_ROUNDS + ROUNDS_TIMES_CLUSTERS // n_clusters rounds.
+MIN_ROUNDS, MAX_ROUNDS = 16, 64
+ROUNDS_TIMES_CLUSTERS = 1600
 
 
-def improved(sample: RowSet, centres: Rows, random: np.random.RandomState, most_rounds: int = MOST_ROUNDS) -> Rows:
-    """Return centres of less inertia on the sample, found in `most_rounds` at most."""
-    n_clusters = len(centres)
-    run = sample.run(n_clusters)
-    best = lloyd(sample, centres, max_iter=STEPS, tolerance=0.0, run=run)
+def improve_seeds(sample: Samples, centers: Rows, random: np.random.RandomState, max_rounds: int = MAX_ROUNDS) -> Rows:
+    """Return centers of less inertia on the sample, found in at most `max_rounds` rounds of local search."""
+    n_clusters = len(centers)
+    state = sample.new_state(n_clusters)
+    best = lloyd(sample, centers, max_iter=ROUND_ITERATIONS, tolerance=0.0, state=state)
     if n_clusters == 1 or len(sample.X) <= n_clusters:
-        return best.centres
-    n_rounds = min(MOST_ROUNDS, LEAST_ROUNDS + ROUND_CLUSTERS // n_clusters)
-    standing = None
-    n_moved, failures = max(1, int(SHARE * n_clusters)), 0
-    for _ in range(min(most_rounds, n_rounds)):
-        standing = standing or _Standing.of(sample, best)
-        start = standing.moved(n_moved, failures, random)
-        trial = run.copy()
-        trial.follow(best.centres, start)
-        found = lloyd(sample, start, max_iter=STEPS, tolerance=0.0, run=trial)
-        if found.inertia < best.inertia:
-            best, run, failures, standing = found, trial, 0, None
+        return best.centers
+    n_rounds = min(MAX_ROUNDS, MIN_ROUNDS + ROUNDS_TIMES_CLUSTERS // n_clusters)
+    utilities = None
+    n_moved, n_failures = max(1, int(FIRST_SHARE * n_clusters)), 0
+    for _ in range(min(max_rounds, n_rounds)):
+        utilities = utilities or _CenterUtilities.from_clustering(sample, best)
+        start = utilities.move_centers(n_moved, n_failures, random)
+        trial_state = state.copy()
+        trial_state.update_bounds(best.centers, start)
+        trial = lloyd(sample, start, max_iter=ROUND_ITERATIONS, tolerance=0.0, state=trial_state)
+        if trial.inertia < best.inertia:
+            best, state, n_failures, utilities = trial, trial_state, 0, None
         elif n_moved > 1:
             n_moved //= 2
         else:
-            failures += 1
-            if failures == PATIENCE:
+            n_failures += 1
+            if n_failures == MAX_FAILURES:
                 break
-    if most_rounds < n_rounds:
-        best = lloyd(sample, best.centres, max_iter=LAST_STEPS, tolerance=0.0, run=run)
-    return best.centres
+    if max_rounds < n_rounds:
+        best = lloyd(sample, best.centers, max_iter=LAST_ITERATIONS, tolerance=0.0, state=state)
+    return best.centers
 
 
 @dataclass(frozen=True)
-class _Standing:
-    """What every centre of a clustering is worth."""
+class _CenterUtilities:
+    """Error and utility of every center: utility is how much the inertia would rise without it."""
 
     X: Rows
     weights: Float64s
-    centres: Rows
-    errors: Float64s  # (n_rows,): weight x squared distance to the own centre
-    order: Int64s  # rows by cluster …
-    edges: Int64s  # … and where each cluster begins among them
-    worst: Int64s  # centres by their error, the largest first
-    idlest: Int64s  # centres by what the inertia would gain without them, the least first
-    rivals: Int64s  # per centre, the one to which most of its rows would go
+    centers: Rows
+    row_errors: Float64s  # (n_rows,): weight x squared distance to the nearest center
+    order: Int64s  # (n_rows,): numbers of rows, sorted by cluster
+    edges: Int64s  # (n_clusters + 1,): the rows of cluster c are order[edges[c] : edges[c + 1]]
+    largest_error: Int64s  # (n_clusters,): centers by the error of their rows, the largest first
+    least_useful: Int64s  # (n_clusters,): centers by utility, the least first
+    second_nearest: Int64s  # (n_clusters,): per center, the second nearest one of most of its rows
 
     @classmethod
-    def of(cls, sample: RowSet, found: Clustering) -> _Standing:
-        k = len(found.centres)
-        order = np.argsort(found.labels, kind="stable")
-        edges = np.searchsorted(found.labels[order], np.arange(k + 1))
-        own, other, rivals = _worth(sample.X, found.centres, order, edges)
-        errors = sample.weights * own
+    def from_clustering(cls, sample: Samples, clustering: Clustering) -> _CenterUtilities:
+        k, labels = len(clustering.centers), clustering.labels
+        order = np.argsort(labels, kind="stable")
+        edges = np.searchsorted(labels[order], np.arange(k + 1))
+        nearest, second, second_nearest = _distances_to_two_nearest(sample.X, clustering.centers, order, edges)
+        row_errors = sample.weights * nearest
+        errors = np.bincount(labels, row_errors, k)
+        utilities = np.bincount(labels, sample.weights * (second - nearest), k)
         return cls(
             sample.X,
             sample.weights,
-            found.centres,
-            errors,
+            clustering.centers,
+            row_errors,
             order,
             edges,
-            np.argsort(-np.bincount(found.labels, errors, k), kind="stable"),
-            np.argsort(np.bincount(found.labels, sample.weights * (other - own), k), kind="stable"),
-            rivals,
+            np.argsort(-errors, kind="stable"),
+            np.argsort(utilities, kind="stable"),
+            second_nearest,
         )
 
-    def moved(self, count: int, failures: int, random: np.random.RandomState) -> Rows:
-        """Return the centres after `count` of them moved; with every failure, to other places."""
-        k = len(self.centres)
-        targets = np.roll(self.worst, -failures)[:count]
-        kept = set(targets.tolist())
-        centres = self.centres.copy()
-        waiting = list(targets[::-1])
-        for idle in np.roll(self.idlest, -(failures // k)).tolist():
-            if waiting and idle not in kept:
-                kept.add(int(self.rivals[idle]))  # takes over the rows of the one that leaves: they do not leave both
-                centres[idle] = self._place(waiting.pop(), random.uniform())
-        return centres
+    def move_centers(self, count: int, n_failures: int, random: np.random.RandomState) -> Rows:
+        """Return the centers after `count` of them moved beside others; after every failure, beside different ones."""
+        k = len(self.centers)
+        targets = np.roll(self.largest_error, -n_failures)[:count]
+        fixed = set(targets.tolist())
+        centers = self.centers.copy()
+        remaining = list(targets[::-1])
+        for moved in np.roll(self.least_useful, -(n_failures // k)).tolist():
+            if remaining and moved not in fixed:
+                # Takes over most rows of the center that leaves, so it stays in this round.
+                fixed.add(int(self.second_nearest[moved]))
+                centers[moved] = self._position_beside(remaining.pop(), random.uniform())
+        return centers
 
-    def _place(self, cluster: int, uniform: float) -> Rows:
-        """Return a place for a centre beside that of a cluster, or upon it where it has no rows."""
+    def _position_beside(self, cluster: int, uniform: float) -> Rows:
+        """Return a position beside the center of a cluster (n_features,), or the center where it has no rows."""
         members = self.order[self.edges[cluster] : self.edges[cluster + 1]]
-        place: Rows = self.centres[cluster].copy()
+        position: Rows = self.centers[cluster].copy()
         if len(members):
-            worth.place_between(
-                self.X, members, self.weights, self.errors, self.centres[cluster], uniform, FARTHEST, place
+            center_utility.draw_center(
+                self.X, members, self.weights, self.row_errors, self.centers[cluster], uniform, MAX_STEP, position
             )
-        return place
+        return position
 
 
-def _worth(X: Rows, centres: Rows, order: Int64s, edges: Int64s) -> tuple[Float64s, Float64s, Int64s]:
-    """Return squared distances of rows to their own centre and to the next best one near it; rivals of centres."""
-    k, wide = len(centres), centres.astype(np.float64)
-    strips = strips_of(wide)
-    near, rivals = np.empty((k, min(NEAR, k)), np.int64), np.empty(k, np.int64)
-    own, other = np.empty(len(X)), np.empty(len(X))
+def _distances_to_two_nearest(
+    X: Rows, centers: Rows, order: Int64s, edges: Int64s
+) -> tuple[Float64s, Float64s, Int64s]:
+    """Return squared distances of rows to the nearest and the second nearest center, and the latter of most rows.
 
-    def one(clusters: slice) -> None:
-        worth.nearest_centres(wide, strips, clusters.start, clusters.stop, near)
-        worth.worth(X, order, edges, wide, near, clusters.start, clusters.stop, own, other, rivals)
+    The second nearest center is sought among the N_NEAR centers near the nearest one: decisions/0004-seeding.md.
+    """
+    k, exact = len(centers), centers.astype(np.float64)
+    strips = arrange_in_strips(exact)
+    near, second_nearest = np.empty((k, min(N_NEAR, k)), np.int64), np.empty(k, np.int64)
+    nearest, second = np.empty(len(X)), np.empty(len(X))
 
-    in_shares(one, shares_of(k))
-    return own, other, rivals
+    def compute_share(clusters: slice) -> None:
+        center_utility.find_neighboring_centers(exact, strips, clusters.start, clusters.stop, near)
+        center_utility.compute_utility_terms(
+            X, order, edges, exact, near, clusters.start, clusters.stop, nearest, second, second_nearest
+        )
+
+    map_shares(compute_share, thread_shares(k))
+    return nearest, second, second_nearest

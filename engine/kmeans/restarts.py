@@ -1,9 +1,9 @@
-"""Several runs of Lloyd's algorithm from different starts, the best one kept: what K-Means is behind its estimator.
+"""Restarts of Lloyd's algorithm (`n_init`): runs from different initial centers, the one of least inertia kept.
 
-    RowSet, n_clusters, `init`, a generator -> Clustering (centres, labels, inertia, iterations)
+    Samples, n_clusters, `init`, a generator -> Clustering (centers, labels, inertia, iterations)
 
-Nothing here validates, or imports scikit-learn: that takes as long as clustering a million rows does, and a job that
-made its rows itself has nothing to validate. The estimator is estimator.py.
+This is K-Means without its estimator (estimator.py). Nothing here validates rows or imports scikit-learn: that takes
+as long as to cluster a million rows, and a fit that encoded its rows itself has nothing to validate.
 """
 
 from __future__ import annotations
@@ -11,70 +11,75 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from engine.backends.protocol import Backend, Int32s, LibraryPlan, Rows
+from engine.backends.protocol import Backend, LibraryKMeansSettings
 from engine.execution.array_storage import IN_MEMORY, Storage
-from engine.execution.passes import current
+from engine.execution.passes import current_cluster
 from engine.execution.threads import one_blas_thread, row_blocks
-from engine.kmeans.distributed import SharedRows
-from engine.kmeans.initialization import Init, checked_centres, initial_centres
-from engine.kmeans.lloyd import Clustering, RowSet, Step, lloyd, tolerance
+from engine.kmeans.distributed import ShardedSamples
+from engine.kmeans.initialization import Init, initialize_centers, validate_initial_centers
+from engine.kmeans.lloyd import Clustering, Iteration, Samples, lloyd, scaled_tolerance
+from engine.utils.array_types import Int32s, Rows
 from engine.utils.row_sampling import KEY_ROWS
 
-LIBRARY_STARTS = {"k-means++": "scalable-k-means++", "k-means||": "scalable-k-means++", "random": "random"}
+# cuML's names of the ways to initialize.
+LIBRARY_INITS = {"k-means++": "scalable-k-means++", "k-means||": "scalable-k-means++", "random": "random"}
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pause:
-    """Where a clustering can be left and gone on with: in which run, after which step, the best of the runs before."""
+class KMeansCheckpoint:
+    """All that is needed to resume K-Means after an iteration, to the same bits."""
 
-    run: int
-    random: Any  # the generator's state once the run had its first centres
-    step: Step
-    best: Clustering | None  # without labels they are found again
-
-
-Watch = Callable[[Pause], None]
+    run: int  # number of the restart, from 0
+    generator_state: Any  # of np.random.RandomState, after the initial centers of the restart were drawn
+    iteration: Iteration
+    best: Clustering | None  # of the restarts before; its labels may be empty: they are computed from the centers
 
 
-@one_blas_thread()  # once for all passes: those over a sample take as long as ten times this
+OnCheckpoint = Callable[[KMeansCheckpoint], None]
+
+
+@one_blas_thread()  # entered once for all passes: to enter it takes ten times as long as a pass over a sample
 def best_clustering(
-    rows: RowSet,
+    samples: Samples,
     n_clusters: int,
     *,
     init: Init = "k-means++",
-    n_runs: int = 1,
+    n_init: int = 1,
     max_iter: int = 300,
     tol: float = 1e-4,
     random: np.random.RandomState,
     verbose: bool = False,
-    pause: Pause | None = None,
-    watch: Watch | None = None,
+    checkpoint: KMeansCheckpoint | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
 ) -> Clustering:
-    """Return the run of least inertia, the first of equal ones; parameters as in engine.KMeans.
+    """Return the clustering of least inertia of `n_init` restarts, the first of equal ones.
 
-    `watch` is told where one could pause, and `pause` is such a place to go on from.
+    Parameters are those of engine.KMeans. `on_checkpoint` is called after every iteration that another one follows;
+    `checkpoint` is where to resume.
     """
     if not isinstance(init, str) and not callable(init):
-        init = checked_centres(init, rows.X, n_clusters)
-    limit = tolerance(rows, tol) if max_iter > 1 else 0.0  # one iteration is the last one anyway
-    best = None if pause is None or pause.best is None else _labelled(rows, pause.best)
-    if pause is not None:
-        random.set_state(pause.random)
-    for number in range(0 if pause is None else pause.run, n_runs):
-        step = pause.step if pause is not None and number == pause.run else None
-        centres = initial_centres(rows, init, n_clusters, random, max_iter) if step is None else step.centres
-        told = None if watch is None else partial(_tell, watch, number, random.get_state(), best)
-        run = lloyd(
-            rows, centres, max_iter=max_iter, tolerance=limit, verbose=verbose, earlier=step, watch=told
+        init = validate_initial_centers(init, samples.X, n_clusters)
+    tolerance = scaled_tolerance(samples, tol) if max_iter > 1 else 0.0  # a single iteration needs no stopping rule
+    best = None if checkpoint is None or checkpoint.best is None else _with_labels(samples, checkpoint.best)
+    if checkpoint is not None:
+        random.set_state(checkpoint.generator_state)
+    for run in range(0 if checkpoint is None else checkpoint.run, n_init):
+        resume_from = checkpoint.iteration if checkpoint is not None and run == checkpoint.run else None
+        if resume_from is None:
+            centers = initialize_centers(samples, init, n_clusters, random, max_iter)
+        else:
+            centers = resume_from.centers
+        clustering = lloyd(
+            samples, centers, max_iter=max_iter, tolerance=tolerance, verbose=verbose, resume_from=resume_from,
+            on_iteration=_iteration_callback(on_checkpoint, run, random, best),
         )  # fmt: skip
-        if best is None or (run.inertia < best.inertia and not _same_partition(run.labels, best.labels)):
-            best = run
+        if best is None or (clustering.inertia < best.inertia and not _same_partition(clustering.labels, best.labels)):
+            best = clustering
     assert best is not None
     return best
 
@@ -85,67 +90,79 @@ def cluster_rows(
     backend: Backend,
     *,
     seed: int,
-    n_runs: int = 1,
+    n_init: int = 1,
     max_iter: int = 300,
     tol: float = 1e-4,
     algorithm: str = "lloyd",
     storage: Storage = IN_MEMORY,
-    pause: Pause | None = None,
-    watch: Watch | None = None,
+    checkpoint: KMeansCheckpoint | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
 ) -> Clustering:
-    """Cluster rows that are known to be finite: the bits of engine.KMeans(n_clusters, random_state=seed).
+    """Cluster rows (n_rows, n_features) known to be finite: the bits of engine.KMeans(n_clusters, random_state=seed).
 
-    With the algorithm "cuml" there is no pause: the library tells nothing until it has ended.
+    The algorithm "cuml" has no checkpoints: the library reports nothing before it has ended.
     """
     random = np.random.RandomState(seed)
-    cluster = None if storage.folder is None else current()  # workers see what lies in files
-    rows = RowSet.of(Z, None, backend, storage) if cluster is None else SharedRows.on(cluster, Z, backend, storage)
-    if algorithm == "cuml":
-        return library_clustering(rows, n_clusters, n_runs=n_runs, max_iter=max_iter, tol=tol, random=random)
-    return best_clustering(
-        rows, n_clusters, n_runs=n_runs, max_iter=max_iter, tol=tol, random=random, pause=pause, watch=watch
+    # Workers read rows from mapped files only.
+    cluster = None if storage.folder is None else current_cluster()
+    samples = (
+        Samples.from_array(Z, None, backend, storage)
+        if cluster is None
+        else ShardedSamples.distribute(cluster, Z, backend, storage)
     )
-
-
-def _tell(watch: Watch, run: int, random: Any, best: Clustering | None, step: Step) -> None:
-    watch(Pause(run, random, step, best))
-
-
-def _labelled(rows: RowSet, found: Clustering) -> Clustering:
-    """Return a clustering with its labels, which its centres alone decide."""
-    return replace(found, labels=rows.label(found.centres))
+    if algorithm == "cuml":
+        return library_clustering(samples, n_clusters, n_init=n_init, max_iter=max_iter, tol=tol, random=random)
+    return best_clustering(
+        samples, n_clusters, n_init=n_init, max_iter=max_iter, tol=tol, random=random, checkpoint=checkpoint,
+        on_checkpoint=on_checkpoint,
+    )  # fmt: skip
 
 
 def library_clustering(
-    rows: RowSet,
+    samples: Samples,
     n_clusters: int,
     *,
     init: Init = "k-means++",
-    n_runs: int = 1,
+    n_init: int = 1,
     max_iter: int = 300,
     tol: float = 1e-4,
     random: np.random.RandomState,
     verbose: bool = False,
 ) -> Clustering:
-    """Return what the K-Means of the device's own library finds; its labels and inertia as everywhere here."""
+    """Return the clustering by the K-Means of the device's own library; labels and inertia are the engine's own."""
     seed = int(random.randint(2**31 - 1))
     if callable(init):
-        init = init(rows.X, n_clusters, random_state=random)
-    start = LIBRARY_STARTS[init] if isinstance(init, str) else checked_centres(init, rows.X, n_clusters)
-    plan = LibraryPlan(n_clusters, n_runs, max_iter, tol, seed)
-    centres, n_iter = rows.library_centres(start, plan)
-    run = rows.run(n_clusters)
-    run.relabel(centres)
-    found = run.inertia(centres)
+        init = init(samples.X, n_clusters, random_state=random)
+    start = LIBRARY_INITS[init] if isinstance(init, str) else validate_initial_centers(init, samples.X, n_clusters)
+    settings = LibraryKMeansSettings(n_clusters, n_init, max_iter, tol, seed)
+    centers, n_iter = samples.library_centers(start, settings)
+    state = samples.new_state(n_clusters)
+    state.relabel(centers)
+    inertia = state.inertia(centers)
     if verbose:
         logger.info("the library stopped after %d iterations", n_iter)
-    return Clustering(centres, run.labels, found, n_iter, run.work)
+    return Clustering(centers, state.labels, inertia, n_iter, state.pass_counts)
 
 
-def _same_partition(labels: Int32s, others: Int32s) -> bool:
-    """Return whether every cluster of `labels` lies within one cluster of `others`."""
-    other_of = np.empty(labels.max() + 1, np.int32)
-    runs = list(row_blocks(len(labels), KEY_ROWS))
-    for rows in runs:
-        other_of[labels[rows]] = others[rows]
-    return all(bool((other_of[labels[rows]] == others[rows]).all()) for rows in runs)
+def _iteration_callback(
+    on_checkpoint: OnCheckpoint | None, run: int, random: np.random.RandomState, best: Clustering | None
+) -> Callable[[Iteration], None] | None:
+    """Return what makes checkpoints of a restart's iterations, with the generator's state of now."""
+    if on_checkpoint is None:
+        return None
+    generator_state = random.get_state()
+    return lambda iteration: on_checkpoint(KMeansCheckpoint(run, generator_state, iteration, best))
+
+
+def _with_labels(samples: Samples, clustering: Clustering) -> Clustering:
+    """Return the clustering with its labels, which depend on its centers alone."""
+    return replace(clustering, labels=samples.label(clustering.centers))
+
+
+def _same_partition(labels: Int32s, other_labels: Int32s) -> bool:
+    """Return whether every cluster of `labels` lies within one cluster of `other_labels`."""
+    other_of_label = np.empty(labels.max() + 1, np.int32)
+    blocks = list(row_blocks(len(labels), KEY_ROWS))
+    for rows in blocks:
+        other_of_label[labels[rows]] = other_labels[rows]
+    return all(bool((other_of_label[labels[rows]] == other_labels[rows]).all()) for rows in blocks)

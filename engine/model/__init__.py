@@ -1,1 +1,1 @@
-"""The fitted model and the assignments it makes."""
+"""The fitted model, and the assignments that it makes."""

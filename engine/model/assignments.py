@@ -1,9 +1,9 @@
-"""Assignments as a table: id, cluster, distance, runner-up, margin and whether the row is an outlier.
+"""Assign rows to clusters: a table of id, cluster, distance, second cluster, margin and outlier flag.
 
-    scores Z + centres  ->  one pyarrow Table a block  ->  Parquet parts, or one table in memory
+    scores Z + centers  ->  one pyarrow Table a block  ->  Parquet parts, or one table in memory
 
-An outlier is farther from its centre than its cluster's fence: Tukey's far-out fence, the third quartile plus three
-interquartile ranges of the distances of a sample of the cluster's members at the time of the fit.
+An outlier is farther from its center than its cluster's fence: Tukey's far-out fence, the third quartile plus three
+interquartile ranges of the distances of a sample of the cluster's members, at the time of the fit.
 
 Source: Tukey, "Exploratory Data Analysis", 1977.
 """
@@ -22,14 +22,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from engine.backends.protocol import Backend, Nearest
-from engine.blocks import BLOCK_ROWS, Block, PartsTable, Table, row_count
-from engine.execution.cluster import Run, in_parts
-from engine.execution.passes import current
+from engine.backends.protocol import Backend, TwoNearest
+from engine.blocks import BLOCK_ROWS, Block, RandomAccessTable, Table, count_rows
+from engine.execution.cluster import BlockRange, require_random_access
+from engine.execution.passes import current_cluster
 from engine.execution.threads import map_blocks
-from engine.tables.unique_ids import ids_of
-from engine.tsne.types import Placed
-from engine.utils.atomic_files import written
+from engine.tables.unique_ids import read_ids
+from engine.tsne.types import Placement
+from engine.utils.atomic_files import write_atomically
 
 ROW = "row"  # name of the id column of a table that has none
 ROWS_PER_PART = 1 << 20
@@ -38,56 +38,56 @@ FENCE_MEMBERS = 20  # sampled members below which a cluster has no fence: quarti
 FENCE_RANGES = 3.0
 
 
-def fences(labels: NDArray[np.int32], distances: NDArray[np.float32], n_clusters: int) -> NDArray[np.float32]:
-    """Return each cluster's largest ordinary distance, infinite for clusters with too few sampled members.
+def compute_fences(labels: NDArray[np.int32], distances: NDArray[np.float32], n_clusters: int) -> NDArray[np.float32]:
+    """Compute each cluster's fence: distances above it are outliers. Infinite with too few sampled members.
 
     Parameters
     ----------
     labels : int32 array of shape (n_sampled,)
     distances : float32 array of shape (n_sampled,)
-        Euclidean distance of each sampled row to its centre.
+        Euclidean distance of each sampled row to its center.
     n_clusters : int
     """
-    limits = np.full(n_clusters, np.inf, np.float32)
+    fences = np.full(n_clusters, np.inf, np.float32)
     order = np.argsort(labels, kind="stable")
     edges = np.searchsorted(labels[order], np.arange(n_clusters + 1))
     for cluster in range(n_clusters):
         members = distances[order[edges[cluster] : edges[cluster + 1]]]
         if len(members) >= FENCE_MEMBERS:
             q1, q3 = np.quantile(members.astype(np.float64), [0.25, 0.75])
-            limits[cluster] = q3 + FENCE_RANGES * (q3 - q1)
-    return limits
+            fences[cluster] = q3 + FENCE_RANGES * (q3 - q1)
+    return fences
 
 
 def assignment_table(
-    ids: pa.Array | pa.ChunkedArray, id_name: str, found: Nearest, limits: NDArray[np.float32]
+    ids: pa.Array | pa.ChunkedArray, id_name: str, nearest: TwoNearest, fences: NDArray[np.float32]
 ) -> pa.Table:
     """Return the assignments of one block of rows as a table."""
     return pa.table(
         {
             id_name: ids,
-            "cluster": found.labels,
-            "distance": found.distance,
-            "runner_up": found.runner_up,
-            "margin": found.margin(),
-            "outlier": found.distance > limits[found.labels],
+            "cluster": nearest.labels,
+            "distance": nearest.distances,
+            "runner_up": nearest.second_labels,
+            "margin": nearest.margin(),
+            "outlier": nearest.distances > fences[nearest.labels],
         }
     )
 
 
-def with_places(part: pa.Table, placed: Placed) -> pa.Table:
-    """Add the places of rows on the map to their assignments."""
-    part = part.append_column("map_x", pa.array(placed.places[:, 0]))
-    part = part.append_column("map_y", pa.array(placed.places[:, 1]))
-    return part.append_column("map_doubtful", pa.array(placed.doubtful))
+def add_map_columns(table: pa.Table, placement: Placement) -> pa.Table:
+    """Add the map coordinates of rows to their assignments."""
+    table = table.append_column("map_x", pa.array(placement.coordinates[:, 0]))
+    table = table.append_column("map_y", pa.array(placement.coordinates[:, 1]))
+    return table.append_column("map_doubtful", pa.array(placement.uncertain))
 
 
-Note = TypeVar("Note")
-WithPlaces: TypeAlias = Callable[[pa.Table, int], pa.Table]  # a part of the assignments, and its first row
+BlockSummary = TypeVar("BlockSummary")
+AddMapColumns: TypeAlias = Callable[[pa.Table, int], pa.Table]  # assignments of some rows, number of the first row
 
 
-class Tally(NamedTuple):
-    """What a block adds to every cluster."""
+class ClusterTotals(NamedTuple):
+    """Number of rows of a block, and its share of each cluster's size and inertia."""
 
     n_rows: int
     sizes: NDArray[np.int64]
@@ -95,96 +95,102 @@ class Tally(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Assigned:
-    """Assigns blocks of a fitted table, whose scores are known: pure, so blocks may be anywhere."""
+class FittedRowAssigner:
+    """Assigns the blocks of a fitted table from their scores: a pure function of a block, on any thread or worker."""
 
     Z: NDArray[np.float32]
     id: str | None
-    centres: NDArray[np.float32]
+    centers: NDArray[np.float32]
     fences: NDArray[np.float32]
     backend: Backend
-    with_places: WithPlaces | None
+    add_map_columns: AddMapColumns | None
 
-    def __call__(self, block: Block) -> tuple[pa.Table, Tally]:
-        """Return the block's assignments, and what they add to every cluster."""
-        found = self.backend.nearest_two(self.Z[block.start : block.start + len(block)], self.centres)
-        squared = np.square(found.distance.astype(np.float64))
-        part = assignment_table(ids_of(block, self.id), self.id or ROW, found, self.fences)
-        part = part if self.with_places is None else self.with_places(part, block.start)
-        counts = np.bincount(found.labels, minlength=len(self.centres)).astype(np.int64)
-        sums = np.bincount(found.labels, squared, minlength=len(self.centres)).astype(np.float64)
-        return part, Tally(part.num_rows, counts, sums)
+    def __call__(self, block: Block) -> tuple[pa.Table, ClusterTotals]:
+        """Return the block's assignments, and its share of every cluster."""
+        nearest = self.backend.nearest_two(self.Z[block.start : block.start + len(block)], self.centers)
+        squared = np.square(nearest.distances.astype(np.float64))
+        table = assignment_table(read_ids(block, self.id), self.id or ROW, nearest, self.fences)
+        table = table if self.add_map_columns is None else self.add_map_columns(table, block.start)
+        sizes = np.bincount(nearest.labels, minlength=len(self.centers)).astype(np.int64)
+        inertias = np.bincount(nearest.labels, squared, minlength=len(self.centers)).astype(np.float64)
+        return table, ClusterTotals(table.num_rows, sizes, inertias)
 
 
 def write_assignments(
-    assign: Callable[[Block], tuple[pa.Table, Note]],
+    assign: Callable[[Block], tuple[pa.Table, BlockSummary]],
     table: Table,
     columns: Sequence[str],
     folder: Path,
-    aside: Path,
+    temporary_folder: Path,
     *,
-    coded: bool = False,
-) -> Iterator[Note]:
-    """Write the parts of a table's assignments, here or on workers; yield what is noted of each block, in order.
+    dictionary_encoded: bool = False,
+) -> Iterator[BlockSummary]:
+    """Write the parts of a table's assignments, here or on workers; yield the summary of each block, in order.
 
-    Parts are written in the folder `aside` and moved when they are whole: what is left of one lies there.
+    `assign` returns the assignments of a block and its summary. Parts are written in `temporary_folder` and moved when
+    they are complete, so what an interrupt leaves of one lies there.
     """
     folder.mkdir(exist_ok=True)
-    cluster = current()
+    cluster = current_cluster()
     if cluster is not None:
-        there = in_parts(table)
-        task = partial(_assign_part, assign, there, list(columns), coded, folder, aside)
-        n_parts, each = -(-row_count(there) // ROWS_PER_PART), ROWS_PER_PART // BLOCK_ROWS
-        parts = [(number, Run(number * each, (number + 1) * each)) for number in range(n_parts)]
-        for found in cluster.map(task, parts, "assign"):
-            yield from found
+        table = require_random_access(table)
+        task = partial(_assign_part, assign, table, list(columns), dictionary_encoded, folder, temporary_folder)
+        n_parts, n_blocks = -(-count_rows(table) // ROWS_PER_PART), ROWS_PER_PART // BLOCK_ROWS
+        parts = [(number, BlockRange(number * n_blocks, (number + 1) * n_blocks)) for number in range(n_parts)]
+        for part_summaries in cluster.map(task, parts, "assign"):
+            yield from part_summaries
         return
-    notes: list[Note] = []
-    assigned = map_blocks(assign, table.blocks(columns, coded=coded))
-    for number, part in enumerate(_parts_of(_noted(assigned, notes))):
-        write_part(part, folder, number, aside)
-        yield from notes
-        notes.clear()
+    summaries: list[BlockSummary] = []
+    assignments = map_blocks(assign, table.blocks(columns, dictionary_encoded=dictionary_encoded))
+    for number, part in enumerate(_group_into_parts(_collect_summaries(assignments, summaries))):
+        write_part(part, folder, number, temporary_folder)
+        yield from summaries
+        summaries.clear()
 
 
 def _assign_part(
-    assign: Callable[[Block], tuple[pa.Table, Note]],
-    table: PartsTable,
+    assign: Callable[[Block], tuple[pa.Table, BlockSummary]],
+    table: RandomAccessTable,
     columns: list[str],
-    coded: bool,
+    dictionary_encoded: bool,
     folder: Path,
-    aside: Path,
-    part: tuple[int, Run],
-) -> list[Note]:
-    number, run = part
-    notes: list[Note] = []
-    blocks = table.blocks(columns, coded=coded, first=run.first, stop=run.stop)
-    write_part(_noted(map_blocks(assign, blocks), notes), folder, number, aside)
-    return notes
+    temporary_folder: Path,
+    part: tuple[int, BlockRange],
+) -> list[BlockSummary]:
+    number, block_range = part
+    summaries: list[BlockSummary] = []
+    blocks = table.blocks(
+        columns, dictionary_encoded=dictionary_encoded, first=block_range.first, stop=block_range.stop
+    )
+    write_part(_collect_summaries(map_blocks(assign, blocks), summaries), folder, number, temporary_folder)
+    return summaries
 
 
-def _noted(found: Iterable[tuple[pa.Table, Note]], notes: list[Note]) -> Iterator[pa.Table]:
-    for part, note in found:
-        notes.append(note)
-        yield part
+def _collect_summaries(
+    assignments: Iterable[tuple[pa.Table, BlockSummary]], summaries: list[BlockSummary]
+) -> Iterator[pa.Table]:
+    """Yield the assignments, and append the summaries to a list."""
+    for table, summary in assignments:
+        summaries.append(summary)
+        yield table
 
 
 def write_parts(tables: Iterable[pa.Table], folder: Path) -> int:
     """Write tables as part-00000.parquet … of ROWS_PER_PART rows; return the number of rows."""
     folder.mkdir(exist_ok=True)
-    return sum(write_part(part, folder, number, folder) for number, part in enumerate(_parts_of(tables)))
+    return sum(write_part(part, folder, number, folder) for number, part in enumerate(_group_into_parts(tables)))
 
 
-def write_part(tables: Iterable[pa.Table], folder: Path, number: int, aside: Path) -> int:
-    """Write tables as one part of `folder`, whole or not at all, by way of `aside`; return the number of rows.
+def write_part(tables: Iterable[pa.Table], folder: Path, number: int, temporary_folder: Path) -> int:
+    """Write tables as one part of `folder` atomically, by way of `temporary_folder`; return the number of rows.
 
-    Whoever writes it again writes the same bytes, so two may at once.
+    Every process writes the same bytes, so two may write the same part at once.
     """
     tables = iter(tables)
     first = next(tables)
     n_rows = 0
     with (
-        written(folder / f"part-{number:05d}.parquet", aside=aside) as path,
+        write_atomically(folder / f"part-{number:05d}.parquet", staging_folder=temporary_folder) as path,
         pq.ParquetWriter(path, first.schema, compression="zstd") as writer,
     ):
         for table in chain([first], tables):
@@ -193,14 +199,14 @@ def write_part(tables: Iterable[pa.Table], folder: Path, number: int, aside: Pat
     return n_rows
 
 
-def _parts_of(tables: Iterable[pa.Table]) -> Iterator[Iterator[pa.Table]]:
-    """Yield the tables of one part after the other: runs of ROWS_PER_PART rows."""
+def _group_into_parts(tables: Iterable[pa.Table]) -> Iterator[Iterator[pa.Table]]:
+    """Yield the tables of each part, ROWS_PER_PART rows together."""
     tables = iter(tables)
     for first in tables:
-        yield chain([first], _until(tables, ROWS_PER_PART - first.num_rows))
+        yield chain([first], _take_rows(tables, ROWS_PER_PART - first.num_rows))
 
 
-def _until(tables: Iterator[pa.Table], n_rows: int) -> Iterator[pa.Table]:
+def _take_rows(tables: Iterator[pa.Table], n_rows: int) -> Iterator[pa.Table]:
     while n_rows > 0 and (table := next(tables, None)) is not None:
         n_rows -= table.num_rows
         yield table

@@ -1,7 +1,7 @@
-"""A model on disk: model.json and arrays.safetensors. Data only, never a pickle.
+"""Read and write the files of a model: model.json and arrays.safetensors. Data only, never a pickle.
 
-model.json names the format version and the SHA-256 of the arrays, so that a damaged or foreign file is an error
-and not a wrong answer.
+model.json holds the format version and the SHA-256 of the arrays, so that a damaged or foreign file is an error and
+not a wrong result.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ FORMAT = 1
 
 
 def write_model(folder: Path, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    """Write a model's facts (plain JSON values) and arrays into `folder`, in place of what is there."""
-    shutil.rmtree(folder, ignore_errors=True)  # half a model, if a run was interrupted here
+    """Write a model's facts (plain JSON values) and arrays into `folder`, which is replaced."""
+    shutil.rmtree(folder, ignore_errors=True)  # an incomplete model, if a fit was interrupted here
     folder.mkdir()
-    packed = arrays_to_bytes({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    (folder / "arrays.safetensors").write_bytes(packed)
-    document = {"format": FORMAT, "arrays_sha256": hashlib.sha256(packed).hexdigest(), **facts}
+    content = arrays_to_bytes({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    (folder / "arrays.safetensors").write_bytes(content)
+    document = {"format": FORMAT, "arrays_sha256": hashlib.sha256(content).hexdigest(), **facts}
     (folder / "model.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
 def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read what write_model wrote.
+    """Read the facts and arrays that write_model wrote.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """
     try:
         facts = json.loads((folder / "model.json").read_text())
-        packed = (folder / "arrays.safetensors").read_bytes()
+        content = (folder / "arrays.safetensors").read_bytes()
     except OSError as error:
         raise ModelNotReadableError(
             f"{folder} holds no model: {error.strerror}.", hint="give the run directory that `rooms fit` wrote."
@@ -56,9 +56,9 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             f"{folder} is of model format {version}, and this engine reads format {FORMAT}.",
             hint="fit again, or use the engine version in the run's manifest.json.",
         )
-    if facts.get("arrays_sha256") != hashlib.sha256(packed).hexdigest():
+    if facts.get("arrays_sha256") != hashlib.sha256(content).hexdigest():
         raise ModelNotReadableError(f"{folder / 'arrays.safetensors'} is not what was written: its checksum differs.")
     try:
-        return facts, arrays_from_bytes(packed)
+        return facts, arrays_from_bytes(content)
     except SafetensorError as error:
         raise ModelNotReadableError(f"{folder / 'arrays.safetensors'} cannot be read: {error}.") from error

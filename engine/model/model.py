@@ -1,8 +1,8 @@
-"""The reusable model: an encoder, a PCA and cluster centres, which together assign new users.
+"""The fitted model: an encoder, a PCA and cluster centers, which together assign new rows.
 
-    rows of a table  ->  X  ->  Z  ->  cluster, distance, runner-up, margin, outlier[, place on the map]
+    rows of a table  ->  X  ->  Z  ->  cluster, distance, second cluster, margin, outlier[, map coordinates]
 
-Reading and writing the files of a model is model/files.py; fitting one is fit.py.
+model/files.py reads and writes the files of a model; pipeline/fit.py fits one.
 """
 
 from __future__ import annotations
@@ -25,53 +25,56 @@ from engine.backends.protocol import Projection
 from engine.config import ClusterConfig
 from engine.errors import NotMappedError, OutputExistsError, UsageError
 from engine.execution.threads import map_blocks
-from engine.execution.worker_pool import workers_for
-from engine.features.encoded_moments import projection
+from engine.execution.worker_pool import run_on_workers
+from engine.features.encoded_moments import make_projection
 from engine.features.encoder import FeatureEncoder
-from engine.features.encoding_plan import Plan
-from engine.model.assignments import ROW, assignment_table, with_places, write_assignments, write_parts
+from engine.features.encoding_plan import EncodingPlan
+from engine.model.assignments import ROW, add_map_columns, assignment_table, write_assignments, write_parts
 from engine.model.files import read_model, write_model
 from engine.pca.solver import Components
 from engine.progress import Advance, Reporter, Silent
 from engine.tables import Block, Table, open_table
-from engine.tables.source_paths import format_of, parquet_path
-from engine.tables.unique_ids import ids_of
-from engine.tsne.device import place, placement_index
-from engine.utils.atomic_directory import staged
-from engine.utils.atomic_files import scratch_folder, written
-from engine.utils.formatting import clean
+from engine.tables.source_paths import infer_format, parquet_path
+from engine.tables.unique_ids import read_ids
+from engine.tsne.device import build_placement_index, place_rows
+from engine.utils.atomic_directory import write_directory_atomically
+from engine.utils.atomic_files import scratch_folder, write_atomically
+from engine.utils.formatting import printable_text
 from engine.utils.html_table import html_table
 
-WORKER_MODULES = ("engine.model.model", "fsspec.implementations.local")  # what workers that assign rows need
+WORKER_MODULES = (
+    "engine.model.model",
+    "fsspec.implementations.local",
+)  # the fork server imports them for workers that assign rows
 
 
 class Landmarks(NamedTuple):
-    """What places new rows on the map of a run."""
+    """The embedded landmarks of a map, for the placement of new rows."""
 
     scores: NDArray[np.float32]  # (n_landmarks, n_components)
-    places: NDArray[np.float32]  # (n_landmarks, 2)
+    embedding: NDArray[np.float32]  # (n_landmarks, 2)
 
 
 @dataclass(frozen=True)
 class Model:
-    """What `rooms fit` leaves behind to assign users it has not seen.
+    """A fitted model, which assigns new rows to clusters.
 
     Attributes
     ----------
     encoder : FeatureEncoder
     pca : Components
-    centres : float32 array of shape (n_clusters, n_components)
+    centers : float32 array of shape (n_clusters, n_components)
     fences : float32 array of shape (n_clusters,)
-        Distance beyond which a member of the cluster is an outlier.
+        Distance to the center above which a member of the cluster is an outlier.
     id : str or None
         Name of the id column of the table the model was fitted on.
     landmarks : Landmarks or None
-        None where the run has no map, or the model has just been fitted.
+        None if the run has no map, or has not been written yet.
     """
 
     encoder: FeatureEncoder
     pca: Components
-    centres: NDArray[np.float32]
+    centers: NDArray[np.float32]
     fences: NDArray[np.float32]
     id: str | None
     landmarks: Landmarks | None = None
@@ -79,24 +82,24 @@ class Model:
     @property
     def n_clusters(self) -> int:
         """The number of clusters."""
-        return len(self.centres)
+        return len(self.centers)
 
     def scores(self, rows: Any) -> NDArray[np.float32]:
-        """Return the scores Z of rows, float32 of shape (n_rows, n_components)."""
+        """Compute the scores Z of rows, float32 of shape (n_rows, n_components)."""
         backend, _ = backends.resolve("auto")
         return backend.encoded_scores(self.encoder.encode_rows(rows), self.projection)
 
     @cached_property
     def projection(self) -> Projection:
-        """What turns encoded rows into scores."""
-        return projection(self.encoder.layout, self.pca.mean_, self.pca.components_.T)
+        """The projection of encoded rows to scores."""
+        return make_projection(self.encoder.layout, self.pca.mean_, self.pca.components_.T)
 
-    def centres_in_units(self) -> pa.Table:
-        """Return the centres in the units people know, one row a cluster, one column a feature.
+    def centers_in_units(self) -> pa.Table:
+        """Return the centers in the units of the table, one row a cluster, one column a feature.
 
-        A centre is mapped back through PCA, so what the components left out is at the average of all rows.
+        Centers are mapped back through PCA: directions that the components left out are at the average of all rows.
         """
-        return self.encoder.decode(self.pca.inverse_transform(self.centres))
+        return self.encoder.decode(self.pca.inverse_transform(self.centers))
 
     def assign(
         self,
@@ -113,11 +116,11 @@ class Model:
         Parameters
         ----------
         source : path, URL, list of them, or a pandas, polars or pyarrow table
-            Must have the columns the model was fitted on, and the id column if there was one.
+            With the columns that the model was fitted on, and the id column if there was one.
         out : path, optional
             One Parquet file if it ends in `.parquet`, else a folder of parts. Without it, everything is returned.
         overwrite : bool, default=False
-            Whether `out` may be there already.
+            Whether an existing `out` is replaced.
         place : bool, default=False
             Whether rows are placed on the map as well.
         cluster : ClusterConfig, optional
@@ -133,93 +136,96 @@ class Model:
         Raises
         ------
         NotMappedError
-            If rows are to be placed, but there is no map.
+            If `place` is set, but there is no map.
         UsageError
-            If `out` ends like another format, or workers are to share what they cannot: a table that is not Parquet,
-            or a single file to write.
+            If `out` has the ending of another format, or workers cannot share the work: the table is not Parquet, or
+            `out` is a single file.
         MissingColumnError, RetypedColumnError, OutputExistsError, DataError
         """
         if place and self.landmarks is None:
             raise NotMappedError("The model has no map to place rows on.", hint="fit again without --skip map.")
         path = None if out is None else parquet_path(out)
         table = open_table(source, id=self.id, types=self.encoder.csv_types())
-        self.encoder.check(table.schema)
+        self.encoder.check_schema(table.schema)
         cluster = cluster or ClusterConfig()
         in_parts = path is not None and path.suffix != ".parquet"
-        if cluster.wanted and not in_parts:
+        if cluster.uses_workers and not in_parts:
             raise UsageError("Workers write parts: --out must be a folder.", hint="leave out the ending .parquet.")
         columns = list(dict.fromkeys([*([] if self.id is None else [self.id]), *self.encoder.columns]))
-        assign = _NewRows(self, place)
+        assign = _NewRowAssigner(self, place)
         with (reporter or Silent()).stage("assign", table.n_rows) as advance:
             if path is not None and in_parts:
                 return _write_parts(assign, table, columns, path, overwrite, cluster, advance)
-            parts = _told(map_blocks(assign, table.blocks(columns, coded=True)), advance)
+            parts = _report_progress(map_blocks(assign, table.blocks(columns, dictionary_encoded=True)), advance)
             return pa.concat_tables(list(parts)) if path is None else write_table(parts, path, overwrite=overwrite)
 
     def _repr_html_(self) -> str:
-        """Return the model as a notebook shows it: what it takes, and what it gives."""
+        """Return the model's columns as HTML, for notebooks."""
         encoder = self.encoder
         head = (
             f"Assigns to {self.n_clusters} clusters by {encoder.n_features} features "
-            f"in {self.centres.shape[1]} components; id column: {self.id or 'none'}"
+            f"in {self.centers.shape[1]} components; id column: {self.id or 'none'}"
         )
         rows = [
-            [escape(clean(plan.column)), plan.role, escape(clean(plan.unit or ""))] for plan in encoder.plan.columns
+            [escape(printable_text(plan.column)), plan.role, escape(printable_text(plan.unit or ""))]
+            for plan in encoder.plan.columns
         ]
         return html_table("Model", head, ("column", "role", "unit"), rows)
 
     def write(self, folder: Path) -> None:
-        """Write the model's files into `folder`, which must not be there."""
+        """Write the model's files into `folder`; an earlier model there is replaced."""
         facts = {"id": self.id, "plan": self.encoder.plan.model_dump(mode="json")}
-        write_model(folder, facts, {"centres": self.centres, "fences": self.fences, **components_to(self.pca)})
+        write_model(folder, facts, {"centres": self.centers, "fences": self.fences, **components_to_arrays(self.pca)})
 
     @classmethod
     def read(cls, folder: Path, map_folder: Path) -> Model:
-        """Read a model that `write` wrote, and the landmarks of its map if there are any.
+        """Read a model that `write` wrote, and the landmarks of its map if there is one.
 
         Raises
         ------
         ModelNotReadableError
         """
         facts, arrays = read_model(folder)
-        encoder = FeatureEncoder(Plan.model_validate(facts["plan"]))
+        encoder = FeatureEncoder(EncodingPlan.model_validate(facts["plan"]))
         landmarks = None
         if map_folder.is_dir():
-            placed = read_model(map_folder)[1]
-            landmarks = Landmarks(placed["scores"], placed["places"])
-        pca = components_from(arrays)
+            map_arrays = read_model(map_folder)[1]
+            landmarks = Landmarks(map_arrays["scores"], map_arrays["places"])
+        pca = components_from_arrays(arrays)
         return cls(encoder, pca, arrays["centres"], arrays["fences"], facts["id"], landmarks)
 
 
 @dataclass(frozen=True)
-class _NewRows:
-    """Assigns blocks of a table that a model has not seen: pure, so blocks may be anywhere."""
+class _NewRowAssigner:
+    """Assigns the blocks of a new table: a pure function of a block, on any thread or worker."""
 
     model: Model
     place: bool
 
     def __call__(self, block: Block) -> tuple[pa.Table, int]:
-        """Return the block's assignments, and how many there are."""
+        """Return the block's assignments, and their number."""
         model, backend = self.model, backends.resolve("auto")[0]
         Z = model.scores(block.rows)
-        found = backend.nearest_two(Z, model.centres)
-        part = assignment_table(ids_of(block, model.id), model.id or ROW, found, model.fences)
-        return (with_places(part, place(backend, Z, self._atlas)) if self.place else part), len(block)
+        nearest = backend.nearest_two(Z, model.centers)
+        table = assignment_table(read_ids(block, model.id), model.id or ROW, nearest, model.fences)
+        if self.place:
+            table = add_map_columns(table, place_rows(backend, Z, self._placement_index))
+        return table, len(block)
 
     @cached_property
-    def _atlas(self) -> Any:
+    def _placement_index(self) -> Any:
         assert self.model.landmarks is not None
-        return placement_index(backends.resolve("auto")[0], *self.model.landmarks)
+        return build_placement_index(backends.resolve("auto")[0], *self.model.landmarks)
 
 
-def _told(found: Iterator[tuple[pa.Table, int]], advance: Advance) -> Iterator[pa.Table]:
-    for part, n_rows in found:
+def _report_progress(assignments: Iterator[tuple[pa.Table, int]], advance: Advance) -> Iterator[pa.Table]:
+    for table, n_rows in assignments:
         advance(n_rows)
-        yield part
+        yield table
 
 
 def _write_parts(
-    assign: _NewRows,
+    assign: _NewRowAssigner,
     table: Table,
     columns: list[str],
     out: Path,
@@ -229,11 +235,11 @@ def _write_parts(
 ) -> Path:
     """Write a folder of parts, here or on workers."""
     with (
-        staged(out, overwrite=overwrite) as folder,
-        scratch_folder(folder.parent) as aside,
-        workers_for(cluster, table, aside, modules=WORKER_MODULES),
+        write_directory_atomically(out, overwrite=overwrite) as folder,
+        scratch_folder(folder.parent) as temporary_folder,
+        run_on_workers(cluster, table, temporary_folder, modules=WORKER_MODULES),
     ):
-        for n_rows in write_assignments(assign, table, columns, folder, aside, coded=True):
+        for n_rows in write_assignments(assign, table, columns, folder, temporary_folder, dictionary_encoded=True):
             advance(n_rows)
     return out
 
@@ -241,8 +247,8 @@ def _write_parts(
 _PCA_ARRAYS = ("mean_", "components_", "explained_variance_", "explained_variance_ratio_", "singular_values_")
 
 
-def components_to(pca: Components) -> dict[str, NDArray[Any]]:
-    """Return components as arrays of a file."""
+def components_to_arrays(pca: Components) -> dict[str, NDArray[Any]]:
+    """Return the arrays of components, as they are stored in files."""
     arrays = {f"pca.{name}": np.asarray(getattr(pca, name)) for name in _PCA_ARRAYS}
     return arrays | {
         "pca.noise_variance_": np.array([pca.noise_variance_]),
@@ -250,8 +256,8 @@ def components_to(pca: Components) -> dict[str, NDArray[Any]]:
     }
 
 
-def components_from(arrays: dict[str, NDArray[Any]]) -> Components:
-    """Return the components that components_to has turned into arrays."""
+def components_from_arrays(arrays: dict[str, NDArray[Any]]) -> Components:
+    """Return the components of the arrays that components_to_arrays returned."""
     return Components(
         **{name: arrays[f"pca.{name}"] for name in _PCA_ARRAYS},
         noise_variance_=float(arrays["pca.noise_variance_"][0]),
@@ -260,15 +266,15 @@ def components_from(arrays: dict[str, NDArray[Any]]) -> Components:
 
 
 def write_table(parts: Iterator[pa.Table], out: Path, *, overwrite: bool) -> Path:
-    """Write a table that comes in parts: to one file if `out` ends in .parquet, else to a folder of parts."""
-    if format_of(out.name) != "parquet":
-        with staged(out, overwrite=overwrite) as folder:
+    """Write the parts of a table: to one file if `out` ends in .parquet, else to a folder of parts."""
+    if infer_format(out.name) != "parquet":
+        with write_directory_atomically(out, overwrite=overwrite) as folder:
             write_parts(parts, folder)
         return out
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} is there already.", hint="choose another --out, or add --overwrite.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with written(out) as path:
+    with write_atomically(out) as path:
         first = next(parts)
         with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
             writer.write_table(first)

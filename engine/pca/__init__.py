@@ -1,1 +1,1 @@
-"""Principal components of all rows."""
+"""Principal component analysis: the estimator, and the eigenproblem of the covariance."""

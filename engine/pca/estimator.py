@@ -1,10 +1,10 @@
-"""Principal components, exact and in one pass.
+"""The PCA estimator, with scikit-learn's interface: exact principal components in one pass over the rows.
 
     X (n_samples, n_features), or its blocks -> components_, explained_variance_, mean_;   X -> scores
 
-Each block of MOMENT_ROWS rows gives its count, mean and scatter in float64, centred on its own mean; blocks are merged
-in their order (Chan, Golub & LeVeque, 1979). So nothing cancels when means are far from zero, X is never copied,
-and the result does not depend on threads. The eigenproblem of the covariance is solved in float64.
+The count, the mean and the scatter of every MOMENT_ROWS rows are computed in float64, about their own mean, and merged
+in the order of the rows (Chan, Golub & LeVeque, 1979). So nothing cancels when means are far from zero, X is never
+copied, and the result does not depend on threads. The eigenproblem of the covariance is solved in float64: solver.py.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from engine import backends
-from engine.backends.protocol import Float64s, Moments, Rows
+from engine.backends.protocol import Moments
 from engine.errors import NonFiniteValueError, TooFewRowsError, UsageError
 from engine.execution.threads import map_blocks, row_blocks
-from engine.pca.solver import MOMENT_ROWS, Components, merged
+from engine.pca.solver import MOMENT_ROWS, Components, merge_moments
+from engine.utils.array_types import Float64s, Rows
 
-PIECES = 2  # of MOMENT_ROWS rows that a thread takes at a time
-SCORE_ROWS = 16384  # rows projected by one thread at a time
+MOMENTS_PER_BLOCK = 2  # moments of MOMENT_ROWS rows each that a thread computes at a time
+SCORE_ROWS = 16384  # rows that a thread projects at a time
 
 
 class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -35,32 +36,34 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     n_components : int, float, "auto" or None, default=None
-        How many components are kept: that many; as few as explain this share of the variance, in (0, 1); every
-        eigenvalue above the mean eigenvalue times (1 + sqrt(n_features / n_samples))^2, where noise alone would end
-        (Marchenko & Pastur, 1967), and at least 2; or min(n_samples, n_features). "mle" is not offered.
+        Number of components to keep. An int is that number; a float in (0, 1) keeps the fewest components that explain
+        more than this share of the variance; "auto" keeps every eigenvalue above the mean eigenvalue times
+        (1 + sqrt(n_features / n_samples))^2, the upper edge of the eigenvalues of noise (Marchenko & Pastur, 1967), and
+        at least 2; None keeps min(n_samples, n_features). "mle" is not offered.
     whiten : bool, default=False
-        Divide each score by its standard deviation. Variances below n_features * eps times the largest are rounding,
-        and are divided as if they were that large.
+        Divide each score by its standard deviation. A variance below n_features * eps times the largest is rounding
+        error: its scores are divided as if it were that large.
     copy : bool, default=True
         For compatibility: X is never written to.
     svd_solver : {"auto", "covariance_eigh"}, default="auto"
         Both are the eigendecomposition of the covariance.
-    random_state : for compatibility: nothing is random.
+    random_state : ignored
+        For compatibility: nothing is random.
     device : {"auto", "cpu", "cuda"}, default="auto"
 
     Attributes
     ----------
     components_ : ndarray of shape (n_components_, n_features), float64
-        Largest |entry| of each row positive, as scikit-learn has it.
+        The entry of largest absolute value in each row is positive, as in scikit-learn.
     explained_variance_, explained_variance_ratio_, singular_values_ : ndarray of shape (n_components_,)
     mean_ : ndarray of shape (n_features,)
     noise_variance_ : float
         Mean of the eigenvalues left out.
     n_components_, n_samples_, n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Where X had names.
+        Defined if X has names of features.
     device_ : str
-        Where it was computed.
+        "cpu" or "cuda".
 
     Notes
     -----
@@ -72,7 +75,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         "n_components": [
             Interval(Integral, 1, None, closed="left"),
             Interval(RealNotInt, 0, 1, closed="neither"),
-            StrOptions({"auto", "mle"}),  # "mle" gets a better answer than a list of types
+            StrOptions({"auto", "mle"}),  # "mle" is accepted here so that fit can raise an error with a hint
             None,
         ],
         "whiten": ["boolean"],
@@ -101,33 +104,33 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None) -> PCA:
-        """Find the principal components of X (n_samples, n_features), float32 or float64.
+        """Compute the principal components of X (n_samples, n_features), float32 or float64.
 
         Raises
         ------
         ValueError
             If X holds NaN or infinity, fewer than 2 samples, or fewer samples or features than n_components.
         """
-        checked: dict[str, Any] = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": 2}
-        X = validate_data(self, X, **checked, ensure_all_finite=False)
+        checks: dict[str, Any] = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": 2}
+        X = validate_data(self, X, **checks, ensure_all_finite=False)
         try:
-            return self._fit_moments(X[part] for part in row_blocks(len(X), PIECES * MOMENT_ROWS))
-        except NonFiniteValueError:  # seen in the moments: looking before would be a pass of its own
+            return self._fit_moments(X[part] for part in row_blocks(len(X), MOMENTS_PER_BLOCK * MOMENT_ROWS))
+        except NonFiniteValueError:  # the moments show it; to check before would take another pass
             assert_all_finite(X, input_name="X")
             raise
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit_blocks(self, blocks: Iterable[Any], *, read: Callable[[Any], Rows] | None = None) -> PCA:
-        """Find the principal components of rows that come in blocks and are never in memory together.
+        """Compute the principal components of rows that come in blocks and are never in memory together.
 
         Parameters
         ----------
         blocks : iterable of ndarray of shape (n_rows, n_features), float32 or float64, finite
-            Where every block but the last holds a multiple of MOMENT_ROWS rows, the result has the bits of `fit` on
-            all of them. Other sizes change the last digits. The iterable is advanced by the calling thread.
+            If every block but the last holds a multiple of MOMENT_ROWS rows, the result has the bits of `fit` on all
+            rows. Other sizes change the last digits. The iterable is advanced by the calling thread.
         read : callable, optional
-            Turns an item of `blocks` into the ndarray, on the thread that takes its moments: so that no more
-            blocks than threads are in memory.
+            Returns the ndarray of an item of `blocks`. It is called by the thread that computes the moments, so that
+            no more blocks than threads are in memory.
 
         Raises
         ------
@@ -143,14 +146,14 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self._fit_moments(blocks, read)
 
     def fit_transform(self, X: Any, y: Any = None) -> Rows:
-        """Find the principal components of X and return its scores (n_samples, n_components_)."""
+        """Compute the principal components of X and return its scores (n_samples, n_components_)."""
         scores: Rows = self.fit(X).transform(X)
         return scores
 
     def transform(self, X: Any) -> Rows:
         """Return the scores of X (n_samples, n_features) in its dtype, of shape (n_samples, n_components_).
 
-        A row's scores have the same bits in whatever block it comes.
+        The bits of a row's scores do not depend on the other rows of X.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False)
@@ -160,11 +163,11 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return np.concatenate(list(parts))
 
     def inverse_transform(self, X: Any) -> Rows:
-        """Return scores (n_samples, n_components_) in the space of the features (n_samples, n_features)."""
+        """Return the points of feature space (n_samples, n_features) with these scores (n_samples, n_components_)."""
         check_is_fitted(self)
         X = check_array(X, dtype=[np.float64, np.float32])
-        restored: Rows = ((X * self._scale()) @ self.components_ + self.mean_).astype(X.dtype)
-        return restored
+        points: Rows = ((X * self._scale()) @ self.components_ + self.mean_).astype(X.dtype)
+        return points
 
     @property
     def _n_features_out(self) -> int:
@@ -175,39 +178,39 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             raise UsageError("n_components='mle' is not offered.", hint="use n_components='auto', or a number.")
         backend, _ = backends.resolve(self.device)
 
-        def moments_of(block: Any) -> list[Moments]:
+        def compute_moments(block: Any) -> list[Moments]:
             X = block if read is None else read(block)
             return [backend.moments(X[part]) for part in row_blocks(len(X), MOMENT_ROWS)]
 
         total: Moments | None = None
-        for pieces in map_blocks(moments_of, blocks):
-            for piece in pieces:
-                if total is not None and len(piece.mean) != len(total.mean):
+        for block_moments in map_blocks(compute_moments, blocks):
+            for moments in block_moments:
+                if total is not None and len(moments.mean) != len(total.mean):
                     raise UsageError(
-                        f"A block has {len(piece.mean)} features, but the first one had {len(total.mean)}."
+                        f"A block has {len(moments.mean)} features, but the first one had {len(total.mean)}."
                     )
-                if not np.isfinite(piece.scatter).all():
+                if not np.isfinite(moments.scatter).all():
                     raise NonFiniteValueError(
                         "PCA needs finite values, but some are NaN, infinite, or so large that their squares are."
                     )
-                total = piece if total is None else merged(total, piece)
+                total = moments if total is None else merge_moments(total, moments)
         if total is None:
             raise TooFewRowsError("PCA needs at least 2 rows, but there are 0.")
-        found = Components.of(total, self.n_components)
+        components = Components.from_moments(total, self.n_components)
         self.n_features_in_ = len(total.mean)
-        self.mean_ = found.mean_
-        self.components_ = found.components_
-        self.explained_variance_ = found.explained_variance_
-        self.explained_variance_ratio_ = found.explained_variance_ratio_
-        self.singular_values_ = found.singular_values_
-        self.noise_variance_ = found.noise_variance_
-        self.n_components_ = found.n_components_
-        self.n_samples_ = found.n_samples_
+        self.mean_ = components.mean_
+        self.components_ = components.components_
+        self.explained_variance_ = components.explained_variance_
+        self.explained_variance_ratio_ = components.explained_variance_ratio_
+        self.singular_values_ = components.singular_values_
+        self.noise_variance_ = components.noise_variance_
+        self.n_components_ = components.n_components_
+        self.n_samples_ = components.n_samples_
         self.device_ = backend.name
         return self
 
     def _scale(self) -> Float64s:
-        """Return what scores are divided by."""
+        """Return what scores are divided by (n_components_,): standard deviations, or ones."""
         if not self.whiten:
             return np.ones(self.n_components_)
         variances = self.explained_variance_

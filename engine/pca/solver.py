@@ -1,8 +1,9 @@
-"""Principal components of moments: the eigenproblem, how many are kept, and their signs.
+"""Eigenproblem of the covariance: principal components of moments, their number, and their signs.
 
-    Moments (n_rows, mean, scatter)  ->  Components  ->  scores, and back
+    Moments (n_rows, mean, scatter)  ->  Components
 
-What engine.PCA is behind its estimator, for jobs that have moments and no matrix, and no use for scikit-learn.
+This is PCA without its estimator (estimator.py), for a fit that has moments and no matrix: nothing here imports
+scikit-learn.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from engine.backends.protocol import Float64s, Moments, Rows
+from engine.backends.protocol import Moments
 from engine.errors import TooFewRowsError
 from engine.execution.threads import one_blas_thread
+from engine.utils.array_types import Float64s, Rows
 
-MOMENT_ROWS = 16384  # rows whose moments are taken together: merging them takes a hundredth of that
+MOMENT_ROWS = 16384  # rows of one Moments: to merge two takes a hundredth of the time to compute one
 
 
 @dataclass(frozen=True)
 class Components:
-    """Principal components, named as scikit-learn's PCA names them; see engine.PCA."""
+    """Principal components, with the attributes of scikit-learn's PCA; see engine.PCA."""
 
     mean_: Float64s
     components_: Float64s
@@ -33,65 +35,68 @@ class Components:
 
     @property
     def n_components_(self) -> int:
-        """How many components were kept."""
+        """Number of components kept."""
         return len(self.components_)
 
     @classmethod
-    def of(cls, moments: Moments, wanted: Any) -> Components:
-        """Solve for the components of rows with these moments; `wanted` is engine.PCA's n_components.
+    def from_moments(cls, moments: Moments, n_components: Any) -> Components:
+        """Return the principal components of rows with these moments; `n_components` is that of engine.PCA.
 
         Raises
         ------
         TooFewRowsError
             If there are fewer than 2 rows.
         ValueError
-            If more components are wanted than there are rows or features.
+            If n_components exceeds the number of rows or of features.
         """
         n_samples, n_features = moments.n_rows, len(moments.mean)
         if n_samples < 2:
             raise TooFewRowsError(f"PCA needs at least 2 rows, but there are {n_samples}.")
-        with one_blas_thread():  # so that bits do not depend on BLAS threads
-            values, vectors = np.linalg.eigh(moments.scatter / (n_samples - 1))
-        kept = min(n_samples, n_features)
-        values = np.maximum(values[::-1][:kept], 0.0)
-        axes = vectors.T[::-1]
-        count = _count(values, n_samples, n_features, wanted)
+        with one_blas_thread():  # bits must not depend on the number of BLAS threads
+            eigenvalues, eigenvectors = np.linalg.eigh(moments.scatter / (n_samples - 1))
+        n_eigenvalues = min(n_samples, n_features)
+        eigenvalues = np.maximum(eigenvalues[::-1][:n_eigenvalues], 0.0)
+        axes = eigenvectors.T[::-1]
+        count = _resolve_n_components(eigenvalues, n_samples, n_features, n_components)
         largest = np.abs(axes).argmax(axis=1)
         axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
-        total = values.sum()
+        total = eigenvalues.sum()
         return cls(
             mean_=moments.mean,
             components_=np.ascontiguousarray(axes[:count]),
-            explained_variance_=values[:count],
-            explained_variance_ratio_=values[:count] / total if total > 0 else np.zeros(count),
-            singular_values_=np.sqrt(values[:count] * (n_samples - 1)),
-            noise_variance_=float(values[count:].mean()) if count < kept else 0.0,
+            explained_variance_=eigenvalues[:count],
+            explained_variance_ratio_=eigenvalues[:count] / total if total > 0 else np.zeros(count),
+            singular_values_=np.sqrt(eigenvalues[:count] * (n_samples - 1)),
+            noise_variance_=float(eigenvalues[count:].mean()) if count < n_eigenvalues else 0.0,
             n_samples_=n_samples,
         )
 
     def inverse_transform(self, scores: Rows) -> Rows:
-        """Return scores (n_rows, n_components_) in the space of the features (n_rows, n_features)."""
-        restored: Rows = (scores @ self.components_ + self.mean_).astype(scores.dtype)
-        return restored
+        """Return the points of feature space (n_rows, n_features) with these scores (n_rows, n_components_)."""
+        points: Rows = (scores @ self.components_ + self.mean_).astype(scores.dtype)
+        return points
 
 
-def _count(values: Float64s, n_samples: int, n_features: int, wanted: Any) -> int:
-    """Return how many components are wanted, given all eigenvalues in descending order."""
-    if wanted is None:
-        return len(values)
-    if wanted == "auto":
-        edge = values.sum() / n_features * (1.0 + np.sqrt(n_features / n_samples)) ** 2
-        return max(int((values > edge).sum()), min(2, len(values)))
-    if isinstance(wanted, int | np.integer):
-        if wanted > len(values):
-            raise ValueError(f"n_components={wanted} must be between 1 and min(n_samples, n_features)={len(values)}.")
-        return int(wanted)
-    shares = np.cumsum(values) / max(values.sum(), np.finfo(np.float64).tiny)
-    return min(int(np.searchsorted(shares, wanted, side="right")) + 1, len(values))
+def _resolve_n_components(eigenvalues: Float64s, n_samples: int, n_features: int, n_components: Any) -> int:
+    """Return the number of components to keep, given all eigenvalues in descending order."""
+    n_eigenvalues = len(eigenvalues)
+    if n_components is None:
+        return n_eigenvalues
+    if n_components == "auto":
+        noise_edge = eigenvalues.sum() / n_features * (1.0 + np.sqrt(n_features / n_samples)) ** 2
+        return max(int((eigenvalues > noise_edge).sum()), min(2, n_eigenvalues))
+    if isinstance(n_components, int | np.integer):
+        if n_components > n_eigenvalues:
+            raise ValueError(
+                f"n_components={n_components} must be between 1 and min(n_samples, n_features)={n_eigenvalues}."
+            )
+        return int(n_components)
+    explained = np.cumsum(eigenvalues) / max(eigenvalues.sum(), np.finfo(np.float64).tiny)
+    return min(int(np.searchsorted(explained, n_components, side="right")) + 1, n_eigenvalues)
 
 
-def merged(first: Moments, second: Moments) -> Moments:
-    """Return the moments of the rows of both (Chan, Golub & LeVeque, 1979)."""
+def merge_moments(first: Moments, second: Moments) -> Moments:
+    """Return the moments of the rows of both, first those of `first` (Chan, Golub & LeVeque, 1979)."""
     n_rows = first.n_rows + second.n_rows
     step = second.mean - first.mean
     scatter = first.scatter + second.scatter + np.outer(step, step) * (first.n_rows * (second.n_rows / n_rows))

@@ -1,9 +1,9 @@
-"""What a fit has done, written down so that another process can go on from there with the same bits.
+"""Checkpoints of a fit: results of finished stages, from which another process resumes to the same bits.
 
     stage, facts (JSON), arrays  ->  checkpoints/<stage>, one file: checksum, then safetensors; renamed when complete
 
-A file is replaced as a whole or not at all, and read only if its checksum holds. The first one says what job it is:
-settings, input and engine. What is worth a checkpoint is the concern of the stages.
+A file is replaced as a whole or not at all, and read only if its checksum matches. The first checkpoint identifies the
+job: its settings, input and engine version. Which results are saved is decided in stages.py.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Arrays = dict[str, NDArray[Any]]
 Value = TypeVar("Value")
 
 JOB = "job"
-_CHECKSUM = 32  # bytes
-_NOT_PART = ("memory", "device", "cluster")  # settings that decide no result
+_CHECKSUM_BYTES = 32  # SHA-256
+_FREE_SETTINGS = ("memory", "device", "cluster")  # may differ between a fit and its resumption: they change no result
 
 
 class Checkpoints:
@@ -40,62 +40,64 @@ class Checkpoints:
     Parameters
     ----------
     folder : path, optional
-        Without it nothing is written, and nothing is found.
+        Without it, nothing is saved and nothing is loaded.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
 
     def identify(self, settings: FitConfig, fingerprint: Facts) -> bool:
-        """Say what job this is; return whether it goes on from earlier checkpoints.
+        """Identify the job by its settings and input; return whether there are checkpoints of it to resume from.
 
         Raises
         ------
         InputChangedError
-            If earlier checkpoints are of other input: the files that changed are named.
+            If the checkpoints are of other input; names the files that changed.
         UsageError
-            If they are of other settings, or of another version of the engine.
+            If they are of other settings, or of another engine version.
         CheckpointNotReadableError
             If they are damaged.
         """
-        chosen = {name: value for name, value in settings.model_dump(mode="json").items() if name not in _NOT_PART}
-        job = {"engine": version("rooms-engine"), "settings": chosen, "input": fingerprint}
+        decisive = {
+            name: value for name, value in settings.model_dump(mode="json").items() if name not in _FREE_SETTINGS
+        }
+        job = {"engine": version("rooms-engine"), "settings": decisive, "input": fingerprint}
         earlier = self.load(JOB)
         if earlier is None:
             self.save(JOB, job)
             return False
-        _compare(earlier[0], json.loads(json.dumps(job)))
+        _check_same_job(earlier[0], json.loads(json.dumps(job)))
         return True
 
     def save(self, stage: str, facts: Facts, arrays: Arrays | None = None) -> None:
-        """Write what a stage has come to."""
+        """Save the result of a stage."""
         if self.folder is None:
             return
         text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-        packed = arrays_to_bytes({"facts": text} | {k: np.ascontiguousarray(v) for k, v in (arrays or {}).items()})
+        content = arrays_to_bytes({"facts": text} | {k: np.ascontiguousarray(v) for k, v in (arrays or {}).items()})
         partial = self.folder / f".{stage}.partial"
         with partial.open("wb") as file:
-            file.write(hashlib.sha256(packed).digest() + packed)
+            file.write(hashlib.sha256(content).digest() + content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self.folder / stage)
 
     def load(self, stage: str) -> tuple[Facts, Arrays] | None:
-        """Return what a stage had come to, None if it was not reached.
+        """Return the saved result of a stage, None if there is none.
 
         Raises
         ------
         CheckpointNotReadableError
-            If the file is not what was written.
+            If the file is damaged.
         """
         path = None if self.folder is None else self.folder / stage
         if path is None or not path.is_file():
             return None
         content = path.read_bytes()
         try:
-            if hashlib.sha256(content[_CHECKSUM:]).digest() != content[:_CHECKSUM]:
+            if hashlib.sha256(content[_CHECKSUM_BYTES:]).digest() != content[:_CHECKSUM_BYTES]:
                 raise ValueError("its checksum differs")
-            arrays = arrays_from_bytes(content[_CHECKSUM:])
+            arrays = arrays_from_bytes(content[_CHECKSUM_BYTES:])
             return json.loads(arrays.pop("facts").tobytes()), arrays
         except (SafetensorError, ValueError, KeyError) as error:
             raise CheckpointNotReadableError(
@@ -103,46 +105,41 @@ class Checkpoints:
                 hint="start anew: the same command without --resume.",
             ) from error
 
-    def drop(self, stage: str) -> None:
-        """Forget what a stage had come to."""
-        if self.folder is not None:
-            (self.folder / stage).unlink(missing_ok=True)
-
-    def remembered(
+    def load_or_make(
         self,
         stage: str,
         make: Callable[[], Value],
         pack: Callable[[Value], tuple[Facts, Arrays]],
         unpack: Callable[[Facts, Arrays], Value],
     ) -> Value:
-        """Return what a stage had come to; else make it, and write it down."""
-        there = self.load(stage)
-        if there is not None:
-            return unpack(*there)
-        made = make()
-        self.save(stage, *pack(made))
-        return made
+        """Return the saved result of a stage; if there is none, make it and save it."""
+        checkpoint = self.load(stage)
+        if checkpoint is not None:
+            return unpack(*checkpoint)
+        value = make()
+        self.save(stage, *pack(value))
+        return value
 
 
 def check_unchanged(before: Facts, now: Facts) -> None:
-    """Raise InputChangedError, naming the files, unless two fingerprints of a table are the same."""
+    """Raise InputChangedError, naming the files, unless two fingerprints of a table are equal."""
     if before == now:
         return
-    files, others = ({file["path"]: file for file in facts.get("files", [])} for facts in (before, now))
-    changed = [path for path in files | others if files.get(path) != others.get(path)]
-    what = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+    old_files, new_files = ({file["path"]: file for file in facts.get("files", [])} for facts in (before, now))
+    changed = [path for path in old_files | new_files if old_files.get(path) != new_files.get(path)]
+    names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
     raise InputChangedError(
-        f"The input is not what it was when the run began: {what or 'it is another table'} changed.",
+        f"The input is not what it was when the run began: {names or 'it is another table'} changed.",
         hint="start anew: the same command without --resume.",
     )
 
 
-def _compare(earlier: Facts, job: Facts) -> None:
+def _check_same_job(earlier: Facts, job: Facts) -> None:
     check_unchanged(earlier["input"], job["input"])
     if earlier["settings"] != job["settings"]:
-        other = [name for name, value in job["settings"].items() if earlier["settings"].get(name) != value]
+        different = [name for name, value in job["settings"].items() if earlier["settings"].get(name) != value]
         raise UsageError(
-            f"The interrupted run had other settings: {', '.join(other)} differ.",
+            f"The interrupted run had other settings: {', '.join(different)} differ.",
             hint="give the settings it had, or start anew without --resume.",
         )
     if earlier["engine"] != job["engine"]:

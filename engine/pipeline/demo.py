@@ -1,4 +1,4 @@
-"""`rooms demo`: generate members, run the job on them, and hold the clusters against the planted communities."""
+"""`rooms demo`: generate members, fit them, and compare the clusters with the planted communities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engine.utils.atomic_directory import check_target
 
 @dataclass(frozen=True)
 class DemoRun:
-    """Where the members lie, the run on them, and how well it found the planted communities."""
+    """Result of `rooms demo`: the members, the run, and its adjusted Rand index with the planted communities."""
 
     members: Path
     run: Run
@@ -38,7 +38,7 @@ def run_demo(
         None is the number of planted communities.
     seed : int
     overwrite : bool
-        Whether what an earlier demo left there is replaced.
+        Whether the files of an earlier demo are replaced.
     reporter : Reporter
     """
     check_target(folder / "run", overwrite=overwrite)
@@ -50,6 +50,7 @@ def run_demo(
     )
     planted = pq.read_table(paths.planted)["community"].to_numpy()
     clusters = run.assignments["cluster"].to_numpy()
-    counts = np.zeros((planted.max() + 1, clusters.max() + 1), np.int64)
-    np.add.at(counts, (planted, clusters), 1)
+    communities, community = np.unique(planted, return_inverse=True)
+    counts = np.zeros((len(communities), clusters.max() + 1), np.int64)
+    np.add.at(counts, (community, clusters), 1)
     return DemoRun(paths.members, run, adjusted_rand_index(counts))

@@ -1,10 +1,10 @@
-"""`rooms fit --dry-run`: roles, features, plan, memory, disk and time of a fit, from the table's first blocks.
+"""`rooms fit --dry-run`: estimate roles, features, plan, memory, disk and time of a fit from the table's first blocks.
 
-    head of the table  ->  the steps of a fit, once to warm up and once on the clock  ->  seconds a row, seconds a job
+    head of the table  ->  trial fits of it, one to warm up and one timed  ->  seconds a row, seconds a job
 
-What a step takes grows with the rows, or it does not: samples, the map's landmarks, seeds, trees. The second kind is
-timed as it is, and t-SNE by a few iterations of it. Memory and disk are the plan's (pipeline/memory_plan.py). Nothing
-stays.
+The time of a stage grows with the rows, or it does not: samples, the map's landmarks, seeds, trees. Stages of the
+second kind are timed as they are, and t-SNE by a few of its iterations. Memory and disk are those of the memory plan
+(pipeline/memory_plan.py). No file is left behind.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -23,316 +24,340 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine import backends
-from engine.blocks import reading_bytes, reads_parts, row_count
+from engine.blocks import count_rows, has_random_access, reading_bytes
 from engine.config import FitConfig
 from engine.execution.array_storage import IN_MEMORY, Storage
-from engine.execution.block_cache import Shelf
-from engine.execution.cluster import Crew
-from engine.execution.glibc_malloc import give_back_arrays
+from engine.execution.block_cache import BlockCache
+from engine.execution.cluster import WorkerResources
+from engine.execution.glibc_malloc import mmap_large_arrays
 from engine.execution.threads import thread_count
-from engine.execution.worker_pool import crew_for
-from engine.explain.stage import explain_run, rows_to_explain, sheet_of
-from engine.features.column_roles import RoleOf
+from engine.execution.worker_pool import find_worker_resources
+from engine.explain.stage import create_binned_table, draw_row_sample, explain_run
+from engine.features.column_roles import ColumnRole
 from engine.features.fit import FittedFeatures
-from engine.kmeans.initialization import initial_centres
-from engine.kmeans.lloyd import RowSet
+from engine.kmeans.initialization import initialize_centers
+from engine.kmeans.lloyd import Samples
 from engine.kmeans.select_k import choose_k
 from engine.pipeline.checkpoints import Checkpoints
-from engine.pipeline.landmark_map import place_all
-from engine.pipeline.memory_plan import Plan, disk_free, existing, plan_of
+from engine.pipeline.landmark_map import place_all_rows
+from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, nearest_existing_folder, plan_memory
 from engine.pipeline.stages import Job
-from engine.pipeline.timing import Stages
+from engine.pipeline.timing import StageTimer
 from engine.progress import Advance
 from engine.tables import BLOCK_ROWS, Block, Table, open_table
-from engine.tsne.device import embed, placement_index
-from engine.tsne.types import MapPlan
+from engine.tsne.device import build_placement_index, embed
+from engine.tsne.types import EmbeddingPlan
 from engine.utils.atomic_files import scratch_folder
 
-HEAD_ROWS = 16 * BLOCK_ROWS  # of the table, to tell the others by …
-HEAD_CELLS = 32 * HEAD_ROWS  # … or so few as hold so many values …
-LEAST_ROWS = 20_000  # … but as many as the samples of a fit have
-WARM_SHARE = 8  # an eighth of them, or half of their blocks, is done once before: kernels are loaded, memory is there
-ENOUGH = 1 << 40  # bytes for all rows of a head in a file: where the fit has one, it has room for all rows
-PACED = 0.1  # of a pass: its blocks have a pace if they do not come in all at once, at its end
-BRIEF = 30  # iterations of t-SNE that tell what all of them take …
-SPREAD = 0.2  # … on landmarks so far apart that one takes what all take on average: deviation / root of their number
-COUNTING = 0.1  # of the pass of statistics: what counting rules on the notes of all rows takes
-STARTING = 2.0  # seconds for workers to come and to go
-REPORT = 0.5  # seconds to draw and to write the report
+HEAD_ROWS = 16 * BLOCK_ROWS  # most rows of the table's head
+HEAD_VALUES = 32 * HEAD_ROWS  # most values in it: wide tables have a shorter head
+MIN_HEAD_ROWS = 20_000  # least rows in it: as many as the samples of a fit
+# The warm-up fit compiles and loads kernels and allocates memory, on an eighth of the head or half of its blocks.
+WARM_UP_DIVISOR = 8
+UNLIMITED_FILE_BYTES = 1 << 40  # limit of a trial's spill file: where a fit has one, it holds all rows
+MIN_SPREAD = 0.1  # a pass is extrapolated from its blocks only if their completion times span 10 % of it
+TRIAL_ITERATIONS = 30  # iterations of t-SNE that are timed
+# Standard deviation of the trial's initial embedding / sqrt(n_landmarks): so wide that one of its iterations takes as
+# long as the iterations of a fit do on average.
+TRIAL_SPREAD = 0.2
+RULE_COUNTING_SHARE = 0.1  # counting the rows of rules in the binned table, as a share of the pass of statistics
+WORKER_START_SECONDS = 2.0  # starting and ending workers
+REPORT_SECONDS = 0.5  # drawing and writing the report
 
 
-class Head:
-    """The first rows of a table, as a table."""
+class TableHead:
+    """The first rows of a table, as a RandomAccessTable."""
 
     def __init__(self, table: Table, n_rows: int) -> None:
-        self._table, self.n_rows = table, min(row_count(table), n_rows)
+        self._table, self.n_rows = table, min(count_rows(table), n_rows)
 
     @property
     def schema(self) -> pa.Schema:
-        """The whole table's columns."""
+        """The table's columns."""
         return self._table.schema
 
     @property
-    def in_parts(self) -> bool:
+    def random_access(self) -> bool:
         """Whether the whole table can be read in parts."""
-        return reads_parts(self._table)
+        return has_random_access(self._table)
 
     def blocks(
-        self, columns: Sequence[str] | None = None, *, coded: bool = False, first: int = 0, stop: int | None = None
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        dictionary_encoded: bool = False,
+        first: int = 0,
+        stop: int | None = None,
     ) -> Iterator[Block]:
-        """Yield the blocks of the head, or some of them; the last one may be a part of the table's."""
+        """Yield the blocks `first` to `stop` of the head, all by default; the last one may be a part of a table's."""
         n_blocks = -(-self.n_rows // BLOCK_ROWS)
         stop = n_blocks if stop is None else min(stop, n_blocks)
-        if reads_parts(self._table):
-            found = self._table.blocks(columns, coded=coded, first=first, stop=stop)
+        if has_random_access(self._table):
+            blocks = self._table.blocks(columns, dictionary_encoded=dictionary_encoded, first=first, stop=stop)
         else:
-            found = islice(self._table.blocks(columns, coded=coded), first, stop)
-        for block in found:
-            rest = self.n_rows - block.start
-            yield block if len(block) <= rest else Block(block.start, block.rows.slice(0, rest).combine_chunks())
+            blocks = islice(self._table.blocks(columns, dictionary_encoded=dictionary_encoded), first, stop)
+        for block in blocks:
+            n_left = self.n_rows - block.start
+            yield block if len(block) <= n_left else Block(block.start, block.rows.slice(0, n_left).combine_chunks())
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the whole table's."""
+        """Return the fingerprint of the whole table."""
         return self._table.fingerprint()
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """What a fit would do, and take."""
+class FitEstimate:
+    """Estimate of a fit: its features, its memory plan and its time."""
 
-    rows: int
-    head_rows: int
+    n_rows: int
+    n_head_rows: int
     features: FittedFeatures
-    components: int
-    clusters: int | str
-    kept_row: float | None  # bytes of a row between passes, if the head's were kept
-    plan: Plan
-    crew: Crew | None
+    n_components: int
+    n_clusters: int | str
+    cached_row_bytes: float | None  # bytes of a row in the block cache, if all rows of the head were cached
+    plan: MemoryPlan
+    resources: WorkerResources | None
     seconds: float  # of the whole process
     device: str
 
     def facts(self) -> dict[str, Any]:
-        """Return plain JSON values."""
+        """Return the estimate as plain JSON values."""
         return {
-            "rows": self.rows,
-            "estimated_from_rows": self.head_rows,
+            "rows": self.n_rows,
+            "estimated_from_rows": self.n_head_rows,
             "columns": [{"column": r.column, "role": r.role, "reason": r.reason} for r in self.features.roles],
             "features": [feature.name for feature in self.features.encoder.features],
             "groups": {name: group.weight for name, group in self.features.weights.groups.items()},
-            "components": self.components,
-            "clusters": self.clusters,
+            "components": self.n_components,
+            "clusters": self.n_clusters,
             "plan": self.plan.facts(),
             "memory_bytes": self.plan.memory_bytes,
             "memory_available_bytes": self.plan.free_bytes,
-            "workers": None if self.crew is None else self.crew.n_workers,
+            "workers": None if self.resources is None else self.resources.n_workers,
             "disk_bytes": self.plan.disk_bytes,
             "seconds": round(self.seconds, 1),
             "device": self.device,
         }
 
     @property
-    def _each(self) -> str:
-        if self.crew is None:
+    def _per_worker(self) -> str:
+        if self.resources is None:
             return ""
-        return " in the worker" if self.crew.n_workers == 1 else f" in each of {self.crew.n_workers} workers"
+        n_workers = self.resources.n_workers
+        return " in the worker" if n_workers == 1 else f" in each of {n_workers} workers"
 
     def describe(self) -> str:
-        """Return the same for people."""
-        told = list(_told(self.features.roles))
-        width = max((len(column) for column, _, _ in told), default=0)
-        lines = [f"{column:<{width}}  {role:<11}  {reason}" for column, role, reason in told]
+        """Return the estimate as text for the terminal."""
+        rows = list(_role_table(self.features.roles))
+        width = max((len(column) for column, _, _ in rows), default=0)
+        lines = [f"{column:<{width}}  {role:<11}  {reason}" for column, role, reason in rows]
         notice = self.features.weights.notice()
         lines += [
             "",
             *([] if notice is None else [notice]),
-            f"{self.rows:,} rows; roles and rates from the first {self.head_rows:,}",
-            f"{self.features.encoder.n_features} features, {self.components} components, "
-            f"k = {self.clusters}, device {self.device}",
+            f"{self.n_rows:,} rows; roles and rates from the first {self.n_head_rows:,}",
+            f"{self.features.encoder.n_features} features, {self.n_components} components, "
+            f"k = {self.n_clusters}, device {self.device}",
             f"plan: {self.plan.kind}, for {self.plan.why}",
-            f"memory: about {self.plan.memory_bytes / 2**30:.2f} GiB{self._each} "
-            f"({self.plan.free_bytes / 2**30:.1f} GiB are free{self._each})",
+            f"memory: about {self.plan.memory_bytes / 2**30:.2f} GiB{self._per_worker} "
+            f"({self.plan.free_bytes / 2**30:.1f} GiB are free{self._per_worker})",
             f"temporary files: about {self.plan.disk_bytes / 2**30:.2f} GiB",
             f"time: about {self.seconds:.0f} s",
         ]
         return "\n".join(lines)
 
 
-def times_as_long(crew: Crew, *, started_here: bool) -> float:
-    """Return how many times as long as on this process' threads work takes on workers."""
-    share = thread_count() / (crew.n_workers * crew.threads)
-    return max(share, 1.0) if started_here else share  # more workers than threads share the threads
+def worker_time_factor(resources: WorkerResources, *, started_here: bool) -> float:
+    """Return the time of a pass on the workers, divided by its time on the threads of this process."""
+    ratio = thread_count() / (resources.n_workers * resources.threads)
+    return max(ratio, 1.0) if started_here else ratio  # workers started here share the threads of this process
 
 
-def forecast(source: Any, settings: FitConfig, *, out: Path | None = None) -> Forecast:
-    """Look at the first blocks of a table and say what engine.fit would do with all of it.
+def estimate_fit(source: Any, settings: FitConfig, *, out: Path | None = None) -> FitEstimate:
+    """Estimate what engine.fit would do with a table, and take, from fits of its first blocks.
 
     Parameters
     ----------
     source : as in engine.fit
     settings : FitConfig
     out : path, optional
-        Where the run would be, for its disk to be looked at.
+        The run directory that the fit would write: its disk is checked.
 
     Raises
     ------
     DataError, DeviceNotAvailableError, OutOfResourcesError
-        What engine.fit would raise for the head of the table, and for want of memory or disk.
+        As engine.fit would, for the head of the table, and if memory or disk will not suffice.
     """
-    started = time.time() - psutil.Process().create_time()
+    start_seconds = time.time() - psutil.Process().create_time()
     table = open_table(source, id=settings.id)
-    rows = row_count(table)
+    n_rows = count_rows(table)
     parent = (out or Path.cwd() / "run").absolute().parent
-    crew = crew_for(settings.cluster, table, existing(parent))
-    room, reading = disk_free(parent), reading_bytes(table)
-    plan = plan_of(rows, table.schema, settings, crew=crew, disk_free=room, reading=reading)
+    resources = find_worker_resources(settings.cluster, table, nearest_existing_folder(parent))
+    plan_fit = partial(
+        plan_memory, n_rows, table.schema, settings, free_disk=free_disk_bytes(parent),
+        reading_bytes=reading_bytes(table), resources=resources,
+    )  # fmt: skip
+    plan = plan_fit()
     plan.check(parent)
-    head = Head(table, max(min(HEAD_ROWS, HEAD_CELLS // len(table.schema)), LEAST_ROWS))
+    head = TableHead(table, max(min(HEAD_ROWS, HEAD_VALUES // len(table.schema)), MIN_HEAD_ROWS))
     if plan.streamed:
-        give_back_arrays()
-    share, n_workers = rows / head.n_rows, 1 if crew is None else crew.n_workers
-    with scratch_folder(existing(parent) if plan.streamed else None) as folder:
-        keep = int(n_workers * plan.keep_bytes / share)
-        place = _Place(folder, plan.streamed, keep, ENOUGH if plan.file_bytes else 0)
-        warm = max(-(-head.n_rows // WARM_SHARE), head.n_rows // 2 // BLOCK_ROWS * BLOCK_ROWS)
-        _rehearsed(Head(table, warm), settings, place)
-        found = _rehearsed(head, settings, place)
-    settled = plan_of(
-        rows, table.schema, settings, streamed=plan.streamed, crew=crew, disk_free=room, reading=reading,
-        components=found.Z.shape[1], n_features=found.features.encoder.n_features, kept_row=found.kept_row,
+        mmap_large_arrays()
+    share, n_workers = n_rows / head.n_rows, 1 if resources is None else resources.n_workers
+    with scratch_folder(nearest_existing_folder(parent) if plan.streamed else None) as folder:
+        memory_limit = int(n_workers * plan.keep_bytes / share)
+        file_limit = UNLIMITED_FILE_BYTES if plan.file_bytes else 0
+        trial_storage = _TrialStorage(folder, plan.streamed, memory_limit, file_limit)
+        n_warm_up = max(-(-head.n_rows // WARM_UP_DIVISOR), head.n_rows // 2 // BLOCK_ROWS * BLOCK_ROWS)
+        _run_trial_fit(TableHead(table, n_warm_up), settings, trial_storage)
+        trial = _run_trial_fit(head, settings, trial_storage)
+    plan = plan_fit(
+        streamed=plan.streamed, n_components=trial.Z.shape[1], n_features=trial.features.encoder.n_features,
+        cached_row_bytes=trial.cached_row_bytes,
     )  # fmt: skip
-    settled.check(parent)
-    growing = share * found.growing + (share - 1.0) * found.counting
-    if crew is not None:
-        started += STARTING
-        growing *= times_as_long(crew, started_here=settings.cluster.workers is not None)
-    seconds = started + growing + found.constant
-    return Forecast(
-        rows, head.n_rows, found.features, found.Z.shape[1], settings.kmeans.n_clusters, found.kept_row, settled, crew,
-        seconds, found.device,
+    plan.check(parent)
+    growing = share * trial.growing + (share - 1.0) * trial.counting
+    if resources is not None:
+        start_seconds += WORKER_START_SECONDS
+        growing *= worker_time_factor(resources, started_here=settings.cluster.workers is not None)
+    seconds = start_seconds + growing + trial.constant
+    return FitEstimate(
+        n_rows, head.n_rows, trial.features, trial.Z.shape[1], settings.kmeans.n_clusters, trial.cached_row_bytes,
+        plan, resources, seconds, trial.device,
     )  # fmt: skip
 
 
-def _told(roles: Sequence[RoleOf]) -> Iterator[tuple[str, str, str]]:
-    """Yield columns, roles and reasons; those of a vector's numbers together, where they are alike."""
-    for (vector, role), alike in groupby(roles, key=lambda r: (r.vector or r.column, r.role)):
-        found = list(alike)
-        if len(found) == 1:
-            yield found[0].column, role, found[0].reason
+def _role_table(roles: Sequence[ColumnRole]) -> Iterator[tuple[str, str, str]]:
+    """Yield columns, roles and reasons; the columns of a vector with the same role as one row."""
+    for (vector, role), group in groupby(roles, key=lambda r: (r.vector or r.column, r.role)):
+        columns = list(group)
+        if len(columns) == 1:
+            yield columns[0].column, role, columns[0].reason
         else:
-            yield vector, role, f"{len(found)} numbers of a vector"
+            yield vector, role, f"{len(columns)} numbers of a vector"
 
 
-class _Clock:
-    """A reporter that notes when a stage's rows were done."""
+class _RowClock:
+    """A reporter that records when the rows of a stage were done."""
 
     def __init__(self) -> None:
-        self.moments: dict[str, list[tuple[float, int]]] = {}
+        self.completions: dict[str, list[tuple[float, int]]] = {}  # stage -> (seconds since its start, rows)
 
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Advance]:
-        """Yield a function that looks at the clock."""
+        """Yield a function that records the time."""
         start = time.perf_counter()
-        self.moments[name] = []
-        yield lambda rows: self.moments[name].append((time.perf_counter() - start, rows))
+        self.completions[name] = []
+        yield lambda rows: self.completions[name].append((time.perf_counter() - start, rows))
 
-    def growing(self, name: str, took: float) -> float:
-        """Return the seconds of a stage that grow with the rows.
+    def growing(self, name: str, seconds: float) -> float:
+        """Return the seconds of a stage that grow with the rows, of all its `seconds`.
 
-        They are what its rows take at the usual pace of as many blocks as there are threads, the first ones left out:
-        opening files, and what comes after the last rows, take as long for any number.
+        They are the median time a row, measured between blocks that are one block a thread apart, times the rows. The
+        first block of each thread is left out, and so is the time after the last rows: both are the same for any table.
         """
-        times, rows = (np.array(part) for part in zip(*(self.moments.get(name) or [(took, 1)]), strict=True))
+        times, rows = (np.array(part) for part in zip(*(self.completions.get(name) or [(seconds, 1)]), strict=True))
         n = thread_count()
-        if len(times) < 2 * n or times[-1] - times[n - 1] < PACED * times[-1]:
-            return float(min(times[-1], took))
-        done = np.cumsum(rows)
-        return float(np.median((times[n:] - times[:-n]) / (done[n:] - done[:-n])) * done[-1])
+        if len(times) < 2 * n or times[-1] - times[n - 1] < MIN_SPREAD * times[-1]:
+            return float(min(times[-1], seconds))
+        n_done = np.cumsum(rows)
+        return float(np.median((times[n:] - times[:-n]) / (n_done[n:] - n_done[:-n])) * n_done[-1])
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a rehearsal's rows live, as those of the fit do; the rest of what it writes is gone with the folder."""
+class _TrialStorage:
+    """Storage and block cache of a trial fit, like those of the fit; all its other files are in `folder`."""
 
     folder: Path
     streamed: bool
-    keep_bytes: int
-    file_bytes: int
+    memory_limit: int
+    file_limit: int
 
     @property
     def storage(self) -> Storage:
         return Storage(self.folder) if self.streamed else IN_MEMORY
 
     @property
-    def shelf(self) -> Shelf:
-        return Shelf(self.keep_bytes, self.folder if self.file_bytes else None, self.file_bytes)
+    def cache(self) -> BlockCache:
+        return BlockCache(self.memory_limit, self.folder if self.file_limit else None, self.file_limit)
 
 
 @dataclass(frozen=True)
-class _Rehearsal:
-    """What the head came to, and the seconds that grow with the rows, and those that do not."""
+class _TrialFit:
+    """Result of a trial fit, and the seconds that grow with the rows and those that do not."""
 
     features: FittedFeatures
     Z: NDArray[np.float32]
     device: str
     growing: float
     constant: float
-    counting: float  # per head, beyond the first one
-    kept_row: float | None  # bytes a row between passes, if all were kept
+    counting: float  # seconds of counting rules for every further head's worth of rows
+    cached_row_bytes: float | None  # bytes of a row in the block cache, if all rows were cached
 
 
-def _rehearsed(head: Head, settings: FitConfig, place: _Place) -> _Rehearsal:
-    """Do the steps of a fit on the head."""
+def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialStorage) -> _TrialFit:
+    """Run the stages of a fit on the head."""
     backend, _ = backends.resolve(settings.device)
-    clock, n_rows = _Clock(), head.n_rows
-    stages = Stages(clock)
+    clock, n_rows = _RowClock(), head.n_rows
+    timer = StageTimer(clock)
     k_range = range(settings.kmeans.k_min, settings.kmeans.k_max + 1)
-    swept = settings.kmeans.n_clusters == "auto"
-    k = min(k_range[-1] if swept else int(settings.kmeans.n_clusters), n_rows)
-    given = settings.model_copy(update={"kmeans": settings.kmeans.model_copy(update={"n_clusters": k})})
-    job = Job(head, n_rows, given, backend, stages, place.storage, Checkpoints())
+    choose = settings.kmeans.n_clusters == "auto"
+    k = min(k_range[-1] if choose else int(settings.kmeans.n_clusters), n_rows)
+    with_k = settings.model_copy(update={"kmeans": settings.kmeans.model_copy(update={"n_clusters": k})})
+    job = Job(head, n_rows, with_k, backend, timer, trial_storage.storage, Checkpoints())
     job.check_ids()
-    shelf = place.shelf
-    sampled = rows_to_explain(n_rows, settings)
-    features = job.features(shelf, [sampled])
-    kept_row = None if shelf.full else (shelf.n_bytes + shelf.n_filed) / n_rows or None
-    sheet = None
+    cache = trial_storage.cache
+    row_sample = draw_row_sample(n_rows, settings)
+    features = job.features(cache, [row_sample])
+    cached_row_bytes = None if cache.full else (cache.n_bytes + cache.n_bytes_in_file) / n_rows or None
+    binned_table = None
     if "explain" not in settings.skip:
-        sheet = sheet_of(head.schema, sampled, features.encoder, settings, n_rows, place.storage)
-    pca = job.pca(features, [] if sheet is None else [sheet])
+        binned_table = create_binned_table(
+            head.schema, row_sample, features.encoder, settings, n_rows, trial_storage.storage
+        )
+    pca = job.pca(features, [] if binned_table is None else [binned_table])
     Z = job.scores(features, pca)
-    with stages.stage("seeds"):
-        sample = RowSet.of(Z, None, backend)
-        initial_centres(sample, "k-means++", k, np.random.RandomState(settings.seed), settings.kmeans.max_iter)
-    _, found = job.clusters(Z)
-    if swept:
-        with stages.stage("choose k"):
+    with timer.stage("seeds"):
+        samples = Samples.from_array(Z, None, backend)
+        initialize_centers(samples, "k-means++", k, np.random.RandomState(settings.seed), settings.kmeans.max_iter)
+    _, clustering = job.clusters(Z)
+    if choose:
+        with timer.stage("choose k"):
             choose_k(Z, k_range[len(k_range) // 2 :][:1], random_state=settings.seed)
     if "map" not in settings.skip:
-        _mapped(Z, job)
-    job.assignments(Z, job.model(features, pca, Z, found.centres), place.folder / "assignments")
-    if sheet is not None:
-        with stages.stage("explain"):
-            explain_run(place.folder, head, sampled, sheet, found.labels, k, features.encoder, settings)
-    took = {record["stage"]: float(record["seconds"]) for record in stages.records}
-    passes = [name for name in ("ids", "statistics", "pca", "scores", "place", "assign") if name in took]
-    growing = sum(clock.growing(name, took[name]) for name in passes)
-    constant = sum(took[name] for name in passes) - growing
-    constant += sum(took.get(name, 0.0) for name in ("measure", "neighbours", "explain", "seeds"))
-    constant += took.get("map", 0.0) * settings.map.max_iter / BRIEF + took.get("choose k", 0.0) * len(k_range)
-    constant += REPORT if set(settings.skip) < {"map", "report"} else 0.0
-    counting = COUNTING * took["statistics"] if "explain" in took else 0.0
-    return _Rehearsal(
-        features, Z, backend.name, growing + max(took["k-means"] - took["seeds"], 0.0), constant, counting, kept_row
+        _trial_map(Z, job)
+    job.assignments(Z, job.model(features, pca, Z, clustering.centers), trial_storage.folder / "assignments")
+    if binned_table is not None:
+        with timer.stage("explain"):
+            explain_run(
+                trial_storage.folder, head, row_sample, binned_table, clustering.labels, k, features.encoder, settings
+            )
+    seconds = {record["stage"]: float(record["seconds"]) for record in timer.records}
+    passes = [name for name in ("ids", "statistics", "pca", "scores", "place", "assign") if name in seconds]
+    growing = sum(clock.growing(name, seconds[name]) for name in passes)
+    constant = sum(seconds[name] for name in passes) - growing
+    constant += sum(seconds.get(name, 0.0) for name in ("measure", "neighbours", "explain", "seeds"))
+    constant += seconds.get("map", 0.0) * settings.map.max_iter / TRIAL_ITERATIONS
+    constant += seconds.get("choose k", 0.0) * len(k_range)
+    constant += REPORT_SECONDS if set(settings.skip) < {"map", "report"} else 0.0
+    counting = RULE_COUNTING_SHARE * seconds["statistics"] if "explain" in seconds else 0.0
+    return _TrialFit(
+        features,
+        Z,
+        backend.name,
+        growing + max(seconds["k-means"] - seconds["seeds"], 0.0),
+        constant,
+        counting,
+        cached_row_bytes,
     )
 
 
-def _mapped(Z: NDArray[np.float32], job: Job) -> None:
-    """Lay out landmarks for a few iterations, where they stay, and place all rows of the head among them."""
+def _trial_map(Z: NDArray[np.float32], job: Job) -> None:
+    """Run a few t-SNE iterations with a learning rate of 0, and place all rows of the head among the landmarks."""
     landmarks = np.ascontiguousarray(Z[:: max(1, len(Z) // job.settings.map.n_landmarks)])
-    start = landmarks[:, [0, min(1, Z.shape[1] - 1)]].copy()
-    start *= np.float32(SPREAD * len(start) ** 0.5 / max(float(start.std()), 1e-30))
+    initial = landmarks[:, [0, min(1, Z.shape[1] - 1)]].copy()
+    initial *= np.float32(TRIAL_SPREAD * len(initial) ** 0.5 / max(float(initial.std()), 1e-30))
     perplexity = min(job.settings.map.perplexity, len(landmarks) / 3)
-    still = MapPlan(perplexity, 1.0, 0, BRIEF, 0.0, 0.0)
-    layout = embed(job.backend, landmarks, start, still, job.stages).places
-    with job.stages.stage("place", len(Z)) as advance:
-        place_all(Z, job.backend, placement_index(job.backend, landmarks, layout), job.storage, advance)
+    plan = EmbeddingPlan(perplexity, 1.0, 0, TRIAL_ITERATIONS, 0.0, 0.0)
+    embedding = embed(job.backend, landmarks, initial, plan, job.timer).embedding
+    with job.timer.stage("place", len(Z)) as advance:
+        place_all_rows(Z, job.backend, build_placement_index(job.backend, landmarks, embedding), job.storage, advance)

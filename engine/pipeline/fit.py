@@ -1,8 +1,8 @@
-"""The main job, one line a stage: a table of profiles goes in, clusters and a reusable model come out.
+"""Fit a table of profiles, one line a stage: write its clusters, their explanation and a reusable model.
 
     source -> statistics -> encoder -> PCA -> scores -> K-Means -> map, assignments, rules, personas, model, report
 
-No arithmetic here. Rows that there is room for, in memory or in a file, are read once: pipeline/memory_plan.py.
+No arithmetic here. What a stage computes is in stages.py; what is cached between its passes, in memory_plan.py.
 """
 
 from __future__ import annotations
@@ -14,27 +14,28 @@ from pathlib import Path
 from typing import Any
 
 from engine import backends
-from engine.blocks import reading_bytes, row_count
+from engine.blocks import count_rows, reading_bytes
 from engine.config import FitConfig
 from engine.errors import UsageError
 from engine.execution.array_storage import Storage
-from engine.execution.block_cache import Shelf
-from engine.execution.glibc_malloc import give_back_arrays
-from engine.execution.passes import current
-from engine.execution.worker_pool import workers_for
-from engine.explain.binning.binned_table import Sheet
-from engine.explain.row_sample import PickedRows
-from engine.explain.stage import explain_run, rows_to_explain, sheet_of
+from engine.execution.block_cache import BlockCache
+from engine.execution.glibc_malloc import mmap_large_arrays
+from engine.execution.passes import current_cluster
+from engine.execution.worker_pool import run_on_workers
+from engine.explain.binning.binned_table import BinnedTable
+from engine.explain.row_sample import RowCollector
+from engine.explain.stage import create_binned_table, draw_row_sample, explain_run
 from engine.features.encoder import FeatureEncoder
-from engine.features.fit import FittedFeatures, reader_for
+from engine.features.fit import FittedFeatures, choose_reader
 from engine.kmeans.lloyd import Clustering
+from engine.model.assignments import AddMapColumns
 from engine.pca.solver import Components
 from engine.pipeline.checkpoints import Checkpoints, check_unchanged
-from engine.pipeline.landmark_map import map_rows, write_map
-from engine.pipeline.memory_plan import Plan, disk_free, plan_of
+from engine.pipeline.landmark_map import LandmarkMap, make_landmark_map, write_landmark_map
+from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, plan_memory
 from engine.pipeline.stages import Job
-from engine.pipeline.staging import Staging, staging
-from engine.pipeline.timing import Stages
+from engine.pipeline.staging import StagingFolder, staging_folder
+from engine.pipeline.timing import StageTimer
 from engine.pipeline.worker_modules import WORKER_MODULES
 from engine.pipeline.write_run import write_run, write_stages
 from engine.progress import Reporter, Silent
@@ -80,17 +81,17 @@ def fit(
     config : FitConfig or path of a YAML file, optional
         Everything else. Arguments given here win over it.
     memory : int or str, optional
-        Bytes of memory the fit may take of its own, as a number or like "2GiB"; by default half of what is free. A
-        table that needs more is streamed, through files beside `out`, to the same bits.
+        Bytes of anonymous memory that the fit may take, as a number or like "2GiB"; by default half of the free memory.
+        A table that needs more is streamed, through files beside `out`, to the same bits.
     workers : int, optional
-        Processes of this machine to share the work, to the same bits; needs the extra `dask`, as `scheduler` does. They
-        import the script that starts them, as all of Python's do: call this below `if __name__ == "__main__":`.
+        Processes of this machine to share the work, to the same bits; needs the extra `dask`, as `scheduler` does. As
+        with multiprocessing, they import the script that starts them: call this below `if __name__ == "__main__":`.
     scheduler : str, optional
-        Address of a Dask cluster to use, tcp://… or tls://…, whose workers see the table and `out`. Certificates, and
-        how long is waited for whom: FitConfig.cluster.
+        Address of a Dask cluster to use, tcp://… or tls://…, whose workers see the table and `out`. Certificates and
+        time limits are in FitConfig.cluster.
     resume : bool, default=False
-        Whether to go on from where an interrupted fit with the same `out`, settings and files stopped, if there is one.
-        The result is the same to the bit.
+        Whether to resume an interrupted fit with the same `out`, settings and files, if there is one. The result is the
+        same to the bit.
     overwrite : bool, default=False
         Whether a run directory at `out` is replaced.
     reporter : Reporter, optional
@@ -103,10 +104,10 @@ def fit(
     Raises
     ------
     DataError
-        One named subclass per thing that is wrong with the table.
+        One named subclass per fault of the table.
     OutputExistsError, ConfigError, DeviceNotAvailableError, OutOfResourcesError
     InputChangedError, CheckpointNotReadableError
-        If the input is not what it was when the fit began, or what an interrupted one left is damaged.
+        If the input changed since the fit began, or a checkpoint of the interrupted fit is damaged.
 
     Warns
     -----
@@ -118,49 +119,41 @@ def fit(
     check_target(Path(out), overwrite=overwrite)
     backend, reason = backends.resolve(settings.device)
     table = open_table(source, id=settings.id)
-    n_rows = row_count(table)
+    n_rows = count_rows(table)
     with (
-        staging(Path(out), overwrite=overwrite, resume=resume) as place,
-        workers_for(settings.cluster, table, place.work, on_gpus=backend.one_per_worker, modules=WORKER_MODULES),
+        staging_folder(Path(out), overwrite=overwrite, resume=resume) as staging,
+        run_on_workers(settings.cluster, table, staging.work, on_gpus=backend.one_per_worker, modules=WORKER_MODULES),
     ):
-        plan = _planned(place, n_rows, table, settings)
-        checkpoints, fingerprint = _checkpoints(place, table, settings, resume)
-        storage = Storage(place.work if plan.streamed else None)
-        if plan.streamed:
-            give_back_arrays()
-        job = Job(
-            table, n_rows, settings, backend, Stages(reporter or Silent()), storage, checkpoints,
-            reader_for(backend, table),
-        )  # fmt: skip
+        plan = _plan_memory(staging, n_rows, table, settings)
+        checkpoints, fingerprint = _open_checkpoints(staging, table, settings, resume)
+        storage, cache = _allocate(staging, plan)
+        timer, reader = StageTimer(reporter or Silent()), choose_reader(backend, table)
+        job = Job(table, n_rows, settings, backend, timer, storage, checkpoints, reader)
+
         job.check_ids()
-        shelf = Shelf(plan.keep_bytes, place.work if plan.file_bytes else None, plan.file_bytes)
-        sampled = rows_to_explain(n_rows, settings)
-        features = job.features(shelf, [sampled])
-        _tell(features)
-        sheet = _sheet(job, sampled, features.encoder)
-        pca = job.pca(features, [] if sheet is None else [sheet])
-        job, plan = _settled(job, plan, pca, features, place)
-        if sheet is not None:
-            sheet.move(job.storage)
+        row_sample = draw_row_sample(n_rows, settings)
+        features = job.features(cache, [row_sample])
+        _log_column_groups(features)
+        binned_table = _create_binned_table(job, row_sample, features.encoder)
+        pca = job.pca(features, [] if binned_table is None else [binned_table])
+        job, plan = _plan_memory_again(job, plan, pca, features, binned_table, staging)
         Z = job.scores(features, pca)
-        selection, found = job.clusters(Z)
-        model = job.model(features, pca, Z, found.centres)
-        chart = map_rows(
-            Z, found.labels, len(found.centres), table, settings, backend=backend, storage=job.storage,
-            checkpoints=checkpoints, reporter=job.stages,
+        selection, clustering = job.clusters(Z)
+        model = job.model(features, pca, Z, clustering.centers)
+        landmark_map = make_landmark_map(
+            Z, clustering.labels, len(clustering.centers), table, settings, backend=backend, storage=job.storage,
+            checkpoints=checkpoints, reporter=timer,
         )  # fmt: skip
-        with_places = chart.with_places if chart is not None and chart.all_in_assignments else None
-        sizes, inertias = job.assignments(Z, model, place.run / "assignments", with_places)
-        names = _explain(place.run, job, sampled, sheet, found, features.encoder)
+        add_map_columns = _map_columns(landmark_map)
+        sizes, inertias = job.assignments(Z, model, staging.run / "assignments", add_map_columns)
+        names = _explain(staging.run, job, row_sample, binned_table, clustering, features.encoder)
+        map_facts = write_landmark_map(staging.run, landmark_map, settings.id, timer)
         facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "reader": features.rows.reader}
-        facts |= {
-            "input": fingerprint,
-            "plan": plan.facts(),
-            "map": write_map(place.run, chart, settings.id, job.stages),
-        }
-        records = job.stages.records
-        write_run(place.run, settings, model, features, selection, found, sizes, inertias, names, facts, records)
-        _report(place.run, job)
+        facts |= {"input": fingerprint, "plan": plan.facts(), "map": map_facts}
+        write_run(
+            staging.run, settings, model, features, selection, clustering, sizes, inertias, names, facts, timer.records
+        )
+        _write_report(staging.run, job)
         check_unchanged(fingerprint, table.fingerprint())
     return Run(Path(out))
 
@@ -168,83 +161,114 @@ def fit(
 def _settings(
     config: FitConfig | str | os.PathLike[str] | None, *, n_clusters: int | str | None, **changes: Any
 ) -> FitConfig:
+    """Return the configuration with the arguments of `fit` set in it."""
     changes["kmeans"] = {} if n_clusters is None else {"n_clusters": n_clusters}
     if isinstance(config, FitConfig):
         base = config.model_dump()
-        return FitConfig.merged(base, **changes)
+        return FitConfig.merge(base, **changes)
     return FitConfig.read(None if config is None else Path(config), **changes)
 
 
-def _checkpoints(place: Staging, table: Table, settings: FitConfig, resume: bool) -> tuple[Checkpoints, dict[str, Any]]:
-    """Return the checkpoints of this very job, and what identifies its input."""
+def _open_checkpoints(
+    staging: StagingFolder, table: Table, settings: FitConfig, resume: bool
+) -> tuple[Checkpoints, dict[str, Any]]:
+    """Return the checkpoints of this job, and the fingerprint of its input."""
     fingerprint = table.fingerprint()
-    if fingerprint.get("files") == []:  # a data frame: nothing says whether another process' is the same
+    if fingerprint.get("files") == []:  # a data frame: another process cannot tell whether its own is the same
         if resume:
             raise UsageError("Only a fit of files can be resumed, not one of a data frame.")
         return Checkpoints(), fingerprint
-    checkpoints = Checkpoints(place.checkpoints)
+    checkpoints = Checkpoints(staging.checkpoints)
     if checkpoints.identify(settings, fingerprint):
-        logger.info("Going on from %s.", place.root)
+        logger.info("Going on from %s.", staging.root)
     elif resume:
         logger.info("There is no interrupted run to go on from: starting from the beginning.")
     return checkpoints, fingerprint
 
 
-def _tell(features: FittedFeatures) -> None:
+def _plan_memory(staging: StagingFolder, n_rows: int, table: Table, settings: FitConfig, **known: Any) -> MemoryPlan:
+    """Plan where rows are kept, here or on workers; raise OutOfResourcesError if memory or disk will not suffice."""
+    cluster = current_cluster()
+    plan = plan_memory(
+        n_rows, table.schema, settings, resources=None if cluster is None else cluster.resources,
+        free_disk=free_disk_bytes(staging.root), reading_bytes=reading_bytes(table), **known,
+    )  # fmt: skip
+    plan.check(staging.root)
+    if cluster is not None:
+        cluster.memory_limit = plan.keep_bytes
+    return plan
+
+
+def _plan_memory_again(
+    job: Job,
+    plan: MemoryPlan,
+    pca: Components,
+    features: FittedFeatures,
+    binned_table: BinnedTable | None,
+    staging: StagingFolder,
+) -> tuple[Job, MemoryPlan]:
+    """Plan again once the number of components is known: scores may turn out too wide for memory."""
+    known = {"n_components": pca.n_components_, "n_features": features.encoder.n_features}
+    plan = _plan_memory(staging, job.n_rows, job.table, job.settings, streamed=plan.streamed, **known)
+    job = replace(job, storage=Storage(staging.work if plan.streamed else None))
+    if binned_table is not None:
+        binned_table.move(job.storage)
+    return job, plan
+
+
+def _allocate(staging: StagingFolder, plan: MemoryPlan) -> tuple[Storage, BlockCache]:
+    """Return the storage and the block cache of a plan."""
+    if plan.streamed:
+        mmap_large_arrays()
+    cache = BlockCache(plan.keep_bytes, staging.work if plan.file_bytes else None, plan.file_bytes)
+    return Storage(staging.work if plan.streamed else None), cache
+
+
+def _log_column_groups(features: FittedFeatures) -> None:
     notice = features.weights.notice()
     if notice is not None:
         logger.info(notice)
 
 
-def _planned(place: Staging, n_rows: int, table: Table, settings: FitConfig, **known: Any) -> Plan:
-    """Say where rows live, here or with the workers that there are, and refuse what cannot end well."""
-    cluster = current()
-    crew, room = None if cluster is None else cluster.crew, disk_free(place.root)
-    reading = reading_bytes(table)
-    plan = plan_of(n_rows, table.schema, settings, crew=crew, disk_free=room, reading=reading, **known)
-    plan.check(place.root)
-    if cluster is not None:
-        cluster.room = plan.keep_bytes
-    return plan
+def _map_columns(landmark_map: LandmarkMap | None) -> AddMapColumns | None:
+    """Return the function that adds map columns to the assignments, None if they have none."""
+    return landmark_map.add_map_columns if landmark_map is not None and landmark_map.in_assignments else None
 
 
-def _settled(job: Job, plan: Plan, pca: Components, features: FittedFeatures, place: Staging) -> tuple[Job, Plan]:
-    """Look at the plan again, now that the number of components is known: rows may turn out too wide for memory."""
-    known = {"components": pca.n_components_, "n_features": features.encoder.n_features}
-    settled = _planned(place, job.n_rows, job.table, job.settings, streamed=plan.streamed, **known)
-    return replace(job, storage=Storage(place.work if settled.streamed else None)), settled
-
-
-def _sheet(job: Job, sampled: PickedRows, encoder: FeatureEncoder) -> Sheet | None:
-    """Return what notes all rows for the explanation on the way; None if there is none, or it is done."""
+def _create_binned_table(job: Job, row_sample: RowCollector, encoder: FeatureEncoder) -> BinnedTable | None:
+    """Return the binned table of all rows; None if the explanation is skipped, or already in a checkpoint."""
     if "explain" in job.settings.skip or job.checkpoints.load("explain") is not None:
         return None
-    return sheet_of(job.table.schema, sampled, encoder, job.settings, job.n_rows, job.storage)
+    return create_binned_table(job.table.schema, row_sample, encoder, job.settings, job.n_rows, job.storage)
 
 
 def _explain(
-    folder: Path, job: Job, sampled: PickedRows, sheet: Sheet | None, found: Clustering, encoder: FeatureEncoder
+    folder: Path,
+    job: Job,
+    row_sample: RowCollector,
+    binned_table: BinnedTable | None,
+    clustering: Clustering,
+    encoder: FeatureEncoder,
 ) -> list[str] | None:
-    """Write rules and personas; return the clusters' names, None if that is skipped."""
+    """Write rules and personas; return the clusters' names, None if the explanation is skipped."""
     if "explain" in job.settings.skip:
         return None
 
-    def explained() -> list[str]:
-        assert sheet is not None  # or the explanation is remembered
-        with job.stages.stage("explain"):
-            return explain_run(
-                folder, job.table, sampled, sheet, found.labels, len(found.centres), encoder, job.settings
-            )
+    def explain() -> list[str]:
+        assert binned_table is not None  # or there is a checkpoint
+        with job.timer.stage("explain"):
+            labels, n_clusters = clustering.labels, len(clustering.centers)
+            return explain_run(folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings)
 
-    return job.checkpoints.remembered(
-        "explain", explained, lambda names: ({"names": names}, {}), lambda facts, _: list(facts["names"])
+    return job.checkpoints.load_or_make(
+        "explain", explain, lambda names: ({"names": names}, {}), lambda facts, _: list(facts["names"])
     )
 
 
-def _report(folder: Path, job: Job) -> None:
-    """Write report.html, and what it took into the manifest."""
+def _write_report(folder: Path, job: Job) -> None:
+    """Write report.html, and add its stage to the manifest."""
     if "report" in job.settings.skip:
         return
-    with job.stages.stage("report"):
+    with job.timer.stage("report"):
         write_report(folder)
-    write_stages(folder, job.stages.records)
+    write_stages(folder, job.timer.records)

@@ -1,11 +1,11 @@
-"""Where a fit keeps its rows: in memory, or in files beside its target. Decided from what the table says of itself.
+"""Plan the memory of a fit: keep rows in memory, or in files beside its target, or on workers.
 
-    rows, columns and their types, settings, budget  ->  Plan (in memory or streamed; memory, temporary disk, why)
+    rows, columns and their types, settings, budget  ->  MemoryPlan (in memory, streamed or distributed; bytes; reason)
 
-In memory, rows live from the pass of statistics to the scores, and K-Means has scores, codes and notes of all rows.
-Streamed, as many rows as the budget has room for live there, the others in a file while the disk has room, or they are
-read again; everything else of one entry a row lies in mapped files. On a cluster the budget is each worker's. Results
-are the same bits. What a number of bytes here stands for was measured: decisions/0010.
+In memory, rows are cached from the pass of statistics to the scores, and K-Means has scores, quantized rows and bounds
+of all rows there. Streamed, rows are cached in memory as far as the budget allows and in a spill file as far as the
+disk allows; the rest is read again. Everything else with one entry a row lies in mapped files. On a cluster, the budget
+is each worker's. Results are the same bits. How the constants were measured: decisions/0010.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ import pyarrow as pa
 from engine.blocks import BLOCK_ROWS
 from engine.config import FitConfig
 from engine.errors import OutOfResourcesError
-from engine.execution.cluster import Crew
-from engine.execution.memory import BUDGET_SHARE, available_memory
+from engine.execution.cluster import WorkerResources
+from engine.execution.memory import BUDGET_DIVISOR, available_memory
 from engine.execution.threads import thread_count
-from engine.kmeans.distributed import notes_bytes
+from engine.kmeans.distributed import state_bytes_per_row
 
-# Measured on 1 to 10 million members, kernels compiled before; compiling them takes up to 300 MiB more, once.
-BASE = 212 << 20  # bytes of the interpreter, its libraries and kernels …
-LEAN_BASE = 196 << 20  # … and where large arrays are given back at once (glibc_malloc.give_back_arrays)
-MAP, EXPLAIN = 60 << 20, 110 << 20  # and of what these stages import and keep
-COLUMN, PLAIN = 10, 7  # bytes of a value as a column of Arrow, and in plain rows, on average
-ENCODED = 4.7  # bytes of an encoded value, on average
-LIST = 6  # bytes of a list of labels between passes, on average
-WASTE = 1.1  # bytes of the heap that a byte of narrow rows costs
-PLACE = 9  # bytes a row of the map
-SAMPLED = 16 << 20  # bytes of the rows kept for the explanation, and of picking them
-NOTED = 1  # byte a value noted for the explanation
-KEYS = 16  # bytes a row while ids are compared
+# Measured on 1 to 10 million members, with kernels compiled before; compiling them takes up to 300 MiB more, once.
+BASE_BYTES = 212 << 20  # the interpreter, its libraries and kernels
+STREAMED_BASE_BYTES = 196 << 20  # the same after glibc_malloc.mmap_large_arrays
+MAP_STAGE_BYTES, EXPLAIN_STAGE_BYTES = 60 << 20, 110 << 20  # what these stages import and keep
+ARROW_VALUE_BYTES, COLUMNAR_VALUE_BYTES = 10, 7  # a value in an Arrow column and in a columnar block, on average
+ENCODED_VALUE_BYTES = 4.7  # an encoded value, on average
+LABEL_LIST_BYTES = 6  # a list of labels in a compact block, on average
+HEAP_OVERHEAD = 1.1  # bytes of the heap per byte of compact rows
+MAP_ROW_BYTES = 9  # map coordinates of a row, and whether they are uncertain
+EXPLAIN_SAMPLE_BYTES = 16 << 20  # the row sample of the explanation, and drawing it
+BINNED_VALUE_BYTES = 1  # a value in the binned table of the explanation
+ID_KEY_BYTES = 16  # per row, while ids are compared
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Where rows live, what that is expected to take, and why."""
+class MemoryPlan:
+    """Where a fit keeps its rows, the bytes it is expected to take, and the reason."""
 
     kind: Literal["in memory", "streamed", "distributed"]
     why: str
     budget_bytes: int
     free_bytes: int
-    memory_bytes: int  # of the process' own, at the peak; distributed: of every worker's
+    memory_bytes: int  # peak of the anonymous memory of the process; distributed: of each worker
     disk_bytes: int  # of temporary files
-    keep_bytes: int  # of memory for rows between passes
-    file_bytes: int  # of a file for those that have no room there
+    keep_bytes: int  # memory limit of the block cache
+    file_bytes: int  # limit of its spill file
 
     @property
     def streamed(self) -> bool:
-        """Whether arrays of one entry a row lie in files."""
+        """Whether arrays with one entry a row lie in files."""
         return self.kind != "in memory"
 
     def facts(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Plan:
         return asdict(self)
 
     def check(self, parent: Path) -> None:
-        """Refuse what cannot end well, before any work is done.
+        """Raise if memory or disk will not suffice, before any work is done.
 
         Raises
         ------
@@ -71,115 +71,122 @@ class Plan:
         """
         limit = min(self.budget_bytes, self.free_bytes)
         if self.memory_bytes > limit:
-            named = "--memory" if self.budget_bytes <= self.free_bytes else "the free memory"
-            who = " in every worker" if self.kind == "distributed" else ""
+            limit_name = "--memory" if self.budget_bytes <= self.free_bytes else "the free memory"
+            where = " in every worker" if self.kind == "distributed" else ""
             raise OutOfResourcesError(
-                f"Even streamed, this fit needs about {_gib(self.memory_bytes)} of memory{who}, "
-                f"and {named} is {_gib(limit)}.",
+                f"Even streamed, this fit needs about {_gib(self.memory_bytes)} of memory{where}, "
+                f"and {limit_name} is {_gib(limit)}.",
                 hint="raise --memory, use fewer --threads, or --skip explain,map.",
             )
-        room = disk_free(parent)
-        if self.disk_bytes > room:
+        free = free_disk_bytes(parent)
+        if self.disk_bytes > free:
             raise OutOfResourcesError(
-                f"This fit needs about {_gib(self.disk_bytes)} for temporary files, and {parent} has {_gib(room)}.",
+                f"This fit needs about {_gib(self.disk_bytes)} for temporary files, and {parent} has {_gib(free)}.",
                 hint="choose an --out on a larger disk, or raise --memory.",
             )
 
 
-def plan_of(
-    rows: int,
+def plan_memory(
+    n_rows: int,
     schema: pa.Schema,
     settings: FitConfig,
     *,
-    components: int | None = None,
+    n_components: int | None = None,
     n_features: int = 0,
     streamed: bool = False,
-    kept_row: float | None = None,
-    disk_free: int = 0,
-    reading: int = 0,
-    crew: Crew | None = None,
-) -> Plan:
-    """Choose where rows live.
+    cached_row_bytes: float | None = None,
+    free_disk: int = 0,
+    reading_bytes: int = 0,
+    resources: WorkerResources | None = None,
+) -> MemoryPlan:
+    """Choose where a fit keeps its rows.
 
     Parameters
     ----------
-    rows : int
+    n_rows : int
     schema : pyarrow.Schema
         Of the table.
     settings : FitConfig
-        `memory` is the budget; without it, a share of what is free.
-    components : int, optional
-        Once known; before, as many as wanted, or as there are columns.
+        `memory` is the budget; without it, a share of the free memory.
+    n_components : int, optional
+        Once known; before, the number in the settings, or the number of columns.
     n_features : int, default=0
         Once known: the covariance takes their square.
     streamed : bool, default=False
-        Whether that is decided already.
-    kept_row : float, optional
-        Bytes that a row takes between passes, once known; before, what columns of their types may take.
-    disk_free : int, default=0
-        Bytes that there are for temporary files: rows are read again rather than kept in a file if there are few.
-    reading : int, default=0
-        Bytes that reading the table takes beside blocks under way.
-    crew : Crew, optional
-        The workers that passes run on.
+        Whether the rows are streamed already.
+    cached_row_bytes : float, optional
+        Bytes of a row in the block cache, once known; before, an upper estimate from the column types.
+    free_disk : int, default=0
+        Free bytes for temporary files: if there are too few, rows are read again instead of cached in a file.
+    reading_bytes : int, default=0
+        Bytes that reading the table takes beside the blocks in flight.
+    resources : WorkerResources, optional
+        Of the workers that passes run on.
     """
-    free = available_memory() if crew is None else crew.free_bytes
-    budget = free // BUDGET_SHARE if settings.memory is None else settings.memory
+    free = available_memory() if resources is None else resources.free_bytes
+    budget = free // BUDGET_DIVISOR if settings.memory is None else settings.memory
     names = [name for name in schema.names if name != settings.id]
-    wanted = settings.pca.n_components
-    d = components or (wanted if isinstance(wanted, int) else len(names))
-    threads = thread_count() if crew is None else crew.threads
-    kinds = [schema.field(name).type for name in names]
-    kept = sum(map(_kept_bytes, kinds)) if kept_row is None else kept_row
-    held = max(kept, ENCODED * len(names))
-    under_way = (2 * threads + 1) * BLOCK_ROWS * (COLUMN + PLAIN) * len(names)
-    under_way += reading + (0 if "explain" in settings.skip else SAMPLED) + (2 + threads) * 8 * n_features * n_features
-    later = max(0 if "map" in settings.skip else MAP, 0 if "explain" in settings.skip else EXPLAIN)
-    base = BASE if crew is not None else LEAN_BASE  # of a worker, and of a streamed fit
-    room = max(0, min(budget, free) - base - under_way)
-    keep = int(room / WASTE)
-    notes, answers = notes_bytes(d), 0 if "explain" in settings.skip else NOTED * len(names)
-    state = rows * (4 * d + notes + answers)
-    mapped = rows * (4 * d + 4 + (0 if "map" in settings.skip else PLACE) + answers)
-    both = WASTE * kept + ENCODED * len(names)  # what narrow rows leave is in pieces too small for encoded ones
-    in_memory = BASE + max(under_way + int(rows * (both + answers)), state, later + mapped)
-    disk = max(state, mapped, rows * KEYS)
-    if crew is not None:
-        share = -(-rows // crew.n_workers)
-        memory = base + max(under_way + min(room, int(WASTE * share * held)), min(keep, share * notes))
-        why = "one worker" if crew.n_workers == 1 else f"{crew.n_workers} workers that share what lies in files"
-        return Plan("distributed", why, budget, free, memory, disk, keep, 0)
+    with_map, with_explanation = "map" not in settings.skip, "explain" not in settings.skip
+    requested = settings.pca.n_components
+    d = n_components or (requested if isinstance(requested, int) else len(names))
+    threads = thread_count() if resources is None else resources.threads
+    types = [schema.field(name).type for name in names]
+    compact = sum(map(_compact_value_bytes, types)) if cached_row_bytes is None else cached_row_bytes
+    largest = max(compact, ENCODED_VALUE_BYTES * len(names))
+    in_flight = (2 * threads + 1) * BLOCK_ROWS * (ARROW_VALUE_BYTES + COLUMNAR_VALUE_BYTES) * len(names)
+    in_flight += reading_bytes + (EXPLAIN_SAMPLE_BYTES if with_explanation else 0)
+    in_flight += (2 + threads) * 8 * n_features * n_features
+    later = max(MAP_STAGE_BYTES if with_map else 0, EXPLAIN_STAGE_BYTES if with_explanation else 0)
+    base = BASE_BYTES if resources is not None else STREAMED_BASE_BYTES  # of a worker, and of a streamed fit
+    cache_space = max(0, min(budget, free) - base - in_flight)
+    keep = int(cache_space / HEAP_OVERHEAD)
+    kmeans, binned = state_bytes_per_row(d), BINNED_VALUE_BYTES * len(names) if with_explanation else 0  # bytes a row
+    kmeans_stage = n_rows * (4 * d + kmeans + binned)
+    last_stages = n_rows * (4 * d + 4 + (MAP_ROW_BYTES if with_map else 0) + binned)
+    # Freed compact rows leave pieces of the heap that are too small for encoded ones, so both count.
+    both = HEAP_OVERHEAD * compact + ENCODED_VALUE_BYTES * len(names)
+    in_memory = BASE_BYTES + max(in_flight + int(n_rows * (both + binned)), kmeans_stage, later + last_stages)
+    disk = max(kmeans_stage, last_stages, n_rows * ID_KEY_BYTES)
+    if resources is not None:
+        n_workers = resources.n_workers
+        share = -(-n_rows // n_workers)
+        cached = min(cache_space, int(HEAP_OVERHEAD * share * largest))
+        memory = base + max(in_flight + cached, min(keep, share * kmeans))
+        why = "one worker" if n_workers == 1 else f"{n_workers} workers that share what lies in files"
+        return MemoryPlan("distributed", why, budget, free, memory, disk, keep, 0)
     if in_memory <= budget and not streamed:
-        return Plan("in memory", f"about {_gib(in_memory)} fit in {_gib(budget)}", budget, free, in_memory, 0, keep, 0)
-    memory = base + max(under_way + min(room, int(WASTE * rows * held)), later)
+        why = f"about {_gib(in_memory)} fit in {_gib(budget)}"
+        return MemoryPlan("in memory", why, budget, free, in_memory, 0, keep, 0)
+    cached = min(cache_space, int(HEAP_OVERHEAD * n_rows * largest))
+    memory = base + max(in_flight + cached, later)
     why = f"in memory it would take about {_gib(in_memory)}, and the budget is {_gib(budget)}"
-    file = max(0, int(rows * kept) - keep)
-    with_file = max(disk, file + rows * (4 * d + answers))
-    if with_file > disk_free:
-        file, with_file = 0, disk
-    return Plan("streamed", why, budget, free, memory, with_file, keep, file)
+    spill = max(0, int(n_rows * compact) - keep)
+    disk_with_spill = max(disk, spill + n_rows * (4 * d + binned))
+    if disk_with_spill > free_disk:
+        spill, disk_with_spill = 0, disk
+    return MemoryPlan("streamed", why, budget, free, memory, disk_with_spill, keep, spill)
 
 
-def _kept_bytes(kind: pa.DataType) -> int:
-    """Return what a value of a type takes between passes at most, or typically where there is no such bound."""
+def _compact_value_bytes(kind: pa.DataType) -> int:
+    """Return the bytes of a value of a type in a compact block: at most, or typically for lists."""
     if pa.types.is_string(kind) or pa.types.is_boolean(kind):
         return 1
     if pa.types.is_list(kind):
-        return LIST
+        return LABEL_LIST_BYTES
     if pa.types.is_float64(kind) or pa.types.is_int64(kind) or pa.types.is_timestamp(kind):
         return 8
     return 4
 
 
-def disk_free(folder: Path) -> int:
-    """Return the bytes that the disk of a folder, which need not be there, has left."""
-    return shutil.disk_usage(existing(folder)).free
+def free_disk_bytes(folder: Path) -> int:
+    """Return the free bytes on the disk of a folder, which need not exist."""
+    return shutil.disk_usage(nearest_existing_folder(folder)).free
 
 
-def existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that is there."""
+def nearest_existing_folder(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
     folder = folder.absolute()
-    return folder if folder.exists() else existing(folder.parent)
+    return folder if folder.exists() else nearest_existing_folder(folder.parent)
 
 
 def _gib(n_bytes: int) -> str:

@@ -1,9 +1,10 @@
-"""Where a fit works: a folder beside its target, with what will be the run, checkpoints, and arrays in files.
+"""The staging folder of a fit, beside its target: the run directory in the making, checkpoints, and arrays in files.
 
     runs/.today.staging/  lock  run/  checkpoints/  work/     ->     runs/today
 
-The folder is the same for every fit of one target, so that `--resume` finds what an interrupted one left. It is held by
-a lock, which the system lifts however the process ends. After an error that resuming cannot help, nothing is left.
+Every fit of one target has the same staging folder, so that `--resume` finds the checkpoints of an interrupted one. The
+process holds a lock, which the system releases however the process ends. After an error that resuming cannot help, the
+folder is deleted.
 """
 
 from __future__ import annotations
@@ -19,37 +20,37 @@ from typing import IO
 from engine.errors import ClusterError, OutOfResourcesError, OutputExistsError, RoomsError, UsageError
 from engine.utils.atomic_directory import check_target, commit
 from engine.utils.atomic_files import raise_if_full, remove
-from engine.utils.signals import tidied, undivided
+from engine.utils.signals import defer_signals, on_signal
 
 
 @dataclass(frozen=True)
-class Staging:
-    """The folders of a fit under way."""
+class StagingFolder:
+    """The folders of a fit under way, below `root`."""
 
     root: Path
 
     @property
     def run(self) -> Path:
-        """What becomes the run directory."""
+        """The folder that becomes the run directory."""
         return self.root / "run"
 
     @property
     def checkpoints(self) -> Path:
-        """What was done, in kilobytes."""
+        """The folder of checkpoints: kilobytes."""
         return self.root / "checkpoints"
 
     @property
     def work(self) -> Path:
-        """Arrays of one entry a row."""
+        """The folder of arrays with one entry a row."""
         return self.root / "work"
 
     @property
     def resumable(self) -> bool:
-        """Whether there is anything to go on from."""
+        """Whether there is a checkpoint to resume from."""
         return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
 
-    def left(self) -> str:
-        """Leave the folder if there is anything to go on from; return what there is to know."""
+    def keep_or_remove(self) -> str:
+        """Keep the folder if it can be resumed from, else remove it; return the message for the user."""
         if not self.resumable:
             remove(self.root)
             return "Nothing was written."
@@ -57,49 +58,49 @@ class Staging:
         return f"What was done is kept: go on with --resume, or delete {self.root} ({size / 1e6:,.2f} MB)."
 
     def clear(self) -> None:
-        """Forget everything, and begin anew."""
+        """Empty the folder."""
         for folder in (self.run, self.checkpoints, self.work):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
 
 
 @contextmanager
-def staging(target: Path, *, overwrite: bool = False, resume: bool = False) -> Iterator[Staging]:
+def staging_folder(target: Path, *, overwrite: bool = False, resume: bool = False) -> Iterator[StagingFolder]:
     """Yield the staging folder of a target; its run/ becomes the target when the block ends without an error.
 
-    Without `resume` it is empty. After an interrupt, or for want of memory or disk, checkpoints stay, and the error
-    carries a note that says so.
+    Without `resume` it is emptied first. After an interrupt, and when memory or disk run out, checkpoints are kept, and
+    the error carries a note that says so.
     """
     check_target(target, overwrite=overwrite)
-    place = Staging(target.parent / f".{target.name}.staging")
+    staging = StagingFolder(target.parent / f".{target.name}.staging")
     try:
-        place.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (place.root / "lock").open("w")
+        staging.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (staging.root / "lock").open("w")
     except OSError as error:
         raise UsageError(f"{target.parent} cannot be written: {error.strerror}.") from error
     with lock:
-        _hold(lock, target)
-        resumed = resume and place.resumable
+        _acquire(lock, target)
+        resumed = resume and staging.resumable
         if not resumed:
-            place.clear()
-        with tidied(place.left) as relieve:
+            staging.clear()
+        with on_signal(staging.keep_or_remove) as unregister:
             try:
-                yield place
-                with undivided():
-                    commit(place.run, target, overwrite=overwrite)
-                    remove(place.root)
-                    relieve()
+                yield staging
+                with defer_signals():
+                    commit(staging.run, target, overwrite=overwrite)
+                    remove(staging.root)
+                    unregister()
             except BaseException as error:
                 if resumed or _worth_resuming(error):
-                    error.add_note(place.left())
+                    error.add_note(staging.keep_or_remove())
                 else:
-                    remove(place.root)
+                    remove(staging.root)
                 if isinstance(error, OSError):
                     raise_if_full(error, target.parent)
                 raise
 
 
-def _hold(lock: IO[str], target: Path) -> None:
+def _acquire(lock: IO[str], target: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -109,5 +110,5 @@ def _hold(lock: IO[str], target: Path) -> None:
 
 
 def _worth_resuming(error: BaseException) -> bool:
-    """Tell whether the same work could end better another time: not after bad data, or settings that cannot be."""
+    """Return whether the same fit may succeed another time: not after an error in data or settings."""
     return not isinstance(error, RoomsError) or isinstance(error, OutOfResourcesError | ClusterError)

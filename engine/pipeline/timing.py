@@ -1,4 +1,4 @@
-"""Seconds and peak memory of every stage of a run, for its manifest."""
+"""Measure the seconds and the peak memory of every stage of a run, for its manifest."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.execution.memory import watched
+from engine.execution.memory import track_peak_memory
 from engine.progress import Advance, Reporter
 
 
-class Stages:
-    """Run stages under a reporter and remember what each cost."""
+class StageTimer:
+    """Measures stages, and reports their progress; `records` holds one dict a stage."""
 
     def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
@@ -25,26 +25,26 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Advance]:
-        """Measure a stage; yields the function to call with the number of rows done."""
-        pa.default_memory_pool().release_unused()  # or each stage would pay for what the last one left behind
-        pa.system_memory_pool().release_unused()  # NumPy’s
-        reset = _reset_peak()
+        """Measure a stage; yield the function to call with the number of rows just done."""
+        pa.default_memory_pool().release_unused()  # or the peak would include memory that the last stage has freed
+        pa.system_memory_pool().release_unused()  # the pool of Arrow arrays made from NumPy
+        was_reset = _reset_resident_peak()
         start = time.perf_counter()
-        with self.reporter.stage(name, total) as advance, watched() as own:
+        with self.reporter.stage(name, total) as advance, track_peak_memory() as memory:
             yield advance
         record = {
             "stage": name,
             "seconds": round(time.perf_counter() - start, 4),
-            "peak_memory_bytes": _peak(),
-            "peak_own_bytes": own.peak,
+            "peak_memory_bytes": _resident_peak(),
+            "peak_own_bytes": memory.peak,
         }
-        if not reset:
+        if not was_reset:
             record["peak_memory_is"] = "the process's since its start"
         self.records.append(record)
 
 
-def _reset_peak() -> bool:
-    """Start the kernel's high-water mark of memory anew, where it lets us."""
+def _reset_resident_peak() -> bool:
+    """Reset the kernel's high-water mark of resident memory; return False where that is not possible."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -52,7 +52,7 @@ def _reset_peak() -> bool:
     return True
 
 
-def _peak() -> int:
+def _resident_peak() -> int:
     """Return the high-water mark of resident memory in bytes."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():

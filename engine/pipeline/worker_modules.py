@@ -1,4 +1,4 @@
-"""The modules that workers of a fit need: the fork server imports them once for all workers."""
+"""The modules that workers of a fit need; the fork server imports them once for all workers."""
 
 WORKER_MODULES = (
     "engine.pipeline.fit",

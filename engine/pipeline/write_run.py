@@ -32,7 +32,7 @@ def write_run(
     model: Model,
     features: FittedFeatures,
     selection: KSelection,
-    found: Clustering,
+    clustering: Clustering,
     sizes: NDArray[np.int64],
     inertias: NDArray[np.float64],
     names: list[str] | None,
@@ -42,7 +42,7 @@ def write_run(
     """Write a run's files into its staging folder."""
     (folder / "config.yaml").write_text(settings.to_yaml())
     model.write(folder / "model")
-    pq.write_table(_clusters(model, sizes, inertias, names), folder / "clusters.parquet")
+    pq.write_table(_cluster_table(model, sizes, inertias, names), folder / "clusters.parquet")
     _write_elbow(selection, folder / "elbow.csv")
     manifest = {
         "engine": version("rooms-engine"),
@@ -60,22 +60,22 @@ def write_run(
         "variance_explained": float(np.sum(model.pca.explained_variance_ratio_)),
         "clusters": model.n_clusters,
         "clusters_reason": selection.reason,
-        "inertia": found.inertia,
-        "iterations": found.n_iter,
-        "kmeans_rows": asdict(found.work),  # screened, opened, defined: see decisions/0005
+        "inertia": clustering.inertia,
+        "iterations": clustering.n_iter,
+        "kmeans_rows": asdict(clustering.pass_counts),  # screened, opened, defined: see decisions/0005
         "stages": stages,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def write_stages(folder: Path, stages: list[dict[str, Any]]) -> None:
-    """Bring the stages in a manifest up to date."""
+    """Replace the stages in the manifest."""
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text()) | {"stages": stages}
     path.write_text(json.dumps(manifest, indent=1) + "\n")
 
 
-def _clusters(
+def _cluster_table(
     model: Model, sizes: NDArray[np.int64], inertias: NDArray[np.float64], names: list[str] | None
 ) -> pa.Table:
     table = pa.table(
@@ -88,9 +88,9 @@ def _clusters(
     )
     if names is not None:
         table = table.append_column("persona", pa.array(names))
-    centres = model.centres_in_units()
-    for name in centres.column_names:
-        table = table.append_column(name if name not in table.column_names else f"{name} (feature)", centres[name])
+    centers = model.centers_in_units()
+    for name in centers.column_names:
+        table = table.append_column(name if name not in table.column_names else f"{name} (feature)", centers[name])
     return table
 
 

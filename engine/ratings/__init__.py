@@ -1,1 +1,1 @@
-"""Ratings, items and users to a table of profiles."""
+"""Ratings, items and users to a table of user profiles."""

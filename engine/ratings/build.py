@@ -1,9 +1,9 @@
-"""Ratings of films, books or songs to a table of user profiles.
+"""Build a table of user profiles from ratings of films, books or songs.
 
     ratings, items, users, catalogue  ->  one pass over the ratings  ->  one row per user
 
-The flow, and what it says about itself. Layouts: readers.py; titles of a catalogue: catalogue.py; what is
-summed and what is left out: user_aggregates.py; columns: profile_table.py.
+This file calls the steps in order. Layouts are in readers.py, the titles of a catalogue in catalogue.py, sums and
+excluded ratings in user_aggregates.py, and the columns in profile_table.py.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from numpy.typing import NDArray
 from engine.errors import EmptyTableError, IdColumnError, NoCatalogueMatchError, TooFewRowsError, UsageError
 from engine.ratings import catalogue as catalogues
 from engine.ratings.catalogue import CatalogueMatch
-from engine.ratings.items import Items
+from engine.ratings.items import ItemTable
 from engine.ratings.profile_table import check_output, profile_batches, write_profiles
-from engine.ratings.quality_notes import notes
-from engine.ratings.readers import Ratings, Users, open_items, open_ratings, open_users
-from engine.ratings.user_aggregates import RatingSums
+from engine.ratings.quality_notes import quality_notes
+from engine.ratings.readers import RatingStream, UserTable, open_items, open_ratings, open_users
+from engine.ratings.user_aggregates import UserAggregates
 
-_MOST_RATINGS = 2**31 - 1  # counts per genre are int32
-Progress = Callable[[int, int | None], object]
+_MAX_RATINGS_PER_USER = 2**31 - 1  # counts per genre are int32
+ProgressCallback = Callable[[int, int | None], object]
 
 
 @dataclass(frozen=True)
 class ProfilesResult:
-    """Profiles, and what became of the ratings.
+    """User profiles, and counts of the ratings read and used.
 
     Attributes
     ----------
@@ -42,12 +42,12 @@ class ProfilesResult:
         One row per user; None if it was written to `path`.
     path : Path or None
     n_users, n_items : int
-        Profiles, and rows of the table of items.
+        Number of profiles, and rows of the table of items.
     n_ratings_read, n_ratings_used : int
-        All ratings, and those that are in a profile.
+        Number of all ratings, and of those in a profile.
     catalogue : CatalogueMatch or None
     notes : tuple of str
-        What a reader should know: layout, what was left out and why, columns that could not be made.
+        Sentences on the layout, on what was excluded and why, and on columns that cannot be computed.
     """
 
     table: pa.Table | None
@@ -60,7 +60,7 @@ class ProfilesResult:
     notes: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
-        """Return plain JSON values: everything but the table."""
+        """Return all attributes except the table as JSON values."""
         return {
             "out": None if self.path is None else str(self.path),
             "users": self.n_users,
@@ -72,10 +72,10 @@ class ProfilesResult:
         }
 
     def describe(self) -> str:
-        """Return the same for people."""
-        where = "" if self.path is None else f": {self.path}"
-        made = f"{self.n_users:,} profiles from {self.n_ratings_used:,} of {self.n_ratings_read:,} ratings{where}"
-        return "\n".join([made, *self.notes])
+        """Return the same facts as text."""
+        target = "" if self.path is None else f": {self.path}"
+        counts = f"{self.n_users:,} profiles from {self.n_ratings_used:,} of {self.n_ratings_read:,} ratings{target}"
+        return "\n".join([counts, *self.notes])
 
 
 def profiles_from_ratings(
@@ -87,48 +87,48 @@ def profiles_from_ratings(
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
     min_ratings: int = 1,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ProfilesResult:
-    """Summarise each user's ratings as one row: tastes, activity and demographics.
+    """Summarize the ratings of each user as one row: tastes, activity and demographics.
 
-    Layouts are found out from the files: MovieLens 100K, 1M, 10M and 20M to 32M, and tables (Parquet, CSV, Feather,
+    The layout of each source is detected: MovieLens 100K, 1M, 10M and 20M to 32M, and tables (Parquet, CSV, Feather,
     ORC, data frames) with columns such as user_id, item_id, rating, timestamp; item_id, title, year, genres.
 
     Parameters
     ----------
     ratings, items, users : path, URL, or a pandas, polars or pyarrow table
-        `users` may be left out. Its columns are copied as they are.
+        `users` is optional; its columns are copied unchanged.
     catalogue : path or URL of a CSV file with columns title and release_year, optional
-        Keep only ratings of titles that are in it, matched on the title in normal form and the year.
+        Use only ratings of titles in the catalogue, matched on the normalized title and the year.
     out : path, optional
-        Write Parquet there instead of returning a table.
+        Parquet file to write instead of returning a table.
     overwrite : bool, default=False
-        Whether a file that is there may be replaced, once the new one is whole.
+        Whether an existing file is replaced, once the new one is complete.
     min_ratings : int
-        Users with fewer ratings (of the catalogue) get no profile.
+        Users with fewer ratings (of titles in the catalogue) get no profile.
     progress : callable(rows_done, rows_in_all or None), optional
 
     Returns
     -------
     ProfilesResult
         Rows in ascending order of user_id. Columns, in this order:
-        user_id (int64 or text, as it was), n_ratings, mean_rating, rating_sd (0 for one rating);
+        user_id (int64 or text, as in the ratings), n_ratings, mean_rating, rating_sd (0 for one rating);
         recency (days from the user's last rating to the last one of all) and days_active (first to last);
         share_<Genre> (share of the user's ratings whose item has the genre);
-        affinity_<Genre>: (mean in the genre - mean) × n / (n + 5), n the ratings in the genre: 0 without any;
-        share_<1990s>; favourite_decade (most ratings, the earlier one of equals, null if unknown);
-        favourite_genres (at most three, most ratings first, equals by name); then the users' columns.
+        affinity_<Genre>: (mean in the genre - mean) × n / (n + 5), n the number of ratings in the genre; 0 if n is 0;
+        share_<1990s>; favourite_decade (most ratings; ties: the earlier one; null if unknown);
+        favourite_genres (at most three, most ratings first; ties: by name); then the users' columns.
 
     Raises
     ------
     SourceNotFoundError, SourceFormatError, MissingColumnError, RetypedColumnError, IdColumnError
         If a table cannot be read, or its ids are missing, repeated or of another type.
     NonFiniteValueError
-        If a rating is infinite. Null and NaN are ratings not given: they are counted and left out.
+        If a rating is infinite. Null and NaN are missing ratings: they are counted and excluded.
     NoCatalogueMatchError
-        If the catalogue has none of the titles, or none of those rated.
+        If the catalogue has none of the titles, or none of the rated ones.
     OutputExistsError
-        If `out` is there already.
+        If `out` exists already.
     EmptyTableError, TooFewRowsError
         If there is no rating, or no user has `min_ratings`.
     """
@@ -137,89 +137,106 @@ def profiles_from_ratings(
     path = None if out is None else Path(out)
     if path is not None:
         check_output(path, overwrite=overwrite)
-    items_, users_, stream = open_items(items), None if users is None else open_users(users), open_ratings(ratings)
-    titles = None if catalogue is None else _Titles(items_, catalogue)
-    sums = _sum_up(stream, items_, users_, None if titles is None else titles.kept, progress)
-    return _summary(stream, sums, users_, None if titles is None else titles.matched(sums), path, min_ratings)
+    item_table = open_items(items)
+    user_table = None if users is None else open_users(users)
+    stream = open_ratings(ratings)
+    catalogue_filter = None if catalogue is None else _CatalogueFilter(item_table, catalogue)
+    is_listed = None if catalogue_filter is None else catalogue_filter.is_listed
+    aggregates = _aggregate_ratings(stream, item_table, user_table, is_listed, progress)
+    match = None if catalogue_filter is None else catalogue_filter.count_matches(aggregates)
+    return _build_result(stream, aggregates, user_table, match, path, min_ratings)
 
 
-class _Titles:
-    """The items that a catalogue has, before and after the pass over the ratings."""
+class _CatalogueFilter:
+    """Find the items that a catalogue lists; after the pass over the ratings, count the rated ones among them."""
 
-    def __init__(self, items: Items, catalogue: str | PathLike[str]) -> None:
-        self._where, self._catalogue = str(catalogue), catalogues.read_catalogue(catalogue)
-        self.kept, self._a_year_off = catalogues.match(items, self._catalogue, self._where)
+    def __init__(self, items: ItemTable, catalogue: str | PathLike[str]) -> None:
+        self._source_name, self._catalogue = str(catalogue), catalogues.read_catalogue(catalogue)
+        self.is_listed, self._is_year_off = catalogues.find_listed_items(items, self._catalogue, self._source_name)
 
-    def matched(self, sums: RatingSums) -> CatalogueMatch:
-        """Count, or raise NoCatalogueMatchError if no rating is of a title that the catalogue has."""
-        rated = sums.n_rated > 0
-        n_ratings = sums.n_read - sums.n_without_value
-        if n_ratings == sums.n_not_kept and n_ratings:
+    def count_matches(self, aggregates: UserAggregates) -> CatalogueMatch:
+        """Count matched titles and ratings, or raise NoCatalogueMatchError if no rating is of a listed title."""
+        rated = aggregates.ratings_per_item > 0
+        n_ratings = aggregates.n_read - aggregates.n_without_value
+        if n_ratings == aggregates.n_excluded and n_ratings:
             raise NoCatalogueMatchError(
-                f"None of {rated.sum():,} rated titles is in the catalogue {self._where}, which has "
-                f"{self.kept.sum():,} titles that nobody rated."
+                f"None of {rated.sum():,} rated titles is in the catalogue {self._source_name}, which has "
+                f"{self.is_listed.sum():,} titles that nobody rated."
             )
         return CatalogueMatch(
             n_rows=self._catalogue.n_rows,
             n_unreadable_rows=self._catalogue.n_unreadable,
             n_rated_titles=int(rated.sum()),
-            n_matched_titles=int((rated & self.kept).sum()),
-            n_titles_a_year_off=int((rated & self._a_year_off).sum()),
+            n_matched_titles=int((rated & self.is_listed).sum()),
+            n_titles_a_year_off=int((rated & self._is_year_off).sum()),
             n_ratings=n_ratings,
-            n_matched_ratings=n_ratings - sums.n_not_kept,
+            n_matched_ratings=n_ratings - aggregates.n_excluded,
         )
 
 
-def _sum_up(
-    stream: Ratings, items: Items, users: Users | None, kept: NDArray[np.bool_] | None, progress: Progress | None
-) -> RatingSums:
-    sums = RatingSums(items, kept, untyped=stream.untyped)
+def _aggregate_ratings(
+    stream: RatingStream,
+    items: ItemTable,
+    users: UserTable | None,
+    included: NDArray[np.bool_] | None,
+    progress: ProgressCallback | None,
+) -> UserAggregates:
+    aggregates = UserAggregates(items, included, id_type_inferred=stream.id_type_inferred)
     for batch in stream.batches():
-        if users is not None and sums.n_read == 0:
-            users.comparable(batch.users, untyped=stream.untyped)  # an error belongs before the long pass
-        sums.add(batch, stream.where)
+        if users is not None and aggregates.n_read == 0:
+            # Raise an error about ids before the long pass, not after it.
+            users.unify_id_types(batch.user_ids, id_type_inferred=stream.id_type_inferred)
+        aggregates.update(batch, stream.source_name)
         if progress is not None:
-            progress(sums.n_read, stream.n_rows)
-    if sums.n_read == sums.n_without_value:
-        raise EmptyTableError(f"{stream.where} has {sums.n_read:,} rows, and none with a rating.")
-    if sums.n_unknown == sums.n_read - sums.n_without_value:
+            progress(aggregates.n_read, stream.n_rows)
+    if aggregates.n_read == aggregates.n_without_value:
+        raise EmptyTableError(f"{stream.source_name} has {aggregates.n_read:,} rows, and none with a rating.")
+    if aggregates.n_unknown == aggregates.n_read - aggregates.n_without_value:
         raise EmptyTableError(
-            f"None of the {sums.n_unknown:,} ratings of {stream.where} is of one of the {len(items):,} items.",
+            f"None of the {aggregates.n_unknown:,} ratings of {stream.source_name} is of one of the "
+            f"{len(items):,} items.",
             hint="check that ratings and items belong together, and that their ids are written alike.",
         )
-    if sums.count.max() > _MOST_RATINGS:
-        raise IdColumnError(f"One user id of {stream.where} has {sums.count.max():,} ratings: more than 2^31 - 1.")
-    return sums
+    if aggregates.count.max() > _MAX_RATINGS_PER_USER:
+        raise IdColumnError(
+            f"One user id of {stream.source_name} has {aggregates.count.max():,} ratings: more than 2^31 - 1."
+        )
+    return aggregates
 
 
-def _summary(
-    stream: Ratings, sums: RatingSums, users: Users | None, match: CatalogueMatch | None, path: Path | None, least: int
+def _build_result(
+    stream: RatingStream,
+    aggregates: UserAggregates,
+    users: UserTable | None,
+    match: CatalogueMatch | None,
+    path: Path | None,
+    min_ratings: int,
 ) -> ProfilesResult:
-    """Write the profiles to `path`, or make a table of them."""
-    chosen = _chosen(sums, least)
-    batches = profile_batches(sums, users, chosen, timed=stream.timed)
+    """Write the profiles to `path`, or collect them in a table."""
+    user_codes = _select_users(aggregates, min_ratings)
+    batches = profile_batches(aggregates, users, user_codes, has_timestamps=stream.has_timestamps)
     table = pa.Table.from_batches(batches) if path is None else None
     if path is not None:
         write_profiles(batches, path)
     return ProfilesResult(
         table=table,
         path=path,
-        n_users=len(chosen),
-        n_items=len(sums.items),
-        n_ratings_read=sums.n_read,
-        n_ratings_used=int(sums.count[chosen].sum()),
+        n_users=len(user_codes),
+        n_items=len(aggregates.items),
+        n_ratings_read=aggregates.n_read,
+        n_ratings_used=int(aggregates.count[user_codes].sum()),
         catalogue=match,
-        notes=tuple(notes(stream, sums, users, match, chosen, least)),
+        notes=tuple(quality_notes(stream, aggregates, users, match, user_codes, min_ratings)),
     )
 
 
-def _chosen(sums: RatingSums, min_ratings: int) -> NDArray[np.int64]:
-    """Return the numbers of the users who get a profile, in ascending order of their ids."""
-    count = sums.count[: len(sums.users)]
-    enough = np.flatnonzero(count >= min_ratings)
-    if len(enough) == 0:
+def _select_users(aggregates: UserAggregates, min_ratings: int) -> NDArray[np.int64]:
+    """Return the codes of the users with enough ratings, in ascending order of their ids."""
+    count = aggregates.count[: len(aggregates.user_ids)]
+    selected = np.flatnonzero(count >= min_ratings)
+    if len(selected) == 0:
         raise TooFewRowsError(
             f"None of {(count > 0).sum():,} users has min_ratings={min_ratings:,} ratings; the most is {count.max():,}."
         )
-    order = pc.sort_indices(sums.users.ids().take(pa.array(enough))).to_numpy()
-    return np.asarray(enough[order], np.int64)
+    order = pc.sort_indices(aggregates.user_ids.uniques().take(pa.array(selected))).to_numpy()
+    return np.asarray(selected[order], np.int64)

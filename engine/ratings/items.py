@@ -1,9 +1,9 @@
-"""The items of a table of ratings: ids, titles, years and genres, as arrays that the pass over ratings reads.
+"""The table of rated items: ids, titles, years, and genres in compressed sparse rows.
 
-    ids, titles, years, genres of each item  ->  Items
+    ids, titles, years, genres of each item  ->  ItemTable
 
-Genres are stored row after row (offsets and codes), sorted by name, so any number of genres per item costs what it
-holds. A year that is not given is read from the title, as MovieLens writes it: "Heat (1995)".
+Genre codes are in alphabetical order of the genres; memory grows with the number of (item, genre) pairs. A missing
+year is extracted from the title, as MovieLens writes it: "Heat (1995)".
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from engine.errors import UsageError
 
 NO_YEAR = 0
-YEARS = range(1850, 2151)  # outside lies no film, book or song with a year worth trusting
-NO_GENRES = frozenset({"", "(no genres listed)"})
-MAX_GENRES = 512  # each is two columns of the profile: more are keywords, or were split at the wrong sign
+VALID_YEARS = range(1850, 2151)  # a year outside is taken for an error in the data
+NO_GENRE_NAMES = frozenset({"", "(no genres listed)"})
+MAX_GENRES = 512  # each adds two profile columns; more indicate keywords, or text split at the wrong separator
 _YEAR = re.compile(r"\((\d{4})(?:\s*[-–]\s*(?:\d{4})?)?\s*\)")
 
 
 @dataclass(frozen=True)
-class Items:
-    """The table of items.
+class ItemTable:
+    """Items that users rate, one row per item.
 
     Attributes
     ----------
@@ -37,8 +37,8 @@ class Items:
     genres : tuple of str, sorted
     genre_start, genre_code : int64 of shape (n_items + 1,) and (n_item_genres,)
         Item i has the genres genre_code[genre_start[i]:genre_start[i + 1]], each once.
-    untyped : bool
-        Whether the ids come from a text file, where 7 may be an integer or a text.
+    id_type_inferred : bool
+        Whether the ids come from a CSV file, where the type of 7 (integer or string) is inferred from the values.
     """
 
     ids: pa.Array
@@ -47,80 +47,80 @@ class Items:
     genres: tuple[str, ...]
     genre_start: NDArray[np.int64]
     genre_code: NDArray[np.int64]
-    untyped: bool = False
+    id_type_inferred: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def decades(self) -> list[int]:
-        """First years of the decades that items are from, ascending."""
+        """First year of each decade that has an item, ascending."""
         return sorted({int(year) // 10 * 10 for year in self.years if year != NO_YEAR})
 
     @property
     def decade_code(self) -> NDArray[np.int64]:
-        """Each item's place in `decades`, int64 of shape (n_items,), -1 if its year is unknown."""
-        places = np.searchsorted(np.array(self.decades, np.int64), self.years // 10 * 10)
-        return np.where(self.years == NO_YEAR, -1, places)
+        """Index of each item in `decades`, int64 of shape (n_items,), -1 if its year is unknown."""
+        codes = np.searchsorted(np.array(self.decades, np.int64), self.years // 10 * 10)
+        return np.where(self.years == NO_YEAR, -1, codes)
 
     @property
     def n_without_genre(self) -> int:
-        """The number of items that have no genre."""
+        """Number of items without a genre."""
         return int((np.diff(self.genre_start) == 0).sum())
 
 
-def make_items(
+def build_item_table(
     ids: pa.Array,
     titles: list[str | None] | None,
     years: Sequence[int | None] | None,
     genres: Sequence[Sequence[str]],
     *,
-    untyped: bool = False,
-) -> Items:
-    """Build Items; `years` that are missing are read from the titles, marks of "no genre" are no genre.
+    id_type_inferred: bool = False,
+) -> ItemTable:
+    """Build an ItemTable: extract missing years from the titles, and drop NO_GENRE_NAMES.
 
     Raises
     ------
     UsageError
         If there are more than MAX_GENRES genres.
     """
-    named = [dict.fromkeys(name.strip() for name in names if name.strip() not in NO_GENRES) for names in genres]
-    order = {name: code for code, name in enumerate(sorted({name for names in named for name in names}))}
-    if len(order) > MAX_GENRES:
+    stripped = [[name.strip() for name in names] for names in genres]
+    item_genres = [dict.fromkeys(name for name in names if name not in NO_GENRE_NAMES) for names in stripped]
+    genre_codes = {name: code for code, name in enumerate(sorted({name for names in item_genres for name in names}))}
+    if len(genre_codes) > MAX_GENRES:
         raise UsageError(
-            f"The items have {len(order):,} different genres, but profiles can have {MAX_GENRES} at most.",
+            f"The items have {len(genre_codes):,} different genres, but profiles can have {MAX_GENRES} at most.",
             hint="use the main genres only, separated by '|', '; ' or ', '.",
         )
-    codes = [order[name] for names in named for name in names]
-    given: Sequence[int | None] = [None] * len(ids) if years is None else years
-    spelled: Sequence[str | None] = [None] * len(ids) if titles is None else titles
-    known = [
-        plausible(year) if year is not None else year_in_title(title)
-        for year, title in zip(given, spelled, strict=True)
+    year_column: Sequence[int | None] = [None] * len(ids) if years is None else years
+    title_column: Sequence[str | None] = [None] * len(ids) if titles is None else titles
+    valid_years = [
+        valid_year(year) if year is not None else extract_year(title)
+        for year, title in zip(year_column, title_column, strict=True)
     ]
-    return Items(
+    return ItemTable(
         ids=ids,
         titles=titles,
-        years=np.array(known, np.int64),
-        genres=tuple(order),
-        genre_start=np.concatenate(([0], np.cumsum([len(names) for names in named]))).astype(np.int64),
-        genre_code=np.array(codes, np.int64),
-        untyped=untyped,
+        years=np.array(valid_years, np.int64),
+        genres=tuple(genre_codes),
+        genre_start=np.concatenate(([0], np.cumsum([len(names) for names in item_genres]))).astype(np.int64),
+        genre_code=np.array([genre_codes[name] for names in item_genres for name in names], np.int64),
+        id_type_inferred=id_type_inferred,
     )
 
 
-def plausible(year: int) -> int:
-    """Return the year, or NO_YEAR if it cannot be one."""
-    return year if year in YEARS else NO_YEAR
+def valid_year(year: int) -> int:
+    """Return the year, or NO_YEAR if it is outside VALID_YEARS."""
+    return year if year in VALID_YEARS else NO_YEAR
 
 
-def year_in_title(title: str | None) -> int:
-    """Return the last year in parentheses, the first one of a span such as (1975-1979), or NO_YEAR."""
+def extract_year(title: str | None) -> int:
+    """Return the last year in parentheses, the first year of a span such as (1975-1979), or NO_YEAR."""
     years = _YEAR.findall(title or "")
-    return plausible(int(years[-1])) if years else NO_YEAR
+    return valid_year(int(years[-1])) if years else NO_YEAR
 
 
-def without_year(title: str) -> str:
-    """Return the title up to its last year in parentheses."""
+def strip_year(title: str) -> str:
+    """Return the part of the title before its last year in parentheses."""
     matches = list(_YEAR.finditer(title))
     return (title[: matches[-1].start()] if matches else title).strip()

@@ -1,10 +1,11 @@
-"""The profile table: columns from the sums of ratings, in order of user_id, in runs of users.
+"""Compute the columns of the profile table from the user aggregates, in batches of users, and write it as Parquet.
 
-    RatingSums, Users  ->  batches of at most ROWS_PER_GROUP profiles  ->  a table, or a Parquet file
+    UserAggregates, UserTable  ->  batches of at most ROWS_PER_GROUP profiles  ->  a table, or a Parquet file
 
-Fields carry metadata for who reads the table: `rooms.group` (interests, activity, demographics), `rooms.unit`,
-`rooms.words` where a name says too little, and `rooms.role`: ignore for columns that are there for people and repeat
-what others say, numeric for shares and affinities, or a genre of few ratings would be taken for a count.
+Fields have metadata for the fit and the report: `rooms.group` (interests, activity, demographics), `rooms.unit`,
+`rooms.words` (a description, where the column name is not enough) and `rooms.role`: "ignore" for columns that only
+repeat others in a form for people, "numeric" for shares and affinities, since those of a genre with few ratings would
+otherwise be taken for counts.
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ from numpy.typing import NDArray
 
 from engine.errors import OutputExistsError, SchemaMismatchError, UsageError
 from engine.kernels.cpu.ratings import NO_TIME
-from engine.ratings.column_names import MICROSECONDS
-from engine.ratings.readers import Users
-from engine.ratings.user_aggregates import RatingSums
+from engine.ratings.column_names import MICROSECONDS_PER_SECOND
+from engine.ratings.readers import UserTable
+from engine.ratings.user_aggregates import UserAggregates
 from engine.tables.source_paths import parquet_path
-from engine.utils.atomic_files import written
+from engine.utils.atomic_files import write_atomically
 
 ROWS_PER_GROUP = 65_536
-AFFINITY_PRIOR = 5  # ratings: a genre's mean is taken as known when a user has clearly more than these in it
+AFFINITY_PRIOR = 5  # ratings: weight of the user's overall mean, towards which the mean of a genre is shrunk
 N_FAVOURITES = 3
-_DAY = 86_400 * MICROSECONDS
-_MOST_STARS = 5.0
+_MICROSECONDS_PER_DAY = 86_400 * MICROSECONDS_PER_SECOND
+_MAX_STARS = 5.0
 
-Columns = list[tuple[pa.Field, pa.Array]]
+FieldColumns = list[tuple[pa.Field, pa.Array]]
 
 
 def profile_batches(
-    sums: RatingSums, users: Users | None, chosen: NDArray[np.int64], *, timed: bool
+    aggregates: UserAggregates, users: UserTable | None, user_codes: NDArray[np.int64], *, has_timestamps: bool
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the profiles of the users with numbers `chosen`, in that order, one run of ROWS_PER_GROUP at a time.
+    """Yield the profiles of the users with these codes, in their order, in batches of ROWS_PER_GROUP.
 
     Raises
     ------
@@ -48,15 +49,18 @@ def profile_batches(
     IdColumnError
         If the ids of ratings and users cannot be compared.
     """
-    ids = sums.users.ids()
-    for start in range(0, len(chosen), ROWS_PER_GROUP):
-        some = chosen[start : start + ROWS_PER_GROUP]
-        run = ids.take(pa.array(some))
-        columns: Columns = [(pa.field("user_id", run.type), run)]
-        columns += _levels(sums, some) + (_times(sums, some) if timed else [])
-        columns += _genres(sums, some) + _decades(sums, some) + _favourites(sums, some)
+    all_ids = aggregates.user_ids.uniques()
+    for start in range(0, len(user_codes), ROWS_PER_GROUP):
+        codes = user_codes[start : start + ROWS_PER_GROUP]
+        ids = all_ids.take(pa.array(codes))
+        columns: FieldColumns = [(pa.field("user_id", ids.type), ids)]
+        columns += _rating_columns(aggregates, codes)
+        if has_timestamps:
+            columns += _time_columns(aggregates, codes)
+        columns += _genre_columns(aggregates, codes) + _decade_columns(aggregates, codes)
+        columns += _favourite_columns(aggregates, codes)
         if users is not None:
-            columns += _demographics(users, run, sums)
+            columns += _demographic_columns(users, ids, aggregates)
         schema = pa.schema([field for field, _ in columns])
         repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
         if repeated:
@@ -68,23 +72,24 @@ def profile_batches(
         yield pa.RecordBatch.from_arrays([column for _, column in columns], schema=schema)
 
 
-def _levels(sums: RatingSums, some: NDArray[np.int64]) -> Columns:
-    count, total, squares = sums.count[some], sums.total[some], sums.squares[some]
-    # One division and one root at the end: with stars, everything before is exact, and equal stars have sd 0.
-    spread = np.sqrt(np.maximum(count * squares - total * total, 0.0)) / count
+def _rating_columns(aggregates: UserAggregates, codes: NDArray[np.int64]) -> FieldColumns:
+    count, total, squares = aggregates.count[codes], aggregates.total[codes], aggregates.squares[codes]
+    # With ratings in half stars, the sums are exact, so equal ratings have a deviation of exactly 0.
+    deviation = np.sqrt(np.maximum(count * squares - total * total, 0.0)) / count
+    unit = _rating_unit(aggregates)
     return [
         (_field("n_ratings", pa.int64(), "activity", "ratings"), pa.array(count)),
-        (_field("mean_rating", pa.float64(), "activity", _unit(sums)), pa.array(total / count)),
-        (_field("rating_sd", pa.float64(), "activity", _unit(sums), words="spread of ratings"), pa.array(spread)),
+        (_field("mean_rating", pa.float64(), "activity", unit), pa.array(total / count)),
+        (_field("rating_sd", pa.float64(), "activity", unit, words="spread of ratings"), pa.array(deviation)),
     ]
 
 
-def _times(sums: RatingSums, some: NDArray[np.int64]) -> Columns:
-    first, last = sums.first[some], sums.last[some]
+def _time_columns(aggregates: UserAggregates, codes: NDArray[np.int64]) -> FieldColumns:
+    first, last = aggregates.first_time[codes], aggregates.last_time[codes]
     unknown = first == NO_TIME
     days = {
-        ("recency", "days since the last rating"): (sums.newest - last) / _DAY,
-        ("days_active", "days from first to last rating"): (last - first) / _DAY,
+        ("recency", "days since the last rating"): (aggregates.latest_time - last) / _MICROSECONDS_PER_DAY,
+        ("days_active", "days from first to last rating"): (last - first) / _MICROSECONDS_PER_DAY,
     }
     return [
         (_field(name, pa.float64(), "activity", "days", words=words), pa.array(values, mask=unknown))
@@ -92,58 +97,59 @@ def _times(sums: RatingSums, some: NDArray[np.int64]) -> Columns:
     ]
 
 
-def _genres(sums: RatingSums, some: NDArray[np.int64]) -> Columns:
-    count, total = sums.count[some][:, None], sums.total[some][:, None]
-    in_genre, genre_total = sums.genre_count[some].astype(np.int64), sums.genre_total[some]
+def _genre_columns(aggregates: UserAggregates, codes: NDArray[np.int64]) -> FieldColumns:
+    count, total = aggregates.count[codes][:, None], aggregates.total[codes][:, None]
+    in_genre, genre_total = aggregates.genre_count[codes].astype(np.int64), aggregates.genre_total[codes]
     share = in_genre / count
-    # (genre mean - mean) * in_genre / (in_genre + prior), over one denominator: exactly 0 where the means are equal.
+    # (genre mean - mean) * in_genre / (in_genre + prior), over one denominator: exactly 0 if the means are equal.
     affinity = (genre_total * count - in_genre * total) / (count * (in_genre + AFFINITY_PRIOR))
     shares = [
         (_field(f"share_{genre}", pa.float64(), "interests", "share of ratings", role="numeric"), pa.array(share[:, g]))
-        for g, genre in enumerate(sums.items.genres)
+        for g, genre in enumerate(aggregates.items.genres)
     ]
+    unit = _rating_unit(aggregates)
     affinities = [
-        (_field(f"affinity_{genre}", pa.float64(), "interests", _unit(sums), role="numeric"), pa.array(affinity[:, g]))
-        for g, genre in enumerate(sums.items.genres)
+        (_field(f"affinity_{genre}", pa.float64(), "interests", unit, role="numeric"), pa.array(affinity[:, g]))
+        for g, genre in enumerate(aggregates.items.genres)
     ]
     return shares + affinities
 
 
-def _decades(sums: RatingSums, some: NDArray[np.int64]) -> Columns:
-    share = sums.decade_count[some] / sums.count[some][:, None]
+def _decade_columns(aggregates: UserAggregates, codes: NDArray[np.int64]) -> FieldColumns:
+    share = aggregates.decade_count[codes] / aggregates.count[codes][:, None]
     return [
         (
             _field(f"share_{decade}s", pa.float64(), "interests", "share of ratings", role="numeric"),
             pa.array(share[:, d]),
         )
-        for d, decade in enumerate(sums.items.decades)
+        for d, decade in enumerate(aggregates.items.decades)
     ]
 
 
-def _favourites(sums: RatingSums, some: NDArray[np.int64]) -> Columns:
-    columns: Columns = []
-    if sums.items.decades:
-        counts = sums.decade_count[some]
-        names = pa.array([f"{decade}s" for decade in sums.items.decades])
-        best = pa.array(counts.argmax(axis=1), mask=counts.max(axis=1) == 0)  # argmax: the earlier one of equals
+def _favourite_columns(aggregates: UserAggregates, codes: NDArray[np.int64]) -> FieldColumns:
+    columns: FieldColumns = []
+    if aggregates.items.decades:
+        counts = aggregates.decade_count[codes]
+        names = pa.array([f"{decade}s" for decade in aggregates.items.decades])
+        favourite = pa.array(counts.argmax(axis=1), mask=counts.max(axis=1) == 0)  # ties: the earlier decade
         field = _field("favourite_decade", pa.string(), "interests", role="ignore")
-        columns.append((field, names.take(best)))
-    if sums.items.genres:
-        counts = sums.genre_count[some]
-        order = np.argsort(-counts, axis=1, kind="stable")[:, :N_FAVOURITES]  # equals stay in order of their names
-        rated = np.take_along_axis(counts, order, axis=1) > 0
-        offsets = np.concatenate(([0], np.cumsum(rated.sum(axis=1)))).astype(np.int32)
-        flat = pa.array(sums.items.genres).take(pa.array(order[rated]))
+        columns.append((field, names.take(favourite)))
+    if aggregates.items.genres:
+        counts = aggregates.genre_count[codes]
+        order = np.argsort(-counts, axis=1, kind="stable")[:, :N_FAVOURITES]  # ties: alphabetical order
+        has_ratings = np.take_along_axis(counts, order, axis=1) > 0
+        offsets = np.concatenate(([0], np.cumsum(has_ratings.sum(axis=1)))).astype(np.int32)
+        values = pa.array(aggregates.items.genres).take(pa.array(order[has_ratings]))
         field = _field("favourite_genres", pa.list_(pa.string()), "interests", role="ignore")
-        columns.append((field, pa.ListArray.from_arrays(pa.array(offsets), flat)))
+        columns.append((field, pa.ListArray.from_arrays(pa.array(offsets), values)))
     return columns
 
 
-def _demographics(users: Users, run: pa.Array, sums: RatingSums) -> Columns:
-    """Return the users' own columns, null for users who have none; names, types and metadata stay."""
-    run, known = users.comparable(run, untyped=sums.untyped)
-    rows = pc.index_in(run, value_set=known)
-    columns: Columns = []
+def _demographic_columns(users: UserTable, ids: pa.Array, aggregates: UserAggregates) -> FieldColumns:
+    """Return the columns of the users' table, null for users without a row; names, types and metadata are kept."""
+    ids, known_ids = users.unify_id_types(ids, id_type_inferred=aggregates.id_type_inferred)
+    rows = pc.index_in(ids, value_set=known_ids)
+    columns: FieldColumns = []
     for field in users.columns.schema:
         metadata = {**(field.metadata or {}), b"rooms.group": b"demographics"}
         column = users.columns[field.name].combine_chunks()
@@ -151,13 +157,13 @@ def _demographics(users: Users, run: pa.Array, sums: RatingSums) -> Columns:
     return columns
 
 
-def _unit(sums: RatingSums) -> str:
-    return "stars" if sums.largest <= _MOST_STARS else "rating points"
+def _rating_unit(aggregates: UserAggregates) -> str:
+    return "stars" if aggregates.max_rating <= _MAX_STARS else "rating points"
 
 
 def _field(
     name: str,
-    kind: pa.DataType,
+    data_type: pa.DataType,
     group: str,
     unit: str | None = None,
     *,
@@ -165,18 +171,18 @@ def _field(
     words: str | None = None,
 ) -> pa.Field:
     metadata = {"rooms.group": group, "rooms.unit": unit, "rooms.role": role, "rooms.words": words}
-    return pa.field(name, kind, metadata={key: value for key, value in metadata.items() if value is not None})
+    return pa.field(name, data_type, metadata={key: value for key, value in metadata.items() if value is not None})
 
 
 def check_output(out: Path, *, overwrite: bool) -> None:
-    """Look at `out` before the long pass, and make the folder it goes to.
+    """Check before the long pass that `out` can be written, and create its folder.
 
     Raises
     ------
     UsageError
         If it cannot be a Parquet file.
     OutputExistsError
-        If something is there, and not to be replaced.
+        If it exists and `overwrite` is false.
     """
     parquet_path(out)
     if out.is_dir():
@@ -192,7 +198,7 @@ def check_output(out: Path, *, overwrite: bool) -> None:
 
 
 def write_profiles(batches: Iterable[pa.RecordBatch], out: Path) -> None:
-    """Write a Parquet file, zstd, one row group a batch; it takes its name, and an old file's place, when whole.
+    """Write a Parquet file with zstd and one row group per batch; it replaces an old file once it is complete.
 
     Raises
     ------
@@ -200,7 +206,7 @@ def write_profiles(batches: Iterable[pa.RecordBatch], out: Path) -> None:
         If the disk is full.
     """
     batches = iter(batches)
-    first = next(batches)
-    with written(out) as path, pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
-        for batch in chain([first], batches):
+    first_batch = next(batches)
+    with write_atomically(out) as path, pq.ParquetWriter(path, first_batch.schema, compression="zstd") as writer:
+        for batch in chain([first_batch], batches):
             writer.write_batch(batch, row_group_size=ROWS_PER_GROUP)

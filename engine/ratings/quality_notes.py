@@ -1,8 +1,8 @@
-"""What a reader of the profiles should know and the table does not say: notes, one sentence each.
+"""Write notes on the quality of a profile table: what was excluded, what is missing, what did not match.
 
-    the stream, the sums, the users, the match  ->  sentences
+    RatingStream, UserAggregates, UserTable, CatalogueMatch  ->  sentences
 
-Numbers only; nothing is decided here.
+This file only reports counts; it does not select or exclude anything.
 """
 
 from __future__ import annotations
@@ -15,47 +15,47 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.ratings.catalogue import CatalogueMatch
-from engine.ratings.items import NO_YEAR, Items
-from engine.ratings.readers import Ratings, Users
-from engine.ratings.user_aggregates import RatingSums
+from engine.ratings.items import NO_YEAR, ItemTable
+from engine.ratings.readers import RatingStream, UserTable
+from engine.ratings.user_aggregates import UserAggregates
 
 
-def notes(
-    stream: Ratings,
-    sums: RatingSums,
-    users: Users | None,
-    matched: CatalogueMatch | None,
-    chosen: NDArray[np.int64],
+def quality_notes(
+    stream: RatingStream,
+    aggregates: UserAggregates,
+    users: UserTable | None,
+    match: CatalogueMatch | None,
+    user_codes: NDArray[np.int64],
     min_ratings: int,
 ) -> Iterator[str]:
-    """Yield how the ratings were read, what was left out and why, and which columns could not be made."""
+    """Yield sentences on the layout of the ratings, excluded ratings and users, and columns that cannot be computed."""
     yield f"Ratings were read as {stream.layout}."
-    if matched is not None:
-        yield from _of_the_catalogue(matched)
-    yield from _left_out(sums, min_ratings, catalogued=matched is not None)
-    yield from _of_the_columns(stream, sums.items)
+    if match is not None:
+        yield from _catalogue_notes(match)
+    yield from _exclusion_notes(aggregates, min_ratings, has_catalogue=match is not None)
+    yield from _column_notes(stream, aggregates.items)
     if users is not None:
-        yield from _of_the_users(users, sums, chosen)
+        yield from _user_notes(users, aggregates, user_codes)
 
 
-def _of_the_catalogue(matched: CatalogueMatch) -> Iterator[str]:
+def _catalogue_notes(match: CatalogueMatch) -> Iterator[str]:
     yield (
-        f"The catalogue has {matched.n_matched_titles:,} of {matched.n_rated_titles:,} rated titles, and "
-        f"{matched.n_matched_ratings:,} of {matched.n_ratings:,} ratings are of them."
+        f"The catalogue has {match.n_matched_titles:,} of {match.n_rated_titles:,} rated titles, and "
+        f"{match.n_matched_ratings:,} of {match.n_ratings:,} ratings are of them."
     )
-    if matched.n_titles_a_year_off:
-        yield f"{matched.n_titles_a_year_off:,} titles more are in the catalogue one year apart; they were left out."
-    if matched.n_unreadable_rows:
-        yield f"{matched.n_unreadable_rows:,} of {matched.n_rows:,} rows of the catalogue have no title or no year."
+    if match.n_titles_a_year_off:
+        yield f"{match.n_titles_a_year_off:,} titles more are in the catalogue one year apart; they were left out."
+    if match.n_unreadable_rows:
+        yield f"{match.n_unreadable_rows:,} of {match.n_rows:,} rows of the catalogue have no title or no year."
 
 
-def _left_out(sums: RatingSums, min_ratings: int, *, catalogued: bool) -> Iterator[str]:
-    if sums.n_without_value:
-        yield f"{sums.n_without_value:,} rows without a rating were left out."
-    if sums.n_unknown:
-        what = "left out" if catalogued else "counted, but not in any genre or decade"
-        yield f"{sums.n_unknown:,} ratings are of items that the table of items does not have; they were {what}."
-    count = sums.count[: len(sums.users)]
+def _exclusion_notes(aggregates: UserAggregates, min_ratings: int, *, has_catalogue: bool) -> Iterator[str]:
+    if aggregates.n_without_value:
+        yield f"{aggregates.n_without_value:,} rows without a rating were left out."
+    if aggregates.n_unknown:
+        what = "left out" if has_catalogue else "counted, but not in any genre or decade"
+        yield f"{aggregates.n_unknown:,} ratings are of items that the table of items does not have; they were {what}."
+    count = aggregates.count[: len(aggregates.user_ids)]
     if (count == 0).any():
         yield f"{(count == 0).sum():,} users have no rating that counts, and so no profile."
     few = (count > 0) & (count < min_ratings)
@@ -66,24 +66,26 @@ def _left_out(sums: RatingSums, min_ratings: int, *, catalogued: bool) -> Iterat
         )
 
 
-def _of_the_columns(stream: Ratings, items: Items) -> Iterator[str]:
-    if not stream.timed:
+def _column_notes(stream: RatingStream, items: ItemTable) -> Iterator[str]:
+    if not stream.has_timestamps:
         yield "The ratings have no times: recency and days_active are left out."
     if not items.genres:
         yield "The items have no genres: shares, affinities and favourite_genres are left out."
     elif items.n_without_genre:
         yield f"{items.n_without_genre:,} of {len(items):,} items have no genre."
-    without_year = int((items.years == NO_YEAR).sum())
+    n_without_year = int((items.years == NO_YEAR).sum())
     if not items.decades:
         yield "The items have no years: shares of decades and favourite_decade are left out."
-    elif without_year:
-        yield f"{without_year:,} of {len(items):,} items have no year."
+    elif n_without_year:
+        yield f"{n_without_year:,} of {len(items):,} items have no year."
 
 
-def _of_the_users(users: Users, sums: RatingSums, chosen: NDArray[np.int64]) -> Iterator[str]:
-    ids, known = users.comparable(sums.users.ids().take(pa.array(chosen)), untyped=sums.untyped)
-    at_home = int(pc.sum(pc.is_in(ids, value_set=known)).as_py())
-    if at_home < len(ids):
-        yield f"{len(ids) - at_home:,} of {len(ids):,} profiles have no row in {users.where}: their columns are null."
-    if at_home < len(known):
-        yield f"{len(known) - at_home:,} of {len(known):,} rows of {users.where} have no profile."
+def _user_notes(users: UserTable, aggregates: UserAggregates, user_codes: NDArray[np.int64]) -> Iterator[str]:
+    profile_ids = aggregates.user_ids.uniques().take(pa.array(user_codes))
+    ids, known_ids = users.unify_id_types(profile_ids, id_type_inferred=aggregates.id_type_inferred)
+    n_matched = int(pc.sum(pc.is_in(ids, value_set=known_ids)).as_py())
+    if n_matched < len(ids):
+        n_missing = len(ids) - n_matched
+        yield f"{n_missing:,} of {len(ids):,} profiles have no row in {users.source_name}: their columns are null."
+    if n_matched < len(known_ids):
+        yield f"{len(known_ids) - n_matched:,} of {len(known_ids):,} rows of {users.source_name} have no profile."

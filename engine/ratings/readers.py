@@ -1,10 +1,10 @@
-"""Ratings, items and users in whatever layout they come: found out from the files, and read into one form.
+"""Read ratings, items and users: detect the layout of each source, and convert it to one form.
 
-    paths or data frames  ->  Ratings (a stream of RatingBatch), Items, Users
+    paths or data frames  ->  RatingStream (of RatingBatch), ItemTable, UserTable
 
-Files named as a table (.csv, .parquet, .feather, .orc; folders and globs of them) and data frames are read by the
-names of their columns: MovieLens 20M to 32M are such. Other files are told apart by their first line and read by
-movielens.py. Each of the three files is looked at by itself, so layouts may be mixed.
+Tables (.csv, .parquet, .feather, .orc; folders and globs of them; data frames) are read by the names of their
+columns; MovieLens 20M to 32M are such tables. The layout of other files is detected from their first line, and they
+are read by movielens.py. Each source is detected separately, so layouts may be mixed.
 """
 
 from __future__ import annotations
@@ -23,54 +23,69 @@ from numpy.typing import NDArray
 from engine.errors import RetypedColumnError, SourceFormatError, SourceNotFoundError
 from engine.ratings import column_names as columns
 from engine.ratings import movielens
-from engine.ratings.factorize_ids import comparable, distinct_ids, plain_ids
-from engine.ratings.items import Items, make_items
-from engine.tables.csv_dialect import header_of
-from engine.tables.dataframe_table import is_frame
+from engine.ratings.factorize_ids import normalize_distinct_ids, normalize_ids, unify_id_types
+from engine.ratings.items import ItemTable, build_item_table
+from engine.tables.csv_dialect import read_header
+from engine.tables.dataframe_table import is_dataframe
 from engine.tables.file_table import open_table
-from engine.tables.source_paths import find_files, format_of
+from engine.tables.source_paths import find_files, infer_format
 
 _RATING_LINE = re.compile(r"\d+(\t|::)\d+\1[0-9.]+\1\d+\s*$")
 
 
 @dataclass(frozen=True)
 class RatingBatch:
-    """A run of ratings: ids as plain arrays, rating float64 with NaN, when int64 microseconds or NO_TIME."""
+    """Consecutive ratings, as arrays of shape (n_ratings,).
 
-    users: pa.Array
-    items: pa.Array
+    Attributes
+    ----------
+    user_ids, item_ids : pyarrow.Array of int64 or string, without nulls
+    rating : float64, NaN where missing
+    timestamp : int64 microseconds since 1970, NO_TIME where missing; None if the source has no timestamps
+    """
+
+    user_ids: pa.Array
+    item_ids: pa.Array
     rating: NDArray[np.float64]
-    when: NDArray[np.int64] | None
+    timestamp: NDArray[np.int64] | None
 
 
 @dataclass(frozen=True)
-class Ratings:
-    """A stream of ratings; `untyped` as in Items, `n_rows` None where nobody has counted."""
+class RatingStream:
+    """A source of ratings, read in batches.
+
+    `id_type_inferred` is as in ItemTable; `n_rows` is None if the number of rows is unknown until they are read.
+    """
 
     layout: str
-    where: str
-    timed: bool
-    untyped: bool
+    source_name: str
+    has_timestamps: bool
+    id_type_inferred: bool
     n_rows: int | None
     batches: Callable[[], Iterator[RatingBatch]]
 
 
 @dataclass(frozen=True)
-class Users:
-    """Demographics: ids distinct, int64 or text, and their other columns row by row; `untyped` as in Items."""
+class UserTable:
+    """Demographics of users: distinct ids of int64 or string, and the other columns of their table, in row order.
 
-    where: str
+    `id_type_inferred` is as in ItemTable.
+    """
+
+    source_name: str
     ids: pa.Array
     columns: pa.Table
-    untyped: bool
+    id_type_inferred: bool
 
-    def comparable(self, ids: pa.Array, *, untyped: bool) -> tuple[pa.Array, pa.Array]:
-        """Return ids of ratings and the ids of these users in one type, or raise IdColumnError."""
-        return comparable(ids, self.ids, untyped=untyped or self.untyped, what="users")
+    def unify_id_types(self, ids: pa.Array, *, id_type_inferred: bool) -> tuple[pa.Array, pa.Array]:
+        """Return ids of ratings and the ids of these users in one type; see `factorize_ids.unify_id_types`."""
+        return unify_id_types(
+            ids, self.ids, id_type_inferred=id_type_inferred or self.id_type_inferred, table_name="users"
+        )
 
 
-def open_ratings(source: Any) -> Ratings:
-    """Find out the layout of ratings and open them as a stream.
+def open_ratings(source: Any) -> RatingStream:
+    """Detect the layout of ratings and open them as a stream.
 
     Raises
     ------
@@ -78,30 +93,30 @@ def open_ratings(source: Any) -> Ratings:
     """
     if not _is_table(source):
         path = str(source)
-        line = _RATING_LINE.match(_first_line(path))
-        if line is None:
-            raise _unknown_layout(path, "ratings")
-        separator = line.group(1)
+        match = _RATING_LINE.match(_first_line(path))
+        if match is None:
+            raise _unknown_layout_error(path, "ratings")
+        separator = match.group(1)
         layout = "MovieLens 100K (tabs)" if separator == "\t" else "MovieLens 1M or 10M (::)"
         names = dict(zip(("user", "item", "rating", "timestamp"), movielens.RATING_SCHEMA.names, strict=True))
-        return Ratings(
+        return RatingStream(
             layout, path, True, False, None,
-            lambda: (_batch(batch, names, path) for batch in movielens.rating_batches(path, separator)),
+            lambda: (_build_batch(batch, names, path) for batch in movielens.read_rating_batches(path, separator)),
         )  # fmt: skip
-    where, header = _where(source, "ratings"), _header(source)
-    names = columns.find_columns(header, where, needed=("user", "item", "rating"), optional=("timestamp",))
-    untyped = _is_csv(source)
-    types = {names["item"]: pa.string(), names["rating"]: pa.float64()} if untyped else None
+    source_name, header = _source_name(source, "ratings"), _read_column_names(source)
+    names = columns.find_columns(header, source_name, needed=("user", "item", "rating"), optional=("timestamp",))
+    id_type_inferred = _is_csv(source)
+    types = {names["item"]: pa.string(), names["rating"]: pa.float64()} if id_type_inferred else None
     table = open_table(source, id=names["user"], types=types)
     layout = f"a table with the columns {', '.join(map(repr, names.values()))}"
-    return Ratings(
-        layout, where, "timestamp" in names, untyped, table.n_rows,
-        lambda: (_batch(block.rows, names, where) for block in table.blocks(list(names.values()))),
+    return RatingStream(
+        layout, source_name, "timestamp" in names, id_type_inferred, table.n_rows,
+        lambda: (_build_batch(block.rows, names, source_name) for block in table.blocks(list(names.values()))),
     )  # fmt: skip
 
 
-def open_items(source: Any) -> Items:
-    """Find out the layout of the items and read them.
+def open_items(source: Any) -> ItemTable:
+    """Detect the layout of the items and read them.
 
     Raises
     ------
@@ -110,29 +125,32 @@ def open_items(source: Any) -> Items:
     if not _is_table(source):
         path = str(source)
         line = _first_line(path)
-        read = movielens.read_items_100k if re.match(r"\d+\|.*\|[01]$", line) else movielens.read_items_dat
-        if read is movielens.read_items_dat and line.count("::") < 2:
-            raise _unknown_layout(path, "items")
-        items = read(path)
-        distinct_ids(items.ids, "item id", path)
+        if re.match(r"\d+\|.*\|[01]$", line):
+            items = movielens.read_items_100k(path)
+        elif line.count("::") >= 2:
+            items = movielens.read_items_dat(path)
+        else:
+            raise _unknown_layout_error(path, "items")
+        normalize_distinct_ids(items.ids, "item id", path)
         return items
-    where = _where(source, "items")
-    names = columns.find_columns(_header(source), where, needed=("item",), optional=("title", "year", "genres"))
-    types = {names[what]: pa.string() for what in ("title", "genres") if what in names} if _is_csv(source) else None
-    table = open_table(source, id=names["item"], types=types)
-    rows = _whole(table, list(names.values()))
-    titles = rows[names["title"]].cast(pa.string()).to_pylist() if "title" in names else None
-    return make_items(
-        distinct_ids(rows[names["item"]], names["item"], where),
-        titles,
-        columns.years(rows[names["year"]], names["year"], where) if "year" in names else None,
-        columns.genres(rows[names["genres"]], names["genres"], where) if "genres" in names else [[]] * len(rows),
-        untyped=_is_csv(source),
+    source_name = _source_name(source, "items")
+    names = columns.find_columns(
+        _read_column_names(source), source_name, needed=("item",), optional=("title", "year", "genres")
     )
+    types = {names[role]: pa.string() for role in ("title", "genres") if role in names} if _is_csv(source) else None
+    table = open_table(source, id=names["item"], types=types)
+    rows = _read_table(table, list(names.values()))
+    titles = rows[names["title"]].cast(pa.string()).to_pylist() if "title" in names else None
+    ids = normalize_distinct_ids(rows[names["item"]], names["item"], source_name)
+    years = columns.parse_years(rows[names["year"]], names["year"], source_name) if "year" in names else None
+    genres: list[list[str]] = [[]] * len(rows)
+    if "genres" in names:
+        genres = columns.parse_genres(rows[names["genres"]], names["genres"], source_name)
+    return build_item_table(ids, titles, years, genres, id_type_inferred=_is_csv(source))
 
 
-def open_users(source: Any) -> Users:
-    """Find out the layout of the users and read their demographics: names, types and values stay as they are.
+def open_users(source: Any) -> UserTable:
+    """Detect the layout of the users and read their demographics, with names, types and values unchanged.
 
     Raises
     ------
@@ -146,75 +164,76 @@ def open_users(source: Any) -> Users:
         elif line.count("::") == 4:
             table, name = movielens.read_users_1m(path), "user_id"
         else:
-            raise _unknown_layout(path, "users")
-        where = path
+            raise _unknown_layout_error(path, "users")
+        source_name = path
     else:
-        where = _where(source, "users")
-        name = columns.find_columns(_header(source), where, needed=("user",))["user"]
-        table = _whole(open_table(source, id=name), None)
+        source_name = _source_name(source, "users")
+        name = columns.find_columns(_read_column_names(source), source_name, needed=("user",))["user"]
+        table = _read_table(open_table(source, id=name), None)
         if _is_csv(source):
-            table = _with_leading_zeros(table, source, name)
-    ids = distinct_ids(table[name], name, where)
-    return Users(where, ids, table.drop_columns([name]), _is_table(source) and _is_csv(source))
+            table = _restore_leading_zeros(table, source, name)
+    ids = normalize_distinct_ids(table[name], name, source_name)
+    return UserTable(source_name, ids, table.drop_columns([name]), _is_table(source) and _is_csv(source))
 
 
-def _batch(rows: pa.Table | pa.RecordBatch, names: dict[str, str], where: str) -> RatingBatch:
+def _build_batch(rows: pa.Table | pa.RecordBatch, names: dict[str, str], source_name: str) -> RatingBatch:
     rating = rows[names["rating"]]
     if not (pa.types.is_integer(rating.type) or pa.types.is_floating(rating.type)):
         raise RetypedColumnError(
-            f"Column {names['rating']!r} of {where} holds {rating.type}, but ratings must be numbers."
+            f"Column {names['rating']!r} of {source_name} holds {rating.type}, but ratings must be numbers."
         )
-    return RatingBatch(
-        users=plain_ids(rows[names["user"]], names["user"], where),
-        items=plain_ids(rows[names["item"]], names["item"], where),
-        rating=np.asarray(rating.cast(pa.float64()).to_numpy(zero_copy_only=False)),
-        when=columns.microseconds(rows[names["timestamp"]], names["timestamp"], where)
-        if "timestamp" in names
-        else None,
-    )
+    user_ids = normalize_ids(rows[names["user"]], names["user"], source_name)
+    item_ids = normalize_ids(rows[names["item"]], names["item"], source_name)
+    values = np.asarray(rating.cast(pa.float64()).to_numpy(zero_copy_only=False))
+    timestamp = None
+    if "timestamp" in names:
+        timestamp = columns.parse_timestamps(rows[names["timestamp"]], names["timestamp"], source_name)
+    return RatingBatch(user_ids, item_ids, values, timestamp)
 
 
-def _with_leading_zeros(table: pa.Table, source: Any, id: str) -> pa.Table:
-    """Take back as text the columns of a CSV file that were read as integers although some begin with 0 or +."""
+def _restore_leading_zeros(table: pa.Table, source: Any, id: str) -> pa.Table:
+    """Read integer columns of a CSV file again as text if some of their values begin with 0 or +."""
     integers = [field.name for field in table.schema if pa.types.is_integer(field.type) and field.name != id]
     if not integers:
         return table
-    texts = _whole(open_table(source, id=id, types=dict.fromkeys(integers, pa.string())), integers)
+    texts = _read_table(open_table(source, id=id, types=dict.fromkeys(integers, pa.string())), integers)
     for name in integers:
         if not pc.all(pc.equal(table[name].cast(pa.string()), texts[name]), min_count=0).as_py():
             table = table.set_column(table.schema.get_field_index(name), name, texts[name])
     return table
 
 
-def _whole(table: Any, columns: list[str] | None) -> pa.Table:
+def _read_table(table: Any, columns: list[str] | None) -> pa.Table:
     return pa.concat_tables([block.rows for block in table.blocks(columns)]).combine_chunks()
 
 
 def _is_table(source: Any) -> bool:
-    if is_frame(source):
+    """Return whether a source is read by its column names, rather than by the layout of its first line."""
+    if is_dataframe(source):
         return True
     path = str(source)
-    filesystem, plain = fsspec.core.url_to_fs(path)
-    if format_of(path) is not None or any(sign in plain for sign in "*?[") or filesystem.isdir(plain):
+    filesystem, stripped_path = fsspec.core.url_to_fs(path)
+    is_glob = any(sign in stripped_path for sign in "*?[")
+    if infer_format(path) is not None or is_glob or filesystem.isdir(stripped_path):
         return True
-    if not filesystem.exists(plain):
+    if not filesystem.exists(stripped_path):
         raise SourceNotFoundError(f"There is no file or folder {path}.")
     return False
 
 
 def _is_csv(source: Any) -> bool:
-    return not is_frame(source) and find_files([str(source)]).format == "csv"
+    return not is_dataframe(source) and find_files([str(source)]).format == "csv"
 
 
-def _where(source: Any, what: str) -> str:
-    return f"the data frame of {what}" if is_frame(source) else str(source)
+def _source_name(source: Any, table_name: str) -> str:
+    return f"the data frame of {table_name}" if is_dataframe(source) else str(source)
 
 
-def _header(source: Any) -> list[str]:
-    """Return the names of a table's columns, without a scan of the rows of CSV files."""
+def _read_column_names(source: Any) -> list[str]:
+    """Return the column names of a table, for CSV files without reading their rows."""
     if not _is_csv(source):
         return list(open_table(source).schema.names)
-    return header_of(find_files([str(source)]))
+    return read_header(find_files([str(source)]))
 
 
 def _first_line(path: str) -> str:
@@ -223,7 +242,7 @@ def _first_line(path: str) -> str:
     return head.split(b"\n", 1)[0].rstrip(b"\r").decode("latin-1").removeprefix("ï»¿")
 
 
-def _unknown_layout(path: str, what: str) -> SourceFormatError:
+def _unknown_layout_error(path: str, table_name: str) -> SourceFormatError:
     return SourceFormatError(
-        f"The first line of {path} fits no layout of {what} that is known.", hint=f"known are {columns.LAYOUTS}."
+        f"The first line of {path} fits no layout of {table_name} that is known.", hint=f"known are {columns.LAYOUTS}."
     )

@@ -1,11 +1,12 @@
-"""One pass over ratings: what a profile needs to know of every user, and nothing of any single rating.
+"""Aggregate ratings by user in one pass: counts, sums, time spans, and counts by genre and decade.
 
-    batches of ratings, Items, kept  ->  sums per user, counts of what was left out
+    batches of ratings, ItemTable, included (n_items,)  ->  sums per user, counts of excluded ratings
 
-Memory grows with users × (genres + decades), never with ratings. All ratings of one item by one user count, as
-each is an act of the user; to tell repeated ones apart would need every pair in memory. A rating without a value
-(null or NaN, as pandas writes null) is counted and left out; infinity is an error. Ratings of items that are not
-in the table of items count for everything but genres and decades, as do those of items that have none.
+Memory grows with users × (genres + decades), never with ratings. Repeated ratings of one item by one user all count:
+each is an action of the user, and detecting them would need every (user, item) pair in memory. A rating without a
+value (null, or NaN, which pandas writes for null) is counted and excluded; an infinite one is an error. Ratings of
+items that are not in the table of items count for everything except genres and decades, as do those of items without
+a genre or a year.
 """
 
 from __future__ import annotations
@@ -18,106 +19,121 @@ from numpy.typing import NDArray
 
 from engine.errors import NonFiniteValueError
 from engine.kernels.cpu import ratings as kernel
-from engine.ratings.factorize_ids import IdNumbers, comparable
-from engine.ratings.items import Items
+from engine.ratings.factorize_ids import IdFactorizer, unify_id_types
+from engine.ratings.items import ItemTable
 from engine.ratings.readers import RatingBatch
 
-_PER_USER = ("count", "total", "squares", "first", "last", "genre_count", "genre_total", "decade_count")
+_ARRAYS = ("count", "total", "squares", "first_time", "last_time", "genre_count", "genre_total", "decade_count")
 
 
-class RatingSums:
-    """Sums of the ratings added so far; row u of every array is the u-th user in order of appearance.
+class UserAggregates:
+    """Aggregates of the ratings so far; row u of every array is the user with code u, in order of appearance.
 
     Parameters
     ----------
-    items : Items
-    kept : bool of shape (n_items,), optional
-        Items whose ratings count; all, and unknown items too, by default.
-    untyped : bool
-        Whether the ratings come from a text file, as in Items.
+    items : ItemTable
+    included : bool of shape (n_items,), optional
+        Items whose ratings are included; by default all, and unknown items as well.
+    id_type_inferred : bool
+        Whether the ratings come from a CSV file, as in ItemTable.
 
     Attributes
     ----------
     count : int64 of shape (n_users,)
-        0 for users all of whose ratings were left out.
+        Ratings of each user; 0 if all of them were excluded.
     total, squares : float64 of shape (n_users,)
-    first, last : int64 of shape (n_users,), microseconds since 1970, NO_TIME where unknown
+        Sum of the ratings, and of their squares.
+    first_time, last_time : int64 of shape (n_users,), microseconds since 1970, NO_TIME where unknown
     genre_count, genre_total : int32 and float64 of shape (n_users, n_genres)
     decade_count : int32 of shape (n_users, n_decades)
-    newest : int
-        The latest time of any rating read, of those left out too.
-    n_rated, n_read, n_without_value, n_unknown, n_not_kept
-        Ratings with a value of each item, and ratings in all, without a value, of unknown items, of items not kept.
+    latest_time : int
+        The latest time of all ratings read, excluded ones as well.
+    max_rating : float
+    ratings_per_item : int64 of shape (n_items,)
+        Ratings with a value.
+    n_read, n_without_value, n_unknown, n_excluded : int
+        Ratings in all, those without a value, those of unknown items, and those excluded although they have a value.
     """
 
-    def __init__(self, items: Items, kept: NDArray[np.bool_] | None = None, *, untyped: bool = False) -> None:
-        self.items, self._decade_code, self.untyped = items, items.decade_code, untyped
-        self.users, self._item_numbers = IdNumbers(), IdNumbers()
-        self._kept = np.ones(len(items), bool) if kept is None else kept
-        self._keep_unknown = kept is None
+    def __init__(
+        self, items: ItemTable, included: NDArray[np.bool_] | None = None, *, id_type_inferred: bool = False
+    ) -> None:
+        self.items, self._decade_code, self.id_type_inferred = items, items.decade_code, id_type_inferred
+        self.user_ids, self._item_ids = IdFactorizer(), IdFactorizer()
+        self._included = np.ones(len(items), bool) if included is None else included
+        self._include_unknown = included is None
         self.count = np.zeros(0, np.int64)
         self.total, self.squares = np.zeros(0), np.zeros(0)
-        self.first, self.last = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self.first_time, self.last_time = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self.genre_count = np.zeros((0, len(items.genres)), np.int32)
         self.genre_total = np.zeros((0, len(items.genres)))
         self.decade_count = np.zeros((0, len(items.decades)), np.int32)
-        self.newest, self.largest = kernel.NO_TIME, -np.inf
-        self.n_rated = np.zeros(len(items), np.int64)
-        self.n_read = self.n_without_value = self.n_unknown = self.n_not_kept = 0
+        self.latest_time, self.max_rating = kernel.NO_TIME, -np.inf
+        self.ratings_per_item = np.zeros(len(items), np.int64)
+        self.n_read = self.n_without_value = self.n_unknown = self.n_excluded = 0
 
-    def add(self, batch: RatingBatch, where: str) -> None:
-        """Add a batch of ratings.
+    def update(self, batch: RatingBatch, source_name: str) -> None:
+        """Add a batch of ratings to the aggregates.
 
         Raises
         ------
         NonFiniteValueError
             If a rating is infinite.
         IdColumnError
-            If ids of items are integers on one side and text on the other.
+            If item ids are integers on one side and strings on the other.
         """
-        user = self.users.number(batch.users)
-        self._make_room(len(self.users))
-        item = self._rows_of_items(batch.items)
-        self._count(kernel.screen(user, item, batch.rating, self._kept, self._keep_unknown, self.n_rated), where)
+        user = self.user_ids.factorize(batch.user_ids)
+        self._extend_arrays(len(self.user_ids))
+        item = self._find_item_rows(batch.item_ids)
+        counts = kernel.exclude_ratings(
+            user, item, batch.rating, self._included, self._include_unknown, self.ratings_per_item
+        )
+        self._count_exclusions(counts, source_name)
         self.n_read += len(user)
-        self.largest = float(np.fmax.reduce(batch.rating, initial=self.largest))
-        kernel.add_levels(user, batch.rating, self.count, self.total, self.squares)
-        if batch.when is not None and len(user):
-            self.newest = max(self.newest, int(batch.when.max()))
-            kernel.add_times(user, batch.when, self.first, self.last)
-        kernel.add_interests(
+        self.max_rating = float(np.fmax.reduce(batch.rating, initial=self.max_rating))
+        kernel.add_rating_sums(user, batch.rating, self.count, self.total, self.squares)
+        if batch.timestamp is not None and len(user):
+            self.latest_time = max(self.latest_time, int(batch.timestamp.max()))
+            kernel.update_time_spans(user, batch.timestamp, self.first_time, self.last_time)
+        kernel.add_genres_and_decades(
             user, item, batch.rating, self.items.genre_start, self.items.genre_code, self._decade_code,
             self.genre_count, self.genre_total, self.decade_count,
         )  # fmt: skip
 
-    def _count(self, counts: tuple[int, int, int, int], where: str) -> None:
-        without_value, infinite, unknown, not_kept = counts
-        if infinite:
+    def _count_exclusions(self, counts: tuple[int, int, int, int], source_name: str) -> None:
+        n_without_value, n_infinite, n_unknown, n_excluded = counts
+        if n_infinite:
             raise NonFiniteValueError(
-                f"{infinite:,} ratings of {where} are infinite.", hint="leave them out, or make them missing values."
+                f"{n_infinite:,} ratings of {source_name} are infinite.",
+                hint="leave them out, or make them missing values.",
             )
-        self.n_without_value += without_value
-        self.n_unknown += unknown
-        self.n_not_kept += not_kept
+        self.n_without_value += n_without_value
+        self.n_unknown += n_unknown
+        self.n_excluded += n_excluded
 
-    def _rows_of_items(self, ids: pa.Array) -> NDArray[np.int64]:
-        """Return each rating's row in the table of items, -1 where it has none."""
-        ids, known = comparable(ids, self.items.ids, untyped=self.untyped or self.items.untyped, what="items")
-        if len(self._item_numbers) == 0:
-            self._item_numbers.number(known)
-        rows = self._item_numbers.number(ids)
+    def _find_item_rows(self, ids: pa.Array) -> NDArray[np.int64]:
+        """Return the row of each id in the table of items, -1 where it has none."""
+        ids, item_ids = unify_id_types(
+            ids,
+            self.items.ids,
+            id_type_inferred=self.id_type_inferred or self.items.id_type_inferred,
+            table_name="items",
+        )
+        if len(self._item_ids) == 0:
+            self._item_ids.factorize(item_ids)
+        rows = self._item_ids.factorize(ids)
         rows[rows >= len(self.items)] = -1
         return rows
 
-    def _make_room(self, n_users: int) -> None:
-        """Let every array have at least n_users rows, of zeros, or of NO_TIME."""
+    def _extend_arrays(self, n_users: int) -> None:
+        """Extend every array to at least n_users rows; new rows hold 0, or NO_TIME for times."""
         if n_users <= len(self.count):
             return
-        for name in _PER_USER:
-            old: NDArray[Any] = getattr(self, name)
-            # Untouched pages of zeros cost no memory, so room for twice the users is free until they come.
-            grown = np.zeros((max(n_users, 2 * len(old)), *old.shape[1:]), old.dtype)
-            if name in ("first", "last"):
-                grown[len(old) :] = kernel.NO_TIME
-            grown[: len(old)] = old
+        for name in _ARRAYS:
+            array: NDArray[Any] = getattr(self, name)
+            # Untouched pages of zeros take no memory, so doubling costs nothing until the rows are used.
+            grown = np.zeros((max(n_users, 2 * len(array)), *array.shape[1:]), array.dtype)
+            if name in ("first_time", "last_time"):
+                grown[len(array) :] = kernel.NO_TIME
+            grown[: len(array)] = array
             setattr(self, name, grown)

@@ -1,1 +1,1 @@
-"""The report of a run: one HTML file that opens offline, its charts, and the colours every picture shares."""
+"""The report of a run: one HTML file that opens offline, its charts, and the colors that all pictures share."""

@@ -1,10 +1,10 @@
-"""Charts of a run as plotly figures: plain dictionaries of data and layout, without colours of the page.
+"""Build the charts of a run as plotly figures in plain dictionaries of data and layout.
 
     tables of a run  ->  {"data": [...], "layout": {...}}
 
-Plain, because a fit that writes a report need not import plotly for it: the page brings plotly.js along, and notebooks
-get real figures from `figure`. Texts of a table go through `plotly_text`, for plotly reads some HTML in its labels.
-The page's script sets the colours of text and grid, light or dark.
+Dictionaries, so that a fit that writes a report need not import plotly: the page contains plotly.js, and notebooks get
+plotly's figures from `to_plotly_figure`. Texts from a table go through `plotly_text`, because plotly interprets some
+HTML in its labels. The page's script sets the colors of text and grid, light or dark.
 """
 
 from __future__ import annotations
@@ -17,63 +17,71 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.report.palette import palette
-from engine.utils.formatting import clean, people, percent
+from engine.utils.formatting import format_people, format_percent, printable_text
 
-Figure = dict[str, Any]
-MAP_POINTS = 6000  # drawn as SVG in well under a second; more would hide each other
-LEAST_POINTS = 20  # of a cluster, or all it has
-LONGEST_LABEL = 34  # characters of a name beside an axis
+Chart = dict[str, Any]
+MAP_POINTS = 6000  # points on the map: drawn as SVG in well under a second; more would hide each other
+MIN_CLUSTER_POINTS = 20  # points drawn of each cluster, or all if it has fewer
+MAX_LABEL_LENGTH = 34  # characters of an axis label
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8a8f98"
 _MARGIN = {"l": 56, "r": 16, "t": 16, "b": 44}
 
 
 def plotly_text(text: str) -> str:
-    """Return text that plotly shows as it is."""
-    return clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Return text escaped for plotly, which then shows it unchanged."""
+    return printable_text(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def map_chart(
     x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]], cluster: NDArray[np.int64], names: Sequence[str],
     sizes: Sequence[int],
-) -> Figure:  # fmt: skip
-    """Return the map: one trace a cluster, so that a click can isolate it.
+) -> Chart:  # fmt: skip
+    """Return the scatter plot of the map: one trace per cluster, so that a click can isolate it.
 
     Parameters
     ----------
     x, y : arrays of shape (n_points,)
+        Coordinates on the map. About MAP_POINTS of the points are drawn.
     cluster : int array of shape (n_points,)
-    names, sizes : of the clusters
+    names, sizes : sequences of length n_clusters
     """
-    colours, total = palette(len(names)), max(sum(sizes), 1)
+    colors, total = palette(len(names)), max(sum(sizes), 1)
     step = max(1, math.ceil(len(x) / MAP_POINTS))
     data = []
     for c, name in enumerate(names):
-        mine = np.flatnonzero(cluster == c)
-        few = mine[:: min(step, max(1, len(mine) // LEAST_POINTS))]
-        said = f"<b>{plotly_text(name)}</b><br>{people(sizes[c])}, {percent(sizes[c] / total)}<extra></extra>"
-        marker = {"size": 5, "color": colours[c], "opacity": 0.75, "line": {"width": 0}}
+        members = np.flatnonzero(cluster == c)
+        drawn = members[:: min(step, max(1, len(members) // MIN_CLUSTER_POINTS))]
+        size = f"{format_people(sizes[c])}, {format_percent(sizes[c] / total)}"
+        hover = f"<b>{plotly_text(name)}</b><br>{size}<extra></extra>"
+        marker = {"size": 5, "color": colors[c], "opacity": 0.75, "line": {"width": 0}}
         data.append(
-            {"type": "scatter", "mode": "markers", "name": plotly_text(name), "x": _rounded(x[few]),
-             "y": _rounded(y[few]), "marker": marker, "hovertemplate": said}
+            {"type": "scatter", "mode": "markers", "name": plotly_text(name), "x": _round_values(x[drawn]),
+             "y": _round_values(y[drawn]), "marker": marker, "hovertemplate": hover}
         )  # fmt: skip
-    nothing = {"visible": False, "showgrid": False, "zeroline": False}
-    square = {"scaleanchor": "x", "scaleratio": 1}
-    layout = {"showlegend": False, "hovermode": "closest", "xaxis": nothing, "yaxis": {**nothing, **square},
-              "margin": {"l": 0, "r": 0, "t": 0, "b": 0}, "dragmode": "pan"}  # fmt: skip
+    hidden_axis = {"visible": False, "showgrid": False, "zeroline": False}
+    equal_scale = {"scaleanchor": "x", "scaleratio": 1}
+    layout = {
+        "showlegend": False,
+        "hovermode": "closest",
+        "xaxis": hidden_axis,
+        "yaxis": {**hidden_axis, **equal_scale},
+        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        "dragmode": "pan",
+    }
     return {"data": data, "layout": layout}
 
 
-def sizes_chart(names: Sequence[str], sizes: Sequence[int]) -> Figure:
-    """Return how many people are in each cluster, the largest on top."""
+def sizes_chart(names: Sequence[str], sizes: Sequence[int]) -> Chart:
+    """Return a bar chart of the people in each cluster, the largest on top."""
     order = sorted(range(len(sizes)), key=lambda c: sizes[c])
-    colours, total = palette(len(sizes)), max(sum(sizes), 1)
+    colors, total = palette(len(sizes)), max(sum(sizes), 1)
     bars = {
         "type": "bar",
         "orientation": "h",
         "x": [sizes[c] for c in order],
-        "y": labels([names[c] for c in order]),
-        "marker": {"color": [colours[c] for c in order]},
-        "text": [percent(sizes[c] / total) for c in order],
+        "y": axis_labels([names[c] for c in order]),
+        "marker": {"color": [colors[c] for c in order]},
+        "text": [format_percent(sizes[c] / total) for c in order],
         "textposition": "outside",
         "cliponaxis": False,
         "customdata": [plotly_text(names[c]) for c in order],
@@ -89,25 +97,25 @@ def sizes_chart(names: Sequence[str], sizes: Sequence[int]) -> Figure:
     return {"data": [bars], "layout": layout}
 
 
-def elbow_chart(elbow: dict[str, list[Any]]) -> Figure:
-    """Return inertia and the three scores over k, with the chosen k marked in each."""
+def elbow_chart(elbow: dict[str, list[Any]]) -> Chart:
+    """Return four line charts over k, inertia and three scores, with the chosen k marked in each."""
     panels = (
         ("inertia", "Inertia (lower is closer)"),
         ("silhouette", "Silhouette (higher is better)"),
         ("calinski_harabasz", "Calinski-Harabasz (higher is better)"),
         ("davies_bouldin", "Davies-Bouldin (lower is better)"),
     )
-    chosen = next((k for k, is_it in zip(elbow["k"], elbow["chosen"], strict=True) if is_it), None)
-    data: list[Figure] = []
-    layout: Figure = {"height": 460, "margin": {**_MARGIN, "t": 36}, "showlegend": False, "annotations": []}
+    chosen = next((k for k, is_chosen in zip(elbow["k"], elbow["chosen"], strict=True) if is_chosen), None)
+    data: list[Chart] = []
+    layout: Chart = {"height": 460, "margin": {**_MARGIN, "t": 36}, "showlegend": False, "annotations": []}
     for number, (name, title) in enumerate(panels, 1):
         suffix = "" if number == 1 else str(number)
         values = [None if v is None or not math.isfinite(v) else v for v in elbow[name]]
-        colours = [ORANGE if k == chosen else BLUE for k in elbow["k"]]
+        colors = [ORANGE if k == chosen else BLUE for k in elbow["k"]]
         data.append(
             {"type": "scatter", "mode": "lines+markers", "x": elbow["k"], "y": values, "xaxis": f"x{suffix}",
              "yaxis": f"y{suffix}", "line": {"color": BLUE, "width": 2}, "name": title,
-             "marker": {"color": colours, "size": [13 if k == chosen else 6 for k in elbow["k"]]},
+             "marker": {"color": colors, "size": [13 if k == chosen else 6 for k in elbow["k"]]},
              "hovertemplate": "k = %{x}: %{y:.4~g}<extra></extra>"}
         )  # fmt: skip
         left, bottom = 0.54 * ((number - 1) % 2), 0.58 * (number <= 2)
@@ -122,14 +130,14 @@ def elbow_chart(elbow: dict[str, list[Any]]) -> Figure:
     return {"data": data, "layout": layout}
 
 
-def variance_chart(ratios: Sequence[float]) -> Figure:
-    """Return the share of variance that each component explains, and how they add up."""
+def variance_chart(ratios: Sequence[float]) -> Chart:
+    """Return the explained variance ratio of each component as bars, and their cumulative sum as a line."""
     numbers = list(range(1, len(ratios) + 1))
-    together = np.cumsum(ratios)
-    bars = {"type": "bar", "x": numbers, "y": _rounded(np.asarray(ratios), 5), "marker": {"color": BLUE},
+    cumulative = np.cumsum(ratios)
+    bars = {"type": "bar", "x": numbers, "y": _round_values(np.asarray(ratios), 5), "marker": {"color": BLUE},
             "name": "each", "hovertemplate": "component %{x}: %{y:.1%}<extra></extra>"}  # fmt: skip
-    line = {"type": "scatter", "mode": "lines+markers", "x": numbers, "y": _rounded(together, 5), "name": "together",
-            "line": {"color": ORANGE}, "marker": {"size": 5},
+    line = {"type": "scatter", "mode": "lines+markers", "x": numbers, "y": _round_values(cumulative, 5),
+            "name": "together", "line": {"color": ORANGE}, "marker": {"size": 5},
             "hovertemplate": "the first %{x}: %{y:.1%}<extra></extra>"}  # fmt: skip
     layout = {
         "height": 320,
@@ -141,12 +149,12 @@ def variance_chart(ratios: Sequence[float]) -> Figure:
     return {"data": [bars, line], "layout": layout}
 
 
-def heat_chart(features: Sequence[str], rows: Sequence[Sequence[float | None]], names: Sequence[str]) -> Figure:
-    """Return clusters against features: how many standard deviations a cluster lies above or below everybody."""
-    heat = {
+def heatmap_chart(features: Sequence[str], rows: Sequence[Sequence[float | None]], names: Sequence[str]) -> Chart:
+    """Return a heatmap of clusters and features: the difference from everybody's mean in standard deviations."""
+    heatmap = {
         "type": "heatmap",
-        "x": labels(features),
-        "y": labels(names),
+        "x": axis_labels(features),
+        "y": axis_labels(names),
         "z": [list(row) for row in rows],
         "zmin": -2,
         "zmid": 0,
@@ -166,29 +174,29 @@ def heat_chart(features: Sequence[str], rows: Sequence[Sequence[float | None]], 
         "xaxis": {"automargin": True, "tickangle": -50, "showgrid": False, "constrain": "domain"},
         "yaxis": {"automargin": True, "autorange": "reversed", "showgrid": False},
     }
-    return {"data": [heat], "layout": layout}
+    return {"data": [heatmap], "layout": layout}
 
 
-def labels(names: Sequence[str]) -> list[str]:
-    """Return names short enough for an axis, and all different: equal ones would fall together."""
-    short: list[str] = []
+def axis_labels(names: Sequence[str]) -> list[str]:
+    """Return the names shortened for an axis and all different: plotly would merge equal labels."""
+    labels: list[str] = []
     for name in names:
-        text = clean(name)
-        text = text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1].rstrip() + "…"
-        shown, number = plotly_text(text), 1
-        while shown in short:
+        text = printable_text(name)
+        text = text if len(text) <= MAX_LABEL_LENGTH else text[: MAX_LABEL_LENGTH - 1].rstrip() + "…"
+        label, number = plotly_text(text), 1
+        while label in labels:
             number += 1
-            shown = f"{plotly_text(text)} ({number})"
-        short.append(shown)
-    return short
+            label = f"{plotly_text(text)} ({number})"
+        labels.append(label)
+    return labels
 
 
-def figure(chart: Figure) -> Any:
-    """Return a chart as plotly's own figure, for notebooks."""
-    from plotly.graph_objects import Figure as PlotlyFigure
+def to_plotly_figure(chart: Chart) -> Any:
+    """Return a chart as a `plotly.graph_objects.Figure`, for notebooks."""
+    from plotly.graph_objects import Figure
 
-    return PlotlyFigure(chart)
+    return Figure(chart)
 
 
-def _rounded(values: NDArray[np.floating[Any]], digits: int = 3) -> list[float]:
+def _round_values(values: NDArray[np.floating[Any]], digits: int = 3) -> list[float]:
     return [round(float(v), digits) for v in values]

@@ -1,15 +1,15 @@
-"""The colours of clusters: the same cluster has the same colour on the map, in every chart and on its card.
+"""The color palette of clusters: a cluster has the same color on the map, in every chart and on its card.
 
-The first seven are those of Okabe and Ito ("Color universal design", 2008), without black, which vanishes on a dark
-page. The others were added one by one, each as far as can be from all before it in OKLab, in the eyes of people with
-full colour vision, with protanopia and with deuteranopia (Machado, Oliveira and Fernandes, IEEE TVCG 2009), at
-lightnesses that show on white and on black. tests/report/test_palette.py holds those distances.
+The first seven are those of Okabe and Ito ("Color universal design", 2008), without black, which cannot be seen on a
+dark page. The others were added one by one, each at the largest distance in OKLab from all before it, as seen with full
+color vision, with protanopia and with deuteranopia (Machado, Oliveira and Fernandes, IEEE TVCG 2009), at lightnesses
+visible on white and on black. tests/report/test_palette.py checks the distances.
 """
 
 from __future__ import annotations
 
 # fmt: off
-COLOURS = (
+COLORS = (
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#92003D", "#0000FF", "#31F3CE"),
     *("#8679FF", "#6100B6", "#554979", "#86C286", "#92553D", "#AACEFF", "#557979", "#CE18C2", "#AAE792", "#1861F3"),
     *("#00CEC2", "#7992DB", "#F3C249", "#249218", "#FF5555", "#790092", "#923100", "#9E499E", "#316161", "#3D00DB"),
@@ -21,5 +21,5 @@ COLOURS = (
 
 
 def palette(n: int) -> list[str]:
-    """Return `n` colours as #RRGGBB, the same for every n; beyond the sixty there are, they begin anew."""
-    return [COLOURS[i % len(COLOURS)] for i in range(n)]
+    """Return the first `n` colors as #RRGGBB; after the sixtieth they repeat."""
+    return [COLORS[i % len(COLORS)] for i in range(n)]

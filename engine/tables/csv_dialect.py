@@ -1,12 +1,12 @@
-"""How a CSV file is written: what stands between its columns and before decimals, and how dates are spelt.
+"""Detect the dialect of a CSV file: its delimiter, its decimal point and its date formats.
 
-    the first bytes of a file  ->  Dialect(delimiter, decimal_point, dates)
+    the first bytes of a file  ->  CsvDialect(delimiter, decimal_point, dates)
 
-Names ending in .tsv are tab-separated. Others are split by the sign, among comma, semicolon, tab and bar, that makes
-most columns of the header; the comma where two make as many. Numbers have decimal commas where a column that is not
-comma-separated shows some (`29626,45`), and none shows decimal points.
+Files whose names end in .tsv are tab-separated. In others the delimiter is the one of comma, semicolon, tab and bar
+that splits the header into most columns; the comma in a tie. Numbers have decimal commas if a column of a file that is
+not comma-separated shows some (`29626,45`), and no column shows decimal points.
 
-A column holds dates where every text in the first bytes has one form. ISO dates are read anyway. Of `03/04/2017`,
+A column holds dates if every text in the first bytes has the same format. ISO dates are always read. In `03/04/2017`,
 day or month may come first: such columns are dates only if one shows which (`25/12/2017`) and none the contrary. Years
 of two digits are text: a 55 may be 1955 or 2055.
 """
@@ -19,38 +19,38 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
-from engine.tables.source_paths import Files
+from engine.tables.source_paths import SourceFiles
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "#N/A"]
-_HEAD_BYTES = 1 << 20
+_HEAD_BYTES = 1 << 20  # bytes of a file that the dialect is detected from
 _DELIMITERS = ",;\t|"
 _DAY, _MONTH, _YEAR = r"(?P<day>0?[1-9]|[12]\d|3[01])", r"(?P<month>0?[1-9]|1[0-2])", r"(?:1[89]|20)\d\d"
-_NAME = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
-_FULL_NAME = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
-_FORMS = {
+_MONTH_NAME = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_FULL_MONTH_NAME = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+_DATE_FORMATS = {
     form: re.compile(text, re.ASCII)
     for form, text in {
         "%d.%m.%Y": rf"{_DAY}\.{_MONTH}\.{_YEAR}",
         "%d/%m/%Y": f"{_DAY}/{_MONTH}/{_YEAR}",
         "%m/%d/%Y": f"{_MONTH}/{_DAY}/{_YEAR}",
-        "%d-%b-%Y": f"{_DAY}-{_NAME}-{_YEAR}",
-        "%B %d, %Y": f"{_FULL_NAME} {_DAY}, {_YEAR}",
+        "%d-%b-%Y": f"{_DAY}-{_MONTH_NAME}-{_YEAR}",
+        "%B %d, %Y": f"{_FULL_MONTH_NAME} {_DAY}, {_YEAR}",
     }.items()
 }
-_EITHER_FIRST = {"%d/%m/%Y", "%m/%d/%Y"}
-_DECIMAL = {point: re.compile(rf"[+-]?\d*(?:{re.escape(point)}\d+)?(?:[eE][+-]?\d+)?") for point in ",."}
+_AMBIGUOUS_FORMATS = {"%d/%m/%Y", "%m/%d/%Y"}
+_NUMBER = {point: re.compile(rf"[+-]?\d*(?:{re.escape(point)}\d+)?(?:[eE][+-]?\d+)?") for point in ",."}
 
 
-class Dialect(NamedTuple):
-    """How a CSV file is to be split, and its numbers and dates to be read; `dates` are forms for `strptime`."""
+class CsvDialect(NamedTuple):
+    """How to split a CSV file and parse its numbers and dates; `dates` are `strptime` formats."""
 
     delimiter: str = ","
     decimal_point: str = "."
     dates: tuple[str, ...] = ()
 
 
-def dialect_of(files: Files) -> Dialect:
-    """Find out how the first of the files is written; the others of a table are to be written alike.
+def detect_dialect(files: SourceFiles) -> CsvDialect:
+    """Detect the dialect of the first file; the other files of the table must be written alike.
 
     Raises
     ------
@@ -62,48 +62,50 @@ def dialect_of(files: Files) -> Dialect:
         head: bytes = stream.read(_HEAD_BYTES)
     lines = head.decode("utf-8-sig", errors="replace").splitlines()
     if len(head) == _HEAD_BYTES:
-        del lines[-1]  # most likely not whole
-    delimiter = "\t" if path.lower().endswith((".tsv", ".tsv.gz")) else _delimiter(lines[0] if lines else "")
+        del lines[-1]  # most likely cut off
+    delimiter = "\t" if path.lower().endswith((".tsv", ".tsv.gz")) else _detect_delimiter(lines[0] if lines else "")
     try:
         columns = list(zip_longest(*csv.reader(lines[1:], delimiter=delimiter), fillvalue=""))
-    except csv.Error:  # a text longer than that module reads: nothing is known but the delimiter
+    except csv.Error:  # a field is longer than the csv module reads: only the delimiter is known
         columns = []
-    return Dialect(delimiter, _decimal_point(columns) if delimiter != "," else ".", _dates(columns))
+    return CsvDialect(
+        delimiter, _detect_decimal_point(columns) if delimiter != "," else ".", _detect_date_formats(columns)
+    )
 
 
-def header_of(files: Files) -> list[str]:
-    """Return the names of the columns of the first file, without reading its rows."""
+def read_header(files: SourceFiles) -> list[str]:
+    """Read the column names of the first file, but no rows."""
     with files.filesystem.open(files.paths[0], "rb", compression="infer") as stream:
         line = stream.readline().decode("utf-8-sig", errors="replace")
-    return next(csv.reader([line], delimiter=dialect_of(files).delimiter), [])
+    return next(csv.reader([line], delimiter=detect_dialect(files).delimiter), [])
 
 
-def _delimiter(header: str) -> str:
+def _detect_delimiter(header: str) -> str:
     return max(_DELIMITERS, key=lambda sign: len(next(csv.reader([header], delimiter=sign), [])))
 
 
-def _decimal_point(columns: Iterable[Sequence[str]]) -> str:
-    """Return the comma if a column of numbers has decimals behind commas, and none has them behind points."""
-    found = {point: any(_has_decimals(column, point) for column in columns) for point in ",."}
-    return "," if found[","] and not found["."] else "."
+def _detect_decimal_point(columns: Iterable[Sequence[str]]) -> str:
+    """Return the comma if a column of numbers has decimals after commas, and none has them after points."""
+    used = {point: any(_has_decimals(column, point) for column in columns) for point in ",."}
+    return "," if used[","] and not used["."] else "."
 
 
 def _has_decimals(column: Sequence[str], point: str) -> bool:
-    """Tell whether all of a column's values are numbers, some with decimals behind this point."""
-    texts = _present(column)
-    return any(point in text for text in texts) and all(_DECIMAL[point].fullmatch(text) for text in texts)
+    """Tell whether all of a column's values are numbers, some of them with decimals after this point."""
+    texts = _nonmissing(column)
+    return any(point in text for text in texts) and all(_NUMBER[point].fullmatch(text) for text in texts)
 
 
-def _dates(columns: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """Return the forms of dates that columns hold; where day or month may come first, only what a column shows."""
-    found: set[str] = set()
+def _detect_date_formats(columns: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """Return the date formats of the columns; where day or month may come first, only a format that a column proves."""
+    formats: set[str] = set()
     for column in columns:
-        texts = _present(column)
-        forms = {form for form, pattern in _FORMS.items() if texts and all(map(pattern.fullmatch, texts))}
-        if forms != _EITHER_FIRST:
-            found |= forms
-    return tuple(sorted(found - _EITHER_FIRST if found >= _EITHER_FIRST else found))
+        texts = _nonmissing(column)
+        matching = {form for form, pattern in _DATE_FORMATS.items() if texts and all(map(pattern.fullmatch, texts))}
+        if matching != _AMBIGUOUS_FORMATS:
+            formats |= matching
+    return tuple(sorted(formats - _AMBIGUOUS_FORMATS if formats >= _AMBIGUOUS_FORMATS else formats))
 
 
-def _present(column: Sequence[str]) -> list[str]:
+def _nonmissing(column: Sequence[str]) -> list[str]:
     return [text for text in map(str.strip, column) if text not in MISSING]

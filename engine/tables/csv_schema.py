@@ -1,9 +1,11 @@
-"""CSV files: one scan finds types that hold for every row, counts the rows, and keeps zeros in front of texts.
+"""Infer the schema of CSV files in one scan, so that its types hold for every row; count the rows.
+
+    files  ->  dataset with types that hold for all rows, the number of rows
 
 pyarrow infers a column's type from the first block of bytes and fails when a later value does not fit. Here the
-whole of the files is scanned once; a column that does not fit is widened (null -> integer -> float -> text), so that
-the passes that follow cannot fail half-way. What looks like integers is read as text in that scan: 02134 is a zip
-code, and a column that holds one stays text; an id is an integer only if its text is that integer's only spelling.
+files are scanned once as a whole; a column that does not fit is widened (null -> integer -> float -> text), so that
+the passes that follow cannot fail half-way. Columns that look like integers are read as text in that scan: 02134 is a
+zip code, and a column that holds one stays text; an id is an integer only if its text is that integer's only spelling.
 """
 
 from __future__ import annotations
@@ -19,23 +21,24 @@ import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 
 from engine.errors import SchemaMismatchError, SourceFormatError
-from engine.tables.csv_dialect import MISSING, Dialect, dialect_of
-from engine.tables.source_paths import Files
+from engine.tables.csv_dialect import MISSING, CsvDialect, detect_dialect
+from engine.tables.source_paths import SourceFiles
 
 logger = logging.getLogger(__name__)
 
-BYTES_PER_READ = 1 << 19  # which a row has to fit in …
-LONGER = (1, 16, 256)  # … or as many times as many; a pass over more at a time is no faster
-SHOWN = 40  # characters of a text in an error
-READING = 120  # bytes of memory that a pass takes for each of them
+# Bytes read at a time, in which a row has to fit. Reading more at a time is no faster.
+BYTES_PER_READ = 1 << 19
+READ_FACTORS = (1, 16, 256)  # multiples of BYTES_PER_READ that are tried for longer rows
+MAX_SHOWN_CHARACTERS = 40  # of a text in an error message
+MEMORY_PER_BYTE_READ = 120  # bytes of memory that a pass takes per byte read at a time
 _COLUMN_IN_ERROR = re.compile(r"In CSV column #(\d+)")
 
 
-def open_csv(files: Files, *, id: str | None, types: Mapping[str, pa.DataType]) -> tuple[ds.Dataset, int, int]:
-    """Return a dataset whose types hold for all rows, the number of rows, and the bytes that reading takes.
+def open_csv(files: SourceFiles, *, id: str | None, types: Mapping[str, pa.DataType]) -> tuple[ds.Dataset, int, int]:
+    """Open CSV files: return a dataset whose types hold for all rows, the number of rows, and the memory of a pass.
 
-    What separates columns and decimals, and how dates are spelt, is found out (csv_dialect.py). Text is UTF-8. Empty
-    fields and the usual marks (NA, NaN, NULL, None …) are missing values.
+    Delimiter, decimal point and date formats are detected (csv_dialect.py). Text is UTF-8. Empty fields and the usual
+    markers (NA, NaN, NULL, None …) are missing values. The memory is in bytes, beside the blocks.
 
     Raises
     ------
@@ -48,10 +51,10 @@ def open_csv(files: Files, *, id: str | None, types: Mapping[str, pa.DataType]) 
     if id is not None and id not in known:
         known[id] = pa.string()
     try:
-        dialect = dialect_of(files)
-        if dialect[:2] != Dialect()[:2]:
+        dialect = detect_dialect(files)
+        if dialect[:2] != CsvDialect()[:2]:
             logger.info("%s: columns are separated by %r, decimals by %r", files.paths[0], *dialect[:2])
-        for n_bytes in (BYTES_PER_READ * times for times in LONGER):
+        for n_bytes in (BYTES_PER_READ * times for times in READ_FACTORS):
             try:
                 n_rows, schema = _scan(files, dialect, _first_guess(files, dialect, known, n_bytes), types, id, n_bytes)
                 break
@@ -69,31 +72,37 @@ def open_csv(files: Files, *, id: str | None, types: Mapping[str, pa.DataType]) 
     dates = [field.name for field in schema if pa.types.is_timestamp(field.type)]
     if dates and dialect.dates:
         logger.info("%s: dates are read as ISO or %s in %s", files.paths[0], list(dialect.dates), dates)
-    return _dataset(files, dialect, schema, n_bytes), n_rows, READING * n_bytes
+    return _dataset(files, dialect, schema, n_bytes), n_rows, MEMORY_PER_BYTE_READ * n_bytes
 
 
-def _first_guess(files: Files, dialect: Dialect, known: Mapping[str, pa.DataType], n_bytes: int) -> pa.Schema:
-    """Infer types from the first bytes of every file; columns seen empty so far stay null."""
+def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa.DataType], n_bytes: int) -> pa.Schema:
+    """Infer types from the first bytes of every file; a column that is empty there has type null."""
     inferred: pa.Schema | None = None
     for path in files.paths:
         with files.filesystem.open(path, "rb", compression="infer") as stream:
-            head = stream.read(2 * n_bytes)  # a block, and where its last row ends
+            head = stream.read(2 * n_bytes)  # one block, and the end of its last row
         # pyarrow's reader reads ahead in a thread, which could ask a Python stream for more when Python has ended.
-        found = pacsv.open_csv(
-            pa.BufferReader(head), pacsv.ReadOptions(block_size=n_bytes), _parsing(dialect), _conversion(dialect, {})
+        schema = pacsv.open_csv(
+            pa.BufferReader(head),
+            pacsv.ReadOptions(block_size=n_bytes),
+            _parse_options(dialect),
+            _convert_options(dialect, {}),
         ).schema
-        for field in found:
+        for field in schema:
             if pa.types.is_binary(field.type):
                 raise pa.ArrowInvalid(f"column {field.name!r} is not UTF-8 text")
-        if inferred is not None and found.names != inferred.names:
-            apart = ", ".join(repr(name) for name in sorted(set(found.names) ^ set(inferred.names)))
-            what = f"Column {apart} is only in one of" if apart else "The columns are in another order in"
+        if inferred is not None and schema.names != inferred.names:
+            differing = ", ".join(repr(name) for name in sorted(set(schema.names) ^ set(inferred.names)))
+            what = f"Column {differing} is only in one of" if differing else "The columns are in another order in"
             raise SchemaMismatchError(f"{what} {files.paths[0]} and {path}.")
         inferred = (
-            found
+            schema
             if inferred is None
             else pa.schema(
-                [pa.field(name, _wider(inferred.field(name).type, found.field(name).type)) for name in inferred.names]
+                [
+                    pa.field(name, _common_type(inferred.field(name).type, schema.field(name).type))
+                    for name in inferred.names
+                ]
             )
         )
     assert inferred is not None
@@ -101,26 +110,35 @@ def _first_guess(files: Files, dialect: Dialect, known: Mapping[str, pa.DataType
 
 
 def _scan(
-    files: Files, dialect: Dialect, schema: pa.Schema, known: Mapping[str, pa.DataType], id: str | None, n_bytes: int
+    files: SourceFiles,
+    dialect: CsvDialect,
+    schema: pa.Schema,
+    known: Mapping[str, pa.DataType],
+    id: str | None,
+    n_bytes: int,
 ) -> tuple[int, pa.Schema]:
-    """Read everything once; return the number of rows, and types that hold for all of them."""
+    """Read all files, again after a column was widened; return the number of rows, and types that hold for all."""
     while True:
         guessed = [field for field in schema if field.name not in known]
         kinds = {f.name: pa.int64() for f in guessed if f.name == id or pa.types.is_integer(f.type)}
         as_text = pa.schema([field.with_type(pa.string()) if field.name in kinds else field for field in schema])
         n_rows = 0
         try:
-            ends: dict[str, tuple[int, str]] = {}  # of every file: rows up to its end, and the start of its last text
+            # For every file: the number of rows up to its end, and the first characters of its last text.
+            ends: dict[str, tuple[int, str]] = {}
             for batch, fragment in _dataset(files, dialect, as_text, n_bytes).scanner().scan_batches():
                 if batch.num_rows == 0:
                     continue
                 n_rows += batch.num_rows
                 text = batch.column(batch.num_columns - 1)[-1].as_py()
-                ends[fragment.path] = n_rows, text[:SHOWN] if isinstance(text, str) and "\n" in text else ""
+                ends[fragment.path] = (
+                    n_rows,
+                    text[:MAX_SHOWN_CHARACTERS] if isinstance(text, str) and "\n" in text else "",
+                )
                 for name, kind in kinds.items():
                     texts = batch.column(batch.schema.get_field_index(name))
-                    kinds[name] = _kind_of_id(texts, kind) if name == id else _kind_of_numbers(texts, kind, dialect)
-            _refuse_open_quotes(files, ends)
+                    kinds[name] = _id_type(texts, kind) if name == id else _number_type(texts, kind, dialect)
+            _check_quotes(files, ends)
             return n_rows, pa.schema([field.with_type(kinds.get(field.name, field.type)) for field in schema])
         except pa.ArrowInvalid as error:
             match = _COLUMN_IN_ERROR.search(str(error))
@@ -133,15 +151,15 @@ def _scan(
             schema = schema.set(index, field.with_type(_next_wider(field.type)))
 
 
-def _refuse_open_quotes(files: Files, ends: Mapping[str, tuple[int, str]]) -> None:
-    """Refuse files that end within quotation marks, which pyarrow takes for the end of a text: rows were swallowed.
+def _check_quotes(files: SourceFiles, ends: Mapping[str, tuple[int, str]]) -> None:
+    """Raise SourceFormatError for a file that ends inside quotation marks: pyarrow takes the rows after them for text.
 
-    Such a text is the last one of its file and has the ends of lines in it. One that was closed is followed by an odd
-    number of marks: within it, two stand for one.
+    Such a text is the last one of its file and spans several lines. A text that was closed ends with an odd number of
+    quotation marks, because two stand for one inside it.
     """
     before = 0
     for path, (stop, text) in ends.items():
-        if text and _marks_at_end(files, path) % 2 == 0:
+        if text and _count_final_quotes(files, path) % 2 == 0:
             raise SourceFormatError(
                 f"{path} ends within quotation marks that are never closed.",
                 hint=f"they open in its row {stop - before:,}, before {text.splitlines()[0]!r}.",
@@ -149,38 +167,38 @@ def _refuse_open_quotes(files: Files, ends: Mapping[str, tuple[int, str]]) -> No
         before = stop
 
 
-def _marks_at_end(files: Files, path: str) -> int:
-    """Return how many quotation marks a file ends with, before white space."""
+def _count_final_quotes(files: SourceFiles, path: str) -> int:
+    """Count the quotation marks at the end of a file, white space after them left out."""
     tail = b""
     with files.filesystem.open(path, "rb", compression="infer") as stream:
-        while some := stream.read(BYTES_PER_READ):
-            tail = (tail + some)[-BYTES_PER_READ:]
-    ended = tail.rstrip()
-    return len(ended) - len(ended.rstrip(b'"'))
+        while part := stream.read(BYTES_PER_READ):
+            tail = (tail + part)[-BYTES_PER_READ:]
+    stripped = tail.rstrip()
+    return len(stripped) - len(stripped.rstrip(b'"'))
 
 
-def _kind_of_id(texts: pa.Array, kind: pa.DataType) -> pa.DataType:
-    """Return what ids can be read as that could be read as `kind` so far: integers or text."""
-    return kind if kind == pa.string() or _plain_integers(texts) else pa.string()
+def _id_type(texts: pa.Array, kind: pa.DataType) -> pa.DataType:
+    """Return the type that also fits these ids, if `kind` has fitted those before: integer or text."""
+    return kind if kind == pa.string() or _are_canonical_integers(texts) else pa.string()
 
 
-def _kind_of_numbers(texts: pa.Array, kind: pa.DataType, dialect: Dialect) -> pa.DataType:
-    """Return what texts can be read as that could be read as `kind` so far: integers, floats, or text."""
+def _number_type(texts: pa.Array, kind: pa.DataType, dialect: CsvDialect) -> pa.DataType:
+    """Return the type that also fits these texts, if `kind` has fitted those before: integer, float or text."""
     if kind == pa.string():
         return kind
-    if not _readable(texts, kind):
-        texts = pc.utf8_trim_whitespace(texts)  # as the reader does for numbers
-    if _padded(texts):
+    if not _casts_to(texts, kind):
+        texts = pc.utf8_trim_whitespace(texts)  # as pyarrow does for numbers
+    if _has_leading_zero(texts):
         return pa.string()
-    if dialect.decimal_point == ",":  # 3,5 is a number, and 3.5 none
+    if dialect.decimal_point == ",":  # 3,5 is a number, 3.5 is not
         texts = pc.replace_substring(pc.replace_substring(texts, ".", "?"), ",", ".")
-    while kind != pa.string() and not _readable(texts, kind):
+    while kind != pa.string() and not _casts_to(texts, kind):
         kind = _next_wider(kind)
     return kind
 
 
-def _padded(texts: pa.Array) -> bool:
-    """Tell whether a text starts with a zero and another digit: a zip code or a phone number, but no amount."""
+def _has_leading_zero(texts: pa.Array) -> bool:
+    """Tell whether a text starts with a zero and another digit, as zip codes and phone numbers do, but no amount."""
     _, offsets, data = texts.buffers()
     if data is None or data.size == 0:
         return False
@@ -191,7 +209,7 @@ def _padded(texts: pa.Array) -> bool:
     return bool(((second >= ord("0")) & (second <= ord("9"))).any())
 
 
-def _readable(texts: pa.Array, kind: pa.DataType) -> bool:
+def _casts_to(texts: pa.Array, kind: pa.DataType) -> bool:
     try:
         texts.cast(kind)
     except pa.ArrowInvalid:
@@ -199,11 +217,11 @@ def _readable(texts: pa.Array, kind: pa.DataType) -> bool:
     return True
 
 
-def _plain_integers(column: pa.Array) -> bool:
-    """Tell whether text ids are integers whose text is their only spelling (no sign, no leading zero)."""
+def _are_canonical_integers(column: pa.Array) -> bool:
+    """Tell whether text ids are integers in their only spelling: no plus sign, no leading zero."""
     if not pc.all(pc.match_substring_regex(column, r"^(0|-?[1-9][0-9]{0,18})$"), min_count=0).as_py():
         return False
-    return _readable(column, pa.int64())  # not 19 digits beyond 2^63
+    return _casts_to(column, pa.int64())  # excludes 19 digits beyond 2^63
 
 
 def _next_wider(kind: pa.DataType) -> pa.DataType:
@@ -212,7 +230,7 @@ def _next_wider(kind: pa.DataType) -> pa.DataType:
     return pa.float64() if pa.types.is_integer(kind) else pa.string()
 
 
-def _wider(a: pa.DataType, b: pa.DataType) -> pa.DataType:
+def _common_type(a: pa.DataType, b: pa.DataType) -> pa.DataType:
     if a == b or pa.types.is_null(b):
         return a
     if pa.types.is_null(a):
@@ -221,21 +239,21 @@ def _wider(a: pa.DataType, b: pa.DataType) -> pa.DataType:
     return pa.float64() if numbers else pa.string()
 
 
-def _dataset(files: Files, dialect: Dialect, schema: pa.Schema, n_bytes: int) -> ds.Dataset:
+def _dataset(files: SourceFiles, dialect: CsvDialect, schema: pa.Schema, n_bytes: int) -> ds.Dataset:
     types = {field.name: field.type for field in schema}
     form = ds.CsvFileFormat(
-        parse_options=_parsing(dialect),
+        parse_options=_parse_options(dialect),
         read_options=pacsv.ReadOptions(block_size=n_bytes),
-        convert_options=_conversion(dialect, types),
+        convert_options=_convert_options(dialect, types),
     )
     return ds.dataset(list(files.paths), filesystem=files.filesystem, format=form, schema=schema)
 
 
-def _parsing(dialect: Dialect) -> pacsv.ParseOptions:
+def _parse_options(dialect: CsvDialect) -> pacsv.ParseOptions:
     return pacsv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True)
 
 
-def _conversion(dialect: Dialect, types: Mapping[str, pa.DataType]) -> pacsv.ConvertOptions:
+def _convert_options(dialect: CsvDialect, types: Mapping[str, pa.DataType]) -> pacsv.ConvertOptions:
     return pacsv.ConvertOptions(
         column_types=dict(types),
         strings_can_be_null=True,

@@ -1,11 +1,11 @@
-"""Parquet and ORC files read by cuDF, chunk by chunk, as arrays of the GPU.
+"""Read Parquet and ORC files with cuDF, in chunks, as arrays on the GPU.
 
-    a table of files  ->  CudfTable: chunks of columns, and which columns it does not read as the CPU does
+    FileTable  ->  CudfTable: chunks of device columns, and the columns that cuDF does not read as pyarrow does
 
-A chunk is a data frame until its columns have been taken out of it, and no longer. What cuDF would read to other bits
-is said in words, and pyarrow reads it: CSV (its parser rounds decimal fractions its own way, and a range of bytes may
-begin inside a quoted line), decimals, half floats, ORC's times. How the library is called is checked against its
-recorded signatures; nothing here has run on a GPU: not measured yet.
+The data frame of a chunk lives only until its columns have been taken from it. pyarrow reads what cuDF would read to
+other bits, and a text says why: CSV (cuDF's parser rounds decimal fractions its own way, and a range of bytes may
+begin inside a quoted line), decimals, half floats, ORC's timestamps. The calls are checked against recorded signatures
+of the library; nothing here has run on a GPU: not measured yet.
 """
 
 from __future__ import annotations
@@ -17,34 +17,35 @@ import numpy as np
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from engine.blocks import Table, plain_type
-from engine.tables.device_columns import Array, Coded, Lists, Ticks
+from engine.blocks import Table, normalize_type
+from engine.tables.device_columns import Array, DictionaryColumn, ListColumn, TimeColumn
 from engine.tables.file_table import FileTable
 
 FORMATS = ("parquet", "orc")
-PASS_BYTES = 1 << 30  # compressed pages that are held while they are decoded
+PASS_BYTES = 1 << 30  # bytes of compressed pages that are held while they are decoded
 
 
 class CudfTable:
-    """Files that cuDF reads.
+    """A table of Parquet or ORC files that cuDF reads in chunks.
 
     Attributes
     ----------
     unreadable : dict of column to reason
+        Columns that cuDF does not read to the same values as pyarrow.
     """
 
     def __init__(self, table: FileTable) -> None:
         self._files = table.files
-        self.unreadable = _unreadable(table)
+        self.unreadable = _unreadable_columns(table)
 
     def chunks(self, columns: Sequence[str], chunk_bytes: int) -> Iterator[CudfColumns]:
-        """Yield all rows in order, with these columns; about `chunk_bytes` decoded at a time, of ORC a stripe."""
-        read = self._parquet if self._files.format == "parquet" else self._orc
+        """Yield all rows in order, with these columns: Parquet about `chunk_bytes` decoded at a time, ORC a stripe."""
+        read = self._read_parquet if self._files.format == "parquet" else self._read_orc
         for path in self._files.paths:
             yield from read(path, list(columns), chunk_bytes)
 
     @staticmethod
-    def _parquet(path: str, columns: list[str], chunk_bytes: int) -> Iterator[CudfColumns]:
+    def _read_parquet(path: str, columns: list[str], chunk_bytes: int) -> Iterator[CudfColumns]:
         import cudf
         from pylibcudf.io import SourceInfo
         from pylibcudf.io.parquet import ChunkedParquetReader, ParquetReaderOptions
@@ -56,7 +57,7 @@ class CudfTable:
             yield CudfColumns(cudf.DataFrame.from_pylibcudf(reader.read_chunk()))
 
     @staticmethod
-    def _orc(path: str, columns: list[str], chunk_bytes: int) -> Iterator[CudfColumns]:
+    def _read_orc(path: str, columns: list[str], chunk_bytes: int) -> Iterator[CudfColumns]:
         import cudf
         from pyarrow.orc import ORCFile
 
@@ -65,7 +66,7 @@ class CudfTable:
 
 
 class CudfColumns:
-    """A chunk's columns as arrays: engine.tables.device_columns.Columns."""
+    """The columns of a cuDF data frame as device arrays; implements engine.tables.device_columns.DeviceColumns."""
 
     def __init__(self, frame: Any) -> None:
         self._frame = frame
@@ -80,25 +81,25 @@ class CudfColumns:
         values[series.isna().to_cupy()] = np.nan
         return values
 
-    def ticks(self, name: str) -> Ticks:
-        """Return dates and times."""
+    def times(self, name: str) -> TimeColumn:
+        """Return a column of dates or times."""
         series = self._frame[name]
         unit, _ = np.datetime_data(series.dtype)
-        return Ticks(series.astype("int64").fillna(0).to_cupy(), series.isna().to_cupy(), unit)
+        return TimeColumn(series.astype("int64").fillna(0).to_cupy(), series.isna().to_cupy(), unit)
 
-    def coded(self, name: str) -> Coded:
-        """Return values of any kind as codes."""
-        return _coded(self._frame[name])
+    def dictionary(self, name: str) -> DictionaryColumn:
+        """Return a column of any kind, dictionary-encoded."""
+        return _encode_dictionary(self._frame[name])
 
-    def lists(self, name: str) -> Lists:
-        """Return lists."""
+    def lists(self, name: str) -> ListColumn:
+        """Return a column of lists."""
         series = self._frame[name]
         lengths = series.list.len().fillna(0).astype("int64").to_cupy()
-        return Lists(lengths, series.isna().to_cupy(), _coded(series.list.leaves))
+        return ListColumn(lengths, series.isna().to_cupy(), _encode_dictionary(series.list.leaves))
 
 
-def cudf_table(table: Table) -> CudfTable | str:
-    """Return the table for cuDF to read; or, in words, what reads it, and why."""
+def open_cudf_table(table: Table) -> CudfTable | str:
+    """Return the table as cuDF reads it, or a text that names the reader used instead and the reason."""
     if not isinstance(table, FileTable):
         return "pyarrow, because the table is not of files, or has vectors"
     files = table.files
@@ -109,38 +110,38 @@ def cudf_table(table: Table) -> CudfTable | str:
     return CudfTable(table)
 
 
-def _coded(series: Any) -> Coded:
+def _encode_dictionary(series: Any) -> DictionaryColumn:
     kind = str(series.dtype)
     if series.count() == 0:
-        return Coded(series.isna().to_cupy().astype(np.int64) * -1, pa.array([], pa.string()))
+        return DictionaryColumn(series.isna().to_cupy().astype(np.int64) * -1, pa.array([], pa.string()))
     codes, distinct = (series.astype("uint8") if kind == "bool" else series).factorize()
-    found = distinct.to_arrow()
-    return Coded(codes, found.cast(pa.bool_() if kind == "bool" else plain_type(found.type)))
+    dictionary = distinct.to_arrow()
+    return DictionaryColumn(codes, dictionary.cast(pa.bool_() if kind == "bool" else normalize_type(dictionary.type)))
 
 
-def _unreadable(table: FileTable) -> dict[str, str]:
+def _unreadable_columns(table: FileTable) -> dict[str, str]:
     """Return the columns that cuDF does not read as pyarrow does, each with the reason."""
     schemas = table.physical_schemas()
-    found = {}
+    reasons = {}
     for field in table.schema:
         if any(field.name not in schema.names for schema in schemas):
-            found[field.name] = "it is in the names of the folders"
+            reasons[field.name] = "it is in the names of the folders"
             continue
         kinds = {schema.field(field.name).type for schema in schemas}
-        if any(plain_type(kind) != field.type for kind in kinds):
-            found[field.name] = "its type is not the same in all files"
-        elif not all(_read_alike(kind, table.files.format) for kind in kinds):
-            found[field.name] = f"its type is {', '.join(sorted(map(str, kinds)))}"
-    return found
+        if any(normalize_type(kind) != field.type for kind in kinds):
+            reasons[field.name] = "its type is not the same in all files"
+        elif not all(_reads_same_values(kind, table.files.format) for kind in kinds):
+            reasons[field.name] = f"its type is {', '.join(sorted(map(str, kinds)))}"
+    return reasons
 
 
-def _read_alike(kind: pa.DataType, format: str) -> bool:
-    """Return whether cuDF reads a type to the same values."""
+def _reads_same_values(kind: pa.DataType, format: str) -> bool:
+    """Tell whether cuDF reads a type to the same values as pyarrow."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        element = plain_type(kind.value_type)
+        element = normalize_type(kind.value_type)
         return bool(pa.types.is_string(element) or pa.types.is_integer(element))
     if pa.types.is_dictionary(kind):
-        return bool(pa.types.is_string(plain_type(kind)))
+        return bool(pa.types.is_string(normalize_type(kind)))
     if pa.types.is_timestamp(kind):
         return format == "parquet"
     numbers = pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)

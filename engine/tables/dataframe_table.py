@@ -1,6 +1,6 @@
-"""Data frames handed in from Python (pandas, polars, pyarrow), as tables.
+"""DataFrameTable: a pandas, polars or pyarrow data frame as a Table.
 
-narwhals tells what they are; pandas goes to Arrow block by block, the others share their memory.
+narwhals recognises the library. A pandas frame is converted to Arrow block by block; the others share their memory.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 import narwhals as nw
 import pyarrow as pa
 
-from engine.blocks import BLOCK_ROWS, Block, into_blocks, plain_schema, require_columns
+from engine.blocks import BLOCK_ROWS, Block, normalize_schema, require_columns, split_into_blocks
 from engine.errors import SchemaMismatchError, SourceFormatError, UsageError
 
 
-def is_frame(source: Any) -> bool:
-    """Tell whether `source` is a data frame narwhals knows."""
+def is_dataframe(source: Any) -> bool:
+    """Tell whether `source` is a data frame that narwhals knows."""
     return isinstance(nw.from_native(source, pass_through=True), nw.DataFrame | nw.LazyFrame)
 
 
-class FrameTable:
-    """The rows of a data frame in memory; the frame's index, if it has one, is not a column."""
+class DataFrameTable:
+    """A data frame in memory as a Table; the frame's index, if it has one, is not a column."""
 
     def __init__(self, frame: Any) -> None:
         wrapped = nw.from_native(frame)
@@ -31,7 +31,7 @@ class FrameTable:
         if len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
             raise SchemaMismatchError("Column names of a data frame must be text, and each be there once.")
         self._frame: nw.DataFrame[Any] = wrapped
-        self._schema, self._whole = self._to_arrow(wrapped)
+        self._schema, self._arrow_table = self._to_arrow(wrapped)
 
     @staticmethod
     def _to_arrow(frame: nw.DataFrame[Any]) -> tuple[pa.Schema, pa.Table | None]:
@@ -47,24 +47,24 @@ class FrameTable:
 
     @property
     def schema(self) -> pa.Schema:
-        """Names, plain types and field metadata of the columns."""
-        return plain_schema(self._schema)
+        """Names, normalized types and field metadata of the columns."""
+        return normalize_schema(self._schema)
 
     @property
     def n_rows(self) -> int:
         """The number of rows."""
         return len(self._frame)
 
-    def blocks(self, columns: Sequence[str] | None = None, *, coded: bool = False) -> Iterator[Block]:
+    def blocks(self, columns: Sequence[str] | None = None, *, dictionary_encoded: bool = False) -> Iterator[Block]:
         """Yield the frame's blocks with these columns (all by default)."""
         names = list(self.schema.names if columns is None else columns)
         require_columns(self.schema, names, "The data frame")
-        wanted = pa.schema([self.schema.field(name) for name in names])
-        yield from into_blocks(self._batches(names), wanted)
+        schema = pa.schema([self.schema.field(name) for name in names])
+        yield from split_into_blocks(self._batches(names), schema)
 
     def _batches(self, names: list[str]) -> Iterator[pa.Table]:
-        if self._whole is not None:
-            yield self._whole.select(names)
+        if self._arrow_table is not None:
+            yield self._arrow_table.select(names)
             return
         schema = pa.schema([self._schema.field(name) for name in names])
         for start in range(0, self.n_rows, BLOCK_ROWS):
@@ -72,6 +72,6 @@ class FrameTable:
             yield pa.Table.from_pandas(part, schema=schema, preserve_index=False)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the kind of frame, its number of rows and its columns."""
+        """Return the library of the frame, its number of rows and its columns."""
         columns = {field.name: str(field.type) for field in self.schema}
         return {"format": str(self._frame.implementation), "rows": self.n_rows, "files": [], "columns": columns}

@@ -1,8 +1,8 @@
-"""A chunk of a table whose columns are arrays of a device: what a library that reads there has to offer.
+"""DeviceColumns: interface of a chunk of a table whose columns are arrays on a device.
 
-    a library's data frame  ->  numbers, ticks of time, codes of anything
+    a library's data frame  ->  numbers, times, dictionary-encoded values, lists
 
-Codes stand for the different values of this very chunk, which are on the host: what they mean is not known here.
+Dictionary codes refer to the distinct values of the same chunk, which are on the host.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ import pyarrow as pa
 Array = Any  # of the device's array module
 
 
-class Coded(NamedTuple):
-    """Values as their places among the different ones, -1 for missing ones."""
+class DictionaryColumn(NamedTuple):
+    """Values as codes into the distinct values of the chunk, which are on the host."""
 
-    codes: Array  # (n_values,) int64
-    distinct: pa.Array
+    codes: Array  # (n_values,) int64; -1 is missing
+    dictionary: pa.Array
 
 
-class Lists(NamedTuple):
-    """Lists of values, one after another."""
+class ListColumn(NamedTuple):
+    """Lists of values; the elements of all lists are stored one after another."""
 
-    lengths: Array  # (n_rows,) int64; 0 where there is none
+    lengths: Array  # (n_rows,) int64; 0 where the list is missing
     missing: Array  # (n_rows,) bool
-    elements: Coded
+    elements: DictionaryColumn
 
 
-class Ticks(NamedTuple):
-    """Times since 1970."""
+class TimeColumn(NamedTuple):
+    """Times as ticks since 1970-01-01."""
 
     counts: Array  # (n_rows,) int64
     missing: Array  # (n_rows,) bool
     unit: str  # D, s, ms, us or ns
 
 
-class Columns(Protocol):
-    """A chunk's columns."""
+class DeviceColumns(Protocol):
+    """The columns of a chunk, read by name."""
 
     def __len__(self) -> int: ...
 
     def numbers(self, name: str) -> Array:
         """Return numbers and booleans as float64, missing ones as NaN; the array is the caller's."""
 
-    def ticks(self, name: str) -> Ticks:
-        """Return dates and times."""
+    def times(self, name: str) -> TimeColumn:
+        """Return a column of dates or times."""
 
-    def coded(self, name: str) -> Coded:
-        """Return values of any kind as codes."""
+    def dictionary(self, name: str) -> DictionaryColumn:
+        """Return a column of any kind, dictionary-encoded."""
 
-    def lists(self, name: str) -> Lists:
-        """Return lists."""
+    def lists(self, name: str) -> ListColumn:
+        """Return a column of lists."""

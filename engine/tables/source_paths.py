@@ -1,4 +1,7 @@
-"""Turn what a user names (files, folders, globs, URLs) into a sorted list of files of one format."""
+"""Resolve the sources that a user names into the files of one table.
+
+files, folders, globs, URLs  ->  SourceFiles: paths of one format, in natural order
+"""
 
 from __future__ import annotations
 
@@ -29,39 +32,39 @@ FORMATS = {
 
 
 @dataclass(frozen=True)
-class Files:
-    """Files of one table, in the order their rows are numbered."""
+class SourceFiles:
+    """The files of one table, in the order in which their rows are numbered."""
 
     filesystem: fsspec.AbstractFileSystem
     paths: tuple[str, ...]
     format: str
-    root: str  # the folder that hive partitions are relative to; "" where there is none
+    root: str  # folder that hive partitions are relative to; "" for none
 
     def stat(self) -> list[dict[str, Any]]:
-        """Return path, size in bytes and, where the filesystem tells, the time of change of every file."""
-        facts = []
+        """Return path, size in bytes and, where the filesystem knows it, modification time of every file."""
+        stats = []
         for path in self.paths:
             info = self.filesystem.info(path)
             changed = info.get("mtime") or info.get("last_modified") or info.get("LastModified") or info.get("created")
-            facts.append({"path": path, "size": info.get("size"), "changed": None if changed is None else str(changed)})
-        return facts
+            stats.append({"path": path, "size": info.get("size"), "changed": None if changed is None else str(changed)})
+        return stats
 
 
-def format_of(path: str) -> str | None:
-    """Return the format a file's name claims, or None."""
+def infer_format(path: str) -> str | None:
+    """Return the format that a file's name ends in, None if it is not a known one."""
     name = path.lower()
     return next((kind for ending, kind in FORMATS.items() if name.endswith(ending)), None)
 
 
 def parquet_path(out: str | PathLike[str]) -> Path:
-    """Return where a table is to be written.
+    """Return the path that a table is written to, after checking that its name does not end in another format.
 
     Raises
     ------
     UsageError
-        If the name claims a format that tables are not written in.
+        If the name ends in a format that tables are not written in.
     """
-    kind = format_of(str(out))
+    kind = infer_format(str(out))
     if kind not in (None, "parquet"):
         raise UsageError(
             f"{out} is named as {kind}, but tables are written as Parquet.", hint="end the name in .parquet."
@@ -69,11 +72,11 @@ def parquet_path(out: str | PathLike[str]) -> Path:
     return Path(out)
 
 
-def find_files(sources: Sequence[str]) -> Files:
-    """Expand files, folders, globs and fsspec URLs into the files of one table.
+def find_files(sources: Sequence[str]) -> SourceFiles:
+    """Find the files of one table from files, folders, globs and fsspec URLs.
 
     Files come in natural order of their names (part-2 before part-10); names that start with `_` or `.` are
-    skipped in folders, as everywhere in the Parquet world.
+    skipped in folders, as Spark, Hive and pyarrow do.
 
     Raises
     ------
@@ -83,22 +86,22 @@ def find_files(sources: Sequence[str]) -> Files:
         If a file is of an unknown format, or the files are of several formats.
     """
     filesystem: fsspec.AbstractFileSystem | None = None
-    found: list[str] = []
+    paths: list[str] = []
     root = ""
     for source in sources:
         try:
-            here, path = url_to_fs(source)
+            source_filesystem, path = url_to_fs(source)
         except (ImportError, ValueError) as error:
             raise SourceNotFoundError(f"{source} cannot be opened: {error}.") from error
-        if filesystem is not None and type(here) is not type(filesystem):
+        if filesystem is not None and type(source_filesystem) is not type(filesystem):
             raise SourceFormatError("The sources of one table must all be on one filesystem.")
-        filesystem = here
+        filesystem = source_filesystem
         if any(mark in path for mark in "*?["):
-            matches = [m for m in here.glob(path) if here.isfile(m)]
-        elif here.isdir(path):
+            matches = [m for m in source_filesystem.glob(path) if source_filesystem.isfile(m)]
+        elif source_filesystem.isdir(path):
             root = root or path
-            matches = [m for m in here.find(path) if not _hidden(m[len(path) :]) and format_of(m)]
-        elif here.exists(path):
+            matches = [m for m in source_filesystem.find(path) if not _is_hidden(m[len(path) :]) and infer_format(m)]
+        elif source_filesystem.exists(path):
             matches = [path]
         else:
             raise SourceNotFoundError(f"There is no file or folder {source}.")
@@ -106,16 +109,16 @@ def find_files(sources: Sequence[str]) -> Files:
             raise SourceNotFoundError(
                 f"{source} holds no table.", hint=f"files must end in one of {', '.join(sorted(FORMATS))}."
             )
-        found.extend(sorted(matches, key=_natural))
+        paths.extend(sorted(matches, key=_natural_key))
     if filesystem is None:
         raise SourceNotFoundError("No source was given.")
-    return Files(filesystem, tuple(dict.fromkeys(found)), _one_format(found), root)
+    return SourceFiles(filesystem, tuple(dict.fromkeys(paths)), _common_format(paths), root)
 
 
-def _one_format(paths: Sequence[str]) -> str:
+def _common_format(paths: Sequence[str]) -> str:
     formats: dict[str, str] = {}
     for path in paths:
-        kind = format_of(path)
+        kind = infer_format(path)
         if kind is None:
             raise SourceFormatError(
                 f"{path} is of a format the engine does not read.",
@@ -128,9 +131,9 @@ def _one_format(paths: Sequence[str]) -> str:
     return next(iter(formats))
 
 
-def _hidden(relative: str) -> bool:
+def _is_hidden(relative: str) -> bool:
     return any(part.startswith(("_", ".")) for part in relative.split("/") if part)
 
 
-def _natural(path: str) -> list[tuple[int, int | str]]:
+def _natural_key(path: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", path)]

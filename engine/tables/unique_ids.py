@@ -1,9 +1,9 @@
-"""The ids of a table's rows: as they are, and each of them once.
+"""Read the ids of a table's rows, and check that each id is present and unique.
 
     table, id column  ->  IdColumnError, or nothing
 
-Ids are compared by 64-bit keys, 16 bytes a row of `storage`: they are dealt into buckets by their first byte, and each
-bucket is sorted in its place. Equal keys of different texts are told apart by a second look.
+Ids are compared by 64-bit keys, which take 16 bytes a row of `storage`: they are partitioned into buckets by their
+first byte, and each bucket is sorted in place. Where keys are equal, the ids themselves are compared.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from engine.errors import IdColumnError
 from engine.execution.array_storage import IN_MEMORY, Storage
 from engine.execution.passes import over_table
 from engine.execution.threads import map_blocks, row_blocks
-from engine.utils.row_sampling import KEY_ROWS, mixed
+from engine.utils.row_sampling import KEY_ROWS, mix64
 
 Keys = NDArray[np.uint64]
 
-BUCKETS = 256
-_FIRST_BYTE = np.uint64(56)
+N_BUCKETS = 256  # one for each value of a key's first byte
+_FIRST_BYTE_SHIFT = np.uint64(56)  # bits
 
 
-def ids_of(block: Block, id: str | None) -> pa.Array | pa.ChunkedArray:
-    """Return a block's ids as they are, or row numbers from 0 where there is no id column.
+def read_ids(block: Block, id: str | None) -> pa.Array | pa.ChunkedArray:
+    """Return a block's ids, or global row numbers from 0 if the table has no id column.
 
     Raises
     ------
@@ -48,14 +48,14 @@ def ids_of(block: Block, id: str | None) -> pa.Array | pa.ChunkedArray:
 
 
 def check_ids(table: Table, id: str | None, n_rows: int, storage: Storage = IN_MEMORY) -> None:
-    """Raise IdColumnError if an id is missing, or comes twice: an events table is not a profile table."""
+    """Raise IdColumnError if an id is missing or repeated: a table of events is not a table of profiles."""
     if id is None:
         return
-    repeated = _repeated(_keys_of(table, id, n_rows, storage), storage)
-    storage.drop("ids")
-    if len(repeated) == 0:
+    repeated_keys = _find_repeated_keys(_compute_keys(table, id, n_rows, storage), storage)
+    storage.delete("ids")
+    if len(repeated_keys) == 0:
         return
-    suspects = pa.concat_arrays([_with_keys(ids_of(block, id), repeated) for block in table.blocks([id])])
+    suspects = pa.concat_arrays([_ids_with_keys(read_ids(block, id), repeated_keys) for block in table.blocks([id])])
     n_extra = len(suspects) - len(suspects.unique())
     if n_extra:
         raise IdColumnError(
@@ -64,65 +64,70 @@ def check_ids(table: Table, id: str | None, n_rows: int, storage: Storage = IN_M
         )
 
 
-def _keys_of(table: Table, id: str, n_rows: int, storage: Storage) -> Keys:
+def _compute_keys(table: Table, id: str, n_rows: int, storage: Storage) -> Keys:
     keys = storage.array("ids", (n_rows,), np.uint64)
 
     def fill(block: Block) -> None:
-        keys[block.start : block.start + len(block)] = id_keys(ids_of(block, id))
+        keys[block.start : block.start + len(block)] = hash_ids(read_ids(block, id))
 
-    for _ in over_table(fill, table, [id], what="ids"):
+    for _ in over_table(fill, table, [id], pass_name="ids"):
         pass
     return keys
 
 
-def _repeated(keys: Keys, storage: Storage) -> Keys:
-    """Return the keys that are there more than once."""
-    counts = np.zeros(BUCKETS, np.int64)
-    for found in map_blocks(lambda rows: np.bincount(_buckets(keys[rows]), minlength=BUCKETS), _runs(len(keys))):
-        counts += found
-    dealt, edges = storage.scratch((len(keys),), np.uint64), np.concatenate([[0], np.cumsum(counts)])
+def _find_repeated_keys(keys: Keys, storage: Storage) -> Keys:
+    """Return the keys that occur more than once."""
+    counts = np.zeros(N_BUCKETS, np.int64)
+    for run_counts in map_blocks(
+        lambda rows: np.bincount(_bucket_numbers(keys[rows]), minlength=N_BUCKETS), _key_runs(len(keys))
+    ):
+        counts += run_counts
+    partitioned, edges = storage.scratch((len(keys),), np.uint64), np.concatenate([[0], np.cumsum(counts)])
     ends = edges[:-1].copy()
-    for part, found in map_blocks(lambda rows: _in_buckets(keys[rows]), _runs(len(keys))):
-        starts = np.concatenate([[0], np.cumsum(found)])
-        for bucket in np.flatnonzero(found):
-            end = ends[bucket] + found[bucket]
-            dealt[ends[bucket] : end] = part[starts[bucket] : starts[bucket + 1]]
+    for run, run_counts in map_blocks(lambda rows: _sort_by_bucket(keys[rows]), _key_runs(len(keys))):
+        starts = np.concatenate([[0], np.cumsum(run_counts)])
+        for bucket in np.flatnonzero(run_counts):
+            end = ends[bucket] + run_counts[bucket]
+            partitioned[ends[bucket] : end] = run[starts[bucket] : starts[bucket + 1]]
             ends[bucket] = end
 
-    def twice(bucket: int) -> Keys:
-        inside = dealt[edges[bucket] : edges[bucket + 1]]
-        inside.sort()
-        runs = [inside[rows.start : rows.stop + 1] for rows in _runs(len(inside))]  # each with the next one's first
+    def find_in_bucket(bucket: int) -> Keys:
+        bucket_keys = partitioned[edges[bucket] : edges[bucket + 1]]
+        bucket_keys.sort()
+        # Each run includes the first key of the next one, so that equal keys across their border are found.
+        runs = [bucket_keys[rows.start : rows.stop + 1] for rows in _key_runs(len(bucket_keys))]
         return np.concatenate([run[1:][run[1:] == run[:-1]] for run in runs])
 
-    return np.concatenate(list(map_blocks(twice, np.flatnonzero(counts).tolist())))
+    return np.concatenate(list(map_blocks(find_in_bucket, np.flatnonzero(counts).tolist())))
 
 
-def _runs(n_rows: int) -> Any:
+def _key_runs(n_rows: int) -> Any:
     return row_blocks(n_rows, KEY_ROWS)
 
 
-def _buckets(keys: Keys) -> NDArray[np.uint8]:
-    return (keys >> _FIRST_BYTE).astype(np.uint8)
+def _bucket_numbers(keys: Keys) -> NDArray[np.uint8]:
+    return (keys >> _FIRST_BYTE_SHIFT).astype(np.uint8)
 
 
-def _in_buckets(keys: Keys) -> tuple[Keys, NDArray[np.int64]]:
-    """Return keys in the order of their buckets, and the size of each."""
-    buckets = _buckets(keys)
-    return keys[np.argsort(buckets, kind="stable")], np.bincount(buckets, minlength=BUCKETS)
+def _sort_by_bucket(keys: Keys) -> tuple[Keys, NDArray[np.int64]]:
+    """Sort keys by bucket, stably; return them and the number of keys in each bucket."""
+    buckets = _bucket_numbers(keys)
+    return keys[np.argsort(buckets, kind="stable")], np.bincount(buckets, minlength=N_BUCKETS)
 
 
-def id_keys(ids: pa.Array | pa.ChunkedArray) -> Keys:
-    """Return a 64-bit key of every id: equal ids have equal keys, and different integers different ones."""
+def hash_ids(ids: pa.Array | pa.ChunkedArray) -> Keys:
+    """Hash ids to 64-bit keys: equal ids have equal keys, and different integers have different keys."""
     if pa.types.is_integer(ids.type):
-        return mixed(np.asarray(ids.to_numpy()).astype(np.int64).view(np.uint64))  # numbers of rows share a first byte
-    from engine.kernels.cpu.hashing.string_hash import text_keys
+        return mix64(
+            np.asarray(ids.to_numpy()).astype(np.int64).view(np.uint64)
+        )  # mixed, because row numbers share a first byte
+    from engine.kernels.cpu.hashing.string_hash import hash_strings
 
     texts = ids.cast(pa.string())
     texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
     keys = np.empty(len(texts), np.uint64)
     _, offsets, data = texts.buffers()
-    text_keys(
+    hash_strings(
         np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1],
         np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8),
         keys,
@@ -130,6 +135,6 @@ def id_keys(ids: pa.Array | pa.ChunkedArray) -> Keys:
     return keys
 
 
-def _with_keys(ids: Any, keys: Keys) -> pa.Array:
-    plain = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-    return plain.filter(pa.array(np.isin(id_keys(plain), keys)))
+def _ids_with_keys(ids: Any, keys: Keys) -> pa.Array:
+    array = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    return array.filter(pa.array(np.isin(hash_ids(array), keys)))

@@ -1,10 +1,11 @@
-"""Which rows attract each other on a map, and how much.
+"""Affinities of t-SNE: the sparse joint probabilities P of rows and their nearest neighbors.
 
     X (n_rows, n_features), perplexity  ->  Affinities: a symmetric P that sums to 1
 
-Rows are taken in leaves (engine/tsne/neighbors.py) and keep that order: a row's neighbours are near in memory.
-P = (p(j|i) + p(i|j)) / 2n lies in two lists of edges: a row's own neighbours, and the rows that count it as theirs
-without being its neighbours. An edge takes 4 or 5 bytes: its weight has 12 binary digits, off by 1 in 8,000 at most.
+P keeps the order of rows in the leaves of engine/tsne/neighbors.py: a row's neighbors are near it in memory.
+P = (p(j|i) + p(i|j)) / 2n is stored in two lists of edges: from a row to its neighbors, and to rows that count it as a
+neighbor without being its neighbors. An edge takes 4 or 5 bytes: its weight has 12 binary digits, with a relative
+error of at most 1 in 8,000.
 """
 
 from __future__ import annotations
@@ -14,95 +15,94 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.protocol import Rows
-from engine.execution.memory import pages
+from engine.execution.memory import mmap_zeros
 from engine.execution.threads import map_blocks, row_blocks
 from engine.kernels.cpu.simd.vectors import LANES
 from engine.kernels.cpu.tsne import affinities
-from engine.kernels.cpu.tsne.affinities import NARROW, Edges
+from engine.kernels.cpu.tsne.affinities import UINT16_ROWS, Edges
 from engine.progress import Advance
-from engine.tsne.centering import Frame
-from engine.tsne.neighbors import search_of
+from engine.tsne.centering import Centering
+from engine.tsne.neighbors import plan_neighbor_search
+from engine.utils.array_types import Int32s, Int64s, Rows
 
-Int32s = NDArray[np.int32]
-Int64s = NDArray[np.int64]
-IDENTITY = Frame()
-Codes = NDArray[np.uint16]  # of weights: kernels/cpu/tsne/affinities.py
+IDENTITY = Centering()
+WeightCodes = NDArray[np.uint16]  # encoded weights: kernels/cpu/tsne/affinities.py
 
 JOIN_ROWS = 4096  # rows whose edges one thread joins at a time
-NEIGHBOURS = 3  # times the perplexity: beyond, probabilities are below a thousandth of the nearest ones
+NEIGHBORS_PER_PERPLEXITY = 3  # farther neighbors have less than a thousandth of the nearest ones' probability
 
 
 @dataclass(frozen=True)
 class Affinities:
-    """The symmetric P of rows in the order of `rows`."""
+    """The symmetric P of rows, in the order of the search leaves."""
 
-    rows: Int32s  # (n_rows,): the caller's row numbers, in the order of this P
-    near: Edges
-    far: Edges
-    recall: float = 1.0  # share of the nearest neighbours among those that were found
+    order: Int32s  # (n_rows,): the caller's row number at every position of P
+    neighbor_edges: Edges  # from every row to its neighbors
+    reverse_edges: Edges  # from every row to the rows that count it as a neighbor without being its neighbors
+    recall: float = 1.0  # share of the true nearest neighbors that were found
 
     @property
     def scale(self) -> float:
-        """What weights are multiplied by to be P."""
-        return 0.5 / len(self.rows)
+        """Factor from the weights of edges to P."""
+        return 0.5 / len(self.order)
 
-    def entropy(self) -> float:
+    def negative_entropy(self) -> float:
         """Return sum p log p over all edges, in float64."""
-        return sum(_entropy(edges.weights[: edges.offsets[-1]], self.scale) for edges in (self.near, self.far))
+        edge_lists = self.neighbor_edges, self.reverse_edges
+        return sum(_negative_entropy(edges.weights[: edges.offsets[-1]], self.scale) for edges in edge_lists)
 
 
-def affinities_of(
-    X: Rows, perplexity: float, advance: Advance, neighbours: str = "auto", frame: Frame = IDENTITY
+def compute_affinities(
+    X: Rows, perplexity: float, advance: Advance, neighbors: str = "auto", centering: Centering = IDENTITY
 ) -> Affinities:
-    """Return P of the rows of X, which are finite; `neighbours` says how they are found: see search_of."""
-    rows, near, recall = _neighbourhoods(X, perplexity, advance, neighbours, frame)
-    one_way = np.empty(near.offsets[-1], np.bool_)
+    """Return P of the rows of X, which are finite; `neighbors` is the method of plan_neighbor_search."""
+    order, neighbor_edges, recall = _find_neighbors(X, perplexity, advance, neighbors, centering)
+    one_way = np.empty(neighbor_edges.offsets[-1], np.bool_)
 
     def join(part: slice) -> None:
-        affinities.join_mutual(near, part.start, part.stop, one_way)
+        affinities.symmetrize_mutual_edges(neighbor_edges, part.start, part.stop, one_way)
 
-    for _ in map_blocks(join, row_blocks(len(rows), JOIN_ROWS)):
+    for _ in map_blocks(join, row_blocks(len(order), JOIN_ROWS)):
         pass
-    offsets = np.zeros(len(rows) + 1, np.int64)
-    affinities.count_ends(near, one_way, offsets[1:])
+    offsets = np.zeros(len(order) + 1, np.int64)
+    affinities.count_incoming_edges(neighbor_edges, one_way, offsets[1:])
     np.cumsum(offsets, out=offsets)
-    far = empty_edges(offsets, len(rows))
-    affinities.reverse_edges(near, one_way, offsets[:-1].copy(), far)
-    return Affinities(rows, near, far, recall)
+    reverse_edges = allocate_edges(offsets, len(order))
+    affinities.reverse_edges(neighbor_edges, one_way, offsets[:-1].copy(), reverse_edges)
+    return Affinities(order, neighbor_edges, reverse_edges, recall)
 
 
-def _neighbourhoods(
-    X: Rows, perplexity: float, advance: Advance, how: str, frame: Frame
+def _find_neighbors(
+    X: Rows, perplexity: float, advance: Advance, method: str, centering: Centering
 ) -> tuple[Int32s, Edges, float]:
-    """Return row numbers in the order of leaves, in it the edges to every row's neighbours, and the share found."""
+    """Return row numbers in the order of the leaves, the rows' edges to their neighbors, and the recall."""
     n_rows = len(X)
-    k = min(n_rows - 1, max(1, int(NEIGHBOURS * perplexity)))
-    leaves, n_leaves, recall = search_of(X, frame, k, how)
-    edges = empty_edges(np.arange(n_rows + 1, dtype=np.int64) * k, n_rows)
+    k = min(n_rows - 1, max(1, int(NEIGHBORS_PER_PERPLEXITY * perplexity)))
+    leaves, n_leaves, recall = plan_neighbor_search(X, centering, k, method)
+    edges = allocate_edges(np.arange(n_rows + 1, dtype=np.int64) * k, n_rows)
 
-    def neighbourhood(leaf: int) -> int:
-        neighbours, squared = leaves.nearest_to_leaf(leaf, k, n_leaves)
+    def add_leaf(leaf: int) -> int:
+        positions, squared = leaves.search_leaf(leaf, k, n_leaves)
         probabilities = np.empty(squared.shape, np.float32)
-        affinities.calibrate(squared, perplexity, probabilities)
-        affinities.put_edges(neighbours, affinities.coded(probabilities), leaves.places(leaf).start, edges)
+        affinities.calibrate_perplexity(squared, perplexity, probabilities)
+        affinities.write_edges(positions, affinities.encode_weights(probabilities), leaves.positions(leaf).start, edges)
         return len(squared)
 
-    for done in map_blocks(neighbourhood, range(len(leaves.radii))):
+    for done in map_blocks(add_leaf, range(len(leaves.radii))):
         advance(done)
     return leaves.members[:n_rows].copy(), edges, recall
 
 
-def empty_edges(offsets: Int64s, n_rows: int) -> Edges:
-    """Return room for edges between `n_rows` rows."""
-    room = int(offsets[-1]) + LANES  # vectors may read beyond the last edge
-    high = pages(room if n_rows > NARROW else 0, np.uint8)
-    return Edges(offsets, pages(room, np.uint16), high, pages(room, np.uint16))
+def allocate_edges(offsets: Int64s, n_rows: int) -> Edges:
+    """Allocate edges between `n_rows` rows, offsets[-1] of them."""
+    size = int(offsets[-1]) + LANES  # vectors may read beyond the last edge
+    high = mmap_zeros(size if n_rows > UINT16_ROWS else 0, np.uint8)
+    return Edges(offsets, mmap_zeros(size, np.uint16), high, mmap_zeros(size, np.uint16))
 
 
-def _entropy(weights: Codes, scale: float) -> float:
+def _negative_entropy(weights: WeightCodes, scale: float) -> float:
     total = 0.0
     for start in range(0, len(weights), 1 << 16):
-        part = scale * affinities.decoded(weights[start : start + (1 << 16)]).astype(np.float64)
+        part = scale * affinities.decode_weights(weights[start : start + (1 << 16)]).astype(np.float64)
         total += float(np.sum(part * np.log(part)))
     return total

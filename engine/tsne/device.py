@@ -1,8 +1,9 @@
-"""Which code embeds and places rows: cuML and the array kernels on a GPU, the numba kernels on the CPU.
+"""Choose the code that embeds and places rows: cuML and the array kernels on a GPU, the numba kernels on the CPU.
 
-    embed(backend, X, start, plan)  ->  Map;   placement_index(backend, landmarks)  ->  place(backend, X, index)
+    embed(backend, X, start, plan)  ->  Embedding
+    build_placement_index(backend, landmarks)  ->  index;   place_rows(backend, X, index)  ->  Placement
 
-The modules are imported when they are needed: a fit without a map loads none of them.
+The modules are imported when they are called: a fit without a map loads none of them.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.backends.chunked import Chunks
-from engine.backends.protocol import Backend, Prepared, Rows
+from engine.backends.chunked import ChunkedDevice
+from engine.backends.protocol import Backend
 from engine.progress import Reporter
-from engine.tsne.types import Map, MapPlan, Placed
+from engine.tsne.types import Embedding, EmbeddingPlan, Placement
+from engine.utils.array_types import Float32s, Rows
 
 
-def embed(backend: Backend, X: Rows, start: NDArray[np.float32], plan: MapPlan, reporter: Reporter) -> Map:
-    """Return the t-SNE map of all rows of X, from `start` (n_rows, 1 or 2); uses all threads by itself."""
+def embed(backend: Backend, X: Rows, start: Float32s, plan: EmbeddingPlan, reporter: Reporter) -> Embedding:
+    """Return the t-SNE embedding of all rows of X from `start` (n_rows, 1 or 2); it uses all threads by itself."""
     if "cuml" in backend.libraries:
         from engine.tsne import gpu_embed
 
@@ -30,32 +31,35 @@ def embed(backend: Backend, X: Rows, start: NDArray[np.float32], plan: MapPlan, 
     return gradient_descent.embed(X, start, plan, reporter)
 
 
-def placement_index(backend: Backend, X: NDArray[np.float32], places: NDArray[np.float32]) -> Prepared:
-    """Make a map ready for new rows: its landmarks X (n, n_features), and their places (n, 2)."""
-    if isinstance(backend, Chunks):
-        from engine.tsne.gpu_transform import DeviceAtlas
+def build_placement_index(backend: Backend, landmarks: Float32s, embedding: Float32s) -> Any:
+    """Index landmarks (n, n_features) and their embedding (n, 2) for the placement of new rows.
 
-        return DeviceAtlas.of(backend, X, places)
-    from engine.tsne.transform import Atlas
+    Return a PlacementIndex on the CPU, an ArrayPlacementIndex on other devices.
+    """
+    if isinstance(backend, ChunkedDevice):
+        from engine.tsne.gpu_transform import ArrayPlacementIndex
 
-    return Atlas.of(X, places)
+        return ArrayPlacementIndex.from_landmarks(backend, landmarks, embedding)
+    from engine.tsne.transform import PlacementIndex
+
+    return PlacementIndex.from_landmarks(landmarks, embedding)
 
 
-def place(backend: Backend, X: NDArray[np.float32], index: Prepared) -> Placed:
-    """Return places of new rows on a map; a row's does not depend on the others."""
-    if not isinstance(backend, Chunks):
+def place_rows(backend: Backend, X: Float32s, index: Any) -> Placement:
+    """Return the placement of new rows X (n_rows, n_features); no row's depends on the others."""
+    if not isinstance(backend, ChunkedDevice):
         return _place_on_cpu(backend, X, index)
     device = backend
 
-    def work(values: int) -> Placed:
-        placed = [index.place(block, values) for _, block in device.pieces(X)]
-        return Placed(*(np.concatenate(columns) for columns in zip(*placed, strict=True)))
+    def place_in_chunks(chunk_values: int) -> Placement:
+        placements = [index.place(block, chunk_values) for _, block in device.pieces(X)]
+        return Placement(*(np.concatenate(columns) for columns in zip(*placements, strict=True)))
 
-    return device.within(work, lambda cpu: _place_on_cpu(cpu, device.host(X), index.given))
+    return device.run_in_chunks(place_in_chunks, lambda cpu: _place_on_cpu(cpu, device.to_host(X), index.host_index))
 
 
-def _place_on_cpu(backend: Backend, X: NDArray[np.float32], index: Prepared) -> Placed:
-    homes = np.full(len(X), -1, np.int32)
-    backend.label(X, index.centres, homes)
-    placed: Placed = index.place(X, homes)
-    return placed
+def _place_on_cpu(backend: Backend, X: Float32s, index: Any) -> Placement:
+    home_leaf = np.full(len(X), -1, np.int32)
+    backend.label(X, index.centers, home_leaf)
+    placement: Placement = index.place(X, home_leaf)
+    return placement

@@ -1,9 +1,9 @@
-"""t-SNE of rows that are known to be good: what engine.TSNE is behind its estimator.
+"""Compute the t-SNE embedding of valid rows: the function behind the estimator engine.TSNE.
 
-    X (n_rows, n_features), perplexity, a start  ->  Map: places, KL divergence, iterations, recall of neighbours
+    X (n_rows, n_features), perplexity, init  ->  Embedding: coordinates, KL divergence, iterations, neighbor recall
 
-Nothing here imports scikit-learn, which takes longer than a job's map may: the estimator is estimator.py. Neighbours
-are neighbors.py, P is affinities.py, repulsion repulsion.py, and gradient_descent.py moves rows.
+Nothing here imports scikit-learn, whose import takes longer than the embedding of a small job may: the estimator is
+estimator.py. The steps are in neighbors.py (search), affinities.py (P), repulsion.py and gradient_descent.py.
 """
 
 from __future__ import annotations
@@ -12,69 +12,77 @@ import logging
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.backends.protocol import Backend, Float64s, Moments, Rows
+from engine.backends.protocol import Backend, Moments
 from engine.errors import NonFiniteValueError, TooFewRowsError
 from engine.execution.threads import map_blocks, row_blocks
-from engine.pca.solver import MOMENT_ROWS, Components, merged
+from engine.pca.solver import MOMENT_ROWS, Components, merge_moments
 from engine.progress import Reporter
-from engine.tsne.centering import Frame
+from engine.tsne.centering import Centering
 from engine.tsne.device import embed
-from engine.tsne.types import Map, MapPlan
-
-Float32s = NDArray[np.float32]
+from engine.tsne.types import Embedding, EmbeddingPlan
+from engine.utils.array_types import Float32s, Float64s, Rows
 
 EARLY_ITERATIONS = 250  # with exaggeration, as in scikit-learn and openTSNE
-LEAST_NORM = 1e-7  # of the gradient, as in scikit-learn
-SMALL_SPREAD = 1e-4  # standard deviation of a start: small, so that no row has to pass another one
-JITTER = 0.01  # of that: equal rows need a direction to part in
+MIN_GRAD_NORM = 1e-7  # as in scikit-learn
+INITIAL_STD = 1e-4  # of the initial embedding: small, so that no row has to pass another one
+JITTER = 0.01  # times INITIAL_STD: equal rows need different directions to separate
 logger = logging.getLogger(__name__)
 
 
-def map_of(
+def compute_embedding(
     X: Rows,
     backend: Backend,
     reporter: Reporter,
     *,
     random: np.random.RandomState,
     perplexity: float = 30.0,
-    exaggeration: float = 12.0,
-    rate: float | None = None,
-    iterations: int = 1000,
-    early_iterations: int = EARLY_ITERATIONS,
-    momentum: float = 0.8,
+    early_exaggeration: float = 12.0,
+    learning_rate: float | None = None,
+    max_iter: int = 1000,
+    early_exaggeration_iter: int = EARLY_ITERATIONS,
+    final_momentum: float = 0.8,
     init: Any = "pca",
     n_components: int = 2,
-    neighbours: str = "auto",
-    frame: Frame | None = None,
-) -> Map:
-    """Make the map of rows X, C-contiguous and finite; parameters as in engine.TSNE and MapPlan.
+    neighbors: str = "auto",
+    centering: Centering | None = None,
+) -> Embedding:
+    """Compute the embedding of rows X, C-contiguous and finite; parameters as in engine.TSNE and EmbeddingPlan.
 
     Raises
     ------
     TooFewRowsError
         If there are fewer than 3 x perplexity rows; it names the largest perplexity possible.
     NonFiniteValueError
-        If an initial place is not finite.
+        If the initial embedding is not finite.
     """
     _check_perplexity(len(X), perplexity)
-    frame = Frame.of(X) if frame is None else frame
-    start = init if isinstance(init, str) else "given"
-    plan = MapPlan(
-        perplexity, exaggeration, early_iterations, iterations, rate, LEAST_NORM, start, momentum, neighbours, frame
+    centering = Centering.from_rows(X) if centering is None else centering
+    init_name = init if isinstance(init, str) else "given"
+    plan = EmbeddingPlan(
+        perplexity,
+        early_exaggeration,
+        early_exaggeration_iter,
+        max_iter,
+        learning_rate,
+        MIN_GRAD_NORM,
+        init_name,
+        final_momentum,
+        neighbors,
+        centering,
     )
-    found = embed(backend, X, start_of(X, backend, frame, init, n_components, random), plan, reporter)
-    if found.recall < 1.0:
+    start = initial_embedding(X, backend, centering, init, n_components, random)
+    result = embed(backend, X, start, plan, reporter)
+    if result.recall < 1.0:
         logger.warning(
             "Neighbours of %d rows are looked for in the clusters around them, which hold %.1f %% of them, measured on "
-            "a sample. neighbors='exact' finds all.", len(X), 100 * found.recall,
+            "a sample. neighbors='exact' finds all.", len(X), 100 * result.recall,
         )  # fmt: skip
-    return found
+    return result
 
 
 def _check_perplexity(n_rows: int, perplexity: float) -> None:
-    """Raise TooFewRowsError if so few rows cannot have the perplexity."""
+    """Raise TooFewRowsError if there are fewer than 3 x perplexity rows."""
     if n_rows < 3 * perplexity:
         raise TooFewRowsError(
             f"perplexity={perplexity:g} needs at least {int(np.ceil(3 * perplexity))} rows, "
@@ -85,10 +93,10 @@ def _check_perplexity(n_rows: int, perplexity: float) -> None:
         )
 
 
-def start_of(
-    X: Rows, backend: Backend, frame: Frame, init: Any, n_components: int, random: np.random.RandomState
+def initial_embedding(
+    X: Rows, backend: Backend, centering: Centering, init: Any, n_components: int, random: np.random.RandomState
 ) -> Float32s:
-    """Return where rows start, (n_rows, n_components)."""
+    """Return the initial embedding (n_rows, n_components)."""
     if not isinstance(init, str):
         given = np.array(init, np.float32)
         if given.shape != (len(X), n_components):
@@ -96,23 +104,25 @@ def start_of(
         if not np.isfinite(given).all():
             raise NonFiniteValueError("init holds NaN or infinity.")
         return given
-    start: Float64s = random.normal(scale=SMALL_SPREAD, size=(len(X), n_components))
+    start: Float64s = random.normal(scale=INITIAL_STD, size=(len(X), n_components))
     if init == "pca":
         start *= JITTER
-        scores = _first_scores(X, backend, frame, min(n_components, *X.shape))
-        spread = float(scores[:, 0].std(dtype=np.float64))
-        if spread > 0.0:
-            start[:, : scores.shape[1]] += scores * (SMALL_SPREAD / spread)
+        scores = _first_scores(X, backend, centering, min(n_components, *X.shape))
+        std = float(scores[:, 0].std(dtype=np.float64))
+        if std > 0.0:
+            start[:, : scores.shape[1]] += scores * (INITIAL_STD / std)
     return start.astype(np.float32)
 
 
-def _first_scores(X: Rows, backend: Backend, frame: Frame, n_components: int) -> Rows:
-    """Return the first principal components' scores of rows in a frame."""
+def _first_scores(X: Rows, backend: Backend, centering: Centering, n_components: int) -> Rows:
+    """Return the scores of centered rows on the first principal components."""
     total: Moments | None = None
     blocks = list(row_blocks(len(X), MOMENT_ROWS))
-    for piece in map_blocks(lambda part: backend.moments(frame.rows(X[part])), blocks):
-        total = piece if total is None else merged(total, piece)
+    for piece in map_blocks(lambda part: backend.moments(centering.apply(X[part])), blocks):
+        total = piece if total is None else merge_moments(total, piece)
     assert total is not None
-    pca = Components.of(total, n_components)
+    pca = Components.from_moments(total, n_components)
     axes = np.ascontiguousarray(pca.components_.T)
-    return np.concatenate(list(map_blocks(lambda part: backend.scores(frame.rows(X[part]), pca.mean_, axes), blocks)))
+    return np.concatenate(
+        list(map_blocks(lambda part: backend.scores(centering.apply(X[part]), pca.mean_, axes), blocks))
+    )

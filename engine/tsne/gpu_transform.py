@@ -1,9 +1,9 @@
-"""A finished map on a device, and places of new rows on it: engine/tsne/transform.py on an array module.
+"""Out-of-sample placement on a GPU: engine/tsne/transform.py on an array module.
 
-    landmarks, their places  ->  DeviceAtlas;   rows  ->  Placed
+    landmarks, their embedding  ->  ArrayPlacementIndex;   new rows  ->  Placement
 
-The atlas is made on the host, where that takes a second, and copied; rows are labelled by their home, and find their
-neighbours and their place on the device.
+The index is built on the host, where that takes a second, and copied. Home leaves, neighbors and coordinates of rows
+are computed on the device.
 """
 
 from __future__ import annotations
@@ -11,60 +11,62 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.backends.chunked import Chunks
-from engine.backends.cpu import sample_of
+from engine.backends.chunked import ChunkedDevice
+from engine.backends.cpu import evenly_spaced_rows
 from engine.kernels.arrays.kmeans import assign
-from engine.kernels.arrays.kmeans import filter as screen
+from engine.kernels.arrays.kmeans import filter as row_filter
 from engine.kernels.arrays.tsne import affinities
 from engine.kernels.arrays.tsne import transform as placement
-from engine.kernels.cpu.kmeans import quantize as codes
-from engine.tsne.transform import NEIGHBOURS, PERPLEXITY, STEPS, Atlas
-from engine.tsne.types import Placed
+from engine.kernels.cpu.kmeans import quantize
+from engine.tsne.transform import N_NEIGHBORS, PERPLEXITY, STEPS, PlacementIndex
+from engine.tsne.types import Placement
+from engine.utils.array_types import Float32s
 
 
 @dataclass(frozen=True)
-class DeviceAtlas:
-    """An atlas in both memories."""
+class ArrayPlacementIndex:
+    """A PlacementIndex in the memories of host and device."""
 
-    device: Chunks
-    given: Atlas
-    ground: placement.Ground
+    device: ChunkedDevice
+    host_index: PlacementIndex
+    landmarks: placement.LandmarkArrays
 
     @classmethod
-    def of(cls, device: Chunks, X: NDArray[np.float32], places: NDArray[np.float32]) -> DeviceAtlas:
-        """Prepare landmarks X (n, n_features) at `places` (n, 2)."""
-        atlas, put = Atlas.of(X, places), device.xp.asarray
-        leaves = atlas.leaves
+    def from_landmarks(cls, device: ChunkedDevice, X: Float32s, embedding: Float32s) -> ArrayPlacementIndex:
+        """Index landmarks X (n, n_features) and their `embedding` (n, 2)."""
+        index, put = PlacementIndex.from_landmarks(X, embedding), device.xp.asarray
+        leaves = index.leaves
         candidates = []
-        for around in atlas.around:
-            near = np.concatenate([np.arange(leaves.places(leaf).start, leaves.places(leaf).stop) for leaf in around])
-            candidates.append(put(near[np.argsort(leaves.members[near])]))  # by number: ties go to the lowest
+        for around in index.leaves_around:
+            slices = [leaves.positions(leaf) for leaf in around]
+            positions = np.concatenate([np.arange(part.start, part.stop) for part in slices])
+            candidates.append(put(positions[np.argsort(leaves.members[positions])]))  # by number: ties go to the lowest
         landmarks = np.ascontiguousarray(X[leaves.members[: len(X)]])
-        field, weight = atlas.field, len(X) / atlas.field.z
+        field, weight = index.field, len(X) / index.field.z
         return cls(
             device,
-            atlas,
-            placement.Ground(
+            index,
+            placement.LandmarkArrays(
                 put(landmarks),
                 candidates,
-                put(atlas.places),
+                put(index.embedding),
                 put(field.potential),
                 field.origin,
                 weight,
-                atlas.far_apart,
+                index.max_spread,
             ),
         )
 
-    def place(self, rows: NDArray[np.float32], values: int) -> Placed:
-        """Return places of rows (n_rows, n_features), `values` distances at a time."""
-        xp, ground = self.device.xp, self.ground
+    def place(self, rows: Float32s, chunk_values: int) -> Placement:
+        """Return the placement of rows (n_rows, n_features), with `chunk_values` distances in memory at a time."""
+        xp, landmarks = self.device.xp, self.landmarks
         X = xp.asarray(rows)
-        ready = screen.ready(xp, self.given.centres, codes.frame_of(self.device.host(sample_of(rows)), codes.FLOATS))
-        homes = assign.label_rows(xp, X, ready, values).labels
-        k = min(NEIGHBOURS, len(ground.landmarks))
-        numbers, squared = placement.search(xp, X, homes, ground, k, values)
-        p = affinities.calibrate(xp, squared, min(PERPLEXITY, k))
-        places, doubtful = placement.place(xp, numbers, squared, p, ground, STEPS)
-        return Placed(self.device.host(places), self.device.host(doubtful))
+        quantizer = quantize.fit_quantizer(self.device.to_host(evenly_spaced_rows(rows)), quantize.FLOAT32)
+        centers = row_filter.prepare_centers(xp, self.host_index.centers, quantizer)
+        home_leaf = assign.label_rows(xp, X, centers, chunk_values).labels
+        k = min(N_NEIGHBORS, len(landmarks.X))
+        neighbors, squared = placement.find_landmark_neighbors(xp, X, home_leaf, landmarks, k, chunk_values)
+        p = affinities.calibrate_perplexity(xp, squared, min(PERPLEXITY, k))
+        coordinates, uncertain = placement.place_rows(xp, neighbors, squared, p, landmarks, STEPS)
+        return Placement(self.device.to_host(coordinates), self.device.to_host(uncertain))

@@ -1,9 +1,11 @@
-"""Places for everybody on the map of a few: an atlas of landmarks, and new rows in blocks.
+"""Out-of-sample placement of new rows in a t-SNE embedding of landmarks, like `transform` of openTSNE.
 
-    landmarks X (n, n_features), their places (n, 2)  ->  Atlas;   rows, Atlas  ->  Placed: places, doubtful
+    landmarks X (n, n_features), their embedding (n, 2)  ->  PlacementIndex
+    new rows, PlacementIndex  ->  Placement: coordinates, uncertain
 
-A row's home is the leaf of landmarks whose centre is nearest; its neighbours are sought in the LEAVES_AROUND leaves
-nearest to its home. What a row gets depends on the row and the atlas alone, so rows stream through in any blocks.
+A row's home leaf is the leaf of landmarks whose center is nearest; its neighbors are searched in the LEAVES_AROUND
+leaves nearest to that one. A row's placement depends on the row and the index alone, so rows can be placed in any
+blocks.
 """
 
 from __future__ import annotations
@@ -11,83 +13,89 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.kernels.cpu.neighbors.packed_leaves import LEAF
+from engine.kernels.cpu.neighbors.packed_leaves import LEAF_SIZE
 from engine.kernels.cpu.tsne import affinities
 from engine.kernels.cpu.tsne import transform as placement
-from engine.tsne.neighbors import Leaves
-from engine.tsne.repulsion import Field, Grid
-from engine.tsne.types import Placed
+from engine.tsne.neighbors import PackedLeaves
+from engine.tsne.repulsion import InterpolationGrid, RepulsionField
+from engine.tsne.types import Placement
+from engine.utils.array_types import Float32s, Float64s, Int32s
 from engine.utils.row_sampling import sample_rows
 
-Float32s = NDArray[np.float32]
-Int32s = NDArray[np.int32]
-
-LEAVES_AROUND = 8  # leaves of 128 landmarks in which a row's neighbours are sought
-NEIGHBOURS = 16  # that hold a row, with …
-PERPLEXITY = 10.0  # … this many of them counting
-STEPS = 6  # to the balance of forces: half of all rows are within 0.01 of it then
-MARGIN = 32  # nodes around the landmarks where rows may be pushed to: 10 units of the map
-SPREAD_SAMPLE = 10_000  # landmarks that say how far apart neighbours usually are
-FAR_APART = 5.0  # times the median: neighbours that lie farther from their mean do not agree on a place
+LEAVES_AROUND = 8  # leaves of 128 landmarks in which a row's neighbors are searched
+N_NEIGHBORS = 16  # landmarks that attract a row
+PERPLEXITY = 10.0  # of their affinities
+STEPS = 6  # of gradient descent: after them, half of all rows are within 0.01 of the balance of forces
+MARGIN = 32  # nodes of the field around the landmarks, to where rows may be pushed: 10 units of the embedding
+SPREAD_SAMPLE_ROWS = 10_000  # landmarks on which the median spread of neighbors is measured
+MAX_RELATIVE_SPREAD = 5.0  # times that median: a row whose neighbors spread farther is uncertain
 
 
 @dataclass(frozen=True)
-class Atlas:
-    """Landmarks in leaves, where they are, and the field that pushes new rows."""
+class PlacementIndex:
+    """Landmarks in leaves, their embedding, and the field by which they repel new rows."""
 
-    leaves: Leaves
-    places: Float32s  # (n, 2), in the order of the leaves
-    centres: Float32s  # (n_leaves, n_components): a row's home is the nearest
-    around: NDArray[np.int32]  # (n_leaves, LEAVES_AROUND)
-    field: Field
-    far_apart: float
+    leaves: PackedLeaves
+    embedding: Float32s  # (n, 2), in the order of the leaves
+    centers: Float32s  # (n_leaves, n_features) of the leaves
+    leaves_around: Int32s  # (n_leaves, LEAVES_AROUND): the leaves nearest to every leaf, itself first
+    field: RepulsionField
+    max_spread: float  # mean distance of a row's neighbors from their mean, beyond which it is uncertain
 
     @classmethod
-    def of(cls, X: Float32s, places: Float32s) -> Atlas:
-        """Prepare landmarks X (n, n_features) at `places` (n, 2), float32 and C-contiguous."""
-        leaves = Leaves.of(X)
-        centres = leaves.centres.astype(np.float32)
-        n_around = min(LEAVES_AROUND, len(centres))
-        around = np.empty((len(centres), n_around), np.int32)
-        for leaf in range(len(centres)):
-            apart = np.square(leaves.centres - leaves.centres[leaf]).sum(axis=1)
-            around[leaf] = np.argsort(apart, kind="stable")[:n_around]
-        places = places[leaves.members[: len(X)]]
-        xs, ys = np.ascontiguousarray(places[:, 0]), np.ascontiguousarray(places[:, 1])
-        field = Grid().field(xs, ys, MARGIN)
-        atlas = cls(leaves, places, centres, around, field, np.inf)
-        sample = sample_rows(len(X), SPREAD_SAMPLE, seed=0)  # of places
-        numbers, _, p = atlas._neighbours(X[leaves.members[sample]], (sample // LEAF).astype(np.int32))
+    def from_landmarks(cls, X: Float32s, embedding: Float32s) -> PlacementIndex:
+        """Index landmarks X (n, n_features) and their `embedding` (n, 2), both float32 and C-contiguous."""
+        leaves = PackedLeaves.from_rows(X)
+        centers = leaves.centers.astype(np.float32)
+        n_around = min(LEAVES_AROUND, len(centers))
+        leaves_around = np.empty((len(centers), n_around), np.int32)
+        for leaf in range(len(centers)):
+            squared = np.square(leaves.centers - leaves.centers[leaf]).sum(axis=1)
+            leaves_around[leaf] = np.argsort(squared, kind="stable")[:n_around]
+        embedding = embedding[leaves.members[: len(X)]]
+        xs, ys = np.ascontiguousarray(embedding[:, 0]), np.ascontiguousarray(embedding[:, 1])
+        field = InterpolationGrid().compute_field(xs, ys, MARGIN)
+        index = cls(leaves, embedding, centers, leaves_around, field, np.inf)
+        sample = sample_rows(len(X), SPREAD_SAMPLE_ROWS, seed=0)  # positions in the order of the leaves
+        neighbors, _, p = index._find_neighbors(X[leaves.members[sample]], (sample // LEAF_SIZE).astype(np.int32))
         spreads = np.empty(len(sample))
-        placement.spreads(numbers, p, places, spreads)
-        return replace(atlas, far_apart=FAR_APART * float(np.median(spreads)))
+        placement.compute_neighbor_spreads(neighbors, p, embedding, spreads)
+        return replace(index, max_spread=MAX_RELATIVE_SPREAD * float(np.median(spreads)))
 
-    def place(self, rows: Float32s, homes: Int32s, n_steps: int = STEPS) -> Placed:
-        """Return places of rows (n_rows, n_features), float32 and C-contiguous, whose homes (n_rows,) are known.
+    def place(self, rows: Float32s, home_leaf: Int32s, n_steps: int = STEPS) -> Placement:
+        """Return the placement of rows (n_rows, n_features), float32 and C-contiguous, with home leaves (n_rows,).
 
-        With 0 steps, they stay between their neighbours.
+        With 0 steps, rows stay at the weighted mean of their neighbors, or at their medoid.
         """
-        numbers, squared, p = self._neighbours(rows, homes)
-        places, doubtful = np.empty((len(rows), 2), np.float32), np.empty(len(rows), np.bool_)
-        placement.place(
-            numbers, squared, p, self.places, self.field.potential, self.field.origin,
-            len(self.places) / self.field.z, self.far_apart, n_steps, places, doubtful,
+        neighbors, squared, p = self._find_neighbors(rows, home_leaf)
+        coordinates, uncertain = np.empty((len(rows), 2), np.float32), np.empty(len(rows), np.bool_)
+        placement.place_rows(
+            neighbors, squared, p, self.embedding, self.field.potential, self.field.origin,
+            len(self.embedding) / self.field.z, self.max_spread, n_steps, coordinates, uncertain,
         )  # fmt: skip
-        return Placed(places, doubtful)
+        return Placement(coordinates, uncertain)
 
-    def _neighbours(self, rows: Float32s, homes: Int32s) -> tuple[Int32s, NDArray[np.float64], Float32s]:
-        order = np.argsort(homes, kind="stable")
-        starts = np.searchsorted(homes[order], np.arange(len(self.around) + 1))
-        k = min(NEIGHBOURS, len(self.places))
-        numbers, squared = np.empty((len(rows), k), np.int32), np.empty((len(rows), k))
+    def _find_neighbors(self, rows: Float32s, home_leaf: Int32s) -> tuple[Int32s, Float64s, Float32s]:
+        """Return positions, squared distances and affinities (n_rows, k) of the nearest landmarks of every row."""
+        order = np.argsort(home_leaf, kind="stable")
+        starts = np.searchsorted(home_leaf[order], np.arange(len(self.leaves_around) + 1))
+        k = min(N_NEIGHBORS, len(self.embedding))
+        neighbors, squared = np.empty((len(rows), k), np.int32), np.empty((len(rows), k))
         leaves = self.leaves
-        placement.search_homes(
-            rows[order], starts, leaves.panels, leaves.halves, leaves.members, self.around, k, numbers, squared
+        placement.find_landmark_neighbors(
+            rows[order],
+            starts,
+            leaves.panels,
+            leaves.half_norms,
+            leaves.members,
+            self.leaves_around,
+            k,
+            neighbors,
+            squared,
         )
         p = np.empty((len(rows), k), np.float32)
-        affinities.calibrate(squared, min(PERPLEXITY, k), p)
-        back = np.empty(len(rows), np.int64)
-        back[order] = np.arange(len(rows))
-        return numbers[back], squared[back], p[back]
+        affinities.calibrate_perplexity(squared, min(PERPLEXITY, k), p)
+        inverse = np.empty(len(rows), np.int64)
+        inverse[order] = np.arange(len(rows))
+        return neighbors[inverse], squared[inverse], p[inverse]

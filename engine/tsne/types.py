@@ -1,41 +1,39 @@
-"""What passes between the parts of t-SNE: how an embedding is made, what it is, and where new rows are put on it."""
+"""Types shared by the t-SNE modules: parameters of an embedding, the embedding itself, and placements of new rows."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from engine.tsne.centering import Frame
+from engine.tsne.centering import Centering
+from engine.utils.array_types import Bools, Float32s
 
 
-class MapPlan(NamedTuple):
-    """How a t-SNE map is made."""
+class EmbeddingPlan(NamedTuple):
+    """Parameters of one t-SNE embedding."""
 
     perplexity: float
-    exaggeration: float  # of attraction, in the early iterations
-    early_iterations: int
-    iterations: int  # all of them, the early ones included
-    rate: float | None  # of a quarter of the gradient; None: the number of rows / exaggeration
-    least_norm: float  # of the gradient: where it is not longer, the descent ends
-    start: str = "given"  # what the places to start from are: "pca", "random", or the caller's own
-    momentum: float = 0.8  # after the early iterations, in which it is 0.8
-    neighbours: str = "auto"  # "exact", "clusters", or by the number of rows: see engine/tsne/neighbors.py
-    frame: Frame = Frame()  # in which they are found
+    early_exaggeration: float  # factor of the attraction in the first early_exaggeration_iter iterations
+    early_exaggeration_iter: int
+    max_iter: int  # all iterations, early ones included
+    learning_rate: float | None  # multiplies a quarter of the gradient; None: n_rows / exaggeration
+    min_grad_norm: float  # the descent stops when the gradient's norm is not above this
+    init: str = "given"  # how the initial embedding was made: "pca", "random", or "given" by the caller
+    final_momentum: float = 0.8  # after the early iterations, in which the momentum is 0.8
+    neighbors: str = "auto"  # "exact", "clusters", or by the number of rows: see engine/tsne/neighbors.py
+    centering: Centering = Centering()  # applied to rows before their neighbors are searched
 
 
-class Map(NamedTuple):
-    """A t-SNE map of rows."""
+class Embedding(NamedTuple):
+    """A t-SNE embedding of rows."""
 
-    places: NDArray[np.float32]  # (n_rows, n_components)
-    kl_divergence: float  # of P and Q, over all pairs of rows
+    embedding: Float32s  # (n_rows, n_components)
+    kl_divergence: float  # KL(P || Q) over all pairs of rows, in nats
     n_iter: int
-    recall: float = 1.0  # share of the neighbours that were found
+    recall: float = 1.0  # share of the true nearest neighbors that the neighbor search found
 
 
-class Placed(NamedTuple):
-    """Where rows are on a map that others have made."""
+class Placement(NamedTuple):
+    """Coordinates of new rows in an existing embedding (out-of-sample placement)."""
 
-    places: NDArray[np.float32]  # (n_rows, 2)
-    doubtful: NDArray[np.bool_]  # (n_rows,): the row's neighbours lie far apart, and it is with their medoid
+    coordinates: Float32s  # (n_rows, 2)
+    uncertain: Bools  # (n_rows,): the row's neighbors lie far apart in the embedding, so it is put at their medoid

@@ -1,1 +1,1 @@
-"""What every layer may use: atomic files, signals, sampling by key, words and numbers for people."""
+"""Utilities for every layer: atomic files, signals, row sampling, units, and formatting of words and numbers."""

@@ -1,8 +1,8 @@
-"""A directory that is complete or absent: staged beside its target, renamed when all is written.
+"""Write a directory so that it is complete or absent: stage it beside its target, rename it when all is written.
 
-with staged("runs/today") as folder:   # runs/.today.staging-….  is what the block writes into
+with write_directory_atomically("runs/today") as folder:   # the block writes into runs/.today.staging-…
     ...
-# runs/today is there, with _SUCCESS written last; or, after an error, nothing is
+# Now runs/today exists, with _SUCCESS written last; after an error it does not.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 
 from engine.errors import OutputExistsError, UsageError
 from engine.utils.atomic_files import raise_if_full, scratch_folder
-from engine.utils.signals import tidied, undivided
+from engine.utils.signals import defer_signals, on_signal
 
-SUCCESS = "_SUCCESS"
+SUCCESS = "_SUCCESS"  # empty file that marks a complete directory, as Hadoop and Spark write it
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """Raise OutputExistsError if the target is taken: before any work is done, not after it.
+    """Raise OutputExistsError if the target exists already; called before any work is done.
 
     `overwrite` replaces what the engine wrote and nothing else: a folder without _SUCCESS is never deleted.
     """
@@ -37,45 +37,45 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def staged(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def write_directory_atomically(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a staging folder that becomes `target` when the block ends without an error."""
     check_target(target, overwrite=overwrite)
-    with ExitStack() as ending:
+    with ExitStack() as exit_stack:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            folder = ending.enter_context(scratch_folder(target.parent, f".{target.name}.staging-"))
+            folder = exit_stack.enter_context(scratch_folder(target.parent, f".{target.name}.staging-"))
         except OSError as error:
             raise UsageError(f"{target.parent} cannot be written: {error.strerror}.") from error
-        with tidied(lambda: f"Nothing was written to {target}.") as relieve:
+        with on_signal(lambda: f"Nothing was written to {target}.") as unregister:
             try:
                 yield folder
-                with undivided():
+                with defer_signals():
                     commit(folder, target, overwrite=overwrite)
-                    relieve()
+                    unregister()
             except OSError as error:
                 raise_if_full(error, target.parent)
                 raise
 
 
 def commit(staging: Path, target: Path, *, overwrite: bool) -> None:
-    """Rename the staging folder to the target; what was there goes aside first and is deleted last."""
+    """Rename the staging folder to the target; an earlier target is set aside first and deleted last."""
     (staging / SUCCESS).touch()
     staging.chmod(0o777 & ~_umask())
     check_target(target, overwrite=overwrite)
-    with undivided():
+    with defer_signals():
         if not target.exists():
             staging.rename(target)
             return
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
+        backup = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
         try:
-            target.rename(aside / "run")
+            target.rename(backup / "run")
             staging.rename(target)
         except BaseException:
-            if (aside / "run").exists():  # and stays there, rather than nowhere, if it cannot go back
-                (aside / "run").rename(target)
-            aside.rmdir()
+            if (backup / "run").exists():  # if this fails too, the backup stays
+                (backup / "run").rename(target)
+            backup.rmdir()
             raise
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(backup, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -1,10 +1,10 @@
-"""Files and folders that are whole or absent, after an error as after a signal.
+"""Write files and folders so that they are whole or absent, after an error as after a signal.
 
-    written(path)            yields a path to write to, which takes the name at the end of the block
-    new_folder(path)         stays, unless the block fails
-    scratch_folder(parent)   yields a folder that goes, whatever happens
+    write_atomically(path)     yields a path to write to, and renames it to `path` at the end of the block
+    new_folder(path)           makes a folder, and deletes it if the block fails
+    scratch_folder(parent)     yields an empty folder, and deletes it at the end of the block
 
-So nothing that is half written has the name of what is whole.
+So nothing that is half written ever has the name of what is whole.
 """
 
 from __future__ import annotations
@@ -19,36 +19,42 @@ from functools import partial
 from pathlib import Path
 
 from engine.errors import OutOfResourcesError
-from engine.utils.signals import tidied
+from engine.utils.signals import on_signal
 
 
 @contextmanager
-def written(target: Path, *, aside: Path | None = None) -> Iterator[Path]:
-    """Yield the path of a file to write, in `aside` or beside the target, that then takes the target's name and place.
+def write_atomically(target: Path, *, staging_folder: Path | None = None) -> Iterator[Path]:
+    """Yield the path of a file to write, and rename it to `target` at the end of the block.
+
+    Parameters
+    ----------
+    target : Path
+    staging_folder : Path, optional
+        Where the file is written, on the target's file system; the target's own folder by default.
 
     Raises
     ------
     OutOfResourcesError
         If the disk is full.
     """
-    whole = (aside or target.parent) / f".{target.name}.{uuid.uuid4().hex}"
+    temporary = (staging_folder or target.parent) / f".{target.name}.{uuid.uuid4().hex}"
     try:
-        with tidied(partial(remove, whole)):
-            yield whole
-            whole.replace(target)
+        with on_signal(partial(remove, temporary)):
+            yield temporary
+            temporary.replace(target)
     except OSError as error:
         raise_if_full(error, target.parent)
         raise
     finally:
-        whole.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
-    """Make a folder for the block to fill."""
+    """Make a folder for the block to fill, and delete it if the block fails."""
     folder.mkdir(parents=True)
     try:
-        with tidied(partial(remove, folder)):
+        with on_signal(partial(remove, folder)):
             yield
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -57,26 +63,26 @@ def new_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch_folder(parent: Path | None = None, prefix: str | None = None) -> Iterator[Path]:
-    """Yield an empty folder, in `parent` or where the system has such; what it holds in the end is deleted with it."""
+    """Yield an empty folder, in `parent` or in the system's temporary folder, and delete it at the end of the block."""
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
-        with tidied(partial(remove, folder)):
+        with on_signal(partial(remove, folder)):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove(path: Path) -> None:
-    """Delete a file or folder under the feet of threads that may still write to it: under another name first."""
-    gone = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    """Delete a file or folder while threads may still write to it: rename it first, then delete it."""
+    renamed = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        path.rename(gone)
-    except OSError:  # it is not there, or not any more
+        path.rename(renamed)
+    except OSError:  # it does not exist, or not any more
         return
-    if gone.is_dir():
-        shutil.rmtree(gone, ignore_errors=True)
+    if renamed.is_dir():
+        shutil.rmtree(renamed, ignore_errors=True)
     else:
-        gone.unlink(missing_ok=True)
+        renamed.unlink(missing_ok=True)
 
 
 def raise_if_full(error: OSError, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Columns, numbers, shares and dates as people say them: `share_Documentary` is the Documentary share, 0.18 is 18 %.
+"""Format column names, numbers, shares and dates: `share_Documentary` is the Documentary share, 0.18 is 18 %.
 
 Everything a reader sees of a table goes through here, so that rules, personas, charts and the report say the same.
 """
@@ -24,51 +24,59 @@ _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "Augu
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What columns and values are called: as set, as the table says (`rooms.words`), or as their names read."""
+    """The words for columns and values: from the settings, the table's metadata (`rooms.words`), or the names.
+
+    Attributes
+    ----------
+    names : mapping of column to its name in words
+    values : mapping of column to a mapping of value to its meaning
+    """
 
     names: Mapping[str, str]
     values: Mapping[str, Mapping[str, str]]
 
     @classmethod
-    def of(
+    def from_schema(
         cls,
         schema: pa.Schema,
         columns: Sequence[str],
         names: Mapping[str, str],
         values: Mapping[str, Mapping[str, str]],
     ) -> Vocabulary:
-        """Collect the words for columns of a table; what is in `names` and `values` wins."""
-        own = {name: ((schema.field(name).metadata or {}).get(b"rooms.words", b"")).decode() for name in columns}
-        return cls({name: clean(names.get(name) or own[name]) or column_words(name) for name in columns}, values)
+        """Collect the words for columns of a table; `names` and `values` take precedence over the table's metadata."""
+        metadata = {name: ((schema.field(name).metadata or {}).get(b"rooms.words", b"")).decode() for name in columns}
+        return cls(
+            {name: printable_text(names.get(name) or metadata[name]) or column_words(name) for name in columns}, values
+        )
 
     def meanings(self, column: str) -> tuple[tuple[str, str], ...]:
-        """Return what values of a column mean, as pairs."""
-        return tuple((value, clean(words)) for value, words in self.values.get(column, {}).items())
+        """Return the values of a column that have a meaning, with the meaning, as pairs."""
+        return tuple((value, printable_text(words)) for value, words in self.values.get(column, {}).items())
 
 
 def column_words(column: str) -> str:
-    """Return a column's name in words: snake_case and CamelCase are parted, acronyms and proper names kept."""
+    """Return a column's name in words: snake_case and CamelCase are split, acronyms and proper names kept."""
     prefix, _, rest = column.partition("_")
     if rest and prefix in _PREFIXES:
         if prefix in ("share", "affinity"):
-            return _PREFIXES[prefix].format(clean(rest.replace("_", " ")))
+            return _PREFIXES[prefix].format(printable_text(rest.replace("_", " ")))
         return _PREFIXES[prefix].format(column_words(rest))
-    parts = [part for part in _WORD_EDGE.split(clean(column)) if part]
+    parts = [part for part in _WORD_EDGE.split(printable_text(column)) if part]
     return " ".join(part if part.isupper() or "-" in part else part[0].lower() + part[1:] for part in parts) or column
 
 
-def clean(text: str) -> str:
+def printable_text(text: str) -> str:
     """Return text without control and direction-changing characters, which could forge what a page seems to say."""
     return "".join(c for c in text if unicodedata.category(c) not in {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}).strip()
 
 
 def is_share(unit: str | None) -> bool:
-    """Tell whether a unit means a share of something, shown in percent."""
+    """Return whether a unit means a share of something, shown in percent."""
     return unit is not None and unit.split(" ", 1)[0] in {"share", "fraction"}
 
 
-def percent(share: float) -> str:
-    """Return a share in percent: whole numbers from 10 % on, one digit below, and never 0 or 100 % unless it is."""
+def format_percent(share: float) -> str:
+    """Format a share in percent: whole numbers from 10 % on, one digit below, and 0 or 100 % only if it is exact."""
     if math.isnan(share):
         return "unknown"
     value = 100.0 * share
@@ -79,10 +87,10 @@ def percent(share: float) -> str:
     return f"{value:.0f} %" if value >= 9.95 or value == 0.0 else f"{value:.1f} %"
 
 
-def quantity(value: float, unit: str | None, name: str, *, spread: float = 0.0, whole: bool = False) -> str:
-    """Return a number with its unit, rounded as far as `spread`, the column's standard deviation, gives sense to it.
+def format_quantity(value: float, unit: str | None, name: str, *, spread: float = 0.0, whole: bool = False) -> str:
+    """Format a number with its unit, rounded to the digits that matter at the column's standard deviation, `spread`.
 
-    A unit that the name says already is left out: "weekly hours 12", not "weekly hours 12 hours/week".
+    A unit that the name contains already is left out: "weekly hours 12", not "weekly hours 12 hours/week".
     """
     if math.isnan(value):
         return "unknown"
@@ -93,11 +101,11 @@ def quantity(value: float, unit: str | None, name: str, *, spread: float = 0.0, 
         return f"{value:.0f}"
     if whole and value == round(value):
         return f"{value:,.0f}".replace("-", "−") + _unit(unit, name)
-    return plain_number(value, spread=spread) + _unit(unit, name)
+    return format_number(value, spread=spread) + _unit(unit, name)
 
 
-def exact_quantity(value: float, unit: str | None, name: str) -> str:
-    """Return a threshold with its unit and all of its digits: rounding it would make another rule."""
+def format_exact_quantity(value: float, unit: str | None, name: str) -> str:
+    """Format a threshold with its unit and all of its digits: rounding it would make another rule."""
     if is_share(unit):
         return f"{float(f'{100.0 * value:.12g}'):,.12g} %"
     if _is_year(value, name) and value == round(value):
@@ -105,53 +113,53 @@ def exact_quantity(value: float, unit: str | None, name: str) -> str:
     return f"{value:,.12g}".replace("-", "−") + _unit(unit, name)
 
 
-def plain_number(value: float, *, spread: float = 0.0) -> str:
-    """Return a number with thousands separators and two digits more than its spread has before the point."""
+def format_number(value: float, *, spread: float = 0.0) -> str:
+    """Format a number with thousands separators, rounded at the second significant digit of its spread."""
     scale = spread if spread > 0.0 else abs(value)
     digits = 0 if scale == 0.0 else max(0, 1 - math.floor(math.log10(scale)))
     text = f"{value:,.{min(digits, 6)}f}"
     return (text[1:] if text.strip("-0.,") == "" and text[0] == "-" else text).replace("-", "−")
 
 
-def day(days: float, *, whole: bool = False) -> str:
-    """Return days since 1970-01-01 as "March 2019"; the day itself with `whole`, unless it is the first of a month."""
-    found = _EPOCH + timedelta(days=math.floor(days))
-    month = f"{_MONTHS[found.month - 1]} {found.year}"
-    if whole and (found.month, found.day) == (1, 1):
-        return str(found.year)
-    return f"{found.day} {month}" if whole and found.day != 1 else month
+def format_day(days: float, *, whole: bool = False) -> str:
+    """Format days since 1970-01-01 as "March 2019"; with the day if `whole`, unless it is the first of a month."""
+    moment = _EPOCH + timedelta(days=math.floor(days))
+    month = f"{_MONTHS[moment.month - 1]} {moment.year}"
+    if whole and (moment.month, moment.day) == (1, 1):
+        return str(moment.year)
+    return f"{moment.day} {month}" if whole and moment.day != 1 else month
 
 
-def iso_day(days: float) -> str:
-    """Return days since 1970-01-01 as an ISO date."""
+def format_iso_day(days: float) -> str:
+    """Format days since 1970-01-01 as an ISO date."""
     return (_EPOCH + timedelta(days=math.floor(days))).isoformat()
 
 
-def listed(parts: Sequence[str], last: str = "and") -> str:
-    """Return "a, b and c"."""
+def natural_list(parts: Sequence[str], last: str = "and") -> str:
+    """Join words as "a, b and c"."""
     if len(parts) < 2:
         return "".join(parts)
     return f"{', '.join(parts[:-1])} {last} {parts[-1]}"
 
 
-def plural(name: str) -> bool:
-    """Tell whether a name speaks of many: "sessions per week" does, "number of ratings" does not."""
+def is_plural(name: str) -> bool:
+    """Return whether a name is a plural: "sessions per week" is, "number of ratings" is not."""
     head = _HEAD.split(name, maxsplit=1)[0]
     return head.endswith("s") and not head.endswith("ss")
 
 
-def capitalised(text: str) -> str:
-    """Return text with its first letter large and nothing else changed."""
+def capitalize_first(text: str) -> str:
+    """Return text with its first letter in upper case and nothing else changed."""
     return text[:1].upper() + text[1:]
 
 
-def people(count: float) -> str:
-    """Return "1 person", "1,234 people"."""
+def format_people(count: float) -> str:
+    """Format a number of people: "1 person", "1,234 people"."""
     return "1 person" if round(count) == 1 else f"{round(count):,} people"
 
 
 def _is_year(value: float, name: str) -> bool:
-    """Tell whether a number is a calendar year, which nobody writes as 1,987: "release year", "year of birth"."""
+    """Return whether a number is a calendar year, which has no thousands separator: "release year", "year of birth"."""
     return 1000.0 <= value < 2500.0 and re.search(r"(?<!\ba )(?<!\bper )\byear\b", name.lower()) is not None
 
 
@@ -159,5 +167,5 @@ def _unit(unit: str | None, name: str) -> str:
     if not unit:
         return ""
     name = name.lower()
-    said = [word for word in re.split(r"[\s/]+", unit.lower()) if word and word.rstrip("s") in name]
-    return "" if said or (name == "age" and unit == "years") else f" {unit}"
+    words_in_name = [word for word in re.split(r"[\s/]+", unit.lower()) if word and word.rstrip("s") in name]
+    return "" if words_in_name or (name == "age" and unit == "years") else f" {unit}"

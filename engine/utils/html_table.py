@@ -1,4 +1,4 @@
-"""Tables of HTML for notebooks: a title, a line of facts, and rows."""
+"""Render an HTML table for notebooks: a title, a line of facts, and rows."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from engine.utils.formatting import clean
+from engine.utils.formatting import printable_text
 
 
-def html_table(title: str, head: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table of HTML; title and head are escaped here, cells have to be HTML already."""
-    heads = "".join(f"<th>{name}</th>" for name in columns)
-    lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+def html_table(title: str, subtitle: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return an HTML table; title and subtitle are escaped here, cells have to be HTML already."""
+    header = "".join(f"<th>{name}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return (
-        f"<div><strong>{escape(clean(title))}</strong><p>{escape(head)}</p>"
-        f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>"
+        f"<div><strong>{escape(printable_text(title))}</strong><p>{escape(subtitle)}</p>"
+        f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
     )

@@ -1,8 +1,8 @@
-"""How a signal ends a command: what has to be tidied is tidied, and the process is gone, wherever its threads are.
+"""End a process on a signal, after cleanups, whatever its threads are doing.
 
-    stop_at({signal.SIGTERM: ("Terminated", 143)})    once, by whoever owns the process
-    with tidied(remove): ...                          remove() is called if a signal comes while the block runs
-    with undivided(): ...                             a signal waits for the end of the block
+    exit_on_signals({signal.SIGTERM: ("Terminated", 143)})    once, by the process's entry point
+    with on_signal(remove): ...                               remove() is called if a signal comes during the block
+    with defer_signals(): ...                                 a signal waits for the end of the block
 
 Nothing is raised into running code: an exception inside a library's lock leaves it locked for ever, and one inside a
 destructor is lost (decisions/0017-stopping.md). What lies on the disk is good to go on from at every moment.
@@ -21,66 +21,73 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 _lock = threading.RLock()
-_duties: dict[object, Callable[[], str | None]] = {}
+_cleanups: dict[object, Callable[[], str | None]] = {}
 
 
 @contextmanager
-def tidied(duty: Callable[[], str | None]) -> Iterator[Callable[[], None]]:
-    """Have a signal call `duty`, from another thread, while the block runs; what it returns is told to the user.
+def on_signal(cleanup: Callable[[], str | None]) -> Iterator[Callable[[], None]]:
+    """Call `cleanup`, from another thread, if a signal comes during the block; print what it returns on stderr.
 
-    Yields a function that ends this before the block ends: together with what makes the duty wrong, if `undivided`.
+    Yields a function that unregisters the cleanup before the block ends. Call it within `defer_signals`, together with
+    the step after which the cleanup would be wrong.
     """
     key = object()
 
-    def relieve() -> None:
+    def unregister() -> None:
         with _lock:
-            _duties.pop(key, None)
+            _cleanups.pop(key, None)
 
     with _lock:
-        _duties[key] = duty
+        _cleanups[key] = cleanup
     try:
-        yield relieve
+        yield unregister
     finally:
-        relieve()
+        unregister()
 
 
 @contextmanager
-def undivided() -> Iterator[None]:
-    """Let a signal wait for the end of the block, or, if one came before, let the block wait for the end of all."""
+def defer_signals() -> Iterator[None]:
+    """Make a signal wait for the end of the block; if one came before, the block never begins."""
     with _lock:
         yield
 
 
-def stop_at(signals: Mapping[int, tuple[str, int]]) -> None:
-    """Have each of these signals end the process: with a word on stderr, what duties say, and an exit code.
+def exit_on_signals(signals: Mapping[int, tuple[str, int]]) -> None:
+    """Exit the process on each of these signals: with its message and those of the cleanups on stderr, and its code.
 
     The system writes the signal's number to a socket, and a thread waits for it: the main thread may be anywhere.
     Called from the main thread.
+
+    Parameters
+    ----------
+    signals : mapping of int to (str, int)
+        Signal number -> message, exit code.
     """
-    waiting, written = socket.socketpair()
-    written.setblocking(False)
-    signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     for number in signals:
-        signal.signal(number, lambda *_: None)  # the number is written for signals that have a handler
-    threading.Thread(target=_wait, args=(waiting, written, signals), name="rooms-signals", daemon=True).start()
+        signal.signal(number, lambda *_: None)  # the number is written only for signals that have a handler
+    # The thread gets both ends: the sender would be closed if nothing referred to it.
+    threading.Thread(target=_exit_on_first, args=(receiver, sender, signals), name="rooms-signals", daemon=True).start()
 
 
-def _wait(waiting: socket.socket, written: socket.socket, signals: Mapping[int, tuple[str, int]]) -> NoReturn:
-    while (number := waiting.recv(1)[0]) not in signals:
+def _exit_on_first(receiver: socket.socket, sender: socket.socket, signals: Mapping[int, tuple[str, int]]) -> NoReturn:
+    while (number := receiver.recv(1)[0]) not in signals:
         pass
-    _lock.acquire()  # for good: nothing else may begin or end any more
-    word, code = signals[number]
-    notes = [note for duty in reversed(_duties.values()) if (note := _done(duty)) is not None]
+    _lock.acquire()  # never released: no other block may begin or end any more
+    message, exit_code = signals[number]
+    notes = [note for cleanup in reversed(_cleanups.values()) if (note := _run_cleanup(cleanup)) is not None]
     try:
         if "--debug" in sys.argv:
             faulthandler.dump_traceback()
-        os.write(2, ("\n".join([f"error: {word}.", *notes]) + "\n").encode())
+        os.write(2, ("\n".join([f"error: {message}.", *notes]) + "\n").encode())
     finally:  # stderr may be closed
-        os._exit(code)
+        os._exit(exit_code)
 
 
-def _done(duty: Callable[[], str | None]) -> str | None:
+def _run_cleanup(cleanup: Callable[[], str | None]) -> str | None:
     try:
-        return duty()
-    except Exception as error:  # the other duties are done all the same
+        return cleanup()
+    except Exception as error:  # the other cleanups still run
         return f"Not everything was tidied: {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Amounts of memory as people write them."""
+"""Parse amounts of memory such as "2GiB" or "500 MB"."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from engine.errors import UsageError
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
-def bytes_of(size: str | int) -> int:
+def parse_bytes(size: str | int) -> int:
     """Return the number of bytes that "2GiB", "500 MB", "2G" or a plain number mean.
 
     Raises

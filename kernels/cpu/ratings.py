@@ -1,12 +1,12 @@
-"""Add a batch of ratings to the sums of the users they are from.
+"""Aggregate a batch of ratings by user.
 
-    user (n_ratings,), item (n_ratings,), rating (n_ratings,), when (n_ratings,)
+    user (n_ratings,), item (n_ratings,), rating (n_ratings,), time (n_ratings,)
       -> per user: count, sum, sum of squares; first and last time; count and sum per genre; count per decade
 
-A rating is added to its user's sums where it stands in the file, never to a partial sum of its batch. So the sums
-are those of one loop over the whole file, whatever the batches are; and where ratings are multiples of 1/2, as
-stars are, sums below 2^51 are exact in float64, whatever the order.
-A user of -1 marks a rating that is left out. Which ratings are, `screen` decides; numbers of ids: factorize.py.
+Ratings are added to the sums of their users one by one in the order of the file, never as a partial sum of a batch. So
+the sums are those of one loop over the whole file, whatever the batches are. Where ratings are multiples of 1/2, as
+stars are, sums below 2^51 are exact in float64 in any order.
+User -1 marks a rating that `exclude_ratings` has left out. Users and items are codes of factorize.py.
 """
 
 from __future__ import annotations
@@ -15,64 +15,65 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-LEFT_OUT = -1
+EXCLUDED = -1
 NO_TIME = np.iinfo(np.int64).min
 
 
 @njit(nogil=True, cache=True)
-def screen(
+def exclude_ratings(
     user: NDArray[np.int64],
     item: NDArray[np.int64],
     rating: NDArray[np.float64],
-    kept: NDArray[np.bool_],
+    included: NDArray[np.bool_],
     keep_unknown: bool,
     n_rated: NDArray[np.int64],
 ) -> tuple[int, int, int, int]:
-    """Mark in place the ratings to leave out, and count the ratings of every item.
+    """Set the user of excluded ratings to -1, and count the ratings of every item.
 
     Parameters
     ----------
-    user : int64 of shape (n_ratings,), changed to -1 where a rating is left out
+    user : int64 of shape (n_ratings,), set to -1 where a rating is excluded
     item : int64 of shape (n_ratings,), -1 for an item that is not in the table of items
     rating : float64 of shape (n_ratings,), NaN where no rating was given
-    kept : bool of shape (n_items,)
+    included : bool of shape (n_items,)
+        Which items' ratings are included.
     keep_unknown : bool
-        Whether ratings of items that are not in the table of items stay.
+        Whether ratings of items that are not in the table of items are included.
     n_rated : int64 of shape (n_items,), added to in place
 
     Returns
     -------
-    n_without_value, n_infinite, n_unknown, n_not_kept : int
-        Ratings of NaN, of infinity, of unknown items, and those left out although they have a value.
+    n_without_value, n_infinite, n_unknown, n_excluded : int
+        Ratings that are NaN, infinite, of unknown items, and those excluded although they have a value.
     """
-    n_without_value = n_infinite = n_unknown = n_not_kept = 0
+    n_without_value = n_infinite = n_unknown = n_excluded = 0
     for i in range(len(user)):
         if np.isnan(rating[i]):
             n_without_value += 1
-            user[i] = LEFT_OUT
+            user[i] = EXCLUDED
             continue
         n_infinite += np.isinf(rating[i])
         if item[i] < 0:
             n_unknown += 1
-            stays = keep_unknown
+            is_included = keep_unknown
         else:
             n_rated[item[i]] += 1
-            stays = kept[item[i]]
-        if not stays:
-            n_not_kept += 1
-            user[i] = LEFT_OUT
-    return n_without_value, n_infinite, n_unknown, n_not_kept
+            is_included = included[item[i]]
+        if not is_included:
+            n_excluded += 1
+            user[i] = EXCLUDED
+    return n_without_value, n_infinite, n_unknown, n_excluded
 
 
 @njit(nogil=True, cache=True)
-def add_levels(
+def add_rating_sums(
     user: NDArray[np.int64],
     rating: NDArray[np.float64],
     count: NDArray[np.int64],
     total: NDArray[np.float64],
     squares: NDArray[np.float64],
 ) -> None:
-    """Add to each user's number of ratings, their sum and the sum of their squares; all of shape (n_users,)."""
+    """Add to each user's number of ratings, their sum and the sum of their squares, all of shape (n_users,)."""
     for i in range(len(user)):
         u = user[i]
         if u >= 0:
@@ -82,21 +83,21 @@ def add_levels(
 
 
 @njit(nogil=True, cache=True)
-def add_times(
-    user: NDArray[np.int64], when: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]
+def update_time_spans(
+    user: NDArray[np.int64], time: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]
 ) -> None:
-    """Widen each user's span of times; `first` and `last`, of shape (n_users,), start at NO_TIME."""
+    """Update the first and last time of each user; `first` and `last`, of shape (n_users,), start at NO_TIME."""
     for i in range(len(user)):
         u = user[i]
-        if u >= 0 and when[i] != NO_TIME:
-            if first[u] == NO_TIME or when[i] < first[u]:
-                first[u] = when[i]
-            if when[i] > last[u]:  # NO_TIME is smaller than any time
-                last[u] = when[i]
+        if u >= 0 and time[i] != NO_TIME:
+            if first[u] == NO_TIME or time[i] < first[u]:
+                first[u] = time[i]
+            if time[i] > last[u]:  # NO_TIME is smaller than any time
+                last[u] = time[i]
 
 
 @njit(nogil=True, cache=True)
-def add_interests(
+def add_genres_and_decades(
     user: NDArray[np.int64],
     item: NDArray[np.int64],
     rating: NDArray[np.float64],
@@ -107,7 +108,7 @@ def add_interests(
     genre_total: NDArray[np.float64],
     decade_count: NDArray[np.int32],
 ) -> None:
-    """Add to each user's counts and sums per genre, and counts per decade.
+    """Add to each user's counts and sums by genre, and counts by decade.
 
     Item i has genres genre_code[genre_start[i]:genre_start[i + 1]] and decade[i], -1 if unknown. The sums are of
     shape (n_users, n_genres), (n_users, n_genres) and (n_users, n_decades).

@@ -1,4 +1,4 @@
-"""The GPU backend on stand-ins for RAPIDS: every call fits the recorded signatures of 26.10, and means what it says."""
+"""The GPU backend on stand-ins for RAPIDS: calls fit the recorded signatures of 26.10 and pass the intended values."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ import engine
 from engine import backends
 from engine.backends import gpu
 from engine.backends.cpu import CpuBackend
-from engine.backends.gpu import GpuBackend, Probe
-from engine.backends.protocol import LibraryPlan
+from engine.backends.gpu import GpuBackend, GpuProbe
+from engine.backends.protocol import LibraryKMeansSettings
 from engine.errors import DeviceNotAvailableError, UsageError
 from engine.progress import Silent
-from engine.tsne.device import embed, place, placement_index
-from engine.tsne.types import MapPlan
+from engine.tsne.device import build_placement_index, embed, place_rows
+from engine.tsne.types import EmbeddingPlan
 from tests import reference
 from tests.gpu import libraries
 from tests.gpu.libraries import GIB
-from tests.gpu.strict import StrictModule, bare, wrapped
+from tests.gpu.strict import StrictModule, to_device, to_numpy
 
-PLAN = MapPlan(10.0, 12.0, 250, 500, None, 1e-7, "pca")
+PLAN = EmbeddingPlan(10.0, 12.0, 250, 500, None, 1e-7, "pca")
 
 
-def forget() -> None:
-    for function in (gpu._pool_size, gpu._products_are_exact, gpu._on_this_worker):
+def clear_caches() -> None:
+    for function in (gpu._set_up_pool, gpu._products_are_exact, gpu._backend_of_this_process):
         function.cache_clear()
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Any:
-    forget()
-    monkeypatch.setattr(gpu, "probe", lambda: Probe(True, "a GPU of tests"))
+def pool(monkeypatch: pytest.MonkeyPatch) -> Any:
+    clear_caches()
+    monkeypatch.setattr(gpu, "probe", lambda: GpuProbe(True, "a GPU of tests"))
     yield libraries.install(monkeypatch)
-    forget()
+    clear_caches()
 
 
 def rows(n_rows: int = 400, n_features: int = 6) -> Any:
@@ -46,59 +46,61 @@ def rows(n_rows: int = 400, n_features: int = 6) -> Any:
     return (random.integers(0, 5, (n_rows, 1)) + random.normal(size=(n_rows, n_features)) / 3).astype(np.float32)
 
 
-def test_cudf_cuml_and_cupy_share_one_pool(told: Any) -> None:
+def test_cudf_cuml_and_cupy_share_one_pool(pool: Any) -> None:
     backend = GpuBackend()
-    assert told["pool_allocator"] is True
-    assert told["maximum_pool_size"] == int(8 * GIB * 0.9) // 256 * 256
-    assert told["initial_pool_size"] == GIB // 2
-    assert told["allocator"] == "RMM's allocator"
-    assert backend.free_memory() == told["maximum_pool_size"] - GIB
+    assert pool["pool_allocator"] is True
+    assert pool["maximum_pool_size"] == int(8 * GIB * 0.9) // 256 * 256
+    assert pool["initial_pool_size"] == GIB // 2
+    assert pool["allocator"] == "RMM's allocator"
+    assert backend.free_memory() == pool["maximum_pool_size"] - GIB
 
 
-def test_auto_and_cuda_get_the_gpu_and_say_so(told: Any) -> None:
+def test_auto_and_cuda_get_the_gpu_and_say_so(pool: Any) -> None:
     chosen, why = backends.resolve("auto")
     named, reason = backends.resolve("cuda")
     assert (chosen.name, why) == ("cuda", "cuda, because a GPU answers: a GPU of tests")
     assert (named.name, reason) == ("cuda", "cuda, because it was asked for: a GPU of tests")
     assert isinstance(chosen, GpuBackend)
     assert isinstance(named, GpuBackend)
-    assert isinstance(chosen.spare, CpuBackend)
-    assert named.spare is None
+    assert isinstance(chosen.fallback, CpuBackend)
+    assert named.fallback is None
 
 
-def test_a_backend_that_travels_sets_up_the_gpu_of_the_worker_it_comes_to_once(told: Any) -> None:
-    parcel = pickle.dumps(GpuBackend(spare=CpuBackend()))
-    told.clear()
-    gpu._pool_size.cache_clear()
-    found = pickle.loads(parcel)
-    assert isinstance(found.spare, CpuBackend)
-    assert told["pool_allocator"] is True
-    assert pickle.loads(parcel) is found
-    assert pickle.loads(pickle.dumps(GpuBackend())).spare is None
+def test_a_pickled_backend_sets_up_the_gpu_of_the_worker_once(pool: Any) -> None:
+    parcel = pickle.dumps(GpuBackend(fallback=CpuBackend()))
+    pool.clear()
+    gpu._set_up_pool.cache_clear()
+    backend = pickle.loads(parcel)
+    assert isinstance(backend.fallback, CpuBackend)
+    assert pool["pool_allocator"] is True
+    assert pickle.loads(parcel) is backend
+    assert pickle.loads(pickle.dumps(GpuBackend())).fallback is None
 
 
-@pytest.mark.parametrize("spare", [None, CpuBackend()])
+@pytest.mark.parametrize("fallback", [None, CpuBackend()])
 def test_a_worker_without_a_gpu_is_an_error_and_never_the_cpu(
-    told: Any, monkeypatch: pytest.MonkeyPatch, spare: Any
+    pool: Any, monkeypatch: pytest.MonkeyPatch, fallback: Any
 ) -> None:
-    parcel = pickle.dumps(GpuBackend(spare=spare))
-    monkeypatch.setattr(gpu, "probe", lambda: Probe(False, "the NVIDIA driver sees no GPU"))
+    parcel = pickle.dumps(GpuBackend(fallback=fallback))
+    monkeypatch.setattr(gpu, "probe", lambda: GpuProbe(False, "the NVIDIA driver sees no GPU"))
     with pytest.raises(DeviceNotAvailableError, match=r"on one of them the NVIDIA driver.*\nHint: .*dask-cuda worker"):
         pickle.loads(parcel)
 
 
-def test_products_in_tf32_are_refused(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_in_tf32_are_refused(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Rounded(StrictModule):
         def matmul(self, left: Any, right: Any) -> Any:
-            kept = [(bare(part).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32) for part in (left, right)]
-            return wrapped(np.matmul(*kept))
+            rounded = [
+                (to_numpy(part).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32) for part in (left, right)
+            ]
+            return to_device(np.matmul(*rounded))
 
     libraries.install(monkeypatch, xp=Rounded())
     with pytest.raises(DeviceNotAvailableError, match="rounded to fewer digits"):
         GpuBackend()
 
 
-def test_estimators_have_the_bits_of_the_cpu(told: Any) -> None:
+def test_estimators_have_the_bits_of_the_cpu(pool: Any) -> None:
     X = rows()
     ours = engine.KMeans(5, random_state=0, device="auto").fit(X)
     theirs = engine.KMeans(5, random_state=0, device="cpu").fit(X)
@@ -111,34 +113,34 @@ def test_estimators_have_the_bits_of_the_cpu(told: Any) -> None:
 
 
 @pytest.mark.parametrize("init", ["k-means++", "random", "array", "callable"])
-def test_cuml_finds_centres_and_labels_are_ours(told: Any, init: str) -> None:
+def test_cuml_finds_the_centers_and_the_engine_labels_the_rows(pool: Any, init: str) -> None:
     X = rows()
     start: Any = {"array": X[:4], "callable": lambda X, k, random_state: X[:k]}.get(init, init)
-    found = engine.KMeans(4, init=start, n_init=1, algorithm="cuml", random_state=0, device="cuda").fit(X)
-    np.testing.assert_array_equal(found.cluster_centers_, X[:4])
-    assert found.labels_.tolist() == reference.labels(X.tolist(), X[:4].tolist())
-    assert found.inertia_ == reference.inertia(X.tolist(), [1.0] * len(X), X[:4].tolist(), found.labels_, 1024)
-    assert found.n_iter_ == 3
+    kmeans = engine.KMeans(4, init=start, n_init=1, algorithm="cuml", random_state=0, device="cuda").fit(X)
+    np.testing.assert_array_equal(kmeans.cluster_centers_, X[:4])
+    assert kmeans.labels_.tolist() == reference.labels(X.tolist(), X[:4].tolist())
+    assert kmeans.inertia_ == reference.inertia(X.tolist(), [1.0] * len(X), X[:4].tolist(), kmeans.labels_, 1024)
+    assert kmeans.n_iter_ == 3
 
 
-def test_cuml_takes_rows_from_the_host_where_they_do_not_fit(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = {}
+def test_cuml_takes_rows_from_the_host_where_they_do_not_fit(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = {}
 
-    class Watched(libraries.KMeans):
+    class RecordingKMeans(libraries.KMeans):
         def fit(self, *args: Any, **kwargs: Any) -> Any:
-            seen.update(self.given, rows=args[0], weights=kwargs["sample_weight"])
+            arguments.update(self.parameters, rows=args[0], weights=kwargs["sample_weight"])
             return super().fit(*args, **kwargs)
 
-    monkeypatch.setattr(sys.modules["cuml.cluster"], "KMeans", Watched)
-    X, plan = rows(), LibraryPlan(3, 1, 10, 1e-4, 0)
+    monkeypatch.setattr(sys.modules["cuml.cluster"], "KMeans", RecordingKMeans)
+    X, plan = rows(), LibraryKMeansSettings(3, 1, 10, 1e-4, 0)
     backend = GpuBackend()
-    backend.library_centres(X, np.ones(len(X)), "random", plan)
-    assert (type(seen["rows"]).__name__, seen["device_buffer_samples"]) == ("StrictArray", 0)
-    assert seen["weights"].dtype == np.float32
+    backend.library_centers(X, np.ones(len(X)), "random", plan)
+    assert (type(arguments["rows"]).__name__, arguments["device_buffer_samples"]) == ("StrictArray", 0)
+    assert arguments["weights"].dtype == np.float32
     monkeypatch.setattr(backend, "free_memory", lambda: 1000)
-    backend.library_centres(X, np.empty(0), "random", plan)
-    assert (type(seen["rows"]).__name__, seen["device_buffer_samples"]) == ("ndarray", gpu.BUFFER_ROWS)
-    assert seen["weights"] is None
+    backend.library_centers(X, np.empty(0), "random", plan)
+    assert (type(arguments["rows"]).__name__, arguments["device_buffer_samples"]) == ("ndarray", gpu.BUFFER_ROWS)
+    assert arguments["weights"] is None
 
 
 def test_cuml_is_refused_on_the_cpu() -> None:
@@ -146,47 +148,49 @@ def test_cuml_is_refused_on_the_cpu() -> None:
         engine.KMeans(3, algorithm="cuml", device="cpu").fit(rows())
 
 
-def test_t_sne_gets_settings_that_mean_what_they_say(told: Any) -> None:
+def test_cuml_gets_the_parameters_of_the_embedding_plan(pool: Any) -> None:
     X = rows(300)
-    found = embed(GpuBackend(), X, np.zeros((300, 2), np.float32), PLAN, Silent())
+    result = embed(GpuBackend(), X, np.zeros((300, 2), np.float32), PLAN, Silent())
     given = libraries.TSNE.last
     assert (given["learning_rate_method"], given["init"], given["method"]) == (None, "pca", "fft")
     assert (given["perplexity"], given["learning_rate"]) == (10.0, 300 / 12)
-    numbers, distances = map(bare, given["knn_graph"])
+    numbers, distances = map(to_numpy, given["knn_graph"])
     assert given["n_neighbors"] == numbers.shape[1] == 31
     assert (numbers.dtype, distances.dtype) == (np.int64, np.float32)
     np.testing.assert_array_equal(numbers[:, 0], np.arange(300))
-    assert found.n_iter == 500
-    np.testing.assert_allclose(found.places.mean(axis=0), 0, atol=1e-4)
+    assert result.n_iter == 500
+    np.testing.assert_allclose(result.embedding.mean(axis=0), 0, atol=1e-4)
 
 
-def test_neighbours_and_divergence_of_a_map_are_the_definitions(told: Any) -> None:
+def test_neighbors_and_divergence_are_those_of_the_definition(pool: Any) -> None:
     X = np.concatenate([rows(90), rows(10)])
-    found = embed(GpuBackend(), X, np.zeros((100, 2), np.float32), PLAN._replace(perplexity=5.0), Silent())
-    numbers, distances = map(bare, libraries.TSNE.last["knn_graph"])
+    result = embed(GpuBackend(), X, np.zeros((100, 2), np.float32), PLAN._replace(perplexity=5.0), Silent())
+    numbers, distances = map(to_numpy, libraries.TSNE.last["knn_graph"])
     for i in (0, 7, 95):
         expected = reference.nearest(X[i].tolist(), X.tolist(), 15, own=i)
         assert numbers[i, 1:].tolist() == [number for number, _ in expected]
         np.testing.assert_allclose(distances[i, 1:] ** 2, [squared for _, squared in expected], rtol=1e-5, atol=1e-9)
     joint = reference.joint_probabilities(X.tolist(), 5.0, 15)
-    assert found.kl_divergence == pytest.approx(reference.kl_divergence(joint, found.places.tolist()), abs=1e-4)
+    assert result.kl_divergence == pytest.approx(reference.kl_divergence(joint, result.embedding.tolist()), abs=1e-4)
 
 
-@pytest.mark.parametrize(("plan", "width"), [(PLAN._replace(start="given"), 2), (PLAN, 1)])
-def test_maps_that_cuml_cannot_make_are_the_cpus_or_an_error(told: Any, caplog: Any, plan: MapPlan, width: int) -> None:
+@pytest.mark.parametrize(("plan", "width"), [(PLAN._replace(init="given"), 2), (PLAN, 1)])
+def test_an_embedding_that_cuml_does_not_support_is_the_cpus_or_an_error(
+    pool: Any, caplog: Any, plan: EmbeddingPlan, width: int
+) -> None:
     X, start = rows(60), np.random.default_rng(0).normal(size=(60, width)).astype(np.float32)
     with pytest.raises(UsageError, match="cuML makes no map"):
         embed(GpuBackend(), X, start, plan, Silent())
     with caplog.at_level(logging.WARNING):
-        found = embed(GpuBackend(spare=CpuBackend()), X, start, plan, Silent())
-    np.testing.assert_array_equal(found.places, embed(CpuBackend(), X, start, plan, Silent()).places)
+        result = embed(GpuBackend(fallback=CpuBackend()), X, start, plan, Silent())
+    np.testing.assert_array_equal(result.embedding, embed(CpuBackend(), X, start, plan, Silent()).embedding)
     assert "the CPU makes it" in caplog.text
 
 
-def test_places_of_new_rows_agree_with_the_cpu(told: Any) -> None:
-    X, places = rows(500), np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32) * 3
+def test_coordinates_of_new_rows_agree_with_the_cpu(pool: Any) -> None:
+    X, embedding = rows(500), np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32) * 3
     ours, cpu = GpuBackend(), CpuBackend()
-    found = place(ours, X[400:], placement_index(ours, X[:400], places))
-    expected = place(cpu, X[400:], placement_index(cpu, X[:400], places))
-    np.testing.assert_array_equal(found.doubtful, expected.doubtful)
-    assert (np.abs(found.places - expected.places).max(axis=1) < 2e-3).mean() > 0.98
+    placement = place_rows(ours, X[400:], build_placement_index(ours, X[:400], embedding))
+    expected = place_rows(cpu, X[400:], build_placement_index(cpu, X[:400], embedding))
+    np.testing.assert_array_equal(placement.uncertain, expected.uncertain)
+    assert (np.abs(placement.coordinates - expected.coordinates).max(axis=1) < 2e-3).mean() > 0.98

@@ -1,4 +1,4 @@
-"""Which backend a device gets, and what is said about it."""
+"""resolve() returns the backend of a device and says why; the driver is a stand-in."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ CARD = driver.Gpu("NVIDIA H200", 141 << 30, (9, 0), (13, 1))
 
 
 @pytest.fixture(autouse=True)
-def afresh() -> Any:
+def clear_probe_cache() -> Any:
     gpu.probe.cache_clear()
     yield
     gpu.probe.cache_clear()
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-    """Let a driver answer with one H200, but for what `changes` says."""
-    said = {"init": 0, "count": 1, "capability": (9, 0), "memory": 141 << 30} | changes
+def install_driver(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Install a driver that reports one H200, with these answers changed."""
+    answers = {"init": 0, "count": 1, "capability": (9, 0), "memory": 141 << 30} | changes
 
-    def write(value: int) -> Any:
+    def return_value(value: int) -> Any:
         def function(out: Any, *rest: Any) -> int:
             out._obj.value = value
             return 0
@@ -35,7 +35,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
         return function
 
     def attribute(out: Any, which: int, device: int) -> int:
-        out._obj.value = said["capability"][which - 75]
+        out._obj.value = answers["capability"][which - 75]
         return 0
 
     def name(out: Any, size: int, device: int) -> int:
@@ -43,33 +43,34 @@ def answer(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
         return 0
 
     library = SimpleNamespace(
-        cuInit=lambda flags: said["init"], cuDeviceGetCount=write(said["count"]), cuDeviceGet=write(0),
-        cuDeviceGetName=name, cuDeviceTotalMem_v2=write(said["memory"]), cuDeviceGetAttribute=attribute,
-        cuDriverGetVersion=write(13010),
+        cuInit=lambda flags: answers["init"], cuDeviceGetCount=return_value(answers["count"]),
+        cuDeviceGet=return_value(0), cuDeviceGetName=name, cuDeviceTotalMem_v2=return_value(answers["memory"]),
+        cuDeviceGetAttribute=attribute,
+        cuDriverGetVersion=return_value(13010),
     )  # fmt: skip
     monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
 
 
-def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+def remove_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
 
 
-def test_the_cpu_is_there_when_it_is_asked_for() -> None:
+def test_cpu_is_resolved_if_it_is_asked_for() -> None:
     backend, reason = backends.resolve("cpu")
     assert (backend.name, reason) == ("cpu", "cpu, because it was asked for")
 
 
 def test_auto_says_why_it_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_driver(monkeypatch)
+    remove_driver(monkeypatch)
     backend, reason = backends.resolve("auto")
     assert (backend.name, reason) == ("cpu", "cpu, because no NVIDIA driver was found (libcuda)")
 
 
 def test_a_device_asked_for_by_name_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_driver(monkeypatch)
+    remove_driver(monkeypatch)
     with pytest.raises(DeviceNotAvailableError, match=r"asked for, but no NVIDIA driver.*\nHint: use device"):
         backends.resolve("cuda")
 
@@ -79,10 +80,10 @@ def test_an_unknown_device_is_a_usage_error() -> None:
         backends.resolve("tpu")
 
 
-def test_a_gpu_is_told_with_its_memory_and_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer(monkeypatch)
+def test_a_gpu_is_described_with_its_memory_and_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_driver(monkeypatch)
     assert driver.first_gpu() == CARD
-    assert CARD.words() == "NVIDIA H200, 141 GiB, compute capability 9.0, driver for CUDA 13.1"
+    assert CARD.describe() == "NVIDIA H200, 141 GiB, compute capability 9.0, driver for CUDA 13.1"
 
 
 @pytest.mark.parametrize(
@@ -95,17 +96,17 @@ def test_a_gpu_is_told_with_its_memory_and_driver(monkeypatch: pytest.MonkeyPatc
 )
 def test_every_fault_of_the_driver_has_its_reason(monkeypatch: pytest.MonkeyPatch, changes: Any, reason: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    answer(monkeypatch, **changes)
-    with pytest.raises(driver.NoGpu, match=reason):
+    install_driver(monkeypatch, **changes)
+    with pytest.raises(driver.GpuNotFoundError, match=reason):
         driver.first_gpu()
 
 
 def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "first_gpu", lambda: CARD)
     monkeypatch.setattr(gpu, "find_spec", lambda name: None if name in ("cudf", "cuml") else name)
-    found = gpu.probe()
-    assert not found.usable
-    assert found.finding == f"there is a GPU ({CARD.words()}), but cudf, cuml cannot be found"
+    probe = gpu.probe()
+    assert not probe.usable
+    assert probe.description == f"there is a GPU ({CARD.describe()}), but cudf, cuml cannot be found"
 
 
 def test_a_library_that_does_not_import_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +117,7 @@ def test_a_library_that_does_not_import_says_why(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(gpu, "first_gpu", lambda: CARD)
     monkeypatch.setattr(gpu, "find_spec", lambda name: name)
     monkeypatch.setattr(gpu, "import_module", broken)
-    assert gpu.probe().finding.endswith("but cudf does not work: numba 0.68 is too new")
+    assert gpu.probe().description.endswith("but cudf does not work: numba 0.68 is too new")
 
 
 @pytest.mark.parametrize(("free", "usable"), [(200 << 20, False), (100 << 30, True)])
@@ -125,6 +126,6 @@ def test_a_gpu_without_free_memory_is_none(monkeypatch: pytest.MonkeyPatch, free
     monkeypatch.setattr(gpu, "first_gpu", lambda: CARD)
     monkeypatch.setattr(gpu, "find_spec", lambda name: name)
     monkeypatch.setattr(gpu, "import_module", lambda name: cupy)
-    found = gpu.probe()
-    assert found.usable is usable
-    assert usable or "200 MiB free, 1024 are needed" in found.finding
+    probe = gpu.probe()
+    assert probe.usable is usable
+    assert usable or "200 MiB free, 1024 are needed" in probe.description

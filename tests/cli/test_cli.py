@@ -1,4 +1,4 @@
-"""The command line as a person and as a scheduler use it: output, exit codes, interrupts."""
+"""Tests of the command line as people and job schedulers use it: output, exit codes, interrupts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 import engine
 from engine.cli.app import COMMANDS
-from engine.cli.summary import summary
+from engine.cli.summary import format_summary
 from engine.run import Run
 
 ROOMS = [sys.executable, "-m", "engine"]
@@ -34,52 +34,52 @@ def rooms(*arguments: object, **options: object) -> subprocess.CompletedProcess[
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "demo"
-    done = rooms("demo", "--rows", 10_000, "--out", folder, "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["adjusted_rand_index"] > 0.9
-    assert found["clusters"] == 12
+    result = rooms("demo", "--rows", 10_000, "--out", folder, "--json")
+    assert result.returncode == 0, result.stderr
+    facts = json.loads(result.stdout)
+    assert facts["adjusted_rand_index"] > 0.9
+    assert facts["clusters"] == 12
     return folder
 
 
 def test_fit_prints_one_json_object_and_assign_uses_the_model(demo: Path, tmp_path: Path) -> None:
     options = ("--id", "user_id", "-k", 5, "--out", tmp_path / "run", "--skip", "explain, map,report")
-    done = rooms("fit", demo / "members", *options, "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["clusters"] == 5
-    assert done.stderr.startswith("The table groups its columns: ")
-    assert done.stderr.count("\n") == 1
+    result = rooms("fit", demo / "members", *options, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["clusters"] == 5
+    assert result.stderr.startswith("The table groups its columns: ")
+    assert result.stderr.count("\n") == 1
     ten = pq.read_table(demo / "members").slice(0, 10)
     pq.write_table(ten, tmp_path / "ten.parquet")
-    done = rooms("assign", tmp_path / "ten.parquet", "--model", tmp_path / "run", "--out", tmp_path / "out.parquet")
-    assert done.returncode == 0, done.stderr
-    assert "10 rows assigned" in done.stdout
+    result = rooms("assign", tmp_path / "ten.parquet", "--model", tmp_path / "run", "--out", tmp_path / "out.parquet")
+    assert result.returncode == 0, result.stderr
+    assert "10 rows assigned" in result.stdout
     assert pq.read_table(tmp_path / "out.parquet")["user_id"].equals(ten["user_id"])
-    done = rooms("assign", tmp_path / "ten.parquet", "--model", tmp_path / "run", "--out", tmp_path / "out.csv")
-    assert done.returncode == 2
-    assert "named as csv, but tables are written as Parquet" in done.stderr
+    result = rooms("assign", tmp_path / "ten.parquet", "--model", tmp_path / "run", "--out", tmp_path / "out.csv")
+    assert result.returncode == 2
+    assert "named as csv, but tables are written as Parquet" in result.stderr
     assert not (tmp_path / "out.csv").exists()
 
 
 def test_a_fit_prints_a_line_for_every_cluster_the_largest_first(demo: Path, tmp_path: Path) -> None:
     clusters = pq.read_table(demo / "run" / "clusters.parquet").to_pylist()
-    text = summary(Run(demo / "run"), {})
+    text = format_summary(Run(demo / "run"), {})
     lines = [line.split(None, 4) for line in text.splitlines()[2:14]]
     assert [int(line[0]) for line in lines] == [c["cluster"] for c in sorted(clusters, key=lambda c: -c["size"])]
     assert all(line[4] == clusters[int(line[0])]["persona"] for line in lines)
-    done = rooms("fit", demo / "members", "-k", 5, "--out", tmp_path / "run", "--skip", "explain,map")
-    assert done.returncode == 0, done.stderr
-    assert len([line for line in done.stdout.splitlines() if line.startswith("sizes: ")]) == 1
+    result = rooms("fit", demo / "members", "-k", 5, "--out", tmp_path / "run", "--skip", "explain,map")
+    assert result.returncode == 0, result.stderr
+    assert len([line for line in result.stdout.splitlines() if line.startswith("sizes: ")]) == 1
 
 
 def test_dry_run_says_what_it_would_do_and_does_not(demo: Path, tmp_path: Path) -> None:
-    done = rooms("fit", demo / "members", "--id", "user_id", "--dry-run", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["rows"] == 10_000
-    assert {"column": "age", "role": "numeric", "reason": "integers"} in found["columns"]
-    assert "plan: Basic" in found["features"]
-    assert found["memory_bytes"] > 0 < found["seconds"]
+    result = rooms("fit", demo / "members", "--id", "user_id", "--dry-run", "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    facts = json.loads(result.stdout)
+    assert facts["rows"] == 10_000
+    assert {"column": "age", "role": "numeric", "reason": "integers"} in facts["columns"]
+    assert "plan: Basic" in facts["features"]
+    assert facts["memory_bytes"] > 0 < facts["seconds"]
     assert not list(tmp_path.iterdir())
     text = rooms("fit", demo / "members", "--id", "user_id", "--dry-run").stdout
     assert "multilabel" in text
@@ -88,13 +88,13 @@ def test_dry_run_says_what_it_would_do_and_does_not(demo: Path, tmp_path: Path) 
 
 def test_roles_and_weights_are_set_by_options(demo: Path) -> None:
     options = ("--role", "age=categorical", "--role", "country=ignore", "--weight", "interests=3")
-    found = json.loads(rooms("fit", demo / "members", "--id", "user_id", *options, "--dry-run", "--json").stdout)
-    assert {"column": "age", "role": "categorical", "reason": "set"} in found["columns"]
-    assert not [name for name in found["features"] if name.startswith("country")]
+    facts = json.loads(rooms("fit", demo / "members", "--id", "user_id", *options, "--dry-run", "--json").stdout)
+    assert {"column": "age", "role": "categorical", "reason": "set"} in facts["columns"]
+    assert not [name for name in facts["features"] if name.startswith("country")]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "message"),
+    ("arguments", "exit_code", "message"),
     [
         (("fit", "absent.parquet", "--out", "x"), 3, "no file or folder absent.parquet"),
         (("fit", "{members}", "--out", "x", "--id", "uid"), 3, "no column 'uid'"),
@@ -109,14 +109,14 @@ def test_roles_and_weights_are_set_by_options(demo: Path) -> None:
     ],
 )
 def test_errors_say_what_is_wrong_and_have_their_own_exit_code(
-    demo: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
+    demo: Path, tmp_path: Path, arguments: tuple[str, ...], exit_code: int, message: str
 ) -> None:
-    places = {"members": demo / "members", "run": demo / "run"}
-    done = rooms(*(argument.format(**places) for argument in arguments), cwd=tmp_path)
-    assert done.returncode == code
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    paths = {"members": demo / "members", "run": demo / "run"}
+    result = rooms(*(argument.format(**paths) for argument in arguments), cwd=tmp_path)
+    assert result.returncode == exit_code
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
     assert not list(tmp_path.iterdir())
 
 
@@ -125,15 +125,15 @@ def test_debug_shows_the_traceback() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "word", "code"), [(signal.SIGINT, "Interrupted", 130), (signal.SIGTERM, "Terminated", 143)]
+    ("number", "word", "exit_code"), [(signal.SIGINT, "Interrupted", 130), (signal.SIGTERM, "Terminated", 143)]
 )
 def test_an_interrupted_fit_leaves_nothing_behind(
-    demo: Path, tmp_path: Path, number: int, word: str, code: int
+    demo: Path, tmp_path: Path, number: int, word: str, exit_code: int
 ) -> None:
-    wait = "import time, engine.pipeline.fit as p; p.open_table = lambda *a, **k: time.sleep(60)"
-    main = f"{wait}; import sys; sys.argv = {['rooms', 'fit', str(demo / 'members'), '--out', str(tmp_path / 'x')]}"
+    patch = "import time, engine.pipeline.fit as p; p.open_table = lambda *a, **k: time.sleep(60)"
+    code = f"{patch}; import sys; sys.argv = {['rooms', 'fit', str(demo / 'members'), '--out', str(tmp_path / 'x')]}"
     process = subprocess.Popen(
-        [sys.executable, "-c", f"{main}; print('ready', flush=True); from engine.cli import main; main()"],
+        [sys.executable, "-c", f"{code}; print('ready', flush=True); from engine.cli import main; main()"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -141,26 +141,26 @@ def test_an_interrupted_fit_leaves_nothing_behind(
     time.sleep(1.5)
     os.kill(process.pid, number)
     _, errors = process.communicate(timeout=20)
-    assert process.returncode == code, errors
+    assert process.returncode == exit_code, errors
     assert errors == f"error: {word}.\n"
     assert not list(tmp_path.iterdir())
 
 
 def test_doctor_says_what_can_run_and_why_not() -> None:
-    done = rooms("doctor", "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["auto"]["finding"].startswith("cpu")
-    assert not found["cuda"]["ok"]
-    assert "threads" in found["cpu"]["finding"]
+    result = rooms("doctor", "--json")
+    assert result.returncode == 0, result.stderr
+    checks = json.loads(result.stdout)
+    assert checks["auto"]["finding"].startswith("cpu")
+    assert not checks["cuda"]["ok"]
+    assert "threads" in checks["cpu"]["finding"]
 
 
 def test_help_and_version_answer_without_loading_the_engine() -> None:
     version = rooms("--version")
     assert version.stdout == f"rooms engine {engine.__version__}\n"
-    told = rooms("--help").stdout
-    places = [told.index(f" {name} ") for name in COMMANDS]
-    assert places == sorted(places)
+    help_text = rooms("--help").stdout
+    positions = [help_text.index(f" {name} ") for name in COMMANDS]
+    assert positions == sorted(positions)
     trace = rooms("--help", env=os.environ | {"PYTHONPROFILEIMPORTTIME": "1"}).stderr
     assert "engine.cli" in trace
     assert not [name for name in ("sklearn", "numba", "pyarrow") if f" {name}\n" in trace]

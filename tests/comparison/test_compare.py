@@ -1,4 +1,4 @@
-"""Two runs compared: people matched by id however they are stored, movers listed, errors named."""
+"""Comparing two runs: people are matched by id however it is stored, movers are written, errors are named."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from engine.datasets.demo_table import DemoPaths
 from engine.errors import IdColumnError, ModelNotReadableError, NothingInCommonError, OutputExistsError, UsageError
 
 
-def written(folder: Path, ids: pa.Array, labels: Sequence[int], *, id: str = "who", k: int | None = None) -> Path:
-    """Write what a comparison reads of a run."""
+def write_run(folder: Path, ids: pa.Array, labels: Sequence[int], *, id: str = "who", k: int | None = None) -> Path:
+    """Write the files of a run that a comparison reads."""
     (folder / "assignments").mkdir(parents=True)
     cluster = np.array(labels, np.int32)
     sizes = np.bincount(cluster, minlength=k or 0)
@@ -37,7 +37,7 @@ def written(folder: Path, ids: pa.Array, labels: Sequence[int], *, id: str = "wh
     return folder
 
 
-def some_ids(kind: pa.DataType, numbers: Any) -> pa.Array:
+def make_ids(kind: pa.DataType, numbers: Any) -> pa.Array:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return pa.array([f"{n:07d}" for n in numbers], kind)
     return pa.array(np.asarray(numbers) + 2**53).cast(kind)
@@ -59,21 +59,21 @@ def test_people_are_matched_by_id_in_any_order(
     expected = np.zeros((3, 4), int)
     for person in before.keys() & after.keys():
         expected[before[person], after[person]] += 1
-    found = engine.compare(
-        written(tmp_path / "old", some_ids(old_kind, old_numbers), list(before.values())),
-        written(tmp_path / "new", some_ids(new_kind, new_numbers), list(after.values())),
+    result = engine.compare(
+        write_run(tmp_path / "old", make_ids(old_kind, old_numbers), list(before.values())),
+        write_run(tmp_path / "new", make_ids(new_kind, new_numbers), list(after.values())),
         out=tmp_path / "movers.parquet",
     )
-    np.testing.assert_array_equal(found.moves, expected)
-    facts = found.facts()
+    np.testing.assert_array_equal(result.moves, expected)
+    facts = result.facts()
     assert (facts["common"], facts["left"], facts["joined"]) == (
         expected.sum(), 70 - expected.sum(), 80 - expected.sum(),
     )  # fmt: skip
     movers = pq.read_table(tmp_path / "movers.parquet")
     assert movers.column_names == ["who", "old", "new", "matched"]
     assert movers["who"].type in (pa.int64(), pa.string())
-    assert movers.num_rows == found.n_moved == facts["moved"]
-    matched = found.changes.matched
+    assert movers.num_rows == result.n_moved == facts["moved"]
+    matched = result.changes.matched
     moved = {person for person in before.keys() & after.keys() if matched[before[person]] != after[person]}
     numbers = [int(v) if isinstance(v, str) else v - 2**53 for v in movers["who"].to_pylist()]
     assert set(numbers) == moved
@@ -83,12 +83,12 @@ def test_people_are_matched_by_id_in_any_order(
 
 
 def test_a_run_is_what_it_was(tmp_path: Path) -> None:
-    run = written(tmp_path / "run", some_ids(pa.string(), range(30)), [0, 1, 2] * 10)
-    found = engine.compare(run, engine.Run(run), out=tmp_path / "movers")
-    assert found.n_moved == 0
-    assert found.adjusted_rand_index == 1.0
+    run = write_run(tmp_path / "run", make_ids(pa.string(), range(30)), [0, 1, 2] * 10)
+    result = engine.compare(run, engine.Run(run), out=tmp_path / "movers")
+    assert result.n_moved == 0
+    assert result.adjusted_rand_index == 1.0
     assert pq.read_table(tmp_path / "movers").num_rows == 0
-    assert "0 people moved (0 %)" in found.describe()
+    assert "0 people moved (0 %)" in result.describe()
 
 
 def test_every_verdict_is_put_into_words(tmp_path: Path) -> None:
@@ -96,11 +96,11 @@ def test_every_verdict_is_put_into_words(tmp_path: Path) -> None:
     old = np.select([numbers < 300, numbers < 500, numbers < 700, numbers < 900], [0, 1, 2, 3], 4)
     new = np.select([numbers < 150, numbers < 300, numbers < 700, numbers < 900], [0, 1, 2, 3], 4)
     people = np.r_[numbers[:900], numbers[900:] + 1000]  # all of the last cluster left, and others joined
-    found = engine.compare(
-        written(tmp_path / "old", pa.array(numbers), old.tolist()),
-        written(tmp_path / "new", pa.array(people), new.tolist(), k=6),
+    result = engine.compare(
+        write_run(tmp_path / "old", pa.array(numbers), old.tolist()),
+        write_run(tmp_path / "new", pa.array(people), new.tolist(), k=6),
     )
-    words = found.describe()
+    words = result.describe()
     for said in (
         "900 people in both runs, 100 left, 100 joined",
         "split   “Cluster 0” (0) was split into “Cluster 0” (0), 50 % and “Cluster 1” (1), 50 %",
@@ -112,15 +112,15 @@ def test_every_verdict_is_put_into_words(tmp_path: Path) -> None:
         "born    “Cluster 5” (5): nobody is in it",
     ):
         assert said in words
-    json.dumps(found.facts(), allow_nan=False)
+    json.dumps(result.facts(), allow_nan=False)
 
 
 def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
-    numbers = written(tmp_path / "numbers", pa.array(range(10)), [0, 1] * 5)
-    others = written(tmp_path / "others", pa.array(range(50, 60)), [0, 1] * 5)
-    texts = written(tmp_path / "texts", some_ids(pa.string(), range(10)), [0, 1] * 5)
-    named = written(tmp_path / "named", pa.array(range(10)), [0, 1] * 5, id="user")
-    counted = [written(tmp_path / f"row{n}", pa.array(range(n)), [0, 1] * (n // 2), id="row") for n in (10, 12)]
+    numbers = write_run(tmp_path / "numbers", pa.array(range(10)), [0, 1] * 5)
+    others = write_run(tmp_path / "others", pa.array(range(50, 60)), [0, 1] * 5)
+    texts = write_run(tmp_path / "texts", make_ids(pa.string(), range(10)), [0, 1] * 5)
+    named = write_run(tmp_path / "named", pa.array(range(10)), [0, 1] * 5, id="user")
+    counted = [write_run(tmp_path / f"row{n}", pa.array(range(n)), [0, 1] * (n // 2), id="row") for n in (10, 12)]
     with pytest.raises(NothingInCommonError, match="no 'who' in common"):
         engine.compare(numbers, others)
     with pytest.raises(IdColumnError, match=r"holds int64 in .*numbers and string in .*texts"):
@@ -140,7 +140,7 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_tells_personas_and_writes_who_moved(demo: DemoPaths, run: engine.Run, tmp_path: Path) -> None:
-    coarse = FitConfig.merged({}, kmeans={"n_clusters": 8}, skip=["map", "report"])
+    coarse = FitConfig.merge({}, kmeans={"n_clusters": 8}, skip=["map", "report"])
     new = engine.fit(demo.members, out=tmp_path / "new", id="user_id", config=coarse)
     done = CliRunner().invoke(app, ["compare", str(run.path), str(new.path), "--out", str(tmp_path / "m.parquet")])
     assert done.exit_code == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The generated members: the same rows for ever, whatever is asked for and however it is written."""
+"""The generated members: the same rows for the same seed, at any size and in any number of files."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import pytest
 
 from engine.datasets.communities import NAMES, SHARES
 from engine.datasets.demo_table import N_COMMUNITIES, DemoMembers, write_demo
-from engine.datasets.draw_members import DRAWN_ROWS, SCHEMA
+from engine.datasets.draw_members import ROWS_PER_DRAW, SCHEMA
 from engine.errors import OutputExistsError, UsageError
 from engine.execution.threads import threads
 
-N = DRAWN_ROWS + 500  # straddles the edge of a draw
+N = ROWS_PER_DRAW + 500  # crosses the end of a draw
 
 
-def whole(n_rows: int, **options: int) -> pa.Table:
+def read_members(n_rows: int, **options: int) -> pa.Table:
     return pa.concat_tables([block.rows for block in DemoMembers(n_rows, **options).blocks()])
 
 
 @pytest.fixture(scope="module")
 def members() -> pa.Table:
-    return whole(N)
+    return read_members(N)
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,14 @@ def planted() -> pa.Table:
 
 
 def test_a_shorter_table_is_the_beginning_of_a_longer_one(members: pa.Table) -> None:
-    for n_rows in (1, 1000, DRAWN_ROWS - 1, DRAWN_ROWS, DRAWN_ROWS + 1):
-        assert whole(n_rows).equals(members.slice(0, n_rows))
+    for n_rows in (1, 1000, ROWS_PER_DRAW - 1, ROWS_PER_DRAW, ROWS_PER_DRAW + 1):
+        assert read_members(n_rows).equals(members.slice(0, n_rows))
 
 
 def test_threads_do_not_change_a_row_and_seeds_do(members: pa.Table) -> None:
     with threads(1):
-        assert whole(N).equals(members)
-    assert not whole(1000, seed=1).equals(members.slice(0, 1000))
+        assert read_members(N).equals(members)
+    assert not read_members(1000, seed=1).equals(members.slice(0, 1000))
 
 
 def test_columns_have_types_groups_and_an_id_that_floats_cannot_hold(members: pa.Table) -> None:

@@ -1,4 +1,4 @@
-"""Arrays in memory and in files: alike to whoever uses them, and no longer there than they have to be."""
+"""Arrays in memory and in mapped files: the same interface, and files that are deleted in time."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from engine.errors import OutOfResourcesError
 from engine.execution.array_storage import IN_MEMORY, Storage
 
 
-def test_a_named_array_is_found_again_as_it_was(tmp_path: Path) -> None:
+def test_a_named_array_is_opened_with_the_values_that_were_written(tmp_path: Path) -> None:
     Z = Storage(tmp_path).array("Z", (3, 2), np.float32)
     Z[:] = np.arange(6).reshape(3, 2)
-    again = Storage(tmp_path).opened("Z", (3, 2), np.float32)
+    again = Storage(tmp_path).open("Z", (3, 2), np.float32)
     assert again is not None
     assert again.tolist() == [[0, 1], [2, 3], [4, 5]]
-    assert (tmp_path / "Z").read_bytes() == Z.tobytes()  # raw: other processes find row i by its place
+    assert (tmp_path / "Z").read_bytes() == Z.tobytes()  # raw: other processes find row i by its offset
     again[0, 0] = 7
     assert Z[0, 0] == 7
 
 
-def test_what_is_not_there_or_of_another_shape_is_not_found(tmp_path: Path) -> None:
+def test_a_missing_array_and_one_of_another_shape_are_not_opened(tmp_path: Path) -> None:
     Storage(tmp_path).array("Z", (3, 2), np.float32)
-    assert Storage(tmp_path).opened("Y", (3, 2), np.float32) is None
-    assert Storage(tmp_path).opened("Z", (3, 3), np.float32) is None
-    assert IN_MEMORY.opened("Z", (3, 2), np.float32) is None
+    assert Storage(tmp_path).open("Y", (3, 2), np.float32) is None
+    assert Storage(tmp_path).open("Z", (3, 3), np.float32) is None
+    assert IN_MEMORY.open("Z", (3, 2), np.float32) is None
 
 
 def test_a_new_array_of_the_same_name_leaves_the_old_one_to_its_users(tmp_path: Path) -> None:
@@ -38,18 +38,18 @@ def test_a_new_array_of_the_same_name_leaves_the_old_one_to_its_users(tmp_path: 
     assert first.tolist() == [1, 1, 1, 1]
 
 
-def test_scratch_has_no_name_and_goes_with_its_last_user(tmp_path: Path) -> None:
+def test_a_scratch_array_has_no_name_and_its_file_goes_with_its_last_user(tmp_path: Path) -> None:
     maps = Path("/proc/self/maps")
-    slack = Storage(tmp_path).scratch((1 << 20,), np.float32)
-    slack[:] = 1.0
-    assert isinstance(slack, np.memmap)
+    scratch = Storage(tmp_path).scratch((1 << 20,), np.float32)
+    scratch[:] = 1.0
+    assert isinstance(scratch, np.memmap)
     assert not list(tmp_path.iterdir())
     assert any(str(tmp_path) in line for line in maps.read_text().splitlines())
-    del slack
+    del scratch
     assert not any(str(tmp_path) in line for line in maps.read_text().splitlines())
 
 
-def test_arrays_without_rows_are_fine_in_files_too(tmp_path: Path) -> None:
+def test_an_array_without_rows_needs_no_mapping(tmp_path: Path) -> None:
     assert Storage(tmp_path).scratch((0, 5), np.float32).shape == (0, 5)
 
 

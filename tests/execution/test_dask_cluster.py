@@ -1,7 +1,6 @@
-"""Passes on workers of a real cluster: the bits of one process, whatever happens to a worker in between.
+"""Passes on workers of a real cluster: the same bits as in one process, whatever happens to a worker in between.
 
-A fault fires once, in the pass that is asked for: the worker that makes the latch file is killed, stopped, or
-raises.
+A fault fires once, in a given pass: the worker that creates the latch file is killed, is stopped, or raises.
 """
 
 from __future__ import annotations
@@ -29,13 +28,12 @@ import engine
 from engine.config import ClusterConfig, FitConfig, KMeansConfig
 from engine.datasets.demo_table import DemoMembers
 from engine.errors import ConfigError, SchedulerLostError, UsageError, WorkersDifferError
-from engine.execution import dask_cluster as dask_module
-from engine.execution import passes
-from engine.execution.block_cache import Shelf
+from engine.execution import dask_cluster, passes
+from engine.execution.block_cache import BlockCache
 from engine.execution.cluster import Cluster
-from engine.execution.dask_cluster import connected
+from engine.execution.dask_cluster import open_cluster
 from engine.features.fit import fit_encoder
-from engine.model import assignments as assignment
+from engine.model import assignments
 from engine.tables import BLOCK_ROWS, Block, open_table
 
 Bits = tuple[Any, ...]
@@ -49,13 +47,13 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with connected(QUICK, tmp_path_factory.mktemp("shared")) as found:
-        yield found
+    with open_cluster(QUICK, tmp_path_factory.mktemp("shared")) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four blocks in two files whose row groups end somewhere else."""
+    """Write four blocks in two files whose row groups end elsewhere; return their folder."""
     folder = tmp_path_factory.mktemp("members")
     columns = ["user_id", "age", "plan", "weekly_hours", "favourite_genres", "signup_date"]
     rows = pa.concat_tables(block.rows for block in DemoMembers(3 * BLOCK_ROWS + 1234).blocks(columns))
@@ -66,49 +64,50 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(members: Path, tmp_path_factory: pytest.TempPathFactory) -> Bits:
-    """The run of one process."""
+    """Return the bits of the run of one process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
+        patch.setattr(assignments, "ROWS_PER_PART", BLOCK_ROWS)
         return bits(engine.fit(members, out=tmp_path_factory.mktemp("undisturbed") / "run", config=LEAN))
 
 
 @pytest.fixture
 def fault(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Arm a fault: arm(pass, kind) returns a function that tells whether it has fired."""
+    """Return arm(pass_name, kind), which arms a fault and returns a function that tells whether it has fired."""
 
-    def arm(what: str, kind: Fault) -> Callable[[], bool]:
+    def arm(pass_name: str, kind: Fault) -> Callable[[], bool]:
         latch, original = tmp_path / "latch", Cluster.map
 
-        def disturbed_map(self: Cluster, task: Any, tasks: Any, name: str, homes: Any = None) -> Any:
-            return original(self, disturbed(task, latch, kind) if name == what else task, tasks, name, homes)
+        def map_with_fault(self: Cluster, function: Any, tasks: Any, name: str, last_worker: Any = None) -> Any:
+            function = with_fault(function, latch, kind) if name == pass_name else function
+            return original(self, function, tasks, name, last_worker)
 
-        monkeypatch.setattr(Cluster, "map", disturbed_map)
+        monkeypatch.setattr(Cluster, "map", map_with_fault)
         threading.Thread(target=wake, args=(latch,), daemon=True).start()
         return latch.exists
 
     return arm
 
 
-def disturbed(task: Callable[[Any], Any], latch: Path, kind: Fault) -> Callable[[Any], Any]:
-    """Return the task with a fault that fires once: after the work is done, before anybody hears of it."""
+def with_fault(function: Callable[[Any], Any], latch: Path, kind: Fault) -> Callable[[Any], Any]:
+    """Return the function with a fault that fires once: after the work is done, before its result is sent."""
 
-    def run(what: Any) -> Any:
-        found = task(what)
+    def run(task: Any) -> Any:
+        result = function(task)
         try:
             with open(latch, "x") as file:
                 file.write(str(os.getpid()))
         except FileExistsError:
-            return found
+            return result
         if kind == "exception":
             raise OSError("a disk that fails once")
         os.kill(os.getpid(), signal.SIGKILL if kind == "killed" else signal.SIGSTOP)
-        return task(what)  # a stopped worker goes on when nobody expects it any more
+        return function(task)  # a stopped worker continues after its task was sent to another
 
     return run
 
 
 def wake(latch: Path) -> None:
-    """Wake the process that stopped itself, after its tasks were given to others."""
+    """Continue the process that stopped itself, after its tasks were sent to others."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if latch.exists() and (pid := latch.read_text()):
@@ -120,15 +119,15 @@ def wake(latch: Path) -> None:
 
 
 def bits(run: engine.Run) -> Bits:
-    """Return what must be the same: every byte of the assignments, the model, and what K-Means did."""
+    """Return what must be equal: every byte of the assignments and the model, and the results of K-Means."""
     files = sorted([*(run.path / "assignments").iterdir(), *(run.path / "model").iterdir(), run.path / "elbow.csv"])
     facts = [run.manifest[name] for name in ("inertia", "iterations", "rows")]
     return (*facts, *((path.name, path.read_bytes()) for path in files))
 
 
 @contextlib.contextmanager
-def foreign(folder: Path, **options: Any) -> Iterator[Any]:
-    """Run a cluster of somebody else's, on threads of this process."""
+def running_cluster(folder: Path, **options: Any) -> Iterator[Any]:
+    """Run a Dask cluster that the engine did not start, on threads of this process."""
     from distributed import LocalCluster
 
     cluster = LocalCluster(
@@ -139,27 +138,47 @@ def foreign(folder: Path, **options: Any) -> Iterator[Any]:
         yield cluster
 
 
-def joined(folder: Path, there: Any, **options: Any) -> Any:
-    """Join somebody else's cluster."""
-    return connected(ClusterConfig(scheduler=there.scheduler_address, **options), folder)
+def join(folder: Path, running: Any, **options: Any) -> Any:
+    """Join a running cluster."""
+    return open_cluster(ClusterConfig(scheduler=running.scheduler_address, **options), folder)
+
+
+class BlockLengths:
+    """A BlockObserver of the number of rows of every block."""
+
+    def __init__(self) -> None:
+        self.collected: list[int] = []
+
+    @property
+    def observe(self) -> Callable[[Block], int]:
+        return len
+
+    def collect(self, result: int) -> None:
+        self.collected.append(result)
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        raise AssertionError("there is no checkpoint in this test")
 
 
 def statistics(members: Path) -> list[Any]:
-    seen: list[Any] = []
-    found = fit_encoder(open_table(members, id="user_id"), id="user_id", see=len, seen=seen.append)
-    columns = [(c.moments, c.counts, c.sample.tobytes()) for c in found.statistics.columns.values()]
-    return [seen, columns, found.encoder.plan]
+    lengths = BlockLengths()
+    features = fit_encoder(open_table(members, id="user_id"), id="user_id", observers=[lengths])
+    columns = [(c.moments, c.counts, c.sample.tobytes()) for c in features.statistics.columns.values()]
+    return [lengths.collected, columns, features.encoder.plan]
 
 
 @pytest.mark.parametrize("kind", ["killed", "stopped", "exception"])
-@pytest.mark.parametrize("what", ["statistics", "moments", "scores", "survey", "k-means", "labels", "assign"])
-def test_a_disturbed_run_is_the_run_of_one_process(
+@pytest.mark.parametrize("pass_name", ["statistics", "moments", "scores", "survey", "k-means", "labels", "assign"])
+def test_a_run_with_a_fault_is_the_run_of_one_process(
     cluster: Cluster, members: Path, undisturbed: Bits, fault: Callable[..., Any], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, what: str, kind: Fault,
+    monkeypatch: pytest.MonkeyPatch, pass_name: str, kind: Fault,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
-    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder, on_gpus: contextlib.nullcontext(cluster))
-    fired = fault(what, kind)
+    monkeypatch.setattr(assignments, "ROWS_PER_PART", BLOCK_ROWS)
+    monkeypatch.setattr(dask_cluster, "open_cluster", lambda *_, **__: contextlib.nullcontext(cluster))
+    fired = fault(pass_name, kind)
     assert bits(engine.fit(members, out=tmp_path / "run", config=LEAN, workers=2)) == undisturbed
     assert fired()
 
@@ -168,7 +187,7 @@ def test_a_disturbed_run_is_the_run_of_one_process(
 def test_any_number_of_workers_gives_the_run_of_one_process(
     members: Path, undisturbed: Bits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_workers: int
 ) -> None:
-    monkeypatch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
+    monkeypatch.setattr(assignments, "ROWS_PER_PART", BLOCK_ROWS)
     assert bits(engine.fit(members, out=tmp_path / "run", config=LEAN, workers=n_workers)) == undisturbed
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -176,30 +195,30 @@ def test_any_number_of_workers_gives_the_run_of_one_process(
 def test_rules_and_places_of_workers_are_those_of_one_process(
     cluster: Cluster, members: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder, on_gpus: contextlib.nullcontext(cluster))
-    config = FitConfig.merged(
+    monkeypatch.setattr(dask_cluster, "open_cluster", lambda *_, **__: contextlib.nullcontext(cluster))
+    config = FitConfig.merge(
         LEAN.model_dump(), skip=["report"], map={"n_landmarks": 100, "max_iter": 250, "place_all": True}
     )
-    here = engine.fit(members, out=tmp_path / "here", config=config)
-    there = engine.fit(members, out=tmp_path / "there", config=config, workers=2)
-    assert bits(there) == bits(here)
-    assert there.map.equals(here.map)
-    assert there.rules == here.rules
+    local = engine.fit(members, out=tmp_path / "here", config=config)
+    remote = engine.fit(members, out=tmp_path / "there", config=config, workers=2)
+    assert bits(remote) == bits(local)
+    assert remote.map.equals(local.map)
+    assert remote.rules == local.rules
 
 
 def test_workers_assign_new_users_as_one_process_does(
     cluster: Cluster, members: Path, fault: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
-    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder, on_gpus: contextlib.nullcontext(cluster))
+    monkeypatch.setattr(assignments, "ROWS_PER_PART", BLOCK_ROWS)
+    monkeypatch.setattr(dask_cluster, "open_cluster", lambda *_, **__: contextlib.nullcontext(cluster))
     model = engine.fit(members, out=tmp_path / "run", config=LEAN).model
     fired = fault("assign", "killed")
-    here, there = (
+    local, remote = (
         model.assign(members, out=tmp_path / "here"),
         model.assign(members, out=tmp_path / "there", cluster=QUICK),
     )
     assert fired()
-    parts = [sorted((path.name, path.read_bytes()) for path in folder.iterdir()) for folder in (here, there)]
+    parts = [sorted((path.name, path.read_bytes()) for path in folder.iterdir()) for folder in (local, remote)]
     assert parts[0] == parts[1]
     assert len(parts[0]) == 5  # four parts and _SUCCESS
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "latch", "run", "there"]
@@ -207,30 +226,30 @@ def test_workers_assign_new_users_as_one_process_does(
         model.assign(members, out=tmp_path / "one.parquet", cluster=QUICK)
 
 
-@pytest.mark.parametrize(("room", "read_again"), [(0, 4), (1 << 30, 0)])
-def test_workers_read_again_only_what_they_could_not_keep(
+@pytest.mark.parametrize(("memory_limit", "n_read_again"), [(0, 4), (1 << 30, 0)])
+def test_workers_read_again_only_what_they_could_not_cache(
     cluster: Cluster, members: Path, undisturbed: Bits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    room: int, read_again: int,
+    memory_limit: int, n_read_again: int,
 ) -> None:  # fmt: skip
     original = Cluster.over_blocks
 
-    def noting(self: Cluster, function: Any, blocks: Any, n_blocks: int, what: str) -> Any:
-        return original(self, function, noted(blocks, tmp_path / what), n_blocks, what)
+    def over_recorded_blocks(self: Cluster, function: Any, blocks: Any, n_blocks: int, pass_name: str) -> Any:
+        return original(self, function, record_reads(blocks, tmp_path / pass_name), n_blocks, pass_name)
 
-    monkeypatch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
-    monkeypatch.setattr(dask_module, "connected", lambda wanted, folder, on_gpus: contextlib.nullcontext(cluster))
-    monkeypatch.setattr(Cluster, "over_blocks", noting)
-    monkeypatch.setattr("engine.pipeline.fit.Shelf", lambda *_: Shelf(room))
+    monkeypatch.setattr(assignments, "ROWS_PER_PART", BLOCK_ROWS)
+    monkeypatch.setattr(dask_cluster, "open_cluster", lambda *_, **__: contextlib.nullcontext(cluster))
+    monkeypatch.setattr(Cluster, "over_blocks", over_recorded_blocks)
+    monkeypatch.setattr("engine.pipeline.fit.BlockCache", lambda *_: BlockCache(memory_limit))
     for what in ("statistics", "ids", "moments", "scores"):
         (tmp_path / what).mkdir()
     assert bits(engine.fit(members, out=tmp_path / "run", config=LEAN, workers=2)) == undisturbed
     assert [len(list((tmp_path / what).iterdir())) for what in ("statistics", "moments", "scores")] == [
-        4, read_again, read_again,
+        4, n_read_again, n_read_again,
     ]  # fmt: skip
 
 
-def noted(blocks: Callable[[int, int], Any], folder: Path) -> Callable[[int, int], Any]:
-    """Return the same blocks; each that is read from the table leaves a file."""
+def record_reads(blocks: Callable[[int, int], Any], folder: Path) -> Callable[[int, int], Any]:
+    """Return the same blocks; each one that is read from the table creates a file."""
 
     def read(first: int, stop: int) -> Iterator[Any]:
         for block in blocks(first, stop):
@@ -246,23 +265,25 @@ def test_workers_and_a_scheduler_exclude_each_other(members: Path, tmp_path: Pat
         engine.fit(members, out=tmp_path / "run", workers=2, scheduler="tcp://127.0.0.1:1")
 
 
-def test_a_cluster_that_is_there_is_joined_and_left_as_it_was(members: Path, tmp_path: Path) -> None:
+def test_a_running_cluster_is_joined_and_left_as_it_was(members: Path, tmp_path: Path) -> None:
     expected = statistics(members)
-    with foreign(tmp_path, protocol="tcp") as there:
+    with running_cluster(tmp_path, protocol="tcp") as running:
         for _ in range(2):
-            with joined(tmp_path, there) as found, passes.on(found):
+            with join(tmp_path, running) as cluster, passes.run_on(cluster):
                 assert statistics(members) == expected
-        assert len(there.scheduler.workers) == 2
-        assert not there.scheduler.tasks
+        assert len(running.scheduler.workers) == 2
+        assert not running.scheduler.tasks
     assert [path.name for path in tmp_path.glob("probe-*")] == []
 
 
 @pytest.fixture
-def outside(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The address and the process of a scheduler that has one worker, both processes of their own."""
+def scheduler_process(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Yield the address and the process of a scheduler that has one worker in another process."""
     facts = tmp_path / "scheduler.json"
-    scheduler = started("scheduler", "--port", "0", "--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0", facts)
-    worker = started("worker", "--nthreads", "1", "--no-nanny", "--local-directory", str(tmp_path), facts)
+    scheduler = start_process(
+        "scheduler", "--port", "0", "--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0", facts
+    )
+    worker = start_process("worker", "--nthreads", "1", "--no-nanny", "--local-directory", str(tmp_path), facts)
     try:
         while not facts.exists():
             time.sleep(0.05)
@@ -273,20 +294,20 @@ def outside(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
             process.wait()
 
 
-def test_a_run_goes_on_after_its_scheduler_was_lost(
-    outside: tuple[str, subprocess.Popen[bytes]], members: Path, undisturbed: Bits, tmp_path: Path,
+def test_a_run_is_resumed_after_its_scheduler_was_lost(
+    scheduler_process: tuple[str, subprocess.Popen[bytes]], members: Path, undisturbed: Bits, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    (address, scheduler), original, passes_of = outside, Cluster.map, list[str]()
+    (address, scheduler), original, pass_names = scheduler_process, Cluster.map, list[str]()
 
-    def killing(self: Cluster, task: Any, tasks: Any, name: str, homes: Any = None) -> Any:
-        passes_of.append(name)
-        if passes_of.count("k-means") == 2:
+    def map_and_kill(self: Cluster, function: Any, tasks: Any, name: str, last_worker: Any = None) -> Any:
+        pass_names.append(name)
+        if pass_names.count("k-means") == 2:
             scheduler.kill()
-        return original(self, task, tasks, name, homes)
+        return original(self, function, tasks, name, last_worker)
 
-    monkeypatch.setattr(assignment, "ROWS_PER_PART", BLOCK_ROWS)
-    monkeypatch.setattr(Cluster, "map", killing)
+    monkeypatch.setattr(assignments, "ROWS_PER_PART", BLOCK_ROWS)
+    monkeypatch.setattr(Cluster, "map", map_and_kill)
     with pytest.raises(SchedulerLostError, match="does not answer any more") as error:
         engine.fit(members, out=tmp_path / "run", config=LEAN, scheduler=address)
     assert "--resume" in str(error.value)
@@ -295,18 +316,18 @@ def test_a_run_goes_on_after_its_scheduler_was_lost(
     assert not {"ids", "statistics", "pca"} & {stage["stage"] for stage in resumed.manifest["stages"]}
 
 
-def started(what: str, *options: Any) -> subprocess.Popen[bytes]:
-    """Start a scheduler or a worker that find each other by a file, the last option."""
+def start_process(role: str, *options: Any) -> subprocess.Popen[bytes]:
+    """Start a scheduler or a worker; the last option is the file by which they find each other."""
     *others, facts = options
-    command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *others, "--scheduler-file", str(facts)]
+    command = [sys.executable, "-m", f"distributed.cli.dask_{role}", *others, "--scheduler-file", str(facts)]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
-def test_an_address_where_nobody_is_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.execution.dask_cluster.ANSWER_SECONDS", 1.0)
+def test_an_address_without_a_scheduler_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.execution.dask_client.RESPONSE_TIMEOUT", 1.0)
     with (
         pytest.raises(SchedulerLostError, match=r"127\.0\.0\.1:1 does not answer"),
-        connected(ClusterConfig(scheduler="tcp://127.0.0.1:1"), tmp_path),
+        open_cluster(ClusterConfig(scheduler="tcp://127.0.0.1:1"), tmp_path),
     ):
         pass
 
@@ -315,21 +336,24 @@ def test_workers_that_do_not_see_the_folder_or_have_other_versions_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def elsewhere(probe: Path) -> Any:
-        return here(probe)._replace(sees=(probe.parent / "elsewhere" / probe.name).is_file())
+        return describe(probe)._replace(sees_folder=(probe.parent / "elsewhere" / probe.name).is_file())
 
     def older(probe: Path) -> Any:
-        return here(probe)._replace(versions=here(probe).versions | {"numba": "0.60.0"})
+        return describe(probe)._replace(versions=describe(probe).versions | {"numba": "0.60.0"})
 
-    here = dask_module._seen
-    with foreign(tmp_path, protocol="tcp") as there:
-        for seen, message in [(elsewhere, "does not see the folder"), (older, r"has numba 0\.60\.0 \(here")]:
-            monkeypatch.setattr(dask_module, "_seen", seen)
-            with pytest.raises(WorkersDifferError, match=message), joined(tmp_path, there):
+    describe = dask_cluster._describe_worker
+    with running_cluster(tmp_path, protocol="tcp") as running:
+        for describe_otherwise, message in [
+            (elsewhere, "does not see the folder"),
+            (older, r"has numba 0\.60\.0 \(here"),
+        ]:
+            monkeypatch.setattr(dask_cluster, "_describe_worker", describe_otherwise)
+            with pytest.raises(WorkersDifferError, match=message), join(tmp_path, running):
                 pass
 
 
 def test_tables_that_cannot_be_read_in_parts_are_refused(cluster: Cluster) -> None:
-    with passes.on(cluster), pytest.raises(UsageError, match="Parquet"):
+    with passes.run_on(cluster), pytest.raises(UsageError, match="Parquet"):
         fit_encoder(open_table(pa.table({"x": np.arange(10.0)})))
 
 
@@ -347,16 +371,16 @@ def test_a_tls_scheduler_is_joined_with_certificates_only(tmp_path: Path) -> Non
     files = {f"tls_{role}_{kind}": str(path) for role in ("scheduler", "worker", "client")
              for kind, path in (("cert", cert), ("key", key))}  # fmt: skip
     security = Security(tls_ca_file=str(cert), require_encryption=True, **files)
-    with foreign(tmp_path, protocol="tls", security=security) as there:
-        wanted = ClusterConfig(
-            scheduler=there.scheduler_address, tls_ca=str(cert), tls_cert=str(cert), tls_key=str(key)
+    with running_cluster(tmp_path, protocol="tls", security=security) as running:
+        settings = ClusterConfig(
+            scheduler=running.scheduler_address, tls_ca=str(cert), tls_cert=str(cert), tls_key=str(key)
         )
-        assert there.scheduler_address.startswith("tls://")
-        with connected(wanted, tmp_path) as found:
-            assert list(found.over_rows(lambda rows: rows.start, 4, 1, "starts")) == [0, 1, 2, 3]
-        needed = pytest.raises(UsageError, match="needs the TLS files --tls-cert, --tls-key")
-        with needed, joined(tmp_path, there, tls_ca=str(cert)):
+        assert running.scheduler_address.startswith("tls://")
+        with open_cluster(settings, tmp_path) as cluster:
+            assert list(cluster.over_rows(lambda rows: rows.start, 4, 1, "starts")) == [0, 1, 2, 3]
+        missing_files = pytest.raises(UsageError, match="needs the TLS files --tls-cert, --tls-key")
+        with missing_files, join(tmp_path, running, tls_ca=str(cert)):
             pass
-    useless = pytest.raises(UsageError, match="no tls:// address")
-    with useless, connected(ClusterConfig(scheduler="tcp://127.0.0.1:1", tls_ca=str(cert)), tmp_path):
+    files_without_tls = pytest.raises(UsageError, match="no tls:// address")
+    with files_without_tls, open_cluster(ClusterConfig(scheduler="tcp://127.0.0.1:1", tls_ca=str(cert)), tmp_path):
         pass

@@ -1,4 +1,4 @@
-"""Workers as forks: what they have from the process they come from, and what that process must not have."""
+"""The fork server: what workers inherit from it, and that it has one thread and ignores Ctrl-C."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from engine.config import ClusterConfig
 from engine.datasets.demo_table import DemoPaths
 from engine.execution import forkserver
 from engine.execution.cluster import Cluster
-from engine.execution.dask_cluster import connected
+from engine.execution.dask_cluster import open_cluster
 from engine.pipeline.worker_modules import WORKER_MODULES
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -29,38 +29,39 @@ SLOW_START = 30.0  # seconds
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _a_server_of_its_own() -> None:
-    """Stop the server that earlier tests in this process have left: it may have imported less."""
+def _new_server() -> None:
+    """Stop the server of earlier tests in this process, which may have imported less."""
     python_forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
 def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    monkeypatch.setenv("ROOMS_TEST_SEEN", "by workers")
-    with connected(ClusterConfig(workers=2, deadline_seconds=60.0), tmp_path, modules=WORKER_MODULES) as found:
-        yield found
+    monkeypatch.setenv("ROOMS_TEST_VARIABLE", "set by the test")
+    with open_cluster(ClusterConfig(workers=2, deadline_seconds=60.0), tmp_path, modules=WORKER_MODULES) as cluster:
+        yield cluster
 
 
-def asked(workers: Cluster, question: Callable[[Any], Any]) -> list[Any]:
-    return list(workers.map(question, [0, 1], "question", dict(enumerate(workers.dispatcher.here()))))
+def run_on_each(workers: Cluster, function: Callable[[Any], Any]) -> list[Any]:
+    one_task_each = dict(enumerate(workers.task_scheduler.live_workers()))
+    return list(workers.map(function, [0, 1], "test", one_task_each))
 
 
-def the_server() -> psutil.Process:
+def server_process() -> psutil.Process:
     forkserver.start(WORKER_MODULES)
     return psutil.Process(python_forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
 
 
 def test_workers_are_forks_of_one_process_that_has_imported_everything(workers: Cluster) -> None:
-    def seen(_: int) -> Any:
-        return os.getpid(), os.getppid(), "engine.pipeline.fit" in sys.modules, os.environ.get("ROOMS_TEST_SEEN")
+    def describe(_: int) -> Any:
+        return os.getpid(), os.getppid(), "engine.pipeline.fit" in sys.modules, os.environ.get("ROOMS_TEST_VARIABLE")
 
-    (first, *one), (second, *other) = asked(workers, seen)
+    (first, *first_rest), (second, *second_rest) = run_on_each(workers, describe)
     assert first != second
-    assert one == other == [the_server().pid, True, "by workers"]
+    assert first_rest == second_rest == [server_process().pid, True, "set by the test"]
 
 
-def test_the_process_that_is_forked_has_one_thread_and_is_deaf_to_ctrl_c() -> None:
-    server = the_server()
+def test_the_server_has_one_thread_and_ignores_ctrl_c() -> None:
+    server = server_process()
     until = time.monotonic() + SLOW_START
     while not has_arrow(server) and time.monotonic() < until:
         time.sleep(0.1)
@@ -72,10 +73,10 @@ def test_the_process_that_is_forked_has_one_thread_and_is_deaf_to_ctrl_c() -> No
 
 
 def has_arrow(server: psutil.Process) -> bool:
-    return any(Path(found.path).name.startswith("_parquet") for found in server.memory_maps())
+    return any(Path(mapped.path).name.startswith("_parquet") for mapped in server.memory_maps())
 
 
-def test_starting_it_leaves_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_starting_the_server_leaves_the_environment_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     before = dict(os.environ)
     with forkserver._environment(forkserver.ENVIRONMENT):
@@ -84,19 +85,19 @@ def test_starting_it_leaves_the_environment_as_it_was(monkeypatch: pytest.Monkey
     assert dict(os.environ) == before
 
 
-def test_a_worker_that_was_killed_comes_back_as_a_fork(workers: Cluster) -> None:
-    lost = dict(asked(workers, lambda task: (task, os.getpid())))[0]
+def test_a_killed_worker_is_restarted_as_a_fork(workers: Cluster) -> None:
+    lost = dict(run_on_each(workers, lambda task: (task, os.getpid())))[0]
     os.kill(lost, signal.SIGKILL)
     until = time.monotonic() + SLOW_START
     pids: set[int] = {lost}
     while (lost in pids or len(pids) < 2) and time.monotonic() < until:
         time.sleep(0.2)
-        pids = {child.pid for child in the_server().children()}
+        pids = {child.pid for child in server_process().children()}
     assert len(pids) == 2
     assert lost not in pids
 
 
-def test_a_script_that_workers_cannot_import_is_told_how_to_be_written(demo: DemoPaths, tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_gets_an_error_that_names_it(demo: DemoPaths, tmp_path: Path) -> None:
     script = tmp_path / "job.py"
     call = f"engine.fit({str(demo.members)!r}, out={str(tmp_path / 'run')!r}, id='user_id', n_clusters=3, workers=1)"
     script.write_text(f"import engine\n{call}\n")

@@ -1,4 +1,4 @@
-"""Thresholds of glibc's allocator, seen by counting page faults."""
+"""Thresholds of glibc's allocator, measured by page faults."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 FAULTS = """
 import resource, sys
 import numpy as np
-from engine.execution.glibc_malloc import keep_pages, return_pages
+from engine.execution.glibc_malloc import keep_freed_pages, restore_thresholds
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -21,23 +21,23 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 print(faults())
-keep_pages()
+keep_freed_pages()
 faults()
 print(faults())
-return_pages()
+restore_thresholds()
 print(faults())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="thresholds are glibc's")
-def test_a_worker_keeps_pages_for_the_time_of_a_job() -> None:
-    trimming = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536"}
-    done = subprocess.run([sys.executable, "-c", FAULTS], env=trimming, capture_output=True, text=True, check=True)
+def test_a_worker_keeps_freed_pages_during_a_job() -> None:
+    with_trimming = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run([sys.executable, "-c", FAULTS], env=with_trimming, capture_output=True, text=True, check=True)
     before, during, after = map(int, done.stdout.split())
     assert before > 20_000  # every array in new pages, or in as many as are left
     assert during < before / 20
     assert after > 20_000
-    usual = {name: value for name, value in os.environ.items() if name != "MALLOC_TRIM_THRESHOLD_"}
-    done = subprocess.run([sys.executable, "-c", FAULTS], env=usual, capture_output=True, text=True, check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_TRIM_THRESHOLD_"}
+    done = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
     before, during, _ = map(int, done.stdout.split())
-    assert during > before / 2  # as glibc has it by itself: nothing is changed
+    assert during > before / 2  # glibc's own behaviour is left alone

@@ -1,4 +1,4 @@
-"""How much memory there is, in and out of a container; how much may be used, and how much is."""
+"""Memory: what is available in and out of a container, and what a process uses."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_a_containers_limit_counts_and_files_it_has_read_do_not(
     assert memory.available_memory() == 0
 
 
-def test_own_memory_grows_with_arrays_and_not_with_mapped_files(tmp_path: Path) -> None:
+def test_anonymous_memory_grows_with_arrays_and_not_with_mapped_files(tmp_path: Path) -> None:
     n_bytes = 64 << 20
     mapped = np.memmap(tmp_path / "file", np.uint8, "w+", shape=(n_bytes,))
-    with memory.watched() as seen:
-        before = seen.peak
+    with memory.track_peak_memory() as sampled:
+        before = sampled.peak
         mapped[:] = 1
-    assert seen.peak - before < n_bytes // 4
-    with memory.watched() as seen:
+    assert sampled.peak - before < n_bytes // 4
+    with memory.track_peak_memory() as sampled:
         held = np.ones(n_bytes, np.uint8)
-    assert seen.peak - before > n_bytes // 2
+    assert sampled.peak - before > n_bytes // 2
     assert held[-1] == 1

@@ -1,4 +1,4 @@
-"""Passes over blocks: order, threads, errors, and BLAS held to one thread."""
+"""Passes over blocks on threads: order, errors, and BLAS held to one thread."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from threadpoolctl import threadpool_info
 
 from engine.errors import UsageError
 from engine.execution.threads import (
-    in_shares,
     map_blocks,
+    map_shares,
     one_blas_thread,
     row_blocks,
-    shares_of,
     thread_count,
+    thread_shares,
     threads,
 )
 
@@ -151,12 +151,12 @@ def test_shares_come_back_in_order_and_an_error_waits_for_the_others(count: int)
         return int(share.start)
 
     with threads(count):
-        shares = shares_of(7)
+        shares = thread_shares(7)
         assert len(shares) == count
         assert [row for share in shares for row in range(7)[share]] == list(range(7))
-        assert in_shares(lambda share: share.stop, shares) == [share.stop for share in shares]
+        assert map_shares(lambda share: share.stop, shares) == [share.stop for share in shares]
         with pytest.raises(ZeroDivisionError):
-            in_shares(work, shares)
+            map_shares(work, shares)
         assert len(ended) == count - 1
-        nested = list(map_blocks(lambda n: in_shares(lambda share: share.start, shares_of(n)), [4, 5]))
+        nested = list(map_blocks(lambda n: map_shares(lambda share: share.start, thread_shares(n)), [4, 5]))
         assert [starts[0] for starts in nested] == [0, 0]

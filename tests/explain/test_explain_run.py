@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from engine.errors import ConfigError, NotExplainedError
 from engine.execution.threads import threads
 from tests.explain.people import people
 
-PLAIN = FitConfig.merged({}, skip=["map", "report"])
+PLAIN = FitConfig.merge({}, skip=["map", "report"])
 
 
 def test_rules_of_the_demo_are_precise_and_cover_most_people(run: engine.Run) -> None:
@@ -32,7 +33,7 @@ def test_rules_of_the_demo_are_precise_and_cover_most_people(run: engine.Run) ->
     assert run.rules["full"]["fidelity"] == pytest.approx(run.rules["full"]["fidelity_unseen"], abs=0.02)
 
 
-def test_an_overview_of_eight_leaves_says_whom_it_cannot_name(run: engine.Run) -> None:
+def test_an_overview_of_eight_leaves_lists_the_clusters_it_cannot_name(run: engine.Run) -> None:
     def leaves(node: dict[str, object]) -> list[int]:
         return [node["cluster"]] if "cluster" in node else leaves(node["then"]) + leaves(node["else"])  # type: ignore
 
@@ -43,20 +44,22 @@ def test_an_overview_of_eight_leaves_says_whom_it_cannot_name(run: engine.Run) -
     assert len(overview["unnamed"]) >= 4
 
 
-def test_trees_ask_for_the_yes_and_count_whom_a_plain_walk_counts(demo: DemoPaths, run: engine.Run) -> None:
+def test_trees_state_conditions_positively_and_count_the_people_that_a_plain_walk_counts(
+    demo: DemoPaths, run: engine.Run
+) -> None:
     members = pq.read_table(demo.members).to_pandas()
     fills = {c["column"]: c for c in json.loads((run.path / "model/model.json").read_text())["plan"]["columns"]}
     counted = {"label": 0, "category": 0, "number": 0}
 
-    def says_yes(asked: dict[str, Any]) -> np.ndarray | None:
-        values = members[asked["column"]]
-        if asked["kind"] == "label":
-            return values.map(lambda labels: labels is not None and asked["value"] in labels).to_numpy()
-        if asked["kind"] == "category" and values.notna().all():
-            return (values == asked["value"]).to_numpy()
-        if asked["kind"] == "number":
-            known = values.fillna(fills[asked["column"]]["fill"]).to_numpy()
-            return (known >= asked.get("at_least", -np.inf)) & (known < asked.get("below", np.inf))
+    def holds(condition: dict[str, Any]) -> np.ndarray | None:
+        values = members[condition["column"]]
+        if condition["kind"] == "label":
+            return values.map(lambda labels: labels is not None and condition["value"] in labels).to_numpy()
+        if condition["kind"] == "category" and values.notna().all():
+            return (values == condition["value"]).to_numpy()
+        if condition["kind"] == "number":
+            filled = values.fillna(fills[condition["column"]]["fill"]).to_numpy()
+            return (filled >= condition.get("at_least", -np.inf)) & (filled < condition.get("below", np.inf))
         return None
 
     def walk(node: dict[str, Any], people: np.ndarray) -> None:
@@ -64,7 +67,7 @@ def test_trees_ask_for_the_yes_and_count_whom_a_plain_walk_counts(demo: DemoPath
             assert node.get("matched", people.sum()) == people.sum()
             return
         assert node["condition"].get("holds", True)
-        yes = says_yes(node["condition"])
+        yes = holds(node["condition"])
         if yes is not None:
             counted[node["condition"]["kind"]] += 1
             walk(node["then"], people & yes)
@@ -95,7 +98,7 @@ def test_a_rule_counts_the_people_a_plain_loop_counts(demo: DemoPaths, run: engi
     assert checked >= 3
 
 
-def test_names_go_everywhere(run: engine.Run) -> None:
+def test_cluster_names_are_in_all_files(run: engine.Run) -> None:
     names = [persona["name"] for persona in run.personas]
     assert run.clusters["persona"].to_pylist() == names == [c["name"] for c in run.rules["clusters"]]
     assert len(set(names)) == 12
@@ -105,25 +108,24 @@ def test_names_go_everywhere(run: engine.Run) -> None:
 
 
 def test_threads_and_blocks_do_not_change_a_word(
-    demo: DemoPaths, run: engine.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    demo: DemoPaths, run: engine.Run, tmp_path: Path, block_rows: Callable[[int], None]
 ) -> None:
-    for module in ("blocks", "tables.file_table", "features.encoded_table", "features.compact_block"):
-        monkeypatch.setattr(f"engine.{module}.BLOCK_ROWS", 4096)
+    block_rows(4096)
     with threads(3):
         again = engine.fit(demo.members, out=tmp_path / "again", id="user_id", n_clusters=12, config=PLAIN)
     for name in ("rules.json", "rules.sql", "personas.json", "personas.md"):
         assert (again.path / name).read_text() == (run.path / name).read_text()
 
 
-def test_a_run_can_go_without(tmp_path: Path) -> None:
-    config = FitConfig.merged({}, skip=["explain", "map", "report"])
+def test_a_run_without_an_explanation(tmp_path: Path) -> None:
+    config = FitConfig.merge({}, skip=["explain", "map", "report"])
     run = engine.fit(people(300), out=tmp_path / "run", id="who", n_clusters=3, config=config)
     assert not [p.name for p in run.path.iterdir() if p.name.startswith(("rules", "personas"))]
     assert "persona" not in run.clusters.column_names
     with pytest.raises(NotExplainedError, match="--skip explain"):
         run.personas  # noqa: B018
     with pytest.raises(ConfigError, match="skip"):
-        FitConfig.merged({}, skip=["pca"])
+        FitConfig.merge({}, skip=["pca"])
 
 
 @pytest.mark.parametrize("k", [1, 40])
@@ -136,24 +138,24 @@ def test_one_cluster_or_many_tiny_ones_are_explained(k: int, tmp_path: Path) -> 
     assert run.rules["full"]["fidelity"] > 0.0
 
 
-def test_no_id_of_a_person_is_in_what_people_read(tmp_path: Path) -> None:
+def test_no_id_of_a_person_is_in_the_files_that_people_read(tmp_path: Path) -> None:
     run = engine.fit(people(400), out=tmp_path / "run", id="who", n_clusters=4, config=PLAIN)
     for name in ("rules.json", "rules.sql", "personas.json", "personas.md"):
         assert "id-0" not in (run.path / name).read_text()
 
 
-def test_a_group_of_weight_0_describes_clusters_that_it_does_not_make(tmp_path: Path) -> None:
+def test_a_group_of_weight_0_describes_clusters_without_influencing_them(tmp_path: Path) -> None:
     table = people().select(["who", "age", "spend", "level"])
-    wanted = {"id": "who", "kmeans": {"n_clusters": 3}}
-    only = FitConfig.merged(PLAIN.model_dump(), features={"roles": {"age": "ignore"}}, **wanted)
+    settings = {"id": "who", "kmeans": {"n_clusters": 3}}
+    without_group = FitConfig.merge(PLAIN.model_dump(), features={"roles": {"age": "ignore"}}, **settings)
     groups = {"who": {"columns": ["age"], "weight": 0.0}}
-    beside = FitConfig.merged(PLAIN.model_dump(), features={"groups": groups}, **wanted)
-    made = engine.fit(table, out=tmp_path / "made", config=only)
-    told = engine.fit(table, out=tmp_path / "told", config=beside)
-    assert adjusted_rand_score(told.assignments["cluster"], made.assignments["cluster"]) > 0.99
-    assert any("age" in str(persona["sentences"]) for persona in told.personas)
-    assert not any("age" in str(persona["sentences"]) for persona in made.personas)
-    assert told.clusters["age"].null_count == 3
-    assert sorted(told.clusters["spend"].to_pylist()) == pytest.approx(
-        sorted(made.clusters["spend"].to_pylist()), rel=0.01
+    with_group = FitConfig.merge(PLAIN.model_dump(), features={"groups": groups}, **settings)
+    without = engine.fit(table, out=tmp_path / "without", config=without_group)
+    described = engine.fit(table, out=tmp_path / "described", config=with_group)
+    assert adjusted_rand_score(described.assignments["cluster"], without.assignments["cluster"]) > 0.99
+    assert any("age" in str(persona["sentences"]) for persona in described.personas)
+    assert not any("age" in str(persona["sentences"]) for persona in without.personas)
+    assert described.clusters["age"].null_count == 3
+    assert sorted(described.clusters["spend"].to_pylist()) == pytest.approx(
+        sorted(without.clusters["spend"].to_pylist()), rel=0.01
     )

@@ -1,10 +1,10 @@
-"""What is written for people says what was meant, whatever a table's texts hold."""
+"""Exported texts are escaped, so that texts of a table have no meaning in Markdown or HTML."""
 
 from __future__ import annotations
 
 import pytest
 
-from engine.explain.export import _plain
+from engine.explain.export import _escape_markdown
 
 
 @pytest.mark.parametrize(
@@ -16,5 +16,5 @@ from engine.explain.export import _plain
         ("back\\slash", r"back\\slash"),
     ],
 )
-def test_markdown_takes_nothing_of_a_text_for_its_own(text: str, markdown: str) -> None:
-    assert _plain(text) == markdown
+def test_characters_with_a_meaning_in_markdown_are_escaped(text: str, markdown: str) -> None:
+    assert _escape_markdown(text) == markdown

@@ -1,4 +1,4 @@
-"""Roles: what a column is taken for, and why."""
+"""Column roles: each is inferred from type and statistics, or taken from the user or the table's metadata."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from engine.tables import open_table
 N = 400
 
 
-def inferred(columns: dict[str, object], **options: object) -> dict[str, str]:
+def inferred_roles(columns: dict[str, object], **options: object) -> dict[str, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ColumnsDroppedWarning)
-        found = fit_encoder(open_table(pa.table(columns)), **options)  # type: ignore[arg-type]
-    return {role.column: role.role for role in found.roles}
+        features = fit_encoder(open_table(pa.table(columns)), **options)  # type: ignore[arg-type]
+    return {role.column: role.role for role in features.roles}
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_every_kind_of_column_gets_its_role(rng: np.random.Generator) -> None:
         "signed": [dt.date(2020, 1, 1) + dt.timedelta(days=int(i)) for i in rng.integers(0, 900, N)],
         "temperature": rng.normal(size=N),
     }
-    assert inferred(columns) == {
+    assert inferred_roles(columns) == {
         "age": "numeric",
         "hours": "count",
         "kids": "boolean",
@@ -58,7 +58,7 @@ def test_every_kind_of_column_gets_its_role(rng: np.random.Generator) -> None:
     }
 
 
-def test_what_says_nothing_is_left_out_with_a_warning_that_names_it(rng: np.random.Generator) -> None:
+def test_columns_without_information_are_left_out_with_a_warning_that_names_them(rng: np.random.Generator) -> None:
     columns = {
         "age": rng.integers(18, 80, N),
         "same": np.ones(N),
@@ -71,15 +71,15 @@ def test_what_says_nothing_is_left_out_with_a_warning_that_names_it(rng: np.rand
         "blob": [b"x"] * N,
     }
     with pytest.warns(ColumnsDroppedWarning) as caught:
-        found = fit_encoder(open_table(pa.table(columns)))
-    assert found.encoder.columns == ["age"]
+        features = fit_encoder(open_table(pa.table(columns)))
+    assert features.encoder.columns == ["age"]
     for name in set(columns) - {"age"}:
         assert repr(name) in str(caught[0].message)
 
 
-def test_distinct_integers_that_are_no_numbering_stay_numbers(rng: np.random.Generator) -> None:
+def test_distinct_integers_that_do_not_number_the_rows_stay_numeric(rng: np.random.Generator) -> None:
     income = rng.choice(100_000, N, replace=False)
-    assert inferred({"income": income, "age": rng.integers(18, 80, N)})["income"] == "numeric"
+    assert inferred_roles({"income": income, "age": rng.integers(18, 80, N)})["income"] == "numeric"
 
 
 def test_roles_are_overridden_by_the_user_and_by_the_table(rng: np.random.Generator) -> None:
@@ -87,13 +87,13 @@ def test_roles_are_overridden_by_the_user_and_by_the_table(rng: np.random.Genera
     rows = pa.table(
         [rng.integers(0, 4, N), rng.integers(18, 80, N)], schema=pa.schema([pa.field("level", pa.int64()), ages])
     )
-    found = fit_encoder(open_table(rows), column_roles={"level": "categorical"})
-    assert {r.column: r.role for r in found.roles} == {"level": "categorical", "age": "ignore"}
-    assert [f.name for f in found.encoder.features if f.name.startswith("level: 3")] == ["level: 3"]
-    assert found.encoder.n_features == 5
+    features = fit_encoder(open_table(rows), column_roles={"level": "categorical"})
+    assert {r.column: r.role for r in features.roles} == {"level": "categorical", "age": "ignore"}
+    assert [f.name for f in features.encoder.features if f.name.startswith("level: 3")] == ["level: 3"]
+    assert features.encoder.n_features == 5
 
 
-def test_roles_that_cannot_be_are_refused(rng: np.random.Generator) -> None:
+def test_impossible_roles_raise(rng: np.random.Generator) -> None:
     rows = open_table(pa.table({"plan": rng.choice(["a", "b"], N), "age": rng.integers(0, 90, N)}))
     with pytest.raises(RetypedColumnError, match="'plan' holds string and cannot be read as numeric"):
         fit_encoder(rows, column_roles={"plan": "numeric"})
@@ -123,9 +123,9 @@ def test_answers_with_commas_are_not_split_but_multi_select_is(rng: np.random.Ge
 
 def test_the_developer_survey_is_read_as_it_is(shared_data: Path) -> None:
     table = open_table(shared_data / "developer_survey_2017.csv.gz", id="Respondent")
-    found = {r.column: r.role for r in fit_encoder(table, id="Respondent").roles}
-    assert found["HaveWorkedLanguage"] == found["StackOverflowDevices"] == found["Race"] == "multilabel"
-    assert found["University"] == found["HomeRemote"] == found["ProgramHobby"] == "categorical"
-    assert found["Salary"] == found["CareerSatisfaction"] == "numeric"
-    assert len(found) == 153
-    assert "Respondent" not in found
+    roles = {r.column: r.role for r in fit_encoder(table, id="Respondent").roles}
+    assert roles["HaveWorkedLanguage"] == roles["StackOverflowDevices"] == roles["Race"] == "multilabel"
+    assert roles["University"] == roles["HomeRemote"] == roles["ProgramHobby"] == "categorical"
+    assert roles["Salary"] == roles["CareerSatisfaction"] == "numeric"
+    assert len(roles) == 153
+    assert "Respondent" not in roles

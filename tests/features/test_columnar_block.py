@@ -1,4 +1,4 @@
-"""Columns as plain arrays, against what Python makes of them."""
+"""Reading columns into arrays, compared with the Python values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from engine.errors import NonFiniteValueError
-from engine.features.columnar_block import MISSING_CODE, PlainRows, Reading, coded, read
+from engine.features.columnar_block import MISSING_CODE, ColumnarBlock, ReadSpec, factorize_texts, read_block
 
 
 def texts_of(codes: np.ndarray, names: list[str] | None) -> list[str | None]:
@@ -17,40 +17,40 @@ def texts_of(codes: np.ndarray, names: list[str] | None) -> list[str | None]:
     return [None if code == MISSING_CODE else names[code] for code in codes]
 
 
-def one(column: pa.Array, reading: Reading) -> PlainRows:
-    return read(pa.table({"x": column}), {"x": reading})
+def read_column(column: pa.Array, reading: ReadSpec) -> ColumnarBlock:
+    return read_block(pa.table({"x": column}), {"x": reading})
 
 
 @pytest.mark.parametrize("kind", [pa.int8(), pa.int64(), pa.uint16(), pa.float32(), pa.float64()])
 def test_numbers_are_float64_with_nan_for_missing(kind: pa.DataType) -> None:
-    assert one(pa.array([3, None, 7], kind), Reading("number")).numbers.tolist()[0][::2] == [3.0, 7.0]
-    assert np.isnan(one(pa.array([3, None, 7], kind), Reading("number")).numbers[0, 1])
-    assert one(pa.array([3, 7], kind), Reading("number")).numbers.tolist() == [[3.0, 7.0]]
+    assert read_column(pa.array([3, None, 7], kind), ReadSpec("number")).numbers.tolist()[0][::2] == [3.0, 7.0]
+    assert np.isnan(read_column(pa.array([3, None, 7], kind), ReadSpec("number")).numbers[0, 1])
+    assert read_column(pa.array([3, 7], kind), ReadSpec("number")).numbers.tolist() == [[3.0, 7.0]]
 
 
 def test_flags_and_columns_of_nulls_are_numbers_too() -> None:
-    flags = one(pa.array([True, False, None]), Reading("number")).numbers[0]
+    flags = read_column(pa.array([True, False, None]), ReadSpec("number")).numbers[0]
     assert flags[:2].tolist() == [1.0, 0.0]
     assert np.isnan(flags[2])
-    assert np.isnan(one(pa.nulls(2), Reading("number")).numbers).all()
+    assert np.isnan(read_column(pa.nulls(2), ReadSpec("number")).numbers).all()
 
 
 @pytest.mark.parametrize("kind", [pa.date32(), pa.date64(), pa.timestamp("s"), pa.timestamp("ns", tz="UTC")])
 def test_times_are_days_since_1970(kind: pa.DataType) -> None:
     days = pa.array([dt.datetime(1970, 1, 3), None, dt.datetime(1969, 12, 31)], pa.timestamp("s")).cast(kind)
-    found = one(days, Reading("days")).numbers[0]
-    assert found[::2].tolist() == [2.0, -1.0]
-    assert np.isnan(found[1])
+    numbers = read_column(days, ReadSpec("days")).numbers[0]
+    assert numbers[::2].tolist() == [2.0, -1.0]
+    assert np.isnan(numbers[1])
 
 
 def test_half_a_day_is_half_a_day() -> None:
     noon = pa.array([dt.datetime(1970, 1, 2, 12)], pa.timestamp("us"))
-    assert one(noon, Reading("days")).numbers.tolist() == [[1.5]]
+    assert read_column(noon, ReadSpec("days")).numbers.tolist() == [[1.5]]
 
 
 def test_infinite_values_are_counted_and_named() -> None:
     with pytest.raises(NonFiniteValueError, match="'x' holds 2 infinite"):
-        one(pa.array([1.0, float("inf"), float("-inf"), float("nan")]), Reading("number"))
+        read_column(pa.array([1.0, float("inf"), float("-inf"), float("nan")]), ReadSpec("number"))
 
 
 @pytest.mark.parametrize("stored", ["plain", "dictionary", "slice"])
@@ -61,20 +61,20 @@ def test_texts_are_codes_of_the_names_in_the_block(stored: str) -> None:
         column = pa.DictionaryArray.from_arrays(pa.array([2, None, 0, 2, 1]), pa.array(["a", "c", "b", "unused"]))
     if stored == "slice":
         column = pa.array(["z", *texts, "z"]).slice(1, 5)
-    plain = one(column, Reading("category"))
-    assert texts_of(plain.codes[0], plain.names[0]) == texts
+    block = read_column(column, ReadSpec("category"))
+    assert texts_of(block.codes[0], block.names[0]) == texts
 
 
 def test_numbers_as_categories_are_the_same_text_however_they_are_stored() -> None:
     for column in (pa.array([1, 2, None]), pa.array([1.0, 2.0, None]), pa.array([1.0, 2.0, float("nan")])):
-        plain = one(column, Reading("category"))
-        assert texts_of(plain.codes[0], plain.names[0]) == ["1", "2", None]
-    plain = one(pa.array([1.5, 2.0]), Reading("category"))
-    assert texts_of(plain.codes[0], plain.names[0]) == ["1.5", "2"]
+        block = read_column(column, ReadSpec("category"))
+        assert texts_of(block.codes[0], block.names[0]) == ["1", "2", None]
+    block = read_column(pa.array([1.5, 2.0]), ReadSpec("category"))
+    assert texts_of(block.codes[0], block.names[0]) == ["1.5", "2"]
 
 
 def test_names_beyond_the_limit_are_not_listed() -> None:
-    codes, names = coded(pa.array(["a", "b", "c"]), 2)
+    codes, names = factorize_texts(pa.array(["a", "b", "c"]), 2)
     assert names is None
     assert len(set(codes.tolist())) == 3
 
@@ -88,18 +88,18 @@ def test_labels_are_split_and_empty_ones_are_none(stored: str) -> None:
         column = pa.array([None if row is None else " ; ".join(row) for row in rows])
     if stored == "dictionary":
         column = column.dictionary_encode()
-    labels = one(column, Reading("labels", separator)).labels["x"]
+    labels = read_column(column, ReadSpec("labels", separator)).labels["x"]
     assert labels.names is not None
-    found = [
+    texts = [
         [labels.names[code] for code in labels.codes[a:b] if code != MISSING_CODE]
         for a, b in zip(labels.offsets[:-1], labels.offsets[1:], strict=True)
     ]
-    assert found == [["Go", "C"], [], [], ["C", "C"], ["R"]]
+    assert texts == [["Go", "C"], [], [], ["C", "C"], ["R"]]
     assert labels.missing.tolist() == [False, True, False, False, False]
 
 
 def test_a_list_column_may_be_a_slice_and_hold_integers() -> None:
     column = pa.array([[9], [1, 2], None, [2], [8]], pa.list_(pa.int64())).slice(1, 3)
-    labels = one(column, Reading("labels")).labels["x"]
+    labels = read_column(column, ReadSpec("labels")).labels["x"]
     assert labels.offsets.tolist() == [0, 2, 2, 3]
     assert texts_of(labels.codes, labels.names) == ["1", "2", "2"]

@@ -1,4 +1,4 @@
-"""Rows come back from few bytes as they were, whatever columns hold."""
+"""A compact block expands to the same columnar block, to the bit, for columns of every kind."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import numpy as np
 import pyarrow as pa
 
 from engine.datasets.demo_table import DemoMembers
-from engine.features.columnar_block import PlainRows, Reading, read
-from engine.features.compact_block import NarrowRows
+from engine.features.columnar_block import ColumnarBlock, ReadSpec, read_block
+from engine.features.compact_block import CompactBlock
 
 N = 500
 
 
-def same(first: PlainRows, second: PlainRows) -> None:
+def assert_equal_bits(first: ColumnarBlock, second: ColumnarBlock) -> None:
     assert first.numbers.tobytes() == second.numbers.tobytes()
     assert first.codes.tobytes() == second.codes.tobytes()
     for field in ("n_rows", "number_columns", "text_columns", "names"):
         assert getattr(first, field) == getattr(second, field)
     assert first.labels.keys() == second.labels.keys()
     for name, part in first.labels.items():
-        other = second.labels[name]
-        assert part.names == other.names
-        for mine, theirs in ((part.offsets, other.offsets), (part.codes, other.codes), (part.missing, other.missing)):
-            assert mine.dtype == theirs.dtype
-            np.testing.assert_array_equal(mine, theirs)
+        counterpart = second.labels[name]
+        assert part.names == counterpart.names
+        for array in ("offsets", "codes", "missing"):
+            assert getattr(part, array).dtype == getattr(counterpart, array).dtype
+            np.testing.assert_array_equal(getattr(part, array), getattr(counterpart, array))
 
 
-def test_rows_of_every_kind_come_back() -> None:
+def test_columns_of_every_kind_expand_to_the_same_bits() -> None:
     random = np.random.default_rng(0)
     gaps = random.random(N) < 0.1
     table = pa.table(
@@ -42,21 +42,22 @@ def test_rows_of_every_kind_come_back() -> None:
             "long": pa.array([["x"] * (300 if i == 7 else 1) for i in range(N)]),
         }
     )
-    readings = {
-        "double": Reading("number"), "price": Reading("number"), "flag": Reading("number"), "signed": Reading("days"),
-        "few": Reading("category"), "many": Reading("category"), "hidden": Reading("category", None, 10),
-        "lists": Reading("labels"), "long": Reading("labels"),
+    read_specs = {
+        "double": ReadSpec("number"), "price": ReadSpec("number"), "flag": ReadSpec("number"),
+        "signed": ReadSpec("days"),
+        "few": ReadSpec("category"), "many": ReadSpec("category"), "hidden": ReadSpec("category", None, 10),
+        "lists": ReadSpec("labels"), "long": ReadSpec("labels"),
     }  # fmt: skip
-    plain = read(table, readings)
-    narrow = NarrowRows.of(plain)
-    same(plain, narrow.plain())
-    assert narrow.n_bytes < plain.n_bytes
-    nothing = read(table.slice(0, 0), readings)
-    same(nothing, NarrowRows.of(nothing).plain())
+    columnar = read_block(table, read_specs)
+    compact = CompactBlock.from_columnar(columnar)
+    assert_equal_bits(columnar, compact.to_columnar())
+    assert compact.n_bytes < columnar.n_bytes
+    empty = read_block(table.slice(0, 0), read_specs)
+    assert_equal_bits(empty, CompactBlock.from_columnar(empty).to_columnar())
 
 
-def test_members_take_a_quarter() -> None:
+def test_members_take_less_than_a_third_of_the_memory() -> None:
     rows = next(DemoMembers(20_000).blocks()).rows
     kinds = {"age": "number", "weekly_hours": "number", "plan": "category", "devices": "labels", "signup_date": "days"}
-    plain = read(rows, {name: Reading(form) for name, form in kinds.items()})  # type: ignore[arg-type]
-    assert NarrowRows.of(plain).n_bytes < plain.n_bytes / 3
+    columnar = read_block(rows, {name: ReadSpec(form) for name, form in kinds.items()})  # type: ignore[arg-type]
+    assert CompactBlock.from_columnar(columnar).n_bytes < columnar.n_bytes / 3

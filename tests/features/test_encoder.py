@@ -1,4 +1,4 @@
-"""The encoder against plain loops, and back."""
+"""FeatureEncoder: encoded features against NumPy, and decoding to the units of the table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from engine.config import GroupConfig
 from engine.errors import MissingColumnError, RetypedColumnError, UsageError
 from engine.features.encoder import FeatureEncoder
-from engine.features.encoding_plan import RAREST_VARIANCE, Plan
+from engine.features.encoding_plan import MIN_VARIANCE, EncodingPlan
 from engine.features.fit import fit_encoder
 from engine.tables import open_table
 
@@ -48,10 +48,10 @@ def column_of(encoder: FeatureEncoder, X: np.ndarray, name: str) -> np.ndarray:
 def test_numbers_are_imputed_clipped_and_standardised(members: pa.Table, encoder: FeatureEncoder) -> None:
     X = encoder.encode(members)
     ages = np.array([np.nan if v is None else v for v in members["age"].to_pylist()])
-    there = ages[~np.isnan(ages)]
-    low, high = np.quantile(there, [0.005, 0.995])
-    clipped = np.clip(there, low, high)
-    filled = np.where(np.isnan(ages), np.median(there), ages)
+    present = ages[~np.isnan(ages)]
+    low, high = np.quantile(present, [0.005, 0.995])
+    clipped = np.clip(present, low, high)
+    filled = np.where(np.isnan(ages), np.median(present), ages)
     expected = (np.clip(filled, low, high) - clipped.mean()) / clipped.std()
     assert column_of(encoder, X, "age") == pytest.approx(expected, abs=1e-6)
     share = np.isnan(ages).mean()
@@ -74,8 +74,8 @@ def test_heavy_tails_are_logged_and_dates_are_years_back(members: pa.Table, enco
 def test_every_block_weighs_as_much_as_one_number(members: pa.Table, encoder: FeatureEncoder) -> None:
     X = encoder.encode(members).astype(np.float64)
     for column in ("hours", "plan", "genres", "signed"):
-        mine = [j for j, feature in enumerate(encoder.features) if feature.column == column]
-        assert X[:, mine].var(axis=0).sum() == pytest.approx(1.0, abs=1e-4)
+        positions = [j for j, feature in enumerate(encoder.features) if feature.column == column]
+        assert X[:, positions].var(axis=0).sum() == pytest.approx(1.0, abs=1e-4)
     plans = members["plan"].to_pylist()
     assert np.array_equal(column_of(encoder, X, "plan: Premium") > 0, [plan == "Premium" for plan in plans])
     assert np.array_equal(column_of(encoder, X, "plan: (missing)") > 0, [plan is None for plan in plans])
@@ -83,12 +83,12 @@ def test_every_block_weighs_as_much_as_one_number(members: pa.Table, encoder: Fe
     assert np.array_equal(column_of(encoder, X, "genres: Horror") > 0, ["Horror" in row for row in genres])
 
 
-def test_a_rare_flag_is_not_blown_up() -> None:
+def test_a_rare_flag_is_not_scaled_to_full_variance() -> None:
     flags = np.zeros(10_000)
     flags[:5] = 1
     rows = pa.table({"rare": flags, "age": np.arange(10_000) % 60})
     X = fit_encoder(open_table(rows)).encoder.encode(rows)
-    assert np.ptp(X[:, 0]) == pytest.approx(1 / np.sqrt(RAREST_VARIANCE), rel=1e-6)
+    assert np.ptp(X[:, 0]) == pytest.approx(1 / np.sqrt(MIN_VARIANCE), rel=1e-6)
 
 
 def test_an_indicator_that_repeats_another_is_left_out() -> None:
@@ -114,18 +114,18 @@ def test_rare_and_unseen_categories_are_other() -> None:
     assert other[2] == 0
 
 
-def test_means_come_back_in_the_units_people_know(members: pa.Table, encoder: FeatureEncoder) -> None:
+def test_means_are_decoded_to_the_units_of_the_table(members: pa.Table, encoder: FeatureEncoder) -> None:
     X = encoder.encode(members)
-    back = encoder.decode(X.mean(axis=0, dtype=np.float64)[None]).to_pylist()[0]
+    decoded = encoder.decode(X.mean(axis=0, dtype=np.float64)[None]).to_pylist()[0]
     plans = members["plan"].to_pylist()
-    assert back["plan: Premium"] == pytest.approx(plans.count("Premium") / N, abs=1e-5)
-    assert back["plan: (missing)"] == pytest.approx(plans.count(None) / N, abs=1e-5)
-    assert back["age: (missing)"] == pytest.approx(members["age"].null_count / N, abs=1e-5)
-    assert abs(back["age"] - np.nanmean([v for v in members["age"].to_pylist() if v is not None])) < 0.5
+    assert decoded["plan: Premium"] == pytest.approx(plans.count("Premium") / N, abs=1e-5)
+    assert decoded["plan: (missing)"] == pytest.approx(plans.count(None) / N, abs=1e-5)
+    assert decoded["age: (missing)"] == pytest.approx(members["age"].null_count / N, abs=1e-5)
+    assert abs(decoded["age"] - np.nanmean([v for v in members["age"].to_pylist() if v is not None])) < 0.5
     hours = np.asarray(members["hours"])
-    assert np.median(hours) * 0.8 < back["hours"] < hours.mean()  # the typical value, not the mean of the tail
+    assert np.median(hours) * 0.8 < decoded["hours"] < hours.mean()  # the typical value, not the mean of the tail
     mean_day = members["signed"].cast(pa.int32()).to_numpy().mean()
-    assert abs((back["signed"] - dt.date(1970, 1, 1)).days - mean_day) <= 2
+    assert abs((decoded["signed"] - dt.date(1970, 1, 1)).days - mean_day) <= 2
 
 
 def test_groups_share_their_weight_however_wide_they_are(members: pa.Table) -> None:
@@ -145,7 +145,7 @@ def test_groups_share_their_weight_however_wide_they_are(members: pa.Table) -> N
     assert total("hours", "signed") == 0.0
 
 
-def test_groups_that_cannot_be_are_refused(members: pa.Table) -> None:
+def test_impossible_groups_raise(members: pa.Table) -> None:
     table = open_table(members)
     with pytest.raises(UsageError, match="in the groups 'a' and 'b'"):
         fit_encoder(table, groups={"a": GroupConfig(columns=("age",)), "b": GroupConfig(columns=("age",))})
@@ -169,23 +169,23 @@ def test_rows_are_encoded_one_by_one_as_in_a_block(members: pa.Table, encoder: F
 
 
 def test_the_plan_survives_json(members: pa.Table, encoder: FeatureEncoder) -> None:
-    again = FeatureEncoder(Plan.model_validate_json(encoder.plan.model_dump_json()))
-    assert again.encode(members).tobytes() == encoder.encode(members).tobytes()
+    restored = FeatureEncoder(EncodingPlan.model_validate_json(encoder.plan.model_dump_json()))
+    assert restored.encode(members).tobytes() == encoder.encode(members).tobytes()
 
 
 def test_missing_and_retyped_columns_of_a_new_table_are_named(members: pa.Table, encoder: FeatureEncoder) -> None:
     with pytest.raises(MissingColumnError, match="'age', 'plan'"):
-        encoder.check(members.drop_columns(["age", "plan"]).schema)
-    wrong = members.set_column(0, "age", pa.array(["x"] * N)).set_column(4, "genres", pa.array(["x"] * N))
+        encoder.check_schema(members.drop_columns(["age", "plan"]).schema)
+    retyped = members.set_column(0, "age", pa.array(["x"] * N)).set_column(4, "genres", pa.array(["x"] * N))
     with pytest.raises(RetypedColumnError, match=r"'age' holds string, but was a number .*'genres' holds string"):
-        encoder.check(wrong.schema)
+        encoder.check_schema(retyped.schema)
 
 
 def test_a_column_of_nulls_in_a_new_table_is_missing_values(members: pa.Table, encoder: FeatureEncoder) -> None:
     rows = members.slice(0, 3)
     for i, name in enumerate(rows.column_names):
         rows = rows.set_column(i, name, pa.nulls(3))
-    encoder.check(rows.schema)
+    encoder.check_schema(rows.schema)
     X = encoder.encode(rows)
     assert np.isfinite(X).all()
     assert (column_of(encoder, X, "plan: (missing)") > 0).all()

@@ -1,9 +1,10 @@
-"""Rows that a device reads and encodes: the bits of the CPU's encoder, whatever chunks they come in."""
+"""The GPU encoder: the same bits as the CPU's encoder, whatever chunks the rows come in."""
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from engine.backends.cpu import CpuBackend
 from engine.backends.protocol import EncodedRows
 from engine.datasets.demo_table import DemoMembers
 from engine.errors import InputChangedError, NonFiniteValueError, OutOfResourcesError
-from engine.features.encoded_moments import projection
+from engine.features.encoded_moments import make_projection
 from engine.features.fit import FittedFeatures, fit_encoder
-from engine.features.gpu_encoder import DeviceEncoder, in_blocks
+from engine.features.gpu_encoder import GpuEncoder, rebatch_rows
 from engine.tables import open_table
 from tests.gpu.chunks import ArrowColumns, NumpyDevice
-from tests.gpu.strict import StrictModule, bare
+from tests.gpu.strict import StrictModule, to_numpy
 
 ROLES: dict[str, Any] = {
     "visits": "count", "spent": "count", "rank": "categorical", "flag": "categorical", "score": "categorical",
@@ -36,12 +37,12 @@ def everything(n_rows: int, seed: int = 0) -> pa.Table:
     """Return a table with a column of every kind, values missing in each of them."""
     random = np.random.default_rng(seed)
 
-    def some(values: Any, kind: pa.DataType | None = None) -> pa.Array:
+    def with_gaps(values: Any, kind: pa.DataType | None = None) -> pa.Array:
         plain = values.tolist() if isinstance(values, np.ndarray) else values
-        gone = random.random(n_rows) < 0.2
-        return pa.array([None if no else value for value, no in zip(plain, gone, strict=True)], kind)
+        gaps = random.random(n_rows) < 0.2
+        return pa.array([None if gap else value for value, gap in zip(plain, gaps, strict=True)], kind)
 
-    def several(names: list[Any], lists: Any = list) -> list[Any]:
+    def random_lists(names: list[Any], lists: Any = list) -> list[Any]:
         return [lists(random.choice(names, random.integers(0, 5))) for _ in range(n_rows)]
 
     days = random.integers(-30_000, 20_000, n_rows)
@@ -50,39 +51,39 @@ def everything(n_rows: int, seed: int = 0) -> pa.Table:
     age[::9] = np.nan
     return pa.table(
         {
-            "age": some(age),
-            "year": some(random.integers(2**53, 2**53 + 9, n_rows)),
-            "small": some(random.normal(size=n_rows).astype(np.float32), pa.float32()),
-            "visits": some(random.integers(-2, 9, n_rows) ** 5),
-            "spent": some(np.exp(random.normal(size=n_rows) * 2)),
-            "member": some(random.random(n_rows) < 0.3, pa.bool_()),
-            "born": some([dt.date(1970, 1, 1) + dt.timedelta(int(d)) for d in days], pa.date32()),
-            "seen": some(microseconds, pa.timestamp("us")),
-            "paid": some(microseconds * 1000 + 17, pa.timestamp("ns", tz="Europe/Berlin")),
-            "plan": some(random.choice(["Solo", "Family", "", "Gift"], n_rows, p=[0.5, 0.3, 0.1, 0.1])),
-            "rank": some(random.integers(0, 4, n_rows)),
-            "flag": some(random.random(n_rows) < 0.5, pa.bool_()),
-            "score": some(random.choice([0.5, 3.0, -0.0, np.nan, 1e20], n_rows)),
-            "genres": some(several(["Drama", "War", "", None, "Noir"]), pa.list_(pa.string())),
-            "codes": some(several([3, 1, 2]), pa.list_(pa.int16())),
-            "hobbies": some(several(["chess", "golf", "go", ""], " ; ".join)),
+            "age": with_gaps(age),
+            "year": with_gaps(random.integers(2**53, 2**53 + 9, n_rows)),
+            "small": with_gaps(random.normal(size=n_rows).astype(np.float32), pa.float32()),
+            "visits": with_gaps(random.integers(-2, 9, n_rows) ** 5),
+            "spent": with_gaps(np.exp(random.normal(size=n_rows) * 2)),
+            "member": with_gaps(random.random(n_rows) < 0.3, pa.bool_()),
+            "born": with_gaps([dt.date(1970, 1, 1) + dt.timedelta(int(d)) for d in days], pa.date32()),
+            "seen": with_gaps(microseconds, pa.timestamp("us")),
+            "paid": with_gaps(microseconds * 1000 + 17, pa.timestamp("ns", tz="Europe/Berlin")),
+            "plan": with_gaps(random.choice(["Solo", "Family", "", "Gift"], n_rows, p=[0.5, 0.3, 0.1, 0.1])),
+            "rank": with_gaps(random.integers(0, 4, n_rows)),
+            "flag": with_gaps(random.random(n_rows) < 0.5, pa.bool_()),
+            "score": with_gaps(random.choice([0.5, 3.0, -0.0, np.nan, 1e20], n_rows)),
+            "genres": with_gaps(random_lists(["Drama", "War", "", None, "Noir"]), pa.list_(pa.string())),
+            "codes": with_gaps(random_lists([3, 1, 2]), pa.list_(pa.int16())),
+            "hobbies": with_gaps(random_lists(["chess", "golf", "go", ""], " ; ".join)),
         }
     )
 
 
-def fitted(table: Any, **options: Any) -> FittedFeatures:
+def fit_features(table: Any, **options: Any) -> FittedFeatures:
     return fit_encoder(open_table(table), **options)
 
 
-def assert_same(found: EncodedRows, expected: EncodedRows) -> None:
-    for mine, other in zip(map(bare, found), expected, strict=True):
-        np.testing.assert_array_equal(mine, other)
-        assert mine.dtype == other.dtype
+def assert_same(encoded: EncodedRows, expected: EncodedRows) -> None:
+    for array, reference in zip(map(to_numpy, encoded), expected, strict=True):
+        np.testing.assert_array_equal(array, reference)
+        assert array.dtype == reference.dtype
 
 
 @pytest.fixture(scope="module")
 def features() -> FittedFeatures:
-    return fitted(everything(900), column_roles=ROLES)
+    return fit_features(everything(900), column_roles=ROLES)
 
 
 @pytest.mark.parametrize("xp", MODULES)
@@ -91,8 +92,8 @@ def test_every_kind_of_column_is_encoded_to_the_bits_of_the_cpu(
     features: FittedFeatures, xp: Any, first: int, n_rows: int
 ) -> None:
     rows = everything(900).slice(first, n_rows)
-    found = DeviceEncoder(features.encoder.layout, ArrayBackend(xp)).encode(ArrowColumns(rows, xp))
-    assert_same(found, features.encoder.encode_rows(rows))
+    encoded = GpuEncoder(features.encoder.layout, ArrayBackend(xp)).encode(ArrowColumns(rows, xp))
+    assert_same(encoded, features.encoder.encode_rows(rows))
 
 
 @settings(max_examples=30)
@@ -101,53 +102,53 @@ def test_rows_that_the_encoder_has_not_seen_are_encoded_to_the_bits_of_the_cpu(
     features: FittedFeatures, seed: int, n_rows: int
 ) -> None:
     rows = everything(n_rows, seed)
-    found = DeviceEncoder(features.encoder.layout, ArrayBackend(np)).encode(ArrowColumns(rows, np))
-    assert_same(found, features.encoder.encode_rows(rows))
+    encoded = GpuEncoder(features.encoder.layout, ArrayBackend(np)).encode(ArrowColumns(rows, np))
+    assert_same(encoded, features.encoder.encode_rows(rows))
 
 
 def test_a_table_of_numbers_or_of_answers_alone_is_encoded(features: FittedFeatures) -> None:
     for columns in (["age", "small"], ["plan", "rank"], ["genres"], ["hobbies"]):
         table = everything(300).select(columns)
-        one = fitted(table, column_roles={name: ROLES[name] for name in columns if name in ROLES})
-        found = DeviceEncoder(one.encoder.layout, ArrayBackend(np)).encode(ArrowColumns(table, np))
-        assert_same(found, one.encoder.encode_rows(table))
+        features = fit_features(table, column_roles={name: ROLES[name] for name in columns if name in ROLES})
+        encoded = GpuEncoder(features.encoder.layout, ArrayBackend(np)).encode(ArrowColumns(table, np))
+        assert_same(encoded, features.encoder.encode_rows(table))
 
 
 def test_a_real_table_is_encoded_to_the_bits_of_the_cpu(shared_data: Path) -> None:
     table = open_table(shared_data / "developer_survey_2017.csv.gz", id="Respondent")
-    one = fit_encoder(table, id="Respondent")
-    block = next(table.blocks(one.encoder.columns))
-    found = DeviceEncoder(one.encoder.layout, ArrayBackend(np)).encode(ArrowColumns(block.rows, np))
-    assert_same(found, one.encoder.encode_rows(block.rows))
+    features = fit_encoder(table, id="Respondent")
+    block = next(table.blocks(features.encoder.columns))
+    encoded = GpuEncoder(features.encoder.layout, ArrayBackend(np)).encode(ArrowColumns(block.rows, np))
+    assert_same(encoded, features.encoder.encode_rows(block.rows))
 
 
-def test_infinite_numbers_are_refused(features: FittedFeatures) -> None:
+def test_infinite_numbers_raise(features: FittedFeatures) -> None:
     rows = everything(20).set_column(0, "age", pa.array([np.inf] * 20))
     with pytest.raises(NonFiniteValueError, match="Column 'age' holds 20 infinite values"):
-        DeviceEncoder(features.encoder.layout, ArrayBackend(np)).encode(ArrowColumns(rows, np))
+        GpuEncoder(features.encoder.layout, ArrayBackend(np)).encode(ArrowColumns(rows, np))
 
 
 @pytest.mark.parametrize("xp", MODULES)
 @pytest.mark.parametrize("lengths", [(700,), (64,), (65, 63), (1, 130, 7)])
 def test_blocks_have_the_rows_of_the_runs(xp: Any, lengths: tuple[int, ...]) -> None:
     members = pa.concat_tables(block.rows for block in DemoMembers(700).blocks()).drop_columns(["user_id"])
-    one = fitted(members)
+    features = fit_features(members)
     device = NumpyDevice(xp, lengths=lengths)
-    rows = device.reader(open_table(members)).rows(one.encoder)
-    blocks = list(in_blocks(xp, rows._runs(last=True), 64))
+    rows = device.reader(open_table(members)).encoded_table(features.encoder)
+    blocks = list(rebatch_rows(xp, rows._iter_runs(last=True), 64))
     assert [len(block.dense) for block in blocks] == [64] * 10 + [60]
     for number, block in enumerate(blocks):
-        assert_same(block, one.encoder.encode_rows(members.slice(number * 64, 64)))
+        assert_same(block, features.encoder.encode_rows(members.slice(number * 64, 64)))
 
 
-def passes(rows: Any, features: FittedFeatures, backend: Any) -> tuple[bytes, bytes]:
+def run_passes(rows: Any, features: FittedFeatures, backend: Any) -> tuple[bytes, bytes]:
     """Return moments and scores, as bytes."""
-    found = rows.moments(backend, lambda _: None)
-    axes = projection(features.encoder.layout, found.mean, np.linalg.eigh(found.scatter)[1][:, -5:].copy())
-    Z = backend.room((found.n_rows, 5), storage())
+    moments = rows.compute_moments(backend, lambda _: None)
+    axes = make_projection(features.encoder.layout, moments.mean, np.linalg.eigh(moments.scatter)[1][:, -5:].copy())
+    Z = backend.allocate_scores((moments.n_rows, 5), storage())
     for start, n_rows in rows.map(lambda start, part: write_scores(backend, part, axes, Z, start), last=True):
-        assert (Z.shape, start + n_rows <= found.n_rows) == ((found.n_rows, 5), True)
-    return found.mean.tobytes() + found.scatter.tobytes(), np.asarray(Z).tobytes()
+        assert (Z.shape, start + n_rows <= moments.n_rows) == ((moments.n_rows, 5), True)
+    return moments.mean.tobytes() + moments.scatter.tobytes(), np.asarray(Z).tobytes()
 
 
 def storage() -> Any:
@@ -162,22 +163,23 @@ def write_scores(backend: Any, rows: EncodedRows, axes: Any, Z: Any, start: int)
 
 
 @pytest.mark.parametrize("xp", MODULES)
-def test_chunks_kept_rows_and_who_encodes_do_not_change_a_bit(xp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("engine.blocks", "engine.tables.dataframe_table", "engine.features.gpu_encoder"):
-        monkeypatch.setattr(f"{module}.BLOCK_ROWS", 64)
+def test_chunks_cached_rows_and_the_device_do_not_change_a_bit(
+    xp: Any, monkeypatch: pytest.MonkeyPatch, block_rows: Callable[[int], None]
+) -> None:
+    block_rows(64)
     members = pa.concat_tables(block.rows for block in DemoMembers(500).blocks()).drop_columns(["user_id"])
-    one = fitted(members)
-    expected = passes(one.rows, one, ArrayBackend(np))
+    features = fit_features(members)
+    expected = run_passes(features.rows, features, ArrayBackend(np))
     for lengths, free in (((500,), None), ((7, 90), None), ((64,), 0), ((33, 200), 0)):
         device = NumpyDevice(xp, lengths=lengths)
         monkeypatch.setattr(device, "free_memory", lambda free=free: free)
-        monkeypatch.setattr(device, "_resident", lambda shape, dtype: xp.empty(shape, dtype))
-        rows = device.reader(open_table(members)).rows(one.encoder)
-        assert passes(rows, one, device) == expected
+        monkeypatch.setattr(device, "_allocate_resident", lambda shape, dtype: xp.empty(shape, dtype))
+        rows = device.reader(open_table(members)).encoded_table(features.encoder)
+        assert run_passes(rows, features, device) == expected
 
 
-class Full:
-    """Chunks whose decoding runs out of memory, so many times, once two of them are read."""
+class FailingChunks:
+    """Chunks whose reading runs out of memory `times` times, each time after two chunks."""
 
     def __init__(self, chunks: Any, times: int) -> None:
         self.chunks, self.times, self.sizes = chunks, times, []
@@ -190,23 +192,25 @@ class Full:
             yield chunk
 
 
-def read_with(times: int, spare: Any, caplog: Any) -> tuple[list[EncodedRows], Full, FittedFeatures, pa.Table]:
+def read_with(
+    times: int, fallback: Any, caplog: Any
+) -> tuple[list[EncodedRows], FailingChunks, FittedFeatures, pa.Table]:
     table = everything(200)
-    one = fitted(table, column_roles=ROLES)
-    device = NumpyDevice(lengths=(31, 40), spare=spare)
+    features = fit_features(table, column_roles=ROLES)
+    device = NumpyDevice(lengths=(31, 40), fallback=fallback)
     reader = device.reader(open_table(table))
-    full = Full(reader.chunks, times)
-    object.__setattr__(reader, "chunks", full)
+    failing = FailingChunks(reader.chunks, times)
+    object.__setattr__(reader, "chunks", failing)
     with caplog.at_level(logging.WARNING):
-        return list(reader.rows(one.encoder)._runs(last=True)), full, one, table
+        return list(reader.encoded_table(features.encoder)._iter_runs(last=True)), failing, features, table
 
 
 @pytest.mark.parametrize("times", [0, 1, 3, 9])
 def test_rows_left_when_memory_runs_out_are_read_in_smaller_chunks_then_by_the_cpu(caplog: Any, times: int) -> None:
-    runs, full, one, table = read_with(times, CpuBackend(), caplog)
-    (whole,) = in_blocks(np, iter(runs), 200)
-    assert_same(whole, one.encoder.encode_rows(table))
-    assert full.sizes == [1 << 28, 1 << 26, 1 << 24, 1 << 22][: times + 1]
+    runs, failing, features, table = read_with(times, CpuBackend(), caplog)
+    (whole,) = rebatch_rows(np, iter(runs), 200)
+    assert_same(whole, features.encoder.encode_rows(table))
+    assert failing.sizes == [1 << 28, 1 << 26, 1 << 24, 1 << 22][: times + 1]
     assert ("the CPU reads the rows from 71 on" in caplog.text) == (times == 9)
     assert "long story" not in caplog.text
 
@@ -216,9 +220,9 @@ def test_a_device_asked_for_by_name_says_that_reading_ran_out_of_memory(caplog: 
         read_with(9, None, caplog)
 
 
-def test_a_table_that_has_other_rows_than_before_is_an_error(features: FittedFeatures) -> None:
+def test_a_table_whose_number_of_rows_has_changed_raises(features: FittedFeatures) -> None:
     reader = NumpyDevice().reader(open_table(everything(60)))
     chunks = reader.chunks
     object.__setattr__(reader, "chunks", lambda columns, size: list(chunks(columns, size))[:-1])
     with pytest.raises(InputChangedError, match="had 60 rows when it was opened, but a stand-in read 8"):
-        list(reader.rows(features.encoder)._runs(last=True))
+        list(reader.encoded_table(features.encoder)._iter_runs(last=True))

@@ -1,4 +1,4 @@
-"""Chunks of a table as a device would have them, made by pyarrow: what cuDF offers the encoder, on any array module."""
+"""Chunks of a table by pyarrow, with the columns that cuDF offers the encoder, on any array module."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.backends.array_kmeans import ArrayBackend
-from engine.features.gpu_encoder import DeviceReader
-from engine.tables.device_columns import Coded, Lists, Ticks
+from engine.features.gpu_encoder import GpuTableReader
+from engine.tables.device_columns import DictionaryColumn, ListColumn, TimeColumn
 
 
 class ArrowColumns:
-    """engine.tables.device_columns.Columns of an Arrow table."""
+    """engine.tables.device_columns.DeviceColumns of an Arrow table."""
 
     def __init__(self, table: pa.Table, xp: Any) -> None:
         self._table, self._xp = table.combine_chunks(), xp
@@ -29,23 +29,23 @@ class ArrowColumns:
         column = column.cast(pa.uint8()) if pa.types.is_boolean(column.type) else column
         return self._put(pc.fill_null(column.cast(pa.float64(), safe=False), np.nan))
 
-    def ticks(self, name: str) -> Ticks:
+    def times(self, name: str) -> TimeColumn:
         column = self._column(name)
         unit = "D" if pa.types.is_date32(column.type) else column.type.unit
         counts = column.cast(pa.int32() if unit == "D" else pa.int64()).cast(pa.int64()).fill_null(0)
-        return Ticks(self._put(counts), self._put(column.is_null()), unit)
+        return TimeColumn(self._put(counts), self._put(column.is_null()), unit)
 
-    def coded(self, name: str) -> Coded:
-        return self._coded(self._column(name))
+    def dictionary(self, name: str) -> DictionaryColumn:
+        return self._dictionary(self._column(name))
 
-    def lists(self, name: str) -> Lists:
+    def lists(self, name: str) -> ListColumn:
         column = self._column(name)
         lengths = pc.list_value_length(column).fill_null(0).cast(pa.int64())
-        return Lists(self._put(lengths), self._put(column.is_null()), self._coded(column.flatten()))
+        return ListColumn(self._put(lengths), self._put(column.is_null()), self._dictionary(column.flatten()))
 
-    def _coded(self, column: pa.Array) -> Coded:
-        found = column.dictionary_encode()
-        return Coded(self._put(found.indices.cast(pa.int64()).fill_null(-1)), found.dictionary)
+    def _dictionary(self, column: pa.Array) -> DictionaryColumn:
+        encoded = column.dictionary_encode()
+        return DictionaryColumn(self._put(encoded.indices.cast(pa.int64()).fill_null(-1)), encoded.dictionary)
 
     def _column(self, name: str) -> pa.Array:
         column = self._table.column(name)
@@ -56,7 +56,7 @@ class ArrowColumns:
 
 
 class NumpyDevice(ArrayBackend):
-    """The backend of array modules on NumPy, or what behaves like CuPy, that reads tables in chunks of any length."""
+    """The array backend on NumPy, or a stand-in for CuPy, that reads tables in chunks of the given lengths."""
 
     name = "numpy"
 
@@ -64,8 +64,8 @@ class NumpyDevice(ArrayBackend):
         super().__init__(xp, **options)
         self.lengths = lengths
 
-    def reader(self, table: Any) -> DeviceReader:
-        """Return what reads the table with pyarrow, as cuDF would."""
+    def reader(self, table: Any) -> GpuTableReader:
+        """Return a reader of the table that uses pyarrow in place of cuDF."""
 
         def chunks(columns: Sequence[str], chunk_bytes: int) -> Iterator[ArrowColumns]:
             rows = pa.concat_tables(block.rows for block in table.blocks(columns))
@@ -76,4 +76,4 @@ class NumpyDevice(ArrayBackend):
                 yield ArrowColumns(rows.slice(start, length), self.xp)
                 start += length
 
-        return DeviceReader("a stand-in", table, {}, chunks, self)
+        return GpuTableReader("a stand-in", table, {}, chunks, self)

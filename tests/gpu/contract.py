@@ -1,7 +1,7 @@
-"""The signatures of the GPU libraries that the engine calls, as their wheels have them: recorded, or compared.
+"""Record the signatures of the GPU libraries that the engine calls, or compare them with the recorded ones.
 
     python tests/gpu/contract.py            compare tests/gpu/signatures.json with what is installed
-    python tests/gpu/contract.py --record   write it anew
+    python tests/gpu/contract.py --record   write it again
 
 The libraries install and import without a GPU. `make test-gpu-contract` runs this in an environment of its own; the
 tests of tests/gpu bind the engine's calls to the recorded signatures on any machine.
@@ -69,12 +69,12 @@ FUNCTIONS = {
     "dask_cuda": ["LocalCUDACluster"],
     "cupy.cuda.runtime": ["memGetInfo", "deviceSynchronize"],
 }
-# Functions of distributions that do not import without what they run on: their sources tell.
+# Functions of distributions that cannot be imported without a GPU: their signatures are read from the source.
 IN_SOURCES = {"flash_kmeans.batch_kmeans_Euclid": ("flash-kmeans", "flash_kmeans/kmeans_triton_impl.py")}
 ARRAY_METHODS = (
     *("all", "any", "argmin", "astype", "copy", "get", "max", "mean", "min", "ravel", "reshape", "set", "sum", "view"),
 )
-ATTRIBUTES = {  # fitted or instance attributes, which only the source names
+ATTRIBUTES = {  # fitted or instance attributes, which are found in the source only
     "cuml.cluster.KMeans": ["cluster_centers_", "n_iter_"],
     "cuml.manifold.TSNE": ["n_iter_", "embedding_"],
     "cuml.decomposition.PCA": ["components_", "explained_variance_"],
@@ -84,14 +84,14 @@ ATTRIBUTES = {  # fitted or instance attributes, which only the source names
 }
 
 
-def recorded() -> dict[str, Any]:
-    """Return what signatures.json holds."""
-    found: dict[str, Any] = json.loads(RECORD.read_text())
-    return found
+def read_record() -> dict[str, Any]:
+    """Read signatures.json."""
+    record: dict[str, Any] = json.loads(RECORD.read_text())
+    return record
 
 
-def signature_of(parameters: list[list[Any]]) -> inspect.Signature:
-    """Return a recorded signature as one that arguments can be bound to."""
+def make_signature(parameters: list[list[Any]]) -> inspect.Signature:
+    """Return a recorded signature as an inspect.Signature, to which arguments can be bound."""
     return inspect.Signature(
         [
             inspect.Parameter(name, inspect._ParameterKind(kind), default=None if optional else inspect.Parameter.empty)
@@ -100,16 +100,18 @@ def signature_of(parameters: list[list[Any]]) -> inspect.Signature:
     )
 
 
-def installed() -> dict[str, Any]:
-    """Return the same of the libraries that are installed."""
+def inspect_installed() -> dict[str, Any]:
+    """Return what signatures.json would hold for the installed libraries."""
     signatures = {}
     for module, names in FUNCTIONS.items():
         for name in names:
-            signatures[f"{module}.{name}"] = _parameters(_resolved(module, name))
-    signatures |= {name: _in_source(*where, name.rpartition(".")[2]) for name, where in IN_SOURCES.items()}
+            signatures[f"{module}.{name}"] = _parameters(_import_name(module, name))
+    signatures |= {name: _parameters_in_source(*where, name.rpartition(".")[2]) for name, where in IN_SOURCES.items()}
     array = import_module("cupy").ndarray
     signatures |= {f"cupy.ndarray.{name}": _parameters(getattr(array, name)) for name in ARRAY_METHODS}
-    missing = [f"{owner}.{name}" for owner, names in ATTRIBUTES.items() for name in names if not _has(owner, name)]
+    missing = [
+        f"{owner}.{name}" for owner, names in ATTRIBUTES.items() for name in names if not _has_attribute(owner, name)
+    ]
     if missing:
         raise SystemExit(f"not in the libraries' sources: {', '.join(missing)}")
     return {
@@ -120,50 +122,51 @@ def installed() -> dict[str, Any]:
     }
 
 
-def _in_source(owner: str, path: str, name: str) -> list[list[Any]]:
+def _parameters_in_source(owner: str, path: str, name: str) -> list[list[Any]]:
     """Return the parameters of a function of a module that is not imported."""
     (module,) = [file for file in distribution(owner).files or () if str(file) == path]
     (function,) = [
         node for node in ast.parse(module.read_text()).body if isinstance(node, ast.FunctionDef) and node.name == name
     ]
-    given, positional = function.args, function.args.args
-    required = len(positional) - len(given.defaults)
+    arguments, positional = function.args, function.args.args
+    required = len(positional) - len(arguments.defaults)
     kinds = inspect.Parameter
-    found: list[list[Any]] = [
-        [one.arg, int(kinds.POSITIONAL_OR_KEYWORD), number >= required] for number, one in enumerate(positional)
+    parameters: list[list[Any]] = [
+        [argument.arg, int(kinds.POSITIONAL_OR_KEYWORD), number >= required]
+        for number, argument in enumerate(positional)
     ]
-    for one, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
-        found.append([one.arg, int(kinds.KEYWORD_ONLY), default is not None])
-    return found
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        parameters.append([argument.arg, int(kinds.KEYWORD_ONLY), default is not None])
+    return parameters
 
 
-def _resolved(module: str, name: str) -> Any:
-    found = import_module(module)
+def _import_name(module: str, name: str) -> Any:
+    obj = import_module(module)
     for part in name.split("."):
-        found = getattr(found, part)
-    return found
+        obj = getattr(obj, part)
+    return obj
 
 
 def _parameters(function: Any) -> list[list[Any]] | None:
-    """Return name, kind and whether there is a default; None where not even the documentation tells."""
+    """Return name, kind and whether there is a default of every parameter; None if even the docstring lacks them."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        documented = _documented(function)
+        documented = _parse_docstring(function)
         if documented is None:
             return None
         signature = documented
     return [[p.name, int(p.kind), p.default is not p.empty] for p in signature.parameters.values() if p.name != "self"]
 
 
-def _documented(function: Any) -> inspect.Signature | None:
+def _parse_docstring(function: Any) -> inspect.Signature | None:
     """Return the signature in the first line of a docstring, as Cython and CuPy's ufuncs write it."""
     first = re.sub(r"\\", "", (function.__doc__ or "").strip().split("\n", 1)[0])
-    found = re.match(r"[\w.]+\((?P<inside>.*?)\)\s*(?:->.*)?(?:$|  )", first)
-    if found is None:
+    match = re.match(r"[\w.]+\((?P<inside>.*?)\)\s*(?:->.*)?(?:$|  )", first)
+    if match is None:
         return None
     words = []
-    for part in re.split(r",\s*(?![^\[]*\])", found["inside"]):
+    for part in re.split(r",\s*(?![^\[]*\])", match["inside"]):
         name, equals, _ = part.partition("=")
         word = name.partition(":")[0].split()[-1:]  # types stand before a name in Cython, behind it in Python
         words.append("".join(word) + ("=None" if equals else ""))
@@ -175,8 +178,8 @@ def _documented(function: Any) -> inspect.Signature | None:
     return inspect.signature(names["documented"])
 
 
-def _has(owner: str, name: str) -> bool:
-    """Tell whether a class has an attribute, by itself or set by its methods."""
+def _has_attribute(owner: str, name: str) -> bool:
+    """Return whether a class has an attribute, or its methods set it on instances."""
     module, _, cls = owner.rpartition(".")
     kind = getattr(import_module(module), cls)
     if hasattr(kind, name) or name in getattr(kind, "__annotations__", {}):
@@ -187,18 +190,18 @@ def _has(owner: str, name: str) -> bool:
 
 
 def main() -> None:
-    """Record or compare."""
-    found = json.loads(json.dumps(installed()))
+    """Record or compare the signatures."""
+    current = json.loads(json.dumps(inspect_installed()))
     if "--record" in sys.argv:
-        RECORD.write_text(json.dumps(found, indent=1).replace("\n    ", " ").replace("\n   ]", "]") + "\n")
-        print(f"recorded {len(found['signatures'])} signatures")
+        RECORD.write_text(json.dumps(current, indent=1).replace("\n    ", " ").replace("\n   ]", "]") + "\n")
+        print(f"recorded {len(current['signatures'])} signatures")
         return
-    kept = recorded()
-    changed = [name for name in found["signatures"] if kept["signatures"].get(name) != found["signatures"][name]]
-    changed += [part for part in ("array", "attributes") if kept[part] != found[part]]
-    if changed or set(kept["signatures"]) != set(found["signatures"]):
+    record = read_record()
+    changed = [name for name in current["signatures"] if record["signatures"].get(name) != current["signatures"][name]]
+    changed += [part for part in ("array", "attributes") if record[part] != current[part]]
+    if changed or set(record["signatures"]) != set(current["signatures"]):
         raise SystemExit(f"signatures differ from those recorded: {', '.join(changed) or 'other names'}")
-    print(f"{len(found['signatures'])} signatures are as recorded; versions {found['versions']}")
+    print(f"{len(current['signatures'])} signatures are as recorded; versions {current['versions']}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""cuDF and pylibcudf without a GPU: data frames over Arrow arrays, with the methods that the engine calls, no others.
+"""Stand-ins for cuDF and pylibcudf: data frames over Arrow arrays, with only the methods that the engine calls.
 
-Every call has to fit the recorded signatures; arrays come as strict.py's. What a method does to missing values, which
-values it calls different and which dtype it returns was read in the sources of 26.10.
+Every call must fit the recorded signatures; arrays are those of strict.py. How a method treats missing values, which
+values it distinguishes and which dtype it returns follows the sources of 26.10.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.gpu.contract import recorded
+from tests.gpu.contract import read_record
 from tests.gpu.libraries import bind
-from tests.gpu.strict import wrapped
+from tests.gpu.strict import to_device
 
-CHUNK_ROWS = [7, 1, 30]  # of the chunks of a file, over and over
-SEEN: list[dict[str, Any]] = []  # arguments of readers
+CHUNK_ROWS = [7, 1, 30]  # lengths of the chunks of a file, repeated
+READER_CALLS: list[dict[str, Any]] = []  # arguments of every reader that was made
 
 
-class Checked:
-    """An object of a library, which has the recorded attributes only."""
+class CheckedObject:
+    """An object of a library that has only the recorded attributes."""
 
     path = ""
 
     def __getattribute__(self, name: str) -> Any:
         path = object.__getattribute__(self, "path")
-        record = recorded()
+        record = read_record()
         if not name.startswith("_") and name != "path":
             known = f"{path}.{name}" in record["signatures"] or name in record["attributes"].get(path, ())
             assert known, f"{path}.{name} is not in signatures.json: add it to contract.py"
@@ -43,8 +43,8 @@ class Checked:
         return bind(f"{object.__getattribute__(self, 'path')}.{method}", *args, **kwargs)
 
 
-class Series(Checked):
-    """A column; dates are seconds, as cuDF has them."""
+class Series(CheckedObject):
+    """A column; dates are timestamps in seconds, as in cuDF."""
 
     path = "cudf.Series"
 
@@ -59,8 +59,8 @@ class Series(Checked):
         kind = self._values.type
         if pa.types.is_timestamp(kind):
             return np.dtype(f"datetime64[{kind.unit}]")
-        other = pa.types.is_string(kind) or pa.types.is_list(kind)
-        return np.dtype(object if other else kind.to_pandas_dtype())
+        is_object = pa.types.is_string(kind) or pa.types.is_list(kind)
+        return np.dtype(object if is_object else kind.to_pandas_dtype())
 
     def astype(self, *args: Any, **kwargs: Any) -> Series:
         dtype = np.dtype(self._bound("astype", *args, **kwargs)["dtype"])
@@ -85,20 +85,20 @@ class Series(Checked):
     def to_cupy(self, *args: Any, **kwargs: Any) -> Any:
         self._bound("to_cupy", *args, **kwargs)
         assert self._values.null_count == 0
-        return wrapped(self._values.to_numpy(zero_copy_only=False).copy())
+        return to_device(self._values.to_numpy(zero_copy_only=False).copy())
 
     def factorize(self, *args: Any, **kwargs: Any) -> tuple[Any, Index]:
         self._bound("factorize", *args, **kwargs)
-        assert not pa.types.is_boolean(self._values.type)  # nobody has looked at whether cuDF can
-        found = self._values.dictionary_encode()
-        return wrapped(found.indices.fill_null(-1).to_numpy().astype(np.int64)), Index(found.dictionary)
+        assert not pa.types.is_boolean(self._values.type)  # whether cuDF supports booleans was not checked
+        encoded = self._values.dictionary_encode()
+        return to_device(encoded.indices.fill_null(-1).to_numpy().astype(np.int64)), Index(encoded.dictionary)
 
     @property
     def list(self) -> Any:
         return ListMethods(self._values)
 
 
-class Index(Checked):
+class Index(CheckedObject):
     path = "cudf.Index"
 
     def __init__(self, values: pa.Array) -> None:
@@ -109,7 +109,7 @@ class Index(Checked):
         return self._values.cast(pa.large_string()) if pa.types.is_string(self._values.type) else self._values
 
 
-class ListMethods(Checked):
+class ListMethods(CheckedObject):
     path = "cudf.core.accessors.lists.ListMethods"
 
     def __init__(self, values: pa.Array) -> None:
@@ -124,7 +124,7 @@ class ListMethods(Checked):
         return Series(self._values.flatten())
 
 
-class DataFrame(Checked):
+class DataFrame(CheckedObject):
     path = "cudf.DataFrame"
 
     def __init__(self, table: pa.Table) -> None:
@@ -142,13 +142,13 @@ class DataFrame(Checked):
         return DataFrame(bind("cudf.DataFrame.from_pylibcudf", *args)["table"])
 
 
-class Reader:
+class ChunkedParquetReader:
     """A chunked reader of Parquet files."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        given = bind("pylibcudf.io.parquet.ChunkedParquetReader", *args, **kwargs)
-        SEEN.append(given)
-        options = given["options"]
+        arguments = bind("pylibcudf.io.parquet.ChunkedParquetReader", *args, **kwargs)
+        READER_CALLS.append(arguments)
+        options = arguments["options"]
         (path,) = options.paths
         self._rows = pq.ParquetFile(path).read(columns=options.columns)
         self._start, self._number = 0, 0
@@ -162,34 +162,34 @@ class Reader:
         return self._rows.slice(self._start - n_rows, n_rows)
 
 
-class Options:
+class ParquetReaderOptions:
     def __init__(self, paths: list[str]) -> None:
         self.paths, self.columns = paths, None
 
     def set_column_names(self, *args: Any) -> None:
         self.columns = bind("pylibcudf.io.parquet.ParquetReaderOptions.set_column_names", *args)["col_names"]
 
-    def build(self) -> Options:
+    def build(self) -> ParquetReaderOptions:
         return self
 
 
 def read_orc(*args: Any, **kwargs: Any) -> DataFrame:
-    given = bind("cudf.read_orc", *args, **kwargs)
-    SEEN.append(given)
-    ((stripe,),) = given["stripes"]
-    found = pyarrow.orc.ORCFile(Path(given["filepath_or_buffer"])).read_stripe(stripe, columns=given["columns"])
-    return DataFrame(pa.Table.from_batches([found]))
+    arguments = bind("cudf.read_orc", *args, **kwargs)
+    READER_CALLS.append(arguments)
+    ((stripe,),) = arguments["stripes"]
+    batch = pyarrow.orc.ORCFile(Path(arguments["filepath_or_buffer"])).read_stripe(stripe, columns=arguments["columns"])
+    return DataFrame(pa.Table.from_batches([batch]))
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the stand-ins where `import` finds them."""
-    SEEN.clear()
+    """Install the stand-ins in sys.modules."""
+    READER_CALLS.clear()
     module: Any = ModuleType("cudf")
     module.DataFrame, module.Series, module.Index, module.read_orc = DataFrame, Series, Index, read_orc
     sources: Any = ModuleType("pylibcudf.io")
     sources.SourceInfo = lambda *args: bind("pylibcudf.io.SourceInfo", *args)["sources"]
     parquet: Any = ModuleType("pylibcudf.io.parquet")
-    parquet.ChunkedParquetReader = Reader
-    parquet.ParquetReaderOptions = SimpleNamespace(builder=Options)
+    parquet.ChunkedParquetReader = ChunkedParquetReader
+    parquet.ParquetReaderOptions = SimpleNamespace(builder=ParquetReaderOptions)
     for name, stand_in in {"cudf": module, "pylibcudf.io": sources, "pylibcudf.io.parquet": parquet}.items():
         monkeypatch.setitem(sys.modules, name, stand_in)

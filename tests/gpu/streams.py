@@ -1,8 +1,8 @@
-"""CUDA's streams and events without a GPU: what is queued happens as late as it may.
+"""Stand-ins for CUDA's streams and events, which run queued work as late as possible.
 
-A copy is made when somebody waits for it, and not before: so a staging buffer that is filled again too soon, or a piece
-that is computed on before it has come, shows in the values. What is computed happens at once, as NumPy does; that a
-copy waits for what reads its target shows in the log.
+A copy is made when a stream or the host waits for it, and not before: so a staging buffer that is filled again too
+soon, or a piece that is read before its copy, shows in the values. Computation runs at once, by NumPy; that a copy
+waits for the reads of its target shows in the log.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ class Cuda:
 
     def __init__(self) -> None:
         self.log: Log = []
-        self.current = Current(self, "current")
+        self.current = CurrentStream(self, "current")
         self._names = {"stream": 0, "event": 0}
 
-    def named(self, kind: str) -> str:
+    def next_name(self, kind: str) -> str:
         self._names[kind] += 1
         return f"{kind} {self._names[kind]}"
 
     def namespace(self, **more: Any) -> SimpleNamespace:
         def stream(*args: Any, **kwargs: Any) -> Stream:
             assert bind("cupy.cuda.Stream", *args, **kwargs) == {"non_blocking": True}
-            return Stream(self, self.named("stream"))
+            return Stream(self, self.next_name("stream"))
 
         def event(*args: Any, **kwargs: Any) -> Event:
             bind("cupy.cuda.Event", *args, **kwargs)
-            return Event(self, self.named("event"))
+            return Event(self, self.next_name("event"))
 
         return SimpleNamespace(Stream=stream, Event=event, get_current_stream=lambda: self.current, **more)
 
@@ -48,25 +48,25 @@ class Stream:
         self.queued: list[Callable[[], None]] = []
         self.done = 0
 
-    def queue(self, what: str, work: Callable[[], None]) -> None:
-        self.cuda.log.append((self.name, what))
+    def queue(self, description: str, work: Callable[[], None]) -> None:
+        self.cuda.log.append((self.name, description))
         self.queued.append(work)
 
     def wait_event(self, *args: Any) -> None:
         event = bind("cupy.cuda.Stream.wait_event", *args)["event"]
-        self.queue(f"waits for {event.name}", event.happen)
+        self.queue(f"waits for {event.name}", event.run_recorded)
 
-    def run(self, upto: int) -> None:
-        while self.done < upto:
+    def run(self, stop: int) -> None:
+        while self.done < stop:
             self.done += 1
             self.queued[self.done - 1]()
 
 
-class Current(Stream):
-    """The stream on which everything happens at once."""
+class CurrentStream(Stream):
+    """The stream whose work runs at once."""
 
-    def queue(self, what: str, work: Callable[[], None]) -> None:
-        super().queue(what, work)
+    def queue(self, description: str, work: Callable[[], None]) -> None:
+        super().queue(description, work)
         self.run(len(self.queued))
 
 
@@ -83,13 +83,13 @@ class Event:
     def synchronize(self, *args: Any) -> None:
         bind("cupy.cuda.Event.synchronize", *args)
         self.cuda.log.append(("host", f"waits for {self.name}"))
-        self.happen()
+        self.run_recorded()
 
-    def happen(self) -> None:
+    def run_recorded(self) -> None:
         if self._mark is not None:
             self._mark[0].run(self._mark[1])
 
 
 def empty_pinned(*args: Any) -> Any:
-    given = bind("cupyx.empty_pinned", *args)
-    return np.empty(given["shape"], given["dtype"])
+    arguments = bind("cupyx.empty_pinned", *args)
+    return np.empty(arguments["shape"], arguments["dtype"])

@@ -21,10 +21,10 @@ RATING = st.tuples(
     st.one_of(st.integers(1, 10).map(lambda half: half / 2), st.floats(-10, 10), st.just(float("nan"))),
     st.one_of(st.integers(-5, 5), st.just(int(kernel.NO_TIME))),
 )
-KEPT = st.lists(st.booleans(), min_size=N_ITEMS, max_size=N_ITEMS)
+INCLUDED = st.lists(st.booleans(), min_size=N_ITEMS, max_size=N_ITEMS)
 
 
-def empty() -> dict[str, Any]:
+def empty_sums() -> dict[str, Any]:
     return {
         "count": np.zeros(N_USERS, np.int64),
         "total": np.zeros(N_USERS),
@@ -37,38 +37,42 @@ def empty() -> dict[str, Any]:
     }
 
 
-def by_kernels(rows: list[tuple[int, int, float, int]], kept: list[bool], keep_unknown: bool, size: int) -> Any:
-    sums, n_rated, counts = empty(), np.zeros(N_ITEMS, np.int64), np.zeros(4, np.int64)
+def aggregate_by_kernels(
+    rows: list[tuple[int, int, float, int]], included: list[bool], keep_unknown: bool, size: int
+) -> Any:
+    sums, n_rated, counts = empty_sums(), np.zeros(N_ITEMS, np.int64), np.zeros(4, np.int64)
     for start in range(0, len(rows), size):
-        user, item, rating, when = (np.array(column) for column in zip(*rows[start : start + size], strict=True))
+        user, item, rating, time = (np.array(column) for column in zip(*rows[start : start + size], strict=True))
         rating = rating.astype(float)
-        counts += kernel.screen(user, item, rating, np.array(kept), keep_unknown, n_rated)
-        kernel.add_levels(user, rating, sums["count"], sums["total"], sums["squares"])
-        kernel.add_times(user, when, sums["first"], sums["last"])
+        counts += kernel.exclude_ratings(user, item, rating, np.array(included), keep_unknown, n_rated)
+        kernel.add_rating_sums(user, rating, sums["count"], sums["total"], sums["squares"])
+        kernel.update_time_spans(user, time, sums["first"], sums["last"])
         genres = sums["genre_count"], sums["genre_total"]
-        kernel.add_interests(user, item, rating, GENRE_START, GENRE_CODE, DECADE, *genres, sums["decade_count"])
+        kernel.add_genres_and_decades(
+            user, item, rating, GENRE_START, GENRE_CODE, DECADE, *genres, sums["decade_count"]
+        )
     return sums, n_rated.tolist(), counts.tolist()
 
 
-def by_loops(rows: list[tuple[int, int, float, int]], kept: list[bool], keep_unknown: bool) -> Any:
-    sums, n_rated, counts = empty(), [0] * N_ITEMS, [0, 0, 0, 0]
-    for user, item, rating, when in rows:
+def aggregate_by_loops(rows: list[tuple[int, int, float, int]], included: list[bool], keep_unknown: bool) -> Any:
+    sums, n_rated, counts = empty_sums(), [0] * N_ITEMS, [0, 0, 0, 0]
+    for user, item, rating, time in rows:
         if rating != rating:
             counts[0] += 1
             continue
         counts[2] += item < 0
         if item >= 0:
             n_rated[item] += 1
-        if not (keep_unknown if item < 0 else kept[item]):
+        if not (keep_unknown if item < 0 else included[item]):
             counts[3] += 1
             continue
         sums["count"][user] += 1
         sums["total"][user] += rating
         sums["squares"][user] += rating * rating
-        if when != kernel.NO_TIME:
+        if time != kernel.NO_TIME:
             known = sums["first"][user] != kernel.NO_TIME
-            sums["first"][user] = min(sums["first"][user], when) if known else when
-            sums["last"][user] = max(sums["last"][user], when) if known else when
+            sums["first"][user] = min(sums["first"][user], time) if known else time
+            sums["last"][user] = max(sums["last"][user], time) if known else time
         if item >= 0:
             for genre in GENRE_CODE[GENRE_START[item] : GENRE_START[item + 1]]:
                 sums["genre_count"][user, genre] += 1
@@ -78,15 +82,15 @@ def by_loops(rows: list[tuple[int, int, float, int]], kept: list[bool], keep_unk
     return sums, n_rated, counts
 
 
-@given(st.lists(RATING, max_size=30), KEPT, st.booleans(), st.integers(1, 31))
+@given(st.lists(RATING, max_size=30), INCLUDED, st.booleans(), st.integers(1, 31))
 def test_sums_are_those_of_plain_loops_over_any_batches(
-    rows: list[tuple[int, int, float, int]], kept: list[bool], keep_unknown: bool, size: int
+    rows: list[tuple[int, int, float, int]], included: list[bool], keep_unknown: bool, size: int
 ) -> None:
-    found, n_rated, counts = by_kernels(rows, kept, keep_unknown, size)
-    expected, expected_rated, expected_counts = by_loops(rows, kept, keep_unknown)
+    sums, n_rated, counts = aggregate_by_kernels(rows, included, keep_unknown, size)
+    expected, expected_rated, expected_counts = aggregate_by_loops(rows, included, keep_unknown)
     assert (n_rated, counts) == (expected_rated, expected_counts)
     for name, values in expected.items():
-        assert found[name].tolist() == values.tolist(), name
+        assert sums[name].tolist() == values.tolist(), name
 
 
 def test_the_order_of_half_stars_does_not_change_a_bit_of_a_sum() -> None:
@@ -94,13 +98,13 @@ def test_the_order_of_half_stars_does_not_change_a_bit_of_a_sum() -> None:
     rows = list(
         zip(np.zeros(5000, int), rng.integers(0, N_ITEMS, 5000), rng.integers(1, 11, 5000) / 2, [0] * 5000, strict=True)
     )
-    forth, _, _ = by_kernels(rows, [True] * N_ITEMS, True, 999)
-    back, _, _ = by_kernels(rows[::-1], [True] * N_ITEMS, True, 17)
-    for name, values in forth.items():
-        assert values.tobytes() == back[name].tobytes(), name
+    forward, _, _ = aggregate_by_kernels(rows, [True] * N_ITEMS, True, 999)
+    backward, _, _ = aggregate_by_kernels(rows[::-1], [True] * N_ITEMS, True, 17)
+    for name, values in forward.items():
+        assert values.tobytes() == backward[name].tobytes(), name
 
 
 def test_infinite_ratings_are_counted() -> None:
     user, item, rating = np.array([0, 1, 2]), np.array([0, 1, -1]), np.array([np.inf, 1.0, -np.inf])
-    counts = kernel.screen(user, item, rating, np.ones(N_ITEMS, bool), True, np.zeros(N_ITEMS, np.int64))
+    counts = kernel.exclude_ratings(user, item, rating, np.ones(N_ITEMS, bool), True, np.zeros(N_ITEMS, np.int64))
     assert counts == (0, 2, 1, 0)

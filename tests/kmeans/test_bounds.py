@@ -1,42 +1,43 @@
-"""Which centres are left out of the drift: the few that still move, if that spares rows."""
+"""Hamerly-style bounds: movement of the centers, and the choice of fast centers."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from engine.kmeans.bounds import FAST, Way
+from engine.kmeans.bounds import FAST_CENTER_COUNTS, CenterMovement
 
 LABELS = np.arange(100, dtype=np.int32).repeat(50)
 
 
-def steps_of(moving: list[int]) -> np.ndarray:
+def steps_with_long_ones(long: list[int]) -> np.ndarray:
     steps = np.full(100, 1e-3)
-    steps[moving] = 5.0
+    steps[long] = 5.0
     return steps
 
 
-def test_a_few_centres_that_move_on_are_fast_and_their_rows_wait() -> None:
-    way = Way(100)
-    way.follow(steps_of([3, 70]), LABELS, np.ones(len(LABELS), np.float32))
-    drift = way.drift()
-    assert len(drift.fast) == FAST[1]
-    assert {3, 70} <= set(drift.fast.tolist())
-    assert np.isinf(drift.most[drift.fast]).all()
-    others = np.setdiff1d(np.arange(100), drift.fast)
-    assert ((drift.least[others] < 2e-3) & (drift.most[others] > 2e-3)).all()  # a step of its own and one of the others
+def test_a_few_centers_that_still_move_are_fast_and_their_rows_are_never_skipped() -> None:
+    movement = CenterMovement(100)
+    movement.add_steps(steps_with_long_ones([3, 70]), LABELS, np.ones(len(LABELS), np.float32))
+    thresholds = movement.skip_thresholds()
+    assert len(thresholds.fast_centers) == FAST_CENTER_COUNTS[1]
+    assert {3, 70} <= set(thresholds.fast_centers.tolist())
+    assert np.isinf(thresholds.upper[thresholds.fast_centers]).all()
+    slow = np.setdiff1d(np.arange(100), thresholds.fast_centers)
+    # The movement of a slow center is its own step and the fastest other slow one's.
+    assert ((thresholds.lower[slow] < 2e-3) & (thresholds.upper[slow] > 2e-3)).all()
 
 
-def test_no_centre_is_fast_where_all_rows_wait_anyway_or_none_does() -> None:
-    for slack in (-np.inf, np.inf):
-        way = Way(100)
-        way.follow(steps_of([3]), LABELS, np.full(len(LABELS), slack, np.float32))
-        drift = way.drift()
-        assert len(drift.fast) == 0
-        assert (np.delete(drift.most, 3) > 5.0).all()
-        assert drift.most[3] < 5.1  # its own step, and the fastest other one's
+def test_no_center_is_fast_if_all_rows_are_compared_anyway_or_none_is() -> None:
+    for gap_bound in (-np.inf, np.inf):
+        movement = CenterMovement(100)
+        movement.add_steps(steps_with_long_ones([3]), LABELS, np.full(len(LABELS), gap_bound, np.float32))
+        thresholds = movement.skip_thresholds()
+        assert len(thresholds.fast_centers) == 0
+        assert (np.delete(thresholds.upper, 3) > 5.0).all()
+        assert thresholds.upper[3] < 5.1  # its own step, and the fastest other one's
 
 
-def test_a_single_centre_has_no_other_one_to_fear() -> None:
-    way = Way(1)
-    way.follow(np.array([2.0]), np.zeros(4, np.int32), np.full(4, 9, np.float32))
-    assert np.isclose(way.drift().most[0], 2.0)
+def test_the_threshold_of_a_single_center_is_its_own_movement() -> None:
+    movement = CenterMovement(1)
+    movement.add_steps(np.array([2.0]), np.zeros(4, np.int32), np.full(4, 9, np.float32))
+    assert np.isclose(movement.skip_thresholds().upper[0], 2.0)

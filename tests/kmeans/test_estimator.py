@@ -1,4 +1,4 @@
-"""K-Means: the same answer as scikit-learn from the same start, and the same bits whatever computes it."""
+"""The KMeans estimator: the results of scikit-learn from the same initial centers, and the same bits on any threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import engine.kmeans.lloyd
 from engine import backends
 from engine.backends.protocol import SUM_ROWS
 from engine.execution.threads import threads
-from engine.kernels.cpu.kmeans import quantize as codes
+from engine.kernels.cpu.kmeans import quantize
 from engine.kmeans.estimator import KMeans, nearest_two
 from engine.kmeans.restarts import cluster_rows
 from tests import reference
@@ -54,7 +54,7 @@ def test_it_stops_by_scikit_learns_rule(tol: float) -> None:
     np.testing.assert_array_equal(ours.labels_, peer.labels_)
 
 
-def test_centres_are_the_means_of_the_loops() -> None:
+def test_centers_are_the_means_of_the_loops() -> None:
     X = mixture(n_rows=200, dtype=np.float64)
     fitted = KMeans(4, init=X[:4], max_iter=1, tol=0).fit(X)
     _, means = reference.lloyd_step(X.tolist(), X[:4].tolist())
@@ -71,15 +71,15 @@ def test_any_number_of_threads_and_any_blocks_give_the_same_bits(
     X = mixture(n_rows=5 * SUM_ROWS + 17)
     weights = np.random.default_rng(2).exponential(size=len(X)) if weighted else None
     results = []
-    for n_threads, job_rows in [(1, SUM_ROWS), (2, 2 * SUM_ROWS), (5, 128 * SUM_ROWS), (1, 128 * SUM_ROWS)]:
-        monkeypatch.setattr(engine.backends.cpu, "JOB_ROWS", job_rows)
+    for n_threads, block_rows in [(1, SUM_ROWS), (2, 2 * SUM_ROWS), (5, 128 * SUM_ROWS), (1, 128 * SUM_ROWS)]:
+        monkeypatch.setattr(engine.backends.cpu, "MAX_BLOCK_ROWS", block_rows)
         with threads(n_threads):
             fitted = KMeans(7, init=init, n_init=2, random_state=3).fit(X, sample_weight=weights)
             results.append((fitted.cluster_centers_.tobytes(), fitted.labels_.tobytes(), fitted.inertia_))
     assert results.count(results[0]) == len(results)
 
 
-def test_the_order_of_rows_does_not_change_a_bit_of_the_centres() -> None:
+def test_the_order_of_rows_does_not_change_a_bit_of_the_centers() -> None:
     X = mixture(n_rows=4000)
     order = np.random.default_rng(0).permutation(len(X))
     weights = np.random.default_rng(1).exponential(size=len(X))
@@ -143,34 +143,34 @@ def test_transform_gives_distances_and_keeps_the_dtype() -> None:
 
 
 def test_rows_in_any_layout_have_the_same_labels_and_the_same_nearest_two() -> None:
-    every = np.random.default_rng(0).normal(size=(3000, 20)).astype(np.float32)
-    X = every[::2].copy()
+    twice_as_many = np.random.default_rng(0).normal(size=(3000, 20)).astype(np.float32)
+    X = twice_as_many[::2].copy()
     fitted = KMeans(9, random_state=0).fit(X)
-    wanted = nearest_two(X, fitted.cluster_centers_)
-    for other in (every[::2], np.asfortranarray(X)):
-        np.testing.assert_array_equal(fitted.predict(other), wanted.labels)
-        for found, expected in zip(nearest_two(other, fitted.cluster_centers_), wanted, strict=True):
-            np.testing.assert_array_equal(found, expected)
+    expected = nearest_two(X, fitted.cluster_centers_)
+    for same in (twice_as_many[::2], np.asfortranarray(X)):
+        np.testing.assert_array_equal(fitted.predict(same), expected.labels)
+        for actual, desired in zip(nearest_two(same, fitted.cluster_centers_), expected, strict=True):
+            np.testing.assert_array_equal(actual, desired)
 
 
 def test_the_nearest_two_come_with_a_margin() -> None:
-    centres = np.array([[0.0], [4.0]], np.float32)
-    found = nearest_two(np.array([[0.0], [1.0], [2.0], [4.0]], np.float32), centres)
-    assert found.labels.tolist() == [0, 0, 0, 1]
-    assert found.runner_up.tolist() == [1, 1, 1, 0]
-    assert found.distance.tolist() == [0.0, 1.0, 2.0, 0.0]
-    assert found.second.tolist() == [4.0, 3.0, 2.0, 4.0]
-    np.testing.assert_allclose(found.margin(), [1.0, 2 / 3, 0.0, 1.0], rtol=1e-6)
+    centers = np.array([[0.0], [4.0]], np.float32)
+    nearest = nearest_two(np.array([[0.0], [1.0], [2.0], [4.0]], np.float32), centers)
+    assert nearest.labels.tolist() == [0, 0, 0, 1]
+    assert nearest.second_labels.tolist() == [1, 1, 1, 0]
+    assert nearest.distances.tolist() == [0.0, 1.0, 2.0, 0.0]
+    assert nearest.second_distances.tolist() == [4.0, 3.0, 2.0, 4.0]
+    np.testing.assert_allclose(nearest.margin(), [1.0, 2 / 3, 0.0, 1.0], rtol=1e-6)
 
 
-def test_a_row_on_two_equal_centres_has_no_margin() -> None:
-    found = nearest_two(np.array([[1.0]], np.float32), np.array([[1.0], [1.0]], np.float32))
-    assert (found.labels[0], found.runner_up[0], found.margin()[0]) == (0, 1, 0.0)
+def test_a_row_on_two_equal_centers_has_no_margin() -> None:
+    nearest = nearest_two(np.array([[1.0]], np.float32), np.array([[1.0], [1.0]], np.float32))
+    assert (nearest.labels[0], nearest.second_labels[0], nearest.margin()[0]) == (0, 1, 0.0)
 
 
-def test_a_single_centre_has_no_runner_up_and_full_margin() -> None:
-    found = nearest_two(np.array([[1.0], [5.0]], np.float32), np.array([[1.0]], np.float32))
-    assert (found.runner_up.tolist(), found.margin().tolist()) == ([-1, -1], [1.0, 1.0])
+def test_a_single_center_has_no_second_nearest_and_full_margin() -> None:
+    nearest = nearest_two(np.array([[1.0], [5.0]], np.float32), np.array([[1.0]], np.float32))
+    assert (nearest.second_labels.tolist(), nearest.margin().tolist()) == ([-1, -1], [1.0, 1.0])
 
 
 def test_verbose_logs_every_iteration(caplog: pytest.LogCaptureFixture) -> None:
@@ -183,16 +183,18 @@ def test_verbose_logs_every_iteration(caplog: pytest.LogCaptureFixture) -> None:
 def test_rows_are_clustered_without_the_estimator_to_the_same_bits() -> None:
     X = np.random.default_rng(0).normal(size=(3000, 5)).astype(np.float32)
     estimator = KMeans(7, random_state=3).fit(X)
-    found = cluster_rows(X, 7, backends.resolve("cpu")[0], seed=3)
-    assert found.centres.tobytes() == estimator.cluster_centers_.tobytes()
-    assert found.labels.tobytes() == estimator.labels_.tobytes()
-    assert (found.inertia, found.n_iter) == (estimator.inertia_, estimator.n_iter_)
+    clustering = cluster_rows(X, 7, backends.resolve("cpu")[0], seed=3)
+    assert clustering.centers.tobytes() == estimator.cluster_centers_.tobytes()
+    assert clustering.labels.tobytes() == estimator.labels_.tobytes()
+    assert (clustering.inertia, clustering.n_iter) == (estimator.inertia_, estimator.n_iter_)
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])
 @pytest.mark.parametrize("n_features", [16, 32, 64, 200])
-def test_what_is_kept_about_rows_takes_half_of_x_and_sixteen_bytes_a_row_at_most(level: int, n_features: int) -> None:
+def test_quantized_rows_labels_and_bounds_take_half_of_x_and_sixteen_bytes_a_row_at_most(
+    level: int, n_features: int
+) -> None:
     X = np.zeros((1000, n_features), np.float32)
-    coded = codes.empty_coded(len(X), n_features, level)
-    labels_and_slack = 8 * len(X)
-    assert sum(array.nbytes for array in coded) + labels_and_slack <= X.nbytes / 2 + 16 * len(X)
+    quantized = quantize.allocate_quantized_rows(len(X), n_features, level)
+    labels_and_bounds = 8 * len(X)
+    assert sum(array.nbytes for array in quantized) + labels_and_bounds <= X.nbytes / 2 + 16 * len(X)

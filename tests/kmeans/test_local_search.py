@@ -1,4 +1,4 @@
-"""Local search on a sample: centres leave where they are of little use."""
+"""Local search on seeds: centers of little utility move to the clusters of the largest error."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ import numpy as np
 from engine.backends import resolve
 from engine.execution.threads import threads
 from engine.kmeans.estimator import KMeans
-from engine.kmeans.initialization import initial_centres
-from engine.kmeans.lloyd import RowSet, lloyd
-from engine.kmeans.local_search import improved
+from engine.kmeans.initialization import initialize_centers
+from engine.kmeans.lloyd import Samples, lloyd
+from engine.kmeans.local_search import improve_seeds
 
 BACKEND, _ = resolve("cpu")
-PLACES = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0], [50.0, 50.0], [60.0, 50.0]], np.float32)
+MEANS = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0], [50.0, 50.0], [60.0, 50.0]], np.float32)
 
 
-def blobs(rows_each: int = 60) -> tuple[RowSet, np.ndarray]:
+def blobs(rows_each: int = 60) -> tuple[Samples, np.ndarray]:
     random = np.random.default_rng(0)
-    X = np.concatenate([place + random.normal(size=(rows_each, 2)).astype(np.float32) for place in PLACES])
-    return RowSet.of(X, np.ones(len(X)), BACKEND), X
+    X = np.concatenate([mean + random.normal(size=(rows_each, 2)).astype(np.float32) for mean in MEANS])
+    return Samples.from_array(X, np.ones(len(X)), BACKEND), X
 
 
-def inertia_from(sample: RowSet, centres: np.ndarray) -> float:
-    return lloyd(sample, centres, max_iter=100, tolerance=0.0).inertia
+def inertia_from(sample: Samples, centers: np.ndarray) -> float:
+    return lloyd(sample, centers, max_iter=100, tolerance=0.0).inertia
 
 
-def test_a_centre_leaves_a_crowd_for_two_clusters_that_share_one() -> None:
+def test_a_center_leaves_a_crowded_cluster_for_two_clusters_that_share_one() -> None:
     sample, X = blobs()
-    crowded = np.stack([X[0], X[1], X[2], X[60], X[180], X[240]])  # three in one cluster, one in the last two
-    stuck = inertia_from(sample, crowded)
-    found = improved(sample, crowded, np.random.RandomState(0))
-    assert inertia_from(sample, found) < 0.25 * stuck
-    assert np.abs(found[:, None] - PLACES[None]).max(axis=2).min(axis=0).max() < 1.0  # one at every place
+    start = np.stack([X[0], X[1], X[2], X[60], X[180], X[240]])  # three in one cluster, one in the last two
+    local_optimum = inertia_from(sample, start)
+    improved = improve_seeds(sample, start, np.random.RandomState(0))
+    assert inertia_from(sample, improved) < 0.25 * local_optimum
+    assert np.abs(improved[:, None] - MEANS[None]).max(axis=2).min(axis=0).max() < 1.0  # one near every mean
 
 
 def test_a_clustering_that_cannot_be_better_stays() -> None:
     sample, _ = blobs()
-    best = lloyd(sample, PLACES.copy(), max_iter=100, tolerance=0.0)
-    found = improved(sample, best.centres, np.random.RandomState(0))
-    assert inertia_from(sample, found) == best.inertia
+    best = lloyd(sample, MEANS.copy(), max_iter=100, tolerance=0.0)
+    improved = improve_seeds(sample, best.centers, np.random.RandomState(0))
+    assert inertia_from(sample, improved) == best.inertia
 
 
 def test_few_iterations_over_all_rows_improve_the_seeds_less_and_later_ones_agree_with_many() -> None:
     X = np.random.default_rng(1).normal(size=(20_000, 8)).astype(np.float32)
-    found = [KMeans(40, random_state=0, max_iter=m).fit(X).inertia_ for m in (1, 2, 5, 20)]
-    assert found == sorted(found, reverse=True)
-    assert found[0] > found[1]
+    inertias = [KMeans(40, random_state=0, max_iter=m).fit(X).inertia_ for m in (1, 2, 5, 20)]
+    assert inertias == sorted(inertias, reverse=True)
+    assert inertias[0] > inertias[1]
     seeds = [
-        initial_centres(RowSet.of(X, None, BACKEND), "k-means++", 40, np.random.RandomState(0), m).tobytes()
+        initialize_centers(Samples.from_array(X, None, BACKEND), "k-means++", 40, np.random.RandomState(0), m).tobytes()
         for m in (1, 20, 300)
     ]
     assert seeds[0] != seeds[1] == seeds[2]
@@ -55,32 +55,32 @@ def test_few_iterations_over_all_rows_improve_the_seeds_less_and_later_ones_agre
 
 def test_a_round_ends_where_one_without_earlier_labels_ends() -> None:
     sample, X = blobs(700)
-    run = sample.run(12)
-    before = lloyd(sample, X[::350].copy(), max_iter=3, tolerance=0.0, run=run)
-    for start in (before.centres, before.centres[::-1].copy(), X[1::350].copy()):
-        trial = run.copy()
-        trial.follow(before.centres, start)
-        found, wanted = (lloyd(sample, start, max_iter=3, tolerance=0.0, run=given) for given in (trial, None))
-        assert found.centres.tobytes() == wanted.centres.tobytes()
-        assert (found.labels == wanted.labels).all()
-        assert found.inertia == wanted.inertia
-    assert (run.labels == before.labels).all()  # a copy leaves the run it was made from as it was
+    state = sample.new_state(12)
+    before = lloyd(sample, X[::350].copy(), max_iter=3, tolerance=0.0, state=state)
+    for start in (before.centers, before.centers[::-1].copy(), X[1::350].copy()):
+        trial = state.copy()
+        trial.update_bounds(before.centers, start)
+        resumed, fresh = (lloyd(sample, start, max_iter=3, tolerance=0.0, state=given) for given in (trial, None))
+        assert resumed.centers.tobytes() == fresh.centers.tobytes()
+        assert (resumed.labels == fresh.labels).all()
+        assert resumed.inertia == fresh.inertia
+    assert (state.labels == before.labels).all()  # a copy is independent
 
 
 def test_bits_do_not_depend_on_threads() -> None:
     sample, X = blobs(700)
     start = X[::350].copy()
-    found = []
+    seeds = set()
     for count in (1, 2, 5):
         with threads(count):
-            found.append(improved(sample, start, np.random.RandomState(3)).tobytes())
-    assert len(set(found)) == 1
+            seeds.add(improve_seeds(sample, start, np.random.RandomState(3)).tobytes())
+    assert len(seeds) == 1
 
 
 def test_one_cluster_and_as_many_as_rows_have_nothing_to_move() -> None:
     sample, X = blobs(2)
-    assert improved(sample, X[:1].copy(), np.random.RandomState(0)).shape == (1, 2)
-    assert inertia_from(sample, improved(sample, X.copy(), np.random.RandomState(0))) == 0.0
+    assert improve_seeds(sample, X[:1].copy(), np.random.RandomState(0)).shape == (1, 2)
+    assert inertia_from(sample, improve_seeds(sample, X.copy(), np.random.RandomState(0))) == 0.0
 
 
 def test_no_cluster_of_one_row_where_every_row_is_far_from_all_others() -> None:

@@ -1,4 +1,4 @@
-"""Measures of a clustering, against scikit-learn's."""
+"""Metrics of clusterings, compared with scikit-learn's."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from tests.kmeans.overlapping_clusters import mixture
     X=arrays(np.float32, st.tuples(st.integers(2, 30), st.integers(1, 4)), elements=st.integers(-5, 5)),
     power=st.integers(-60, 60),
 )
-def test_scaling_by_a_power_of_two_scales_the_centres_and_nothing_else(X: Any, power: int) -> None:
+def test_scaling_by_a_power_of_two_scales_the_centers_and_nothing_else(X: Any, power: int) -> None:
     k = min(3, len(X))
     scale = np.float32(2.0**power)
     with warnings.catch_warnings():
@@ -41,18 +41,18 @@ def test_scaling_by_a_power_of_two_scales_the_centres_and_nothing_else(X: Any, p
     X=arrays(np.float64, st.tuples(st.integers(1, 25), st.integers(1, 3)), elements=st.integers(-2, 2)),
     k=st.integers(1, 6),
 )
-def test_labels_belong_to_the_centres_for_ties_duplicates_and_few_distinct_rows(X: Any, k: int) -> None:
+def test_labels_belong_to_the_centers_for_ties_duplicates_and_few_distinct_rows(X: Any, k: int) -> None:
     k = min(k, len(X))
-    distinct = len(np.unique(X, axis=0))
+    n_distinct = len(np.unique(X, axis=0))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fitted = KMeans(k, random_state=0).fit(X)
     assert fitted.labels_.tolist() == reference.labels(X.tolist(), fitted.cluster_centers_.tolist())
     np.testing.assert_array_equal(fitted.predict(X), fitted.labels_)
-    found = len(set(fitted.labels_.tolist()))
-    assert any(w.category is ConvergenceWarning for w in caught) == (found < k)
-    if k >= distinct:
-        assert found == distinct
+    n_found = len(set(fitted.labels_.tolist()))
+    assert any(w.category is ConvergenceWarning for w in caught) == (n_found < k)
+    if k >= n_distinct:
+        assert n_found == n_distinct
         assert fitted.inertia_ == pytest.approx(0.0, abs=1e-20)
 
 
@@ -109,7 +109,7 @@ def test_rows_far_from_zero_cluster_as_rows_near_it() -> None:
     offset = np.float32(2**19)
     near, far = (KMeans(6, init=rows[:6], tol=0).fit(rows) for rows in (X.astype(np.float64), X + offset))
     agreement = adjusted_rand_score(near.labels_, far.labels_)
-    assert agreement > 0.95  # centres near 2^19 are rounded to 1/16
+    assert agreement > 0.95  # centers near 2^19 are rounded to 1/16
     exact = KMeans(6, init=X[:6] + float(offset), tol=0).fit(X.astype(np.float64) + offset)
     np.testing.assert_array_equal(exact.labels_, near.labels_)
     np.testing.assert_allclose(exact.cluster_centers_ - offset, near.cluster_centers_, atol=1e-9)
@@ -146,7 +146,7 @@ def test_values_that_are_not_finite_are_refused(bad: float) -> None:
         KMeans(2).fit(X)
 
 
-def test_given_centres_make_one_run_and_say_so() -> None:
+def test_given_centers_make_one_run_and_say_so() -> None:
     X = mixture(n_rows=50)
     with pytest.warns(RuntimeWarning, match="performing only one init in KMeans instead of n_init=3"):
         KMeans(2, init=X[:2], n_init=3).fit(X)
@@ -173,7 +173,7 @@ def test_four_thousand_features_in_fortran_order(dtype: Any) -> None:
     assert fitted.cluster_centers_.tobytes() == KMeans(4, random_state=0).fit(X).cluster_centers_.tobytes()
 
 
-def nearest_in_float64(X: np.ndarray, centres: np.ndarray) -> list[int]:
-    """Return the nearest centre of every row; rows here are at no bisector."""
-    found: list[int] = cdist(X.astype(np.float64), centres.astype(np.float64)).argmin(axis=1).tolist()
-    return found
+def nearest_in_float64(X: np.ndarray, centers: np.ndarray) -> list[int]:
+    """Return the nearest center of every row; rows here are at no bisector."""
+    nearest: list[int] = cdist(X.astype(np.float64), centers.astype(np.float64)).argmin(axis=1).tolist()
+    return nearest

@@ -1,4 +1,4 @@
-"""The number of clusters, and the reason for it."""
+"""Choice of the number of clusters, and the reason for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silho
 
 from engine.errors import TooFewRowsError, UsageError
 from engine.kmeans.estimator import KMeans
-from engine.kmeans.select_k import MEASURES, choose_k
+from engine.kmeans.select_k import METRICS, choose_k
 
 
 def blobs(n_rows: int = 1500, centers: int = 4) -> Any:
@@ -28,15 +28,15 @@ def test_planted_clusters_are_found_at_the_elbow() -> None:
     assert chosen.notes == ()
 
 
-def test_the_table_holds_scikit_learns_measures() -> None:
+def test_the_table_holds_scikit_learns_metrics() -> None:
     X = blobs()
     one, three = choose_k(X, [1, 3]).table
-    assert tuple(three) == MEASURES
+    assert tuple(three) == METRICS
     labels = KMeans(3, random_state=0).fit(X).labels_
     assert three["silhouette"] == pytest.approx(silhouette_score(X, labels))
     assert three["calinski_harabasz"] == pytest.approx(calinski_harabasz_score(X, labels))
     assert three["davies_bouldin"] == pytest.approx(davies_bouldin_score(X, labels))
-    assert all(math.isnan(one[name]) for name in MEASURES[2:])
+    assert all(math.isnan(one[name]) for name in METRICS[2:])
     assert one["inertia"] == pytest.approx(float(np.var(X, axis=0, dtype=np.float64).sum() * len(X)))
 
 

@@ -1,4 +1,4 @@
-"""PCA: exact eigenvalues, one pass, and the same bits from blocks."""
+"""The PCA estimator: exact eigenvalues in one pass, and the same bits from blocks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from engine import backends
 from engine.backends.protocol import Moments
 from engine.errors import DeviceNotAvailableError, NonFiniteValueError, TooFewRowsError, UsageError
 from engine.execution.threads import threads
-from engine.pca import estimator as decomposition
+from engine.pca import estimator
 from engine.pca.estimator import MOMENT_ROWS, PCA
-from engine.pca.solver import merged
+from engine.pca.solver import merge_moments
 from tests import reference
 
 
@@ -76,7 +76,7 @@ def test_it_agrees_with_scikit_learn(n_components: Any, whiten: bool) -> None:
     assert ours.get_feature_names_out().tolist() == peer.get_feature_names_out().tolist()
 
 
-def test_scores_keep_the_dtype_and_are_centred_before_they_are_rounded() -> None:
+def test_scores_keep_the_dtype_and_are_centered_before_they_are_rounded() -> None:
     X = (correlated() + 1e4).astype(np.float32)
     scores = PCA(3).fit_transform(X)
     assert scores.dtype == np.float32
@@ -86,7 +86,7 @@ def test_scores_keep_the_dtype_and_are_centred_before_they_are_rounded() -> None
 
 
 def test_blocks_give_the_bits_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decomposition, "MOMENT_ROWS", 64)
+    monkeypatch.setattr(estimator, "MOMENT_ROWS", 64)
     X = correlated(n_rows=64 * 7 + 3).astype(np.float32)
     whole = PCA(5).fit(X)
     for rows in (64, 128, 320):
@@ -94,13 +94,13 @@ def test_blocks_give_the_bits_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
         np.testing.assert_array_equal(blocks.components_, whole.components_)
         np.testing.assert_array_equal(blocks.explained_variance_, whole.explained_variance_)
         assert blocks.n_samples_ == len(X)
-    other = PCA(5).fit_blocks(X[start : start + 50] for start in range(0, len(X), 50))
-    np.testing.assert_allclose(other.explained_variance_, whole.explained_variance_, rtol=1e-12)
+    smaller_blocks = PCA(5).fit_blocks(X[start : start + 50] for start in range(0, len(X), 50))
+    np.testing.assert_allclose(smaller_blocks.explained_variance_, whole.explained_variance_, rtol=1e-12)
 
 
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decomposition, "MOMENT_ROWS", 64)
-    monkeypatch.setattr(decomposition, "SCORE_ROWS", 100)
+    monkeypatch.setattr(estimator, "MOMENT_ROWS", 64)
+    monkeypatch.setattr(estimator, "SCORE_ROWS", 100)
     X = correlated()
     bits = set()
     for n_threads in (1, 2, 5):
@@ -133,7 +133,7 @@ def test_auto_keeps_what_rises_above_noise() -> None:
 )
 def test_moments_of_two_blocks_merge_to_those_of_the_loops(first: Any, second: Any) -> None:
     backend, _ = backends.resolve("cpu")
-    both = merged(backend.moments(first), backend.moments(second))
+    both = merge_moments(backend.moments(first), backend.moments(second))
     mean, scatter = reference.moments(np.concatenate([first, second]).tolist())
     assert both.n_rows == len(first) + len(second)
     size = float(np.abs(np.concatenate([first, second])).max())
@@ -144,7 +144,7 @@ def test_moments_of_two_blocks_merge_to_those_of_the_loops(first: Any, second: A
 def test_merging_counts_rows_and_moves_the_mean() -> None:
     one = Moments(1, np.array([1.0]), np.array([[0.0]]))
     three = Moments(3, np.array([5.0]), np.array([[2.0]]))
-    both = merged(one, three)
+    both = merge_moments(one, three)
     assert (both.n_rows, both.mean[0], both.scatter[0, 0]) == (4, 4.0, 2.0 + 16.0 * 3 / 4)
 
 
@@ -191,10 +191,10 @@ def test_blocks_are_checked() -> None:
     with pytest.raises(UsageError, match="A block has 11 features, but the first one had 12"):
         PCA().fit_blocks([X, X[:, :11]])
     for bad in (np.nan, np.inf, 1e300):
-        spoiled = X.copy()
-        spoiled[50, 3] = bad
+        with_bad_value = X.copy()
+        with_bad_value[50, 3] = bad
         with pytest.raises(NonFiniteValueError):
-            PCA().fit_blocks([X, spoiled])
+            PCA().fit_blocks([X, with_bad_value])
 
 
 def test_a_missing_gpu_is_an_error() -> None:

@@ -1,9 +1,10 @@
-"""The whole job: planted communities found, the same bits however it is run, and new rows assigned."""
+"""The whole fit: planted communities recovered, the same bits with any threads and files, and new rows assigned."""
 
 from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,12 @@ from engine.features.fit import ColumnsDroppedWarning
 N_BITS = 12_000
 
 
-def table_of(folder: Path) -> pa.Table:
+def read_table(folder: Path) -> pa.Table:
     return pq.read_table(folder)
 
 
 def test_the_planted_communities_are_found(demo: DemoPaths, run: engine.Run) -> None:
-    planted = table_of(demo.planted)["community"].to_numpy()
+    planted = read_table(demo.planted)["community"].to_numpy()
     assert adjusted_rand_score(planted, run.assignments["cluster"].to_numpy()) >= 0.9
 
 
@@ -50,7 +51,7 @@ def test_a_run_directory_holds_what_it_should(demo: DemoPaths, run: engine.Run) 
     assert not [p for p in run.path.parent.iterdir() if p != run.path]  # no staging folder is left
     assignments = run.assignments
     assert assignments.schema.names == ["user_id", "cluster", "distance", "runner_up", "margin", "outlier"]
-    assert assignments["user_id"].equals(table_of(demo.members)["user_id"])
+    assert assignments["user_id"].equals(read_table(demo.members)["user_id"])
     clusters = run.clusters.to_pylist()
     sizes = np.bincount(assignments["cluster"].to_numpy(), minlength=12)
     assert [c["size"] for c in clusters] == sizes.tolist()
@@ -64,7 +65,7 @@ def test_a_run_directory_holds_what_it_should(demo: DemoPaths, run: engine.Run) 
     assert not (assignments["cluster"].to_numpy() == assignments["runner_up"].to_numpy()).any()
 
 
-def test_groups_that_the_table_brings_are_told(
+def test_groups_of_the_tables_metadata_are_logged(
     demo: DemoPaths, run: engine.Run, lean: FitConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     groups = run.manifest["groups"]
@@ -72,13 +73,13 @@ def test_groups_that_the_table_brings_are_told(
     assert {(group["weight"], group["from_table"]) for group in groups.values()} == {(1.0, True)}
     assert groups["interests"]["columns"][-2:] == ["favourite_genres", "favourite_decade"]
     with caplog.at_level("INFO", logger="engine"):
-        engine.fit(table_of(demo.members).slice(0, 2000), out=tmp_path / "a", id="user_id", n_clusters=2, config=lean)
+        engine.fit(read_table(demo.members).slice(0, 2000), out=tmp_path / "a", id="user_id", n_clusters=2, config=lean)
     assert "The table groups its columns: demographics (" in caplog.text
     assert "Groups weigh 1 : 1 : 1" in caplog.text
 
 
-def test_centres_come_in_the_units_people_know(demo: DemoPaths, run: engine.Run) -> None:
-    members, labels = table_of(demo.members), run.assignments["cluster"].to_numpy()
+def test_centers_are_in_the_units_of_the_table(demo: DemoPaths, run: engine.Run) -> None:
+    members, labels = read_table(demo.members), run.assignments["cluster"].to_numpy()
     ages = members["age"].to_numpy(zero_copy_only=False)
     for cluster in run.clusters.to_pylist():
         assert cluster["age"] == pytest.approx(np.nanmean(ages[labels == cluster["cluster"]]), abs=3.0)
@@ -89,7 +90,7 @@ def test_centres_come_in_the_units_people_know(demo: DemoPaths, run: engine.Run)
 def test_the_model_assigns_the_fitted_rows_as_the_run_did(demo: DemoPaths, run: engine.Run) -> None:
     model = engine.load(run.path)
     assert model.assign(demo.members).equals(run.assignments)
-    one = table_of(demo.members).slice(77, 1)
+    one = read_table(demo.members).slice(77, 1)
     assert model.assign(one).to_pylist() == run.assignments.slice(77, 1).to_pylist()
 
 
@@ -107,7 +108,7 @@ def test_assignments_are_written_as_one_file_or_parts(demo: DemoPaths, run: engi
 
 
 def test_new_rows_may_hold_unseen_categories_and_gaps_but_not_other_columns(demo: DemoPaths, run: engine.Run) -> None:
-    model, rows = engine.load(run.path), table_of(demo.members).slice(0, 10)
+    model, rows = engine.load(run.path), read_table(demo.members).slice(0, 10)
     i = rows.column_names.index("plan")
     unseen = model.assign(rows.set_column(i, "plan", pa.array(["Platinum"] * 10)))
     assert len(unseen) == 10
@@ -122,20 +123,19 @@ def test_new_rows_may_hold_unseen_categories_and_gaps_but_not_other_columns(demo
 
 
 @pytest.mark.slow
-def test_threads_and_files_do_not_change_a_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("blocks", "tables.file_table", "features.encoded_table", "features.compact_block"):
-        monkeypatch.setattr(f"engine.{module}.BLOCK_ROWS", 4096)
+def test_threads_and_files_do_not_change_a_bit(tmp_path: Path, block_rows: Callable[[int], None]) -> None:
+    block_rows(4096)
     one = write_demo(tmp_path / "one", N_BITS, n_files=1).members
     many = write_demo(tmp_path / "many", N_BITS, n_files=50).members
     assert len(list(many.glob("*.parquet"))) == 50
     small = {"n_landmarks": 300, "max_iter": 250, "place_all": True}
-    config = FitConfig.merged({}, kmeans={"n_clusters": 12}, skip=["explain", "report"], map=small)
-    found = []
+    config = FitConfig.merge({}, kmeans={"n_clusters": 12}, skip=["explain", "report"], map=small)
+    results = []
     for number, (source, count) in enumerate(((one, 1), (one, 2), (many, 1), (many, 5))):
         with threads(count):
             run = engine.fit(source, out=tmp_path / f"run-{number}", id="user_id", config=config)
-        found.append((run.model.centres.tobytes(), run.assignments))
-    assert all(bits == found[0][0] and rows.equals(found[0][1]) for bits, rows in found[1:])
+        results.append((run.model.centers.tobytes(), run.assignments))
+    assert all(bits == results[0][0] and rows.equals(results[0][1]) for bits, rows in results[1:])
 
 
 def test_the_same_seed_gives_the_same_run_and_files_may_be_csv(lean: FitConfig, tmp_path: Path) -> None:
@@ -179,8 +179,8 @@ def test_null_and_repeated_ids_are_refused(tmp_path: Path, kind: pa.DataType) ->
 
 def test_k_is_chosen_and_the_reason_is_written(lean: FitConfig, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    centres = np.array([[0, 0], [20, 0], [0, 20], [20, 20]])
-    X = centres[rng.integers(0, 4, 2000)] + rng.normal(size=(2000, 2))
+    centers = np.array([[0, 0], [20, 0], [0, 20], [20, 20]])
+    X = centers[rng.integers(0, 4, 2000)] + rng.normal(size=(2000, 2))
     run = engine.fit(pa.table({"x": X[:, 0], "y": X[:, 1]}), out=tmp_path / "a", config=lean)
     assert run.manifest["clusters"] == 4
     assert "elbow" in run.manifest["clusters_reason"]
@@ -200,9 +200,9 @@ def test_one_cluster_and_one_column_are_fine(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run = engine.fit(pa.table({"x": np.arange(100.0) % 17}), out=tmp_path / "a", n_clusters=1)
-    found = run.assignments.to_pylist()
-    assert {row["runner_up"] for row in found} == {-1}
-    assert {row["margin"] for row in found} == {1.0}
+    rows = run.assignments.to_pylist()
+    assert {row["runner_up"] for row in rows} == {-1}
+    assert {row["margin"] for row in rows} == {1.0}
 
 
 def test_a_taken_target_is_refused_before_any_work_and_kept_after_an_error(
@@ -227,7 +227,7 @@ def test_a_taken_target_is_refused_before_any_work_and_kept_after_an_error(
 
 
 def test_config_yaml_reproduces_the_run(demo: DemoPaths, tmp_path: Path) -> None:
-    odd = FitConfig.merged({}, seed=3, pca={"n_components": 5}, kmeans={"n_clusters": 4}, skip=["map", "report"])
+    odd = FitConfig.merge({}, seed=3, pca={"n_components": 5}, kmeans={"n_clusters": 4}, skip=["map", "report"])
     run = engine.fit(demo.members, out=tmp_path / "run", id="user_id", config=odd)
     again = engine.fit(demo.members, out=tmp_path / "again", config=run.path / "config.yaml")
     assert again.assignments.equals(run.assignments)
@@ -261,7 +261,7 @@ def test_a_damaged_model_is_an_error_and_not_an_answer(run: engine.Run, tmp_path
     ("name", "id", "k"), [("developer_survey_2017.csv.gz", "Respondent", 6), ("health_survey_2015.csv.gz", None, 8)]
 )
 def test_the_surveys_are_clustered_as_they_are(shared_data: Path, tmp_path: Path, name: str, id: str, k: int) -> None:
-    config = FitConfig.merged({}, skip=["map", "report"])
+    config = FitConfig.merge({}, skip=["map", "report"])
     run = engine.fit(shared_data / name, out=tmp_path / "run", id=id, n_clusters=k, config=config)
     assert run.manifest["clusters"] == k
     assert min(run.clusters["size"].to_pylist()) > 0

@@ -1,4 +1,4 @@
-"""The map of a run: landmarks of every cluster, a place for everybody, and the same places the night after."""
+"""The map of a run: landmarks of every cluster, a position for every row, and stable positions from run to run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoPaths:
 
 def fit(demo: DemoPaths, out: Path, **changes: Any) -> engine.Run:
     changes.setdefault("map", SMALL | {"place_all": True})
-    config = FitConfig.merged({}, kmeans={"n_clusters": 12}, skip=["explain", "report"], **changes)
+    config = FitConfig.merge({}, kmeans={"n_clusters": 12}, skip=["explain", "report"], **changes)
     return engine.fit(demo.members, out=out, id="user_id", config=config)
 
 
@@ -37,7 +37,7 @@ def run(demo: DemoPaths, tmp_path_factory: pytest.TempPathFactory) -> engine.Run
     return fit(demo, tmp_path_factory.mktemp("runs") / "tonight")
 
 
-def places_of(run: engine.Run) -> Any:
+def map_coordinates(run: engine.Run) -> Any:
     table = run.assignments
     return np.stack([table["map_x"].to_numpy(), table["map_y"].to_numpy()], axis=1)
 
@@ -55,16 +55,16 @@ def test_landmarks_are_of_every_cluster_and_where_the_assignments_say(run: engin
     assert joined["map_y"].equals(joined["map_y_all"])
 
 
-def test_everybody_is_placed_among_their_cluster(run: engine.Run) -> None:
+def test_rows_are_placed_among_their_cluster(run: engine.Run) -> None:
     landmarks, labels = run.map, run.assignments["cluster"].to_numpy()
-    known = np.stack([landmarks["map_x"].to_numpy(), landmarks["map_y"].to_numpy()], axis=1)
-    classifier = KNeighborsClassifier(15).fit(known, landmarks["cluster"].to_numpy())
-    assert classifier.score(places_of(run), labels) > 0.95
+    coordinates = np.stack([landmarks["map_x"].to_numpy(), landmarks["map_y"].to_numpy()], axis=1)
+    classifier = KNeighborsClassifier(15).fit(coordinates, landmarks["cluster"].to_numpy())
+    assert classifier.score(map_coordinates(run), labels) > 0.95
     assert run.manifest["map"]["doubtful"] == run.assignments["map_doubtful"].to_numpy().sum()
     assert run.manifest["map"]["landmarks"] == landmarks.num_rows
 
 
-def test_users_assigned_later_are_placed_where_the_fit_would_have(demo: DemoPaths, run: engine.Run) -> None:
+def test_new_rows_are_placed_as_the_fit_places_them(demo: DemoPaths, run: engine.Run) -> None:
     model = engine.load(run.path)
     assigned = model.assign(demo.members, place=True)
     assert assigned.column_names == run.assignments.column_names
@@ -88,26 +88,26 @@ def test_threads_do_not_change_a_place(demo: DemoPaths, run: engine.Run, tmp_pat
     assert again.map.equals(run.map)
 
 
-def test_the_map_of_tomorrow_goes_on_from_the_one_of_tonight(demo: DemoPaths, run: engine.Run, tmp_path: Path) -> None:
-    def centres(of: engine.Run) -> Any:
+def test_a_map_starts_from_the_map_of_the_previous_run(demo: DemoPaths, run: engine.Run, tmp_path: Path) -> None:
+    def centers(of: engine.Run) -> Any:
         """Medians of tonight's clusters, in units of the extent of tonight's map."""
-        labels, places = run.assignments["cluster"].to_numpy(), places_of(of)
-        found = np.array([np.median(places[labels == cluster], axis=0) for cluster in range(12)])
-        return found / np.ptp(places_of(run), axis=0).max()
+        labels, coordinates = run.assignments["cluster"].to_numpy(), map_coordinates(of)
+        medians = np.array([np.median(coordinates[labels == cluster], axis=0) for cluster in range(12)])
+        return medians / np.ptp(map_coordinates(run), axis=0).max()
 
-    tonight = centres(run)
+    tonight = centers(run)
     other_seed = fit(demo, tmp_path / "anew", seed=5)
-    goes_on = fit(demo, tmp_path / "on", seed=5, previous=str(run.path))
-    moved = np.linalg.norm(centres(goes_on) - tonight, axis=1)
-    moved_anew = np.linalg.norm(centres(other_seed) - tonight, axis=1)
+    resumed = fit(demo, tmp_path / "on", seed=5, previous=str(run.path))
+    moved = np.linalg.norm(centers(resumed) - tonight, axis=1)
+    moved_anew = np.linalg.norm(centers(other_seed) - tonight, axis=1)
     assert moved.mean() < 0.08
     assert moved.mean() < moved_anew.mean() / 1.5
-    assert np.ptp(centres(goes_on), axis=0) == pytest.approx(np.ptp(tonight, axis=0), rel=0.15)
-    assert goes_on.manifest["map"]["previous"] == str(run.path)
+    assert np.ptp(centers(resumed), axis=0) == pytest.approx(np.ptp(tonight, axis=0), rel=0.15)
+    assert resumed.manifest["map"]["previous"] == str(run.path)
 
 
-def test_the_map_can_be_left_out_and_then_not_gone_on_from(demo: DemoPaths, tmp_path: Path) -> None:
-    config = FitConfig.merged({}, kmeans={"n_clusters": 3}, skip=["explain", "report", "map"])
+def test_a_run_without_a_map_cannot_be_the_previous_run(demo: DemoPaths, tmp_path: Path) -> None:
+    config = FitConfig.merge({}, kmeans={"n_clusters": 3}, skip=["explain", "report", "map"])
     plain = engine.fit(demo.members, out=tmp_path / "plain", id="user_id", config=config)
     assert not {"map.parquet", "map.png", "map"} & {path.name for path in plain.path.iterdir()}
     assert plain.manifest["map"] is None
@@ -127,7 +127,7 @@ def test_a_table_of_ten_rows_has_a_map_and_one_of_eight_has_none(tmp_path: Path)
         rows = {"x": random.normal(size=n_rows), "y": random.normal(size=n_rows)}
         import pandas as pd
 
-        config = FitConfig.merged({}, kmeans={"n_clusters": 2}, skip=["explain", "report"])
+        config = FitConfig.merge({}, kmeans={"n_clusters": 2}, skip=["explain", "report"])
         run = engine.fit(pd.DataFrame(rows), out=tmp_path / str(n_rows), config=config)
         assert (run.path / "map.parquet").is_file() == expected
         if expected:

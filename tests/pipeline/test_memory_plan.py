@@ -1,4 +1,4 @@
-"""Where rows live is decided by what the table says of itself; what cannot end well is refused before any work."""
+"""The memory plan: where rows are kept, from the table's schema and row count, and what is refused before any work."""
 
 from __future__ import annotations
 
@@ -11,88 +11,92 @@ from engine.backends.cpu import CpuBackend
 from engine.config import FitConfig
 from engine.datasets.draw_members import SCHEMA
 from engine.errors import OutOfResourcesError
-from engine.execution.cluster import Crew
-from engine.kmeans.distributed import notes_bytes
-from engine.kmeans.lloyd import RowSet
-from engine.pipeline import memory_plan as plan
-from engine.pipeline.memory_plan import plan_of
+from engine.execution.cluster import WorkerResources
+from engine.kmeans.distributed import state_bytes_per_row
+from engine.kmeans.lloyd import Samples
+from engine.pipeline import memory_plan
+from engine.pipeline.memory_plan import plan_memory
 
-ALL = FitConfig.merged({}, id="user_id", memory="1GiB")
+ALL = FitConfig.merge({}, id="user_id", memory="1GiB")
 
 
 @pytest.fixture(autouse=True)
 def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "available_memory", lambda: 8 << 30)
-    monkeypatch.setattr(plan, "thread_count", lambda: 2)
+    monkeypatch.setattr(memory_plan, "available_memory", lambda: 8 << 30)
+    monkeypatch.setattr(memory_plan, "thread_count", lambda: 2)
 
 
 def test_a_table_that_fits_is_kept_in_memory_and_a_larger_one_streamed() -> None:
-    assert plan_of(100_000, SCHEMA, ALL).kind == "in memory"
-    streamed = plan_of(50_000_000, SCHEMA, ALL)
+    assert plan_memory(100_000, SCHEMA, ALL).kind == "in memory"
+    streamed = plan_memory(50_000_000, SCHEMA, ALL)
     assert streamed.kind == "streamed"
     assert "the budget is 1.00 GiB" in streamed.why
 
 
 def test_rows_between_passes_fill_the_budget_and_no_more() -> None:
-    streamed = plan_of(50_000_000, SCHEMA, ALL)
+    streamed = plan_memory(50_000_000, SCHEMA, ALL)
     assert streamed.keep_bytes > 400 << 20
     assert streamed.memory_bytes == 1 << 30
 
 
-def test_a_budget_on_a_cluster_is_every_workers() -> None:
-    one, four = (plan_of(10**8, SCHEMA, ALL, components=27, crew=Crew(n, 2, 8 << 30)) for n in (1, 4))
+def test_the_budget_on_a_cluster_is_that_of_each_worker() -> None:
+    one, four = (
+        plan_memory(10**8, SCHEMA, ALL, n_components=27, resources=WorkerResources(n, 2, 8 << 30)) for n in (1, 4)
+    )
     assert one.kind == four.kind == "distributed"
     assert one.memory_bytes == four.memory_bytes == 1 << 30
-    many = plan_of(10**8, SCHEMA, ALL, components=27, crew=Crew(1000, 2, 8 << 30))
+    many = plan_memory(10**8, SCHEMA, ALL, n_components=27, resources=WorkerResources(1000, 2, 8 << 30))
     assert many.memory_bytes < 1 << 30
-    free = plan_of(10**8, SCHEMA, FitConfig.merged({}, id="user_id"), components=27, crew=Crew(4, 2, 3 << 30))
+    no_budget = FitConfig.merge({}, id="user_id")
+    free = plan_memory(10**8, SCHEMA, no_budget, n_components=27, resources=WorkerResources(4, 2, 3 << 30))
     assert free.budget_bytes == 3 << 29
 
 
 def test_a_worker_that_has_too_little_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutOfResourcesError, match=r"of memory in every worker, and the free memory is 0\.10 GiB"):
-        plan_of(1000, SCHEMA, ALL, crew=Crew(4, 2, 100 << 20)).check(tmp_path)
+        plan_memory(1000, SCHEMA, ALL, resources=WorkerResources(4, 2, 100 << 20)).check(tmp_path)
 
 
 def test_streamed_memory_does_not_depend_on_rows_and_disk_does() -> None:
-    few, many = (plan_of(n, SCHEMA, ALL, components=27) for n in (20_000_000, 200_000_000))
+    few, many = (plan_memory(n, SCHEMA, ALL, n_components=27) for n in (20_000_000, 200_000_000))
     assert few.memory_bytes == many.memory_bytes <= 1 << 30
     assert many.disk_bytes == pytest.approx(10 * few.disk_bytes)
 
 
-def test_what_was_decided_stays_and_wide_scores_can_leave_memory() -> None:
-    assert plan_of(100_000, SCHEMA, ALL, streamed=True).kind == "streamed"
-    assert plan_of(1_000_000, SCHEMA, ALL, components=20).kind == "in memory"
-    assert plan_of(1_000_000, SCHEMA, ALL, components=500).kind == "streamed"
+def test_a_streamed_plan_stays_streamed_and_wide_scores_can_leave_memory() -> None:
+    assert plan_memory(100_000, SCHEMA, ALL, streamed=True).kind == "streamed"
+    assert plan_memory(1_000_000, SCHEMA, ALL, n_components=20).kind == "in memory"
+    assert plan_memory(1_000_000, SCHEMA, ALL, n_components=500).kind == "streamed"
 
 
 def test_stages_that_are_skipped_take_nothing() -> None:
-    lean = FitConfig.merged({}, id="user_id", memory="1GiB", skip=["map", "explain"])
-    assert plan_of(1000, SCHEMA, lean).memory_bytes < plan_of(1000, SCHEMA, ALL).memory_bytes
-    assert plan_of(10**8, SCHEMA, lean, components=9).disk_bytes <= plan_of(10**8, SCHEMA, ALL, components=9).disk_bytes
+    lean = FitConfig.merge({}, id="user_id", memory="1GiB", skip=["map", "explain"])
+    assert plan_memory(1000, SCHEMA, lean).memory_bytes < plan_memory(1000, SCHEMA, ALL).memory_bytes
+    few, many = (plan_memory(10**8, SCHEMA, settings, n_components=9).disk_bytes for settings in (lean, ALL))
+    assert few <= many
 
 
 def test_too_little_memory_is_refused(tmp_path: Path) -> None:
-    small = FitConfig.merged({}, memory="100MiB")
+    small = FitConfig.merge({}, memory="100MiB")
     with pytest.raises(OutOfResourcesError, match=r"and --memory is 0.10 GiB.\nHint: raise --memory"):
-        plan_of(1000, SCHEMA, small).check(tmp_path)
+        plan_memory(1000, SCHEMA, small).check(tmp_path)
 
 
 def test_more_memory_than_is_free_is_refused_if_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    generous = FitConfig.merged({}, memory="100GiB")
-    plan_of(1000, SCHEMA, generous).check(tmp_path)  # needs little of it
+    generous = FitConfig.merge({}, memory="100GiB")
+    plan_memory(1000, SCHEMA, generous).check(tmp_path)  # needs little of it
     with pytest.raises(OutOfResourcesError, match=r"the free memory is 8.00 GiB"):
-        plan_of(10**8, SCHEMA, generous).check(tmp_path)
+        plan_memory(10**8, SCHEMA, generous).check(tmp_path)
 
 
 def test_a_disk_that_is_too_small_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutOfResourcesError, match="for temporary files"):
-        plan_of(10**12, SCHEMA, ALL).check(tmp_path / "not" / "there" / "yet")
+        plan_memory(10**12, SCHEMA, ALL).check(tmp_path / "not" / "there" / "yet")
 
 
 @pytest.mark.parametrize("n_features", [3, 16, 27, 64])
-def test_the_notes_of_k_means_are_the_arrays_that_it_makes(n_features: int) -> None:
+def test_the_planned_bytes_of_k_means_are_those_of_its_arrays(n_features: int) -> None:
     X = np.ones((100, n_features), np.float32)
-    run = RowSet.of(X, None, CpuBackend()).run(2)
-    arrays = [*run.rows.prepared.coded, run.labels, run.slack]  # type: ignore[attr-defined]
-    assert sum(array.nbytes for array in arrays) == 100 * notes_bytes(n_features)
+    state = Samples.from_array(X, None, CpuBackend()).new_state(2)
+    arrays = [*state.samples.prepared.quantized, state.labels, state.gap_bound]  # type: ignore[attr-defined]
+    assert sum(array.nbytes for array in arrays) == 100 * state_bytes_per_row(n_features)

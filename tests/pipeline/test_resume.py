@@ -1,4 +1,4 @@
-"""A fit that is stopped, at whatever checkpoint and however, goes on with --resume to the same files."""
+"""A fit that is stopped at any checkpoint, in any way, is resumed to the same files."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from engine.datasets.demo_table import DemoPaths, write_demo
 from engine.datasets.draw_members import SCHEMA
 from engine.errors import CheckpointNotReadableError, InputChangedError, OutputExistsError, UsageError
 from engine.pipeline.checkpoints import Checkpoints
-from engine.pipeline.memory_plan import plan_of
+from engine.pipeline.memory_plan import plan_memory
 
 N = 3_000
 NOT_SAME = {"manifest.json", "config.yaml", "report.html"}  # seconds, memory
-WHOLE = FitConfig.merged({}, id="user_id", map={"n_landmarks": 150, "max_iter": 250, "place_all": True},
+WHOLE = FitConfig.merge({}, id="user_id", map={"n_landmarks": 150, "max_iter": 250, "place_all": True},
                          kmeans={"n_init": 2, "k_min": 2, "k_max": 5, "max_iter": 20, "tol": 0.0})  # fmt: skip
-CLUSTERS = FitConfig.merged(WHOLE.model_dump(), skip=["explain", "map", "report"])
+CLUSTERS = FitConfig.merge(WHOLE.model_dump(), skip=["explain", "map", "report"])
 
 
 class StoppedError(BaseException):
-    """What an interrupt is to a fit."""
+    """Stops a fit as an interrupt does."""
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> DemoPaths:
 
 
 def streamed(settings: FitConfig) -> FitConfig:
-    """Return the settings with a budget that the table is just too large for."""
-    needed = plan_of(0, SCHEMA, settings, streamed=True, n_features=130).memory_bytes
+    """Return the settings with a memory budget for which the table is just too large."""
+    needed = plan_memory(0, SCHEMA, settings, streamed=True, n_features=130).memory_bytes
     return settings.model_copy(update={"memory": needed + 1000})
 
 
@@ -49,7 +49,7 @@ def contents(run: Path) -> dict[str, str]:
     return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
 
-def staging_of(run: Path) -> Path:
+def staging_path(run: Path) -> Path:
     return run.parent / f".{run.name}.staging"
 
 
@@ -70,11 +70,11 @@ def test_a_fit_stopped_after_every_checkpoint_ends_the_same(
     members: DemoPaths, undisturbed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     settings = streamed(WHOLE) if where == "streamed" else WHOLE
-    save, seen = Checkpoints.save, []
+    save, saved = Checkpoints.save, []
 
     def stop_after(self: Checkpoints, stage: str, *args: object) -> None:
         save(self, stage, *args)  # type: ignore[arg-type]
-        seen.append(stage)
+        saved.append(stage)
         raise StoppedError
 
     monkeypatch.setattr(Checkpoints, "save", stop_after)
@@ -89,9 +89,9 @@ def test_a_fit_stopped_after_every_checkpoint_ends_the_same(
     assert "go on with --resume" in notes[0]
     assert contents(run.path) == undisturbed
     stages = ["job", "ids", "features", "pca", "scores", "sweep", "k-means", "clusters", "map", "assign", "explain"]
-    assert list(dict.fromkeys(seen)) == [stage for stage in stages if where == "streamed" or stage != "scores"]
-    assert seen.count("sweep") == 4
-    assert seen.count("k-means") >= 2  # two runs
+    assert list(dict.fromkeys(saved)) == [stage for stage in stages if where == "streamed" or stage != "scores"]
+    assert saved.count("sweep") == 4
+    assert saved.count("k-means") >= 2  # two runs
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -116,7 +116,7 @@ Checkpoints.save = stop_after
 """
 
 
-def test_a_killed_process_leaves_what_another_one_goes_on_with(
+def test_a_killed_process_leaves_what_another_one_resumes_from(
     members: DemoPaths, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "runs" / "run"
@@ -127,19 +127,19 @@ def test_a_killed_process_leaves_what_another_one_goes_on_with(
         )
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert not out.exists()
-        assert staging_of(out).is_dir()
+        assert staging_path(out).is_dir()
     run = engine.fit(members.members, out=out, config=streamed(CLUSTERS), resume=True)
-    made = contents(run.path)
-    assert {name: undisturbed[name] for name in made if "part" not in name and name != "clusters.parquet"} == {
-        name: digest for name, digest in made.items() if "part" not in name and name != "clusters.parquet"
+    resumed = contents(run.path)
+    assert {name: undisturbed[name] for name in resumed if "part" not in name and name != "clusters.parquet"} == {
+        name: digest for name, digest in resumed.items() if "part" not in name and name != "clusters.parquet"
     }
     again = engine.fit(members.members, out=tmp_path / "again", config=CLUSTERS)
-    assert contents(again.path) == made
+    assert contents(again.path) == resumed
     assert [path.name for path in out.parent.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_signal_ends_a_fit_soon_and_it_says_how_to_go_on(
+def test_a_signal_ends_a_fit_soon_with_a_hint_to_resume(
     members: DemoPaths, tmp_path: Path, number: str, code: int
 ) -> None:
     out = tmp_path / "runs" / "run"
@@ -149,9 +149,9 @@ def test_a_signal_ends_a_fit_soon_and_it_says_how_to_go_on(
     ended = time.time()
     assert done.returncode == code, done.stderr
     assert ended - float(done.stdout.split()[-1]) < 5
-    assert f"go on with --resume, or delete {staging_of(out)}" in done.stderr
+    assert f"go on with --resume, or delete {staging_path(out)}" in done.stderr
     assert not out.exists()
-    assert sum(path.stat().st_size for path in staging_of(out).rglob("*") if path.is_file()) < 1 << 21
+    assert sum(path.stat().st_size for path in staging_path(out).rglob("*") if path.is_file()) < 1 << 21
     run = engine.fit(members.members, out=out, config=CLUSTERS, resume=True)
     assert "k-means" in {stage["stage"] for stage in run.manifest["stages"]}
     assert "statistics" not in {stage["stage"] for stage in run.manifest["stages"]}
@@ -159,15 +159,15 @@ def test_a_signal_ends_a_fit_soon_and_it_says_how_to_go_on(
 
 def test_a_signal_ends_the_workers_too(members: DemoPaths, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    settings = FitConfig.merged(CLUSTERS.model_dump(), cluster={"workers": 2})
+    settings = FitConfig.merge(CLUSTERS.model_dump(), cluster={"workers": 2})
     out = tmp_path / "runs" / "run"
     body = "import psutil\n" + STOP_AFTER.format(stages=["pca"], signal="SIGTERM")
-    ours = "print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)"
-    body = body.replace("os.kill(", f"{ours}; os.kill(")
+    print_pids = "print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)"
+    body = body.replace("os.kill(", f"{print_pids}; os.kill(")
     done = subprocess.run(command(settings, members, out, body, tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 143, done.stderr
     assert done.stderr.splitlines()[-2] == "error: Terminated."
-    assert f"go on with --resume, or delete {staging_of(out)}" in done.stderr
+    assert f"go on with --resume, or delete {staging_path(out)}" in done.stderr
     assert not [line for line in done.stderr.splitlines() if line.startswith(("Traceback", "  File", "  warnings"))]
     started = {int(pid) for pid in done.stdout.splitlines()[-1].split()}
     assert len(started) >= 2
@@ -198,24 +198,24 @@ def stopped(members: DemoPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return tmp_path / "run"
 
 
-def test_input_that_changed_meanwhile_is_noticed(stopped: Path) -> None:
+def test_input_that_changed_is_detected(stopped: Path) -> None:
     copy = stopped.parent / "members.parquet"
     before = pq.read_table(copy)
     pq.write_table(before.slice(1), copy)
     with pytest.raises(InputChangedError, match=r"members\.parquet changed"):
         engine.fit(copy, out=stopped, config=CLUSTERS, resume=True)
-    assert staging_of(stopped).is_dir()  # the file may come back
+    assert staging_path(stopped).is_dir()  # the file may come back
 
 
-def test_other_settings_do_not_go_on(stopped: Path) -> None:
+def test_other_settings_cannot_resume(stopped: Path) -> None:
     with pytest.raises(UsageError, match="other settings: seed differ"):
         engine.fit(stopped.parent / "members.parquet", out=stopped, config=CLUSTERS, seed=5, resume=True)
     run = engine.fit(stopped.parent / "members.parquet", out=stopped, config=CLUSTERS, memory="8GiB", resume=True)
     assert "pca" not in {stage["stage"] for stage in run.manifest["stages"]}
 
 
-def test_a_damaged_checkpoint_is_noticed(stopped: Path) -> None:
-    path = staging_of(stopped) / "checkpoints" / "pca"
+def test_a_damaged_checkpoint_is_detected(stopped: Path) -> None:
+    path = staging_path(stopped) / "checkpoints" / "pca"
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(CheckpointNotReadableError, match=r"pca is not what was written"):
         engine.fit(stopped.parent / "members.parquet", out=stopped, config=CLUSTERS, resume=True)
@@ -224,16 +224,18 @@ def test_a_damaged_checkpoint_is_noticed(stopped: Path) -> None:
 def test_without_resume_a_fit_starts_anew(stopped: Path) -> None:
     run = engine.fit(stopped.parent / "members.parquet", out=stopped, config=CLUSTERS)
     assert "pca" in {stage["stage"] for stage in run.manifest["stages"]}
-    assert not staging_of(stopped).exists()
+    assert not staging_path(stopped).exists()
 
 
-def test_who_resumes_nothing_is_told(members: DemoPaths, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_resume_without_checkpoints_is_logged(
+    members: DemoPaths, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level("INFO", "engine"):
         engine.fit(members.members, out=tmp_path / "run", config=CLUSTERS, resume=True)
     assert "There is no interrupted run to go on from: starting from the beginning." in caplog.messages
 
 
-def test_bad_data_leaves_nothing_to_go_on_from(members: DemoPaths, tmp_path: Path) -> None:
+def test_bad_data_leaves_nothing_to_resume_from(members: DemoPaths, tmp_path: Path) -> None:
     table = pq.read_table(members.members)
     pq.write_table(table.slice(0, 5), tmp_path / "five.parquet")
     with pytest.raises(engine.errors.RoomsError):

@@ -1,4 +1,4 @@
-"""Small tables of ratings and of what is rated."""
+"""Small tables of ratings and items for the tests."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ ITEMS = pa.table(
 )
 
 
-def ratings_table(rows: list[tuple[Any, Any, Any, Any]], kind: pa.DataType | None = None) -> pa.Table:
-    user, item, rating, when = (list(column) for column in zip(*rows, strict=True))
+def ratings_table(rows: list[tuple[Any, Any, Any, Any]], user_type: pa.DataType | None = None) -> pa.Table:
+    user, item, rating, timestamp = (list(column) for column in zip(*rows, strict=True))
     return pa.table(
         {
-            "user_id": pa.array(user, kind or pa.int64()),
+            "user_id": pa.array(user, user_type or pa.int64()),
             "item_id": pa.array(item, pa.int64()),
             "rating": pa.array(rating, pa.float64()),
-            "timestamp": pa.array(when, pa.int64()),
+            "timestamp": pa.array(timestamp, pa.int64()),
         }
     )
 
 
-def table_of(found: ProfilesResult) -> pa.Table:
-    assert found.table is not None
-    return found.table
+def result_table(result: ProfilesResult) -> pa.Table:
+    assert result.table is not None
+    return result.table
 
 
-def many_rows(n: int, n_users: int, seed: int = 0) -> list[tuple[Any, Any, Any, Any]]:
+def random_rows(n: int, n_users: int, seed: int = 0) -> list[tuple[Any, Any, Any, Any]]:
     rng = np.random.default_rng(seed)
     user, item = rng.integers(0, n_users, n).tolist(), rng.integers(1, 5, n).tolist()
-    rating, when = rng.random(n).tolist(), rng.integers(0, 10**9, n).tolist()
-    return list(zip(user, item, rating, when, strict=True))
+    rating, timestamp = rng.random(n).tolist(), rng.integers(0, 10**9, n).tolist()
+    return list(zip(user, item, rating, timestamp, strict=True))

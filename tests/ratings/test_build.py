@@ -1,9 +1,10 @@
-"""Tables of ratings to profiles: equal to a plain loop, whatever the batches, formats and types of ids."""
+"""Profiles from rating tables equal those of a plain loop, for any batch size, format and id type."""
 
 from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +18,37 @@ from hypothesis import strategies as st
 
 from engine.errors import IdColumnError, RetypedColumnError
 from engine.ratings.build import profiles_from_ratings
-from tests.ratings.rated_tables import ITEMS, many_rows, ratings_table, table_of
+from tests.ratings.rated_tables import ITEMS, random_rows, ratings_table, result_table
 
 YEAR = {1: 1995, 2: 1985, 3: 2009}
 
 GENRES = {1: ["Crime", "Drama"], 2: ["Drama"]}
 
 
-def by_loop(rows: list[tuple[int, int, float | None, int | None]]) -> list[dict[str, Any]]:
-    """Profiles as their definition says, one user at a time."""
-    newest = max((when for *_, when in rows if when is not None), default=0)
+def profiles_by_loop(rows: list[tuple[int, int, float | None, int | None]]) -> list[dict[str, Any]]:
+    """Compute profiles by their definition, one user at a time."""
+    newest = max((timestamp for *_, timestamp in rows if timestamp is not None), default=0)
     profiles = []
     for user in sorted({user for user, _, rating, _ in rows if rating is not None}):
-        mine = [row for row in rows if row[0] == user and row[2] is not None]
-        given_ = [float(rating) for _, _, rating, _ in mine if rating is not None]
-        times = [when for *_, when in mine if when is not None]
-        n, mean = len(mine), math.fsum(given_) / len(mine)
+        user_rows = [row for row in rows if row[0] == user and row[2] is not None]
+        ratings = [float(rating) for _, _, rating, _ in user_rows if rating is not None]
+        times = [timestamp for *_, timestamp in user_rows if timestamp is not None]
+        n, mean = len(user_rows), math.fsum(ratings) / len(user_rows)
         profile: dict[str, Any] = {"user_id": user, "n_ratings": n, "mean_rating": mean}
-        profile["rating_sd"] = math.sqrt(math.fsum((rating - mean) ** 2 for rating in given_) / n)
+        profile["rating_sd"] = math.sqrt(math.fsum((rating - mean) ** 2 for rating in ratings) / n)
         profile["recency"] = (newest - max(times)) / 86400 if times else None
         profile["days_active"] = (max(times) - min(times)) / 86400 if times else None
         in_genre = {
-            g: [r for r, row in zip(given_, mine, strict=True) if g in GENRES.get(row[1], [])]
+            g: [r for r, row in zip(ratings, user_rows, strict=True) if g in GENRES.get(row[1], [])]
             for g in ("Crime", "Drama")
         }
-        for genre, some in in_genre.items():
-            profile[f"share_{genre}"] = len(some) / n
-        for genre, some in in_genre.items():
-            profile[f"affinity_{genre}"] = (
-                (math.fsum(some) / len(some) - mean) * len(some) / (len(some) + 5) if some else 0.0
-            )
-        decades = [YEAR[row[1]] // 10 * 10 for row in mine if row[1] in YEAR]
+        for genre, genre_ratings in in_genre.items():
+            profile[f"share_{genre}"] = len(genre_ratings) / n
+        for genre, genre_ratings in in_genre.items():
+            n_genre = len(genre_ratings)
+            genre_mean = math.fsum(genre_ratings) / n_genre if genre_ratings else mean
+            profile[f"affinity_{genre}"] = (genre_mean - mean) * n_genre / (n_genre + 5)
+        decades = [YEAR[row[1]] // 10 * 10 for row in user_rows if row[1] in YEAR]
         for decade in (1980, 1990, 2000):
             profile[f"share_{decade}s"] = decades.count(decade) / n
         best = max((1980, 1990, 2000), key=lambda d: (decades.count(d), -d)) if decades else None
@@ -58,21 +59,21 @@ def by_loop(rows: list[tuple[int, int, float | None, int | None]]) -> list[dict[
     return profiles
 
 
-def same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert list(one) == list(other)
-        for name, value in other.items():
+def assert_same_profiles(result: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    assert len(result) == len(expected)
+    for profile, expected_profile in zip(result, expected, strict=True):
+        assert list(profile) == list(expected_profile)
+        for name, value in expected_profile.items():
             if isinstance(value, float):
-                assert one[name] == pytest.approx(value, rel=1e-12, abs=1e-7), name
+                assert profile[name] == pytest.approx(value, rel=1e-12, abs=1e-7), name
             else:
-                assert one[name] == value, name
+                assert profile[name] == value, name
 
 
 ROWS = st.lists(
     st.tuples(
         st.sampled_from([-7, 3, 12, 2**60 + 1]),
-        st.integers(1, 5),  # 5 is in no table of items
+        st.integers(1, 5),  # item 5 is not in ITEMS
         st.one_of(st.integers(1, 10).map(lambda half: half / 2), st.none()),
         st.one_of(st.integers(0, 10**9), st.none()),
     ),
@@ -83,55 +84,54 @@ ROWS = st.lists(
 
 @given(ROWS)
 def test_profiles_are_those_of_a_plain_loop(rows: list[tuple[int, int, float | None, int | None]]) -> None:
-    found = profiles_from_ratings(ratings_table(rows), ITEMS)
-    same(table_of(found).to_pylist(), by_loop(rows))
-    assert found.n_ratings_read == len(rows)
-    assert found.n_ratings_used == sum(rating is not None for _, _, rating, _ in rows)
+    result = profiles_from_ratings(ratings_table(rows), ITEMS)
+    assert_same_profiles(result_table(result).to_pylist(), profiles_by_loop(rows))
+    assert result.n_ratings_read == len(rows)
+    assert result.n_ratings_used == sum(rating is not None for _, _, rating, _ in rows)
 
 
 @pytest.mark.parametrize("rows_per_batch", [1, 7, 999, 1000, 1001])
-def test_not_a_bit_depends_on_the_size_of_a_batch(monkeypatch: pytest.MonkeyPatch, rows_per_batch: int) -> None:
-    table = ratings_table(many_rows(1000, 30))  # not half stars: sums are rounded
-    whole = table_of(profiles_from_ratings(table, ITEMS))
-    for module in ("blocks", "tables.dataframe_table", "tables.file_table"):
-        monkeypatch.setattr(f"engine.{module}.BLOCK_ROWS", rows_per_batch)
-    assert table_of(profiles_from_ratings(table, ITEMS)).equals(whole, check_metadata=True)
+def test_not_a_bit_depends_on_the_size_of_a_batch(block_rows: Callable[[int], None], rows_per_batch: int) -> None:
+    table = ratings_table(random_rows(1000, 30))  # ratings that are not half stars, so that sums are rounded
+    whole = result_table(profiles_from_ratings(table, ITEMS))
+    block_rows(rows_per_batch)
+    assert result_table(profiles_from_ratings(table, ITEMS)).equals(whole, check_metadata=True)
 
 
 def test_profiles_come_in_runs_of_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    table = ratings_table(many_rows(5000, 700))
-    whole = table_of(profiles_from_ratings(table, ITEMS))
+    table = ratings_table(random_rows(5000, 700))
+    whole = result_table(profiles_from_ratings(table, ITEMS))
     monkeypatch.setattr("engine.ratings.profile_table.ROWS_PER_GROUP", 64)
-    found = profiles_from_ratings(table, ITEMS, out=tmp_path / "p.parquet")
-    assert found.table is None
+    result = profiles_from_ratings(table, ITEMS, out=tmp_path / "p.parquet")
+    assert result.table is None
     assert pq.read_table(tmp_path / "p.parquet").equals(whole)
     metadata = pq.ParquetFile(tmp_path / "p.parquet").metadata
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [64] * 10 + [len(whole) - 640]
 
 
 def test_every_form_of_a_table_gives_the_same_profiles(tmp_path: Path) -> None:
-    ratings = ratings_table(many_rows(200, 20))
+    ratings = ratings_table(random_rows(200, 20))
     users = pa.table({"user_id": list(range(20)), "plan": ["a", "b"] * 10})
     flat = ITEMS.set_column(3, "genres", pa.array(["Crime|Drama", "Drama", "", None]))
-    whole = table_of(profiles_from_ratings(ratings, ITEMS, users))
-    assert whole.equals(table_of(profiles_from_ratings(ratings.to_pandas(), ITEMS.to_pandas(), users.to_pandas())))
+    whole = result_table(profiles_from_ratings(ratings, ITEMS, users))
+    assert whole.equals(result_table(profiles_from_ratings(ratings.to_pandas(), ITEMS.to_pandas(), users.to_pandas())))
     polars = [pl.from_arrow(table) for table in (ratings, ITEMS, users)]
-    assert whole.equals(table_of(profiles_from_ratings(*polars)))
+    assert whole.equals(result_table(profiles_from_ratings(*polars)))
     for name, table in {"ratings": ratings, "items": flat, "users": users}.items():
         pq.write_table(table, tmp_path / f"{name}.parquet")
         pacsv.write_csv(table, tmp_path / f"{name}.csv")
     for form in ("parquet", "csv"):
         paths = [tmp_path / f"{name}.{form}" for name in ("ratings", "items", "users")]
-        assert table_of(profiles_from_ratings(*paths)).equals(whole), form
+        assert result_table(profiles_from_ratings(*paths)).equals(whole), form
     mixed = profiles_from_ratings(tmp_path / "ratings.csv", tmp_path / "items.parquet", users)
-    assert table_of(mixed).equals(whole)
+    assert result_table(mixed).equals(whole)
 
 
 @pytest.mark.parametrize("separator", ["|", "; ", ", "])
 def test_genres_are_split_at_the_separator_that_is_there(separator: str) -> None:
     texts = [f"Sci-Fi{separator}Rock & Roll{separator}Sci-Fi", "Drama", None, "(no genres listed)"]
     items = ITEMS.set_column(3, "genres", pa.array(texts))
-    names = table_of(profiles_from_ratings(ratings_table([(1, 1, 4.0, 0)]), items)).column_names
+    names = result_table(profiles_from_ratings(ratings_table([(1, 1, 4.0, 0)]), items)).column_names
     assert [name for name in names if name.startswith("share_") and not name.endswith("0s")] == [
         "share_Drama",
         "share_Rock & Roll",
@@ -143,21 +143,21 @@ def test_text_ids_keep_zeros_and_sort_as_text(tmp_path: Path) -> None:
     path = tmp_path / "ratings.csv"
     path.write_text("userId,movieId,rating\n10,1,4\n007,2,3.5\n9,1,2\n007,1,2\n")
     (tmp_path / "users.csv").write_text("userId,zip,age\n007,02139,30\n10,85711,40\n7,00000,50\n")
-    found = profiles_from_ratings(path, ITEMS, tmp_path / "users.csv")
-    rows = table_of(found).to_pylist()
+    result = profiles_from_ratings(path, ITEMS, tmp_path / "users.csv")
+    rows = result_table(result).to_pylist()
     assert [row["user_id"] for row in rows] == ["007", "10", "9"]
     assert [row["zip"] for row in rows] == ["02139", "85711", None]
     assert [row["age"] for row in rows] == [30, 40, None]
     assert rows[0]["n_ratings"] == 2
-    assert "1 of 3 profiles have no row" in "\n".join(found.notes)
-    assert "1 of 3 rows of" in "\n".join(found.notes)
-    assert "recency and days_active are left out" in "\n".join(found.notes)
+    assert "1 of 3 profiles have no row" in "\n".join(result.notes)
+    assert "1 of 3 rows of" in "\n".join(result.notes)
+    assert "recency and days_active are left out" in "\n".join(result.notes)
 
 
 def test_integer_ids_beyond_2_to_the_53_stay_exact() -> None:
     ids = [2**53 + 1, 2**53, 2**62 + 3, -5]
     users = pa.table({"user": pa.array(ids), "n": pa.array([1, 2, 3, 4], pa.int16())})
-    table = table_of(profiles_from_ratings(ratings_table([(id, 1, 3.0, 0) for id in ids]), ITEMS, users))
+    table = result_table(profiles_from_ratings(ratings_table([(id, 1, 3.0, 0) for id in ids]), ITEMS, users))
     assert table["user_id"].to_pylist() == sorted(ids)
     assert table["n"].to_pylist() == [4, 2, 1, 3]
     assert table.schema.field("n").type == pa.int16()
@@ -168,7 +168,7 @@ def test_ids_of_a_text_file_meet_ids_of_either_type(tmp_path: Path) -> None:
     path.write_text("user,item,rating\n1,1,4\n2,2,3\n")
     texts = pa.table({"user": ["1", "x"], "plan": ["a", "b"]})
     items = ITEMS.set_column(0, "item_id", ITEMS["item_id"].cast(pa.string()))
-    rows = table_of(profiles_from_ratings(path, items, texts)).to_pylist()
+    rows = result_table(profiles_from_ratings(path, items, texts)).to_pylist()
     assert [(row["user_id"], row["plan"], row["share_Drama"]) for row in rows] == [(1, "a", 1.0), (2, None, 1.0)]
 
 
@@ -185,21 +185,21 @@ def test_times_may_be_seconds_timestamps_or_dates(unit: str) -> None:
     days = [dt.datetime(2020, 1, 1), dt.datetime(2020, 1, 11), dt.datetime(2020, 2, 1)]
     times = pa.array([day.date() for day in days]) if unit == "date" else pa.array(days, pa.timestamp(unit, "UTC"))
     table = pa.table({"user": [1, 1, 2], "item": [1, 1, 1], "rating": [1, 2, 3], "timestamp": times})
-    rows = table_of(profiles_from_ratings(table, ITEMS)).to_pylist()
+    rows = result_table(profiles_from_ratings(table, ITEMS)).to_pylist()
     assert [(row["recency"], row["days_active"]) for row in rows] == [(21.0, 10.0), (0.0, 0.0)]
     with pytest.raises(RetypedColumnError, match=r"3 are 10\^11 and more"):
         profiles_from_ratings(table.set_column(3, "timestamp", pa.array([10**12] * 3)), ITEMS)
 
 
 def test_repeated_ratings_all_count() -> None:
-    row = table_of(profiles_from_ratings(ratings_table([(1, 1, 2.0, 0), (1, 1, 4.0, 0)]), ITEMS)).to_pylist()[0]
+    row = result_table(profiles_from_ratings(ratings_table([(1, 1, 2.0, 0), (1, 1, 4.0, 0)]), ITEMS)).to_pylist()[0]
     assert (row["n_ratings"], row["mean_rating"]) == (2, 3.0)
 
 
 def test_fields_carry_their_group_unit_and_role(tmp_path: Path) -> None:
     users = pa.table({"user_id": [1], "age": [30]})
     ratings = ratings_table([(1, 1, 4.0, 0)])
-    schema = table_of(profiles_from_ratings(ratings, ITEMS, users)).schema
+    schema = result_table(profiles_from_ratings(ratings, ITEMS, users)).schema
     expected = {
         "n_ratings": {b"rooms.group": b"activity", b"rooms.unit": b"ratings"},
         "mean_rating": {b"rooms.group": b"activity", b"rooms.unit": b"stars"},

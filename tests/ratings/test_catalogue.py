@@ -1,4 +1,4 @@
-"""Titles in normal form, and which of the rated ones a catalogue has."""
+"""Normalized titles, and matching of items with a catalogue."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import pyarrow as pa
 import pytest
 
 from engine.errors import MissingColumnError, NoCatalogueMatchError, SourceFormatError, SourceNotFoundError
-from engine.ratings.catalogue import match, names_of, read_catalogue
-from engine.ratings.items import make_items, without_year, year_in_title
+from engine.ratings.catalogue import find_listed_items, normalized_titles, read_catalogue
+from engine.ratings.items import build_item_table, extract_year, strip_year
 
 
-def kept(titles: list[str], catalogue: str, folder: Path) -> tuple[list[bool], list[bool]]:
+def match_titles(titles: list[str], catalogue: str, folder: Path) -> tuple[list[bool], list[bool]]:
     path = folder / "titles.csv"
     path.write_text(catalogue, encoding="utf-8")
-    items = make_items(pa.array(range(len(titles))), list(titles), None, [[]] * len(titles))
-    found, a_year_off = match(items, read_catalogue(path), str(path))
-    return found.tolist(), a_year_off.tolist()
+    items = build_item_table(pa.array(range(len(titles))), list(titles), None, [[]] * len(titles))
+    is_listed, is_year_off = find_listed_items(items, read_catalogue(path), str(path))
+    return is_listed.tolist(), is_year_off.tolist()
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("title", "other_title"),
     [
         ("Matrix, The", "The Matrix"),
         ("THE MATRIX", "the matrix"),
@@ -41,12 +41,12 @@ def kept(titles: list[str], catalogue: str, folder: Path) -> tuple[list[bool], l
         ("(500) Days of Summer", "500 Days of Summer"),
     ],
 )
-def test_titles_that_are_one_film_share_a_name(one: str, other: str) -> None:
-    assert names_of(one) & names_of(other)
+def test_titles_that_are_one_film_share_a_name(title: str, other_title: str) -> None:
+    assert normalized_titles(title) & normalized_titles(other_title)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("title", "other_title"),
     [
         ("The Thing", "Thing"),
         ("Alien", "Aliens"),
@@ -55,8 +55,8 @@ def test_titles_that_are_one_film_share_a_name(one: str, other: str) -> None:
         ("!!!", "???"),
     ],
 )
-def test_titles_of_different_films_share_none(one: str, other: str) -> None:
-    assert not names_of(one) & names_of(other)
+def test_titles_of_different_films_share_none(title: str, other_title: str) -> None:
+    assert not normalized_titles(title) & normalized_titles(other_title)
 
 
 @pytest.mark.parametrize(
@@ -75,35 +75,35 @@ def test_titles_of_different_films_share_none(one: str, other: str) -> None:
     ],
 )
 def test_a_year_is_the_last_one_in_parentheses(title: str, year: int, rest: str) -> None:
-    assert year_in_title(title) == year
-    assert without_year(title) == rest
+    assert extract_year(title) == year
+    assert strip_year(title) == rest
 
 
 def test_title_and_year_must_both_be_there(tmp_path: Path) -> None:
     titles = ["Heat (1995)", "Heat (1986)", "Major Payne (1994)", "Ran (1985)", "Heat"]
     catalogue = "type,title,release_year\nMovie,Heat,1995\nMovie,Major Payne,1995\n"
-    assert kept(titles, catalogue, tmp_path) == ([True] + [False] * 4, [False, False, True, False, False])
+    assert match_titles(titles, catalogue, tmp_path) == ([True] + [False] * 4, [False, False, True, False, False])
 
 
 def test_broken_rows_are_counted_and_quotes_may_span_lines(tmp_path: Path) -> None:
     path = tmp_path / "titles.csv"
     path.write_text('title,cast,release_year\nHeat,"Al\nPacino",1995\nRan\nUp,x,soon\n,x,2009\nUp,x,2009.0\n')
-    found = read_catalogue(path)
-    assert (found.n_rows, found.n_unreadable) == (5, 3)
-    assert found.years == {"heat": {1995}, "up": {2009}}
+    titles = read_catalogue(path)
+    assert (titles.n_rows, titles.n_unreadable) == (5, 3)
+    assert titles.years_by_title == {"heat": {1995}, "up": {2009}}
 
 
 def test_a_catalogue_that_has_none_of_the_titles_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NoCatalogueMatchError, match="None of 1 items is among the 1 rows"):
-        kept(["Heat (1995)"], "title,release_year\nRan,1985\n", tmp_path)
+        match_titles(["Heat (1995)"], "title,release_year\nRan,1985\n", tmp_path)
 
 
 def test_catalogues_that_cannot_be_read_say_why(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFoundError, match="There is no catalogue"):
         read_catalogue(tmp_path / "nowhere.csv")
     with pytest.raises(MissingColumnError, match="no column 'release_year' or 'year'"):
-        kept(["Heat (1995)"], "title,country\nHeat,US\n", tmp_path)
+        match_titles(["Heat (1995)"], "title,country\nHeat,US\n", tmp_path)
     with pytest.raises(SourceFormatError, match="cannot be read after row 1"):
-        kept(["Heat (1995)"], 'title,year\nHeat,1995\n"' + "x" * 200_000, tmp_path)
+        match_titles(["Heat (1995)"], 'title,year\nHeat,1995\n"' + "x" * 200_000, tmp_path)
     with pytest.raises(MissingColumnError, match="items have no years"):
-        kept(["Heat"], "title,year\nHeat,1995\n", tmp_path)
+        match_titles(["Heat"], "title,year\nHeat,1995\n", tmp_path)

@@ -1,4 +1,4 @@
-"""MovieLens as GroupLens wrote it: tiny files of every release, and the 100K release itself against pandas."""
+"""MovieLens formats: tiny files of every release, and profiles of the 100K release compared with pandas."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 
 from engine.errors import IdColumnError, SourceFormatError
 from engine.ratings.build import profiles_from_ratings
-from engine.ratings.movielens import GENRES_100K, rating_batches
+from engine.ratings.movielens import GENRES_100K, read_rating_batches
 
 RATINGS = [(1, 10, 5.0, 86400), (1, 11, 3.0, 0), (2, 10, 1.0, 86400 * 3)]
 
 
-def rows_of(*arguments: Any, **options: Any) -> list[dict[str, Any]]:
+def profile_rows(*arguments: Any, **options: Any) -> list[dict[str, Any]]:
     table = profiles_from_ratings(*arguments, **options).table
     assert table is not None
     return table.to_pylist()
@@ -33,27 +33,27 @@ def write_1m(folder: Path, encoding: str = "latin-1") -> tuple[Path, Path, Path]
 
 def check_two_profiles(rows: list[dict[str, Any]]) -> None:
     """Values worked by hand from RATINGS: item 10 is Drama and War of 1995, item 11 of 1931 has no genre."""
-    one, two = rows
-    assert (one["user_id"], one["n_ratings"], one["mean_rating"], one["rating_sd"]) == (1, 2, 4.0, 1.0)
-    assert (one["recency"], one["days_active"], two["recency"], two["days_active"]) == (2.0, 1.0, 0.0, 0.0)
-    assert (one["share_Drama"], one["share_War"], one["share_1930s"], one["share_1990s"]) == (0.5, 0.5, 0.5, 0.5)
-    assert one["affinity_Drama"] == pytest.approx((5 - 4) * 1 / (1 + 5))
-    assert (two["affinity_Drama"], two["share_Drama"]) == (0.0, 1.0)
-    assert (one["favourite_decade"], two["favourite_decade"]) == ("1930s", "1990s")
-    assert one["favourite_genres"] == two["favourite_genres"] == ["Drama", "War"]
+    first, second = rows
+    assert (first["user_id"], first["n_ratings"], first["mean_rating"], first["rating_sd"]) == (1, 2, 4.0, 1.0)
+    assert (first["recency"], first["days_active"], second["recency"], second["days_active"]) == (2.0, 1.0, 0.0, 0.0)
+    assert [first[f"share_{name}"] for name in ("Drama", "War", "1930s", "1990s")] == [0.5] * 4
+    assert first["affinity_Drama"] == pytest.approx((5 - 4) * 1 / (1 + 5))
+    assert (second["affinity_Drama"], second["share_Drama"]) == (0.0, 1.0)
+    assert (first["favourite_decade"], second["favourite_decade"]) == ("1930s", "1990s")
+    assert first["favourite_genres"] == second["favourite_genres"] == ["Drama", "War"]
 
 
 def test_the_1m_release_has_words_for_codes(tmp_path: Path) -> None:
-    rows = rows_of(*write_1m(tmp_path))
+    rows = profile_rows(*write_1m(tmp_path))
     check_two_profiles(rows)
-    named = ("gender", "age_group", "occupation", "zip_code")
-    assert [rows[0][name] for name in named] == ["F", "under 18", "K-12 student", "48067"]
-    assert [rows[1][name] for name in named] == ["M", "56+", "self-employed", "02139"]
+    columns = ("gender", "age_group", "occupation", "zip_code")
+    assert [rows[0][name] for name in columns] == ["F", "under 18", "K-12 student", "48067"]
+    assert [rows[1][name] for name in columns] == ["M", "56+", "self-employed", "02139"]
 
 
 def test_the_10m_release_is_utf_8_and_has_no_users(tmp_path: Path) -> None:
     ratings, movies, _ = write_1m(tmp_path, "utf-8")
-    check_two_profiles(rows_of(ratings, movies))
+    check_two_profiles(profile_rows(ratings, movies))
 
 
 def test_the_25m_release_is_a_table(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_the_25m_release_is_a_table(tmp_path: Path) -> None:
     (tmp_path / "movies.csv").write_text(
         'movieId,title,genres\n10,"Cité, La ""Haine"" (1995)",Drama|War\n11,M (1931),(no genres listed)\n'
     )
-    check_two_profiles(rows_of(tmp_path / "ratings.csv", tmp_path / "movies.csv"))
+    check_two_profiles(profile_rows(tmp_path / "ratings.csv", tmp_path / "movies.csv"))
 
 
 @pytest.mark.parametrize("genre_file", [True, False])
@@ -77,7 +77,7 @@ def test_the_100k_release_has_flags_for_genres(tmp_path: Path, genre_file: bool)
     users.write_text("1|24|M|technician|85711\n2|53|F|other|02139\n")
     if genre_file:
         (tmp_path / "u.genre").write_text("\n".join(f"{name}|{i}" for i, name in enumerate(GENRES_100K)) + "\n\n")
-    rows = rows_of(ratings, items, users)
+    rows = profile_rows(ratings, items, users)
     check_two_profiles(rows)
     assert "share_unknown" not in rows[0]
     assert (rows[1]["age"], rows[1]["gender"], rows[1]["occupation"], rows[1]["zip_code"]) == (
@@ -92,7 +92,7 @@ def test_ratings_stream_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("engine.ratings.movielens._BYTES_PER_READ", 101)
     path = tmp_path / "ratings.dat"
     path.write_text("".join(f"{i}::{i + 1}::3.5::{i + 2}\n" for i in range(500)) + "\n" * 300)
-    batches = list(rating_batches(str(path), "::"))
+    batches = list(read_rating_batches(str(path), "::"))
     assert len(batches) > 50
     whole = pa.Table.from_batches(batches)
     assert whole["user_id"].to_pylist() == list(range(500))
@@ -110,7 +110,7 @@ def test_a_broken_line_has_its_number_wherever_it_is(
     lines = [f"{i}::{i + 1}::3.5::{i + 2}" for i in range(1500)]
     path.write_text((end or "\n").join([*lines, broken]) + end)
     with pytest.raises(SourceFormatError, match="line 1,501 does not hold"):
-        list(rating_batches(str(path), "::"))
+        list(read_rating_batches(str(path), "::"))
 
 
 def test_a_broken_line_is_named_without_its_values(tmp_path: Path) -> None:
@@ -149,10 +149,11 @@ def test_profiles_of_movielens_100k_are_those_of_a_pandas_groupby(
     shared_data: Path, frames: tuple[pd.DataFrame, pd.DataFrame]
 ) -> None:
     folder = shared_data / "ml-100k"
-    found = profiles_from_ratings(folder / "u.data", folder / "u.item", folder / "u.user")
-    assert (found.n_users, found.n_items, found.n_ratings_read, found.n_ratings_used) == (943, 1682, 100_000, 100_000)
-    assert found.table is not None
-    profiles = found.table.to_pandas().set_index("user_id")
+    result = profiles_from_ratings(folder / "u.data", folder / "u.item", folder / "u.user")
+    assert (result.n_users, result.n_items) == (943, 1682)
+    assert (result.n_ratings_read, result.n_ratings_used) == (100_000, 100_000)
+    assert result.table is not None
+    profiles = result.table.to_pandas().set_index("user_id")
     rated, _ = frames
     users = rated.groupby("user")
     mean, size = users["rating"].mean(), users.size()
@@ -176,12 +177,12 @@ def test_profiles_of_movielens_100k_are_those_of_a_pandas_groupby(
     counts = rated.groupby("user")[GENRES_100K[1:]].sum()
     top = [sorted(row.index, key=lambda genre: (-row[genre], genre))[:3] for _, row in counts.iterrows()]
     assert [list(genres) for genres in profiles["favourite_genres"]] == top
-    people = pd.read_csv(
+    users_frame = pd.read_csv(
         folder / "u.user", sep="|", names=["user", "age", "gender", "occupation", "zip"], dtype={"zip": str}
     )
-    assert profiles["age"].tolist() == people["age"].tolist()
-    assert profiles["occupation"].tolist() == people["occupation"].tolist()
-    assert profiles["zip_code"].tolist() == people["zip"].tolist()
+    assert profiles["age"].tolist() == users_frame["age"].tolist()
+    assert profiles["occupation"].tolist() == users_frame["occupation"].tolist()
+    assert profiles["zip_code"].tolist() == users_frame["zip"].tolist()
 
 
 def test_a_catalogue_keeps_only_the_ratings_of_its_titles(
@@ -189,19 +190,19 @@ def test_a_catalogue_keeps_only_the_ratings_of_its_titles(
 ) -> None:
     folder = shared_data / "ml-100k"
     catalogue = shared_data / "netflix_titles.csv"
-    found = profiles_from_ratings(folder / "u.data", folder / "u.item", folder / "u.user", catalogue=catalogue)
-    assert found.catalogue is not None
-    assert found.table is not None
-    assert found.catalogue.n_rows == 8807
-    assert found.catalogue.n_rated_titles == 1682
-    assert found.n_ratings_used == found.catalogue.n_matched_ratings
-    # The plainest match there is, title and year as they are written, must be in; all that is in must be of the year.
+    result = profiles_from_ratings(folder / "u.data", folder / "u.item", folder / "u.user", catalogue=catalogue)
+    assert result.catalogue is not None
+    assert result.table is not None
+    assert result.catalogue.n_rows == 8807
+    assert result.catalogue.n_rated_titles == 1682
+    assert result.n_ratings_used == result.catalogue.n_matched_ratings
+    # A rated item that matches literally, in title and year, must be in; the normal form may add more.
     offered = pd.read_csv(catalogue)
     pairs = set(zip(offered["title"].str.lower(), offered["release_year"], strict=True))
     rated, items = frames
     plain = items["title"].str.replace(r"\s*\(\d{4}\)\s*$", "", regex=True).str.lower()
     literal = items["item"][[pair in pairs for pair in zip(plain, items["year"], strict=True)]]
-    assert 70 < len(literal) <= found.catalogue.n_matched_titles < 120
-    assert found.n_ratings_used >= rated["item"].isin(literal).sum()
-    assert found.table["n_ratings"].to_numpy().sum() == found.n_ratings_used
-    assert any("of 1,682 rated titles" in note for note in found.notes)
+    assert 70 < len(literal) <= result.catalogue.n_matched_titles < 120
+    assert result.n_ratings_used >= rated["item"].isin(literal).sum()
+    assert result.table["n_ratings"].to_numpy().sum() == result.n_ratings_used
+    assert any("of 1,682 rated titles" in note for note in result.notes)

@@ -1,4 +1,4 @@
-"""The report in a real browser: drawn in time, usable by mouse, keyboard and screen reader, on any screen."""
+"""Tests of the report in a browser: drawn in time, usable by mouse, keyboard and screen reader, on any screen."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def with_map(table: pa.Table, out: Path, k: int) -> engine.Run:
-    run = engine.fit(table, out=out, id="who", n_clusters=k, config=FitConfig.merged({}, skip=["map", "report"]))
-    labels = run.assignments["cluster"].to_numpy()[::3]  # axe looks at every dot
+def fit_with_map(table: pa.Table, out: Path, k: int) -> engine.Run:
+    run = engine.fit(table, out=out, id="who", n_clusters=k, config=FitConfig.merge({}, skip=["map", "report"]))
+    labels = run.assignments["cluster"].to_numpy()[::3]  # a third of the rows, because axe checks every dot
     xy = np.random.default_rng(0).normal(size=(2, len(labels))) + 6 * np.stack([labels % 7, labels // 7])
     pq.write_table(pa.table({"cluster": labels, "map_x": xy[0], "map_y": xy[1]}), run.path / "map.parquet")
     run.report()
@@ -35,7 +35,7 @@ def with_map(table: pa.Table, out: Path, k: int) -> engine.Run:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> engine.Run:
-    return with_map(people(), tmp_path_factory.mktemp("browser") / "run", 5)
+    return fit_with_map(people(), tmp_path_factory.mktemp("browser") / "run", 5)
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +46,13 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
-def opened(browser: Any, run: engine.Run, shape: str = "desktop") -> tuple[Any, list[str]]:
-    """Open the report; return the page and what the console complains about."""
+def open_report(browser: Any, run: engine.Run, shape: str = "desktop") -> tuple[Any, list[str]]:
+    """Open the report; return the page, and the list of its console messages, errors, dialogs and requests."""
     page = browser.new_context(**SHAPES[shape], offline=True).new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
@@ -64,15 +64,17 @@ def opened(browser: Any, run: engine.Run, shape: str = "desktop") -> tuple[Any, 
     return page, complaints
 
 
-def shown(page: Any) -> list[bool]:
-    """Return which traces of the map can be seen."""
-    found: list[bool] = page.evaluate("document.getElementById('chart-map').data.map(trace => trace.visible !== false)")
-    return found
+def visible_traces(page: Any) -> list[bool]:
+    """Return for every trace of the map whether it is visible."""
+    visible: list[bool] = page.evaluate(
+        "document.getElementById('chart-map').data.map(trace => trace.visible !== false)"
+    )
+    return visible
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_it_opens_without_a_complaint_and_no_wider_than_the_screen(browser: Any, run: engine.Run, shape: str) -> None:
-    page, complaints = opened(browser, run, shape)
+def test_it_opens_without_errors_and_no_wider_than_the_screen(browser: Any, run: engine.Run, shape: str) -> None:
+    page, complaints = open_report(browser, run, shape)
     assert complaints == []
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     drawn = page.evaluate("[...document.querySelectorAll('.chart')].map(c => c.querySelectorAll('.main-svg').length)")
@@ -81,102 +83,102 @@ def test_it_opens_without_a_complaint_and_no_wider_than_the_screen(browser: Any,
 
 
 def test_a_click_in_the_legend_isolates_a_cluster_and_another_one_shows_all(browser: Any, run: engine.Run) -> None:
-    page, complaints = opened(browser, run)
+    page, complaints = open_report(browser, run)
     legend = page.get_by_role("group", name="Clusters on the map")
-    assert shown(page) == [True] * 5
+    assert visible_traces(page) == [True] * 5
     legend.locator("[data-cluster='2']").click()
-    assert shown(page) == [False, False, True, False, False]
+    assert visible_traces(page) == [False, False, True, False, False]
     assert legend.locator("[data-cluster='2']").get_attribute("aria-pressed") == "true"
     legend.get_by_role("button", name="All clusters").click()
-    assert shown(page) == [True] * 5
+    assert visible_traces(page) == [True] * 5
     assert complaints == []
 
 
-def test_hovering_a_dot_tells_the_persona_and_its_size(browser: Any, run: engine.Run) -> None:
-    page, _ = opened(browser, run)
+def test_hovering_over_a_dot_shows_the_persona_and_its_size(browser: Any, run: engine.Run) -> None:
+    page, _ = open_report(browser, run)
     page.get_by_role("heading", name="Map").scroll_into_view_if_needed()
     dot = page.locator("#chart-map .scatterlayer path.point").nth(7)
     box = dot.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_selector("#chart-map .hoverlayer text")
-    said = page.locator("#chart-map .hoverlayer").text_content()
-    assert "people" in said
-    assert any(persona["name"][:20] in said for persona in run.personas)
+    hover_text = page.locator("#chart-map .hoverlayer").text_content()
+    assert "people" in hover_text
+    assert any(persona["name"][:20] in hover_text for persona in run.personas)
 
 
-def test_a_rule_can_be_read(browser: Any, run: engine.Run) -> None:
-    page, _ = opened(browser, run)
+def test_a_rule_is_visible(browser: Any, run: engine.Run) -> None:
+    page, _ = open_report(browser, run)
     rule = next(cluster["rules"][0] for cluster in run.rules["clusters"] if cluster["rules"])
     assert page.locator("#rules").get_by_text(rule["words"].replace(" %", "\u00a0%"), exact=True).first.is_visible()
 
 
 def test_the_keyboard_reaches_the_content_the_legend_and_the_details(browser: Any, run: engine.Run) -> None:
-    page, _ = opened(browser, run)
+    page, _ = open_report(browser, run)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the report"
     page.locator("[data-cluster='1']").focus()
     page.keyboard.press("Enter")
-    assert shown(page) == [False, True, False, False, False]
+    assert visible_traces(page) == [False, True, False, False, False]
     page.locator("#sizes summary").focus()
     page.keyboard.press("Space")
     assert page.locator("#sizes table").is_visible()
 
 
-def test_light_and_dark_can_be_chosen_and_charts_follow(browser: Any, run: engine.Run) -> None:
-    page, _ = opened(browser, run)
+def test_the_theme_button_changes_the_page_and_the_charts(browser: Any, run: engine.Run) -> None:
+    page, _ = open_report(browser, run)
 
-    def colours() -> list[str]:
+    def page_colors() -> list[str]:
         return [
             page.evaluate("getComputedStyle(document.body).backgroundColor"),
             page.evaluate("document.getElementById('chart-sizes').layout.font.color"),
         ]
 
-    light = colours()
+    light = page_colors()
     page.get_by_role("button", name="Dark colours").click()
-    dark = colours()
+    dark = page_colors()
     assert not set(light) & set(dark)
     page.get_by_role("button", name="Light colours").click()
-    assert colours() == light
+    assert page_colors() == light
 
 
 @pytest.mark.parametrize("shape", ["dark", "phone"])  # both palettes, both layouts
 def test_axe_finds_nothing_serious(browser: Any, run: engine.Run, shape: str) -> None:
     from axe_core_python.sync_playwright import Axe
 
-    page, _ = opened(browser, run, shape)
+    page, _ = open_report(browser, run, shape)
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-    # A policy that lets no foreign script run does not stop one that the test hands to the browser itself.
+    # The page's policy blocks foreign scripts, but not one that the test evaluates in the browser.
     violations = Axe().run(page)["violations"]
     serious = [v for v in violations if v["impact"] in ("serious", "critical")]
     assert [(v["id"], [n["html"][:90] for n in v["nodes"][:3]]) for v in serious] == []
 
 
 def test_fifty_clusters_are_drawn_in_two_seconds_and_eight_megabytes(browser: Any, tmp_path: Path) -> None:
-    run = with_map(people(4000), tmp_path / "run", 50)
+    run = fit_with_map(people(4000), tmp_path / "run", 50)
     assert (run.path / "report.html").stat().st_size <= 8 * 2**20
-    page, complaints = opened(browser, run)
+    page, complaints = open_report(browser, run)
     assert complaints == []
     legend = "[...document.querySelectorAll('.legend button')]"
     assert page.evaluate(f"{legend}.filter(button => button.scrollHeight > button.offsetHeight).length") == 0
-    # Time of the page's own thread, not of the clock: other tests may keep the machine busy, and then it takes longer.
-    assert min(busy_seconds(browser, run) for _ in range(2)) < 2.0
+    # CPU time of the page's main thread, not wall-clock time, which other tests on the same machine would lengthen.
+    assert min(measure_drawing_seconds(browser, run) for _ in range(2)) < 2.0
 
 
-def busy_seconds(browser: Any, run: engine.Run) -> float:
-    """Return how long a page works until its map, and what is in view, is drawn."""
+def measure_drawing_seconds(browser: Any, run: engine.Run) -> float:
+    """Return the CPU seconds of the page until the map and the charts in view are drawn."""
     page = browser.new_context(**SHAPES["desktop"], offline=True).new_page()
-    page.add_init_script("window.requestIdleCallback = () => 0")  # what follows when there is nothing else to do
+    page.add_init_script("window.requestIdleCallback = () => 0")  # the other charts are drawn when idle
     devtools = page.context.new_cdp_session(page)
     devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
     page.goto((run.path / "report.html").resolve().as_uri())
     page.wait_for_selector("html[data-drawn]", timeout=30_000)
-    found = {metric["name"]: metric["value"] for metric in devtools.send("Performance.getMetrics")["metrics"]}
+    metrics = {metric["name"]: metric["value"] for metric in devtools.send("Performance.getMetrics")["metrics"]}
     page.close()
-    return float(found["TaskDuration"])
+    return float(metrics["TaskDuration"])
 
 
-def test_print_is_light_and_leaves_out_what_paper_cannot_do(browser: Any, run: engine.Run) -> None:
-    page, _ = opened(browser, run, "dark")
+def test_the_printed_report_is_light_and_leaves_out_the_controls(browser: Any, run: engine.Run) -> None:
+    page, _ = open_report(browser, run, "dark")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("header").is_visible()

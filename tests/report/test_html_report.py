@@ -1,4 +1,4 @@
-"""The report as a file: whole, offline, escaped, and right for the odd runs."""
+"""Tests of the report as a file: complete, offline, escaped, and correct for unusual runs."""
 
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ from engine.cli import app
 from engine.config import FitConfig
 from engine.errors import ModelNotReadableError, NotMappedError
 from engine.report import charts
-from engine.report.html_report import embedded_json
+from engine.report.html_report import dump_script_json
 from tests.explain.people import HOSTILE, people
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> engine.Run:
     out = tmp_path_factory.mktemp("report") / "run"
-    config = FitConfig.merged({}, kmeans={"k_max": 6}, skip=["map"])
+    config = FitConfig.merge({}, kmeans={"k_max": 6}, skip=["map"])
     return engine.fit(people(), out=out, id="who", n_clusters="auto", config=config)
 
 
 class Elements(HTMLParser):
-    """Collect elements with their attributes, and the text of scripts and styles."""
+    """The elements of a page with their attributes, and the texts inside and outside scripts and styles."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.inline: list[tuple[str, str]] = []
         self.words: list[str] = []
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        tag = self.found[-1][0] if self.found else ""
+        tag = self.elements[-1][0] if self.elements else ""
         if tag in ("script", "style"):
             self.inline.append((tag, data))
         else:
             self.words.append(data)
 
 
-def test_the_page_loads_nothing_and_runs_only_what_its_policy_names(run: engine.Run) -> None:
+def test_the_page_loads_nothing_and_runs_only_the_scripts_its_policy_names(run: engine.Run) -> None:
     html = (run.path / "report.html").read_text(encoding="utf-8")
     elements = Elements(html)
-    assert not [attrs for _, attrs in elements.found if attrs.get("src")]
-    assert all((attrs.get("href") or "#").startswith("#") for _, attrs in elements.found)
-    assert not [name for _, attrs in elements.found for name in attrs if name.startswith("on") or name == "style"]
-    policy = next(a["content"] for t, a in elements.found if t == "meta" and "http-equiv" in a)
+    assert not [attrs for _, attrs in elements.elements if attrs.get("src")]
+    assert all((attrs.get("href") or "#").startswith("#") for _, attrs in elements.elements)
+    assert not [name for _, attrs in elements.elements for name in attrs if name.startswith("on") or name == "style"]
+    policy = next(attrs["content"] for tag, attrs in elements.elements if tag == "meta" and "http-equiv" in attrs)
     assert policy is not None
     assert "default-src 'none'" in policy
     assert not re.search(r"script-src[^;]*unsafe", policy)
@@ -71,7 +71,7 @@ def test_the_page_loads_nothing_and_runs_only_what_its_policy_names(run: engine.
     assert len(html.encode()) < 8 * 2**20
 
 
-def test_hostile_names_are_text(run: engine.Run) -> None:
+def test_hostile_names_are_escaped(run: engine.Run) -> None:
     html = (run.path / "report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert" in html
@@ -82,12 +82,12 @@ def test_hostile_names_are_text(run: engine.Run) -> None:
 
 
 def test_embedded_json_cannot_end_its_element() -> None:
-    text = embedded_json({"a": "</script><!-- & \u2028"})
+    text = dump_script_json({"a": "</script><!-- & \u2028"})
     assert not set("<>&\u2028") & set(text)
     assert json.loads(text) == {"a": "</script><!-- & \u2028"}
 
 
-def test_the_report_says_what_the_run_found(run: engine.Run) -> None:
+def test_the_report_shows_the_personas_rules_and_stages_of_the_run(run: engine.Run) -> None:
     html = (run.path / "report.html").read_text(encoding="utf-8")
     words = " ".join(Elements(html).words).replace("\u00a0%", " %")
     for persona in run.personas:
@@ -101,21 +101,21 @@ def test_the_report_says_what_the_run_found(run: engine.Run) -> None:
     assert run.manifest["stages"][-1]["stage"] == "report"
 
 
-def test_the_command_makes_it_again_and_refuses_what_is_no_run(run: engine.Run, tmp_path: Path) -> None:
+def test_the_command_writes_the_report_again_and_rejects_incomplete_runs(run: engine.Run, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run.path, copy)
     (copy / "report.html").unlink()
-    done = CliRunner().invoke(app, ["report", str(copy), "--json"])
-    assert done.exit_code == 0
-    assert json.loads(done.stdout)["report"] == str(copy / "report.html")
-    assert (copy / "report.html").stat().st_size == json.loads(done.stdout)["bytes"]
+    result = CliRunner().invoke(app, ["report", str(copy), "--json"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["report"] == str(copy / "report.html")
+    assert (copy / "report.html").stat().st_size == json.loads(result.stdout)["bytes"]
     assert CliRunner().invoke(app, ["report", str(tmp_path)]).exit_code == 6
     (copy / "elbow.csv").unlink()
     with pytest.raises(ModelNotReadableError, match="elbow"):
         engine.Run(copy).report()
 
 
-def test_a_map_is_drawn_if_it_is_there(run: engine.Run, tmp_path: Path) -> None:
+def test_the_report_shows_a_map_if_the_run_has_one(run: engine.Run, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run.path, copy)
     with pytest.raises(NotMappedError, match="no map"):
@@ -140,29 +140,29 @@ def test_a_map_is_drawn_if_it_is_there(run: engine.Run, tmp_path: Path) -> None:
 
 def test_a_run_without_rules_or_map_has_a_report_that_says_so(run: engine.Run, tmp_path: Path) -> None:
     assert 'id="rules"' in (run.path / "report.html").read_text(encoding="utf-8")
-    config = FitConfig.merged({}, skip=["explain", "map"])
+    config = FitConfig.merge({}, skip=["explain", "map"])
     bare = engine.fit(people(300), out=tmp_path / "run", id="who", n_clusters=3, config=config)
     html = (bare.path / "report.html").read_text(encoding="utf-8")
     assert 'id="rules"' not in html
     assert "Cluster 0" in html
     assert "This run has no map." in html
     labels = bare.assignments["cluster"].to_numpy()
-    places = {"map_x": np.arange(300.0), "map_y": labels * 2.0}
-    pq.write_table(pa.table({"cluster": labels, **places}), bare.path / "map.parquet")
+    coordinates = {"map_x": np.arange(300.0), "map_y": labels * 2.0}
+    pq.write_table(pa.table({"cluster": labels, **coordinates}), bare.path / "map.parquet")
     html = bare.report().read_text(encoding="utf-8")
     assert "Each dot" in html
     assert "Cluster 0" in html
 
 
 def test_a_run_can_go_without_a_report(tmp_path: Path) -> None:
-    config = FitConfig.merged({}, skip=["report", "map"])
+    config = FitConfig.merge({}, skip=["report", "map"])
     run = engine.fit(people(200), out=tmp_path / "run", id="who", n_clusters=2, config=config)
     assert not (run.path / "report.html").exists()
     assert "report" not in {stage["stage"] for stage in run.manifest["stages"]}
 
 
-def test_one_cluster_and_undefined_scores_look_right(tmp_path: Path) -> None:
-    config = FitConfig.merged({}, skip=["map"])
+def test_one_cluster_and_undefined_scores_are_shown(tmp_path: Path) -> None:
+    config = FitConfig.merge({}, skip=["map"])
     run = engine.fit(people(200), out=tmp_path / "run", id="who", n_clusters=1, config=config)
     words = " ".join(Elements((run.path / "report.html").read_text(encoding="utf-8")).words)
     assert "not defined" in words
@@ -170,7 +170,7 @@ def test_one_cluster_and_undefined_scores_look_right(tmp_path: Path) -> None:
     assert "Everybody" in words
 
 
-def test_charts_hold_no_nan_and_labels_do_not_fall_together() -> None:
+def test_charts_contain_no_nan_and_axis_labels_are_all_different() -> None:
     elbow = {"k": [1, 2, 3], "inertia": [3.0, 2.0, 1.0], "silhouette": [float("nan"), 0.1, 0.2],
              "calinski_harabasz": [None, 1.0, 2.0], "davies_bouldin": [float("nan"), 1.0, 1.0],
              "chosen": [0, 1, 0]}  # fmt: skip
@@ -179,7 +179,7 @@ def test_charts_hold_no_nan_and_labels_do_not_fall_together() -> None:
     assert chart["data"][1]["y"] == [None, 0.1, 0.2]
     assert chart["data"][0]["marker"]["size"] == [6, 13, 6]
     long = "x" * 60
-    assert len(set(charts.labels([long + "a", long + "b", "c", "c"]))) == 4
+    assert len(set(charts.axis_labels([long + "a", long + "b", "c", "c"]))) == 4
     assert charts.plotly_text("<b>&\u202e") == "&lt;b&gt;&amp;"
 
 
@@ -189,7 +189,7 @@ def test_every_cluster_is_on_the_map_however_small() -> None:
     chart = charts.map_chart(xy[0], xy[1], cluster, ["big", "small", "empty"], [50_000, 30, 0])
     points = [len(trace["x"]) for trace in chart["data"]]
     assert points[0] <= charts.MAP_POINTS
-    assert points[1] >= charts.LEAST_POINTS
+    assert points[1] >= charts.MIN_CLUSTER_POINTS
     assert points[2] == 0
 
 

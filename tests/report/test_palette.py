@@ -1,4 +1,4 @@
-"""Colours can be told apart, also by people who do not see red and green as others do."""
+"""Tests of the palette: its colors can be told apart, also with protanopia and deuteranopia."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.report.palette import COLOURS, palette
+from engine.report.palette import COLORS, palette
 
 Floats = NDArray[np.float64]
 
@@ -16,7 +16,7 @@ TO_CONE = np.array(
 TO_LAB = np.array(
     [[0.21045426, 0.79361778, -0.00407205], [1.9779985, -2.4285922, 0.4505937], [0.0259040, 0.7827718, -0.8086758]]
 )
-SIGHT = {  # Machado et al. 2009, severity 1, on linear RGB
+VISION = {  # Machado et al. 2009, severity 1, on linear RGB
     "full": np.eye(3),
     "protanopia": np.array(
         [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
@@ -27,29 +27,29 @@ SIGHT = {  # Machado et al. 2009, severity 1, on linear RGB
 }
 
 
-def oklab(colours: list[str], sight: str) -> Floats:
-    rgb = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colours]) / 255
+def oklab(colors: list[str], vision: str) -> Floats:
+    rgb = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colors]) / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    seen = np.clip(linear @ SIGHT[sight].T, 0, 1)
-    found: Floats = np.cbrt(seen @ TO_CONE.T) @ TO_LAB.T
-    return found
+    perceived = np.clip(linear @ VISION[vision].T, 0, 1)
+    lab: Floats = np.cbrt(perceived @ TO_CONE.T) @ TO_LAB.T
+    return lab
 
 
-@pytest.mark.parametrize("sight", SIGHT)
-@pytest.mark.parametrize(("n", "least"), [(7, 0.07), (12, 0.07), (20, 0.065), (60, 0.035)])
-def test_colours_lie_apart_in_every_eye(n: int, least: float, sight: str) -> None:
-    lab = oklab(palette(n), sight)
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize(("n", "min_distance"), [(7, 0.07), (12, 0.07), (20, 0.065), (60, 0.035)])
+def test_colors_are_far_apart_with_every_kind_of_vision(n: int, min_distance: float, vision: str) -> None:
+    lab = oklab(palette(n), vision)
     distances = np.linalg.norm(lab[:, None] - lab[None], axis=2) + np.eye(n)
-    assert distances.min() >= least
+    assert distances.min() >= min_distance
 
 
-def test_colours_show_on_white_and_on_black() -> None:
-    lightness = oklab(list(COLOURS), "full")[:, 0]
+def test_colors_are_visible_on_white_and_on_black() -> None:
+    lightness = oklab(list(COLORS), "full")[:, 0]
     assert 0.4 < lightness.min() <= lightness.max() < 0.93
 
 
-def test_a_clusters_colour_does_not_depend_on_how_many_there_are() -> None:
-    assert len(set(COLOURS)) == len(COLOURS) >= 50
+def test_the_color_of_a_cluster_does_not_depend_on_the_number_of_clusters() -> None:
+    assert len(set(COLORS)) == len(COLORS) >= 50
     assert palette(5) == palette(70)[:5]
     assert palette(70)[60:] == palette(10)
     assert palette(0) == []

@@ -1,4 +1,4 @@
-"""Files that a GPU reads and a whole fit on it, on stand-ins whose calls fit the recorded signatures of RAPIDS."""
+"""Reading files with cuDF and a whole fit on its rows, on stand-ins that check calls against RAPIDS' signatures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import pytest
 import engine
 from engine.backends import gpu
 from engine.backends.cpu import CpuBackend
-from engine.backends.gpu import GpuBackend, Probe
+from engine.backends.gpu import GpuBackend, GpuProbe
 from engine.config import FitConfig
-from engine.features.fit import fit_encoder, reader_for
-from engine.features.gpu_encoder import DeviceReader
-from engine.pipeline.memory_plan import plan_of
+from engine.features.fit import choose_reader, fit_encoder
+from engine.features.gpu_encoder import GpuTableReader
+from engine.pipeline.memory_plan import plan_memory
 from engine.tables import open_table
-from engine.tables.cudf_reader import cudf_table
+from engine.tables.cudf_reader import open_cudf_table
 from tests.features.test_gpu_encoder import ROLES, assert_same, everything
 from tests.gpu import frames, libraries
 from tests.gpu.strict import StrictArray
@@ -31,13 +31,13 @@ from tests.gpu.strict import StrictArray
 
 @pytest.fixture(autouse=True)
 def rapids(monkeypatch: pytest.MonkeyPatch) -> Any:
-    gpu._pool_size.cache_clear()
+    gpu._set_up_pool.cache_clear()
     gpu._products_are_exact.cache_clear()
-    monkeypatch.setattr(gpu, "probe", lambda: Probe(True, "a GPU of tests"))
+    monkeypatch.setattr(gpu, "probe", lambda: GpuProbe(True, "a GPU of tests"))
     libraries.install(monkeypatch)
     frames.install(monkeypatch)
     yield
-    gpu._pool_size.cache_clear()
+    gpu._set_up_pool.cache_clear()
     gpu._products_are_exact.cache_clear()
 
 
@@ -56,19 +56,19 @@ def write(parts: list[pa.Table], folder: Path, kind: str) -> Path:
     return folder
 
 
-def of_orc(table: pa.Table) -> pa.Table:
+def orc_columns(table: pa.Table) -> pa.Table:
     return table.drop_columns(["seen", "paid"])  # whose times cuDF may read otherwise
 
 
 @pytest.mark.parametrize("kind", ["parquet", "orc"])
 def test_chunks_of_all_files_are_encoded_to_the_bits_of_the_cpu(tmp_path: Path, kind: str) -> None:
     parts = [everything(230, 0), everything(51, 1)]
-    source = write(parts if kind == "parquet" else [of_orc(part) for part in parts], tmp_path / "table", kind)
+    source = write(parts if kind == "parquet" else [orc_columns(part) for part in parts], tmp_path / "table", kind)
     table = open_table(str(source))
     features = fit_encoder(table, column_roles=ROLES)
-    reader = reader_for(GpuBackend(), table)
-    assert isinstance(reader, DeviceReader)
-    rows = reader.rows(features.encoder)
+    reader = choose_reader(GpuBackend(), table)
+    assert isinstance(reader, GpuTableReader)
+    rows = reader.encoded_table(features.encoder)
     start = 0
     whole = pa.concat_tables(block.rows for block in table.blocks())
     for _, run in rows.map(lambda first, run: (first, run), last=True):
@@ -80,14 +80,14 @@ def test_chunks_of_all_files_are_encoded_to_the_bits_of_the_cpu(tmp_path: Path, 
 
 def test_parquet_is_read_with_limits(tmp_path: Path) -> None:
     table = open_table(str(write([everything(40)], tmp_path / "table", "parquet")))
-    found = cudf_table(table)
-    assert not isinstance(found, str)
-    list(found.chunks(["age"], 4096))
-    assert frames.SEEN[0]["chunk_read_limit"] == 4096  # 0, the default, is no limit
-    assert frames.SEEN[0]["pass_read_limit"] == 1 << 30
+    cudf_table = open_cudf_table(table)
+    assert not isinstance(cudf_table, str)
+    list(cudf_table.chunks(["age"], 4096))
+    assert frames.READER_CALLS[0]["chunk_read_limit"] == 4096  # 0, the default, is no limit
+    assert frames.READER_CALLS[0]["pass_read_limit"] == 1 << 30
 
 
-LEAN = FitConfig.merged({}, skip=["explain", "map", "report"], features={"roles": ROLES})
+LEAN = FitConfig.merge({}, skip=["explain", "map", "report"], features={"roles": ROLES})
 
 
 def contents(run: engine.Run) -> dict[str, bytes]:
@@ -100,64 +100,66 @@ def test_a_fit_reads_encodes_and_clusters_on_the_gpu_and_finds_what_the_cpu_find
     source = write([everything(1500, 0), everything(700, 1)], tmp_path / "table", "parquet")
     schema = open_table(str(source)).schema
     keeping_none = LEAN.model_copy(update={"memory": 1})
-    needed = plan_of(2200, schema, keeping_none, streamed=True, n_features=80).memory_bytes
+    needed = plan_memory(2200, schema, keeping_none, streamed=True, n_features=80).memory_bytes
     memory = needed if kind == "streamed" else None
     runs = [
         engine.fit(source, out=tmp_path / device, n_clusters=5, device=device, config=LEAN, memory=memory)
         for device in ("cuda", "cpu")
     ]
     assert [run.manifest["plan"]["kind"] for run in runs] == [kind] * 2
-    found, expected = (run.manifest for run in runs)
-    assert (found["device"], found["reader"]) == ("cuda", "cuDF")
-    assert (expected["device"], expected["reader"]) == ("cpu", "pyarrow")
+    on_gpu, on_cpu = (run.manifest for run in runs)
+    assert (on_gpu["device"], on_gpu["reader"]) == ("cuda", "cuDF")
+    assert (on_cpu["device"], on_cpu["reader"]) == ("cpu", "pyarrow")
     labels = [run.assignments["cluster"].to_numpy() for run in runs]
     assert (labels[0] == labels[1]).mean() >= 0.9999
-    ours, theirs = (engine.load(run.path) for run in runs)
-    np.testing.assert_allclose(ours.pca.components_, theirs.pca.components_, atol=1e-9)
-    np.testing.assert_allclose(ours.centres, theirs.centres, atol=1e-4)
+    gpu_model, cpu_model = (engine.load(run.path) for run in runs)
+    np.testing.assert_allclose(gpu_model.pca.components_, cpu_model.pca.components_, atol=1e-9)
+    np.testing.assert_allclose(gpu_model.centers, cpu_model.centers, atol=1e-4)
 
 
-def test_who_reads_and_where_scores_lie_do_not_change_a_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reader_and_the_place_of_the_scores_do_not_change_a_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = write([everything(900)], tmp_path / "table", "parquet")
     options: dict[str, Any] = {"n_clusters": 4, "device": "cuda", "config": LEAN}
     first = engine.fit(source, out=tmp_path / "one", **options)
-    monkeypatch.setattr(GpuBackend, "reader", lambda self, table: "pyarrow, for this test")
-    monkeypatch.setattr(GpuBackend, "room", CpuBackend.room)
+    monkeypatch.setattr("engine.pipeline.fit.choose_reader", lambda backend, table: "pyarrow, for this test")
+    monkeypatch.setattr(GpuBackend, "allocate_scores", CpuBackend.allocate_scores)
     second = engine.fit(source, out=tmp_path / "two", **options)
     assert second.manifest["reader"] == "pyarrow, for this test"
     assert contents(first) == contents(second)
 
 
-def reader_of(source: Any, **options: Any) -> str:
+def reader_name(source: Any, **options: Any) -> str:
     table = open_table(source)
-    reader = reader_for(GpuBackend(), table)
-    found = reader if isinstance(reader, str) else reader.rows(fit_encoder(table, **options).encoder)
-    return found if isinstance(found, str) else found.reader
+    reader = choose_reader(GpuBackend(), table)
+    rows = reader if isinstance(reader, str) else reader.encoded_table(fit_encoder(table, **options).encoder)
+    return rows if isinstance(rows, str) else rows.reader
 
 
-def test_what_cudf_would_read_otherwise_is_read_by_pyarrow_and_said(tmp_path: Path) -> None:
+def test_pyarrow_reads_what_cudf_would_read_otherwise_and_the_reason_is_given(tmp_path: Path) -> None:
     plain = everything(60).select(["age", "plan"])
-    assert reader_of(plain) == "pyarrow, because the table is not of files, or has vectors"
+    assert reader_name(plain) == "pyarrow, because the table is not of files, or has vectors"
     for kind in ("csv", "feather"):
         source = str(write([plain], tmp_path / kind, kind))
-        assert reader_of(source) == f"pyarrow, because cuDF does not read {kind} files to the same bits in chunks"
+        assert reader_name(source) == f"pyarrow, because cuDF does not read {kind} files to the same bits in chunks"
     prices = pa.array([decimal.Decimal(i) / 4 for i in range(60)], pa.decimal128(9, 2))
     source = str(write([plain.append_column("price", prices)], tmp_path / "decimals", "parquet"))
     because = "pyarrow, because cuDF does not read column"
-    assert reader_of(source) == f"{because} 'price': its type is decimal128(9, 2)"
-    assert reader_of(source, column_roles={"price": "ignore"}) == "cuDF"
+    assert reader_name(source) == f"{because} 'price': its type is decimal128(9, 2)"
+    assert reader_name(source, column_roles={"price": "ignore"}) == "cuDF"
     times = everything(60).select(["age", "seen"])
-    assert reader_of(str(write([times], tmp_path / "times", "parquet"))) == "cuDF"
-    assert reader_of(str(write([times], tmp_path / "orc", "orc"))).startswith(
+    assert reader_name(str(write([times], tmp_path / "times", "parquet"))) == "cuDF"
+    assert reader_name(str(write([times], tmp_path / "orc", "orc"))).startswith(
         f"{because} 'seen': its type is timestamp"
     )
     other = plain.set_column(0, "age", plain["age"].cast(pa.float32()))
     source = str(write([plain, other], tmp_path / "mixed", "parquet"))
-    assert reader_of(source) == f"{because} 'age': its type is not the same in all files"
+    assert reader_name(source) == f"{because} 'age': its type is not the same in all files"
     for region in ("north", "south"):
         (tmp_path / "hive" / f"region={region}").mkdir(parents=True)
         write([plain], tmp_path / "hive" / f"region={region}", "parquet")
-    assert reader_of(str(tmp_path / "hive")) == f"{because} 'region': it is in the names of the folders"
+    assert reader_name(str(tmp_path / "hive")) == f"{because} 'region': it is in the names of the folders"
 
 
 def test_files_that_are_not_on_this_machine_are_read_by_pyarrow() -> None:
@@ -166,12 +168,12 @@ def test_files_that_are_not_on_this_machine_are_read_by_pyarrow() -> None:
     memory = fsspec.filesystem("memory")
     with memory.open("/one.parquet", "wb") as file:
         pq.write_table(everything(30).select(["age", "plan"]), file)
-    assert reader_of("memory://one.parquet") == "pyarrow, because the files are not on a local file system"
+    assert reader_name("memory://one.parquet") == "pyarrow, because the files are not on a local file system"
 
 
-def test_the_manifest_says_who_read_the_table(tmp_path: Path) -> None:
+def test_the_manifest_names_the_reader_of_the_table(tmp_path: Path) -> None:
     source = write([everything(200).select(["age", "plan", "small"])], tmp_path / "table", "csv")
     options: dict[str, Any] = {"n_clusters": 2, "device": "cuda"}
-    config = FitConfig.merged({}, skip=["explain", "map", "report"])
+    config = FitConfig.merge({}, skip=["explain", "map", "report"])
     run = engine.fit(source, out=tmp_path / "run", config=config, **options)
     assert json.loads((run.path / "manifest.json").read_text())["reader"].startswith("pyarrow, because cuDF does not")

@@ -1,4 +1,4 @@
-"""Files of every format give the same blocks, in the same order, however they are split."""
+"""Tables of every format and split into files give the same blocks in the same order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import pickle
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,13 @@ from engine.errors import (
     SourceNotFoundError,
     UsageError,
 )
-from engine.features.columnar_block import array_of, labels_of
+from engine.features.columnar_block import column_array, read_labels
 from engine.tables import BLOCK_ROWS, open_table
 
 
 @pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("engine.blocks", "engine.tables.file_table", "engine.tables.dataframe_table"):
-        monkeypatch.setattr(f"{module}.BLOCK_ROWS", 7)
+def small_blocks(block_rows: Callable[[int], None]) -> None:
+    block_rows(7)
 
 
 @pytest.fixture
@@ -87,12 +87,12 @@ def test_some_blocks_can_be_read_without_the_others(members: pa.Table, tmp_path:
         rows = members.slice(part * 17, 17)
         pq.write_table(rows, tmp_path / f"part-{part}.parquet", row_group_size=group_rows)
     table = pickle.loads(pickle.dumps(open_table(tmp_path, id="user_id")))
-    assert table.in_parts
-    whole = list(table.blocks(["hours", "plan"], coded=True))
+    assert table.random_access
+    whole = list(table.blocks(["hours", "plan"], dictionary_encoded=True))
     for first, stop in [(0, 1), (0, 8), (2, 5), (7, 8), (6, None), (3, 99)]:
-        some = list(table.blocks(["hours", "plan"], coded=True, first=first, stop=stop))
-        assert [block.start for block in some] == [block.start for block in whole[first:stop]]
-        assert [block.rows.to_pylist() for block in some] == [block.rows.to_pylist() for block in whole[first:stop]]
+        blocks = list(table.blocks(["hours", "plan"], dictionary_encoded=True, first=first, stop=stop))
+        assert [block.start for block in blocks] == [block.start for block in whole[first:stop]]
+        assert [block.rows.to_pylist() for block in blocks] == [block.rows.to_pylist() for block in whole[first:stop]]
 
 
 @pytest.mark.parametrize("form", ["parquet", "feather"])
@@ -154,9 +154,8 @@ def test_frames_of_three_libraries_are_one_table(members: pa.Table) -> None:
         assert whole(frame).to_pylist() == members.to_pylist()
 
 
-def test_a_pandas_column_of_gaps_keeps_one_type_in_all_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.tables.dataframe_table.BLOCK_ROWS", 2)
-    monkeypatch.setattr("engine.blocks.BLOCK_ROWS", 2)
+def test_a_pandas_column_of_gaps_keeps_one_type_in_all_blocks(block_rows: Callable[[int], None]) -> None:
+    block_rows(2)
     frame = pd.DataFrame({"plan": [None, None, None, None, "Basic"]}, dtype=object)
     assert {str(block.rows.schema.field("plan").type) for block in open_table(frame).blocks()} == {"string"}
 
@@ -226,9 +225,9 @@ def test_codes_with_zeros_in_front_stay_text_wherever_the_zeros_come(
     path.write_text("zip,late,room,share,n\n" + "12345,7, 0,0,0\n" * 50 + "02134,007,10,0.5,-3\nNA,1.5,,1,\n")
     kinds = {"zip": "string", "late": "string", "room": "int64", "share": "double", "n": "int64"}
     assert {field.name: str(field.type) for field in open_table(path).schema} == kinds
-    found = whole(path).slice(50).to_pylist()
-    assert found[0] == {"zip": "02134", "late": "007", "room": 10, "share": 0.5, "n": -3}
-    assert found[1] == {"zip": None, "late": "1.5", "room": None, "share": 1.0, "n": None}
+    rows = whole(path).slice(50).to_pylist()
+    assert rows[0] == {"zip": "02134", "late": "007", "room": 10, "share": 0.5, "n": -3}
+    assert rows[1] == {"zip": None, "late": "1.5", "room": None, "share": 1.0, "n": None}
 
 
 @pytest.mark.parametrize(
@@ -242,7 +241,7 @@ def test_codes_with_zeros_in_front_stay_text_wherever_the_zeros_come(
         ("bom.csv", '\ufeffid;zip;share;"age, in years"\r\n1;02134;0,5;30\r\n2;12345;;41,5\r\n'),
     ],
 )
-def test_what_separates_columns_and_decimals_is_found_out(name: str, text: str, tmp_path: Path) -> None:
+def test_delimiter_and_decimal_point_are_detected(name: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(text.encode())
     assert whole(path, id="id").to_pylist() == [
@@ -279,8 +278,8 @@ def test_decimal_commas_that_come_late_are_read_where_others_came_early(
 def test_dates_are_read_where_all_texts_have_one_form(text: str, kinds: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(text)
-    found = [str(field.type).split("[")[0] for field in open_table(path).schema]
-    assert found == kinds.split()
+    types = [str(field.type).split("[")[0] for field in open_table(path).schema]
+    assert types == kinds.split()
 
 
 def test_days_and_months_are_told_apart_and_late_texts_keep_a_column_text(
@@ -338,7 +337,7 @@ def test_integer_and_float_files_are_read_as_floats_and_text_is_refused(members:
         open_table(tmp_path)
 
 
-def test_sources_that_cannot_be_are_refused_with_what_to_do(members: pa.Table, tmp_path: Path) -> None:
+def test_impossible_sources_raise_with_a_hint(members: pa.Table, tmp_path: Path) -> None:
     with pytest.raises(SourceNotFoundError, match="no file or folder"):
         open_table(tmp_path / "absent.parquet")
     with pytest.raises(SourceNotFoundError, match="holds no table"):
@@ -389,12 +388,14 @@ def test_lists_of_texts_are_the_same_as_codes(options: dict[str, Any], kind: pa.
     lists = [None if i % 7 == 0 else [f"g{j % 9}" for j in range(i % 4)] + [None] * (i % 11 == 0) for i in range(1000)]
     pq.write_table(pa.table({"g": pa.array(lists, kind)}), tmp_path / "a.parquet", **options)
     table = open_table(tmp_path / "a.parquet")
-    plain, coded = (pa.concat_tables([b.rows for b in table.blocks(["g"], coded=c)]) for c in (False, True))
-    assert plain["g"].to_pylist() == coded["g"].to_pylist() == lists
-    assert pa.types.is_dictionary(coded.schema.field("g").type.value_type) == (kind == pa.list_(pa.string()))
-    found = labels_of(array_of(coded, "g"), None)
-    assert found.names is not None
+    plain, encoded = (
+        pa.concat_tables([b.rows for b in table.blocks(["g"], dictionary_encoded=c)]) for c in (False, True)
+    )
+    assert plain["g"].to_pylist() == encoded["g"].to_pylist() == lists
+    assert pa.types.is_dictionary(encoded.schema.field("g").type.value_type) == (kind == pa.list_(pa.string()))
+    labels = read_labels(column_array(encoded, "g"), None)
+    assert labels.names is not None
     for i, row in enumerate(lists):
-        codes = found.codes[found.offsets[i] : found.offsets[i + 1]]
-        assert [found.names[c] if c >= 0 else None for c in codes] == (row or [])
-        assert found.missing[i] == (row is None)
+        codes = labels.codes[labels.offsets[i] : labels.offsets[i + 1]]
+        assert [labels.names[c] if c >= 0 else None for c in codes] == (row or [])
+        assert labels.missing[i] == (row is None)

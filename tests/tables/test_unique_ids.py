@@ -1,7 +1,8 @@
-"""Ids: each once, in memory and in files, whatever they are."""
+"""Repeated and missing ids raise, with keys in memory and in files."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,14 @@ N = 1_000
 
 
 @pytest.fixture(autouse=True)
-def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.tables.dataframe_table.BLOCK_ROWS", 64)
-    monkeypatch.setattr("engine.blocks.BLOCK_ROWS", 64)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch, block_rows: Callable[[int], None]) -> None:
+    block_rows(64)
     monkeypatch.setattr(ids, "KEY_ROWS", 3)  # the same ids lie in several runs of a bucket
 
 
-def numbers(repeated: int = 0) -> pa.Array:
+def make_ids(n_repeated: int = 0) -> pa.Array:
     values = np.arange(N) * 17 + 2**60
-    values[N - repeated :] = values[5]
+    values[N - n_repeated :] = values[5]
     return pa.array(np.random.default_rng(0).permutation(values))
 
 
@@ -34,20 +34,20 @@ def numbers(repeated: int = 0) -> pa.Array:
 @pytest.mark.parametrize("in_files", [False, True])
 def test_ids_that_come_twice_are_counted(make: object, in_files: bool, tmp_path: Path) -> None:
     storage = Storage(tmp_path) if in_files else IN_MEMORY
-    table = open_table(pa.table({"id": make(numbers())}))  # type: ignore[operator]
+    table = open_table(pa.table({"id": make(make_ids())}))  # type: ignore[operator]
     check_ids(table, "id", N, storage)
-    twice = open_table(pa.table({"id": make(numbers(3))}))  # type: ignore[operator]
+    repeated = open_table(pa.table({"id": make(make_ids(3))}))  # type: ignore[operator]
     with pytest.raises(IdColumnError, match="3 of 1,000 rows repeat the id"):
-        check_ids(twice, "id", N, storage)
+        check_ids(repeated, "id", N, storage)
     assert not list(tmp_path.iterdir())
 
 
 def test_different_texts_of_one_key_are_no_repetition(monkeypatch: pytest.MonkeyPatch) -> None:
-    def all_alike(texts: pa.Array) -> np.ndarray:
+    def equal_keys(texts: pa.Array) -> np.ndarray:
         return np.zeros(len(texts), np.uint64)
 
-    monkeypatch.setattr(ids, "id_keys", all_alike)
-    check_ids(open_table(pa.table({"id": numbers().cast(pa.string())})), "id", N)
+    monkeypatch.setattr(ids, "hash_ids", equal_keys)
+    check_ids(open_table(pa.table({"id": make_ids().cast(pa.string())})), "id", N)
 
 
 def test_a_missing_id_is_an_error() -> None:

@@ -1,4 +1,4 @@
-"""Vectors in a table: their numbers as columns, their weight, and a whole fit on them."""
+"""Vector columns: their elements as columns, their weight, and a whole fit on them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sklearn.metrics import adjusted_rand_score
 import engine
 from engine.config import FitConfig, GroupConfig
 from engine.errors import SchemaMismatchError
-from engine.features.column_weights import column_weights
+from engine.features.column_weights import compute_weights
 from engine.features.fit import fit_encoder
-from engine.pipeline.dry_run import forecast
+from engine.pipeline.dry_run import estimate_fit
 from engine.tables import open_table
 
 ROWS = 400
@@ -91,7 +91,7 @@ def test_lists_of_several_lengths_are_named(tmp_path: Path, lean: FitConfig) -> 
     table = pa.table({"age": [30.0, 40.0, 50.0], "visits": [[0.5, 1.5], [2.5, 3.5], [4.5]]})
     with pytest.raises(SchemaMismatchError, match="Row 2 of column 'visits' has 1 numbers, and the first has 2"):
         engine.fit(table, n_clusters=2, out=tmp_path / "run", config=lean)
-    left = FitConfig.merged(lean.model_dump(), features={"roles": {"visits": "ignore"}})
+    left = FitConfig.merge(lean.model_dump(), features={"roles": {"visits": "ignore"}})
     run = engine.fit(table, n_clusters=2, out=tmp_path / "run", config=left)
     assert [feature.name for feature in run.model.encoder.features] == ["age"]
 
@@ -114,44 +114,46 @@ def test_distances_within_a_vector_are_kept() -> None:
     assert X[:, :6].var(axis=0).sum() == pytest.approx(X[:, 6].var(), rel=0.01)
 
 
-def weights_of(groups: dict[str, GroupConfig], *used: str) -> dict[str, float]:
+def vector_weights(groups: dict[str, GroupConfig], *used: str) -> dict[str, float]:
     schema = open_table(pa.table({"taste": [[0.5, 1.5]], "age": [1.0], "years": [2.0]})).schema
-    return column_weights(schema, used, groups, {"taste[0]": 3.0, "taste[1]": 1.0}).of_columns
+    return compute_weights(schema, used, groups, {"taste[0]": 3.0, "taste[1]": 1.0}).by_column
 
 
 def test_a_vector_weighs_as_one_column_of_a_group_of_its_own() -> None:
-    every: Sequence[str] = ("taste[0]", "taste[1]", "age", "years")
-    alone = weights_of({}, *every)
+    columns: Sequence[str] = ("taste[0]", "taste[1]", "age", "years")
+    alone = vector_weights({}, *columns)
     assert alone == pytest.approx({"taste[0]": 1.125, "taste[1]": 0.375, "age": 0.75, "years": 0.75})
-    heavy = weights_of({"taste": GroupConfig(weight=3.0)}, *every)
+    heavy = vector_weights({"taste": GroupConfig(weight=3.0)}, *columns)
     assert heavy["taste[0]"] + heavy["taste[1]"] == pytest.approx(3 * (heavy["age"] + heavy["years"]))
-    together = weights_of({"all": GroupConfig(columns=["taste", "age", "years"])}, *every)
+    together = vector_weights({"all": GroupConfig(columns=["taste", "age", "years"])}, *columns)
     assert together == pytest.approx({"taste[0]": 0.75, "taste[1]": 0.25, "age": 1.0, "years": 1.0})
 
 
 def test_a_fit_on_vectors(path: Path, lean: FitConfig, tmp_path: Path) -> None:
-    settings = FitConfig.merged(lean.model_dump(), **ON_TASTE)
-    told = forecast(path, settings)
-    assert "taste  numeric      8 numbers of a vector" in told.describe()
+    settings = FitConfig.merge(lean.model_dump(), **ON_TASTE)
+    report = estimate_fit(path, settings)
+    assert "taste  numeric      8 numbers of a vector" in report.describe()
     run = engine.fit(path, out=tmp_path / "run", config=settings)
     _, community = members()
-    there = np.arange(ROWS) % 50 != 7
-    found = ds.dataset(run.path / "assignments").to_table()
-    assert adjusted_rand_score(community[there], found["cluster"].to_numpy()[there]) > 0.95
+    has_vector = np.arange(ROWS) % 50 != 7
+    assigned = ds.dataset(run.path / "assignments").to_table()
+    assert adjusted_rand_score(community[has_vector], assigned["cluster"].to_numpy()[has_vector]) > 0.95
     assert all("taste" not in str(persona["sentences"]) for persona in run.personas)
-    again = run.model.assign(members()[0])
-    assert again.column("cluster").to_pylist() == found.column("cluster").to_pylist()
+    reassigned = run.model.assign(members()[0])
+    assert reassigned.column("cluster").to_pylist() == assigned.column("cluster").to_pylist()
 
 
 def test_rules_ask_vectors_in_sql(path: Path, lean: FitConfig, tmp_path: Path) -> None:
-    settings = FitConfig.merged(lean.model_dump(), **ON_TASTE)
+    settings = FitConfig.merge(lean.model_dump(), **ON_TASTE)
     run = engine.fit(path, out=tmp_path / "run", config=settings)
     connection = duckdb.connect()
     connection.register("profiles", members()[0])
     rules, tree = (run.path / "rules.sql").read_text().split(";\n\n", 1)
     assert '"taste"[' in rules
     labels = dict(connection.sql(tree.rstrip().rstrip(";")).fetchall())
-    found = ds.dataset(run.path / "assignments").to_table()
-    right = [labels[m] == c for m, c in zip(found["member"].to_pylist(), found["cluster"].to_pylist(), strict=True)]
+    assigned = ds.dataset(run.path / "assignments").to_table()
+    right = [
+        labels[m] == c for m, c in zip(assigned["member"].to_pylist(), assigned["cluster"].to_pylist(), strict=True)
+    ]
     assert np.mean(right) == pytest.approx(run.rules["full"]["fidelity"], abs=1e-3)
     assert np.mean(right) > 0.9

@@ -1,4 +1,4 @@
-"""t-SNE: scikit-learn's rules, the right minimum, and the same bits whatever computes it."""
+"""The TSNE estimator: scikit-learn's checks, the right minimum, and the same bits with any number of threads."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def blobs(n_rows: int, n_features: int = 6, seed: int = 0) -> tuple[Any, Any]:
     return X.astype(np.float32), labels
 
 
-def test_the_estimator_keeps_every_rule_of_scikit_learn() -> None:
+def test_the_estimator_passes_every_check_of_scikit_learn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # skipped array-API checks
         check_estimator(TSNE(perplexity=2, max_iter=250))
 
 
-@pytest.mark.parametrize("n_rows", [300, 1500])  # pair by pair, and on the grid
+@pytest.mark.parametrize("n_rows", [300, 1500])  # exact repulsion, and on the grid
 def test_separated_blobs_stay_separated(n_rows: int) -> None:
     X, labels = blobs(n_rows)
     tsne = TSNE(perplexity=20, max_iter=500, random_state=0).fit(X)
@@ -54,17 +54,17 @@ def test_the_kl_divergence_is_the_one_over_all_pairs() -> None:
     assert tsne.kl_divergence_ == pytest.approx(reference.kl_divergence(joint, tsne.embedding_), rel=1e-4)
 
 
-def test_the_grid_ends_where_pairs_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_grid_reaches_the_divergence_of_exact_repulsion(monkeypatch: pytest.MonkeyPatch) -> None:
     def mean_divergence() -> float:
-        """Of three maps: small differences of rounding lead to minima some per cent apart."""
+        """Return the mean of three fits: small differences of rounding lead to minima some per cent apart."""
         fits = [TSNE(perplexity=20, max_iter=750, random_state=0).fit(blobs(1000, seed=s)[0]) for s in range(3)]
         return float(np.mean([tsne.kl_divergence_ for tsne in fits]))
 
-    by_pairs = mean_divergence()
+    exact = mean_divergence()
     monkeypatch.setattr(engine.tsne.gradient_descent, "FEW_ROWS", 0)
     on_grid = mean_divergence()
-    assert on_grid != by_pairs
-    assert on_grid == pytest.approx(by_pairs, rel=0.03)
+    assert on_grid != exact
+    assert on_grid == pytest.approx(exact, rel=0.03)
 
 
 @pytest.mark.parametrize("n_rows", [400, 2500])
@@ -81,12 +81,12 @@ def test_threads_do_not_change_bits(n_rows: int) -> None:
 def test_identical_rows_do_not_blow_up() -> None:
     X, _ = blobs(600)
     X[:400] = X[0]
-    places = TSNE(perplexity=10, max_iter=400, random_state=0).fit_transform(X)
-    assert np.isfinite(places).all()
-    assert np.abs(places).max() < 200
-    everything = TSNE(perplexity=10, max_iter=250, random_state=0).fit(np.zeros((200, 3)))
-    assert np.isfinite(everything.embedding_).all()
-    assert np.isfinite(everything.kl_divergence_)
+    embedding = TSNE(perplexity=10, max_iter=400, random_state=0).fit_transform(X)
+    assert np.isfinite(embedding).all()
+    assert np.abs(embedding).max() < 200
+    all_equal = TSNE(perplexity=10, max_iter=250, random_state=0).fit(np.zeros((200, 3)))
+    assert np.isfinite(all_equal.embedding_).all()
+    assert np.isfinite(all_equal.kl_divergence_)
 
 
 def test_too_few_rows_name_the_largest_perplexity_possible() -> None:
@@ -97,7 +97,7 @@ def test_too_few_rows_name_the_largest_perplexity_possible() -> None:
     assert TSNE(perplexity=33.33, max_iter=250).fit(X).embedding_.shape == (100, 2)
 
 
-def test_a_start_of_ones_own_is_taken_as_it_is() -> None:
+def test_an_array_as_init_is_used_unchanged() -> None:
     X, _ = blobs(200)
     start = 1e-4 * np.random.default_rng(0).normal(size=(200, 2))
     first = TSNE(perplexity=10, init=start, max_iter=250, random_state=0).fit_transform(X)
@@ -110,21 +110,21 @@ def test_a_start_of_ones_own_is_taken_as_it_is() -> None:
         TSNE(perplexity=10, init=start).fit(X)
 
 
-def test_a_random_start_depends_on_the_seed_alone() -> None:
+def test_random_init_depends_on_the_seed_alone() -> None:
     X, _ = blobs(200)
-    maps = [TSNE(perplexity=10, init="random", max_iter=250, random_state=s).fit_transform(X) for s in (0, 0, 1)]
-    np.testing.assert_array_equal(maps[0], maps[1])
-    assert not np.array_equal(maps[0], maps[2])
+    embeddings = [TSNE(perplexity=10, init="random", max_iter=250, random_state=s).fit_transform(X) for s in (0, 0, 1)]
+    np.testing.assert_array_equal(embeddings[0], embeddings[1])
+    assert not np.array_equal(embeddings[0], embeddings[2])
 
 
-def test_a_map_of_one_component_is_one_on_a_line() -> None:
+def test_one_component_separates_blobs_on_a_line() -> None:
     X, labels = blobs(1500)
-    places = TSNE(1, perplexity=20, max_iter=500, random_state=0).fit_transform(X)
-    assert places.shape == (1500, 1)
-    assert KNeighborsClassifier(10).fit(places[::2], labels[::2]).score(places[1::2], labels[1::2]) > 0.97
+    embedding = TSNE(1, perplexity=20, max_iter=500, random_state=0).fit_transform(X)
+    assert embedding.shape == (1500, 1)
+    assert KNeighborsClassifier(10).fit(embedding[::2], labels[::2]).score(embedding[1::2], labels[1::2]) > 0.97
 
 
-def test_values_far_from_zero_and_of_any_size_give_the_same_map() -> None:
+def test_values_far_from_zero_and_of_any_size_give_the_same_embedding() -> None:
     X, _ = blobs(300)
     exact = X.round(3).astype(np.float64)
     plain = TSNE(perplexity=10, max_iter=250, random_state=0).fit(exact)
@@ -134,7 +134,7 @@ def test_values_far_from_zero_and_of_any_size_give_the_same_map() -> None:
     assert far.kl_divergence_ == pytest.approx(plain.kl_divergence_, rel=0.02)
 
 
-def test_neighbours_out_of_clusters_are_told_and_give_about_the_same_map(caplog: Any) -> None:
+def test_neighbors_searched_in_clusters_are_logged_and_give_about_the_same_divergence(caplog: Any) -> None:
     X, _ = blobs(4000)
     exact = TSNE(perplexity=10, max_iter=500, random_state=0).fit(X)
     assert exact.neighbors_recall_ == 1.0

@@ -1,4 +1,4 @@
-"""Files and folders are whole or absent."""
+"""Atomic files and directories are whole or absent, whatever fails."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from engine.errors import OutOfResourcesError
-from engine.utils.atomic_directory import SUCCESS, commit, staged
-from engine.utils.atomic_files import new_folder, remove, scratch_folder, written
+from engine.utils.atomic_directory import SUCCESS, commit, write_directory_atomically
+from engine.utils.atomic_files import new_folder, remove, scratch_folder, write_atomically
 
 
 class HalfWayError(Exception):
-    """What comes in between."""
+    """An error in the middle of a write."""
 
 
 def fail_half_way(path: Path) -> None:
@@ -21,57 +21,57 @@ def fail_half_way(path: Path) -> None:
     raise HalfWayError
 
 
-def names(folder: Path) -> list[str]:
+def file_names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "table"
     target.write_text("old")
-    with written(target) as path:
+    with write_atomically(target) as path:
         path.write_text("new")
         assert target.read_text() == "old"
     assert target.read_text() == "new"
-    with pytest.raises(HalfWayError), written(target) as path:
+    with pytest.raises(HalfWayError), write_atomically(target) as path:
         fail_half_way(path)
     assert target.read_text() == "new"
-    assert names(tmp_path) == ["table"]
+    assert file_names(tmp_path) == ["table"]
 
 
 def test_a_full_disk_has_an_error_of_its_own(tmp_path: Path) -> None:
-    with pytest.raises(OutOfResourcesError, match=f"disk of {tmp_path} is full"), written(tmp_path / "table"):
+    with pytest.raises(OutOfResourcesError, match=f"disk of {tmp_path} is full"), write_atomically(tmp_path / "table"):
         raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(OutOfResourcesError, match="is full"), staged(tmp_path / "run"):
+    with pytest.raises(OutOfResourcesError, match="is full"), write_directory_atomically(tmp_path / "run"):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
-    assert names(tmp_path) == []
+    assert file_names(tmp_path) == []
 
 
 def test_a_new_folder_stays_unless_the_block_fails(tmp_path: Path) -> None:
     with new_folder(tmp_path / "a" / "b"):
         (tmp_path / "a" / "b" / "file").touch()
-    assert names(tmp_path / "a" / "b") == ["file"]
+    assert file_names(tmp_path / "a" / "b") == ["file"]
     with pytest.raises(HalfWayError), new_folder(tmp_path / "c"):
         fail_half_way(tmp_path / "c" / "file")
-    assert names(tmp_path) == ["a"]
+    assert file_names(tmp_path) == ["a"]
 
 
-def test_a_scratch_folder_goes(tmp_path: Path) -> None:
+def test_a_scratch_folder_is_deleted(tmp_path: Path) -> None:
     with scratch_folder(tmp_path, "x-") as folder:
         (folder / "file").touch()
         assert folder.parent == tmp_path
-    assert names(tmp_path) == []
+    assert file_names(tmp_path) == []
 
 
-def test_what_is_removed_may_be_absent(tmp_path: Path) -> None:
+def test_a_path_that_is_removed_may_be_absent(tmp_path: Path) -> None:
     remove(tmp_path / "absent")
     (tmp_path / "file").touch()
     remove(tmp_path / "file")
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     remove(tmp_path / "folder")
-    assert names(tmp_path) == []
+    assert file_names(tmp_path) == []
 
 
-def test_a_run_that_cannot_take_its_place_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_cannot_be_renamed_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target, new = tmp_path / "run", tmp_path / "new"
     for folder, text in ((target, "old"), (new, "new")):
         folder.mkdir()
@@ -88,14 +88,16 @@ def test_a_run_that_cannot_take_its_place_leaves_the_old_one(tmp_path: Path, mon
     with pytest.raises(KeyboardInterrupt):
         commit(new, target, overwrite=True)
     assert (target / "text").read_text() == "old"
-    assert names(tmp_path) == ["new", "run"]
+    assert file_names(tmp_path) == ["new", "run"]
     monkeypatch.setattr(Path, "rename", rename)
     commit(new, target, overwrite=True)
     assert (target / "text").read_text() == "new"
-    assert names(tmp_path) == ["run"]
+    assert file_names(tmp_path) == ["run"]
 
 
-def test_an_old_run_that_cannot_go_back_is_kept_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_run_that_cannot_be_restored_stays_in_the_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target, new = tmp_path / "run", tmp_path / "new"
     for folder in (target, new):
         folder.mkdir()
@@ -103,12 +105,12 @@ def test_an_old_run_that_cannot_go_back_is_kept_aside(tmp_path: Path, monkeypatc
     (target / "text").write_text("old")
     rename = Path.rename
 
-    def only_aside(self: Path, to: Path) -> Path:
+    def only_the_backup(self: Path, to: Path) -> Path:
         if to == target:
             raise OSError(errno.EIO, "Input/output error")
         return rename(self, to)
 
-    monkeypatch.setattr(Path, "rename", only_aside)
+    monkeypatch.setattr(Path, "rename", only_the_backup)
     with pytest.raises(OSError, match="Input/output error"):
         commit(new, target, overwrite=True)
     assert [path.read_text() for path in tmp_path.rglob("text")] == ["old"]

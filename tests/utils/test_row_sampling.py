@@ -1,4 +1,4 @@
-"""Samples that depend on (seed, row number) and on nothing else."""
+"""Row sampling depends on (seed, row number) and on nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.utils.row_sampling import row_keys, sample_rows
 from tests import reference
 
 
-def test_keys_are_those_of_the_loops() -> None:
+def test_keys_equal_those_of_the_plain_loops() -> None:
     rows = np.array([0, 1, 2, 10**6, 2**40], np.int64)
     for seed in (0, 1, 2**63, -1):
         assert row_keys(seed, rows).tolist() == [reference.row_key(seed % 2**64, int(row)) for row in rows]
@@ -18,22 +18,24 @@ def test_keys_are_those_of_the_loops() -> None:
 
 @pytest.mark.parametrize("n_rows", [1, 6, 7, 8, 100])
 @pytest.mark.parametrize("size", [1, 5, 99])
-def test_the_sample_is_the_rows_of_the_smallest_keys(n_rows: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sample_holds_the_rows_with_the_smallest_keys(
+    n_rows: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sampling, "KEY_ROWS", 7)
     by_key = sorted(range(n_rows), key=lambda row: reference.row_key(3, row))
     assert sample_rows(n_rows, size, 3).tolist() == sorted(by_key[:size])
 
 
-def test_a_cut_that_leaves_too_few_rows_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_threshold_below_which_there_are_too_few_rows_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = sample_rows(1000, 50, 0)
-    keep = sampling._rows_below
+    rows_below = sampling._rows_below
     shares = []
 
-    def sparse(n_rows: int, share: float, seed: int) -> object:
+    def rows_below_a_lower_threshold(n_rows: int, share: float, seed: int) -> object:
         shares.append(share)
-        return keep(n_rows, share / 16, seed)
+        return rows_below(n_rows, share / 16, seed)
 
-    monkeypatch.setattr(sampling, "_rows_below", sparse)
+    monkeypatch.setattr(sampling, "_rows_below", rows_below_a_lower_threshold)
     np.testing.assert_array_equal(sample_rows(1000, 50, 0), expected)
     assert len(shares) > 1
 

@@ -1,4 +1,4 @@
-"""A signal ends the process wherever it is, does what has to be tidied, and waits for what must not be divided."""
+"""A signal ends the process whatever its threads do, runs the cleanups, and waits for deferred blocks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 START = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from engine.utils.signals import stop_at, tidied, undivided
-stop_at({signal.SIGTERM: ("Terminated", 143), signal.SIGINT: ("Interrupted", 130)})
+from engine.utils.signals import defer_signals, exit_on_signals, on_signal
+exit_on_signals({signal.SIGTERM: ("Terminated", 143), signal.SIGINT: ("Interrupted", 130)})
 
 def end():
     os.kill(os.getpid(), signal.SIGTERM)
@@ -25,7 +25,7 @@ def tidy():
 
 """
 
-PLACES = {
+SITUATIONS = {
     "computing": "end()\nwhile True: pass",
     "waiting": "end(); time.sleep(60)",
     "in a lock that nobody opens": "lock = threading.Lock(); lock.acquire(); end(); lock.acquire()",
@@ -54,16 +54,16 @@ finally:
     other.join()
 time.sleep(60)
 """,
-    "in a duty that fails": """
+    "in a cleanup that fails": """
 def fail():
     raise OSError("no such disk")
-with tidied(fail):
+with on_signal(fail):
     end(); time.sleep(60)
 """,
 }
 
 
-def run(body: str, folder: Path) -> tuple[subprocess.CompletedProcess[str], float]:
+def run_code(body: str, folder: Path) -> tuple[subprocess.CompletedProcess[str], float]:
     begun = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", START + body], cwd=folder, capture_output=True, text=True, timeout=30, check=False
@@ -71,10 +71,10 @@ def run(body: str, folder: Path) -> tuple[subprocess.CompletedProcess[str], floa
     return done, time.perf_counter() - begun
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_a_signal_ends_the_process_wherever_it_is(tmp_path: Path, place: str) -> None:
-    body = "with tidied(tidy):\n" + "\n".join(f"    {line}" for line in PLACES[place].splitlines())
-    done, seconds = run(body, tmp_path)
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_a_signal_ends_the_process_wherever_it_is(tmp_path: Path, situation: str) -> None:
+    body = "with on_signal(tidy):\n" + "\n".join(f"    {line}" for line in SITUATIONS[situation].splitlines())
+    done, seconds = run_code(body, tmp_path)
     assert done.returncode == 143, done.stderr
     assert "error: Terminated.\n" in done.stderr
     assert done.stderr.endswith("All is tidy.\n")
@@ -82,33 +82,37 @@ def test_a_signal_ends_the_process_wherever_it_is(tmp_path: Path, place: str) ->
     assert seconds < 15  # imports, too
 
 
-def test_what_must_not_be_divided_is_done_first(tmp_path: Path) -> None:
-    done, _ = run("with undivided():\n    end(); time.sleep(0.5); Path('whole').touch()\ntime.sleep(60)", tmp_path)
+def test_a_deferred_signal_waits_for_the_end_of_the_block(tmp_path: Path) -> None:
+    done, _ = run_code(
+        "with defer_signals():\n    end(); time.sleep(0.5); Path('whole').touch()\ntime.sleep(60)", tmp_path
+    )
     assert done.returncode == 143
     assert (tmp_path / "whole").exists()
 
 
-def test_a_closed_stderr_keeps_nothing_from_ending(tmp_path: Path) -> None:
-    done, seconds = run("with tidied(tidy):\n    os.close(2); end(); time.sleep(20)", tmp_path)
+def test_a_closed_stderr_does_not_keep_the_process_from_exiting(tmp_path: Path) -> None:
+    done, seconds = run_code("with on_signal(tidy):\n    os.close(2); end(); time.sleep(20)", tmp_path)
     assert done.returncode == 143
     assert (tmp_path / "tidied").exists()
     assert seconds < 15
 
 
-def test_a_duty_ends_with_its_block_or_before(tmp_path: Path) -> None:
-    body = "with tidied(tidy): pass\nwith tidied(tidy) as relieve:\n    relieve(); end(); time.sleep(60)"
-    done, _ = run(body, tmp_path)
+def test_a_cleanup_is_unregistered_at_the_end_of_its_block_or_before(tmp_path: Path) -> None:
+    body = "with on_signal(tidy): pass\nwith on_signal(tidy) as unregister:\n    unregister(); end(); time.sleep(60)"
+    done, _ = run_code(body, tmp_path)
     assert done.stderr == "error: Terminated.\n"
     assert not (tmp_path / "tidied").exists()
 
 
-def test_every_signal_has_its_word_and_code(tmp_path: Path) -> None:
-    done, _ = run("signal.signal(signal.SIGUSR1, lambda *_: None); os.kill(os.getpid(), signal.SIGUSR1)\n"
+def test_every_signal_has_its_message_and_exit_code(tmp_path: Path) -> None:
+    done, _ = run_code("signal.signal(signal.SIGUSR1, lambda *_: None); os.kill(os.getpid(), signal.SIGUSR1)\n"
                   "time.sleep(0.3); os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", tmp_path)  # fmt: skip
     assert (done.returncode, done.stderr) == (130, "error: Interrupted.\n")
 
 
-def test_nothing_is_changed_for_who_only_imports_the_engine() -> None:
-    code = "import signal, engine, engine.utils.signals as s; s.tidied(print); print(signal.getsignal(signal.SIGTERM))"
+def test_importing_the_engine_changes_no_signal_handler() -> None:
+    code = (
+        "import signal, engine, engine.utils.signals as s; s.on_signal(print); print(signal.getsignal(signal.SIGTERM))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(signal.SIG_DFL)

@@ -1,8 +1,8 @@
-"""The codes of all rows of a table, written while an earlier pass has the rows at hand.
+"""The binned table: every row's packed bins, filled during the PCA pass so that the table need not be read again.
 
-    sampled rows  ->  Codebook, room for codes  ->  filled by the pass that encodes rows  ->  read by the explanation
+    sampled rows  ->  Binner, empty array  ->  filled by the pass that encodes rows  ->  read by the explanation
 
-A fit that goes on after that pass reads the table once more instead.
+A fit that resumes after that pass reads the table once more instead.
 """
 
 from __future__ import annotations
@@ -13,69 +13,71 @@ from numpy.typing import NDArray
 
 from engine.execution.array_storage import Storage
 from engine.execution.passes import over_table
-from engine.explain.binning.binner import Codebook, Codes
-from engine.features.encoded_table import PlainBlock
+from engine.explain.binning.binner import Binner, PackedBins
+from engine.features.encoded_table import IndexedBlock
 from engine.features.encoder import FeatureEncoder
 from engine.tables import Block, Table
 from engine.utils.formatting import Vocabulary
 
 
-class Sheet:
-    """Codes of all rows, and the book that says what they mean: a BlockObserver of the pass that encodes rows.
+class BinnedTable:
+    """The packed bins of all rows of a table, and their binner: a BlockObserver of the pass that encodes rows.
 
     Parameters
     ----------
     encoder : FeatureEncoder
     sample : pyarrow.Table
-        Rows that say what can be asked.
+        Rows from which the predicates and their thresholds are taken.
     words : Vocabulary
     n_rows : int
-        Of the table.
+        Number of rows of the table.
     storage : Storage
 
     Attributes
     ----------
-    book : Codebook
-    codes : uint8 array of shape (n_lines, n_rows)
+    binner : Binner
+    packed : uint8 array of shape (n_lines, n_rows)
     """
 
     def __init__(
         self, encoder: FeatureEncoder, sample: pa.Table, words: Vocabulary, n_rows: int, storage: Storage
     ) -> None:
         self._encoder = encoder
-        self.book = Codebook.of(encoder.plan, encoder.read(sample), words)
-        self.codes: Codes = storage.array("codes", (self.book.n_lines, n_rows), np.uint8)
+        self.binner = Binner.from_sample(encoder.plan, encoder.read_block(sample), words)
+        self.packed: PackedBins = storage.array("codes", (self.binner.n_lines, n_rows), np.uint8)
         self._n_filled = 0
 
-    def observe(self, block: PlainBlock) -> int:
-        """Write the codes of a block's rows, and return how many there are."""
+    def observe(self, block: IndexedBlock) -> int:
+        """Write the packed bins of a block's rows, and return the number of rows."""
         start, rows = block
-        self.book.code(rows, self.codes[:, start : start + rows.n_rows])
+        self.binner.pack_into(rows, self.packed[:, start : start + rows.n_rows])
         return rows.n_rows
 
     def collect(self, n_rows: int) -> None:
-        """Count the rows whose codes are written."""
+        """Count the rows whose bins are written."""
         self._n_filled += n_rows
 
     def state(self) -> dict[str, NDArray[np.uint8]]:
-        """Return nothing: a fit that goes on reads the table once more."""
+        """Return nothing: a fit that resumes reads the table once more."""
         return {}
 
     def restore(self, state: dict[str, NDArray[np.uint8]]) -> None:
-        """Take nothing."""
+        """Do nothing: there is no state."""
 
     def move(self, storage: Storage) -> None:
-        """Live where other arrays of all rows do, if that turned out to be in files."""
-        if storage.folder is not None and not isinstance(self.codes, np.memmap):
-            codes, self.codes = self.codes, storage.array("codes", self.codes.shape, np.uint8)
-            self.codes[:] = codes
+        """Move the bins to where other arrays of all rows are, if that turned out to be in files."""
+        if storage.folder is not None and not isinstance(self.packed, np.memmap):
+            packed, self.packed = self.packed, storage.array("codes", self.packed.shape, np.uint8)
+            self.packed[:] = packed
 
-    def complete(self, table: Table) -> Codes:
-        """Return the codes of all rows; reads them unless a pass has done so."""
-        if self._n_filled < self.codes.shape[1]:
+    def complete(self, table: Table) -> PackedBins:
+        """Return the packed bins of all rows; reads the table unless a pass has filled them."""
+        if self._n_filled < self.packed.shape[1]:
 
             def bin_block(block: Block) -> int:
-                return self.observe(PlainBlock(block.start, self._encoder.read(block.rows)))
+                return self.observe(IndexedBlock(block.start, self._encoder.read_block(block.rows)))
 
-            self._n_filled = sum(over_table(bin_block, table, self._encoder.columns, coded=True, what="codes"))
-        return self.codes
+            self._n_filled = sum(
+                over_table(bin_block, table, self._encoder.columns, dictionary_encoded=True, pass_name="codes")
+            )
+        return self.packed

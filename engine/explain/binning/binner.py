@@ -1,11 +1,11 @@
-"""Every row as a few bytes from which any question can be answered: a line of bytes a column, a bit a label.
+"""Bin rows by predicates, and keep the bins packed: one line of bytes per column, one bit per label.
 
-    PlainRows                    ->  codes (n_lines, n_rows) uint8        while a pass has the rows at hand
-    codes, numbers of questions  ->  answers (n_questions, n_rows) uint8  once there is something to ask
+    ColumnarBlock  ->  packed (n_lines, n_rows) uint8       while a pass over the table holds the rows
+    packed         ->  bins (n_predicates, n_rows) uint8    of the predicates that a tree or rule tests
 
-What will be asked is known only when clusters are, and then rows are gone. As codes, all that could be asked takes
-a sixth of what plain rows take, so nothing has to be read again. A number's code is how many of its question's cuts it
-has reached, a category's is its place among those of the plan; 255 is a missing value.
+Which predicates are tested is known only after the clustering, when the rows are gone. Packed, the bins of all
+predicates take a sixth of the memory of the rows, so the table need not be read again. A number is packed as the number
+of thresholds it has reached, a category as its index among those of the plan; 255 is a missing value.
 """
 
 from __future__ import annotations
@@ -16,128 +16,136 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.explain.binning.predicates import YES, Question, fill_of, questions_of
-from engine.features.columnar_block import PlainRows
-from engine.features.encoding_plan import CategoryPlan, ColumnPlan, LabelPlan, NumberPlan, Plan
+from engine.explain.binning.predicates import YES, Predicate, fill_value, find_predicates
+from engine.features.columnar_block import ColumnarBlock
+from engine.features.encoding_plan import CategoryPlan, ColumnPlan, EncodingPlan, LabelPlan, NumberPlan
 from engine.kernels.cpu.explain import predicates as kernels
-from engine.kernels.cpu.explain.bucketize import MISSING, Grid, count_cuts, grid_of
+from engine.kernels.cpu.explain.bucketize import MISSING, ThresholdLookup, bucketize, build_lookup
 from engine.utils.formatting import Vocabulary
 
-Answers = NDArray[np.uint8]
-Codes = NDArray[np.uint8]
-BITS = 8
+Bins = NDArray[np.uint8]  # of shape (n_predicates, n_rows)
+PackedBins = NDArray[np.uint8]  # of shape (n_lines, n_rows)
+LABELS_PER_LINE = 8  # one bit each
 
 
 @dataclass(frozen=True)
-class _Column:
-    """A column's lines among the codes, and the questions about it."""
+class _PackedColumn:
+    """The lines of one column, and its predicates."""
 
     plan: ColumnPlan
     first_line: int
     n_lines: int
-    places: tuple[int, ...]  # of its questions
-    grid: Grid | None  # of a number's cuts
+    predicates: tuple[int, ...]  # indices among the binner's
+    lookup: ThresholdLookup | None  # of a number's thresholds
 
 
-class Codebook:
-    """Questions about the columns of a plan, and how rows are coded so that each can be answered.
+class Binner:
+    """Bins rows by predicates on the columns of a plan.
 
     Parameters
     ----------
-    plan : Plan
-    questions : sequence of Question
+    plan : EncodingPlan
+    predicates : sequence of Predicate
+
+    Attributes
+    ----------
+    n_lines : int
+        Bytes per row of the packed bins.
     """
 
-    def __init__(self, plan: Plan, questions: Sequence[Question]) -> None:
-        self.plan, self.questions = plan, tuple(questions)
-        places: dict[str, list[int]] = {}
-        for place, question in enumerate(self.questions):
-            places.setdefault(question.column, []).append(place)
-        self._columns: list[_Column] = []
+    def __init__(self, plan: EncodingPlan, predicates: Sequence[Predicate]) -> None:
+        self.plan, self.predicates = plan, tuple(predicates)
+        by_column: dict[str, list[int]] = {}
+        for index, predicate in enumerate(self.predicates):
+            by_column.setdefault(predicate.column, []).append(index)
+        self._columns: list[_PackedColumn] = []
         self.n_lines = 0
         for column in plan.columns:
-            asked = tuple(places.get(column.column, ()))
-            n_lines = min(len(asked), -(-len(asked) // BITS) if isinstance(column, LabelPlan) else 1)
-            grid = self._grid(asked) if isinstance(column, NumberPlan) else None
-            self._columns.append(_Column(column, self.n_lines, n_lines, asked, grid))
+            indices = tuple(by_column.get(column.column, ()))
+            n_bytes = -(-len(indices) // LABELS_PER_LINE) if isinstance(column, LabelPlan) else 1
+            n_lines = min(len(indices), n_bytes)
+            lookup = self._threshold_lookup(indices) if isinstance(column, NumberPlan) else None
+            self._columns.append(_PackedColumn(column, self.n_lines, n_lines, indices, lookup))
             self.n_lines += n_lines
-        self._lines, self._tables = self._meanings()
+        self._lines, self._tables = self._lookup_tables()
 
     @classmethod
-    def of(cls, plan: Plan, rows: PlainRows, words: Vocabulary) -> Codebook:
-        """Return a book of the questions that not all of these sampled rows answer alike."""
-        every = cls(plan, questions_of(plan, rows, words))
-        answers = every.answers(every.coded(rows))
-        varied = np.flatnonzero(answers.min(axis=1, initial=255) < answers.max(axis=1, initial=0))
-        return cls(plan, [every.questions[number] for number in varied])
+    def from_sample(cls, plan: EncodingPlan, rows: ColumnarBlock, words: Vocabulary) -> Binner:
+        """Return a binner with the predicates that do not put all of these sampled rows into one bin."""
+        binner = cls(plan, find_predicates(plan, rows, words))
+        bins = binner.unpack(binner.pack(rows))
+        varied = np.flatnonzero(bins.min(axis=1, initial=255) < bins.max(axis=1, initial=0))
+        return cls(plan, [binner.predicates[index] for index in varied])
 
-    def coded(self, rows: PlainRows) -> Codes:
-        """Return the codes of rows."""
-        codes = np.empty((self.n_lines, rows.n_rows), np.uint8)
-        self.code(rows, codes)
-        return codes
+    def pack(self, rows: ColumnarBlock) -> PackedBins:
+        """Return the packed bins of rows."""
+        packed = np.empty((self.n_lines, rows.n_rows), np.uint8)
+        self.pack_into(rows, packed)
+        return packed
 
-    def code(self, rows: PlainRows, out: Codes) -> None:
-        """Write the codes of rows, of shape (n_lines, n_rows)."""
+    def pack_into(self, rows: ColumnarBlock, out: PackedBins) -> None:
+        """Write the packed bins of rows, of shape (n_lines, n_rows)."""
         for column in self._columns:
-            if not column.places:
+            if not column.predicates:
                 continue
             lines, name = out[column.first_line : column.first_line + column.n_lines], column.plan.column
-            if column.grid is not None:
-                count_cuts(rows.numbers[rows.number_columns.index(name)], column.grid, lines[0])
+            if column.lookup is not None:
+                bucketize(rows.numbers[rows.number_columns.index(name)], column.lookup, lines[0])
             elif isinstance(column.plan, CategoryPlan):
                 number = rows.text_columns.index(name)
-                table = _places(rows.names[number] or [], column.plan.categories)
-                kernels.look_up(rows.codes[number], table, lines[0])
+                table = _category_codes(rows.names[number] or [], column.plan.categories)
+                kernels.map_codes(rows.codes[number], table, lines[0])
             else:
                 labels = rows.labels[name]
-                asked = {self.questions[place].value: bit for bit, place in enumerate(column.places)}
-                bit_of = np.array([asked.get(label, -1) for label in labels.names or ()], np.int32)
-                kernels.mark_labels(labels.offsets, labels.codes, bit_of, labels.missing, asked.get(None, -1), lines)
+                bits = {self.predicates[index].value: bit for bit, index in enumerate(column.predicates)}
+                bit_of = np.array([bits.get(label, -1) for label in labels.names or ()], np.int32)
+                kernels.set_label_bits(labels.offsets, labels.codes, bit_of, labels.missing, bits.get(None, -1), lines)
 
-    def answers(self, codes: Codes, asked: Sequence[int] | None = None) -> Answers:
-        """Answer questions, all by default, of coded rows; of shape (n_asked, n_rows)."""
-        numbers = np.arange(len(self.questions)) if asked is None else np.asarray(asked, np.int64)
-        answers = np.empty((len(numbers), codes.shape[1]), np.uint8)
-        kernels.answer(codes, self._lines[numbers], self._tables[numbers], answers)
-        return answers
+    def unpack(self, packed: PackedBins, predicates: Sequence[int] | None = None) -> Bins:
+        """Return the bins of packed rows by these predicates, all by default; of shape (n_predicates, n_rows)."""
+        indices = np.arange(len(self.predicates)) if predicates is None else np.asarray(predicates, np.int64)
+        bins = np.empty((len(indices), packed.shape[1]), np.uint8)
+        kernels.evaluate_predicates(packed, self._lines[indices], self._tables[indices], bins)
+        return bins
 
-    def _grid(self, places: Sequence[int]) -> Grid:
-        """Return the grid of a number's cuts, which one of the questions about it has."""
-        return grid_of(np.array([cut for place in places for cut in self.questions[place].cuts], np.float64))
+    def _threshold_lookup(self, predicates: Sequence[int]) -> ThresholdLookup:
+        """Return the lookup of a number's thresholds, which one of the predicates on it has."""
+        thresholds = [threshold for index in predicates for threshold in self.predicates[index].thresholds]
+        return build_lookup(np.array(thresholds, np.float64))
 
-    def _meanings(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Return the line that each question looks at, and the answer to each code there."""
-        lines = np.zeros(len(self.questions), np.int64)
-        tables = np.zeros((len(self.questions), 256), np.uint8)
+    def _lookup_tables(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Return the line that each predicate looks at, and its bin for each byte there."""
+        lines = np.zeros(len(self.predicates), np.int64)
+        tables = np.zeros((len(self.predicates), 256), np.uint8)
         for column in self._columns:
-            for number, place in enumerate(column.places):
+            for number, index in enumerate(column.predicates):
                 bit = number if isinstance(column.plan, LabelPlan) else 0
-                lines[place] = column.first_line + bit // BITS
+                lines[index] = column.first_line + bit // LABELS_PER_LINE
                 if isinstance(column.plan, LabelPlan):
-                    tables[place] = np.arange(256) >> (bit % BITS) & 1
+                    tables[index] = np.arange(256) >> (bit % LABELS_PER_LINE) & 1
                 else:
-                    tables[place] = self._meaning(self.questions[place], column.plan)
+                    tables[index] = self._lookup_table(self.predicates[index], column.plan)
         return lines, tables
 
-    def _meaning(self, question: Question, plan: NumberPlan | CategoryPlan) -> NDArray[np.uint8]:
-        """Return the answer to each code of a number or category."""
+    def _lookup_table(self, predicate: Predicate, plan: NumberPlan | CategoryPlan) -> NDArray[np.uint8]:
+        """Return the bin for each packed byte of a number or category."""
         table = np.zeros(256, np.uint8)
-        if question.kind == "missing":
+        if predicate.kind == "missing":
             table[MISSING] = YES
         elif isinstance(plan, NumberPlan):
             table[:] = np.arange(256)
-            table[MISSING] = np.searchsorted(question.cuts, fill_of(plan, self.plan.reference_day), side="right")
-        elif question.kind == "rare category":
+            fill = fill_value(plan, self.plan.reference_day)
+            table[MISSING] = np.searchsorted(predicate.thresholds, fill, side="right")
+        elif predicate.kind == "rare category":
             table[len(plan.categories)] = YES
         else:
-            table[plan.categories.index(question.value or "")] = YES
-            if not plan.indicator and question.value == plan.categories[0]:  # what a missing value counts as
+            table[plan.categories.index(predicate.value or "")] = YES
+            if not plan.indicator and predicate.value == plan.categories[0]:  # a missing value counts as this one
                 table[MISSING] = YES
         return table
 
 
-def _places(names: list[str], known: Sequence[str]) -> NDArray[np.uint8]:
-    """Return the code of a missing value, then of each of a block's names."""
-    place = {name: code for code, name in enumerate(known)}
-    return np.array([MISSING, *(place.get(name, len(known)) for name in names)], np.uint8)
+def _category_codes(names: list[str], categories: Sequence[str]) -> NDArray[np.uint8]:
+    """Return the packed byte of a missing value, then of each of a block's names."""
+    codes = {name: code for code, name in enumerate(categories)}
+    return np.array([MISSING, *(codes.get(name, len(categories)) for name in names)], np.uint8)

@@ -1,6 +1,6 @@
-"""Thresholds a person would choose: between two neighbouring quantiles of a sample, the number with fewest digits.
+"""Choose readable thresholds: between two neighboring quantiles of a sample, the number with fewest digits.
 
-values  ->  at most MAX_CUTS ascending cuts; `value >= cut` tells both sides apart
+values  ->  at most MAX_THRESHOLDS ascending thresholds, which `value >= threshold` compares with
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_CUTS = 63  # of a number: quantiles 1.6 % apart; on the demo, 127 gave the same rules
+MAX_THRESHOLDS = 63  # of a number: quantiles 1.6 % apart; on the demo, 127 gave the same rules
 _EPOCH = date(1970, 1, 1)
 
 
-def number_cuts(values: NDArray[np.float64]) -> tuple[float, ...]:
-    """Return cuts of numbers without NaN; none if all are equal."""
-    return tuple(sorted({simplest_between(a, b) for a, b in _gaps(values)}))
+def number_thresholds(values: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return the thresholds of numbers without NaN; none if all are equal."""
+    return tuple(sorted({simplest_between(a, b) for a, b in _neighboring_quantiles(values)}))
 
 
-def day_cuts(days: NDArray[np.float64]) -> tuple[float, ...]:
-    """Return cuts of dates (days since 1970-01-01): first days of years, else of months, else days."""
-    return tuple(sorted({_simplest_day(a, b) for a, b in _gaps(days)}))
+def day_thresholds(days: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return the thresholds of dates (days since 1970-01-01): first days of years, else of months, else days."""
+    return tuple(sorted({_simplest_day(a, b) for a, b in _neighboring_quantiles(days)}))
 
 
-def _gaps(values: NDArray[np.float64]) -> list[tuple[float, float]]:
-    """Return pairs of neighbouring quantiles that differ; of few distinct values, all neighbours."""
+def _neighboring_quantiles(values: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Return pairs of neighboring quantiles that differ; if there are few distinct values, all neighboring values."""
     distinct = np.unique(values)
-    if len(distinct) > MAX_CUTS + 1:
-        places = np.linspace(0.0, 1.0, MAX_CUTS + 2)
-        distinct = np.unique(np.quantile(values, places, method="inverted_cdf"))
+    if len(distinct) > MAX_THRESHOLDS + 1:
+        probabilities = np.linspace(0.0, 1.0, MAX_THRESHOLDS + 2)
+        distinct = np.unique(np.quantile(values, probabilities, method="inverted_cdf"))
     return [(a, b) for a, b in pairwise(distinct.tolist())]
 
 

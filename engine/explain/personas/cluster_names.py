@@ -1,6 +1,6 @@
-"""Names of clusters: two tags of what tells a cluster apart most, unique in the run.
+"""Name clusters: two tags of the strongest effects, unique in the run.
 
-contrasts of every cluster, strongest first  ->  "Comedy and high mobile share"
+effect sizes of every cluster, strongest first  ->  "Comedy and high mobile share"
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.explain.personas.effect_sizes import NOTABLE, Contrast
-from engine.explain.personas.phrases import interest, private, tag
-from engine.utils.formatting import capitalised, listed
+from engine.explain.personas.effect_sizes import SMALL_EFFECT, EffectSize
+from engine.explain.personas.phrases import interest_words, is_sensitive, name_tag
+from engine.utils.formatting import capitalize_first, natural_list
 
-LONG_TAG = 36  # characters; a name is two tags
-DIRECTIONS = {"high", "many", "little", "recent", "towards", "fond"}  # words of a tag that say nothing of its subject
+LONG_TAG = 36  # characters from which a tag is long: a name is two tags
+DIRECTIONS = {"high", "many", "little", "recent", "towards", "fond"}  # words of a tag beside its subject
 LEFT_BLANK = "many questions left open"
 
 
-def names_of(ranked: list[list[Contrast]], shown: Sequence[bool], sizes: NDArray[np.int64]) -> list[str]:
-    """Name clusters by their strongest contrasts, larger clusters first; another one is added until a name is new."""
+def name_clusters(ranked: list[list[EffectSize]], shown: Sequence[bool], sizes: NDArray[np.int64]) -> list[str]:
+    """Name clusters by their strongest effects, larger clusters first; tags are added until a name is new."""
     names: dict[int, str] = {}
-    taken: set[frozenset[str]] = set()
+    used: set[frozenset[str]] = set()
     columns: dict[str, set[str]] = {}
-    for contrast in (c for part in ranked for c in part if c.about.kind == "category"):
-        columns.setdefault(contrast.about.said, set()).add(contrast.about.column)
-    ambiguous = {value for value, homes in columns.items() if len(homes) > 1}
+    for effect_size in (e for of_cluster in ranked for e in of_cluster if e.feature.kind == "category"):
+        columns.setdefault(effect_size.feature.value_words, set()).add(effect_size.feature.column)
+    ambiguous = {value for value, of_value in columns.items() if len(of_value) > 1}
     for c in np.argsort(-sizes, kind="stable").tolist():
         if not shown[c]:
             base, tags = ("Empty cluster" if sizes[c] == 0 else "A few people"), []
@@ -34,9 +34,10 @@ def names_of(ranked: list[list[Contrast]], shown: Sequence[bool], sizes: NDArray
             tags = _tags(ranked[c], ambiguous)
             base = "Much like everybody" if len(ranked) > 1 else "Everybody"
         choices = [tags[:n] for n in range(min(2, len(tags)), len(tags) + 1) if n]
-        chosen = next((some for some in choices if frozenset(some) not in taken), choices[-1] if choices else [])
-        taken.add(frozenset(chosen))  # "the 1990s and older" is no other name than "older and the 1990s"
-        name = capitalised(listed(chosen)) or base
+        unused = (choice for choice in choices if frozenset(choice) not in used)
+        chosen = next(unused, choices[-1] if choices else [])
+        used.add(frozenset(chosen))  # "the 1990s and older" is the same name as "older and the 1990s"
+        name = capitalize_first(natural_list(chosen)) or base
         number, unique = 1, name
         while unique in names.values():
             number += 1
@@ -45,44 +46,48 @@ def names_of(ranked: list[list[Contrast]], shown: Sequence[bool], sizes: NDArray
     return [names[c] for c in range(len(ranked))]
 
 
-def _tags(strongest: list[Contrast], ambiguous: set[str]) -> list[str]:
-    """Return tags, the most telling first; what people like comes in if it is notable, and no column speaks twice."""
-    answered = [c for c in strongest if c.about.kind != "missing"]
-    preferred = sorted(answered, key=lambda c: -c.strength * _telling(c, ambiguous))
-    liked = next((c for c in preferred if c.difference > 0 and interest(c) and c.strength >= NOTABLE), None)
-    if liked is not None and liked not in preferred[:2]:
-        preferred.insert(1, liked)
+def _tags(strongest: list[EffectSize], ambiguous: set[str]) -> list[str]:
+    """Return up to four tags, the most informative first, one per column; a notable interest is among the first two."""
+    answered = [e for e in strongest if e.feature.kind != "missing"]
+    preferred = sorted(answered, key=lambda e: -e.strength * _informativeness(e, ambiguous))
+    interest = next(
+        (e for e in preferred if e.difference > 0 and interest_words(e) and e.strength >= SMALL_EFFECT), None
+    )
+    if interest is not None and interest not in preferred[:2]:
+        preferred.insert(1, interest)
     tags = [LEFT_BLANK] if _leaves_blank(strongest) else []
-    spoken: set[str] = set()
-    for contrast in preferred:
-        column, said = contrast.about.column, tag(contrast, ambiguous)
-        if (column in spoken and contrast.about.kind != "label") or any(_same(said, other) for other in tags):
+    used_columns: set[str] = set()
+    for effect_size in preferred:
+        column, tag = effect_size.feature.column, name_tag(effect_size, ambiguous)
+        if (column in used_columns and effect_size.feature.kind != "label") or any(
+            _same_subject(tag, other) for other in tags
+        ):
             continue
-        spoken.add(column)
-        tags.append(said)
+        used_columns.add(column)
+        tags.append(tag)
         if len(tags) == 4:
             break
     return tags
 
 
-def _leaves_blank(strongest: list[Contrast]) -> bool:
-    """Tell whether not answering is what marks a cluster most."""
-    return sum(c.about.kind == "missing" and c.difference > 0 and c.strength >= 0.5 for c in strongest) >= 10
+def _leaves_blank(strongest: list[EffectSize]) -> bool:
+    """Return whether missing answers characterize a cluster most: ten columns or more with a difference of 0.5."""
+    return sum(e.feature.kind == "missing" and e.difference > 0 and e.strength >= 0.5 for e in strongest) >= 10
 
 
-def _telling(contrast: Contrast, ambiguous: set[str]) -> float:
-    """Return what a contrast is worth in a name: what people like says most, what they are not or a long text least.
+def _informativeness(effect_size: EffectSize, ambiguous: set[str]) -> float:
+    """Return the weight of an effect in a name: interests count most, absent things and long texts least.
 
-    What is private comes where little else tells a cluster apart.
+    A sensitive attribute appears only where little else distinguishes a cluster.
     """
-    fit = 1.0 if len(tag(contrast, ambiguous)) <= LONG_TAG else 0.4
-    fit *= 0.3 if private(contrast) else 1.0
-    if contrast.difference > 0 and interest(contrast):
-        return 1.5 * fit
-    return (0.6 if contrast.difference < 0 and contrast.is_share else 1.0) * fit
+    weight = 1.0 if len(name_tag(effect_size, ambiguous)) <= LONG_TAG else 0.4
+    weight *= 0.3 if is_sensitive(effect_size) else 1.0
+    if effect_size.difference > 0 and interest_words(effect_size):
+        return 1.5 * weight
+    return (0.6 if effect_size.difference < 0 and effect_size.is_share else 1.0) * weight
 
 
-def _same(a: str, b: str) -> bool:
-    """Tell whether two tags share their main word: "Anime" and "fond of Anime" say one thing."""
+def _same_subject(a: str, b: str) -> bool:
+    """Return whether two tags share their main word, as "Anime" and "fond of Anime" do."""
     first, second = ({word.lower() for word in text.split() if len(word) > 3} - DIRECTIONS for text in (a, b))
     return bool(first & second)

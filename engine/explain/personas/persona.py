@@ -1,9 +1,9 @@
-"""Personas: what the people of each cluster are like, for somebody who has to remember them and talk about them.
+"""Build personas: descriptions of the people of each cluster that are easy to remember and to talk about.
 
-    contrasts, sizes  ->  a short name, unique in the run, three sentences, a typical member, and what a room opens with
+    effect sizes, cluster sizes  ->  a short unique name, three sentences, a typical member, and interests
 
-Everything is about many: no figure has fewer than `min_people` sampled people behind it, a cluster of fewer people
-has no portrait, and the typical member is put together from medians and most frequent values, so it is nobody.
+No figure has fewer than `min_people` sampled people behind it, a cluster of fewer people is not described, and the
+typical member is composed of medians and most frequent values, so it is no real person.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.explain.personas.cluster_names import names_of
-from engine.explain.personas.effect_sizes import TRIVIAL, Contrast
-from engine.explain.personas.sentences import interests, portrait, sentences
-from engine.explain.personas.typical_member import typical
-from engine.explain.row_sample import Sample
-from engine.utils.formatting import capitalised, people
+from engine.explain.personas.cluster_names import name_clusters
+from engine.explain.personas.effect_sizes import NEGLIGIBLE_EFFECT, EffectSize
+from engine.explain.personas.sentences import find_interests, write_portrait, write_sentences
+from engine.explain.personas.typical_member import typical_member
+from engine.explain.row_sample import RowSample
+from engine.utils.formatting import capitalize_first, format_people
 
-LEAST_SHARE = 0.01  # of everybody that the community persona must have: strange and tiny is not a community
-TOLD = 12  # contrasts a persona keeps
+MIN_COMMUNITY_SHARE = 0.01  # of everybody, for the community persona: a tiny unusual cluster is no community
+MAX_EFFECT_SIZES = 12  # of a persona
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class Persona:
     name : str
         Short, unique in the run.
     sentences : tuple of str
-        Three, to be read out: who they are, what they share, what sets them apart. One if there are too few people.
+        Three, to be read aloud: who they are, what they share, what sets them apart. One if there are too few people.
     typical : tuple of (str, str)
-        A typical member: what, and its typical value. Composite, no real person.
+        A typical member: columns and their typical values. It is composed, no real person.
     interests : tuple of str
-        What a room for them would open with.
-    contrasts : tuple of Contrast
-        The strongest first, one a row of the report's table.
+        Topics that a room for them would open with.
+    effect_sizes : tuple of EffectSize
+        The strongest first; the rows of the report's table.
     portrait : tuple of (str, tuple of str)
-        Of the community persona only: headings, and what there is to say.
+        Headings and their lines; of the community persona only.
     strength : float
-        Root mean square of the standardised differences, a column counting once: 0 is like everybody.
+        Root mean square of the standardized differences, with the largest of each column: 0 is like everybody.
     """
 
     cluster: int
@@ -53,7 +53,7 @@ class Persona:
     sentences: tuple[str, ...]
     typical: tuple[tuple[str, str], ...]
     interests: tuple[str, ...]
-    contrasts: tuple[Contrast, ...]
+    effect_sizes: tuple[EffectSize, ...]
     strength: float
     portrait: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
@@ -63,66 +63,73 @@ class Persona:
         return bool(self.portrait)
 
 
-def personas(sample: Sample, found: list[list[Contrast]], *, min_people: int) -> list[Persona]:
-    """Describe every cluster, in the order of the clusters.
+def build_personas(sample: RowSample, effect_sizes: list[list[EffectSize]], *, min_people: int) -> list[Persona]:
+    """Build the persona of every cluster, in the order of the clusters.
 
     Parameters
     ----------
-    sample : Sample
-    found : list of lists of Contrast
-        As engine.explain.personas.effect_sizes.contrasts returns them.
+    sample : RowSample
+    effect_sizes : list of lists of EffectSize, one per cluster
+        As compute_effect_sizes returns them.
     min_people : int
-        People behind a figure, at least.
+        Smallest number of sampled people behind a figure.
+
+    Returns
+    -------
+    list of Persona
     """
     total = int(sample.sizes.sum())
-    sampled = np.bincount(sample.labels, minlength=sample.n_clusters)
-    ranked = [_ranked(part, min_people) for part in found]
-    shown = [sampled[c] >= min_people for c in range(sample.n_clusters)]
-    names = names_of(ranked, shown, sample.sizes)
-    strengths = [_strength(part) if shown[c] else 0.0 for c, part in enumerate(found)]
-    described = []
+    n_sampled = np.bincount(sample.labels, minlength=sample.n_clusters)
+    ranked = [_rank(of_cluster, min_people) for of_cluster in effect_sizes]
+    shown = [n_sampled[c] >= min_people for c in range(sample.n_clusters)]
+    names = name_clusters(ranked, shown, sample.sizes)
+    strengths = [_root_mean_square(of_cluster) if shown[c] else 0.0 for c, of_cluster in enumerate(effect_sizes)]
+    personas = []
     for c, strongest in enumerate(ranked):
         size = int(sample.sizes[c])
         share = size / total
         if not shown[c]:
-            empty = "Nobody is in this cluster." if size == 0 else (
-                f"{capitalised(people(size))}, too few to portray without portraying persons: "
+            note = "Nobody is in this cluster." if size == 0 else (
+                f"{capitalize_first(format_people(size))}, too few to portray without portraying persons: "
                 f"figures need {min_people}."
             )  # fmt: skip
-            described.append(Persona(c, size, share, names[c], (empty,), (), (), (), 0.0))
+            personas.append(Persona(c, size, share, names[c], (note,), (), (), (), 0.0))
             continue
-        described.append(
+        personas.append(
             Persona(
-                c, size, share, names[c], sentences(strongest, size, share, min_people), typical(found[c], min_people),
-                interests(strongest), tuple(strongest[:TOLD]), strengths[c],
+                c, size, share, names[c], write_sentences(strongest, size, share, min_people),
+                typical_member(effect_sizes[c], min_people),
+                find_interests(strongest), tuple(strongest[:MAX_EFFECT_SIZES]), strengths[c],
             )
         )  # fmt: skip
-    return _with_community(described, ranked, min_people)
+    return _add_community_portrait(personas, ranked, min_people)
 
 
-def _ranked(part: list[Contrast], min_people: int) -> list[Contrast]:
-    """Return the contrasts worth telling, strongest first; of those with too few people behind, only what is rare."""
-    worth = [
-        c for c in part
-        if c.n_known >= min_people and c.strength >= TRIVIAL and (c.n_people >= min_people or c.difference < 0)
+def _rank(effect_sizes: list[EffectSize], min_people: int) -> list[EffectSize]:
+    """Return the effect sizes worth mentioning, strongest first; with few people behind them, only of rare shares."""
+    ranked = [
+        e for e in effect_sizes
+        if e.n_known >= min_people and e.strength >= NEGLIGIBLE_EFFECT
+        and (e.n_people >= min_people or e.difference < 0)
     ]  # fmt: skip
-    # Of "is F" and "is not M" the first is said.
-    return sorted(worth, key=lambda c: -c.strength * (0.75 if c.is_share and c.difference < 0 else 1.0))
+    # The factor prefers "is F" to "is not M".
+    return sorted(ranked, key=lambda e: -e.strength * (0.75 if e.is_share and e.difference < 0 else 1.0))
 
 
-def _strength(part: list[Contrast]) -> float:
-    """Return the root mean square difference: per column of the table the largest of its contrasts' strengths."""
+def _root_mean_square(effect_sizes: list[EffectSize]) -> float:
+    """Return the root mean square of the largest strength of each column of the table."""
     best: dict[str, float] = {}
-    for contrast in part:
-        best[contrast.about.column] = max(best.get(contrast.about.column, 0.0), contrast.strength)
+    for effect_size in effect_sizes:
+        column = effect_size.feature.column
+        best[column] = max(best.get(column, 0.0), effect_size.strength)
     return float(np.sqrt(np.mean(np.square(list(best.values()))))) if best else 0.0
 
 
-def _with_community(described: list[Persona], ranked: list[list[Contrast]], min_people: int) -> list[Persona]:
-    """Give the persona with the strongest differences its portrait; with a single cluster there is none."""
-    able = [p for p in described if p.contrasts and p.share >= LEAST_SHARE]
-    if len(described) < 2 or not able:
-        return described
-    chosen = max(able, key=lambda p: p.strength)
-    fuller = replace(chosen, portrait=portrait(ranked[chosen.cluster], chosen.interests, min_people))
-    return [fuller if p is chosen else p for p in described]
+def _add_community_portrait(personas: list[Persona], ranked: list[list[EffectSize]], min_people: int) -> list[Persona]:
+    """Add a portrait to the persona with the strongest differences, unless there is a single cluster."""
+    candidates = [p for p in personas if p.effect_sizes and p.share >= MIN_COMMUNITY_SHARE]
+    if len(personas) < 2 or not candidates:
+        return personas
+    community = max(candidates, key=lambda p: p.strength)
+    portrait = write_portrait(ranked[community.cluster], community.interests, min_people)
+    return [replace(p, portrait=portrait) if p is community else p for p in personas]

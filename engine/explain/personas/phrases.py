@@ -1,163 +1,179 @@
-"""Contrasts in words: a tag for a name ("Anime", "younger"), a clause for a sentence, an entry of a typical member."""
+"""Put effect sizes into words: a tag for a name ("Anime", "younger"), a clause for a sentence, a formatted value.
+
+EffectSize  ->  words
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Container
 
-from engine.explain.personas.effect_sizes import Contrast
+from engine.explain.personas.effect_sizes import EffectSize
 from engine.explain.rules.conditions import truth_words
-from engine.utils.formatting import day, percent, plural, quantity
+from engine.utils.formatting import format_day, format_percent, format_quantity, is_plural
 
-UNTELLING = re.compile(
+UNINFORMATIVE = re.compile(
     r"^(?:.{1,2}|yes|no|y|n|true|false|other|others|none|unknown|n/?a|[\d.,+<>= -]*)$", re.IGNORECASE
 )
-RARELY = 0.05  # share below which people are said to do something hardly ever
-_MANY = re.compile(r"\b\w+[^s\W]s\b")
-_SINCE = re.compile(r"^days since (?:the )?(.+)$")
-_DURING = re.compile(r"^days (from .+ to .+)$")
-_PRIVATE = re.compile(r"\b(?:race|ethnic\w*|gender|sex|sexual\w*|relig\w*|nationality|disabilit\w*)\b", re.IGNORECASE)
-_OF_RATINGS = re.compile(r"^(.+) (share|affinity)$")
+RARE_SHARE = 0.05  # share below which a label is said to be absent
+_PLURAL_NOUN = re.compile(r"\b\w+[^s\W]s\b")
+_DAYS_SINCE = re.compile(r"^days since (?:the )?(.+)$")
+_DAYS_FROM_TO = re.compile(r"^days (from .+ to .+)$")
+_SENSITIVE = re.compile(r"\b(?:race|ethnic\w*|gender|sex|sexual\w*|relig\w*|nationality|disabilit\w*)\b", re.IGNORECASE)
+_SHARE_OR_AFFINITY = re.compile(r"^(.+) (share|affinity)$")
 
 
-def tag(contrast: Contrast, ambiguous: Container[str] = ()) -> str:
-    """Return a few words for a name; of values that several columns have (`ambiguous`), say the column too."""
-    asked, more = contrast.about, contrast.difference > 0
-    value, name = asked.said, asked.name
-    if asked.kind == "label":
-        return value if more else (f"no {value}" if contrast.here < RARELY else f"little {value}")
-    if asked.kind == "category":
-        said = f"{name} {value}" if UNTELLING.match(value) or value in ambiguous else value
-        return said if more else f"not {said}"
-    if asked.kind == "missing":
+def name_tag(effect_size: EffectSize, ambiguous: Container[str] = ()) -> str:
+    """Return a few words for a name; with the column for values that several columns have (`ambiguous`)."""
+    feature, more = effect_size.feature, effect_size.difference > 0
+    value, name = feature.value_words, feature.name
+    if feature.kind == "label":
+        return value if more else (f"no {value}" if effect_size.cluster_value < RARE_SHARE else f"little {value}")
+    if feature.kind == "category":
+        words = f"{name} {value}" if UNINFORMATIVE.match(value) or value in ambiguous else value
+        return words if more else f"not {words}"
+    if feature.kind == "missing":
         return f"{name} not given" if more else f"{name} given"
-    if asked.kind == "truth":
-        if asked.meaning(asked.cuts[0]) and asked.meaning(asked.low):
-            return asked.meaning(asked.cuts[0] if more else asked.low) or ""
-        if (asked.low, asked.cuts[0]) == (0.0, 1.0) and not more and truth_words(asked, yes=False).endswith(" is no"):
+    if feature.kind == "truth":
+        if feature.meaning(feature.thresholds[0]) and feature.meaning(feature.lower_value):
+            return feature.meaning(feature.thresholds[0] if more else feature.lower_value) or ""
+        if (
+            (feature.lower_value, feature.thresholds[0]) == (0.0, 1.0)
+            and not more
+            and truth_words(feature, yes=False).endswith(" is no")
+        ):
             return f"no {name}"
-        return truth_words(asked, yes=more).removesuffix(" is yes").removeprefix("has ")
-    if asked.kind == "date":
-        thing = name.removesuffix(" date")
-        return f"{'recent' if more else 'early'} {thing}"
-    towards = _on_scale(contrast)
-    return f"{name} {towards}" if towards else _number_tag(name, more, whole=asked.whole)
+        return truth_words(feature, yes=more).removesuffix(" is yes").removeprefix("has ")
+    if feature.kind == "date":
+        event = name.removesuffix(" date")
+        return f"{'recent' if more else 'early'} {event}"
+    towards = _scale_words(effect_size)
+    return f"{name} {towards}" if towards else _number_tag(name, more, whole=feature.whole)
 
 
-def _on_scale(contrast: Contrast) -> str | None:
-    """Return "very good" or "towards excellent" of a number whose values have names: what is low, only they say."""
-    asked = contrast.about
-    here, everybody = asked.meaning(contrast.here), asked.meaning(contrast.everybody)
+def _scale_words(effect_size: EffectSize) -> str | None:
+    """Return "very good" or "towards excellent" for a number whose values have meanings, or None.
+
+    High and low say nothing of such a number, which may count down.
+    """
+    feature = effect_size.feature
+    here, everybody = feature.meaning(effect_size.cluster_value), feature.meaning(effect_size.overall_value)
     if here is not None and here != everybody:
         return here
-    if not asked.scale:
+    if not feature.scale:
         return None
-    more = contrast.difference > 0
-    further = [words for value, words in asked.scale if (value > contrast.here if more else value < contrast.here)]
-    return f"towards {(further or [asked.scale[-1 if more else 0][1]])[0 if more else -1]}"
+    more = effect_size.difference > 0
+    further = [
+        words
+        for value, words in feature.scale
+        if (value > effect_size.cluster_value if more else value < effect_size.cluster_value)
+    ]
+    return f"towards {(further or [feature.scale[-1 if more else 0][1]])[0 if more else -1]}"
 
 
 def _number_tag(name: str, more: bool, *, whole: bool) -> str:
     if name == "age":
         return "older" if more else "younger"
-    during = _DURING.match(name)
-    if during:
-        return f"a {'long' if more else 'short'} time {during[1]}"
-    since = _SINCE.match(name)
+    period = _DAYS_FROM_TO.match(name)
+    if period:
+        return f"a {'long' if more else 'short'} time {period[1]}"
+    since = _DAYS_SINCE.match(name)
     if since:
         return f"{since[1]} long ago" if more else f"recent {since[1].removeprefix('last ')}"
     if name.startswith("number of "):
         return f"{'many' if more else 'few'} {name.removeprefix('number of ')}"
-    taste = _OF_RATINGS.match(name)
-    if taste and taste[2] == "affinity":
-        return f"{'fond of' if more else 'cool on'} {taste[1]}"
-    if taste and taste[1][:1].isupper():
-        return taste[1] if more else f"little {taste[1]}"
-    if taste and taste[1][:4].isdigit():
-        return f"the {taste[1]}" if more else f"little of the {taste[1]}"
-    if whole and _MANY.search(name):
+    ratings = _SHARE_OR_AFFINITY.match(name)
+    if ratings and ratings[2] == "affinity":
+        return f"{'fond of' if more else 'cool on'} {ratings[1]}"
+    if ratings and ratings[1][:1].isupper():
+        return ratings[1] if more else f"little {ratings[1]}"
+    if ratings and ratings[1][:4].isdigit():
+        return f"the {ratings[1]}" if more else f"little of the {ratings[1]}"
+    if whole and _PLURAL_NOUN.search(name):
         return f"{'many' if more else 'few'} {name}"
     return f"{'high' if more else 'low'} {name}"
 
 
-def clause(contrast: Contrast, *, min_people: int, brief: bool = False) -> str:
-    """Return what people of the cluster are like, against everybody: "72 % name Anime among their favourite genres".
+def clause(effect_size: EffectSize, *, min_people: int, brief: bool = False) -> str:
+    """Return a clause that compares the cluster with everybody: "72 % name Anime among their favourite genres".
 
-    A share that fewer than `min_people` sampled people stand behind is said in words, without its figure. `brief`
-    leaves out "of everybody", which a sentence says once.
+    A share with fewer than `min_people` sampled people behind it is put into words, without its figure. `brief` leaves
+    out "everybody:", which a sentence says once.
     """
-    asked = contrast.about
-    value = asked.said
-    if not contrast.is_share:
-        here, all_of_them = (figure(contrast, v) for v in (contrast.here, contrast.everybody))
-        if here == all_of_them:
-            tends = "tend" if plural(asked.name) else "tends"
-            how = f"to be {'higher' if contrast.difference > 0 else 'lower'} than others'"
-            return f"their {asked.name} {tends} {_on_scale(contrast) or how}"
-        verb = "are" if plural(asked.name) else "is"
-        return f"their {asked.name} {verb} typically {here} ({'' if brief else 'everybody: '}{all_of_them})"
-    many = percent(contrast.here) if contrast.n_people >= min_people else "hardly anybody"
-    many = "all" if contrast.here == 1.0 else many
-    against = f" ({'' if brief else 'everybody: '}{percent(contrast.everybody)})"
-    if asked.kind == "label":
-        names = "names" if many == "hardly anybody" else "name"
-        return f"{many} {names} {value} among their {asked.name}{against}"
-    if asked.kind == "category":
-        return f"the {asked.name} is {value} for {many}{against}"
-    if asked.kind == "missing":
-        gives = "gives" if many == "hardly anybody" else "give"
-        return f"{many} {gives} no {asked.name}{against}"
-    return f"{_truth_clause(contrast, many)}{against}"
+    feature = effect_size.feature
+    value = feature.value_words
+    if not effect_size.is_share:
+        value_here, value_overall = (
+            format_value(effect_size, v) for v in (effect_size.cluster_value, effect_size.overall_value)
+        )
+        if value_here == value_overall:
+            tends = "tend" if is_plural(feature.name) else "tends"
+            comparison = f"to be {'higher' if effect_size.difference > 0 else 'lower'} than others'"
+            return f"their {feature.name} {tends} {_scale_words(effect_size) or comparison}"
+        verb = "are" if is_plural(feature.name) else "is"
+        return f"their {feature.name} {verb} typically {value_here} ({'' if brief else 'everybody: '}{value_overall})"
+    share = format_percent(effect_size.cluster_value) if effect_size.n_people >= min_people else "hardly anybody"
+    share = "all" if effect_size.cluster_value == 1.0 else share
+    against = f" ({'' if brief else 'everybody: '}{format_percent(effect_size.overall_value)})"
+    if feature.kind == "label":
+        names = "names" if share == "hardly anybody" else "name"
+        return f"{share} {names} {value} among their {feature.name}{against}"
+    if feature.kind == "category":
+        return f"the {feature.name} is {value} for {share}{against}"
+    if feature.kind == "missing":
+        gives = "gives" if share == "hardly anybody" else "give"
+        return f"{share} {gives} no {feature.name}{against}"
+    return f"{_truth_clause(effect_size, share)}{against}"
 
 
-def figure(contrast: Contrast, value: float) -> str:
-    """Return a typical value in words, with its unit."""
-    asked = contrast.about
-    if asked.kind == "date":
-        return day(value)
-    if contrast.is_share:
-        return percent(value)
-    meaning = asked.meaning(value)
+def format_value(effect_size: EffectSize, value: float) -> str:
+    """Format a value of the feature, with its unit."""
+    feature = effect_size.feature
+    if feature.kind == "date":
+        return format_day(value)
+    if effect_size.is_share:
+        return format_percent(value)
+    meaning = feature.meaning(value)
     if meaning is not None:
         return meaning
-    return quantity(value, asked.unit, asked.name, spread=contrast.spread, whole=asked.whole)
+    return format_quantity(value, feature.unit, feature.name, spread=effect_size.spread, whole=feature.whole)
 
 
-def title(contrast: Contrast) -> str:
-    """Return what a contrast is about, as the head of a column: "favourite genres: Anime"."""
-    asked = contrast.about
-    if asked.kind in ("label", "category"):
-        return f"{asked.name}: {asked.said}"
-    if asked.kind == "missing":
-        return f"{asked.name} not given"
-    return truth_words(asked, yes=True) if asked.kind == "truth" else asked.name
+def feature_title(effect_size: EffectSize) -> str:
+    """Return the feature as a column title: "favourite genres: Anime"."""
+    feature = effect_size.feature
+    if feature.kind in ("label", "category"):
+        return f"{feature.name}: {feature.value_words}"
+    if feature.kind == "missing":
+        return f"{feature.name} not given"
+    return truth_words(feature, yes=True) if feature.kind == "truth" else feature.name
 
 
-def private(contrast: Contrast) -> bool:
-    """Tell whether a contrast is about what people are not to be called by: race, gender, religion and their like."""
-    return _PRIVATE.search(contrast.about.name) is not None
+def is_sensitive(effect_size: EffectSize) -> bool:
+    """Return whether the feature is a sensitive attribute, which people are not named by: race, gender, religion, …"""
+    return _SENSITIVE.search(effect_size.feature.name) is not None
 
 
-def interest(contrast: Contrast) -> str | None:
-    """Return what a room could open with, or None if the contrast names no such thing: people are no topic."""
-    asked = contrast.about
-    if private(contrast):
+def interest_words(effect_size: EffectSize) -> str | None:
+    """Return the topic that the feature names, or None; sensitive attributes are no topics."""
+    feature = effect_size.feature
+    if is_sensitive(effect_size):
         return None
-    if asked.kind == "label":
-        return asked.said
-    taste = _OF_RATINGS.match(asked.name)
-    if asked.kind == "number" and taste and (taste[1][:1].isupper() or taste[1][:4].isdigit()):
-        return f"the {taste[1]}" if taste[1][:4].isdigit() else taste[1]
+    if feature.kind == "label":
+        return feature.value_words
+    ratings = _SHARE_OR_AFFINITY.match(feature.name)
+    if feature.kind == "number" and ratings and (ratings[1][:1].isupper() or ratings[1][:4].isdigit()):
+        return f"the {ratings[1]}" if ratings[1][:4].isdigit() else ratings[1]
     return None
 
 
-def _truth_clause(contrast: Contrast, many: str) -> str:
-    words = truth_words(contrast.about, yes=True)
+def _truth_clause(effect_size: EffectSize, share: str) -> str:
+    words = truth_words(effect_size.feature, yes=True)
     first, _, rest = words.partition(" ")
     if first in ("has", "is") and " is " not in words:
-        verbs = ("has", "is") if many == "hardly anybody" else ("have", "are")
-        return f"{many} {verbs[0] if first == 'has' else verbs[1]} {rest}"
-    thing, _, value = words.rpartition(" is ")
+        verbs = ("has", "is") if share == "hardly anybody" else ("have", "are")
+        return f"{share} {verbs[0] if first == 'has' else verbs[1]} {rest}"
+    name, _, value = words.rpartition(" is ")
     if value == "yes":
-        return f"{many} {'says' if many == 'hardly anybody' else 'say'} yes to {thing}"
-    return f"{thing} is {value} for {many}"
+        return f"{share} {'says' if share == 'hardly anybody' else 'say'} yes to {name}"
+    return f"{name} is {value} for {share}"

@@ -1,116 +1,136 @@
-"""What a persona says: three sentences to be read out, what a room would open with, and a fuller portrait.
+"""Write the texts of a persona: three sentences to be read aloud, its interests, and a fuller portrait.
 
-contrasts of a cluster, strongest first  ->  who they are, what they share, what sets them apart
+effect sizes of a cluster, strongest first  ->  who they are, what they share, what sets them apart
 """
 
 from __future__ import annotations
 
-from engine.explain.personas.effect_sizes import INTERESTS, NOTABLE, WHO, Contrast
-from engine.explain.personas.phrases import clause, interest
-from engine.utils.formatting import capitalised, listed, people, percent
+from engine.explain.personas.effect_sizes import DEMOGRAPHICS, INTERESTS, SMALL_EFFECT, EffectSize
+from engine.explain.personas.phrases import clause, interest_words
+from engine.utils.formatting import capitalize_first, format_people, format_percent, natural_list
 
-CLAUSES = 3  # a sentence; more cannot be listened to
-N_INTERESTS = 5
+MAX_CLAUSES = 3  # of a sentence: nobody can listen to more
+MAX_INTERESTS = 5
 
 
-def sentences(strongest: list[Contrast], size: int, share: float, min_people: int) -> tuple[str, ...]:
-    answered = [c for c in strongest if c.about.kind != "missing"]
-    who = _picked([c for c in answered if c.group == WHO] or [c for c in answered if c.about.kind != "label"], [])
-    sharing = [c for c in answered if c.difference > 0 and (not c.is_share or c.here >= 0.3)]
-    shared = _picked(sorted(sharing, key=lambda c: c.group != INTERESTS and c.about.kind != "label"), who)
-    apart = _picked([c for c in answered if c.strength >= NOTABLE] or answered, [*who, *shared])
-    told = [_joined(apart, min_people)] if apart else []
+def write_sentences(strongest: list[EffectSize], size: int, share: float, min_people: int) -> tuple[str, ...]:
+    """Return three sentences: who the people are, what they share, and what sets them apart."""
+    answered = [e for e in strongest if e.feature.kind != "missing"]
+    identity = _select(
+        [e for e in answered if e.group == DEMOGRAPHICS] or [e for e in answered if e.feature.kind != "label"], []
+    )
+    common = [e for e in answered if e.difference > 0 and (not e.is_share or e.cluster_value >= 0.3)]
+    shared = _select(sorted(common, key=lambda e: e.group != INTERESTS and e.feature.kind != "label"), identity)
+    distinctive = _select([e for e in answered if e.strength >= SMALL_EFFECT] or answered, [*identity, *shared])
+    clauses = [_join_clauses(distinctive, min_people)] if distinctive else []
     return (
-        f"{capitalised(people(size))}, {percent(share)} of all"
-        + (f": {_joined(who, min_people)}." if who else ", much like everybody in who they are."),
-        f"What they share: {_joined(shared, min_people)}." if shared else "They share nothing that others do not.",
-        f"What sets them apart: {'; '.join([*told, *_open(strongest)])}."
-        if told or _open(strongest)
+        f"{capitalize_first(format_people(size))}, {format_percent(share)} of all"
+        + (f": {_join_clauses(identity, min_people)}." if identity else ", much like everybody in who they are."),
+        f"What they share: {_join_clauses(shared, min_people)}."
+        if shared
+        else "They share nothing that others do not.",
+        f"What sets them apart: {'; '.join([*clauses, *_missing_clauses(strongest)])}."
+        if clauses or _missing_clauses(strongest)
         else "Nothing more sets them apart.",
     )
 
 
-def _open(strongest: list[Contrast]) -> list[str]:
-    """Return a clause on the questions that most of them leave open, or answer, unlike others."""
-    missing = [c for c in strongest if c.about.kind == "missing" and c.strength >= NOTABLE]
+def _missing_clauses(strongest: list[EffectSize]) -> list[str]:
+    """Return clauses on the columns that most of them leave open, or answer, unlike others."""
+    missing = [e for e in strongest if e.feature.kind == "missing" and e.strength >= SMALL_EFFECT]
     clauses = []
-    for verb, some in (
-        ("they mostly leave open", [c for c in missing if c.difference > 0 and c.here >= 0.5]),
-        ("they mostly answer what others leave open", [c for c in missing if c.difference < 0 and c.everybody >= 0.3]),
+    for verb, selected in (
+        ("they mostly leave open", [e for e in missing if e.difference > 0 and e.cluster_value >= 0.5]),
+        (
+            "they mostly answer what others leave open",
+            [e for e in missing if e.difference < 0 and e.overall_value >= 0.3],
+        ),
     ):
-        if some:
-            named = [c.about.name for c in some[:2]]
-            more = len(some) - len(named)
-            items = listed([*named, f"{more} more"] if more else named)
+        if selected:
+            names = [e.feature.name for e in selected[:2]]
+            n_more = len(selected) - len(names)
+            items = natural_list([*names, f"{n_more} more"] if n_more else names)
             clauses.append(f"{verb}: {items}" if "what" in verb else f"{verb} {items}")
     return clauses
 
 
-def _picked(candidates: list[Contrast], used: list[Contrast]) -> list[Contrast]:
-    """Return a few contrasts of different columns, none told before; a column of labels may give two."""
-    picked: list[Contrast] = []
+def _select(candidates: list[EffectSize], used: list[EffectSize]) -> list[EffectSize]:
+    """Return a few unused effect sizes of different columns; a column of labels may give two."""
+    selected: list[EffectSize] = []
     columns: dict[str, int] = {}
-    for contrast in used:
-        if contrast.about.kind != "label":
-            columns[contrast.about.column] = 2
-    for contrast in candidates:
-        column, allowed = contrast.about.column, 2 if contrast.about.kind == "label" else 1
-        if contrast in used or columns.get(column, 0) >= allowed:
+    for effect_size in used:
+        if effect_size.feature.kind != "label":
+            columns[effect_size.feature.column] = 2
+    for effect_size in candidates:
+        column, allowed = effect_size.feature.column, 2 if effect_size.feature.kind == "label" else 1
+        if effect_size in used or columns.get(column, 0) >= allowed:
             continue
         columns[column] = columns.get(column, 0) + 1
-        picked.append(contrast)
-        if len(picked) == CLAUSES:
+        selected.append(effect_size)
+        if len(selected) == MAX_CLAUSES:
             break
-    return picked
+    return selected
 
 
-def _joined(parts: list[Contrast], min_people: int) -> str:
-    return listed([clause(part, min_people=min_people, brief=n > 0) for n, part in enumerate(parts)])
+def _join_clauses(effect_sizes: list[EffectSize], min_people: int) -> str:
+    return natural_list([clause(e, min_people=min_people, brief=n > 0) for n, e in enumerate(effect_sizes)])
 
 
-def interests(strongest: list[Contrast]) -> tuple[str, ...]:
-    """Return what more of them like than of everybody, interests before other columns of labels, at most a few."""
-    liked = [c for c in strongest if c.difference > 0 and interest(c) and (not c.is_share or c.here >= 0.1)]
-    in_group = [c for c in liked if c.group == INTERESTS] or liked
-    return tuple(dict.fromkeys(interest(c) or "" for c in in_group))[:N_INTERESTS]
+def find_interests(strongest: list[EffectSize]) -> tuple[str, ...]:
+    """Return up to MAX_INTERESTS things that they like more often than everybody, from the group of interests first."""
+    liked = [
+        e for e in strongest if e.difference > 0 and interest_words(e) and (not e.is_share or e.cluster_value >= 0.1)
+    ]
+    preferred = [e for e in liked if e.group == INTERESTS] or liked
+    return tuple(dict.fromkeys(interest_words(e) or "" for e in preferred))[:MAX_INTERESTS]
 
 
-def portrait(
-    strongest: list[Contrast], liked: tuple[str, ...], min_people: int
+def write_portrait(
+    strongest: list[EffectSize], interests: tuple[str, ...], min_people: int
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return headings, and what there is to say below each, of the cluster that has a fuller portrait."""
-    parts = [c for c in strongest if c.about.kind != "missing"]
-    who = _picked_many([c for c in parts if c.group == WHO] or [c for c in parts if c.about.kind != "label"], 5)
-    shared = _picked_many(
-        [c for c in parts if c.difference > 0 and (not c.is_share or c.here >= 0.3) and c not in who], 6
+    """Return the headings of a fuller portrait and the lines below each."""
+    answered = [e for e in strongest if e.feature.kind != "missing"]
+    identity = _select_many(
+        [e for e in answered if e.group == DEMOGRAPHICS] or [e for e in answered if e.feature.kind != "label"], 5
     )
-    apart = _picked_many([c for c in parts if c not in who and c not in shared], 5)
-    said = {
-        heading: tuple(capitalised(clause(c, min_people=min_people)) + _interval(c) + "." for c in some)
-        for heading, some in (("Who they are", who), ("What they share", shared), ("What sets them apart", apart))
+    shared = _select_many(
+        [e for e in answered if e.difference > 0 and (not e.is_share or e.cluster_value >= 0.3) and e not in identity],
+        6,
+    )
+    distinctive = _select_many([e for e in answered if e not in identity and e not in shared], 5)
+    portrait = {
+        heading: tuple(
+            capitalize_first(clause(e, min_people=min_people)) + _interval_words(e) + "." for e in effect_sizes
+        )
+        for heading, effect_sizes in (
+            ("Who they are", identity),
+            ("What they share", shared),
+            ("What sets them apart", distinctive),
+        )
     }
-    if liked:
-        said["A room for them would open with"] = (capitalised(listed(liked)) + ".",)
-    return tuple((heading, lines) for heading, lines in said.items() if lines)
+    if interests:
+        portrait["A room for them would open with"] = (capitalize_first(natural_list(interests)) + ".",)
+    return tuple((heading, lines) for heading, lines in portrait.items() if lines)
 
 
-def _picked_many(candidates: list[Contrast], limit: int) -> list[Contrast]:
+def _select_many(candidates: list[EffectSize], limit: int) -> list[EffectSize]:
+    """Return at most `limit` effect sizes, one per column, of a column of labels up to three."""
     columns: dict[str, int] = {}
-    picked = []
-    for contrast in candidates:
-        columns[contrast.about.column] = columns.get(contrast.about.column, 0) + 1
-        if columns[contrast.about.column] <= (3 if contrast.about.kind == "label" else 1):
-            picked.append(contrast)
-    return picked[:limit]
+    selected = []
+    for effect_size in candidates:
+        columns[effect_size.feature.column] = columns.get(effect_size.feature.column, 0) + 1
+        if columns[effect_size.feature.column] <= (3 if effect_size.feature.kind == "label" else 1):
+            selected.append(effect_size)
+    return selected[:limit]
 
 
-def _interval(contrast: Contrast) -> str:
-    if contrast.lift is not None and contrast.lift_low is not None and contrast.lift_high is not None:
-        if contrast.lift < 0.1:
+def _interval_words(effect_size: EffectSize) -> str:
+    if effect_size.lift is not None and effect_size.lift_low is not None and effect_size.lift_high is not None:
+        if effect_size.lift < 0.1:
             return ""
-        times = [f"{value:.{1 if contrast.lift >= 2.0 else 2}f}" for value in
-                 (contrast.lift, contrast.lift_low, contrast.lift_high)]  # fmt: skip
+        times = [f"{value:.{1 if effect_size.lift >= 2.0 else 2}f}" for value in
+                 (effect_size.lift, effect_size.lift_low, effect_size.lift_high)]  # fmt: skip
         return f": {times[0]} times as often ({times[1]} to {times[2]})"
-    sign = "above" if contrast.difference > 0 else "below"
-    low, high = sorted((abs(contrast.low), abs(contrast.high)))
-    return f": {abs(contrast.difference):.2f} standard deviations {sign} ({low:.2f} to {high:.2f})"
+    sign = "above" if effect_size.difference > 0 else "below"
+    low, high = sorted((abs(effect_size.difference_low), abs(effect_size.difference_high)))
+    return f": {abs(effect_size.difference):.2f} standard deviations {sign} ({low:.2f} to {high:.2f})"

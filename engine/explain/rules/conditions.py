@@ -1,61 +1,62 @@
-"""What a rule asks, in words: a range of answers to a question is a condition, "age < 27" or "plan is not Basic"."""
+"""Put conditions into words: a range of bins of a predicate reads "age < 27" or "plan is not Basic"."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.explain.binning.predicates import YES, Question
-from engine.utils.formatting import day, exact_quantity, listed, plural
+from engine.explain.binning.predicates import YES, Predicate
+from engine.utils.formatting import format_day, format_exact_quantity, is_plural, natural_list
 
-FEW_NAMES = 3  # of numbers that are listed one by one
+MAX_LISTED = 3  # meanings of numbers that are listed one by one
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Answers from `low` to `high` to a question fulfil it."""
+    """A condition of a rule: the bin of the predicate is from `low` to `high`, both included."""
 
-    question: Question
+    predicate: Predicate
     low: int
     high: int
 
     @property
     def at_least(self) -> float | None:
-        """The bound that a value has to reach, None if there is none."""
-        return self.question.cuts[self.low - 1] if self.low > 0 else None
+        """The bound that a value has to reach, or None."""
+        return self.predicate.thresholds[self.low - 1] if self.low > 0 else None
 
     @property
     def below(self) -> float | None:
-        """The bound that a value has to stay below, None if there is none."""
-        return self.question.cuts[self.high] if self.high < len(self.question.cuts) else None
+        """The bound that a value has to stay below, or None."""
+        return self.predicate.thresholds[self.high] if self.high < len(self.predicate.thresholds) else None
 
     def words(self) -> str:
         """Return the condition as a person would say it: "age < 27"."""
-        asked = self.question
-        name, value = asked.name, asked.said
+        predicate = self.predicate
+        name, value = predicate.name, predicate.value_words
         holds = self.low == YES
-        if asked.kind == "category":
+        if predicate.kind == "category":
             return f"{name} is {value}" if holds else f"{name} is not {value}"
-        if asked.kind == "label":
-            verb = ("include" if holds else "do not include") if plural(name) else ("includes" if holds else "lacks")
+        if predicate.kind == "label":
+            verb = ("include" if holds else "do not include") if is_plural(name) else ("includes" if holds else "lacks")
             return f"{name} {verb} {value}"
-        if asked.kind == "rare category":
+        if predicate.kind == "rare category":
             return f"{name} is one of the rarer ones" if holds else f"{name} is none of the rarer ones"
-        if asked.kind == "missing":
+        if predicate.kind == "missing":
             return f"{name} is not given" if holds else f"{name} is given"
-        if asked.kind == "truth":
-            return truth_words(asked, yes=holds)
+        if predicate.kind == "truth":
+            return truth_words(predicate, yes=holds)
         return _range_words(self, name)
 
 
-def truth_words(asked: Question, *, yes: bool) -> str:
-    """Return "has kids profile", "no kids profile", "smoker is yes", or "level is 2" of a column of two values."""
-    name = asked.name
-    meaning = asked.meaning(asked.cuts[0] if yes else asked.low)
+def truth_words(predicate: Predicate, *, yes: bool) -> str:
+    """Return "has kids profile", "has no kids profile", "smoker is yes", or "level is 2" of a column of two values."""
+    name = predicate.name
+    value = predicate.thresholds[0] if yes else predicate.lower_value
+    meaning = predicate.meaning(value)
     if meaning is not None:
         return f"{name} is {meaning}"
-    if (asked.low, asked.cuts[0]) != (0.0, 1.0):
-        return f"{name} is {exact_quantity(asked.cuts[0] if yes else asked.low, asked.unit, asked.name)}"
+    if (predicate.lower_value, predicate.thresholds[0]) != (0.0, 1.0):
+        return f"{name} is {format_exact_quantity(value, predicate.unit, name)}"
     first, _, rest = name.partition(" ")
     if rest and first in ("has", "is"):
         return name if yes else f"{first} no {rest}" if first == "has" else f"{first} not {rest}"
@@ -63,74 +64,78 @@ def truth_words(asked: Question, *, yes: bool) -> str:
 
 
 def rule_words(conditions: Sequence[Condition]) -> str:
-    """Return conditions joined by "and"; what is denied is said once, flags last.
+    """Return conditions joined by "and"; denials of the same kind are joined, those of truths come last.
 
     "plan is neither Basic nor Family and age < 27 and none of stroke, diabetes and heavy drinking".
     """
     parts: list[str] = []
     flags: list[str] = []
-    negated: dict[str, list[str]] = {}
+    denials: dict[str, list[str]] = {}
     for condition in conditions:
-        negated.setdefault(_denies(condition) or "", []).append(_denied(condition))
+        denials.setdefault(_denial_group(condition) or "", []).append(_denied_words(condition))
     for condition in conditions:
-        what, said = _denies(condition), _denied(condition)
-        denied = negated[what] if what is not None else []
+        group, words = _denial_group(condition), _denied_words(condition)
+        denied = denials[group] if group is not None else []
         if len(denied) < 2:
             parts.append(condition.words())
-        elif said == denied[0] and condition.question.kind == "category":
-            parts.append(f"{condition.question.name} is neither {listed(denied, 'nor')}")
-        elif said == denied[0]:
-            flags.append(f"neither {listed(denied, 'nor')}" if len(denied) == 2 else f"none of {listed(denied)}")
+        elif words == denied[0] and condition.predicate.kind == "category":
+            parts.append(f"{condition.predicate.name} is neither {natural_list(denied, 'nor')}")
+        elif words == denied[0]:
+            both = len(denied) == 2
+            flags.append(f"neither {natural_list(denied, 'nor')}" if both else f"none of {natural_list(denied)}")
     return " and ".join([*parts, *flags]) or "everybody"
 
 
-def _denies(condition: Condition) -> str | None:
-    """Return what denials are put together with: those of one column, or of whatever is answered by yes or no."""
-    asked = condition.question
+def _denial_group(condition: Condition) -> str | None:
+    """Return the group of denials that a condition is joined with: those of its column, or of all yes-no columns."""
+    predicate = condition.predicate
     if condition.low == YES:
         return None
-    if asked.kind == "category":
-        return f"category of {asked.column}"
-    return "truth" if asked.kind == "truth" and truth_words(asked, yes=False) == f"{asked.name} is no" else None
+    if predicate.kind == "category":
+        return f"category of {predicate.column}"
+    is_yes_or_no = predicate.kind == "truth" and truth_words(predicate, yes=False) == f"{predicate.name} is no"
+    return "truth" if is_yes_or_no else None
 
 
-def _denied(condition: Condition) -> str:
-    return condition.question.said if condition.question.kind == "category" else condition.question.name
+def _denied_words(condition: Condition) -> str:
+    return condition.predicate.value_words if condition.predicate.kind == "category" else condition.predicate.name
 
 
 def _range_words(condition: Condition, name: str) -> str:
-    asked, low, high = condition.question, condition.at_least, condition.below
-    if asked.kind == "date":
+    predicate, low, high = condition.predicate, condition.at_least, condition.below
+    if predicate.kind == "date":
         if high is None:
-            return f"{name} is {day(low or 0.0, whole=True)} or later"
+            return f"{name} is {format_day(low or 0.0, whole=True)} or later"
         if low is None:
-            return f"{name} is before {day(high, whole=True)}"
-        return f"{name} is from {day(low, whole=True)} to before {day(high, whole=True)}"
-    if _all_named(asked):
-        return f"{name} is {_on_scale(asked, low, high)}"
-    said = [None if bound is None else _bound(asked, bound) for bound in (low, high)]
+            return f"{name} is before {format_day(high, whole=True)}"
+        return f"{name} is from {format_day(low, whole=True)} to before {format_day(high, whole=True)}"
+    if _all_have_meanings(predicate):
+        return f"{name} is {_meanings_between(predicate, low, high)}"
+    bounds = [None if bound is None else _bound_words(predicate, bound) for bound in (low, high)]
     if high is None:
-        return f"{name} ≥ {said[0]}"
+        return f"{name} ≥ {bounds[0]}"
     if low is None:
-        return f"{name} < {said[1]}"
-    if asked.whole and high - low <= 1:
-        return f"{name} is {said[0]}"
-    return f"{said[0]} ≤ {name} < {said[1]}"
+        return f"{name} < {bounds[1]}"
+    if predicate.whole and high - low <= 1:
+        return f"{name} is {bounds[0]}"
+    return f"{bounds[0]} ≤ {name} < {bounds[1]}"
 
 
-def _bound(asked: Question, value: float) -> str:
-    meaning = asked.meaning(value)
-    return exact_quantity(value, asked.unit, asked.name) + (f" ({meaning})" if meaning else "")
+def _bound_words(predicate: Predicate, value: float) -> str:
+    meaning = predicate.meaning(value)
+    return format_exact_quantity(value, predicate.unit, predicate.name) + (f" ({meaning})" if meaning else "")
 
 
-def _all_named(asked: Question) -> bool:
-    """Tell whether every number that there is has a name: then names say more than numbers, which may count down."""
-    values = [value for value, _ in asked.scale]
+def _all_have_meanings(predicate: Predicate) -> bool:
+    """Return whether every value has a meaning: then meanings say more than numbers, which may count down."""
+    values = [value for value, _ in predicate.scale]
     steps = len(values) > 1 and values == [values[0] + step for step in range(len(values))]
-    return steps and asked.whole and values[0] < asked.cuts[0] and asked.cuts[-1] <= values[-1]
+    return steps and predicate.whole and values[0] < predicate.thresholds[0] and predicate.thresholds[-1] <= values[-1]
 
 
-def _on_scale(asked: Question, low: float | None, high: float | None) -> str:
-    """Return the names of the numbers in [low, high): "good, fair or poor", or the first and the last of many."""
-    names = [words for value, words in asked.scale if (low is None or value >= low) and (high is None or value < high)]
-    return listed(names, "or") if len(names) <= FEW_NAMES else f"{names[0]} … {names[-1]}"
+def _meanings_between(predicate: Predicate, low: float | None, high: float | None) -> str:
+    """Return the meanings of the numbers in [low, high): "good, fair or poor", or the first and the last of many."""
+    meanings = [
+        words for value, words in predicate.scale if (low is None or value >= low) and (high is None or value < high)
+    ]
+    return natural_list(meanings, "or") if len(meanings) <= MAX_LISTED else f"{meanings[0]} … {meanings[-1]}"

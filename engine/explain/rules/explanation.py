@@ -1,8 +1,12 @@
-"""Explain a clustering: three views by trees and rules, learnt on a sample, measured on rows not seen and on all.
+"""Explain a clustering by rules and by three trees: learned on a sample, measured on unseen rows and on all rows.
 
-    sample -> answers -> overview, short, full tree, one a cluster -> rules -> one pass over all codes -> Explanation
+    RowSample  -> bins                               of the predicates, for the sampled rows
+               -> overview, short and full tree      over all clusters
+               -> RuleSet of each cluster            from trees of that cluster against the rest
+               -> Explanation                        after one pass over the packed bins of all rows
 
-Trees are grown on three fifths of the sample, pruned on a fifth, and measured on the last fifth.
+Trees are grown on three fifths of the sample, pruned on a fifth (validation), and measured on the last fifth (test).
+Rules are found by sequential covering: the next tree is grown on the rows that no rule of the cluster matches yet.
 """
 
 from __future__ import annotations
@@ -16,27 +20,29 @@ from numpy.typing import NDArray
 
 from engine.config import ExplainConfig
 from engine.execution.threads import map_blocks
-from engine.explain.binning.binner import Answers, Codebook, Codes
-from engine.explain.binning.predicates import YES, Question
-from engine.explain.row_sample import Sample
+from engine.explain.binning.binner import Binner, Bins, PackedBins
+from engine.explain.binning.predicates import YES, Predicate
+from engine.explain.row_sample import RowSample
 from engine.explain.rules.conditions import Condition
-from engine.explain.rules.decision_tree import LEAF, Labels, Ranges, Tree, Weights, grow, pruned, telling_questions
-from engine.explain.rules.imm_tree import Part, few_leaves
-from engine.explain.rules.rule_metrics import Counts, Scorer, Scores, score_all
-from engine.explain.rules.rules import FoundRules, any_of, find_rules
+from engine.explain.rules.decision_tree import LEAF, Labels, Ranges, Tree, grow_tree, prune_tree, select_predicates
+from engine.explain.rules.imm_tree import WeightedRows, grow_small_tree
+from engine.explain.rules.rule_metrics import Counts, RuleCounter, RuleCounts, count_all
+from engine.explain.rules.rules import RuleSet, find_rules, match_any_rule
 from engine.utils.row_sampling import row_keys
 
 OVERVIEW_DEPTH = 3  # eight leaves: what fits on a page, as in the study that the engine goes back to
-QUESTIONS_PER_CLUSTER = 24  # a one-against-all tree chooses among so many; all 125 of the demo give the same precision
-DEPTH_PER_CLUSTER, LEAVES_PER_CLUSTER = 8, 64
-OTHERS_PER_MEMBER, LEAST_OTHERS = 3, 3000  # rows a one-against-all tree is grown on; rules are judged on all
-COVERED = 0.9  # share of a cluster from which no further rules are looked for
-FEW_ROWS = 6000  # that a tree of few leaves is grown on; on the demo twelve leaves name 95.6 % with 6,000 or 12,000
-FIFTHS_GROWN, FIFTHS_PRUNED = 3, 4
+PREDICATES_PER_CLUSTER = 24  # that a one-vs-rest tree chooses among; all 125 of the demo give the same precision
+DEPTH_PER_CLUSTER, LEAVES_PER_CLUSTER = 8, 64  # of a one-vs-rest tree, at most
+# Rows of other clusters that a one-vs-rest tree is grown on: per row of the cluster, and at least. Rules are evaluated
+# on all sampled rows.
+NEGATIVES_PER_MEMBER, MIN_NEGATIVES = 3, 3000
+ENOUGH_COVERAGE = 0.9  # share of a cluster from which no further rules are searched
+SMALL_TREE_ROWS = 6000  # that a small tree is grown on; on the demo twelve leaves name 95.6 % with 6,000 or 12,000
+TRAIN_FIFTHS, TRAIN_AND_VALIDATION_FIFTHS = 3, 4
 
 
 Mask = NDArray[np.bool_]
-Asked = tuple[Question, ...]
+Predicates = tuple[Predicate, ...]
 
 
 @dataclass(frozen=True)
@@ -46,35 +52,35 @@ class Rule:
     ranges: Ranges
     conditions: tuple[Condition, ...]
     n_matched: int
-    n_right: int
-    size: int
+    n_correct: int
+    cluster_size: int
 
     @property
     def precision(self) -> float:
         """Share of the people it matches who are in the cluster."""
-        return self.n_right / self.n_matched if self.n_matched else 0.0
+        return self.n_correct / self.n_matched if self.n_matched else 0.0
 
     @property
     def coverage(self) -> float:
         """Share of the cluster it matches."""
-        return self.n_right / self.size if self.size else 0.0
+        return self.n_correct / self.cluster_size if self.cluster_size else 0.0
 
 
 @dataclass(frozen=True)
 class ClusterRules:
-    """All rules of one cluster, and how good they are together."""
+    """All rules of one cluster, and the precision and coverage of their union."""
 
     rules: tuple[Rule, ...]
     precision: float
     coverage: float
     n_matched: int
-    precise: bool  # whether rules as precise as wanted were found
-    unseen: tuple[float, float]  # precision and coverage on sampled rows that were not seen
+    precise: bool  # whether the rules reach the wanted precision
+    on_unseen: tuple[float, float]  # precision and coverage on the sampled rows of the test fifth
 
 
 @dataclass(frozen=True)
-class View:
-    """A tree over all clusters: people of each cluster in each node's leaf, and how often it names the right one."""
+class EvaluatedTree:
+    """A tree over all clusters, the people of each cluster in each leaf, and its fidelity on all and on unseen rows."""
 
     tree: Tree
     counts: Counts
@@ -84,26 +90,26 @@ class View:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Rules and trees of a clustering."""
+    """The rules and trees of a clustering."""
 
-    questions: Asked
-    overview: View
-    short: View  # a leaf a cluster
-    full: View
+    predicates: Predicates
+    overview: EvaluatedTree
+    short: EvaluatedTree  # as many leaves as clusters
+    full: EvaluatedTree
     clusters: tuple[ClusterRules, ...]
     n_sampled: int
     n_unseen: int
 
     def conditions(self, ranges: Ranges) -> tuple[Condition, ...]:
-        """Return what ranges of answers mean."""
-        return _conditions(self.questions, ranges)
+        """Return ranges of bins as conditions."""
+        return _conditions(self.predicates, ranges)
 
 
 def explain(
-    codes: Codes,
-    book: Codebook,
+    packed: PackedBins,
+    binner: Binner,
     labels: Labels,
-    sample: Sample,
+    sample: RowSample,
     settings: ExplainConfig,
     seed: int,
 ) -> Explanation:
@@ -111,177 +117,190 @@ def explain(
 
     Parameters
     ----------
-    codes : uint8 array of shape (n_lines, n_rows)
-        Of all rows: what rules ask about.
-    book : Codebook
+    packed : uint8 array of shape (n_lines, n_rows)
+        The packed bins of all rows.
+    binner : Binner
     labels : int32 array of shape (n_rows,)
-    sample : Sample
+    sample : RowSample
     settings : ExplainConfig
     seed : int
-        Key of the division of the sample.
+        Key of the division of the sample into fifths.
+
+    Returns
+    -------
+    Explanation
     """
-    questions, answers = book.questions, book.answers(np.ascontiguousarray(codes[:, sample.rows]))
+    predicates, bins = binner.predicates, binner.unpack(np.ascontiguousarray(packed[:, sample.rows]))
     fifth = row_keys(seed + 1, sample.rows) % np.uint64(5)
-    grown, seen = fifth < FIFTHS_GROWN, fifth < FIFTHS_PRUNED
-    if not grown.any() or len(np.unique(sample.labels)) < 2 or len(questions) == 0:
-        grown = seen = np.ones(len(sample.rows), bool)
-    trees = _trees(answers, sample, grown, seen)
-    found = _rules(answers, sample, questions, trees[-1], grown, seen, settings)
-    everybody = score_all(codes, labels, Scorer(book, trees, [cluster.rules for cluster in found]))
-    while (everybody.rules[:, 1] < settings.min_people).any():  # the sample thought a rule matched more people
-        found = _without(found, everybody.rules[:, 1] < settings.min_people)
-        everybody = score_all(codes, labels, Scorer(book, trees, [c.rules for c in found]))
-    unseen = _part(answers, sample, ~seen if not seen.all() else seen)
-    overview, short, full = (_view(number, tree, everybody, unseen) for number, tree in enumerate(trees))
+    train, seen = fifth < TRAIN_FIFTHS, fifth < TRAIN_AND_VALIDATION_FIFTHS
+    if not train.any() or len(np.unique(sample.labels)) < 2 or len(predicates) == 0:
+        train = seen = np.ones(len(sample.rows), bool)
+    trees = _grow_trees(bins, sample, train, seen)
+    rule_sets = _find_rule_sets(bins, sample, predicates, trees[-1], train, seen, settings)
+    counts = count_all(packed, labels, RuleCounter(binner, trees, [rule_set.rules for rule_set in rule_sets]))
+    while (counts.rules[:, 1] < settings.min_people).any():  # the sample had estimated more people for a rule
+        rule_sets = _drop_rules(rule_sets, counts.rules[:, 1] < settings.min_people)
+        counts = count_all(packed, labels, RuleCounter(binner, trees, [rule_set.rules for rule_set in rule_sets]))
+    test = _select_rows(bins, sample, ~seen if not seen.all() else seen)
+    overview, short, full = (_evaluate_tree(number, tree, counts, test) for number, tree in enumerate(trees))
     return Explanation(
-        questions,
+        predicates,
         overview,
         short,
         full,
-        tuple(_cluster_rules(questions, found, everybody, unseen, sample.sizes)),
+        tuple(_evaluate_rules(predicates, rule_sets, counts, test, sample.sizes)),
         n_sampled=len(sample.rows),
         n_unseen=int((~seen).sum()),
     )
 
 
-def _part(answers: Answers, sample: Sample, rows: Mask) -> Part:
-    return np.ascontiguousarray(answers[:, rows]), sample.labels[rows], sample.weights[rows]
+def _select_rows(bins: Bins, sample: RowSample, rows: Mask) -> WeightedRows:
+    return np.ascontiguousarray(bins[:, rows]), sample.labels[rows], sample.weights[rows]
 
 
-def _trees(answers: Answers, sample: Sample, grown: Mask, seen: Mask) -> tuple[Tree, Tree, Tree]:
+def _grow_trees(bins: Bins, sample: RowSample, train: Mask, seen: Mask) -> tuple[Tree, Tree, Tree]:
     """Grow the overview, the short tree and the full one."""
-    growing, judging = _part(answers, sample, grown), _part(answers, sample, seen & ~grown)
-    few = _thinned(growing), _thinned(judging)
-    k, most = sample.n_clusters, 2**OVERVIEW_DEPTH
-    overview = few_leaves(*few, k, max_leaves=most, max_depth=OVERVIEW_DEPTH)
-    return overview, few_leaves(*few, k, max_leaves=max(k, 2)), pruned(grow(*growing), *judging)
+    train_rows, validation_rows = _select_rows(bins, sample, train), _select_rows(bins, sample, seen & ~train)
+    subsamples = _subsample(train_rows), _subsample(validation_rows)
+    k, max_leaves = sample.n_clusters, 2**OVERVIEW_DEPTH
+    overview = grow_small_tree(*subsamples, k, max_leaves=max_leaves, max_depth=OVERVIEW_DEPTH)
+    short = grow_small_tree(*subsamples, k, max_leaves=max(k, 2))
+    return overview, short, prune_tree(grow_tree(*train_rows), *validation_rows)
 
 
-def _thinned(part: Part) -> Part:
-    """Return every so manieth row of a part, at most FEW_ROWS: a tree of few leaves is no better for more."""
-    answers, labels, weights = part
-    step = -(-len(labels) // FEW_ROWS) or 1
-    return np.ascontiguousarray(answers[:, ::step]), labels[::step], weights[::step]
+def _subsample(rows: WeightedRows) -> WeightedRows:
+    """Return every n-th row, at most SMALL_TREE_ROWS: a tree of few leaves gets no better with more."""
+    bins, labels, weights = rows
+    step = -(-len(labels) // SMALL_TREE_ROWS) or 1
+    return np.ascontiguousarray(bins[:, ::step]), labels[::step], weights[::step]
 
 
-def _rules(
-    answers: Answers,
-    sample: Sample,
-    questions: Asked,
+def _find_rule_sets(
+    bins: Bins,
+    sample: RowSample,
+    predicates: Predicates,
     full: Tree,
-    grown: Mask,
+    train: Mask,
     seen: Mask,
     settings: ExplainConfig,
-) -> list[FoundRules]:
-    growing, judging = _part(answers, sample, grown), _part(answers, sample, seen)
-    telling = telling_questions(*growing, sample.n_clusters, QUESTIONS_PER_CLUSTER)
-    joint = full.question[full.question != LEAF]  # what tells clusters apart together, but perhaps not alone
-    joint = np.array([q for q, _ in Counter(joint.tolist()).most_common(QUESTIONS_PER_CLUSTER)], np.int64)
+) -> list[RuleSet]:
+    """Find the rules of every cluster."""
+    train_rows, seen_rows = _select_rows(bins, sample, train), _select_rows(bins, sample, seen)
+    seen_bins, seen_labels, seen_weights = seen_rows
+    selected = select_predicates(*train_rows, sample.n_clusters, PREDICATES_PER_CLUSTER)
+    # The full tree's most frequent predicates separate clusters together with others, but perhaps not alone.
+    of_full_tree = Counter(full.predicate[full.predicate != LEAF].tolist())
+    frequent = np.array([p for p, _ in of_full_tree.most_common(PREDICATES_PER_CLUSTER)], np.int64)
+    complement = find_complementary_categories(predicates, bins)
 
-    opposite = opposites(questions, answers)
-
-    def positive(found: FoundRules) -> FoundRules:
+    def affirm(rule_set: RuleSet) -> RuleSet:
         """Say "gender is F" where that is what "gender is not M" means."""
-        said = [
-            {opposite[q] if bounds == (0, 0) and q in opposite else q:
-             (YES, YES) if bounds == (0, 0) and q in opposite else bounds for q, bounds in rule.items()}
-            for rule in found.rules
+        rules = [
+            {complement[p] if bounds == (0, 0) and p in complement else p:
+             (YES, YES) if bounds == (0, 0) and p in complement else bounds for p, bounds in rule.items()}
+            for rule in rule_set.rules
         ]  # fmt: skip
-        return FoundRules(tuple(said), found.precise)
+        return RuleSet(tuple(rules), rule_set.precise)
 
-    def of(cluster: int) -> FoundRules:
-        asked = np.unique(np.concatenate([telling[cluster], joint]))
-        member, judged = growing[1] == cluster, judging[1] == cluster
-        found = FoundRules((), precise=False)
-        if len(asked) == 0 or not member.any() or member.all():
-            return found
-        n_answers = [questions[q].n_answers for q in asked]
-        while True:  # each tree is grown on whom no rule matches yet
-            tree = _against_all(growing, asked, member, ~any_of(found.rules, growing[0]))
-            n_before = len(found.rules)
-            found = find_rules(
-                tree, judging[0], judged, judging[2], n_answers, settings, questions=asked, taken=found.rules
-            )
-            matched = any_of(found.rules, judging[0])
-            enough = judging[2][matched & judged].sum() >= COVERED * judging[2][judged].sum()
-            if not found.precise or enough or len(found.rules) in (n_before, settings.max_rules):
-                return found
+    def find_for(cluster: int) -> RuleSet:
+        candidates = np.unique(np.concatenate([selected[cluster], frequent]))
+        in_cluster, seen_in_cluster = train_rows[1] == cluster, seen_labels == cluster
+        rule_set = RuleSet((), precise=False)
+        if len(candidates) == 0 or not in_cluster.any() or in_cluster.all():
+            return rule_set
+        n_bins = [predicates[p].n_bins for p in candidates]
+        while True:
+            not_covered = ~match_any_rule(rule_set.rules, train_rows[0])
+            tree = _grow_one_vs_rest(train_rows, candidates, in_cluster, not_covered)
+            n_before = len(rule_set.rules)
+            rule_set = find_rules(
+                tree, seen_bins, seen_in_cluster, seen_weights, n_bins, settings,
+                predicates=candidates, accepted=rule_set.rules,
+            )  # fmt: skip
+            covered = match_any_rule(rule_set.rules, seen_bins) & seen_in_cluster
+            enough = seen_weights[covered].sum() >= ENOUGH_COVERAGE * seen_weights[seen_in_cluster].sum()
+            if not rule_set.precise or enough or len(rule_set.rules) in (n_before, settings.max_rules):
+                return rule_set
 
-    return [positive(found) for found in map_blocks(of, range(sample.n_clusters))]
+    return [affirm(rule_set) for rule_set in map_blocks(find_for, range(sample.n_clusters))]
 
 
-def opposites(questions: Asked, answers: Answers) -> dict[int, int]:
-    """Return, for each of two categories that share all sampled people, the other one."""
-    places: dict[str, list[int]] = {}
-    for place, question in enumerate(questions):
-        if question.kind == "category":
-            places.setdefault(question.column, []).append(place)
-    pairs = [both for both in places.values() if len(both) == 2 and (answers[both[0]] + answers[both[1]] == 1).all()]
+def find_complementary_categories(predicates: Predicates, bins: Bins) -> dict[int, int]:
+    """Return, for each of two categories that divide all sampled people between them, the other one."""
+    by_column: dict[str, list[int]] = {}
+    for index, predicate in enumerate(predicates):
+        if predicate.kind == "category":
+            by_column.setdefault(predicate.column, []).append(index)
+    pairs = [pair for pair in by_column.values() if len(pair) == 2 and (bins[pair[0]] + bins[pair[1]] == 1).all()]
     return {a: b for pair in pairs for a, b in (pair, pair[::-1])}
 
 
-def _against_all(growing: Part, asked: NDArray[np.int64], member: Mask, left: Mask) -> Tree:
-    """Grow a tree of a cluster against all others, on some rows."""
-    answers, _, weights = growing
-    rows, step = _some_others(member & left, ~member & left)
-    return grow(
-        answers[np.ix_(asked, rows)], member[rows].astype(np.int32), weights[rows] * np.where(member[rows], 1.0, step),
+def _grow_one_vs_rest(train: WeightedRows, predicates: NDArray[np.int64], in_cluster: Mask, not_covered: Mask) -> Tree:
+    """Grow a tree of a cluster against the rest, on the rows that no rule covers."""
+    bins, _, weights = train
+    rows, step = _sample_negatives(in_cluster & not_covered, ~in_cluster & not_covered)
+    return grow_tree(
+        bins[np.ix_(predicates, rows)], in_cluster[rows].astype(np.int32),
+        weights[rows] * np.where(in_cluster[rows], 1.0, step),
         max_depth=DEPTH_PER_CLUSTER, max_leaves=LEAVES_PER_CLUSTER,
     )  # fmt: skip
 
 
-def _some_others(member: Mask, other: Mask) -> tuple[NDArray[np.int64], float]:
-    """Return the members' rows and every step-th of the others, in order, and step: enough to grow a tree on."""
-    others = np.flatnonzero(other)
-    step = max(1, len(others) // max(OTHERS_PER_MEMBER * int(member.sum()), LEAST_OTHERS))
-    return np.sort(np.concatenate([np.flatnonzero(member), others[::step]])), float(step)
+def _sample_negatives(positive: Mask, negative: Mask) -> tuple[NDArray[np.int64], float]:
+    """Return the positive rows and every step-th negative one, in order, and step: enough to grow a tree on."""
+    negatives = np.flatnonzero(negative)
+    step = max(1, len(negatives) // max(NEGATIVES_PER_MEMBER * int(positive.sum()), MIN_NEGATIVES))
+    return np.sort(np.concatenate([np.flatnonzero(positive), negatives[::step]])), float(step)
 
 
-def _without(found: list[FoundRules], few: Mask) -> list[FoundRules]:
-    drop = iter(few.tolist())
-    kept = [(tuple(rule for rule in cluster.rules if not next(drop)), cluster.precise) for cluster in found]
-    return [FoundRules(rules, precise and bool(rules)) for rules, precise in kept]
+def _drop_rules(rule_sets: list[RuleSet], too_few: Mask) -> list[RuleSet]:
+    """Return the rule sets without the rules that match too few people."""
+    drop = iter(too_few.tolist())
+    remaining = [(tuple(rule for rule in rule_set.rules if not next(drop)), rule_set.precise) for rule_set in rule_sets]
+    return [RuleSet(rules, precise and bool(rules)) for rules, precise in remaining]
 
 
-def _view(number: int, tree: Tree, everybody: Scores, unseen: tuple[Answers, Labels, Weights]) -> View:
-    answers, labels, weights = unseen
-    right = float(weights[tree.predict(answers) == labels].sum() / weights.sum())
-    return View(tree, everybody.nodes[number], right, everybody.fidelity(number, tree))
+def _evaluate_tree(number: int, tree: Tree, counts: RuleCounts, test: WeightedRows) -> EvaluatedTree:
+    bins, labels, weights = test
+    fidelity_unseen = float(weights[tree.predict(bins) == labels].sum() / weights.sum())
+    return EvaluatedTree(tree, counts.nodes[number], fidelity_unseen, counts.fidelity(number, tree))
 
 
-def _cluster_rules(
-    questions: Asked,
-    found: list[FoundRules],
-    everybody: Scores,
-    unseen: tuple[Answers, Labels, Weights],
+def _evaluate_rules(
+    predicates: Predicates,
+    rule_sets: list[RuleSet],
+    counts: RuleCounts,
+    test: WeightedRows,
     sizes: Counts,
 ) -> Iterator[ClusterRules]:
-    numbers = iter(everybody.rules.tolist())
-    for cluster, rules in enumerate(found):
+    rule_counts = iter(counts.rules.tolist())
+    for cluster, rule_set in enumerate(rule_sets):
         size = int(sizes[cluster])
-        counted = []
-        for ranges in rules.rules:
-            n_matched, n_right = next(numbers)
-            counted.append(Rule(ranges, _conditions(questions, ranges), n_matched, n_right, size))
-        n_matched, n_right = everybody.clusters[cluster].tolist()
+        rules = []
+        for ranges in rule_set.rules:
+            n_matched, n_correct = next(rule_counts)
+            rules.append(Rule(ranges, _conditions(predicates, ranges), n_matched, n_correct, size))
+        n_matched, n_correct = counts.clusters[cluster].tolist()
         yield ClusterRules(
-            tuple(counted),
-            n_right / n_matched if n_matched else 0.0,
-            n_right / size if size else 0.0,
+            tuple(rules),
+            n_correct / n_matched if n_matched else 0.0,
+            n_correct / size if size else 0.0,
             n_matched,
-            rules.precise,
-            _on_unseen(rules, cluster, unseen),
+            rule_set.precise,
+            _evaluate_on(test, rule_set, cluster),
         )
 
 
-def _on_unseen(rules: FoundRules, cluster: int, unseen: tuple[Answers, Labels, Weights]) -> tuple[float, float]:
-    """Return precision and coverage of a cluster's rules together; NaN where nobody is matched, or nobody is in it."""
-    answers, labels, weights = unseen
-    any_rule = any_of(rules.rules, answers)
-    people, members = weights[any_rule].sum(), weights[labels == cluster].sum()
-    inside = weights[any_rule & (labels == cluster)].sum()
-    return float(inside / people) if people else float("nan"), float(inside / members) if members else float("nan")
+def _evaluate_on(rows: WeightedRows, rule_set: RuleSet, cluster: int) -> tuple[float, float]:
+    """Return precision and coverage of the union of a cluster's rules; NaN if no row is matched, or in the cluster."""
+    bins, labels, weights = rows
+    matched = match_any_rule(rule_set.rules, bins)
+    n_matched, n_members = weights[matched].sum(), weights[labels == cluster].sum()
+    n_correct = weights[matched & (labels == cluster)].sum()
+    precision = float(n_correct / n_matched) if n_matched else float("nan")
+    coverage = float(n_correct / n_members) if n_members else float("nan")
+    return precision, coverage
 
 
-def _conditions(questions: Asked, ranges: Ranges) -> tuple[Condition, ...]:
-    return tuple(Condition(questions[q], low, high) for q, (low, high) in ranges.items())
+def _conditions(predicates: Predicates, ranges: Ranges) -> tuple[Condition, ...]:
+    return tuple(Condition(predicates[p], low, high) for p, (low, high) in ranges.items())

@@ -1,9 +1,10 @@
-"""Rules: who is in a cluster, as few conditions on columns people know.
+"""Find the rules of a cluster: conjunctions of few conditions, taken from the nodes of a one-vs-rest tree.
 
-    one-against-all tree  ->  its shallowest nodes that are precise enough, every bound left out that is not needed
+    one-vs-rest tree, bins, membership, weights  ->  RuleSet
 
-A rule is a conjunction of conditions, a cluster has a few rules of which any may hold. Precision is the share of the
-people a rule matches who are in the cluster; coverage is the share of the cluster it matches.
+Candidates are the shallowest nodes that are precise enough. Each is simplified by leaving out the bounds that it does
+not need, and a greedy set cover chooses among them. A person is in the cluster if any of its rules matches. Precision
+is the share of the people a rule matches who are in the cluster; coverage is the share of the cluster it matches.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import ExplainConfig
-from engine.explain.binning.binner import Answers
+from engine.explain.binning.binner import Bins
 from engine.explain.rules.decision_tree import Ranges, Tree, Weights
 
-DOUBT = 1.0  # sampled rows outside the cluster that every rule is thought to match besides: few rows prove little
-CONDITIONS = 5  # of a further rule, at most: longer ones are not read
-LEAST_GAIN = 0.05  # share of the cluster that a further rule must add
+PRIOR_ERRORS = 1.0  # sampled rows added to the errors of every rule, so that rules which match few rows need proof
+MAX_CONDITIONS = 5  # of a further rule: people do not read longer ones
+MIN_GAIN = 0.05  # share of the cluster that a further rule must add
 
 
 @dataclass(frozen=True)
-class FoundRules:
-    """Ranges of a cluster's rules in the order of people added, and whether each is as precise as wanted."""
+class RuleSet:
+    """The rules of a cluster, in the order of people they add, and whether all reach the wanted precision."""
 
     rules: tuple[Ranges, ...]
     precise: bool
@@ -33,149 +34,158 @@ class FoundRules:
 
 def find_rules(
     tree: Tree,
-    answers: Answers,
-    member: NDArray[np.bool_],
+    bins: Bins,
+    in_cluster: NDArray[np.bool_],
     weights: Weights,
-    n_answers: list[int],
+    n_bins: list[int],
     settings: ExplainConfig,
     *,
-    questions: NDArray[np.int64],
-    taken: tuple[Ranges, ...] = (),
-) -> FoundRules:
-    """Choose a cluster's rules among the nodes of its tree, beside those that are taken already.
+    predicates: NDArray[np.int64],
+    accepted: tuple[Ranges, ...] = (),
+) -> RuleSet:
+    """Choose the rules of a cluster among the nodes of its tree, in addition to the rules accepted already.
 
     Parameters
     ----------
     tree : Tree
-        Over `questions`; its nodes are candidates.
-    answers : uint8 array of shape (n_all_questions, n_rows)
-    member : bool array of shape (n_rows,)
+        Grown on `predicates`; its nodes are the candidates.
+    bins : uint8 array of shape (n_predicates, n_rows)
+    in_cluster : bool array of shape (n_rows,)
     weights : float64 array of shape (n_rows,)
-    n_answers : list of int
-        Of the questions the tree asks.
+    n_bins : list of int
+        Number of bins of each of the tree's predicates.
     settings : ExplainConfig
-        How precise a rule must be, how many people it must match, and how many rules there may be.
-    questions : int array
-        The tree's question q is questions[q] of `answers`.
-    taken : tuple of Ranges
-        Rules of the cluster; whom they match need not be matched again, and cannot excuse whom others match wrongly.
+        The smallest precision and number of people of a rule, and the largest number of rules.
+    predicates : int array of shape (n_tree_predicates,)
+        The tree's predicate p is row predicates[p] of `bins`.
+    accepted : tuple of Ranges
+        Rules of the cluster found before. A further rule is measured on the rows that they do not match, too.
+
+    Returns
+    -------
+    RuleSet
+        The accepted rules, then the further ones. If no rule is precise enough, the one of the highest F-score.
     """
-    judge = _Judge(answers, member, weights, {int(q): n for q, n in zip(questions, n_answers, strict=True)}, taken)
-    paths = [{int(questions[q]): bounds for q, bounds in path.items()} for path in tree.paths(n_answers)]
-    paths = [path for path in paths if path and judge.people(judge.matched(path)) >= settings.min_people]
-    precise = [path for path in paths if judge.precision(judge.matched(path)) >= settings.min_precision]
-    if not precise and taken:
-        return FoundRules(taken, precise=True)
+    n_bins_of = {int(p): n for p, n in zip(predicates, n_bins, strict=True)}
+    evaluator = _RuleEvaluator(bins, in_cluster, weights, n_bins_of, accepted)
+    paths = [{int(predicates[p]): bounds for p, bounds in path.items()} for path in tree.paths(n_bins)]
+    paths = [path for path in paths if path and evaluator.people(evaluator.match(path)) >= settings.min_people]
+    precise = [path for path in paths if evaluator.precision(evaluator.match(path)) >= settings.min_precision]
+    if not precise and accepted:
+        return RuleSet(accepted, precise=True)
     if not precise:
-        best = max(paths, key=lambda path: judge.score(judge.matched(path)), default={})
-        floor = judge.precision(judge.matched(best)) if best else 0.0
-        return FoundRules((judge.simplified(best, floor),) if best else (), precise=False)
-    widest = sorted(precise, key=len)
-    shallow = [path for n, path in enumerate(widest) if not any(_inside(path, above) for above in widest[:n])]
-    simple = [judge.simplified(path, settings.min_precision) for path in shallow]
-    if taken:
-        simple = [rule for rule in simple if len(rule) <= CONDITIONS]
-    more = judge.chosen(simple, settings.max_rules - len(taken), settings.min_precision)
-    return FoundRules((*taken, *more), precise=True)
+        best = max(paths, key=lambda path: evaluator.f_score(evaluator.match(path)), default={})
+        min_precision = evaluator.precision(evaluator.match(best)) if best else 0.0
+        return RuleSet((evaluator.simplify(best, min_precision),) if best else (), precise=False)
+    by_length = sorted(precise, key=len)
+    shallowest = [path for n, path in enumerate(by_length) if not any(_implies(path, other) for other in by_length[:n])]
+    candidates = [evaluator.simplify(path, settings.min_precision) for path in shallowest]
+    if accepted:
+        candidates = [rule for rule in candidates if len(rule) <= MAX_CONDITIONS]
+    further = evaluator.select(candidates, settings.max_rules - len(accepted), settings.min_precision)
+    return RuleSet((*accepted, *further), precise=True)
 
 
-def matched_by(ranges: Ranges, answers: Answers) -> NDArray[np.bool_]:
-    """Tell which rows a rule matches."""
-    found = np.ones(answers.shape[1], bool)
-    for question, (low, high) in ranges.items():
-        found &= (answers[question] >= low) & (answers[question] <= high)
-    return found
+def match_rule(ranges: Ranges, bins: Bins) -> NDArray[np.bool_]:
+    """Return which rows a rule matches, of shape (n_rows,)."""
+    matched = np.ones(bins.shape[1], bool)
+    for predicate, (low, high) in ranges.items():
+        matched &= (bins[predicate] >= low) & (bins[predicate] <= high)
+    return matched
 
 
-def any_of(rules: Sequence[Ranges], answers: Answers) -> NDArray[np.bool_]:
-    """Tell which rows some rule matches."""
-    found = np.zeros(answers.shape[1], bool)
+def match_any_rule(rules: Sequence[Ranges], bins: Bins) -> NDArray[np.bool_]:
+    """Return which rows at least one rule matches, of shape (n_rows,)."""
+    matched = np.zeros(bins.shape[1], bool)
     for ranges in rules:
-        found |= matched_by(ranges, answers)
-    return found
+        matched |= match_rule(ranges, bins)
+    return matched
 
 
-class _Judge:
-    """Weigh rules on rows: what they match, how precisely, and which of their bounds do nothing."""
+class _RuleEvaluator:
+    """Evaluates, simplifies and selects the rules of one cluster on sampled rows."""
 
     def __init__(
         self,
-        answers: Answers,
-        member: NDArray[np.bool_],
+        bins: Bins,
+        in_cluster: NDArray[np.bool_],
         weights: Weights,
-        n_answers: dict[int, int],
-        taken: tuple[Ranges, ...],
+        n_bins: dict[int, int],
+        accepted: tuple[Ranges, ...],
     ) -> None:
-        self.answers, self.member, self.weights, self.n_answers = answers, member, weights, n_answers
-        self.united, self.n_taken = any_of(taken, answers), len(taken)
-        self.total = float(weights[member].sum())
-        self.doubt = DOUBT * float(weights[member].mean()) if member.any() else DOUBT
+        self.bins, self.in_cluster, self.weights, self.n_bins = bins, in_cluster, weights, n_bins
+        self.covered, self.n_accepted = match_any_rule(accepted, bins), len(accepted)
+        self.cluster_size = float(weights[in_cluster].sum())
+        mean_weight = float(weights[in_cluster].mean()) if in_cluster.any() else 1.0
+        self.prior_errors = PRIOR_ERRORS * mean_weight  # in people
 
-    def matched(self, ranges: Ranges) -> NDArray[np.bool_]:
-        return matched_by(ranges, self.answers)
+    def match(self, ranges: Ranges) -> NDArray[np.bool_]:
+        return match_rule(ranges, self.bins)
 
     def people(self, matched: NDArray[np.bool_]) -> float:
-        """Return the people of the cluster whom a rule matches and no taken one does."""
-        return float(self.weights[matched & self.member & ~self.united].sum())
+        """Return the number of people of the cluster that a rule matches and no accepted rule does."""
+        return float(self.weights[matched & self.in_cluster & ~self.covered].sum())
 
     def precision(self, matched: NDArray[np.bool_]) -> float:
-        """Return the precision among all, or among whom no taken rule matches if that is lower."""
-        everybody = self._precision(matched)
-        return min(everybody, self._precision(matched & ~self.united)) if self.n_taken else everybody
+        """Return the precision on all rows, or on those that no accepted rule matches if that is lower."""
+        on_all_rows = self._precision(matched)
+        return min(on_all_rows, self._precision(matched & ~self.covered)) if self.n_accepted else on_all_rows
 
     def _precision(self, matched: NDArray[np.bool_]) -> float:
         people = float(self.weights[matched].sum())
-        return float(self.weights[matched & self.member].sum()) / (people + self.doubt) if people else 0.0
+        return float(self.weights[matched & self.in_cluster].sum()) / (people + self.prior_errors) if people else 0.0
 
-    def score(self, matched: NDArray[np.bool_]) -> float:
-        """Return F at beta 1/2: precision counts more than coverage."""
+    def f_score(self, matched: NDArray[np.bool_]) -> float:
+        """Return the F-score with beta = 1/2: precision counts more than coverage."""
         precision = self.precision(matched)
-        coverage = self.people(matched) / self.total
+        coverage = self.people(matched) / self.cluster_size
         return 1.25 * precision * coverage / (0.25 * precision + coverage) if precision > 0 else 0.0
 
-    def simplified(self, ranges: Ranges, floor: float) -> Ranges:
-        """Leave out, as long as precision stays, the bound without which most people of the cluster are matched."""
+    def simplify(self, ranges: Ranges, min_precision: float) -> Ranges:
+        """Drop bounds while the precision allows, each time the one without which most of the cluster is matched."""
         while True:
             best: tuple[float, Ranges] | None = None
-            for shorter in self._shorter(ranges):
-                matched = self.matched(shorter)
-                if shorter and self.precision(matched) >= floor:
-                    inside = self.people(matched)
-                    best = max(best, (inside, shorter), key=lambda pair: pair[0]) if best else (inside, shorter)
+            for shorter in self._generalizations(ranges):
+                matched = self.match(shorter)
+                if shorter and self.precision(matched) >= min_precision:
+                    people = self.people(matched)
+                    best = max(best, (people, shorter), key=lambda pair: pair[0]) if best else (people, shorter)
             if best is None:
                 return ranges
             ranges = best[1]
 
-    def _shorter(self, ranges: Ranges) -> list[Ranges]:
-        found = []
-        for question, (low, high) in ranges.items():
-            top = self.n_answers[question] - 1
+    def _generalizations(self, ranges: Ranges) -> list[Ranges]:
+        """Return the rule without one of its bounds or conditions, in every way."""
+        rules = []
+        for predicate, (low, high) in ranges.items():
+            top = self.n_bins[predicate] - 1
             if low > 0 and high < top:
-                found += [{**ranges, question: (0, high)}, {**ranges, question: (low, top)}]
-            found.append({q: bounds for q, bounds in ranges.items() if q != question})
-        return found
+                rules += [{**ranges, predicate: (0, high)}, {**ranges, predicate: (low, top)}]
+            rules.append({p: bounds for p, bounds in ranges.items() if p != predicate})
+        return rules
 
-    def chosen(self, rules: list[Ranges], max_rules: int, floor: float) -> list[Ranges]:
-        """Take the rule that adds most of the cluster, while all together stay precise and it is worth a line."""
-        matches = [self.matched(rule) for rule in rules]
-        united = self.united.copy()
-        taken: list[Ranges] = []
-        while len(taken) < max_rules:
-            gains = [self._gain(match, united, floor) for match in matches]
+    def select(self, rules: list[Ranges], max_rules: int, min_precision: float) -> list[Ranges]:
+        """Select rules greedily by the people of the cluster they add, while the union stays precise enough."""
+        matches = [self.match(rule) for rule in rules]
+        covered = self.covered.copy()
+        selected: list[Ranges] = []
+        while len(selected) < max_rules:
+            gains = [self._gain(matched, covered, min_precision) for matched in matches]
             best = int(np.argmax(gains)) if gains else -1
-            if best < 0 or gains[best] <= (LEAST_GAIN * self.total if taken or self.n_taken else 0.0):
-                return taken
-            taken.append(rules[best])
-            united |= matches[best]
-        return taken
+            min_gain = MIN_GAIN * self.cluster_size if selected or self.n_accepted else 0.0
+            if best < 0 or gains[best] <= min_gain:
+                return selected
+            selected.append(rules[best])
+            covered |= matches[best]
+        return selected
 
-    def _gain(self, match: NDArray[np.bool_], united: NDArray[np.bool_], floor: float) -> float:
-        """Return how many more people of the cluster a rule would add, 0 if too many others come with them."""
-        if self.precision(united | match) < floor:
+    def _gain(self, matched: NDArray[np.bool_], covered: NDArray[np.bool_], min_precision: float) -> float:
+        """Return the people of the cluster that a rule would add, or 0 if the union would not be precise enough."""
+        if self.precision(covered | matched) < min_precision:
             return 0.0
-        return self.people(match & ~united)
+        return self.people(matched & ~covered)
 
 
-def _inside(path: Ranges, above: Ranges) -> bool:
-    """Tell whether whoever fulfils `path` fulfils `above`."""
-    return all(q in path and path[q][0] >= low and path[q][1] <= high for q, (low, high) in above.items())
+def _implies(path: Ranges, other: Ranges) -> bool:
+    """Return whether every row that matches `path` matches `other`."""
+    return all(p in path and path[p][0] >= low and path[p][1] <= high for p, (low, high) in other.items())

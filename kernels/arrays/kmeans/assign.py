@@ -1,9 +1,10 @@
-"""Label rows: rank centres in float32, what that leaves open in float64, and settle the rest by the definition.
+"""Assign rows to their nearest centers: rank in float32, open rows again in float64, the rest by the definition.
 
-    X (n_rows, n_features), Centres  ->  labels (n_rows,) int32;  or the two nearest centres and their distances
+    X (n_rows, n_features), CenterArrays  ->  labels (n_rows,) int32;   or the two nearest centers and their distances
 
-Chunks of rows are as long as their scores may be many: on a GPU those then stay near the cache between the
-operations of a chunk. Labels are those of the definition, whatever products round to: filter.py says what is certain.
+Chunks of rows are limited by the number of their scores, so that on a GPU these stay near the cache between the
+operations of a chunk. Labels are those of the definition in distance.py, however matrix products round: filter.py
+proves which are certain.
 """
 
 from __future__ import annotations
@@ -13,55 +14,57 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.kernels.arrays import distance
-from engine.kernels.arrays.kmeans import filter as screen
-from engine.kernels.arrays.kmeans.filter import Centres
+from engine.kernels.arrays.kmeans.filter import CenterArrays, rank_centers
 
 Array = Any  # of the array module `xp`
 
 
-class Labelled(NamedTuple):
-    """Labels, and how many rows float32 and float64 left open."""
+class LabeledRows(NamedTuple):
+    """Labels, and the numbers of rows that a level of precision left open."""
+
+    labels: Array  # (n_rows,) int32
+    n_open: int  # rows that the first level, float32, left open
+    n_by_definition: int  # rows that all levels left open: labeled by the definition
+
+
+class TwoNearestArrays(NamedTuple):
+    """The two nearest centers of every row, with squared distances, each (n_rows,).
+
+    With a single center, second labels are -1 and second distances infinite.
+    """
 
     labels: Array
-    opened: int
-    defined: int
+    squared: Array
+    second_labels: Array
+    second_squared: Array
 
 
-class TwoNearest(NamedTuple):
-    """The two nearest centres by the definition, and the squared distances to them; one centre: -1 and infinity."""
-
-    labels: Array
-    nearest: Array
-    runners_up: Array
-    second: Array
-
-
-def label_rows(xp: Any, X: Array, centres: Centres, values: int) -> Labelled:
-    """Return the label of every row; at most about `values` scores are kept at a time."""
+def label_rows(xp: Any, X: Array, centers: CenterArrays, chunk_values: int) -> LabeledRows:
+    """Return the label of every row; at most about `chunk_values` scores are kept at a time."""
     labels = xp.empty(len(X), np.int32)
-    opened = defined = 0
-    for part in distance.runs(len(X), max(centres.exact.shape), values):
-        found, n_opened, n_defined = _label(xp, X[part], centres, values)
-        labels[part] = found
-        opened, defined = opened + n_opened, defined + n_defined
-    return Labelled(labels, opened, defined)
+    n_open = n_by_definition = 0
+    for part in distance.row_chunks(len(X), max(centers.exact.shape), chunk_values):
+        labels[part], chunk_open, chunk_by_definition = _label_chunk(xp, X[part], centers, chunk_values)
+        n_open, n_by_definition = n_open + chunk_open, n_by_definition + chunk_by_definition
+    return LabeledRows(labels, n_open, n_by_definition)
 
 
-def _label(xp: Any, X: Array, centres: Centres, values: int) -> tuple[Array, int, int]:
+def _label_chunk(xp: Any, X: Array, centers: CenterArrays, chunk_values: int) -> tuple[Array, int, int]:
+    """Return the labels of a chunk, and how many rows the first level and all levels left open."""
     labels = xp.zeros(len(X), np.int64)
-    rows, opened = None, len(X)  # None: all of them
-    for level in centres.levels:
+    rows, n_open = None, len(X)  # open rows; None for all of them
+    for level in centers.levels:
         part = X if rows is None else X[rows]
-        ranked = screen.rank(xp, part, centres, level)
-        labels = ranked.best if rows is None else _put(labels, rows, ranked.best)
-        open_here = xp.flatnonzero(~ranked.certain)
-        rows = open_here if rows is None else rows[open_here]
-        opened = len(rows) if level is centres.levels[0] else opened
+        ranking = rank_centers(xp, part, centers, level)
+        labels = ranking.best if rows is None else _put(labels, rows, ranking.best)
+        open_rows = xp.flatnonzero(~ranking.certain)
+        rows = open_rows if rows is None else rows[open_rows]
+        n_open = len(rows) if level is centers.levels[0] else n_open
         if len(rows) == 0:
-            return labels, opened, 0
+            return labels, n_open, 0
     part = X if rows is None else X[rows]
-    found = distance.defined_labels(xp, part, centres.columns, values)
-    return (found if rows is None else _put(labels, rows, found)), opened, len(part)
+    exact = distance.labels_by_definition(xp, part, centers.columns, chunk_values)
+    return (exact if rows is None else _put(labels, rows, exact)), n_open, len(part)
 
 
 def _put(target: Array, rows: Array, values: Array) -> Array:
@@ -69,42 +72,43 @@ def _put(target: Array, rows: Array, values: Array) -> Array:
     return target
 
 
-def label_two(xp: Any, X: Array, centres: Centres, values: int) -> TwoNearest:
-    """Return the two nearest centres of every row, ties to the lower label."""
-    found = [_two(xp, X[part], centres) for part in distance.runs(len(X), max(centres.exact.shape), values)]
-    return TwoNearest(*(xp.concatenate(columns) for columns in zip(*found, strict=True)))
+def label_nearest_two(xp: Any, X: Array, centers: CenterArrays, chunk_values: int) -> TwoNearestArrays:
+    """Return the two nearest centers of every row, ties to the lower label."""
+    chunks = distance.row_chunks(len(X), max(centers.exact.shape), chunk_values)
+    parts = [_label_chunk_two(xp, X[part], centers) for part in chunks]
+    return TwoNearestArrays(*(xp.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _two(xp: Any, X: Array, centres: Centres) -> TwoNearest:
-    n_clusters = len(centres.exact)
-    if n_clusters == 1 or not centres.levels:
-        return _two_by_definition(xp, X, centres)
-    ranked = screen.rank(xp, X, centres, centres.levels[0], two=True)
-    one = distance.own_distances(xp, X, centres.exact, ranked.best)
-    other = distance.own_distances(xp, X, centres.exact, ranked.runner_up)
-    swap = (other < one) | ((other == one) & (ranked.runner_up < ranked.best))
-    found = TwoNearest(
-        xp.where(swap, ranked.runner_up, ranked.best),
-        xp.where(swap, other, one),
-        xp.where(swap, ranked.best, ranked.runner_up),
-        xp.where(swap, one, other),
+def _label_chunk_two(xp: Any, X: Array, centers: CenterArrays) -> TwoNearestArrays:
+    n_clusters = len(centers.exact)
+    if n_clusters == 1 or not centers.levels:
+        return _two_by_definition(xp, X, centers)
+    ranking = rank_centers(xp, X, centers, centers.levels[0], two=True)
+    first = distance.assigned_distances(xp, X, centers.exact, ranking.best)
+    second = distance.assigned_distances(xp, X, centers.exact, ranking.second)
+    swap = (second < first) | ((second == first) & (ranking.second < ranking.best))
+    result = TwoNearestArrays(
+        xp.where(swap, ranking.second, ranking.best),
+        xp.where(swap, second, first),
+        xp.where(swap, ranking.best, ranking.second),
+        xp.where(swap, first, second),
     )
-    rows = xp.flatnonzero(~ranked.certain_two)
+    rows = xp.flatnonzero(~ranking.certain_two)
     if len(rows):
-        for target, exact in zip(found, _two_by_definition(xp, X[rows], centres), strict=True):
+        for target, exact in zip(result, _two_by_definition(xp, X[rows], centers), strict=True):
             target[rows] = exact
-    return found
+    return result
 
 
-def _two_by_definition(xp: Any, X: Array, centres: Centres) -> TwoNearest:
-    """Return the same from all distances."""
-    squared = distance.squared_distances(xp, X, centres.columns)
+def _two_by_definition(xp: Any, X: Array, centers: CenterArrays) -> TwoNearestArrays:
+    """Return the two nearest centers by the definition, from all distances."""
+    squared = distance.squared_distances(xp, X, centers.columns)
     rows = xp.arange(len(X))
     labels = squared.argmin(axis=1)
     nearest = squared[rows, labels]
     if squared.shape[1] == 1:
-        return TwoNearest(labels, nearest, xp.full(len(X), -1), xp.full(len(X), np.inf))
+        return TwoNearestArrays(labels, nearest, xp.full(len(X), -1), xp.full(len(X), np.inf))
     others = xp.arange(squared.shape[1] - 1)
-    place = xp.take_along_axis(squared, others + (others >= labels[:, None]), axis=1).argmin(axis=1)
-    runners_up = place + (place >= labels)
-    return TwoNearest(labels, nearest, runners_up, squared[rows, runners_up])
+    index = xp.take_along_axis(squared, others + (others >= labels[:, None]), axis=1).argmin(axis=1)
+    second_labels = index + (index >= labels)
+    return TwoNearestArrays(labels, nearest, second_labels, squared[rows, second_labels])

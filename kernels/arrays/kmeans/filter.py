@@ -1,11 +1,11 @@
-"""Rank centres by products of matrices, and prove which rankings rounding cannot have changed.
+"""Rank centers by matrix products, and prove which ranks rounding cannot have changed.
 
-    X (n_rows, n_features), Centres  ->  the best centres of every row, and whether they are certain
+    X (n_rows, n_features), CenterArrays  ->  Ranking: the best centers of every row, and whether they are certain
 
-Rows are taken as y = (x - shift) factor, centres alike, and ranked by L_j = ||c_j||^2 / 2 - y.c_j in the precision of
-a level: float32, then float64. Any order of addition and fused multiply-adds are allowed, so any product of matrices
-may be used that rounds as its type says; TF32 does not (`rounds_as_float32`). With unit roundoff u and
-e = 1.02 ((d + 8) u + 2 (d + 8) 2^-53), offsets are lowered by e ||c_j||^2; then centre i is nearer than j, for the
+Rows are scaled to y = (x - shift) factor, and centers likewise. They are ranked by L_j = ||c_j||^2 / 2 - y.c_j in the
+precision of a level: float32, then float64. Any order of addition and fused multiply-adds are allowed, so any matrix
+product may be used that rounds as its type says; TF32 does not (`rounds_as_float32`). With unit roundoff u and
+e = 1.02 ((d + 8) u + 2 (d + 8) 2^-53), offsets are lowered by e ||c_j||^2; then center i is nearer than j, for the
 definition too, if  L_j - L_i > 2 e ||c_i||^2 + e ||y||^2. The proof: decisions/0013-gpu-arrays.md.
 """
 
@@ -15,108 +15,109 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.kernels.cpu.kmeans.quantize import Frame
+from engine.kernels.cpu.kmeans.quantize import RowQuantizer
 
 Array = Any  # of the array module `xp`
 
-LEVELS = (np.float32, np.float64)
-LARGEST_SIZE = 2.0**80  # of ||y||^2 and ||c||^2; beyond it nothing is certified, and no product can overflow
-UNDERFLOW = 2.0**-80  # per feature: what products and values below 2^-126 can lose, a million times over
+LEVELS = (np.float32, np.float64)  # coarse to fine
+MAX_SQUARED_NORM = 2.0**80  # of ||y||^2 and ||c||^2: below it no product overflows; beyond it no rank is certain
+UNDERFLOW = 2.0**-80  # per feature: a million times what products and values below 2^-126 can lose
 
 
-class Level(NamedTuple):
-    """Centres in one precision."""
+class PrecisionLevel(NamedTuple):
+    """Centers in one precision, with the error bound of their scores."""
 
     columns: Array  # (n_features, n_clusters)
     offsets: Array  # (n_clusters,): ||c||^2 / 2 - e ||c||^2
-    blur: Array  # (n_clusters,): 2 e ||c||^2, and what underflow can lose
-    per_size: float  # e: times ||y||^2
+    center_error: Array  # (n_clusters,): 2 e ||c||^2, plus what underflow can lose
+    row_error: float  # e, the factor of ||y||^2
 
 
-class Centres(NamedTuple):
-    """Centres as all passes over rows want them."""
+class CenterArrays(NamedTuple):
+    """Centers on the device, prepared for passes over rows."""
 
-    given: np.ndarray[Any, Any]  # (n_clusters, n_features), as they came
-    frame: Frame
+    host: np.ndarray[Any, Any]  # (n_clusters, n_features), as given
+    quantizer: RowQuantizer
     shift: Array  # (n_features,) of the rows' dtype
     exact: Array  # (n_clusters, n_features) float64
     columns: Array  # (n_features, n_clusters) float64
-    levels: tuple[Level, ...]  # coarse to fine; none where the frame is not sound
+    levels: tuple[PrecisionLevel, ...]  # coarse to fine; empty if scores could overflow
 
 
-class Ranked(NamedTuple):
-    """What a level says about rows."""
+class Ranking(NamedTuple):
+    """The nearest centers of rows at one level of precision."""
 
-    best: Array  # (n_rows,): the first centre
-    runner_up: Array  # (n_rows,): the second
-    certain: Array  # (n_rows,): whether no other centre can be nearer than the first
-    certain_two: Array  # (n_rows,): whether none but these two can be among the two nearest
+    best: Array  # (n_rows,): the nearest center
+    second: Array  # (n_rows,): the second nearest
+    certain: Array  # (n_rows,): whether no other center can be nearer than the best
+    certain_two: Array  # (n_rows,): whether no other center can be among the two nearest
 
 
-def ready(xp: Any, centres: np.ndarray[Any, Any], frame: Frame) -> Centres:
-    """Make centres (n_clusters, n_features), an array of NumPy, ready for rows in this frame."""
-    exact = centres.astype(np.float64)
+def prepare_centers(xp: Any, centers: np.ndarray[Any, Any], quantizer: RowQuantizer) -> CenterArrays:
+    """Prepare centers (n_clusters, n_features), a NumPy array, for rows that this quantizer scales."""
+    exact = centers.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        framed = (exact - frame.shift) * float(frame.factor)
-        sound = frame.sound and bool((np.square(framed).sum(axis=1) <= LARGEST_SIZE).all())
-    levels = [_level(xp, framed, dtype) for dtype in LEVELS] if sound else []
-    return Centres(
-        centres,
-        frame,
-        xp.asarray(frame.shift),
+        scaled = (exact - quantizer.shift) * float(quantizer.factor)
+        sound = quantizer.sound and bool((np.square(scaled).sum(axis=1) <= MAX_SQUARED_NORM).all())
+    levels = [_level(xp, scaled, dtype) for dtype in LEVELS] if sound else []
+    return CenterArrays(
+        centers,
+        quantizer,
+        xp.asarray(quantizer.shift),
         xp.asarray(exact),
         xp.asarray(np.ascontiguousarray(exact.T)),
         tuple(levels),
     )
 
 
-def _level(xp: Any, framed: np.ndarray[Any, Any], dtype: Any) -> Level:
-    n_features = framed.shape[1]
+def _level(xp: Any, scaled: np.ndarray[Any, Any], dtype: Any) -> PrecisionLevel:
+    n_features = scaled.shape[1]
     error = 1.02 * (n_features + 8) * (float(np.finfo(dtype).epsneg) + 2.0**-52)
-    rounded = framed.astype(dtype)
-    sizes = np.square(rounded.astype(np.float64)).sum(axis=1)
-    blur = 2.0 * error * sizes + n_features * UNDERFLOW
-    return Level(
+    rounded = scaled.astype(dtype)
+    norms = np.square(rounded.astype(np.float64)).sum(axis=1)
+    center_error = 2.0 * error * norms + n_features * UNDERFLOW
+    return PrecisionLevel(
         xp.asarray(np.ascontiguousarray(rounded.T)),
-        xp.asarray((0.5 * sizes - error * sizes).astype(dtype)),
-        xp.asarray(blur),
+        xp.asarray((0.5 * norms - error * norms).astype(dtype)),
+        xp.asarray(center_error),
         error,
     )
 
 
-def rank(xp: Any, X: Array, centres: Centres, level: Level, *, two: bool = False) -> Ranked:
-    """Rank the centres for some rows; `two` asks for the second centre, and whether the first two are certain."""
+def rank_centers(xp: Any, X: Array, centers: CenterArrays, level: PrecisionLevel, *, two: bool = False) -> Ranking:
+    """Rank the centers for some rows; `two` asks for the second center, and whether the first two are certain."""
     dtype = level.columns.dtype
     rows, infinite = xp.arange(len(X)), dtype.type(np.inf)
     with np.errstate(over="ignore", invalid="ignore"):
         wide = X.astype(np.promote_types(X.dtype, dtype), copy=False)  # rounded to the level's precision last
-        y = ((wide - centres.shift) * wide.dtype.type(centres.frame.factor)).astype(dtype, copy=False)
-        size = xp.square(y).sum(axis=1).astype(np.float64)
+        y = ((wide - centers.shift) * wide.dtype.type(centers.quantizer.factor)).astype(dtype, copy=False)
+        norms = xp.square(y).sum(axis=1).astype(np.float64)
         scores = xp.matmul(y, level.columns)
         xp.subtract(level.offsets, scores, out=scores)
-        best, first = _take_least(xp, scores, rows, infinite)
-        needed = level.blur[best] + level.per_size * size
-        small = size <= LARGEST_SIZE  # which NaN is not
+        best, best_score = _take_least(xp, scores, rows, infinite)
+        error_one = level.center_error[best] + level.row_error * norms
+        is_bounded = norms <= MAX_SQUARED_NORM  # false for NaN
         if not two:
-            certain = small & (scores.min(axis=1).astype(np.float64) - first > needed)
-            return Ranked(best, best, certain, certain)
-        runner_up, second = _take_least(xp, scores, rows, infinite)
-        third = scores.min(axis=1).astype(np.float64)
-        certain = small & (second - first > needed)
-        needed_two = level.blur[runner_up] + level.per_size * size
-        return Ranked(best, runner_up, certain, small & (third - first > needed) & (third - second > needed_two))
+            certain = is_bounded & (scores.min(axis=1).astype(np.float64) - best_score > error_one)
+            return Ranking(best, best, certain, certain)
+        second, second_score = _take_least(xp, scores, rows, infinite)
+        third_score = scores.min(axis=1).astype(np.float64)
+        certain = is_bounded & (second_score - best_score > error_one)
+        error_two = level.center_error[second] + level.row_error * norms
+        certain_two = is_bounded & (third_score - best_score > error_one) & (third_score - second_score > error_two)
+        return Ranking(best, second, certain, certain_two)
 
 
 def _take_least(xp: Any, scores: Array, rows: Array, infinite: Any) -> tuple[Array, Array]:
-    """Return where every row's least score is, and the score as float64; put infinity in its place."""
-    place = scores.argmin(axis=1)
-    least = scores[rows, place].astype(np.float64)
-    scores[rows, place] = infinite
-    return place, least
+    """Return the center of every row's least score, and the score as float64; replace it by infinity."""
+    center = scores.argmin(axis=1)
+    least = scores[rows, center].astype(np.float64)
+    scores[rows, center] = infinite
+    return center, least
 
 
 def rounds_as_float32(xp: Any) -> bool:
-    """Tell whether products of float32 matrices are as exact as the proof wants: TF32 has 10 bits of 23."""
+    """Return whether float32 matrix products are as exact as the proof requires: TF32 keeps 10 of 23 bits."""
     n = 256
     left = np.random.default_rng(0).uniform(0.5, 1.0, (n, n)).astype(np.float32)
     exact = left.astype(np.float64) @ left.T.astype(np.float64)

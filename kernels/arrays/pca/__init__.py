@@ -1,0 +1,1 @@
+"""Moments and scores of PCA on whole arrays."""

@@ -1,9 +1,9 @@
-"""Moments of rows in float64: of X itself, and of encoded rows, whose zeros are left out.
+"""Compute the moments of rows in float64: of X itself, and of encoded rows, which leave out its zeros.
 
     X (n_rows, n_features)  ->  mean, scatter;   dense, starts, hot  ->  gram, cross, counts of pairs
 
-Rows are shifted by a point near their mean before anything is squared. Counts are products of zeros and ones: float32
-adds them exactly up to 2^24 rows a block.
+Rows are shifted by a point near their mean before anything is squared. Counts of pairs are matrix products of zeros and
+ones, which float32 adds exactly up to 2^24 rows per block.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from engine.kernels.arrays.distance import runs
+from engine.kernels.arrays.distance import row_chunks
 
 Array = Any  # of the array module `xp`
 
 
-def moments(xp: Any, X: Array, pilot_rows: int, values: int) -> tuple[Array, Array]:
-    """Return mean (n_features,) and scatter (n_features, n_features) of a block."""
+def compute_moments(xp: Any, X: Array, pilot_rows: int, chunk_values: int) -> tuple[Array, Array]:
+    """Return the mean (n_features,) and the scatter matrix (n_features, n_features) of a block."""
     n_rows, n_features = X.shape
     sums, scatter = xp.zeros(n_features), xp.zeros((n_features, n_features))
-    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller rejects values that are not finite
         shift = X[:: max(1, n_rows // pilot_rows)].mean(axis=0, dtype=np.float64)
-        for part in runs(n_rows, n_features, values):
-            shifted = X[part] - shift
+        for chunk in row_chunks(n_rows, n_features, chunk_values):
+            shifted = X[chunk] - shift
             sums += shifted.sum(axis=0)
             scatter += xp.matmul(shifted.T, shifted)
         rest = sums / n_rows
@@ -32,8 +32,8 @@ def moments(xp: Any, X: Array, pilot_rows: int, values: int) -> tuple[Array, Arr
     return shift + rest, scatter
 
 
-def encoded_moments(
-    xp: Any, dense: Array, starts: Array, hot: Array, n_hot_columns: int, values: int
+def compute_encoded_moments(
+    xp: Any, dense: Array, starts: Array, hot: Array, n_hot_columns: int, chunk_values: int
 ) -> tuple[Array, Array, Array]:
     """Return gram (n_dense + 1, n_dense), cross (n_hot_columns, n_dense) and pairs (n_hot_columns, n_hot_columns).
 
@@ -42,18 +42,18 @@ def encoded_moments(
     n_rows, n_dense = dense.shape
     gram, cross = xp.zeros((n_dense + 1, n_dense)), xp.zeros((n_hot_columns, n_dense))
     pairs = xp.zeros((n_hot_columns, n_hot_columns), np.int64)
-    for part in runs(n_rows, n_dense + n_hot_columns, values):
-        ones = _ones(xp, starts[part.start : part.stop + 1], hot, n_hot_columns)
-        wide = dense[part].astype(np.float64)
+    for chunk in row_chunks(n_rows, n_dense + n_hot_columns, chunk_values):
+        indicators = _expand_hot_columns(xp, starts[chunk.start : chunk.stop + 1], hot, n_hot_columns)
+        wide = dense[chunk].astype(np.float64)
         gram[:n_dense] += xp.matmul(wide.T, wide)
         gram[n_dense] += wide.sum(axis=0)
-        cross += xp.matmul(ones.T.astype(np.float64), wide)
-        pairs += xp.rint(xp.matmul(ones.T, ones)).astype(np.int64)
+        cross += xp.matmul(indicators.T.astype(np.float64), wide)
+        pairs += xp.rint(xp.matmul(indicators.T, indicators)).astype(np.int64)
     return gram, cross, xp.triu(pairs)
 
 
-def _ones(xp: Any, starts: Array, hot: Array, n_hot_columns: int) -> Array:
-    """Return rows as zeros and ones (n_rows, n_hot_columns) float32."""
+def _expand_hot_columns(xp: Any, starts: Array, hot: Array, n_hot_columns: int) -> Array:
+    """Return the hot columns of rows as zeros and ones, of shape (n_rows, n_hot_columns), float32."""
     n_rows, first, last = len(starts) - 1, int(starts[0]), int(starts[-1])
     out = xp.zeros((n_rows, n_hot_columns), np.float32)
     rows = xp.searchsorted(starts, xp.arange(first, last, dtype=starts.dtype), side="right") - 1

@@ -1,8 +1,8 @@
-"""KL(P || Q) of a finished map, Q normalised over all pairs of rows, P symmetric on edges.
+"""Compute the KL divergence of t-SNE, KL(P || Q), with Q normalized over all pairs of rows.
 
-    edges (starts, ends), p that sum to 1, places (n_rows, 2)  ->  divergence in nats
+    edges (sources, targets) of the symmetric P, p that sum to 1, embedding (n_rows, 2)  ->  divergence in nats
 
-What cuML reports as `kl_divergence_` normalises over edges only, and is another quantity.
+The `kl_divergence_` of cuML normalizes over edges only and is a different quantity.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from typing import Any
 
 import numpy as np
 
-from engine.kernels.arrays.distance import runs
+from engine.kernels.arrays.distance import row_chunks
 
 Array = Any  # of the array module `xp`
 
 
-def kl_divergence(xp: Any, starts: Array, ends: Array, p: Array, places: Array, values: int) -> float:
-    """Return sum p log(p / q) in float64."""
+def kl_divergence(xp: Any, sources: Array, targets: Array, p: Array, embedding: Array, chunk_values: int) -> float:
+    """Return the sum of p log(p / q) over all edges, in float64."""
     total = 0.0
-    for part in runs(len(p), 8, values):
-        away = places[starts[part]].astype(np.float64) - places[ends[part]]
-        share = xp.maximum(p[part].astype(np.float64), 1e-300)
-        total += float((p[part] * xp.log(share * (1.0 + xp.square(away).sum(axis=1)))).sum())
-    return total + float(np.log(all_pairs(xp, places, values)))
+    for chunk in row_chunks(len(p), 8, chunk_values):
+        difference = embedding[sources[chunk]].astype(np.float64) - embedding[targets[chunk]]
+        p_chunk = xp.maximum(p[chunk].astype(np.float64), 1e-300)
+        total += float((p[chunk] * xp.log(p_chunk * (1.0 + xp.square(difference).sum(axis=1)))).sum())
+    return total + float(np.log(compute_normalization(xp, embedding, chunk_values)))
 
 
-def all_pairs(xp: Any, places: Array, values: int) -> float:
-    """Return the sum of 1 / (1 + r^2) over all pairs of different rows."""
-    total = -float(len(places))  # every row's pair with itself
-    for part in runs(len(places), len(places), values):
-        distance = xp.ones((part.stop - part.start, len(places)), np.float32)
-        for axis in range(places.shape[1]):
-            away = places[part, axis, None] - places[:, axis]
-            away *= away
-            distance += away
+def compute_normalization(xp: Any, embedding: Array, chunk_values: int) -> float:
+    """Return Z, the sum of 1 / (1 + r^2) over all ordered pairs of different rows."""
+    total = -float(len(embedding))  # every row's pair with itself
+    for chunk in row_chunks(len(embedding), len(embedding), chunk_values):
+        distance = xp.ones((chunk.stop - chunk.start, len(embedding)), np.float32)
+        for axis in range(embedding.shape[1]):
+            difference = embedding[chunk, axis, None] - embedding[:, axis]
+            difference *= difference
+            distance += difference
         total += float(xp.reciprocal(distance, out=distance).sum(axis=1, dtype=np.float64).sum())
     return total

@@ -1,0 +1,1 @@
+"""Binning of columns, predicates, and the trees and rules built on them."""

@@ -1,12 +1,13 @@
-"""Code a block's texts and labels, answer questions from codes, and apply rules and trees to the answers.
+"""Bin categories and labels, evaluate predicates on binned rows, and apply trees and rules to their values.
 
-    codes of texts, of labels                 -> codes (n_rows,) uint8; bits (n_lines, n_rows) uint8
-    codes (n_lines, n_rows), a table each     -> answers (n_questions, n_rows) uint8
-    answers (n_questions, n_rows), a tree     -> leaf of every row
-    answers, rules as ranges, labels          -> people matched, and matched rightly, a rule and a cluster
+    codes of categories, of labels            -> bins (n_rows,) uint8; bits (n_lines, n_rows) uint8
+    bins (n_lines, n_rows), a table each      -> values (n_predicates, n_rows) uint8
+    values (n_predicates, n_rows), a tree     -> leaf of every row
+    values, rules as ranges, labels           -> rows matched, and matched correctly, per rule and per cluster
 
-Answers lie one question after the other, so a rule touches only the lines it asks about. What the questions mean is
-not here: engine/explain/binning/binner.py. Numbers are coded in bucketize.py.
+The value of a predicate is a small integer; for yes or no, 1 or 0. Values are stored one predicate after the other, so
+a rule reads only the lines of its own predicates. What predicates mean is not here: engine/explain/binning/binner.py.
+Numbers are binned in bucketize.py.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-ROWS_PER_TILE = 2048  # rows whose marks and values stay in L1; 1M rows x 17 rules of 41 conditions: 13 ms
+ROWS_PER_TILE = 2048  # rows whose masks and values stay in L1; 1M rows x 17 rules of 41 conditions: 13 ms
 
 
 @njit(nogil=True, cache=True)
-def look_up(codes, table, out):  # type: ignore[no-untyped-def]
-    """Write table[code + 1]: what stands at 0 is for code -1, none."""
+def map_codes(codes, table, out):  # type: ignore[no-untyped-def]
+    """Write table[code + 1] of every code; code -1 means missing and maps to table[0]."""
     for i in range(codes.shape[0]):
         out[i] = table[codes[i] + 1]
 
 
 @njit(nogil=True, cache=True)
-def mark_labels(offsets, codes, bit_of, missing, missing_bit, out):  # type: ignore[no-untyped-def]
-    """Set bit_of[code] of a row for every label it has; code -1 is none, bit -1 one that nobody asks about.
+def set_label_bits(offsets, codes, bit_of, missing, missing_bit, out):  # type: ignore[no-untyped-def]
+    """Set bit bit_of[code] of a row for every label in its list; code -1 is a missing label, bit -1 is not set.
 
     Bit b is bit b % 8 of out[b // 8]. A missing list sets `missing_bit`, if that is not -1.
     """
@@ -41,94 +42,96 @@ def mark_labels(offsets, codes, bit_of, missing, missing_bit, out):  # type: ign
 
 
 @njit(nogil=True, cache=True)
-def answer(codes, lines, tables, out):  # type: ignore[no-untyped-def]
-    """Write the answers to questions: tables[q, code] of the code in line lines[q]."""
+def evaluate_predicates(bins, lines, tables, out):  # type: ignore[no-untyped-def]
+    """Write the values of predicates: tables[q, bin] for the bins in line lines[q]."""
     for q in range(lines.shape[0]):
-        line, table, answers = codes[lines[q]], tables[q], out[q]
+        line, table, values = bins[lines[q]], tables[q], out[q]
         for i in range(line.shape[0]):
-            answers[i] = table[line[i]]
+            values[i] = table[line[i]]
 
 
 @njit(nogil=True, cache=True)
-def leaves(answers, question, cut, parent, depth, leaf):  # type: ignore[no-untyped-def]
-    """Write the leaf that each row ends in: an answer of at most cut[node] goes left; a leaf asks question -1.
+def find_leaves(values, predicate, threshold, parent, depth, leaf):  # type: ignore[no-untyped-def]
+    """Write the leaf of each row: a value of at most threshold[node] goes left; a leaf has predicate -1.
 
-    Nodes come depth first, left before right, so a node's people are those of its parent who gave its answer, and the
-    parent's are still at hand. All rows visit all nodes, as bytes without a branch: 1M rows x 72 leaves take 12 ms,
-    walking each row from the root 57.
+    Nodes come depth first, left before right, so the mask of a node's rows is that of its parent, which is still in
+    cache, and one comparison. All rows visit all nodes, as bytes without a branch: 1M rows x 72 leaves take 12 ms;
+    walking each row from the root takes 57 ms.
     """
     masks = np.empty((depth.max() + 1, ROWS_PER_TILE), np.uint8)
-    for start in range(0, answers.shape[1], ROWS_PER_TILE):
-        n = min(ROWS_PER_TILE, answers.shape[1] - start)
-        ends = leaf[start : start + n]
+    for start in range(0, values.shape[1], ROWS_PER_TILE):
+        n = min(ROWS_PER_TILE, values.shape[1] - start)
+        tile_leaf = leaf[start : start + n]
         masks[0, :] = 1
-        for node in range(question.shape[0]):
-            mine = masks[depth[node]]
+        for node in range(predicate.shape[0]):
+            mask = masks[depth[node]]
             if node > 0:
-                above, most = masks[depth[node] - 1], np.uint8(cut[parent[node]])
-                given = answers[question[parent[node]], start : start + n]
+                parent_mask, limit = masks[depth[node] - 1], np.uint8(threshold[parent[node]])
+                tile_values = values[predicate[parent[node]], start : start + n]
                 if node == parent[node] + 1:
                     for i in range(n):
-                        mine[i] = above[i] & (given[i] <= most)
+                        mask[i] = parent_mask[i] & (tile_values[i] <= limit)
                 else:
                     for i in range(n):
-                        mine[i] = above[i] & (given[i] > most)
-            if question[node] < 0:
+                        mask[i] = parent_mask[i] & (tile_values[i] > limit)
+            if predicate[node] < 0:
                 for i in range(n):
-                    ends[i] = node if mine[i] else ends[i]
+                    tile_leaf[i] = node if mask[i] else tile_leaf[i]
 
 
 @njit(nogil=True, cache=True)
-def apply_rules(answers, labels, first_rule, first_range, question, low, high, rules, clusters):  # type: ignore[no-untyped-def]
-    """Count people whom rules match.
+def count_rule_matches(values, labels, first_rule, first_range, predicate, low, high, rules, clusters):  # type: ignore[no-untyped-def]
+    """Count the rows that rules match, and those of them that are in the rule's cluster.
 
-    Cluster c has the rules first_rule[c] ... first_rule[c + 1], rule r the ranges first_range[r] ... [r + 1];
-    all answers must lie in [low, high]. rules[r] and clusters[c] (any rule of c) grow by (matched, matched rightly).
+    Cluster c has the rules first_rule[c] ... first_rule[c + 1], rule r the ranges first_range[r] ... [r + 1]. A rule
+    matches if every predicate's value is in [low, high]. rules[r] and clusters[c] (any rule of c) grow by (matched,
+    matched correctly).
     """
     matched = np.empty(ROWS_PER_TILE, np.uint8)
-    united = np.empty(ROWS_PER_TILE, np.uint8)
+    matched_any = np.empty(ROWS_PER_TILE, np.uint8)
     member = np.empty(ROWS_PER_TILE, np.uint8)
-    for start in range(0, answers.shape[1], ROWS_PER_TILE):
-        n = min(ROWS_PER_TILE, answers.shape[1] - start)
+    for start in range(0, values.shape[1], ROWS_PER_TILE):
+        n = min(ROWS_PER_TILE, values.shape[1] - start)
         label = labels[start : start + n]
         for c in range(first_rule.shape[0] - 1):
             for i in range(n):
                 member[i] = label[i] == c
-                united[i] = 0
+                matched_any[i] = 0
             for r in range(first_rule[c], first_rule[c + 1]):
                 matched[:] = 1
                 for g in range(first_range[r], first_range[r + 1]):
-                    given = answers[question[g], start : start + n]
+                    tile_values = values[predicate[g], start : start + n]
                     least, width = np.uint8(low[g]), np.uint8(high[g] - low[g])
-                    for i in range(n):  # one comparison of bytes that wrap around: 64 of them are one instruction
-                        matched[i] &= np.uint8(given[i] - least) <= width
-                count, right = 0, 0
+                    # One comparison of bytes that wrap around: 64 of them are one instruction.
+                    for i in range(n):
+                        matched[i] &= np.uint8(tile_values[i] - least) <= width
+                count, correct = 0, 0
                 for i in range(n):
                     count += matched[i]
-                    right += matched[i] & member[i]
-                    united[i] |= matched[i]
+                    correct += matched[i] & member[i]
+                    matched_any[i] |= matched[i]
                 rules[r, 0] += count
-                rules[r, 1] += right
-            count, right = 0, 0
+                rules[r, 1] += correct
+            count, correct = 0, 0
             for i in range(n):
-                count += united[i]
-                right += united[i] & member[i]
+                count += matched_any[i]
+                correct += matched_any[i] & member[i]
             clusters[c, 0] += count
-            clusters[c, 1] += right
+            clusters[c, 1] += correct
 
 
 @njit(nogil=True, cache=True)
-def tally(answers, rows, labels, weights, counts):  # type: ignore[no-untyped-def]
-    """Add the weights of some rows to counts[question, label, answer]."""
-    for q in range(answers.shape[0]):
-        given, of_question = answers[q], counts[q]
+def accumulate_histograms(values, rows, labels, weights, histograms):  # type: ignore[no-untyped-def]
+    """Add the weights of the given rows to histograms[predicate, label, value]."""
+    for q in range(values.shape[0]):
+        line, histogram = values[q], histograms[q]
         for r in range(rows.shape[0]):
             i = rows[r]
-            of_question[labels[i], given[i]] += weights[i]
+            histogram[labels[i], line[i]] += weights[i]
 
 
 @njit(nogil=True, cache=True)
-def count_pairs(leaf, labels, counts):  # type: ignore[no-untyped-def]
-    """Add the rows to counts[leaf, label]."""
+def count_leaf_labels(leaf, labels, counts):  # type: ignore[no-untyped-def]
+    """Count the rows of every leaf and label: add them to the contingency table counts[leaf, label]."""
     for i in range(leaf.shape[0]):
         counts[leaf[i], labels[i]] += 1

@@ -1,0 +1,1 @@
+"""Column statistics, lossless compact storage, and encoding of rows."""

@@ -1,10 +1,10 @@
-"""Moments of one column of numbers, missing values left out.
+"""Compute the moments of one column of numbers without its missing values.
 
     values (n_rows,) float64 with NaN -> number of values, mean, sum of squared deviations, least, largest
 
-Two passes over values that stay in L2: the mean first, then deviations from it, so that nothing cancels. Sums run in
-LANES fixed lanes, which the compiler keeps in one vector register: the order of addition is fixed, and eight times
-shorter than a single chain.
+Two passes over values that stay in L2: the mean first, then deviations from it, so that nothing cancels. The sums are
+kept in LANES lanes, which the compiler holds in one vector register: the order of addition is fixed, and its chain
+eight times shorter than that of a single sum.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-LANES = 8
+LANES = 8  # partial sums
 
 
 @numba.njit(nogil=True, cache=True)
-def moments(values: NDArray[np.float64]) -> Any:
+def compute_moments(values: NDArray[np.float64]) -> Any:
     """Return (n, mean, m2, least, largest); without values (0, 0, 0, inf, -inf)."""
     n_whole = len(values) - len(values) % LANES
     sums, counts = np.zeros(LANES), np.zeros(LANES, np.int64)
@@ -27,9 +27,9 @@ def moments(values: NDArray[np.float64]) -> Any:
     for first in range(0, n_whole, LANES):
         for lane in range(LANES):
             value = values[first + lane]
-            there = value == value
-            sums[lane] += value if there else 0.0
-            counts[lane] += 1 if there else 0
+            is_number = value == value
+            sums[lane] += value if is_number else 0.0
+            counts[lane] += 1 if is_number else 0
             least[lane] = value if value < least[lane] else least[lane]
             largest[lane] = value if value > largest[lane] else largest[lane]
     for i in range(n_whole, len(values)):
@@ -56,5 +56,5 @@ def moments(values: NDArray[np.float64]) -> Any:
         if value == value:
             sums[0] += value
             squares[0] += value * value
-    rest = sums.sum() / n  # what rounding left in the mean
+    rest = sums.sum() / n  # rounding error of the mean
     return n, mean + rest, squares.sum() - n * rest * rest, least.min(), largest.max()

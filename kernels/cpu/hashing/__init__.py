@@ -1,0 +1,1 @@
+"""Hash tables and hashes: factorize ids, hash strings, select rows by sampling keys."""

@@ -1,6 +1,6 @@
-"""Rows with small sampling keys (engine/utils/row_sampling.py), found without an array of all keys.
+"""Select the rows with small sampling keys (engine/utils/row_sampling.py) without an array of all keys.
 
-    first, last row, stream of a seed, cut  ->  rows whose key is not above the cut, and their keys
+    first, last row, stream of a seed, threshold  ->  rows whose key is at most the threshold, and their keys
 
 Source: splitmix64 (Steele, Lea & Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 """
@@ -15,12 +15,12 @@ _GOLDEN, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1C
 
 
 @numba.njit(nogil=True, cache=True)
-def keys_below(
-    first: int, last: int, stream: np.uint64, cut: np.uint64, rows: NDArray[np.int64], keys: NDArray[np.uint64]
+def select_small_keys(
+    first: int, last: int, stream: np.uint64, threshold: np.uint64, rows: NDArray[np.int64], keys: NDArray[np.uint64]
 ) -> int:
-    """Write the rows and keys of first…last that are not above the cut, in order, and return how many they are.
+    """Write the rows among first … last - 1 whose key is at most `threshold`, and the keys; return their number.
 
-    rows and keys have room for last - first.
+    rows and keys are of shape (last - first,).
     """
     count = np.int64(0)
     for row in range(first, last):
@@ -29,5 +29,5 @@ def keys_below(
         key = (key ^ (key >> np.uint64(27))) * _SECOND
         key = key ^ (key >> np.uint64(31))
         rows[count], keys[count] = row, key
-        count += np.int64(1) if key <= cut else np.int64(0)
+        count += np.int64(1) if key <= threshold else np.int64(0)
     return int(count)

@@ -1,9 +1,8 @@
-"""Label rows: the nearest centre of every row, or the nearest two.
+"""Label rows by the nearest center, or by the nearest two: the E-step of Lloyd's algorithm for given centers.
 
-    X, Coded rows, a Screen  ->  labels (n_rows,) int32, those of the definition in distance.py
+    X, QuantizedRows, QuantizedCenters  ->  labels (n_rows,) int32, those of the definition in distance.py
 
-Centres are ranked in small numbers (tiled_scores.py), what that proves is certain (filter.py), and the rest is measured
-(refine.py). Passes over iterations: lloyd.py.
+Rows are filtered (filter.py) and refined (refine.py), a run at a time. Passes that skip rows: lloyd.py.
 """
 
 from __future__ import annotations
@@ -12,75 +11,82 @@ import numba
 import numpy as np
 
 from engine.kernels.cpu.distance import squared_distance
-from engine.kernels.cpu.kmeans.filter import RUN, Desk, Float64s, Int32s, Rows, screen_rows
-from engine.kernels.cpu.kmeans.quantize import Coded, Frame
-from engine.kernels.cpu.kmeans.quantized_centers import Screen
-from engine.kernels.cpu.kmeans.refine import settle
-from engine.kernels.cpu.kmeans.tiled_scores import candidates
-from engine.kernels.cpu.simd.vectors import LANES, tagged
+from engine.kernels.cpu.kmeans.filter import RUN_ROWS, Float64s, Int32s, RowBuffer, Rows, filter_rows
+from engine.kernels.cpu.kmeans.quantize import QuantizedRows, RowQuantizer
+from engine.kernels.cpu.kmeans.quantized_centers import QuantizedCenters
+from engine.kernels.cpu.kmeans.refine import refine_open_rows
+from engine.kernels.cpu.kmeans.tiled_scores import find_candidates
+from engine.kernels.cpu.simd.vectors import LANES, set_tag
 
 
 @numba.njit(nogil=True, cache=True)
-def label_rows(X: Rows, coded: Coded, frame: Frame, scr: Screen, desk: Desk, labels: Int32s) -> None:
-    """Write the label of every row."""
-    for start in range(0, X.shape[0], RUN):
-        count = min(RUN, X.shape[0] - start)
-        for p in range(count):
-            desk.rows[p] = start + p
-        used = screen_rows(X, coded, frame, scr, count, desk)
-        settle(X, used, scr, count, desk)
-        for p in range(count):
-            labels[start + p] = desk.names[0, p]
-
-
-@numba.njit(nogil=True, cache=True)
-def label_two(
-    X: Rows,
-    coded: Coded,
-    frame: Frame,
-    scr: Screen,
-    desk: Desk,
-    labels: Int32s,
-    nearest: Float64s,
-    runners_up: Int32s,
-    second: Float64s,
+def label_rows(
+    X: Rows, rows: QuantizedRows, quantizer: RowQuantizer, centers: QuantizedCenters, buffer: RowBuffer, labels: Int32s
 ) -> None:
-    """Write the two nearest centres of every row and the squared distances to them; one centre: -1 and infinity.
+    """Write the label of every row."""
+    for start in range(0, X.shape[0], RUN_ROWS):
+        count = min(RUN_ROWS, X.shape[0] - start)
+        for p in range(count):
+            buffer.rows[p] = start + p
+        quantized = filter_rows(X, rows, quantizer, centers, count, buffer)
+        refine_open_rows(X, quantized, centers, count, buffer)
+        for p in range(count):
+            labels[start + p] = buffer.best_centers[0, p]
 
-    Ties go to the lower label. Only those centres can be among the two whose score exceeds the second least one by no
-    more than the bound of any two centres: mostly the first two of the screen, where the third has a worse score.
+
+@numba.njit(nogil=True, cache=True)
+def label_nearest_two(
+    X: Rows,
+    rows: QuantizedRows,
+    quantizer: RowQuantizer,
+    centers: QuantizedCenters,
+    buffer: RowBuffer,
+    labels: Int32s,
+    distances: Float64s,
+    second_labels: Int32s,
+    second_distances: Float64s,
+) -> None:
+    """Write the two nearest centers of every row and the squared distances to them.
+
+    With a single center, the second label is -1 and its distance infinity. Ties go to the lower label. Candidates are
+    the centers whose score exceeds the second least score by no more than the error bound of any two centers. Mostly
+    these are the two best centers of the filter, because the third score is larger.
     """
-    n_clusters, largest, terms = scr.rows.shape[0], scr.largest_size, scr.bound
-    some, rests = np.empty(scr.offsets.shape[0] + 1, np.int32), np.empty(LANES, scr.offsets.dtype)
-    for start in range(0, X.shape[0], RUN):
-        count = min(RUN, X.shape[0] - start)
+    n_clusters, max_size, terms = centers.exact.shape[0], centers.max_size, centers.error_bound
+    candidates, other_scores = np.empty(centers.offsets.shape[0] + 1, np.int32), np.empty(LANES, centers.offsets.dtype)
+    for start in range(0, X.shape[0], RUN_ROWS):
+        count = min(RUN_ROWS, X.shape[0] - start)
         for p in range(count):
-            desk.rows[p] = start + p
-        used = screen_rows(X, coded, frame, scr, count, desk)
-        words = used.codes.view(np.int32).reshape(-1)
-        width = words.shape[0] // used.codes.shape[0]
+            buffer.rows[p] = start + p
+        quantized = filter_rows(X, rows, quantizer, centers, count, buffer)
+        words = quantized.values.view(np.int32).reshape(-1)
+        width = words.shape[0] // quantized.values.shape[0]
         for p in range(count):
-            i, place, runner_up = start + p, desk.places[p], desk.names[1, p]
-            n_some = 0
-            if runner_up < n_clusters and desk.bounds[p] < np.inf:
-                bound = used.errors[place] * (terms.per_error + terms.per_error_size * largest)
-                bound += used.norms[place] * terms.per_norm + terms.constant + terms.per_size * largest
-                second_best = np.float64(tagged(desk.ranks[1, p], scr.keep, np.int32(0)))
+            i, slot, second_center = start + p, buffer.slots[p], buffer.best_centers[1, p]
+            n_candidates = 0
+            if second_center < n_clusters and buffer.bounds[p] < np.inf:
+                bound = quantized.errors[slot] * (terms.per_error + terms.per_error_size * max_size)
+                bound += quantized.norms[slot] * terms.per_norm + terms.constant + terms.per_size * max_size
+                second_best = np.float64(set_tag(buffer.best_scores[1, p], centers.score_mask, np.int32(0)))
                 bound += 4.0 * terms.per_score * abs(second_best)
-                limit = scr.offsets.dtype.type(min(second_best + 2.0 * bound / scr.unit, np.float64(scr.far)))
-                if tagged(desk.ranks[2, p], scr.keep, np.int32(0)) > limit:
-                    n_some, some[0], some[1] = 2, min(desk.names[0, p], runner_up), max(desk.names[0, p], runner_up)
+                limit = centers.offsets.dtype.type(
+                    min(second_best + 2.0 * bound / centers.score_unit, np.float64(centers.padding_score))
+                )
+                if set_tag(buffer.best_scores[2, p], centers.score_mask, np.int32(0)) > limit:
+                    best_center, n_candidates = buffer.best_centers[0, p], 2
+                    candidates[0], candidates[1] = min(best_center, second_center), max(best_center, second_center)
                 else:
-                    n_some = candidates(
-                        used.codes.dtype.type(0), words, place * width, width, scr.lanes, scr.offsets, scr.far, limit,
-                        some, rests,
+                    n_candidates = find_candidates(
+                        quantized.values.dtype.type(0), words, slot * width, width, centers.block_words,
+                        centers.offsets, centers.padding_score, limit, candidates, other_scores,
                     )  # fmt: skip
-            first_label, next_label, first, other = -1, -1, np.inf, np.inf
-            for q in range(n_some if n_some >= 2 else n_clusters):
-                j = some[q] if n_some >= 2 else q
-                squared = squared_distance(X, i, scr.rows, j)
-                if squared < first or first_label < 0:
-                    first_label, next_label, first, other = j, first_label, squared, first
-                elif squared < other or next_label < 0:
-                    next_label, other = j, squared
-            labels[i], nearest[i], runners_up[i], second[i] = first_label, first, next_label, other
+            label, second_label, first_squared, second_squared = -1, -1, np.inf, np.inf
+            for q in range(n_candidates if n_candidates >= 2 else n_clusters):
+                j = candidates[q] if n_candidates >= 2 else q
+                squared = squared_distance(X, i, centers.exact, j)
+                if squared < first_squared or label < 0:
+                    label, second_label, first_squared, second_squared = j, label, squared, first_squared
+                elif squared < second_squared or second_label < 0:
+                    second_label, second_squared = j, squared
+            labels[i], distances[i] = label, first_squared
+            second_labels[i], second_distances[i] = second_label, second_squared

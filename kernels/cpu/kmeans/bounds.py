@@ -1,6 +1,8 @@
-"""How many rows would wait for a look if some of the fastest centres were left out of what slack pays for.
+"""Estimate how many rows the next pass has to compare with all centers, for several numbers of fast centers.
 
-labels, slack (n_rows,), the way of every centre (n_clusters,), counts of fast centres  ->  shares (n_counts,)
+    labels, gap_bound (n_rows,), movement of the centers (n_clusters,), numbers of fast centers  ->  shares (n_counts,)
+
+The choice among them: engine/kmeans/bounds.py.
 """
 
 from __future__ import annotations
@@ -11,24 +13,25 @@ from numpy.typing import NDArray
 
 
 @numba.njit(nogil=True, cache=True)
-def waiting_shares(
+def estimate_active_shares(
     labels: NDArray[np.int32],
-    slack: NDArray[np.float32],
-    way: NDArray[np.float64],
-    fastest: NDArray[np.float64],
-    place: NDArray[np.int64],
+    gap_bound: NDArray[np.float32],
+    movement: NDArray[np.float64],
+    fastest_steps: NDArray[np.float64],
+    step_ranks: NDArray[np.int64],
     counts: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Return the share of rows that wait for every count of fast centres.
+    """Return the share of active rows, those that cannot be skipped, for every number of fast centers in `counts`.
 
-    A row waits if its own centre is among the fast ones (`place` is a centre's rank by its last step), or its slack
-    beyond the way of its cluster does not pay for the last step of the fastest centre left: fastest (n_counts,).
+    A row is active if its center is among the fast ones, or if its gap bound does not exceed the movement of its
+    cluster plus the longest last step of the slow centers, fastest_steps (n_counts,). step_ranks (n_clusters,) ranks
+    the centers by their last step, the longest first.
     """
     shares = np.zeros(counts.shape[0])
     for i in range(labels.shape[0]):
-        room = np.float64(slack[i]) - way[labels[i]]
+        remaining = np.float64(gap_bound[i]) - movement[labels[i]]
         for m in range(counts.shape[0]):
-            shares[m] += 1.0 if not room > fastest[m] or place[labels[i]] < counts[m] else 0.0
+            shares[m] += 1.0 if not remaining > fastest_steps[m] or step_ranks[labels[i]] < counts[m] else 0.0
     for m in range(counts.shape[0]):
         shares[m] /= labels.shape[0]
     return shares

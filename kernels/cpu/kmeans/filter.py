@@ -1,10 +1,10 @@
-"""Screen rows, and certify what the screen proves about them.
+"""The filter: score all centers for quantized rows, and certify the labels that the scores prove.
 
-    X, Coded rows, a Screen  ->  Desk: best centres, how far off scores can be, least gaps to the other centres
+    X, QuantizedRows, QuantizedCenters  ->  RowBuffer: best centers, error bounds of scores, gaps to the other centers
 
-For every row the screen gives the best and the second best score. If they differ by more than the proven bound, the
-label is certain, and so is a least gap between the distances to the two centres. What is left open is settled in
-refine.py. Bounds: decisions/0005-screening.md.
+Every row gets its best and its second best score. If they differ by more than the error bound, the label is certified,
+and so is a lower bound of the gap between the distances to the two nearest centers. The other rows stay open, and are
+refined in refine.py. Bounds: decisions/0005-screening.md.
 """
 
 from __future__ import annotations
@@ -16,14 +16,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernels.cpu.jit_options import INNER
-from engine.kernels.cpu.kmeans.quantize import BYTES, FLOATS, SHORTS, Coded, Frame, empty_codes, encode
-from engine.kernels.cpu.kmeans.quantized_centers import Bound, Screen
-from engine.kernels.cpu.kmeans.tiled_scores import ROWS, rank
-from engine.kernels.cpu.simd.vectors import LANES, as_numbers, fma, gather, greatest, load, root, splat, store, tagged
+from engine.kernels.cpu.kmeans.quantize import (
+    FLOAT32,
+    INT8,
+    INT16,
+    QuantizedRows,
+    RowQuantizer,
+    allocate_values,
+    quantize_rows,
+)
+from engine.kernels.cpu.kmeans.quantized_centers import ErrorBound, QuantizedCenters
+from engine.kernels.cpu.kmeans.tiled_scores import TILE_ROWS, rank_centers
+from engine.kernels.cpu.simd.vectors import (
+    LANES,
+    convert_to_floats,
+    fma,
+    gather,
+    load,
+    maximum,
+    set_tag,
+    splat,
+    sqrt,
+    store,
+)
 
-RUN = 4096  # rows screened at a time: their scores and labels stay in the L2 cache
-SURE = np.float32(1.0 - 2.0**-18)  # float32 roundings on the way to a gap: 60 of 2^-24
-BLUR = np.float32(2.0**-20)  # far more than the definition's own rounding of a gap, per unit of the distances
+RUN_ROWS = 4096  # rows filtered at a time: their scores and labels stay in the L2 cache
+ROUND_DOWN = np.float32(1.0 - 2.0**-18)  # relative: more than the 60 float32 roundings, of 2^-24 each, behind a gap
+DEFINITION_ERROR = np.float32(2.0**-20)  # far more than the definition rounds a gap, relative to the distances
 
 Rows: TypeAlias = NDArray[np.floating[Any]]
 Float32s: TypeAlias = NDArray[np.float32]
@@ -32,57 +51,64 @@ Int32s: TypeAlias = NDArray[np.int32]
 Int64s: TypeAlias = NDArray[np.int64]
 
 
-class Desk(NamedTuple):
-    """Room for RUN rows that are looked at, and what is found about them."""
+class RowBuffer(NamedTuple):
+    """Work space of one run: up to RUN_ROWS rows that are filtered, and what is found about them."""
 
-    rows: Int64s  # their numbers
-    places: Int64s  # where their codes are
-    open: Int64s  # which of them, by their position here, the screen left open
-    coded: Coded
-    ranks: NDArray[Any]  # (3, room): their least scores, tagged
-    names: Int32s  # (2, room): the centres of the first two; once settled, the first is the label
-    bounds: Float32s  # how far off differences of scores can be
-    gaps: Float32s  # least distance to another centre minus distance to the own one; not positive: not certain
-    rests: Float32s  # by how much all but the first two centres have worse scores than the first, at least
+    rows: Int64s  # their indices in X
+    slots: Int64s  # their indices in the QuantizedRows that were used
+    open: Int64s  # positions in this buffer of the rows that the filter left open
+    quantized: QuantizedRows  # the rows quantized on the fly, where the caller stores none
+    best_scores: NDArray[Any]  # (3, capacity): the three least scores of each, tagged
+    best_centers: Int32s  # (2, capacity): the centers of the two least scores; once refined, the first is the label
+    bounds: Float32s  # error bounds of differences of scores
+    gaps: Float32s  # lower bound of distance to any other center - distance to the best; not positive: an open row
+    third_margins: Float32s  # lower bound of third least - least exact score
 
 
-def desk_for(scr: Screen, coded: Coded, n_features: int) -> Desk:
-    """Allocate room for RUN rows, and for their codes if `coded` has none."""
-    room = RUN + ROWS
-    made = RUN if len(coded.codes) == 0 else 0
-    level = {1: BYTES, 2: SHORTS, 4: FLOATS}[coded.codes.itemsize]
-    own = Coded(empty_codes(made, n_features, level), np.empty(made, np.float32), np.empty(made, np.float32))
-    return Desk(
-        np.zeros(room, np.int64),
-        np.zeros(room, np.int64),
-        np.zeros(room, np.int64),
-        own,
-        np.empty((3, room), scr.offsets.dtype),
-        np.empty((2, room), np.int32),
-        *(np.empty(room, np.float32) for _ in range(3)),
+def allocate_row_buffer(centers: QuantizedCenters, rows: QuantizedRows, n_features: int) -> RowBuffer:
+    """Allocate a buffer for RUN_ROWS rows, and for their quantized values if `rows` holds none."""
+    capacity = RUN_ROWS + TILE_ROWS
+    n_stored = RUN_ROWS if len(rows.values) == 0 else 0
+    level = {1: INT8, 2: INT16, 4: FLOAT32}[rows.values.itemsize]
+    quantized = QuantizedRows(
+        allocate_values(n_stored, n_features, level), np.empty(n_stored, np.float32), np.empty(n_stored, np.float32)
+    )
+    return RowBuffer(
+        np.zeros(capacity, np.int64),
+        np.zeros(capacity, np.int64),
+        np.zeros(capacity, np.int64),
+        quantized,
+        np.empty((3, capacity), centers.offsets.dtype),
+        np.empty((2, capacity), np.int32),
+        *(np.empty(capacity, np.float32) for _ in range(3)),
     )
 
 
 @numba.njit(**INNER, inline="always")
-def screen_rows(X: Rows, coded: Coded, frame: Frame, scr: Screen, count: int, desk: Desk) -> Coded:
-    """Screen desk.rows[:count]: write labels, gaps and bounds. Return the codes used, at desk.places."""
-    if coded.codes.shape[0] > 0:
-        used = coded
+def filter_rows(
+    X: Rows, rows: QuantizedRows, quantizer: RowQuantizer, centers: QuantizedCenters, count: int, buffer: RowBuffer
+) -> QuantizedRows:
+    """Filter buffer.rows[:count]: write best scores and centers, error bounds and gaps to the buffer.
+
+    Returns the quantized rows that were used, which buffer.slots indexes.
+    """
+    if rows.values.shape[0] > 0:
+        used = rows
         for p in range(count):
-            desk.places[p] = desk.rows[p]
+            buffer.slots[p] = buffer.rows[p]
     else:
-        used = desk.coded
-        encode(X, desk.rows, count, frame, used.codes, used.errors, used.norms)
+        used = buffer.quantized
+        quantize_rows(X, buffer.rows, count, quantizer, used.values, used.errors, used.norms)
         for p in range(count):
-            desk.places[p] = p
-    rank(used.codes, desk.places, count, scr, desk.ranks, desk.names)
-    certify(used.errors, used.norms, scr, count, desk)
+            buffer.slots[p] = p
+    rank_centers(used.values, buffer.slots, count, centers, buffer.best_scores, buffer.best_centers)
+    certify_labels(used.errors, used.norms, centers, count, buffer)
     return used
 
 
 @numba.njit(**INNER, forceinline=True)
-def splat_bound(bound: Bound) -> Any:
-    """Return the terms of a bound, each in every lane, in the order of Bound."""
+def splat_error_bound(bound: ErrorBound) -> Any:
+    """Return the coefficients of an error bound, each in every lane, in the order of ErrorBound."""
     return (
         splat(bound.per_error), splat(bound.per_error_size), splat(bound.per_norm),
         splat(bound.constant), splat(bound.per_size), splat(bound.per_score),
@@ -90,41 +116,48 @@ def splat_bound(bound: Bound) -> Any:
 
 
 @numba.njit(**INNER, forceinline=True)
-def proven(best: Any, next_best: Any, apart: Any, error: Any, norm: Any, size: Any, unit: Any, terms: Any) -> Any:
-    """Return by how much a difference of scores can be off, and a lower bound of the gap.
+def bound_gap(
+    best: Any, second: Any, difference: Any, error: Any, norm: Any, size: Any, score_unit: Any, terms: Any
+) -> Any:
+    """Return the error bound of a difference of scores, and a lower bound of the gap between distances.
 
-    `best` and `next_best` are scores, `apart` their difference. With d the distance to the best centre and g a proven
-    lower bound of the difference of scores, any other centre is at least sqrt(d^2 + 2 g) away: the gap is
-    2 g / (sqrt(d^2 + 2 g) + d), least where d is largest.
+    `best` and `second` are the two least scores, `difference` is second - best. With d the distance to the best center
+    and g a lower bound of the true difference of scores, any other center is at least sqrt(d^2 + 2 g) away. So the gap
+    is at least 2 g / (sqrt(d^2 + 2 g) + d), which falls with d: an upper bound of d is used.
     """
     zero, two = splat(np.float32(0.0)), splat(np.float32(2.0))
-    sure, more, blur = splat(SURE), splat(np.float32(2.0) - SURE), splat(BLUR)
+    round_down, round_up, rounding = (
+        splat(ROUND_DOWN),
+        splat(np.float32(2.0) - ROUND_DOWN),
+        splat(DEFINITION_ERROR),
+    )
     per_error, per_error_size, per_norm, constant, per_size, per_score = terms
     bound = fma(error, fma(per_error_size, size, per_error), constant)
     bound = fma(norm, per_norm, fma(per_size, size, bound))
-    largest = greatest(greatest(best, zero - best), greatest(next_best, zero - next_best))
+    largest = maximum(maximum(best, zero - best), maximum(second, zero - second))
     bound = fma(per_score, largest + largest, bound)
-    gain = fma(apart, unit, zero - bound)
-    distance = root(greatest(fma(norm, norm, two * fma(best, unit, bound)), zero)) * more
-    other = root(greatest(fma(distance, distance, two * gain), zero)) * more
-    return bound, (two * gain) / (other + distance) * sure - blur * (other + distance)
+    gain = fma(difference, score_unit, zero - bound)
+    distance = sqrt(maximum(fma(norm, norm, two * fma(best, score_unit, bound)), zero)) * round_up
+    other_distance = sqrt(maximum(fma(distance, distance, two * gain), zero)) * round_up
+    return bound, (two * gain) / (other_distance + distance) * round_down - rounding * (other_distance + distance)
 
 
 @numba.njit(**INNER)
-def certify(errors: Float32s, norms: Float32s, scr: Screen, count: int, desk: Desk) -> None:
-    """Write bounds and gaps of the first `count` rows from their scores."""
-    unit, terms, keep, no_tag = splat(scr.unit), splat_bound(scr.bound), scr.keep, np.int32(0)
-    zero, sure = splat(np.float32(0.0)), splat(SURE)
-    ranks, names, places, sizes = desk.ranks, desk.names, desk.places, scr.sizes
-    room = ranks.shape[1]
+def certify_labels(errors: Float32s, norms: Float32s, centers: QuantizedCenters, count: int, buffer: RowBuffer) -> None:
+    """Write the error bounds and gaps of the first `count` rows of the buffer, from their scores."""
+    score_unit, terms = splat(centers.score_unit), splat_error_bound(centers.error_bound)
+    score_mask, no_tag = centers.score_mask, np.int32(0)
+    zero, round_down = splat(np.float32(0.0)), splat(ROUND_DOWN)
+    best_scores, best_centers, slots, sizes = buffer.best_scores, buffer.best_centers, buffer.slots, centers.sizes
+    capacity = best_scores.shape[1]
     for p in range(0, count, LANES):
-        first = tagged(load(ranks, p), keep, no_tag)
-        second = tagged(load(ranks, p + room), keep, no_tag)
-        third = tagged(load(ranks, p + 2 * room), keep, no_tag)
-        bound, gap = proven(
-            as_numbers(first), as_numbers(second), as_numbers(second - first),
-            gather(errors, places, p), gather(norms, places, p), gather(sizes, names, p), unit, terms,
+        first = set_tag(load(best_scores, p), score_mask, no_tag)
+        second = set_tag(load(best_scores, p + capacity), score_mask, no_tag)
+        third = set_tag(load(best_scores, p + 2 * capacity), score_mask, no_tag)
+        bound, gap = bound_gap(
+            convert_to_floats(first), convert_to_floats(second), convert_to_floats(second - first),
+            gather(errors, slots, p), gather(norms, slots, p), gather(sizes, best_centers, p), score_unit, terms,
         )  # fmt: skip
-        store(desk.bounds, p, bound)
-        store(desk.gaps, p, gap)
-        store(desk.rests, p, fma(as_numbers(third - first), unit, zero - bound) * sure)
+        store(buffer.bounds, p, bound)
+        store(buffer.gaps, p, gap)
+        store(buffer.third_margins, p, fma(convert_to_floats(third - first), score_unit, zero - bound) * round_down)

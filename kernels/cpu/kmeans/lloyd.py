@@ -1,14 +1,15 @@
-"""One pass of Lloyd's algorithm over rows: label those that may have moved, and move them between the sums.
+"""One pass of Lloyd's algorithm: label the rows that may have moved, and update the sums of their clusters.
 
-    X (n_rows, n_features), Coded rows, a Screen, drifts (n_clusters,) of the centres
-      -> labels, slack (n_rows,) in place; what is added to sums (n_clusters, n_features) and masses int64
+    X (n_rows, n_features), QuantizedRows, QuantizedCenters, skip thresholds (n_clusters,)
+      -> labels, gap_bound (n_rows,) in place; changes of sums (n_clusters, n_features) and masses (n_clusters,), int64
 
-A row keeps its label, unread, while the centres have moved less than its gap. The drift of a cluster is how far its
-centre and the fastest other one have moved since the start, together; slack holds a row's gap plus the drift when it
-was measured, so no pass has to rewrite it: it may be skipped while slack is above the drift. Sums are integers: a row
-enters as round(w (x - shift) 2^e), so neither order nor history can matter. Proofs: decisions/0002 and 0005. Which
-shift and exponent: engine/kmeans/fixed_point.py. Empty clusters and new centres are the caller's concern:
-engine/kmeans/lloyd.py.
+A row keeps its label, unread, while the centers have moved less than the gap between its distances to the two nearest,
+as in Hamerly's algorithm. The threshold of a cluster is the distance that its center and the fastest other one have
+moved since the run began, together. gap_bound holds a lower bound of the gap plus the threshold at the time, so no pass
+has to rewrite it: a row is skipped while its gap bound exceeds the threshold. Sums are integers: a row enters as
+round(w (x - shift) 2^e), so neither order nor history can matter. Proofs: decisions/0002-labels-and-sums.md and
+decisions/0005-screening.md. The choice of shift and exponent: engine/kmeans/fixed_point.py. Empty clusters and new
+centers are the caller's concern: engine/kmeans/lloyd.py.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ import numba
 import numpy as np
 
 from engine.kernels.cpu.jit_options import INNER
-from engine.kernels.cpu.kmeans.fast_centers import chosen_centres, glance
-from engine.kernels.cpu.kmeans.filter import RUN, Desk, Float32s, Float64s, Int32s, Int64s, Rows, screen_rows
-from engine.kernels.cpu.kmeans.quantize import Coded, Frame
-from engine.kernels.cpu.kmeans.quantized_centers import Screen
-from engine.kernels.cpu.kmeans.refine import AHEAD, fetch, settle
-from engine.kernels.cpu.simd.fixed_point import add_terms, fixed_terms, take_terms
+from engine.kernels.cpu.kmeans.fast_centers import compare_fast_centers, select_centers
+from engine.kernels.cpu.kmeans.filter import RUN_ROWS, Float32s, Float64s, Int32s, Int64s, RowBuffer, Rows, filter_rows
+from engine.kernels.cpu.kmeans.quantize import QuantizedRows, RowQuantizer
+from engine.kernels.cpu.kmeans.quantized_centers import QuantizedCenters
+from engine.kernels.cpu.kmeans.refine import PREFETCH_ROWS, prefetch_row, refine_open_rows
+from engine.kernels.cpu.simd.fixed_point import add_terms, fixed_point_terms, subtract_terms
 from engine.kernels.cpu.simd.vectors import (
     LANES,
+    compress_store,
+    count_lanes,
     gather,
-    lane_count,
-    lane_numbers,
+    invert_mask,
+    lane_indices,
     less,
     load,
-    negated,
     splat,
-    store_chosen,
 )
 
 
@@ -40,86 +41,91 @@ from engine.kernels.cpu.simd.vectors import (
 def lloyd_pass(
     X: Rows,
     weights: Float64s,
-    coded: Coded,
-    frame: Frame,
-    scr: Screen,
-    least_drift: Float32s,
-    most_drift: Float32s,
-    fast: Int32s,
+    rows: QuantizedRows,
+    quantizer: RowQuantizer,
+    centers: QuantizedCenters,
+    lower_thresholds: Float32s,
+    upper_thresholds: Float32s,
+    fast_centers: Int32s,
     shift: Float64s,
     scale: Float64s,
     mass_scale: float,
     labels: Int32s,
-    slack: Float32s,
+    gap_bound: Float32s,
     sums: Int64s,
     masses: Int64s,
-    desk: Desk,
+    buffer: RowBuffer,
 ) -> tuple[int, int, int, int]:
-    """Label rows, and add what changed to sums and masses. A label of -1 is a row that is in no cluster yet.
+    """Label a block of rows, and add the changes to sums and masses. A label of -1 is a row that is in no cluster yet.
 
-    Drifts are in units of the frame, rounded down where they are added to slack and up where they are compared. They
-    leave out what the centres `fast` did last: to these, every row is compared.
-    Return how many labels changed, and how many rows were screened, opened, and labelled by the definition.
-    `weights` of length 0 stands for ones; then masses are counts.
+    Thresholds are in units of quantizer.factor: the lower ones, rounded down, are added to gaps, and gap bounds are
+    compared with the upper ones, rounded up. Both leave out the last steps of `fast_centers`, because every row is
+    compared with those. `weights` of length 0 stands for ones; masses are counts then.
+    Returns the numbers of labels changed, of rows filtered, of open rows, and of rows labelled by the definition.
     """
-    changed, screened, opened, asked = 0, 0, 0, 0
-    centres, offsets = chosen_centres(scr, scr.own.shape[0] // scr.rows.shape[0], fast)
-    for start in range(0, X.shape[0], RUN):
-        stop = min(start + RUN, X.shape[0])
-        count = _parted(labels, slack, most_drift, start, stop, desk)
-        n_others = stop - start - count
-        if n_others > 0 and fast.shape[0] > 0:
-            count = glance(
-                X, coded, frame, scr, centres, offsets, least_drift, labels, slack, n_others, count, desk
+    n_changed, n_screened, n_opened, n_defined = 0, 0, 0, 0
+    n_words = centers.center_words.shape[0] // centers.exact.shape[0]
+    fast_words, fast_offsets = select_centers(centers, n_words, fast_centers)
+    for start in range(0, X.shape[0], RUN_ROWS):
+        stop = min(start + RUN_ROWS, X.shape[0])
+        count = _partition_rows(labels, gap_bound, upper_thresholds, start, stop, buffer)
+        n_skipped = stop - start - count
+        if n_skipped > 0 and fast_centers.shape[0] > 0:
+            count = compare_fast_centers(
+                X, rows, quantizer, centers, fast_words, fast_offsets, lower_thresholds, labels, gap_bound,
+                n_skipped, count, buffer,
             )  # fmt: skip
         if count == 0:
             continue
-        used = screen_rows(X, coded, frame, scr, count, desk)
-        n_opened, n_asked = settle(X, used, scr, count, desk)
-        screened, opened, asked = screened + count, opened + n_opened, asked + n_asked
-        n_moved = np.int64(0)  # not a literal: numba would compile move_rows for that one as well
+        quantized = filter_rows(X, rows, quantizer, centers, count, buffer)
+        n_run_opened, n_run_defined = refine_open_rows(X, quantized, centers, count, buffer)
+        n_screened, n_opened, n_defined = n_screened + count, n_opened + n_run_opened, n_defined + n_run_defined
+        n_moved = np.int64(0)  # not a literal: numba would compile update_sums for it as well
         for p in range(count):
-            i, label = desk.rows[p], desk.names[0, p]
-            slack[i] = desk.gaps[p] + least_drift[label]
-            desk.places[n_moved] = i  # moved rows take the place of those that are done with
-            desk.names[0, n_moved], desk.names[1, n_moved] = label, labels[i]
+            i, label = buffer.rows[p], buffer.best_centers[0, p]
+            gap_bound[i] = buffer.gaps[p] + lower_thresholds[label]
+            buffer.slots[n_moved] = i  # the buffer is reused: rows that moved overwrite those that are finished
+            buffer.best_centers[0, n_moved], buffer.best_centers[1, n_moved] = label, labels[i]
             n_moved += 1 if labels[i] != label else 0
             labels[i] = label
-        changed += int(n_moved)
-        move_rows(X, weights, shift, scale, mass_scale, desk.places, n_moved, desk.names, sums, masses)
-    return changed, screened, opened, asked
+        n_changed += int(n_moved)
+        update_sums(X, weights, shift, scale, mass_scale, buffer.slots, n_moved, buffer.best_centers, sums, masses)
+    return n_changed, n_screened, n_opened, n_defined
 
 
 @numba.njit(**INNER)
-def _parted(labels: Int32s, slack: Float32s, most_drift: Float32s, start: int, stop: int, desk: Desk) -> int:
-    """Write the rows that may have moved to desk.rows, the others to desk.open; return how many may have.
+def _partition_rows(
+    labels: Int32s, gap_bound: Float32s, upper_thresholds: Float32s, start: int, stop: int, buffer: RowBuffer
+) -> int:
+    """Write the active rows, which may have moved, to buffer.rows, and the others to buffer.open; return their number.
 
-    All rows of a run get their first labels in one pass: so none of them has one where the first has none.
+    All rows of a run get their first labels in the same pass. So if the first row has no label, none has.
     """
-    waiting, others, numbers, room = desk.rows, desk.open, desk.names, desk.names.shape[1]
-    n_waiting, n_others, p = 0, 0, 0
-    whole = (stop - start) // LANES * LANES if labels[start] >= 0 else 0
-    while p < whole:
-        skipped = less(gather(most_drift, labels, start + p), load(slack, start + p))
-        here = splat(np.int32(p)) + lane_numbers()
-        store_chosen(numbers, n_waiting, here, negated(skipped))
-        store_chosen(numbers, room + n_others, here, skipped)
-        n_skipped = lane_count(skipped)
-        n_waiting, n_others, p = n_waiting + LANES - n_skipped, n_others + n_skipped, p + LANES
-    for q in range(n_waiting):
-        waiting[q] = start + numbers[0, q]
-    for q in range(n_others):
-        others[q] = start + numbers[1, q]
+    active, skipped = buffer.rows, buffer.open
+    row_positions, capacity = buffer.best_centers, buffer.best_centers.shape[1]
+    n_active, n_skipped, p = 0, 0, 0
+    n_in_vectors = (stop - start) // LANES * LANES if labels[start] >= 0 else 0
+    while p < n_in_vectors:
+        skipped_lanes = less(gather(upper_thresholds, labels, start + p), load(gap_bound, start + p))
+        positions = splat(np.int32(p)) + lane_indices()
+        compress_store(row_positions, n_active, positions, invert_mask(skipped_lanes))
+        compress_store(row_positions, capacity + n_skipped, positions, skipped_lanes)
+        n_lanes = count_lanes(skipped_lanes)
+        n_active, n_skipped, p = n_active + LANES - n_lanes, n_skipped + n_lanes, p + LANES
+    for q in range(n_active):
+        active[q] = start + row_positions[0, q]
+    for q in range(n_skipped):
+        skipped[q] = start + row_positions[1, q]
     for i in range(start + p, stop):
-        waits = labels[i] < 0 or not slack[i] > most_drift[labels[i]]
-        waiting[n_waiting], others[n_others] = i, i
-        n_waiting += 1 if waits else 0
-        n_others += 0 if waits else 1
-    return n_waiting
+        is_active = labels[i] < 0 or not gap_bound[i] > upper_thresholds[labels[i]]
+        active[n_active], skipped[n_skipped] = i, i
+        n_active += 1 if is_active else 0
+        n_skipped += 0 if is_active else 1
+    return n_active
 
 
 @numba.njit(**INNER)
-def move_rows(
+def update_sums(
     X: Rows,
     weights: Float64s,
     shift: Float64s,
@@ -127,28 +133,28 @@ def move_rows(
     mass_scale: float,
     rows: Int64s,
     count: int,
-    names: Int32s,
+    labels: Int32s,
     sums: Int64s,
     masses: Int64s,
 ) -> None:
-    """Add rows[:count] to the clusters names[0], and take them out of the clusters names[1], unless those are -1."""
+    """Add rows[:count] to the sums of the clusters labels[0], and subtract them from labels[1] unless those are -1."""
     n_features, weighted = X.shape[1], weights.shape[0] > 0
     for p in range(count):
-        i, new, old = rows[p], np.int64(names[0, p]), np.int64(names[1, p])
-        fetch(X, rows[min(p + AHEAD, count - 1)])
+        i, new_label, old_label = rows[p], np.int64(labels[0, p]), np.int64(labels[1, p])
+        prefetch_row(X, rows[min(p + PREFETCH_ROWS, count - 1)])
         weight, mass = 1.0, np.int64(1)
         if weighted:
             weight = weights[i]
             mass = np.int64(np.rint(weight * mass_scale))
-        masses[new] += mass
-        if old >= 0:
-            masses[old] -= mass
+        masses[new_label] += mass
+        if old_label >= 0:
+            masses[old_label] -= mass
         for t in range(0, n_features, LANES):
-            rest = n_features - t
-            terms = fixed_terms(X, i * n_features + t, shift, scale, t, weight, rest)
-            add_terms(sums, new * n_features + t, terms, rest)
-            if old >= 0:
-                take_terms(sums, old * n_features + t, terms, rest)
+            n_left = n_features - t
+            terms = fixed_point_terms(X, i * n_features + t, shift, scale, t, weight, n_left)
+            add_terms(sums, new_label * n_features + t, terms, n_left)
+            if old_label >= 0:
+                subtract_terms(sums, old_label * n_features + t, terms, n_left)
 
 
 @numba.njit(nogil=True, cache=True)

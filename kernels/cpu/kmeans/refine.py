@@ -1,10 +1,10 @@
-"""Settle the rows that the screen left open: measure their candidates, and let the definition decide what is close.
+"""The refinement: measure the candidates of rows that the filter left open, by the definition where they are close.
 
-    a Desk of screened rows, X, a Screen  ->  the label and the least gap of every open row
+    X, a RowBuffer of filtered rows, QuantizedCenters  ->  the label and a lower bound of the gap of every open row
 
-All centres whose score lies within twice the bound of the best are compared by their distance in float32, and where
-those are as close as their rounding, the definition in distance.py decides. So labels are those of the definition,
-whatever the precision of the screen. Bounds: decisions/0005-screening.md.
+Candidates are the centers whose score is within twice the error bound of the best one. They are compared by their
+distance in float32; where distances differ by less than they are rounded, the definition in distance.py decides. So
+labels are those of the definition at every level of precision. Bounds: decisions/0005-screening.md.
 """
 
 from __future__ import annotations
@@ -14,166 +14,193 @@ from typing import Any
 import numba
 import numpy as np
 
-from engine.kernels.cpu.distance import defined_label, squared_distance
+from engine.kernels.cpu.distance import label_by_definition, squared_distance
 from engine.kernels.cpu.jit_options import INNER
-from engine.kernels.cpu.kmeans.filter import BLUR, Desk, Float32s, Float64s, Int32s, Int64s, Rows
-from engine.kernels.cpu.kmeans.quantize import Coded
-from engine.kernels.cpu.kmeans.quantized_centers import Screen
-from engine.kernels.cpu.kmeans.tiled_scores import NOTED, ROWS, candidates, load_codes, note_tile
-from engine.kernels.cpu.simd.quantized import differences
-from engine.kernels.cpu.simd.vectors import LANES, fma, prefetch, splat, tagged, total
+from engine.kernels.cpu.kmeans.filter import DEFINITION_ERROR, Float32s, Float64s, Int32s, Int64s, RowBuffer, Rows
+from engine.kernels.cpu.kmeans.quantize import QuantizedRows
+from engine.kernels.cpu.kmeans.quantized_centers import QuantizedCenters
+from engine.kernels.cpu.kmeans.tiled_scores import (
+    MAX_CANDIDATES,
+    TILE_ROWS,
+    find_candidates,
+    find_tile_candidates,
+    load_tile,
+)
+from engine.kernels.cpu.simd.quantized import load_differences
+from engine.kernels.cpu.simd.vectors import LANES, fma, prefetch, reduce_sum, set_tag, splat
 
-AHEAD = 12  # open rows between asking for a row's values and using them
+PREFETCH_ROWS = 12  # open rows between the prefetch of a row and its use
 LINE_BYTES = 64  # of a cache line
-TINY = 1e-30  # squared distances, where rows are about 1, that may have lost digits by underflow
-SAFE = 2.0**-30  # a difference of squared distances, per unit of them, that no rounding in float64 can invert
+UNDERFLOW = 1e-30  # of squared distances, where the values of rows are about 1: smaller ones may have lost digits
+MIN_RELATIVE_MARGIN = 2.0**-30  # of squared distances, relative: no rounding in float64 inverts it
 
 
 @numba.njit(**INNER, forceinline=True)
-def _squared(X: Rows, i: int, centres: Rows, j: int, factor: Any) -> float:
-    """Return the squared distance of row i and centre j in units of y, added in float32 in any order."""
+def _squared_distance_float32(X: Rows, i: int, centers: Rows, j: int, factor: Any) -> float:
+    """Return the squared distance of row i and center j in units of y, added in float32 in any order."""
     n_features, sums = X.shape[1], splat(np.float32(0.0))
     for t in range(0, n_features, LANES):
-        apart = differences(X, i * n_features + t, centres, j * n_features + t, n_features - t, factor)
-        sums = fma(apart, apart, sums)
-    return np.float64(total(sums))
+        difference = load_differences(X, i * n_features + t, centers, j * n_features + t, n_features - t, factor)
+        sums = fma(difference, difference, sums)
+    return np.float64(reduce_sum(sums))
 
 
 @numba.njit(**INNER, forceinline=True)
-def _nearest_of(
-    X: Rows, i: int, centres: Rows, factor: Any, names: Int32s, start: int, count: int, spread: float
+def _find_nearest(
+    X: Rows, i: int, centers: Rows, factor: Any, candidates: Int32s, start: int, count: int, margin: float
 ) -> tuple[int, float]:
-    """Return the nearest of the centres names[start : start + count], and by how much all others are farther away.
+    """Return the nearest of candidates[start : start + count], and a lower bound of its gap to all other centers.
 
-    Scores of centres that are not named exceed the best one by `spread` at least. A gap that is not positive says that
-    the definition has to decide: of all centres where it is -infinity, else of those that are named.
+    Scores of centers that are no candidates exceed the best score by `margin` at least. A gap that is not positive says
+    that the definition has to decide: among all centers if it is -infinity, else among the candidates.
     """
-    label, first, second = names[start], np.inf, np.inf
+    label, first, second = candidates[start], np.inf, np.inf
     for q in range(start, start + count):
-        squared = _squared(X, i, centres, names[q], factor)
-        label = names[q] if squared < first else label
+        squared = _squared_distance_float32(X, i, centers, candidates[q], factor)
+        label = candidates[q] if squared < first else label
         second = min(second, max(squared, first))
         first = min(first, squared)
-    if not spread > SAFE * first:  # also where distances overflow
+    if not margin > MIN_RELATIVE_MARGIN * first:  # also where distances overflow
         return label, -np.inf
-    doubt = (X.shape[1] + 8) * 2.0**-24
-    if not second - first > doubt * (first + second) + TINY:
+    relative_error = (X.shape[1] + 8) * 2.0**-24
+    if not second - first > relative_error * (first + second) + UNDERFLOW:
         return label, 0.0
-    nearest = np.sqrt(first)
-    other = min(np.sqrt(second), np.sqrt(first + 2.0 * spread))
-    return label, max(other * (1.0 - BLUR - doubt) - nearest * (1.0 + BLUR + doubt), 2.0**-126)
+    distance = np.sqrt(first)
+    other_distance = min(np.sqrt(second), np.sqrt(first + 2.0 * margin))
+    return label, max(
+        other_distance * (1.0 - DEFINITION_ERROR - relative_error)
+        - distance * (1.0 + DEFINITION_ERROR + relative_error),
+        2.0**-126,
+    )
 
 
 @numba.njit(**INNER)
-def _defined_of(X: Rows, i: int, centres: Float64s, names: Int32s, start: int, count: int) -> int:
-    """Return the nearest of the named centres by the definition."""
-    label, least_one = -1, np.inf
+def _find_nearest_by_definition(X: Rows, i: int, centers: Float64s, candidates: Int32s, start: int, count: int) -> int:
+    """Return the nearest of candidates[start : start + count] by the definition."""
+    label, least_squared = -1, np.inf
     for q in range(start, start + count):
-        squared = squared_distance(X, i, centres, names[q])
-        if label < 0 or squared < least_one or (squared == least_one and names[q] < label):
-            label, least_one = names[q], squared
+        squared = squared_distance(X, i, centers, candidates[q])
+        if label < 0 or squared < least_squared or (squared == least_squared and candidates[q] < label):
+            label, least_squared = candidates[q], squared
     return label
 
 
 @numba.njit(**INNER, forceinline=True)
-def _opened(gaps: Float32s, count: int, opened: Int64s) -> int:
-    """Write the positions of the rows whose gap is not positive; return how many."""
-    n_opened = 0
+def _list_open_rows(gaps: Float32s, count: int, open_rows: Int64s) -> int:
+    """Write the positions of the rows whose gap is not positive, the open rows; return how many."""
+    n_open = 0
     for p in range(count):
-        opened[n_opened] = p
-        n_opened += 0 if gaps[p] > 0 else 1
-    return n_opened
+        open_rows[n_open] = p
+        n_open += 0 if gaps[p] > 0 else 1
+    return n_open
 
 
 @numba.njit(**INNER, forceinline=True)
-def fetch(X: Rows, i: int) -> None:
-    """Ask for a row before it is needed: open rows lie far apart."""
+def prefetch_row(X: Rows, i: int) -> None:
+    """Prefetch row i into the caches: open rows lie far apart in memory."""
     for t in range(0, X.shape[1], LINE_BYTES // X.itemsize):
         prefetch(X, i * X.shape[1] + t)
 
 
 @numba.njit(**INNER, inline="always")
-def settle(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk) -> tuple[int, int]:
-    """Open every row of the desk whose gap is not positive; return how many, and for how many the definition spoke.
+def refine_open_rows(
+    X: Rows, quantized: QuantizedRows, centers: QuantizedCenters, count: int, buffer: RowBuffer
+) -> tuple[int, int]:
+    """Refine every open row of the buffer; return how many there are, and how many the definition had to label.
 
-    Mostly two centres are left to measure. Rows with more of them come last: see _settle_more.
+    Most rows have two candidates. Those with more come last: see _refine_with_candidates.
     """
-    # Arrays leave their tuples outside of loops: where a tuple is passed on, numba counts references to all in it.
-    # Numbers that are passed on are int64 from the start: numba compiles a callee for a literal apart.
-    given, factor, opened, rows = scr.given, scr.factor, desk.open, desk.rows
-    names, gaps, rests, bounds = desk.names, desk.gaps, desk.rests, desk.bounds
-    n_clusters, pair, scratch = given.shape[0], np.empty(2, np.int32), np.empty(given.shape[0])
-    n_opened, n_asked, n_more = _opened(gaps, count, opened), 0, np.int64(0)
-    begin, two = np.int64(0), np.int64(2)
-    for number in range(n_opened):
-        p = opened[number]
+    # Arrays are taken out of their tuples before the loops: to pass on a tuple, numba counts references to all in it.
+    # Numbers that are passed on are int64, not literals: numba would compile a callee for each literal.
+    original, factor, open_rows, rows = centers.original, centers.factor, buffer.open, buffer.rows
+    best_centers, gaps, third_margins, bounds = buffer.best_centers, buffer.gaps, buffer.third_margins, buffer.bounds
+    n_clusters, pair, scratch = original.shape[0], np.empty(2, np.int32), np.empty(original.shape[0])
+    n_open, n_defined, n_many = _list_open_rows(gaps, count, open_rows), 0, np.int64(0)
+    zero, two = np.int64(0), np.int64(2)
+    for index in range(n_open):
+        p = open_rows[index]
         i = rows[p]
-        fetch(X, rows[opened[min(number + AHEAD, n_opened - 1)]])
-        if bounds[p] < np.inf and not (rests[p] > 0 and names[1, p] < n_clusters):
-            opened[n_more] = p
-            n_more += 1
+        prefetch_row(X, rows[open_rows[min(index + PREFETCH_ROWS, n_open - 1)]])
+        if bounds[p] < np.inf and not (third_margins[p] > 0 and best_centers[1, p] < n_clusters):
+            open_rows[n_many] = p
+            n_many += 1
             continue
-        pair[0], pair[1] = names[0, p], names[1, p]
+        pair[0], pair[1] = best_centers[0, p], best_centers[1, p]
         label, gap = pair[0], -np.inf
         if bounds[p] < np.inf:
-            label, gap = _nearest_of(X, i, given, factor, pair, begin, two, np.float64(rests[p]))
+            label, gap = _find_nearest(X, i, original, factor, pair, zero, two, np.float64(third_margins[p]))
         if not gap > 0:
-            all_centres = gap < 0
+            open_to_all = gap < 0
             label = (
-                defined_label(X[i], scr.exact, scratch)
-                if all_centres
-                else _defined_of(X, i, scr.rows, pair, begin, two)
+                label_by_definition(X[i], centers.columns, scratch)
+                if open_to_all
+                else _find_nearest_by_definition(X, i, centers.exact, pair, zero, two)
             )
-            n_asked += 1
-        names[0, p], gaps[p] = label, gap
-    return n_opened, n_asked + _settle_more(X, used, scr, n_more, desk, scratch)
+            n_defined += 1
+        best_centers[0, p], gaps[p] = label, gap
+    return n_open, n_defined + _refine_with_candidates(X, quantized, centers, n_many, buffer, scratch)
 
 
 @numba.njit(**INNER, inline="always")
-def _settle_more(X: Rows, used: Coded, scr: Screen, count: int, desk: Desk, scratch: Float64s) -> int:
-    """Settle the first `count` rows of desk.open; return for how many the definition spoke.
+def _refine_with_candidates(
+    X: Rows, quantized: QuantizedRows, centers: QuantizedCenters, count: int, buffer: RowBuffer, scratch: Float64s
+) -> int:
+    """Refine the first `count` rows of buffer.open; return how many the definition had to label.
 
-    All centres are measured whose score is within twice the bound of the best one's: the others are then farther away
-    than the first by the bound at least. Scores are computed once more, and those centres noted.
+    Candidates are all centers whose score is within twice the error bound of the best score: the true scores of the
+    others exceed the best one by the bound at least. Scores are computed once more, to find the candidates.
     """
-    codes, offsets, far, kind, unit = used.codes, scr.offsets, scr.far, used.codes.dtype.type(0), np.float64(scr.unit)
-    given, factor, keep, centres, opened, rows = scr.given, scr.factor, scr.keep, scr.words, desk.open, desk.rows
-    names, gaps, ranks, bounds, places = desk.names, desk.gaps, desk.ranks, desk.bounds, desk.places
-    words = codes.view(np.int32).reshape(-1)
-    width = words.shape[0] // codes.shape[0]
-    n_tiled = centres.shape[0] // width
-    tile, at = np.empty(width * ROWS, np.int32), np.empty(ROWS, np.int64)
-    limits, rests = np.empty(ROWS, offsets.dtype), np.empty(ROWS, offsets.dtype)
-    noted, counts = np.empty(ROWS * NOTED, np.int32), np.empty(ROWS, np.int64)
-    some, spare = np.empty(offsets.shape[0] + 1, np.int32), np.empty(LANES, offsets.dtype)
-    n_asked, begin = 0, np.int64(0)
-    for start in range(0, count, ROWS):
-        n_rows = min(ROWS, count - start)
-        for lane in range(ROWS):
-            p = opened[start + min(lane, n_rows - 1)]
-            best = np.float64(tagged(ranks[0, p], keep, np.int32(0)))
-            at[lane] = places[p]
-            limits[lane] = min(best + 2.0 * bounds[p] / unit, np.float64(far))
-            fetch(X, rows[p])
-        load_codes(words, width, at, 0, tile)
-        note_tile(kind, tile, width, centres, n_tiled, offsets, far, limits, noted, counts, rests)
+    values, offsets, kind = quantized.values, centers.offsets, quantized.values.dtype.type(0)
+    padding_score, score_mask, score_unit = centers.padding_score, centers.score_mask, np.float64(centers.score_unit)
+    original, factor, tile_words, open_rows = centers.original, centers.factor, centers.tile_words, buffer.open
+    best_centers, best_scores, bounds = buffer.best_centers, buffer.best_scores, buffer.bounds
+    rows, slots, gaps = buffer.rows, buffer.slots, buffer.gaps
+    words = values.view(np.int32).reshape(-1)
+    width = words.shape[0] // values.shape[0]
+    n_in_tiles = tile_words.shape[0] // width
+    row_tile, tile_slots = np.empty(width * TILE_ROWS, np.int32), np.empty(TILE_ROWS, np.int64)
+    limits, other_least = np.empty(TILE_ROWS, offsets.dtype), np.empty(TILE_ROWS, offsets.dtype)
+    tile_candidates, counts = np.empty(TILE_ROWS * MAX_CANDIDATES, np.int32), np.empty(TILE_ROWS, np.int64)
+    row_candidates, other_scores = np.empty(offsets.shape[0] + 1, np.int32), np.empty(LANES, offsets.dtype)
+    n_defined, zero = 0, np.int64(0)
+    for start in range(0, count, TILE_ROWS):
+        n_rows = min(TILE_ROWS, count - start)
+        for lane in range(TILE_ROWS):
+            p = open_rows[start + min(lane, n_rows - 1)]
+            best = np.float64(set_tag(best_scores[0, p], score_mask, np.int32(0)))
+            tile_slots[lane] = slots[p]
+            limits[lane] = min(best + 2.0 * bounds[p] / score_unit, np.float64(padding_score))
+            prefetch_row(X, rows[p])
+        load_tile(words, width, tile_slots, 0, row_tile)
+        find_tile_candidates(
+            kind, row_tile, width, tile_words, n_in_tiles, offsets, padding_score, limits, tile_candidates, counts,
+            other_least,
+        )  # fmt: skip
         for lane in range(n_rows):
-            p = opened[start + lane]
+            p = open_rows[start + lane]
             i = rows[p]
-            spread = (np.float64(rests[lane]) - np.float64(tagged(ranks[0, p], keep, np.int32(0)))) * unit - bounds[p]
-            if counts[lane] <= NOTED:  # twice the same: to choose between the arrays would count references to them
-                label, gap = _nearest_of(X, i, given, factor, noted, lane * NOTED, counts[lane], spread)
-                if gap == 0.0:
-                    label = _defined_of(X, i, scr.rows, noted, lane * NOTED, counts[lane])
-            else:
-                n_some = candidates(
-                    kind, words, at[lane] * width, width, scr.lanes, offsets, far, limits[lane], some, spare
+            margin = (
+                np.float64(other_least[lane]) - np.float64(set_tag(best_scores[0, p], score_mask, np.int32(0)))
+            ) * score_unit - bounds[p]
+            # Two branches of the same steps: to choose between the arrays, numba would count references to them.
+            if counts[lane] <= MAX_CANDIDATES:
+                label, gap = _find_nearest(
+                    X, i, original, factor, tile_candidates, lane * MAX_CANDIDATES, counts[lane], margin
                 )
-                label, gap = _nearest_of(X, i, given, factor, some, begin, n_some, spread)
                 if gap == 0.0:
-                    label = _defined_of(X, i, scr.rows, some, begin, n_some)
+                    label = _find_nearest_by_definition(
+                        X, i, centers.exact, tile_candidates, lane * MAX_CANDIDATES, counts[lane]
+                    )
+            else:
+                n_candidates = find_candidates(
+                    kind, words, tile_slots[lane] * width, width, centers.block_words, offsets, padding_score,
+                    limits[lane], row_candidates, other_scores,
+                )  # fmt: skip
+                label, gap = _find_nearest(X, i, original, factor, row_candidates, zero, n_candidates, margin)
+                if gap == 0.0:
+                    label = _find_nearest_by_definition(X, i, centers.exact, row_candidates, zero, n_candidates)
             if gap < 0:
-                label = defined_label(X[i], scr.exact, scratch)
-            n_asked += 0 if gap > 0 else 1
-            names[0, p], gaps[p] = label, gap
-    return n_asked
+                label = label_by_definition(X[i], centers.columns, scratch)
+            n_defined += 0 if gap > 0 else 1
+            best_centers[0, p], gaps[p] = label, gap
+    return n_defined

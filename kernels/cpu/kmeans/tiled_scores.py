@@ -1,12 +1,13 @@
-"""Rank all centres for a tile of rows, in registers: the products of K-Means.
+"""Score all centers for a tile of rows in registers, and keep the least scores: the matrix product of K-Means.
 
-    codes of rows, a Screen of the centres -> the three least scores of every row, and the centres of two of them
-                                              or, for a limit a row, all centres whose score is below it
+    quantized rows, QuantizedCenters -> the three least scores of every row, and the centers of the first two
+                                     or, for a limit a row, all centers whose score is below it: the candidates
 
-Rows lie in the lanes, two vectors of them, and TILE centres at a time are broadcast: 2 x TILE accumulators, so every
-loaded word is used often enough to keep both multipliers busy. A centre's number within its chunk rides in the low
-bits of its score; so ranking takes one bit operation, three minima and two maxima a score, and no labels are moved.
-What a score is: quantized_centers.py. What it proves: filter.py and refine.py.
+A tile is a register block, as in a matrix product: the rows lie in the lanes of two vectors, and TILE_CENTERS centers
+are broadcast one after the other. Its 2 x TILE_CENTERS accumulators use every loaded word often enough to keep both
+multipliers busy. A center's index within its chunk, the tag, is stored in the low bits of its score. So ranking takes
+one bit operation, three minima and two maxima a score, and no labels are moved.
+What a score is: quantized_centers.py. What scores prove: filter.py and refine.py.
 """
 
 from __future__ import annotations
@@ -18,42 +19,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernels.cpu.jit_options import INNER
-from engine.kernels.cpu.kmeans.quantized_centers import BLOCK, CHUNK, TILE, Int32s, Int64s, Scores, Screen
+from engine.kernels.cpu.kmeans.quantized_centers import (
+    BLOCK_CENTERS,
+    CHUNK_CENTERS,
+    TILE_CENTERS,
+    Int32s,
+    Int64s,
+    QuantizedCenters,
+    Scores,
+)
 from engine.kernels.cpu.simd.vectors import (
     LANES,
-    accumulate,
-    bits,
     broadcast,
+    count_trailing_zeros,
+    dot_accumulate,
     gather_quads,
-    greatest,
-    lane_bits,
-    least,
     less,
     load,
-    lowest_bit,
+    mask_to_bits,
+    maximum,
+    minimum,
+    reinterpret_as_ints,
     select,
+    set_tag,
     splat,
     store,
-    tagged,
 )
 
-VECTORS = 2  # vectors of rows in a tile
-ROWS = VECTORS * LANES  # rows of a tile
-NOTED = 48  # at most so many centres are noted for a row: one with more is looked at by itself
+TILE_VECTORS = 2  # vectors of rows in a tile
+TILE_ROWS = TILE_VECTORS * LANES  # rows of a tile
+MAX_CANDIDATES = 48  # of a row, in find_tile_candidates: rows with more are handed to find_candidates one by one
 
 
 @numba.njit(**INNER)
-def load_codes(words: Int32s, width: int, rows: Int64s, start: int, tile: Int32s) -> None:
-    """Transpose the codes (flat, `width` words a row) of rows[start : start + ROWS] into tile [word][ROWS]."""
-    for vector in range(VECTORS):
+def load_tile(words: Int32s, width: int, rows: Int64s, start: int, tile: Int32s) -> None:
+    """Transpose the words (flat, `width` a row) of rows[start : start + TILE_ROWS] into tile [word][TILE_ROWS]."""
+    for vector in range(TILE_VECTORS):
         lane = vector * LANES
         for word in range(0, width, 4):
-            gather_quads(words, rows, start + lane, width, word, ROWS, tile, word * ROWS + lane)
+            gather_quads(words, rows, start + lane, width, word, TILE_ROWS, tile, word * TILE_ROWS + lane)
 
 
 @numba.njit(**INNER, forceinline=True)
-def tile_scores(kind: Any, tile: Int32s, width: int, centres: Int32s, offsets: Scores, j: int) -> Any:
-    """Return the scores of the rows of a tile and of TILE centres from j on: two vectors a centre, in order."""
+def compute_tile_scores(kind: Any, row_tile: Int32s, width: int, tile_words: Int32s, offsets: Scores, j: int) -> Any:
+    """Return the scores of a tile: two vectors a center, for TILE_CENTERS centers from j on, in order.
+
+    The dtype of `kind` is that of the quantized values, and selects the instruction: see dot_accumulate.
+    """
     a00 = broadcast(offsets, j)
     a10 = broadcast(offsets, j + 1)
     a20 = broadcast(offsets, j + 2)
@@ -61,226 +73,252 @@ def tile_scores(kind: Any, tile: Int32s, width: int, centres: Int32s, offsets: S
     a40 = broadcast(offsets, j + 4)
     a50 = broadcast(offsets, j + 5)
     a01, a11, a21, a31, a41, a51 = a00, a10, a20, a30, a40, a50
-    at = j * width
+    word_index = j * width
     for word in range(width):
-        x0, x1 = load(tile, word * ROWS), load(tile, word * ROWS + LANES)
-        c = broadcast(centres, at)
-        a00, a01 = accumulate(kind, a00, x0, c), accumulate(kind, a01, x1, c)
-        c = broadcast(centres, at + 1)
-        a10, a11 = accumulate(kind, a10, x0, c), accumulate(kind, a11, x1, c)
-        c = broadcast(centres, at + 2)
-        a20, a21 = accumulate(kind, a20, x0, c), accumulate(kind, a21, x1, c)
-        c = broadcast(centres, at + 3)
-        a30, a31 = accumulate(kind, a30, x0, c), accumulate(kind, a31, x1, c)
-        c = broadcast(centres, at + 4)
-        a40, a41 = accumulate(kind, a40, x0, c), accumulate(kind, a41, x1, c)
-        c = broadcast(centres, at + 5)
-        a50, a51 = accumulate(kind, a50, x0, c), accumulate(kind, a51, x1, c)
-        at += TILE
+        x0, x1 = load(row_tile, word * TILE_ROWS), load(row_tile, word * TILE_ROWS + LANES)
+        c = broadcast(tile_words, word_index)
+        a00, a01 = dot_accumulate(kind, a00, x0, c), dot_accumulate(kind, a01, x1, c)
+        c = broadcast(tile_words, word_index + 1)
+        a10, a11 = dot_accumulate(kind, a10, x0, c), dot_accumulate(kind, a11, x1, c)
+        c = broadcast(tile_words, word_index + 2)
+        a20, a21 = dot_accumulate(kind, a20, x0, c), dot_accumulate(kind, a21, x1, c)
+        c = broadcast(tile_words, word_index + 3)
+        a30, a31 = dot_accumulate(kind, a30, x0, c), dot_accumulate(kind, a31, x1, c)
+        c = broadcast(tile_words, word_index + 4)
+        a40, a41 = dot_accumulate(kind, a40, x0, c), dot_accumulate(kind, a41, x1, c)
+        c = broadcast(tile_words, word_index + 5)
+        a50, a51 = dot_accumulate(kind, a50, x0, c), dot_accumulate(kind, a51, x1, c)
+        word_index += TILE_CENTERS
     return a00, a01, a10, a11, a20, a21, a30, a31, a40, a41, a50, a51
 
 
 @numba.njit(**INNER, forceinline=True)
-def _ranked(score: Any, keep: Any, number: Any, best: Any, second: Any, third: Any) -> Any:
-    """Enter tagged scores into the three least."""
-    score = tagged(score, keep, number)
-    after = greatest(score, best)
-    return least(score, best), least(after, second), least(greatest(after, second), third)
+def _update_least(score: Any, score_mask: Any, tag: Any, best: Any, second: Any, third: Any) -> Any:
+    """Tag scores with an index, and update the three least scores of every lane with them."""
+    score = set_tag(score, score_mask, tag)
+    after = maximum(score, best)
+    return minimum(score, best), minimum(after, second), minimum(maximum(after, second), third)
 
 
 @numba.njit(**INNER, forceinline=True)
-def _entered(score: Any, centre: Any, best: Any, second: Any, third: Any, leader: Any, runner_up: Any) -> Any:
-    """Enter scores of named centres into the three least and the names of the first two."""
+def _merge_least(score: Any, center: Any, best: Any, second: Any, third: Any, leader: Any, runner_up: Any) -> Any:
+    """Update the three least scores of every lane, and the centers of the first two, with scores of `center`."""
     first, closer = less(score, best), less(score, second)
-    runner_up = select(first, leader, select(closer, centre, runner_up))
-    after = greatest(score, best)
-    best, second, third = least(score, best), least(after, second), least(greatest(after, second), third)
-    return best, second, third, select(first, centre, leader), runner_up
+    runner_up = select(first, leader, select(closer, center, runner_up))
+    after = maximum(score, best)
+    best, second, third = minimum(score, best), minimum(after, second), minimum(maximum(after, second), third)
+    return best, second, third, select(first, center, leader), runner_up
 
 
 @numba.njit(**INNER)
 def rank_tile(
     kind: Any,
-    tile: Int32s,
+    row_tile: Int32s,
     width: int,
-    centres: Int32s,
-    n_tiled: int,
+    tile_words: Int32s,
+    n_in_tiles: int,
     offsets: Scores,
-    far: Any,
-    keep: Any,
-    lane: int,
-    ranks: Scores,
-    names: Int32s,
+    padding_score: Any,
+    score_mask: Any,
+    first_lane: int,
+    best_scores: Scores,
+    best_centers: Int32s,
 ) -> None:
-    """Rank the rows of one tile, as `rank` does; what is written goes to row `lane` and on."""
-    best0, second0, third0 = splat(far), splat(far), splat(far)
+    """Rank all centers for one tile, as rank_centers does; results are written from position `first_lane` on."""
+    best0, second0, third0 = splat(padding_score), splat(padding_score), splat(padding_score)
     best1, second1, third1 = best0, second0, third0
     leader0, runner0 = splat(np.int32(0)), splat(np.int32(0))
     leader1, runner1 = leader0, runner0
-    for first in range(0, n_tiled, CHUNK):
-        b0, s0, t0 = splat(far), splat(far), splat(far)
+    for first in range(0, n_in_tiles, CHUNK_CENTERS):
+        b0, s0, t0 = splat(padding_score), splat(padding_score), splat(padding_score)
         b1, s1, t1 = b0, s0, t0
-        for j in range(first, min(first + CHUNK, n_tiled), TILE):
-            a00, a01, a10, a11, a20, a21, a30, a31, a40, a41, a50, a51 = tile_scores(
-                kind, tile, width, centres, offsets, j
+        for j in range(first, min(first + CHUNK_CENTERS, n_in_tiles), TILE_CENTERS):
+            a00, a01, a10, a11, a20, a21, a30, a31, a40, a41, a50, a51 = compute_tile_scores(
+                kind, row_tile, width, tile_words, offsets, j
             )
             tag = j - first
-            b0, s0, t0 = _ranked(a00, keep, tag, b0, s0, t0)
-            b1, s1, t1 = _ranked(a01, keep, tag, b1, s1, t1)
-            b0, s0, t0 = _ranked(a10, keep, tag + 1, b0, s0, t0)
-            b1, s1, t1 = _ranked(a11, keep, tag + 1, b1, s1, t1)
-            b0, s0, t0 = _ranked(a20, keep, tag + 2, b0, s0, t0)
-            b1, s1, t1 = _ranked(a21, keep, tag + 2, b1, s1, t1)
-            b0, s0, t0 = _ranked(a30, keep, tag + 3, b0, s0, t0)
-            b1, s1, t1 = _ranked(a31, keep, tag + 3, b1, s1, t1)
-            b0, s0, t0 = _ranked(a40, keep, tag + 4, b0, s0, t0)
-            b1, s1, t1 = _ranked(a41, keep, tag + 4, b1, s1, t1)
-            b0, s0, t0 = _ranked(a50, keep, tag + 5, b0, s0, t0)
-            b1, s1, t1 = _ranked(a51, keep, tag + 5, b1, s1, t1)
-        base = splat(np.int32(first))
-        name = tagged(bits(b0), ~keep, np.int32(0)) + base
-        best0, second0, third0, leader0, runner0 = _entered(b0, name, best0, second0, third0, leader0, runner0)
-        name = tagged(bits(s0), ~keep, np.int32(0)) + base
-        best0, second0, third0, leader0, runner0 = _entered(s0, name, best0, second0, third0, leader0, runner0)
-        name = tagged(bits(b1), ~keep, np.int32(0)) + base
-        best1, second1, third1, leader1, runner1 = _entered(b1, name, best1, second1, third1, leader1, runner1)
-        name = tagged(bits(s1), ~keep, np.int32(0)) + base
-        best1, second1, third1, leader1, runner1 = _entered(s1, name, best1, second1, third1, leader1, runner1)
-        third0, third1 = least(t0, third0), least(t1, third1)
-    room = ranks.shape[1]
-    store(ranks, lane, best0)
-    store(ranks, lane + LANES, best1)
-    store(ranks, room + lane, second0)
-    store(ranks, room + lane + LANES, second1)
-    store(ranks, 2 * room + lane, third0)
-    store(ranks, 2 * room + lane + LANES, third1)
-    store(names, lane, leader0)
-    store(names, lane + LANES, leader1)
-    store(names, room + lane, runner0)
-    store(names, room + lane + LANES, runner1)
+            b0, s0, t0 = _update_least(a00, score_mask, tag, b0, s0, t0)
+            b1, s1, t1 = _update_least(a01, score_mask, tag, b1, s1, t1)
+            b0, s0, t0 = _update_least(a10, score_mask, tag + 1, b0, s0, t0)
+            b1, s1, t1 = _update_least(a11, score_mask, tag + 1, b1, s1, t1)
+            b0, s0, t0 = _update_least(a20, score_mask, tag + 2, b0, s0, t0)
+            b1, s1, t1 = _update_least(a21, score_mask, tag + 2, b1, s1, t1)
+            b0, s0, t0 = _update_least(a30, score_mask, tag + 3, b0, s0, t0)
+            b1, s1, t1 = _update_least(a31, score_mask, tag + 3, b1, s1, t1)
+            b0, s0, t0 = _update_least(a40, score_mask, tag + 4, b0, s0, t0)
+            b1, s1, t1 = _update_least(a41, score_mask, tag + 4, b1, s1, t1)
+            b0, s0, t0 = _update_least(a50, score_mask, tag + 5, b0, s0, t0)
+            b1, s1, t1 = _update_least(a51, score_mask, tag + 5, b1, s1, t1)
+        chunk_start = splat(np.int32(first))
+        center = set_tag(reinterpret_as_ints(b0), ~score_mask, np.int32(0)) + chunk_start
+        best0, second0, third0, leader0, runner0 = _merge_least(b0, center, best0, second0, third0, leader0, runner0)
+        center = set_tag(reinterpret_as_ints(s0), ~score_mask, np.int32(0)) + chunk_start
+        best0, second0, third0, leader0, runner0 = _merge_least(s0, center, best0, second0, third0, leader0, runner0)
+        center = set_tag(reinterpret_as_ints(b1), ~score_mask, np.int32(0)) + chunk_start
+        best1, second1, third1, leader1, runner1 = _merge_least(b1, center, best1, second1, third1, leader1, runner1)
+        center = set_tag(reinterpret_as_ints(s1), ~score_mask, np.int32(0)) + chunk_start
+        best1, second1, third1, leader1, runner1 = _merge_least(s1, center, best1, second1, third1, leader1, runner1)
+        third0, third1 = minimum(t0, third0), minimum(t1, third1)
+    capacity = best_scores.shape[1]
+    store(best_scores, first_lane, best0)
+    store(best_scores, first_lane + LANES, best1)
+    store(best_scores, capacity + first_lane, second0)
+    store(best_scores, capacity + first_lane + LANES, second1)
+    store(best_scores, 2 * capacity + first_lane, third0)
+    store(best_scores, 2 * capacity + first_lane + LANES, third1)
+    store(best_centers, first_lane, leader0)
+    store(best_centers, first_lane + LANES, leader1)
+    store(best_centers, capacity + first_lane, runner0)
+    store(best_centers, capacity + first_lane + LANES, runner1)
 
 
 @numba.njit(**INNER)
-def rank(codes: NDArray[Any], rows: Int64s, count: int, scr: Screen, ranks: Scores, names: Int32s) -> None:
-    """Write for each of rows[:count] the three least scores, tagged, and the centres of the first two.
+def rank_centers(
+    values: NDArray[Any], rows: Int64s, count: int, centers: QuantizedCenters, best_scores: Scores, best_centers: Int32s
+) -> None:
+    """Write for each of rows[:count] the three least scores, tagged, and the centers of the first two.
 
-    `ranks` (3, room), `names` (2, room) and `rows` have room for whole tiles.
+    `best_scores` (3, capacity), `best_centers` (2, capacity) and `rows` have room for whole tiles.
     """
-    words = codes.view(np.int32).reshape(-1)
-    width = words.shape[0] // codes.shape[0]
-    n_tiled = scr.words.shape[0] // width
-    tile = np.empty(width * ROWS, np.int32)
-    for lane in range(count, -(-count // ROWS) * ROWS):
-        rows[lane] = rows[0]  # the last tile repeats a row where it is not full
-    for start in range(0, count, ROWS):
-        load_codes(words, width, rows, start, tile)
+    words = values.view(np.int32).reshape(-1)
+    width = words.shape[0] // values.shape[0]
+    n_in_tiles = centers.tile_words.shape[0] // width
+    row_tile = np.empty(width * TILE_ROWS, np.int32)
+    for first_lane in range(count, -(-count // TILE_ROWS) * TILE_ROWS):
+        rows[first_lane] = rows[0]  # the last tile repeats a row where it is not full
+    for start in range(0, count, TILE_ROWS):
+        load_tile(words, width, rows, start, row_tile)
         rank_tile(
-            codes.dtype.type(0), tile, width, scr.words, n_tiled, scr.offsets, scr.far, scr.keep, start, ranks, names
+            values.dtype.type(0),
+            row_tile,
+            width,
+            centers.tile_words,
+            n_in_tiles,
+            centers.offsets,
+            centers.padding_score,
+            centers.score_mask,
+            start,
+            best_scores,
+            best_centers,
         )
 
 
 @numba.njit(**INNER, forceinline=True)
-def _note(score: Any, limit: Any, far: Any, rest: Any, j: int, lane: int, names: Int32s, counts: Int64s) -> Any:
-    """Append centre j to the rows whose score is below their limit; return the least of the other scores."""
-    below = less(score, limit)
-    lanes = lane_bits(below)
-    while lanes != 0:
-        row = lane + lowest_bit(lanes)
-        names[row * NOTED + min(counts[row], NOTED - 1)] = j
+def _append_to_rows(
+    score: Any,
+    limit: Any,
+    padding_score: Any,
+    other_score: Any,
+    j: int,
+    first_lane: int,
+    candidates: Int32s,
+    counts: Int64s,
+) -> Any:
+    """Append center j to the candidates of rows whose score is below the limit; return the least other scores."""
+    chosen = less(score, limit)
+    chosen_bits = mask_to_bits(chosen)
+    while chosen_bits != 0:
+        row = first_lane + count_trailing_zeros(chosen_bits)
+        candidates[row * MAX_CANDIDATES + min(counts[row], MAX_CANDIDATES - 1)] = j
         counts[row] += 1
-        lanes &= lanes - np.uint32(1)
-    return least(rest, select(below, far, score))
+        chosen_bits &= chosen_bits - np.uint32(1)
+    return minimum(other_score, select(chosen, padding_score, score))
 
 
 @numba.njit(**INNER)
-def note_tile(
+def find_tile_candidates(
     kind: Any,
-    tile: Int32s,
+    row_tile: Int32s,
     width: int,
-    centres: Int32s,
-    n_tiled: int,
+    tile_words: Int32s,
+    n_in_tiles: int,
     offsets: Scores,
-    far: Any,
+    padding_score: Any,
     limits: Scores,
-    names: Int32s,
+    candidates: Int32s,
     counts: Int64s,
-    rests: Scores,
+    other_scores: Scores,
 ) -> None:
-    """Write for each row of one tile the centres whose score is below its limit, and the least score of the others.
+    """Write for each row of one tile the centers whose score is below its limit, and the least score of the others.
 
-    `names` (flat) has NOTED places a row; where a count says more, those of the others are lost. Scores have no tags.
+    `candidates` (flat) holds MAX_CANDIDATES a row; where its count is larger, the rest are lost. Scores have no tags.
     """
-    none, low, high = splat(far), np.int64(0), np.int64(LANES)  # not literals: _note would be compiled for each
+    # Not literals: numba would compile a callee for each of them.
+    padding, low, high = splat(padding_score), np.int64(0), np.int64(LANES)
     limit0, limit1 = load(limits, 0), load(limits, LANES)
-    rest0, rest1 = none, none
-    for row in range(ROWS):
+    other0, other1 = padding, padding
+    for row in range(TILE_ROWS):
         counts[row] = 0
-    for j in range(0, n_tiled, TILE):
-        a00, a01, a10, a11, a20, a21, a30, a31, a40, a41, a50, a51 = tile_scores(kind, tile, width, centres, offsets, j)
-        rest0 = _note(a00, limit0, none, rest0, j, low, names, counts)
-        rest1 = _note(a01, limit1, none, rest1, j, high, names, counts)
-        rest0 = _note(a10, limit0, none, rest0, j + 1, low, names, counts)
-        rest1 = _note(a11, limit1, none, rest1, j + 1, high, names, counts)
-        rest0 = _note(a20, limit0, none, rest0, j + 2, low, names, counts)
-        rest1 = _note(a21, limit1, none, rest1, j + 2, high, names, counts)
-        rest0 = _note(a30, limit0, none, rest0, j + 3, low, names, counts)
-        rest1 = _note(a31, limit1, none, rest1, j + 3, high, names, counts)
-        rest0 = _note(a40, limit0, none, rest0, j + 4, low, names, counts)
-        rest1 = _note(a41, limit1, none, rest1, j + 4, high, names, counts)
-        rest0 = _note(a50, limit0, none, rest0, j + 5, low, names, counts)
-        rest1 = _note(a51, limit1, none, rest1, j + 5, high, names, counts)
-    store(rests, 0, rest0)
-    store(rests, LANES, rest1)
+    for j in range(0, n_in_tiles, TILE_CENTERS):
+        a00, a01, a10, a11, a20, a21, a30, a31, a40, a41, a50, a51 = compute_tile_scores(
+            kind, row_tile, width, tile_words, offsets, j
+        )
+        other0 = _append_to_rows(a00, limit0, padding, other0, j, low, candidates, counts)
+        other1 = _append_to_rows(a01, limit1, padding, other1, j, high, candidates, counts)
+        other0 = _append_to_rows(a10, limit0, padding, other0, j + 1, low, candidates, counts)
+        other1 = _append_to_rows(a11, limit1, padding, other1, j + 1, high, candidates, counts)
+        other0 = _append_to_rows(a20, limit0, padding, other0, j + 2, low, candidates, counts)
+        other1 = _append_to_rows(a21, limit1, padding, other1, j + 2, high, candidates, counts)
+        other0 = _append_to_rows(a30, limit0, padding, other0, j + 3, low, candidates, counts)
+        other1 = _append_to_rows(a31, limit1, padding, other1, j + 3, high, candidates, counts)
+        other0 = _append_to_rows(a40, limit0, padding, other0, j + 4, low, candidates, counts)
+        other1 = _append_to_rows(a41, limit1, padding, other1, j + 4, high, candidates, counts)
+        other0 = _append_to_rows(a50, limit0, padding, other0, j + 5, low, candidates, counts)
+        other1 = _append_to_rows(a51, limit1, padding, other1, j + 5, high, candidates, counts)
+    store(other_scores, 0, other0)
+    store(other_scores, LANES, other1)
 
 
 @numba.njit(**INNER, forceinline=True)
-def _noted(score: Any, limit: Any, far: Any, first: int, rest: Any, names: Int32s, count: int) -> tuple[Any, int]:
-    """Append the numbers of the lanes with a score below the limit; return the least of the other scores, and count."""
-    below = less(score, limit)
-    lanes = lane_bits(below)
-    number = first
-    while lanes != 0:
-        names[count] = number
-        count += lanes & np.uint32(1)
-        lanes >>= np.uint32(1)
-        number += 1
-    return least(rest, select(below, far, score)), count
+def _append_lanes(
+    score: Any, limit: Any, padding_score: Any, first_center: int, other_score: Any, candidates: Int32s, count: int
+) -> tuple[Any, int]:
+    """Append the centers of lanes whose score is below the limit; return the least other scores and the count."""
+    chosen = less(score, limit)
+    chosen_bits = mask_to_bits(chosen)
+    center = first_center
+    while chosen_bits != 0:
+        candidates[count] = center
+        count += chosen_bits & np.uint32(1)
+        chosen_bits >>= np.uint32(1)
+        center += 1
+    return minimum(other_score, select(chosen, padding_score, score)), count
 
 
 @numba.njit(**INNER)
-def candidates(
+def find_candidates(
     kind: Any,
     words: Int32s,
     start: int,
     width: int,
-    scr_lanes: Int32s,
+    block_words: Int32s,
     offsets: Scores,
-    far: Any,
+    padding_score: Any,
     limit: Any,
-    names: Int32s,
-    rests: Scores,
+    candidates: Int32s,
+    other_scores: Scores,
 ) -> int:
-    """Write the centres whose score is below `limit` for the row whose codes begin at words[start]; return how many.
+    """Write the centers whose score is below `limit` for the row whose words begin at `start`; return how many.
 
-    Centres lie in the lanes, scores have no tags. `names` has room for one more than all centres; `rests` (LANES,) gets
-    numbers of which the least is the least score of all other centres.
+    Centers lie in the lanes, and scores have no tags. `candidates` has room for one more than all centers. The minimum
+    of `other_scores` (LANES,) is the least score of all other centers.
     """
-    bar, none = splat(limit), splat(far)
-    rest, count = none, np.int64(0)
-    for block in range(0, offsets.shape[0], BLOCK):
+    limits, padding = splat(limit), splat(padding_score)
+    other_score, count = padding, np.int64(0)
+    for block in range(0, offsets.shape[0], BLOCK_CENTERS):
         a0, a1 = load(offsets, block), load(offsets, block + LANES)
         a2, a3 = load(offsets, block + 2 * LANES), load(offsets, block + 3 * LANES)
-        at = block * width
+        word_index = block * width
         for word in range(width):
             x = broadcast(words, start + word)
-            a0 = accumulate(kind, a0, x, load(scr_lanes, at))
-            a1 = accumulate(kind, a1, x, load(scr_lanes, at + LANES))
-            a2 = accumulate(kind, a2, x, load(scr_lanes, at + 2 * LANES))
-            a3 = accumulate(kind, a3, x, load(scr_lanes, at + 3 * LANES))
-            at += BLOCK
-        rest, count = _noted(a0, bar, none, block, rest, names, count)
-        rest, count = _noted(a1, bar, none, block + LANES, rest, names, count)
-        rest, count = _noted(a2, bar, none, block + 2 * LANES, rest, names, count)
-        rest, count = _noted(a3, bar, none, block + 3 * LANES, rest, names, count)
-    store(rests, 0, rest)
+            a0 = dot_accumulate(kind, a0, x, load(block_words, word_index))
+            a1 = dot_accumulate(kind, a1, x, load(block_words, word_index + LANES))
+            a2 = dot_accumulate(kind, a2, x, load(block_words, word_index + 2 * LANES))
+            a3 = dot_accumulate(kind, a3, x, load(block_words, word_index + 3 * LANES))
+            word_index += BLOCK_CENTERS
+        other_score, count = _append_lanes(a0, limits, padding, block, other_score, candidates, count)
+        other_score, count = _append_lanes(a1, limits, padding, block + LANES, other_score, candidates, count)
+        other_score, count = _append_lanes(a2, limits, padding, block + 2 * LANES, other_score, candidates, count)
+        other_score, count = _append_lanes(a3, limits, padding, block + 3 * LANES, other_score, candidates, count)
+    store(other_scores, 0, other_score)
     return int(count)

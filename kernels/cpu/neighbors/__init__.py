@@ -1,0 +1,1 @@
+"""Nearest neighbors among references packed in leaves: exact and approximate."""

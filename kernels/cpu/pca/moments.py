@@ -1,4 +1,4 @@
-"""Shift rows by a point near their mean, in float64, and add them up: what a covariance needs before its products.
+"""Shift rows by a point near their mean, in float64, and sum them: the first step of a covariance matrix.
 
     X (n_rows, n_features), shift (n_features,) -> shifted (n_rows, n_features) float64; their sums (n_features,)
 
@@ -21,7 +21,7 @@ def shift_rows(
     shifted: NDArray[np.float64],
     sums: NDArray[np.float64],
 ) -> None:
-    """Write X - shift, and add it to sums."""
+    """Write X - shift, and add its rows to sums."""
     for i in range(X.shape[0]):
         for t in range(X.shape[1]):
             value = np.float64(X[i, t]) - shift[t]

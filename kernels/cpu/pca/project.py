@@ -1,10 +1,10 @@
-"""Project rows on principal axes in float64.
+"""Project rows onto principal axes in float64: the scores of PCA.
 
     X (n_rows, n_features), mean (n_features,), axes (n_features, n_components) -> scores (n_rows, n_components)
 
-The mean is subtracted in float64 before anything is rounded to the rows' dtype. Each score adds over the features in
-their order, components in the SIMD lanes: so a row's scores have the same bits in whatever block it comes, which
-BLAS does not promise.
+The mean is subtracted in float64 before anything is rounded to the rows' dtype. A score is summed over the features in
+their order, with components in the SIMD lanes: so the scores of a row have the same bits in any block, which BLAS does
+not guarantee.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def project(
 ) -> None:
     """Write (X - mean) @ axes."""
     n_features, n_components = axes.shape
-    unrolled = n_features - n_features % 4  # four features a visit: a quarter of the loads and stores of sums
+    unrolled = n_features - n_features % 4  # four features at a time: a quarter of the loads and stores
     sums = np.empty(n_components)
     for i in range(X.shape[0]):
         sums[:] = 0.0
@@ -52,10 +52,10 @@ def project_encoded(
     hot_axes: NDArray[np.float64],
     out: NDArray[np.float32],
 ) -> None:
-    """Write the scores of encoded rows: base, plus dense columns times axes in their order, plus axes of the hot ones.
+    """Write the scores of encoded rows: base + dense @ dense_axes + the sum of the hot columns' hot_axes, in order.
 
-    base (width,), dense_axes (n_dense, width), hot_axes (n_hot_columns, width): `width` is n_components or more,
-    zeros beyond; a multiple of the SIMD width spares the loops a rest.
+    base (width,), dense_axes (n_dense, width), hot_axes (n_hot_columns, width): `width` is n_components or more, with
+    zeros beyond; with a multiple of the SIMD width, loops have no remainder.
     """
     n_dense, width = dense_axes.shape
     unrolled = n_dense - n_dense % 4

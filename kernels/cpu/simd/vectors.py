@@ -1,14 +1,15 @@
-"""Explicit SIMD vectors for numba: local variables of these types live in registers.
+"""SIMD vector types for numba, and the operations on them: local variables of these types live in registers.
 
 LLVM vectorises only innermost loops, and an array never becomes a register, so a kernel that keeps a block of
-accumulators in registers cannot be written with arrays. Here are two vector types of LANES 4-byte lanes, float32
-and int32, and the few operations that kernels need. A word of codes holds 4 bytes or 2 int16 of one row: `accumulate`
-multiplies and adds them in one instruction, where the host has it. Everything else is plain LLVM vector code, so it
-runs wherever numba does; LANES is what the host's registers hold.
+accumulators in registers cannot be written with arrays. This file defines vectors of LANES 4-byte lanes, float32 and
+int32, masks, and the operations that kernels need. LANES is what the registers of the host hold. A word is one lane of
+quantized values, 4 bytes or 2 int16 of one row; `dot_accumulate` multiplies and adds them in one instruction where the
+host has it. Everything else is plain LLVM vector code, which runs wherever numba does.
 
-    load, load_narrow, store, prefetch, store_chosen, gather, gather_pairs, gather_quads, broadcast, splat,
-    lane_numbers, +, -, *, /, root, fma, accumulate, least, greatest, less, select, tagged, bits, with_bits, as_numbers,
-    total, lowest, highest, lane_bits, lowest_bit, lane_count, negated
+    memory      load, load_widened, broadcast, gather, gather_pairs, gather_quads, store, compress_store, prefetch
+    values      splat, lane_indices, set_tag, convert_to_floats, reinterpret_as_ints, reinterpret_as_floats
+    arithmetic  +, -, *, /, sqrt, fma, dot_accumulate, minimum, maximum, reduce_sum, reduce_min, reduce_max
+    masks       less, select, invert_mask, mask_to_bits, count_lanes, count_trailing_zeros
 
 The host is what numba compiles for: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES choose another one.
 """
@@ -32,14 +33,14 @@ def _host_features() -> frozenset[str]:
         return frozenset(word.strip()[1:] for word in words if word.strip().startswith("+"))
     if config.CPU_NAME is not None:
         return frozenset()
-    return frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
+    return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
 
 
 FEATURES = _host_features()
 LANES = 16 if "avx512f" in FEATURES else 8 if "avx2" in FEATURES else 4
-# Whether the products of a word of integers are one instruction; those of int16 and their addition may be two.
-HAS_BYTE_DOTS = "avx512vnni" in FEATURES if LANES == 16 else LANES == 8 and "avxvnni" in FEATURES
-HAS_SHORT_DOTS = HAS_BYTE_DOTS or LANES == 8 or (LANES == 16 and "avx512bw" in FEATURES)
+# Whether the host has dot products of int8 and int16 words: those of int8 in one instruction, of int16 in one or two.
+HAS_INT8_DOT = "avx512vnni" in FEATURES if LANES == 16 else LANES == 8 and "avxvnni" in FEATURES
+HAS_INT16_DOT = HAS_INT8_DOT or LANES == 8 or (LANES == 16 and "avx512bw" in FEATURES)
 
 _INT32 = ir.IntType(32)
 _INT_LANES = ir.VectorType(_INT32, LANES)
@@ -53,7 +54,7 @@ _ELEMENTS = {
 
 
 class Vector(types.Type):
-    """LANES lanes of one element type; passed and held by value."""
+    """numba type of a vector: LANES lanes of one element type, passed and held by value."""
 
     def __init__(self, element: str) -> None:
         self.element = element
@@ -65,17 +66,17 @@ floats, ints, mask = Vector("float32"), Vector("int32"), Vector("bool")
 
 @register_model(Vector)
 class VectorModel(models.PrimitiveModel):
-    """A vector is one LLVM value."""
+    """Data model of Vector: one LLVM vector value."""
 
     def __init__(self, manager: Any, vector: Vector) -> None:
         super().__init__(manager, vector, ir.VectorType(_ELEMENTS[vector.element], LANES))
 
 
-def _vector_of(array: Any) -> Vector:
+def _vector_type(array: Any) -> Vector:
     return floats if array.dtype == types.float32 else ints
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, pointee: Any) -> Any:
+def _emit_address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, pointee: Any) -> Any:
     if array_type.layout != "C":
         raise TypeError(f"{array_type} is not C-contiguous: a flat index would find other items.")
     data = context.make_array(array_type)(context, builder, array).data
@@ -84,38 +85,38 @@ def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any
     return builder.bitcast(builder.gep(typed, [index]), pointee.as_pointer())
 
 
-def _splat(builder: Any, value: Any) -> Any:
+def _emit_splat(builder: Any, value: Any) -> Any:
     first = builder.insert_element(ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined), value, _INT32(0))
     zeros = ir.Constant(_INT_LANES, [0] * LANES)
     return builder.shuffle_vector(first, ir.Constant(first.type, ir.Undefined), zeros)
 
 
-def _call(builder: Any, name: str, args: list[Any]) -> Any:
+def _emit_call(builder: Any, name: str, args: list[Any]) -> Any:
     kind = ir.FunctionType(args[0].type, [arg.type for arg in args])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
 
 @intrinsic
 def load(_: Any, array: Any, index: Any) -> Any:
-    """Load LANES neighbouring items of a contiguous float32 or int32 array, from a flat index."""
-    vector = _vector_of(array)
+    """Load LANES consecutive items of a contiguous float32 or int32 array, from a flat index on."""
+    vector = _vector_type(array)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.VectorType(_ELEMENTS[vector.element], LANES)
-        return builder.load(_address(context, builder, sig.args[0], args[0], args[1], kind), align=4)
+        return builder.load(_emit_address(context, builder, sig.args[0], args[0], args[1], kind), align=4)
 
     return vector(array, types.intp), emit
 
 
 @intrinsic
 def prefetch(_: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of an item, by its flat index, ahead of its use."""
+    """Prefetch the cache line of an item, given by its flat index."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = _address(context, builder, sig.args[0], args[0], args[1], ir.IntType(8))
+        address = _emit_address(context, builder, sig.args[0], args[0], args[1], ir.IntType(8))
         kind = ir.FunctionType(ir.VoidType(), [address.type, _INT32, _INT32, _INT32])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch")
-        builder.call(function, [address, _INT32(0), _INT32(3), _INT32(1)])  # for reading, into all caches, as data
+        builder.call(function, [address, _INT32(0), _INT32(3), _INT32(1)])  # to read, into all caches, data
         return context.get_dummy_value()
 
     return types.void(array, types.intp), emit
@@ -123,10 +124,10 @@ def prefetch(_: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def store(_: Any, array: Any, index: Any, vector: Any) -> Any:
-    """Store a vector into a contiguous float32 or int32 array, at a flat index."""
+    """Store a vector to a contiguous float32 or int32 array, from a flat index on."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.store(args[2], _address(context, builder, sig.args[0], args[0], args[1], args[2].type), align=4)
+        builder.store(args[2], _emit_address(context, builder, sig.args[0], args[0], args[1], args[2].type), align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector), emit
@@ -135,11 +136,13 @@ def store(_: Any, array: Any, index: Any, vector: Any) -> Any:
 @intrinsic
 def broadcast(_: Any, array: Any, index: Any) -> Any:
     """Load one 4-byte item of a contiguous array into every lane."""
-    vector = _vector_of(array)
+    vector = _vector_type(array)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         element = _ELEMENTS[vector.element]
-        return _splat(builder, builder.load(_address(context, builder, sig.args[0], args[0], args[1], element)))
+        return _emit_splat(
+            builder, builder.load(_emit_address(context, builder, sig.args[0], args[0], args[1], element))
+        )
 
     return vector(array, types.intp), emit
 
@@ -148,11 +151,11 @@ def broadcast(_: Any, array: Any, index: Any) -> Any:
 def splat(_: Any, value: Any) -> Any:
     """Put one float32 or int32 into every lane."""
     vector = floats if value == types.float32 else ints
-    return vector(value), lambda context, builder, sig, args: _splat(builder, args[0])
+    return vector(value), lambda context, builder, sig, args: _emit_splat(builder, args[0])
 
 
-def _arithmetic(function: Any, on_floats: str, on_ints: str) -> None:
-    """Teach numba what an operator does lane by lane."""
+def _register_operator(function: Any, on_floats: str, on_ints: str) -> None:
+    """Register an operator with numba, lane by lane."""
 
     @intrinsic
     def lanewise(_: Any, a: Any, b: Any) -> Any:
@@ -166,21 +169,21 @@ def _arithmetic(function: Any, on_floats: str, on_ints: str) -> None:
         return None
 
 
-_arithmetic(operator.add, "fadd", "add")
-_arithmetic(operator.sub, "fsub", "sub")
-_arithmetic(operator.mul, "fmul", "mul")
-_arithmetic(operator.truediv, "fdiv", "sdiv")
+_register_operator(operator.add, "fadd", "add")
+_register_operator(operator.sub, "fsub", "sub")
+_register_operator(operator.mul, "fmul", "mul")
+_register_operator(operator.truediv, "fdiv", "sdiv")
 
 
 @intrinsic
-def root(_: Any, a: Any) -> Any:
+def sqrt(_: Any, a: Any) -> Any:
     """Return the square root of every lane."""
-    return floats(a), lambda context, builder, sig, args: _call(builder, f"llvm.sqrt.v{LANES}f32", list(args))
+    return floats(a), lambda context, builder, sig, args: _emit_call(builder, f"llvm.sqrt.v{LANES}f32", list(args))
 
 
 @intrinsic
-def as_numbers(_: Any, vector: Any) -> Any:
-    """Return integers as floats, rounded; floats as they are."""
+def convert_to_floats(_: Any, vector: Any) -> Any:
+    """Convert integers to floats, rounded; floats stay as they are."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if sig.args[0].element == "float32":
@@ -191,43 +194,43 @@ def as_numbers(_: Any, vector: Any) -> Any:
 
 
 @intrinsic
-def gather(_: Any, array: Any, numbers: Any, start: Any) -> Any:
-    """Load the items of a float32 array that LANES integers name, read from index `start` of `numbers`."""
-    width = numbers.dtype.bitwidth
+def gather(_: Any, array: Any, indices: Any, start: Any) -> Any:
+    """Load the items of a float32 array at the LANES indices in `indices`, read from index `start` of it on."""
+    width = indices.dtype.bitwidth
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        source, indices, first = args
+        source, index_array, first = args
         real = ir.FloatType()
         gathered = ir.Constant(ir.VectorType(real, LANES), ir.Undefined)
         for lane in range(LANES):
-            at = builder.add(first, ir.Constant(first.type, lane))
-            index = builder.load(_address(context, builder, sig.args[1], indices, at, ir.IntType(width)))
+            position = builder.add(first, ir.Constant(first.type, lane))
+            index = builder.load(_emit_address(context, builder, sig.args[1], index_array, position, ir.IntType(width)))
             index = index if width == 64 else builder.sext(index, ir.IntType(64))
-            item = builder.load(_address(context, builder, sig.args[0], source, index, real))
+            item = builder.load(_emit_address(context, builder, sig.args[0], source, index, real))
             gathered = builder.insert_element(gathered, item, _INT32(lane))
         return gathered
 
-    return floats(array, numbers, types.intp), emit
+    return floats(array, indices, types.intp), emit
 
 
 @intrinsic
-def gather_pairs(_: Any, array: Any, origin: Any, numbers: Any, start: Any) -> Any:
-    """Load pairs of neighbouring floats (2 i, 2 i + 1) of a flat array, from index `origin` of it on.
+def gather_pairs(_: Any, array: Any, origin: Any, indices: Any, start: Any) -> Any:
+    """Load pairs of consecutive floats (2 i, 2 i + 1) of a flat array, from index `origin` of it on.
 
-    LANES integers i are read from index `start` of `numbers`. Returns the first of all pairs and the second.
+    LANES integers i are read from index `start` of `indices`. Returns two vectors: the first of all pairs, the second.
     """
     both = types.UniTuple(floats, 2)
-    width = numbers.dtype.bitwidth
+    width = indices.dtype.bitwidth
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        source, base, indices, first = args
+        source, base, index_array, first = args
         pair = ir.DoubleType()  # 8 bytes, moved as one
         gathered = ir.Constant(ir.VectorType(pair, LANES), ir.Undefined)
         for lane in range(LANES):
-            at = builder.add(first, ir.Constant(first.type, lane))
-            index = builder.load(_address(context, builder, sig.args[2], indices, at, ir.IntType(width)))
+            position = builder.add(first, ir.Constant(first.type, lane))
+            index = builder.load(_emit_address(context, builder, sig.args[2], index_array, position, ir.IntType(width)))
             index = builder.add(base, builder.shl(builder.zext(index, ir.IntType(64)), ir.IntType(64)(1)))
-            item = builder.load(_address(context, builder, sig.args[0], source, index, pair), align=4)
+            item = builder.load(_emit_address(context, builder, sig.args[0], source, index, pair), align=4)
             gathered = builder.insert_element(gathered, item, _INT32(lane))
         flat = builder.bitcast(gathered, ir.VectorType(ir.FloatType(), 2 * LANES))
         parts = []
@@ -236,25 +239,25 @@ def gather_pairs(_: Any, array: Any, origin: Any, numbers: Any, start: Any) -> A
             parts.append(builder.shuffle_vector(flat, ir.Constant(flat.type, ir.Undefined), order))
         return context.make_tuple(builder, both, parts)
 
-    return both(array, types.intp, numbers, types.intp), emit
+    return both(array, types.intp, indices, types.intp), emit
 
 
 @intrinsic
-def load_narrow(_: Any, array: Any, index: Any) -> Any:
-    """Load LANES neighbouring items of a contiguous uint8 or uint16 array as integers."""
+def load_widened(_: Any, array: Any, index: Any) -> Any:
+    """Load LANES consecutive items of a contiguous uint8 or uint16 array, and zero-extend them to int32."""
     width = array.dtype.bitwidth
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.VectorType(ir.IntType(width), LANES)
-        narrow = builder.load(_address(context, builder, sig.args[0], args[0], args[1], kind), align=width // 8)
+        narrow = builder.load(_emit_address(context, builder, sig.args[0], args[0], args[1], kind), align=width // 8)
         return builder.zext(narrow, _INT_LANES)
 
     return ints(array, types.intp), emit
 
 
 @intrinsic
-def with_bits(_: Any, vector: Any) -> Any:
-    """Return the floats that have these bits."""
+def reinterpret_as_floats(_: Any, vector: Any) -> Any:
+    """Return integers reinterpreted as float32, bit for bit."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.VectorType(ir.FloatType(), LANES))
@@ -265,15 +268,15 @@ def with_bits(_: Any, vector: Any) -> Any:
 @intrinsic
 def fma(_: Any, a: Any, b: Any, c: Any) -> Any:
     """Return a * b + c, rounded once."""
-    return floats(a, b, c), lambda context, builder, sig, args: _call(builder, f"llvm.fma.v{LANES}f32", list(args))
+    return floats(a, b, c), lambda context, builder, sig, args: _emit_call(builder, f"llvm.fma.v{LANES}f32", list(args))
 
 
 @intrinsic
-def accumulate(_: Any, kind: Any, total: Any, x: Any, c: Any) -> Any:
-    """Add to each lane of `total` the products of what one word of x and c holds; the type of `kind` says what.
+def dot_accumulate(_: Any, kind: Any, sums: Any, x: Any, c: Any) -> Any:
+    """Add to each lane of `sums` the dot product of one word of x and one of c, whose dtype is that of `kind`.
 
-    uint8: 4 of them, times 4 int8 in c, where HAS_BYTE_DOTS; int16: 2 by 2, where HAS_SHORT_DOTS; float32: one by one,
-    with words that are bits of floats.
+    uint8: 4 products with the 4 int8 of c, only where HAS_INT8_DOT. int16: 2 products, only where HAS_INT16_DOT.
+    float32: one product; words are then the bits of floats.
     """
     fused = {types.uint8: "vpdpbusd", types.int16: "vpdpwssd"}
 
@@ -282,9 +285,9 @@ def accumulate(_: Any, kind: Any, total: Any, x: Any, c: Any) -> Any:
         if sig.return_type == floats:
             real = accumulated.type
             words = [builder.bitcast(word, real) for word in (left, right)]
-            return _call(builder, f"llvm.fma.v{LANES}f32", [*words, accumulated])
-        if HAS_BYTE_DOTS:
-            return _call(builder, f"llvm.x86.avx512.{fused[kind]}.{32 * LANES}", [accumulated, left, right])
+            return _emit_call(builder, f"llvm.fma.v{LANES}f32", [*words, accumulated])
+        if HAS_INT8_DOT:
+            return _emit_call(builder, f"llvm.x86.avx512.{fused[kind]}.{32 * LANES}", [accumulated, left, right])
         shorts = ir.VectorType(ir.IntType(16), 2 * LANES)
         signature = ir.FunctionType(accumulated.type, [shorts, shorts])
         name = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[LANES]
@@ -292,62 +295,62 @@ def accumulate(_: Any, kind: Any, total: Any, x: Any, c: Any) -> Any:
         pairs = builder.call(products, [builder.bitcast(word, shorts) for word in (left, right)])
         return builder.add(accumulated, pairs)
 
-    return total(kind, total, x, c), emit
+    return sums(kind, sums, x, c), emit
 
 
-def _smaller(builder: Any, vector: Any, a: Any, b: Any) -> Any:
+def _emit_less(builder: Any, vector: Any, a: Any, b: Any) -> Any:
     return builder.icmp_signed("<", a, b) if vector.element == "int32" else builder.fcmp_ordered("<", a, b)
 
 
 @intrinsic
 def less(_: Any, a: Any, b: Any) -> Any:
     """Return the mask of a < b; NaN is not less."""
-    return mask(a, b), lambda context, builder, sig, args: _smaller(builder, sig.args[0], *args)
+    return mask(a, b), lambda context, builder, sig, args: _emit_less(builder, sig.args[0], *args)
 
 
 @intrinsic
-def least(_: Any, a: Any, b: Any) -> Any:
+def minimum(_: Any, a: Any, b: Any) -> Any:
     """Return a where a < b, else b."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.select(_smaller(builder, sig.args[0], *args), *args)
+        return builder.select(_emit_less(builder, sig.args[0], *args), *args)
 
     return a(a, b), emit
 
 
 @intrinsic
-def greatest(_: Any, a: Any, b: Any) -> Any:
+def maximum(_: Any, a: Any, b: Any) -> Any:
     """Return b where a < b, else a."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.select(_smaller(builder, sig.args[0], *args), args[1], args[0])
+        return builder.select(_emit_less(builder, sig.args[0], *args), args[1], args[0])
 
     return a(a, b), emit
 
 
 @intrinsic
-def select(_: Any, chosen: Any, a: Any, b: Any) -> Any:
+def select(_: Any, condition: Any, a: Any, b: Any) -> Any:
     """Return a where the mask is set, else b."""
-    return a(chosen, a, b), lambda context, builder, sig, args: builder.select(*args)
+    return a(condition, a, b), lambda context, builder, sig, args: builder.select(*args)
 
 
 @intrinsic
-def tagged(_: Any, score: Any, keep: Any, tag: Any) -> Any:
-    """Return a score's bits & keep | tag: small numbers ride in the low bits of scores. Also for a single score."""
+def set_tag(_: Any, score: Any, score_mask: Any, tag: Any) -> Any:
+    """Return score bits & score_mask | tag: a small index in the low bits of scores. Scores may also be a scalar."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vector = isinstance(sig.return_type, Vector)
         whole = _INT_LANES if vector else _INT32
-        mask, number = (_splat(builder, arg) if vector else arg for arg in args[1:])
-        kept = builder.and_(builder.bitcast(args[0], whole), mask)
-        return builder.bitcast(builder.or_(kept, number), args[0].type)
+        kept_bits, tag_bits = (_emit_splat(builder, arg) if vector else arg for arg in args[1:])
+        score_bits = builder.and_(builder.bitcast(args[0], whole), kept_bits)
+        return builder.bitcast(builder.or_(score_bits, tag_bits), args[0].type)
 
     return score(score, types.int32, types.int32), emit
 
 
 @intrinsic
-def bits(_: Any, vector: Any) -> Any:
-    """Return a float vector's bits as integers; an integer vector as it is."""
+def reinterpret_as_ints(_: Any, vector: Any) -> Any:
+    """Return floats reinterpreted as int32, bit for bit; integers stay as they are."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.bitcast(args[0], _INT_LANES)
@@ -357,60 +360,61 @@ def bits(_: Any, vector: Any) -> Any:
 
 @intrinsic
 def gather_quads(
-    _: Any, array: Any, rows: Any, start: Any, stride: Any, offset: Any, apart: Any, out: Any, at: Any
+    _: Any, array: Any, rows: Any, start: Any, stride: Any, offset: Any, out_stride: Any, out: Any, out_start: Any
 ) -> Any:
-    """Transpose: of LANES rows, 4 neighbouring 4-byte words each, write 4 vectors of one word of every row.
+    """Gather 4 consecutive words of LANES rows, and store them transposed: 4 vectors, each of one word of every row.
 
-    `array` (int32, flat), `rows` (int64) from index `start` names the rows, a row begins every `stride` words,
-    `offset` is the first of the 4 words; `out` (int32, flat) gets a vector at index `at` and every `apart` words.
+    `array` (int32, flat) has a row every `stride` words. The indices of the rows are read from `rows` (int64), from
+    index `start` on, and `offset` is the first of the 4 words. `out` (int32, flat) gets a vector at index `out_start`
+    and every `out_stride` words.
     """
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        source, numbers, first, step, column, between, target, place = args
+        source, row_array, first, row_stride, column, spacing, target, position = args
         quad = ir.VectorType(_INT32, 4)
         word = _INT_LANES
         quads = []
         for lane in range(LANES):
             index = builder.add(first, ir.Constant(first.type, lane))
-            row = builder.load(_address(context, builder, sig.args[1], numbers, index, ir.IntType(64)))
-            item = builder.add(builder.mul(row, step), column)
-            quads.append(builder.load(_address(context, builder, sig.args[0], source, item, quad), align=4))
-        for vector, transposed in enumerate(_transposed(builder, quads)):
-            index = builder.add(place, builder.mul(between, ir.Constant(place.type, vector)))
-            builder.store(transposed, _address(context, builder, sig.args[6], target, index, word), align=4)
+            row = builder.load(_emit_address(context, builder, sig.args[1], row_array, index, ir.IntType(64)))
+            first_word = builder.add(builder.mul(row, row_stride), column)
+            quads.append(builder.load(_emit_address(context, builder, sig.args[0], source, first_word, quad), align=4))
+        for vector, transposed in enumerate(_emit_transpose(builder, quads)):
+            index = builder.add(position, builder.mul(spacing, ir.Constant(position.type, vector)))
+            builder.store(transposed, _emit_address(context, builder, sig.args[6], target, index, word), align=4)
         return context.get_dummy_value()
 
     signature = types.void(array, rows, types.intp, types.intp, types.intp, types.intp, out, types.intp)
     return signature, emit
 
 
-def _transposed(builder: Any, quads: list[Any]) -> list[Any]:
-    """Return 4 vectors of LANES lanes from LANES vectors of 4: pairs are joined, then halves are parted by word."""
-    joined = quads
-    while len(joined) > 4:
-        width = joined[0].type.count
+def _emit_transpose(builder: Any, quads: list[Any]) -> list[Any]:
+    """Return 4 vectors of LANES lanes from LANES vectors of 4: concatenate pairs, then sort the halves by word."""
+    merged = quads
+    while len(merged) > 4:
+        width = merged[0].type.count
         order = ir.Constant(ir.VectorType(_INT32, 2 * width), list(range(2 * width)))
-        joined = [builder.shuffle_vector(a, b, order) for a, b in zip(joined[::2], joined[1::2], strict=True)]
-    per = LANES // 4  # rows that each of the 4 vectors holds, 4 words a row
+        merged = [builder.shuffle_vector(a, b, order) for a, b in zip(merged[::2], merged[1::2], strict=True)]
+    rows_per_vector = LANES // 4  # each of the 4 vectors holds so many rows of 4 words
 
-    def words(a: Any, b: Any, first: int) -> Any:  # word `first` of all rows of a and b, then word `first` + 1
-        lanes = [4 * row + word for word in (first, first + 1) for row in range(2 * per)]
+    def words(a: Any, b: Any, first: int) -> Any:  # returns word `first` of all rows of a and b, then word `first` + 1
+        lanes = [4 * row + word for word in (first, first + 1) for row in range(2 * rows_per_vector)]
         return builder.shuffle_vector(a, b, ir.Constant(_INT_LANES, lanes))
 
-    low = [words(joined[0], joined[1], word) for word in (0, 2)]
-    high = [words(joined[2], joined[3], word) for word in (0, 2)]
+    low = [words(merged[0], merged[1], word) for word in (0, 2)]
+    high = [words(merged[2], merged[3], word) for word in (0, 2)]
     half = LANES // 2
     result = []
-    for number in range(4):
-        pair, part = divmod(number, 2)
+    for vector in range(4):
+        half_of, part = divmod(vector, 2)
         lanes = [part * half + lane for lane in range(half)] + [LANES + part * half + lane for lane in range(half)]
         order = ir.Constant(_INT_LANES, lanes)
-        result.append(builder.shuffle_vector(low[pair], high[pair], order))
+        result.append(builder.shuffle_vector(low[half_of], high[half_of], order))
     return result
 
 
 @intrinsic
-def lane_numbers(_: Any) -> Any:
+def lane_indices(_: Any) -> Any:
     """Return 0, 1, 2 … LANES - 1."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -420,8 +424,8 @@ def lane_numbers(_: Any) -> Any:
 
 
 @intrinsic
-def total(_: Any, vector: Any) -> Any:
-    """Return the sum of the lanes, halves added to halves."""
+def reduce_sum(_: Any, vector: Any) -> Any:
+    """Return the sum of the lanes: halves are added to halves, in a fixed order."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         rest, width = args[0], LANES
@@ -438,23 +442,23 @@ def total(_: Any, vector: Any) -> Any:
 
 
 @intrinsic
-def lane_bits(_: Any, chosen: Any) -> Any:
-    """Return a mask as the bits of an integer, lane 0 lowest."""
+def mask_to_bits(_: Any, selected: Any) -> Any:
+    """Return a mask as the bits of a uint32, lane 0 lowest."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), _INT32)
 
-    return types.uint32(chosen), emit
+    return types.uint32(selected), emit
 
 
 @intrinsic
-def negated(_: Any, chosen: Any) -> Any:
-    """Return the mask of the lanes that are not set."""
-    return mask(chosen), lambda context, builder, sig, args: builder.not_(args[0])
+def invert_mask(_: Any, selected: Any) -> Any:
+    """Return the complement of a mask."""
+    return mask(selected), lambda context, builder, sig, args: builder.not_(args[0])
 
 
 @intrinsic
-def lowest_bit(_: Any, number: Any) -> Any:
+def count_trailing_zeros(_: Any, number: Any) -> Any:
     """Return the position of the lowest bit of a uint32 that is not 0."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -466,41 +470,41 @@ def lowest_bit(_: Any, number: Any) -> Any:
 
 
 @intrinsic
-def lane_count(_: Any, chosen: Any) -> Any:
-    """Return how many lanes of a mask are set."""
+def count_lanes(_: Any, selected: Any) -> Any:
+    """Return the number of lanes that are set in a mask."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        count = _call(builder, f"llvm.ctpop.i{LANES}", [builder.bitcast(args[0], ir.IntType(LANES))])
+        count = _emit_call(builder, f"llvm.ctpop.i{LANES}", [builder.bitcast(args[0], ir.IntType(LANES))])
         return builder.zext(count, ir.IntType(64))
 
-    return types.intp(chosen), emit
+    return types.intp(selected), emit
 
 
-def _moved_down(builder: Any, vector: Any, chosen: Any) -> Any:
-    """Return a vector of 8 lanes with the chosen ones first: their numbers are looked up by the bits of the mask."""
-    orders = [[lane for lane in range(LANES) if bits >> lane & 1] for bits in range(1 << LANES)]
+def _emit_compress(builder: Any, vector: Any, selected: Any) -> Any:
+    """Return a vector of 8 lanes with the selected ones first: the permutation is looked up by the bits of the mask."""
+    orders = [[lane for lane in range(LANES) if mask_bits >> lane & 1] for mask_bits in range(1 << LANES)]
     filled = [number for order in orders for number in order + [0] * (LANES - len(order))]
     table = ir.Constant(ir.ArrayType(ir.IntType(8), len(filled)), filled)
-    numbers = cgutils.global_constant(builder.module, "lanes_by_mask", table)
-    entry = builder.zext(builder.bitcast(chosen, ir.IntType(LANES)), ir.IntType(64))
-    address = builder.gep(numbers, [_INT32(0), builder.mul(entry, ir.IntType(64)(LANES))])
+    lanes_by_mask = cgutils.global_constant(builder.module, "lanes_by_mask", table)
+    entry = builder.zext(builder.bitcast(selected, ir.IntType(LANES)), ir.IntType(64))
+    address = builder.gep(lanes_by_mask, [_INT32(0), builder.mul(entry, ir.IntType(64)(LANES))])
     narrow = ir.VectorType(ir.IntType(8), LANES)
     order = builder.zext(builder.load(builder.bitcast(address, narrow.as_pointer()), align=8), _INT_LANES)
-    moved = _call(builder, "llvm.x86.avx2.permd", [builder.bitcast(vector, _INT_LANES), order])
+    moved = _emit_call(builder, "llvm.x86.avx2.permd", [builder.bitcast(vector, _INT_LANES), order])
     return builder.bitcast(moved, vector.type)
 
 
 @intrinsic
-def store_chosen(_: Any, array: Any, index: Any, vector: Any, chosen: Any) -> Any:
-    """Store the lanes of a vector that a mask chooses, one after the other, from a flat index of an array on.
+def compress_store(_: Any, array: Any, index: Any, vector: Any, selected: Any) -> Any:
+    """Store the lanes that a mask selects consecutively, from a flat index of an array on.
 
-    There has to be room for LANES items: those behind the chosen ones may be overwritten.
+    There has to be room for LANES items: those behind the selected ones may be overwritten.
     """
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        target = _address(context, builder, sig.args[0], args[0], args[1], args[2].type)
-        if LANES == 8:  # where there is no such instruction
-            builder.store(_moved_down(builder, args[2], args[3]), target, align=4)
+        target = _emit_address(context, builder, sig.args[0], args[0], args[1], args[2].type)
+        if LANES == 8:  # AVX2 has no such instruction
+            builder.store(_emit_compress(builder, args[2], args[3]), target, align=4)
             return context.get_dummy_value()
         target = builder.bitcast(target, args[2].type.element.as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [args[2].type, target.type, args[3].type])
@@ -509,12 +513,12 @@ def store_chosen(_: Any, array: Any, index: Any, vector: Any, chosen: Any) -> An
         builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [args[2], target, args[3]])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, vector, chosen), emit
+    return types.void(array, types.intp, vector, selected), emit
 
 
 @intrinsic
-def lowest(_: Any, vector: Any) -> Any:
-    """Return the least lane of a float vector."""
+def reduce_min(_: Any, vector: Any) -> Any:
+    """Return the minimum of the lanes of a float vector."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.FunctionType(ir.FloatType(), [args[0].type])
@@ -525,8 +529,8 @@ def lowest(_: Any, vector: Any) -> Any:
 
 
 @intrinsic
-def highest(_: Any, vector: Any) -> Any:
-    """Return the greatest lane of a float vector."""
+def reduce_max(_: Any, vector: Any) -> Any:
+    """Return the maximum of the lanes of a float vector."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.FunctionType(ir.FloatType(), [args[0].type])

@@ -1,0 +1,1 @@
+"""t-SNE: affinities, repulsion, gradient descent, and out-of-sample placement."""

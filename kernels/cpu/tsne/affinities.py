@@ -1,9 +1,9 @@
-"""From neighbours to probabilities: the perplexity of every row, and both directions of every edge.
+"""Compute the affinities of t-SNE: calibrate every row to a perplexity, and symmetrize p(j|i) on sparse edges.
 
     squared distances (n_rows, k)  ->  p(j|i) (n_rows, k)  ->  Edges: p(j|i) + p(i|j) in both directions
 
-A row's precision beta is such that the entropy of p(j|i) = exp(-beta d_ij) / sum is the logarithm of the perplexity;
-it is found by Newton's method on log beta inside a bracket, in float64. Source: van der Maaten & Hinton, "Visualizing
+The precision beta of a row is chosen so that the entropy of p(j|i) = exp(-beta d_ij) / sum is the logarithm of the
+perplexity. Newton's method finds log beta inside a bracket, in float64. Source: van der Maaten & Hinton, "Visualizing
 data using t-SNE", JMLR 2008.
 """
 
@@ -16,12 +16,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-STEPS = 100  # Newton needs 4 to 8; bisection from any start needs less than 100
-TOLERANCE = 1e-9  # of the entropy
-START = 0.2  # of log beta - log(neighbours / perplexity), in units of 1 / mean distance: where it mostly ends
-NARROW, MOST_ROWS = 1 << 16, 1 << 24  # rows whose numbers fit in two bytes, and in three
-DROPPED = 12  # low bits of a float32 that a code has not
-LEAST_BITS = (127 - 30) << 23  # bits of the float32 whose code is 0: 2^-30; the greatest is just below 4
+MAX_NEWTON_STEPS = 100  # Newton's method needs 4 to 8; bisection from any start needs fewer than 100
+ENTROPY_TOLERANCE = 1e-9  # nats
+# First guess of log beta - log(n_neighbors / perplexity), beta in units of 1 / mean distance: near most solutions.
+INITIAL_LOG_BETA = 0.2
+UINT16_ROWS, MAX_ROWS = 1 << 16, 1 << 24  # numbers of rows whose indices fit in two bytes, and in three
+DROPPED_BITS = 12  # low bits of a float32 that a weight's code leaves out
+MIN_WEIGHT_BITS = (127 - 30) << 23  # bits of the float32 whose code is 0: 2^-30; the greatest weight is just below 4
 INVERSE_FACTORIALS = tuple(1.0 / math.factorial(n) for n in range(12, -1, -1))
 
 Bools: TypeAlias = NDArray[np.bool_]
@@ -34,37 +35,38 @@ Int64s: TypeAlias = NDArray[np.int64]
 
 
 class Edges(NamedTuple):
-    """Edges of rows by their start: row i's are offsets[i] … offsets[i + 1], then LANES that no row has.
+    """Directed edges in CSR form: row i has the edges offsets[i] … offsets[i + 1]; LANES unused ones follow the last.
 
-    An edge takes 4 bytes among NARROW rows, else 5: the row it ends at, and the code of its weight p(j|i) + p(i|j).
+    An edge is the index of its target row and the code of its weight p(j|i) + p(i|j): 4 bytes where there are at most
+    UINT16_ROWS rows, else 5.
     """
 
     offsets: Int64s
-    low: NDArray[np.uint16]  # bits of the end, …
-    high: Bytes  # … and those beyond 16; of length 0 where there are none
-    weights: Codes
+    low: NDArray[np.uint16]  # lowest 16 bits of the target
+    high: Bytes  # bits 16 to 23 of the target; of length 0 where 16 bits hold every row
+    weights: Codes  # see encode_weights
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def end_of(edges: Edges, e: int) -> int:
-    """Return the row that edge e ends at."""
-    end = np.int64(edges.low[e])
-    return end | (np.int64(edges.high[e]) << 16) if edges.high.shape[0] else end  # type: ignore[return-value]
+def edge_target(edges: Edges, e: int) -> int:
+    """Return the target row of edge e."""
+    target = np.int64(edges.low[e])
+    return target | (np.int64(edges.high[e]) << 16) if edges.high.shape[0] else target  # type: ignore[return-value]
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _put(edges: Edges, e: int, end: int, code: int) -> None:
-    edges.low[e], edges.weights[e] = end & 0xFFFF, code
+def _write_edge(edges: Edges, e: int, target: int, code: int) -> None:
+    edges.low[e], edges.weights[e] = target & 0xFFFF, code
     if edges.high.shape[0]:
-        edges.high[e] = end >> 16
+        edges.high[e] = target >> 16
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
-def _sums(distances, beta, weights):  # type: ignore[no-untyped-def]
+def _gaussian_sums(distances, beta, weights):  # type: ignore[no-untyped-def]
     """Write w = exp(-beta d) and return the sums of w, w d and w d^2.
 
-    exp(-x) is the 1024th power of a polynomial in x / 1024, off by 1e-10 at most: the compiler puts that into SIMD
-    lanes, where the C library's exp is called for one value after the other.
+    exp(-x) is the 1024th power of a polynomial in x / 1024, off by 1e-10 at most. The compiler vectorizes that, while
+    it calls the exp of the C library for one value after the other.
     """
     total = first = second = 0.0
     for j in range(distances.shape[0]):
@@ -90,30 +92,31 @@ def _sums(distances, beta, weights):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def calibrate(squared: Float64s, perplexity: float, out: Float32s) -> None:
-    """Write p(j|i) of rows whose squared distances (n_rows, k) ascend.
+def calibrate_perplexity(squared: Float64s, perplexity: float, out: Float32s) -> None:
+    """Write p(j|i) of the requested perplexity for rows whose squared distances (n_rows, k) ascend.
 
-    Where more than `perplexity` neighbours lie equally near, no beta is large enough: those share the probability.
+    Where more than `perplexity` nearest neighbors are equally near, no beta is large enough: they share the
+    probability.
     """
-    target, start = np.log(perplexity), START + np.log(squared.shape[1] / perplexity)
+    target, start = np.log(perplexity), INITIAL_LOG_BETA + np.log(squared.shape[1] / perplexity)
     weights, distances = np.empty(squared.shape[1]), np.empty(squared.shape[1])
     for i in range(squared.shape[0]):
         scale = 0.0
         for j in range(squared.shape[1]):
             scale += squared[i, j] - squared[i, 0]
         scale /= squared.shape[1]
-        if not scale > 0.0:  # all are equally near
+        if not scale > 0.0:  # all neighbors are equally near
             out[i, :] = 1.0 / squared.shape[1]
             continue
         for j in range(squared.shape[1]):
             distances[j] = (squared[i, j] - squared[i, 0]) / scale
-        logarithm, low, high = start, -np.inf, np.inf  # of beta in units of 1 / scale
-        for _ in range(STEPS):
+        logarithm, low, high = start, -np.inf, np.inf  # log beta and its bracket, beta in units of 1 / scale
+        for _ in range(MAX_NEWTON_STEPS):
             beta = np.exp(logarithm)
-            total, first, second = _sums(distances, beta, weights)
+            total, first, second = _gaussian_sums(distances, beta, weights)
             mean = first / total
             excess = beta * mean + np.log(total) - target
-            if abs(excess) < TOLERANCE or logarithm > 600.0:
+            if abs(excess) < ENTROPY_TOLERANCE or logarithm > 600.0:
                 break
             if excess > 0.0:
                 low = logarithm
@@ -130,83 +133,83 @@ def calibrate(squared: Float64s, perplexity: float, out: Float32s) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def put_edges(neighbours: Int32s, codes: Codes, first: int, edges: Edges) -> None:
-    """Write the edges of rows `first` and on, sorted by neighbour, to be found by halving."""
-    for i in range(neighbours.shape[0]):
-        order = np.argsort(neighbours[i])
-        at = edges.offsets[first + i]
+def write_edges(neighbors: Int32s, codes: Codes, first: int, edges: Edges) -> None:
+    """Write the edges from rows `first`, `first` + 1, … to their neighbors, sorted by target for binary search."""
+    for i in range(neighbors.shape[0]):
+        order = np.argsort(neighbors[i])
+        offset = edges.offsets[first + i]
         for e in range(order.shape[0]):
-            _put(edges, at + e, neighbours[i, order[e]], codes[i, order[e]])
+            _write_edge(edges, offset + e, neighbors[i, order[e]], codes[i, order[e]])
 
 
-def coded(weights: Float32s) -> Codes:
-    """Return weights from 0 to 2 in 16 bits: rounded to 12 digits, of floats from 2^-30 on, and 0 as that."""
-    rounded = (weights.view(np.int32) + np.int32((1 << DROPPED >> 1) - LEAST_BITS)) >> np.int32(DROPPED)
+def encode_weights(weights: Float32s) -> Codes:
+    """Encode weights from 0 to 2 as 16-bit floats of 12 significant bits; those below 2^-30 become 2^-30."""
+    rounded = (weights.view(np.int32) + np.int32((1 << DROPPED_BITS >> 1) - MIN_WEIGHT_BITS)) >> np.int32(DROPPED_BITS)
     codes: Codes = np.clip(rounded, 0, 65535).astype(np.uint16)
     return codes
 
 
-def decoded(codes: Codes) -> Float32s:
-    """Return what codes stand for."""
-    return ((codes.astype(np.int32) << np.int32(DROPPED)) + np.int32(LEAST_BITS)).view(np.float32)
+def decode_weights(codes: Codes) -> Float32s:
+    """Return the weights that codes stand for."""
+    return ((codes.astype(np.int32) << np.int32(DROPPED_BITS)) + np.int32(MIN_WEIGHT_BITS)).view(np.float32)
 
 
 @numba.njit(nogil=True, cache=True)
-def value_of(code: int) -> float:
-    """Return what one code stands for."""
+def decode_weight(code: int) -> float:
+    """Return the weight that a code stands for."""
     return float(np.ldexp(1.0 + (code & 2047) / 2048.0, (code >> 11) - 30))
 
 
 @numba.njit(nogil=True, cache=True)
-def _both(first: int, second: int) -> int:
-    """Return the code of the sum of what two codes stand for."""
-    digits, exponent = math.frexp(value_of(first) + value_of(second))
+def _add_weight_codes(first: int, second: int) -> int:
+    """Return the code of the sum of two encoded weights."""
+    digits, exponent = math.frexp(decode_weight(first) + decode_weight(second))
     return min(int((exponent + 29) * 2048 + np.rint((2.0 * digits - 1.0) * 2048.0)), 65535)
 
 
 @numba.njit(nogil=True, cache=True)
-def _place(edges: Edges, row: int, wanted: int) -> int:
-    """Return which edge of a row, sorted, ends at `wanted`, or -1."""
+def _find_edge(edges: Edges, row: int, target: int) -> int:
+    """Return the index of a row's edge to `target`, by binary search, or -1 if it has none."""
     low, high = edges.offsets[row], edges.offsets[row + 1]
     last = high
     while low < high:
         middle = (low + high) >> 1
-        if end_of(edges, middle) < wanted:
+        if edge_target(edges, middle) < target:
             low = middle + 1
         else:
             high = middle
-    return low if low < last and end_of(edges, low) == wanted else -1
+    return low if low < last and edge_target(edges, low) == target else -1
 
 
 @numba.njit(nogil=True, cache=True)
-def join_mutual(edges: Edges, start: int, stop: int, one_way: Bools) -> None:
-    """Add both directions of every edge of rows start … stop that has two, and mark those that have one.
+def symmetrize_mutual_edges(edges: Edges, start: int, stop: int, one_way: Bools) -> None:
+    """Symmetrize the edges of rows start … stop: sum both directions where both exist, mark the edges that have one.
 
-    Rows may be taken by several threads: both weights of an edge are read and written by the row of the lower number.
+    Several threads may share the rows: both weights of a pair are read and written for the row of the lower index.
     """
     for i in range(start, stop):
         for e in range(edges.offsets[i], edges.offsets[i + 1]):
-            j = end_of(edges, e)
-            back = _place(edges, j, i)
+            j = edge_target(edges, e)
+            back = _find_edge(edges, j, i)
             one_way[e] = back < 0
             if back >= 0 and i < j:
-                edges.weights[e] = edges.weights[back] = _both(edges.weights[e], edges.weights[back])
+                edges.weights[e] = edges.weights[back] = _add_weight_codes(edges.weights[e], edges.weights[back])
 
 
 @numba.njit(nogil=True, cache=True)
-def count_ends(edges: Edges, one_way: Bools, counts: Int64s) -> None:
-    """Count the marked edges that end at every row."""
+def count_incoming_edges(edges: Edges, one_way: Bools, counts: Int64s) -> None:
+    """Count the marked edges that lead to every row."""
     for e in range(one_way.shape[0]):
         if one_way[e]:
-            counts[end_of(edges, e)] += 1
+            counts[edge_target(edges, e)] += 1
 
 
 @numba.njit(nogil=True, cache=True)
-def reverse_edges(edges: Edges, one_way: Bools, at: Int64s, far: Edges) -> None:
-    """Write the marked edges at their end j, from at[j] on, which moves along."""
+def reverse_edges(edges: Edges, one_way: Bools, positions: Int64s, reversed_edges: Edges) -> None:
+    """Write the reverse of every marked edge: its target j gets it at positions[j], which then moves on by one."""
     for i in range(edges.offsets.shape[0] - 1):
         for e in range(edges.offsets[i], edges.offsets[i + 1]):
             if one_way[e]:
-                j = end_of(edges, e)
-                _put(far, at[j], i, edges.weights[e])
-                at[j] += 1
+                j = edge_target(edges, e)
+                _write_edge(reversed_edges, positions[j], i, edges.weights[e])
+                positions[j] += 1

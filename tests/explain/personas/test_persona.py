@@ -1,4 +1,4 @@
-"""Contrasts and personas: figures worked by hand, names that are unique, and nobody who can be recognised."""
+"""Effect sizes and personas: figures worked by hand, unique names, and nobody who can be recognized."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.explain.binning.predicates import Question
-from engine.explain.personas.cluster_names import names_of
-from engine.explain.personas.effect_sizes import Contrast, contrasts, wilson
-from engine.explain.personas.persona import Persona, personas
-from engine.explain.personas.phrases import clause, interest, tag
-from engine.explain.row_sample import Sample
+from engine.explain.binning.predicates import Predicate
+from engine.explain.personas.cluster_names import name_clusters
+from engine.explain.personas.effect_sizes import EffectSize, compute_effect_sizes, wilson
+from engine.explain.personas.persona import Persona, build_personas
+from engine.explain.personas.phrases import clause, interest_words, name_tag
+from engine.explain.row_sample import RowSample
 from engine.features.fit import fit_encoder
 from engine.tables import open_table
 from engine.utils.formatting import Vocabulary
 from tests.explain.people import people
 
 
-def compared(
+def sample_and_effect_sizes(
     table: pa.Table, labels: np.ndarray, *, values: dict[str, dict[str, str]] | None = None, **roles: Any
-) -> tuple[Sample, list[list[Contrast]]]:
+) -> tuple[RowSample, list[list[EffectSize]]]:
     plan = fit_encoder(open_table(table), column_roles=roles).encoder.plan
     columns = [column.column for column in plan.columns]
     sizes = np.bincount(labels)
-    sample = Sample(table, np.arange(len(labels)), labels.astype(np.int32), np.ones(len(labels)), sizes)
-    words = Vocabulary.of(table.schema, columns, {}, values or {})
-    return sample, contrasts(sample, plan, words, dict.fromkeys(columns, "rest"))
+    sample = RowSample(table, np.arange(len(labels)), labels.astype(np.int32), np.ones(len(labels)), sizes)
+    words = Vocabulary.from_schema(table.schema, columns, {}, values or {})
+    return sample, compute_effect_sizes(sample, plan, words, dict.fromkeys(columns, "rest"))
 
 
-def test_a_difference_and_a_lift_are_what_they_say() -> None:
+def test_a_difference_and_a_lift_equal_their_definitions() -> None:
     labels = np.repeat([0, 1], [40, 160])
     number = np.concatenate([np.tile([4.0, 6.0], 20), np.tile([-1.0, 0.0, 1.0, 2.0], 40)])
     letter = ["a"] * 30 + ["b"] * 10 + ["a"] * 20 + ["b"] * 140
     table = pa.table({"number": number, "letter": letter})
-    _, (first, second) = compared(table, labels)
-    by_title = {(c.about.column, c.about.value): c for c in first}
-    contrast = by_title["number", None]
-    assert (contrast.here, contrast.everybody) == (5.0, np.sort(number)[99])
-    assert contrast.difference == pytest.approx((5.0 - number.mean()) / number.std(), rel=0.02)
-    assert contrast.low < contrast.difference < contrast.high
+    _, (first, second) = sample_and_effect_sizes(table, labels)
+    by_title = {(c.feature.column, c.feature.value): c for c in first}
+    effect_size = by_title["number", None]
+    assert (effect_size.cluster_value, effect_size.overall_value) == (5.0, np.sort(number)[99])
+    assert effect_size.difference == pytest.approx((5.0 - number.mean()) / number.std(), rel=0.02)
+    assert effect_size.difference_low < effect_size.difference < effect_size.difference_high
     a = by_title["letter", "a"]
-    assert (a.here, a.everybody, a.n_people, a.n_known) == (0.75, 0.25, 30, 40)
+    assert (a.cluster_value, a.overall_value, a.n_people, a.n_known) == (0.75, 0.25, 30, 40)
     assert a.lift == pytest.approx(3.0)
     assert a.difference == pytest.approx(0.5 / np.sqrt(0.25 * 0.75))
     assert (a.lift_low, a.lift_high) == pytest.approx([v / 0.25 for v in wilson(0.75, 40)])
-    assert next(c for c in second if c.about.value == "a").lift == pytest.approx(0.5)
+    assert next(c for c in second if c.feature.value == "a").lift == pytest.approx(0.5)
 
 
 def test_wilsons_interval_is_the_published_one() -> None:
@@ -56,112 +56,112 @@ def test_wilsons_interval_is_the_published_one() -> None:
     assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=1e-3)
 
 
-def test_missing_values_are_left_out_of_what_is_compared() -> None:
+def test_missing_values_are_left_out() -> None:
     labels = np.repeat([0, 1], 50)
     table = pa.table({"x": pa.array([None] * 25 + [1.5] * 25 + list(np.arange(50.0)), pa.float64())})
-    _, (first, _) = compared(table, labels)
-    number = next(c for c in first if c.about.kind == "number")
-    assert (number.here, number.n_known) == (1.5, 25)
-    missing = next(c for c in first if c.about.kind == "missing")
-    assert (missing.here, missing.everybody) == (0.5, 0.25)
+    _, (first, _) = sample_and_effect_sizes(table, labels)
+    number = next(c for c in first if c.feature.kind == "number")
+    assert (number.cluster_value, number.n_known) == (1.5, 25)
+    missing = next(c for c in first if c.feature.kind == "missing")
+    assert (missing.cluster_value, missing.overall_value) == (0.5, 0.25)
 
 
-def described(n_rows: int = 900, k: int = 9, min_people: int = 11) -> list[Persona]:
+def personas_of_people(n_rows: int = 900, k: int = 9, min_people: int = 11) -> list[Persona]:
     table = people(n_rows).drop_columns(["who"])
     labels = np.arange(n_rows) % k
     labels[:5] = k  # five people, too few to show
-    sample, found = compared(table, labels)
-    return personas(sample, found, min_people=min_people)
+    sample, effect_sizes = sample_and_effect_sizes(table, labels)
+    return build_personas(sample, effect_sizes, min_people=min_people)
 
 
 def test_names_are_unique_even_of_clusters_alike() -> None:
-    names = [persona.name for persona in described()]
+    names = [persona.name for persona in personas_of_people()]
     assert len(set(names)) == len(names) == 10
     assert all(name[0] == name[0].upper() for name in names)
 
 
 def test_too_few_people_have_no_portrait() -> None:
-    *many, few = described()
+    *many, few = personas_of_people()
     assert few.size == 5
-    assert few.contrasts == few.typical == few.interests == few.portrait == ()
+    assert few.effect_sizes == few.typical == few.interests == few.portrait == ()
     assert few.sentences == ("5 people, too few to portray without portraying persons: figures need 11.",)
     assert all(len(persona.sentences) == 3 for persona in many)
 
 
 def test_no_figure_has_fewer_people_behind_it() -> None:
-    for persona in described(min_people=40):
-        for contrast in persona.contrasts:
-            assert contrast.n_known >= 40
-            assert contrast.n_people >= 40 or contrast.difference < 0
-    text = " ".join(s for persona in described(min_people=40) for s in persona.sentences)
+    for persona in personas_of_people(min_people=40):
+        for effect_size in persona.effect_sizes:
+            assert effect_size.n_known >= 40
+            assert effect_size.n_people >= 40 or effect_size.difference < 0
+    text = " ".join(s for persona in personas_of_people(min_people=40) for s in persona.sentences)
     assert "hardly anybody" in text
 
 
 def test_one_persona_is_the_community_and_has_a_portrait() -> None:
-    found = described()
-    (community,) = [persona for persona in found if persona.is_community]
-    assert community.strength == max(persona.strength for persona in found)
+    personas = personas_of_people()
+    (community,) = [persona for persona in personas if persona.is_community]
+    assert community.strength == max(persona.strength for persona in personas)
     assert [heading for heading, _ in community.portrait][:1] == ["Who they are"]
     assert all(lines for _, lines in community.portrait)
 
 
-def test_a_typical_member_is_put_together_from_what_is_frequent() -> None:
-    for persona in described()[:-1]:
+def test_a_typical_member_is_composed_of_frequent_values() -> None:
+    for persona in personas_of_people()[:-1]:
         typical = dict(persona.typical)
         assert 3 <= len(typical) <= 12
         assert not any(re.search(r"id-\d", value) for value in typical.values())
 
 
-def test_numbers_whose_values_have_names_are_told_by_them_and_not_as_low_or_high() -> None:
+def test_numbers_whose_values_have_meanings_are_not_called_low_or_high() -> None:
     labels = np.repeat([0, 1, 2], 60)
     health = np.concatenate([np.tile([1, 1, 2], 20), np.tile([3, 3, 2, 4], 15), np.tile([4, 3, 3, 3, 5, 3], 10)])
     names = {"health": {"5": "poor", "1": "excellent", "unknown": "no answer"}}
-    _, found = compared(pa.table({"health": health}), labels, values=names)
-    first, _, last = (next(c for c in part if c.about.kind == "number") for part in found)
-    assert tag(first) == "health excellent"
+    _, effect_sizes = sample_and_effect_sizes(pa.table({"health": health}), labels, values=names)
+    first, _, last = (next(c for c in part if c.feature.kind == "number") for part in effect_sizes)
+    assert name_tag(first) == "health excellent"
     assert clause(first, min_people=5) == "their health is typically excellent (everybody: 3)"
-    assert (last.here, last.everybody) == (3.0, 3.0)
-    assert tag(last) == "health towards poor"
+    assert (last.cluster_value, last.overall_value) == (3.0, 3.0)
+    assert name_tag(last) == "health towards poor"
     assert clause(last, min_people=5) == "their health tends towards poor"
 
 
-def test_answers_of_yes_and_no_read_as_sentences_and_people_are_no_topic_of_a_room() -> None:
+def test_yes_and_no_read_as_sentences_and_race_is_no_interest() -> None:
     labels = np.repeat([0, 1], 100)
     covered = np.concatenate([np.arange(100) % 4 == 0, np.arange(100) % 10 > 0]).astype(int)
     race = [["Martian"]] * 60 + [["Venusian"]] * 140
     table = pa.table({"coverage": covered, "race": race, "tools": [["Lathe"]] * 60 + [["Saw"]] * 140})
-    _, (first, _) = compared(table, labels)
-    truth = next(c for c in first if c.about.kind == "truth")
-    assert tag(truth) == "no coverage"
+    _, (first, _) = sample_and_effect_sizes(table, labels)
+    truth = next(c for c in first if c.feature.kind == "truth")
+    assert name_tag(truth) == "no coverage"
     assert clause(truth, min_people=5) == "25 % say yes to coverage (everybody: 57 %)"
-    assert [interest(c) for c in first if c.difference > 0 and c.about.kind == "label"] == [None, "Lathe"]
+    assert [interest_words(c) for c in first if c.difference > 0 and c.feature.kind == "label"] == [None, "Lathe"]
 
 
-def test_people_are_not_called_by_what_is_private_while_anything_else_tells_them_apart() -> None:
+def test_clusters_are_named_by_sensitive_attributes_only_if_nothing_else_distinguishes_them() -> None:
     labels = np.repeat([0, 1], 100)
     race, height = ["Martian"] * 100 + ["Venusian"] * 100, np.repeat([20.0, 0.0], 100) + np.arange(200) % 7
     for columns, name in (({"race": race, "height": height}, "High height and Martian"), ({"race": race}, "Martian")):
-        _, found = compared(pa.table(columns), labels)
-        ranked = [sorted(part, key=lambda c: -c.strength) for part in found]
-        assert names_of(ranked, [True, True], np.array([100, 100]))[0] == name
+        _, effect_sizes = sample_and_effect_sizes(pa.table(columns), labels)
+        ranked = [sorted(part, key=lambda c: -c.strength) for part in effect_sizes]
+        assert name_clusters(ranked, [True, True], np.array([100, 100]))[0] == name
 
 
-def test_two_tags_in_another_order_are_no_other_name() -> None:
-    def contrasted(**strengths: float) -> list[Contrast]:
+def test_two_tags_in_another_order_are_the_same_name() -> None:
+    def effect_sizes_of(**strengths: float) -> list[EffectSize]:
         return [
-            Contrast(Question(name, name, "number"), "rest", 2.0, 1.0, d, d, d, None, None, None, 99, 99, 1.0)
+            EffectSize(Predicate(name, name, "number"), "rest", 2.0, 1.0, d, d, d, None, None, None, 99, 99, 1.0)
             for name, d in strengths.items()
         ]
 
-    first, second = contrasted(a=3.0, b=2.0, c=1.0), contrasted(b=3.0, a=2.0, c=1.0)
-    names = names_of([first, second], [True, True], np.array([9, 5]))
+    first, second = effect_sizes_of(a=3.0, b=2.0, c=1.0), effect_sizes_of(b=3.0, a=2.0, c=1.0)
+    names = name_clusters([first, second], [True, True], np.array([9, 5]))
     assert names == ["High a and high b", "High b, high a and high c"]
 
 
 def test_a_single_cluster_is_everybody() -> None:
     table = people(300).drop_columns(["who"])
-    sample, found = compared(table, np.zeros(300, int))
-    (only,) = personas(sample, found, min_people=11)
+    sample, effect_sizes = sample_and_effect_sizes(table, np.zeros(300, int))
+    (only,) = build_personas(sample, effect_sizes, min_people=11)
     assert only.name == "Everybody"
     assert not only.is_community
     assert "300 people, 100 % of all" in only.sentences[0]

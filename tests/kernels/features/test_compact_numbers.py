@@ -8,25 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.kernels.cpu.features.compact_numbers import (
-    BYTE,
-    DOUBLE,
-    LONG,
-    SHORT,
-    SINGLE,
+    FLOAT32,
+    FLOAT64,
+    INT8,
+    INT16,
+    INT32,
+    find_narrowest_type,
     from_integers,
     to_integers,
-    width,
 )
 
 NAN = float("nan")
-DTYPES = {BYTE: np.int8, SHORT: np.int16, LONG: np.int32}
+DTYPES = {INT8: np.int8, INT16: np.int16, INT32: np.int32}
 
 
-def there_and_back(values: np.ndarray) -> np.ndarray:
-    found, scale = width(values)
-    if found not in DTYPES:
-        return values.astype(np.float32 if found == SINGLE else np.float64).astype(np.float64)
-    integers, out = np.empty(len(values), DTYPES[found]), np.empty(len(values))
+def store_and_restore(values: np.ndarray) -> np.ndarray:
+    kind, scale = find_narrowest_type(values)
+    if kind not in DTYPES:
+        return values.astype(np.float32 if kind == FLOAT32 else np.float64).astype(np.float64)
+    integers, out = np.empty(len(values), DTYPES[kind]), np.empty(len(values))
     to_integers(values, scale, np.iinfo(integers.dtype).min, integers)
     from_integers(integers, scale, np.iinfo(integers.dtype).min, out)
     return out
@@ -35,32 +35,32 @@ def there_and_back(values: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ([], (BYTE, 1.0)),
-        ([NAN, 1.0, -127.0, 127.0], (BYTE, 1.0)),
-        ([-128.0], (SHORT, 1.0)),  # the least integer is the mark of a gap
-        ([128.0], (SHORT, 1.0)),
-        ([32767.0, -32767.0], (SHORT, 1.0)),
-        ([-32768.0], (SINGLE, 1.0)),
-        ([0.1, 12.7], (BYTE, 10.0)),
-        ([9.99, 0.5], (SHORT, 100.0)),
-        ([0.123, 32.767], (SHORT, 1000.0)),
-        ([0.0001, 1999.99], (LONG, 10000.0)),
-        ([0.1, 0.12, 0.5, 100000.0], (LONG, 100.0)),
-        ([0.0001, 300000.0], (DOUBLE, 1.0)),
-        ([0.125, 1.0 / 1024], (SINGLE, 1.0)),
-        ([float(1 << 24), 0.5], (SINGLE, 1.0)),
-        ([float((1 << 24) + 1)], (LONG, 1.0)),
-        ([float(1 << 53) - 1], (DOUBLE, 1.0)),
-        ([1.0 / 3.0, 0.1], (DOUBLE, 1.0)),
-        ([-0.0, 1.0], (SINGLE, 1.0)),
-        ([-0.0, 0.1], (DOUBLE, 1.0)),
-        ([1e300], (DOUBLE, 1.0)),
-        ([3e38], (DOUBLE, 1.0)),
+        ([], (INT8, 1.0)),
+        ([NAN, 1.0, -127.0, 127.0], (INT8, 1.0)),
+        ([-128.0], (INT16, 1.0)),  # the least integer marks a missing value
+        ([128.0], (INT16, 1.0)),
+        ([32767.0, -32767.0], (INT16, 1.0)),
+        ([-32768.0], (FLOAT32, 1.0)),
+        ([0.1, 12.7], (INT8, 10.0)),
+        ([9.99, 0.5], (INT16, 100.0)),
+        ([0.123, 32.767], (INT16, 1000.0)),
+        ([0.0001, 1999.99], (INT32, 10000.0)),
+        ([0.1, 0.12, 0.5, 100000.0], (INT32, 100.0)),
+        ([0.0001, 300000.0], (FLOAT64, 1.0)),
+        ([0.125, 1.0 / 1024], (FLOAT32, 1.0)),
+        ([float(1 << 24), 0.5], (FLOAT32, 1.0)),
+        ([float((1 << 24) + 1)], (INT32, 1.0)),
+        ([float(1 << 53) - 1], (FLOAT64, 1.0)),
+        ([1.0 / 3.0, 0.1], (FLOAT64, 1.0)),
+        ([-0.0, 1.0], (FLOAT32, 1.0)),
+        ([-0.0, 0.1], (FLOAT64, 1.0)),
+        ([1e300], (FLOAT64, 1.0)),
+        ([3e38], (FLOAT64, 1.0)),
     ],
 )
-def test_the_least_width_is_found(values: list[float], expected: tuple[int, float]) -> None:
-    assert width(np.array(values)) == expected
-    assert there_and_back(np.array(values)).tobytes() == np.array(values).tobytes()
+def test_the_narrowest_type_is_found(values: list[float], expected: tuple[int, float]) -> None:
+    assert find_narrowest_type(np.array(values)) == expected
+    assert store_and_restore(np.array(values)).tobytes() == np.array(values).tobytes()
 
 
 numbers = st.one_of(
@@ -76,4 +76,4 @@ numbers = st.one_of(
 @given(st.lists(numbers, max_size=20))
 def test_every_value_comes_back_to_the_bit(values: list[float]) -> None:
     given_values = np.array(values, np.float64)
-    assert there_and_back(given_values).tobytes() == given_values.tobytes()
+    assert store_and_restore(given_values).tobytes() == given_values.tobytes()

@@ -1,4 +1,4 @@
-"""Sums of clusters: integers that plain loops confirm."""
+"""Sums of clusters: the integers of plain loops."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.kernels.cpu.kmeans import lloyd
-from engine.kmeans.bounds import Way
+from engine.kmeans.bounds import CenterMovement
 from engine.kmeans.fixed_point import fixed_point_grid
 from tests import reference
-from tests.kernels.kmeans.filtering import LEVELS, passed, screened
+from tests.kernels.kmeans.filtering import LEVELS, prepare_rows, run_pass
 
 
-def summed(X: Any, weights: Any, centres: Any, level: int) -> tuple[Any, Any]:
+def sum_first_pass(X: Any, weights: Any, centers: Any, level: int) -> tuple[Any, Any]:
     grid = fixed_point_grid(
         X.min(axis=0).astype(np.float64),
         X.max(axis=0).astype(np.float64),
@@ -24,9 +24,9 @@ def summed(X: Any, weights: Any, centres: Any, level: int) -> tuple[Any, Any]:
         len(X),
         (float(weights.sum()), float(weights.max())) if len(weights) else None,
     )
-    found = passed(X, centres, level, weights=weights, grid=(grid.shift, grid.scale, grid.mass_scale))
-    assert found.changed == len(X)
-    return grid, found
+    result = run_pass(X, centers, level, weights=weights, grid=(grid.shift, grid.scale, grid.mass_scale))
+    assert result.changed == len(X)
+    return grid, result
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -37,8 +37,8 @@ def test_sums_and_masses_are_the_integers_of_the_loops(level: int, dtype: Any, w
     random = np.random.default_rng(n_rows)
     X = (random.normal(size=(n_rows, 5)) * [1, 1e-3, 1e3, 1, 0] + [0, 0, 0, 1e4, 7]).astype(dtype)
     weights = random.exponential(size=n_rows) if weighted else np.empty(0)
-    grid, found = summed(X, weights, X[: min(3, n_rows)].copy(), level)
-    labels, sums, masses = found.labels, found.sums, found.masses
+    grid, result = sum_first_pass(X, weights, X[: min(3, n_rows)].copy(), level)
+    labels, sums, masses = result.labels, result.sums, result.masses
     ones = weights if weighted else np.ones(n_rows)
     expected = reference.cluster_sums(X.tolist(), ones, labels, len(masses), grid.shift, grid.scale)
     assert sums.tolist() == expected
@@ -49,8 +49,8 @@ def test_sums_and_masses_are_the_integers_of_the_loops(level: int, dtype: Any, w
     ]
 
 
-class WayWith(Way):
-    """Takes as many fast centres as it is told to."""
+class MovementWithFastCenters(CenterMovement):
+    """A CenterMovement with a given number of fast centers."""
 
     def __init__(self, n_clusters: int, n_fast: int) -> None:
         super().__init__(n_clusters)
@@ -72,34 +72,38 @@ class WayWith(Way):
 def test_passes_that_skip_rows_find_what_a_first_pass_finds(
     seed: int, level: int, step: float, n_features: int, weighted: bool, n_fast: int
 ) -> None:
-    """Centres wander; labels and sums kept from pass to pass are those of a pass that has seen nothing."""
+    """Centers wander; labels and sums carried from pass to pass are those of a first pass over the same centers."""
     random = np.random.default_rng(seed)
     X = np.round(random.normal(size=(400, n_features)) * 8).astype(np.float32)  # ties and duplicates abound
     weights = random.integers(0, 4, len(X)).astype(np.float64) if weighted else np.empty(0)
-    centres = random.normal(size=(7, n_features)).astype(np.float32) * 8
+    centers = random.normal(size=(7, n_features)).astype(np.float32) * 8
     grid = (np.zeros(n_features), np.full(n_features, 2.0**20), 1.0)
-    labels, slack = np.full(len(X), -1, np.int32), np.full(len(X), -np.inf, np.float32)
-    sums, masses = np.zeros(centres.shape, np.int64), np.zeros(7, np.int64)
-    way = WayWith(7, n_fast)
-    for number in range(6):
-        ready = screened(X, centres, level)
-        drift = way.drift()
+    labels, gap_bound = np.full(len(X), -1, np.int32), np.full(len(X), -np.inf, np.float32)
+    sums, masses = np.zeros(centers.shape, np.int64), np.zeros(7, np.int64)
+    movement = MovementWithFastCenters(7, n_fast)
+    for iteration in range(6):
+        prepared = prepare_rows(X, centers, level)
+        thresholds = movement.skip_thresholds()
         counts = lloyd.lloyd_pass(
-            X, weights, ready.coded, ready.frame, ready.scr, *drift, *grid,
-            labels, slack, sums, masses, ready.desk,
+            X, weights, prepared.rows, prepared.quantizer, prepared.centers, *thresholds, *grid,
+            labels, gap_bound, sums, masses, prepared.buffer,
         )  # fmt: skip
-        fresh = passed(X, centres, level, weights=weights, grid=grid)
-        np.testing.assert_array_equal(labels, fresh.labels)
-        np.testing.assert_array_equal(sums, fresh.sums)
-        np.testing.assert_array_equal(masses, fresh.masses)
-        if number and step == 0.0:
+        first_pass = run_pass(X, centers, level, weights=weights, grid=grid)
+        np.testing.assert_array_equal(labels, first_pass.labels)
+        np.testing.assert_array_equal(sums, first_pass.sums)
+        np.testing.assert_array_equal(masses, first_pass.masses)
+        if iteration and step == 0.0:
             assert counts[0] == 0
             assert n_fast or counts[1] < len(X)
-        moved = (centres + random.normal(size=centres.shape) * step * random.integers(0, 2, (7, 1))).astype(np.float32)
-        steps = np.sqrt(np.square(moved.astype(np.float64) - centres).sum(axis=1)) * float(ready.frame.factor)
-        way.follow(steps, labels, slack)
-        assert len(way.fast) == n_fast
-        centres = moved
+        new_centers = (centers + random.normal(size=centers.shape) * step * random.integers(0, 2, (7, 1))).astype(
+            np.float32
+        )
+        steps = np.sqrt(np.square(new_centers.astype(np.float64) - centers).sum(axis=1)) * float(
+            prepared.quantizer.factor
+        )
+        movement.add_steps(steps, labels, gap_bound)
+        assert len(movement.fast_centers) == n_fast
+        centers = new_centers
 
 
 @settings(max_examples=100)

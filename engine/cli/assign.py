@@ -1,0 +1,59 @@
+"""rooms assign: assign new profiles to the clusters of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.cli.app import (
+    AsJson,
+    Debug,
+    Overwrite,
+    Scheduler,
+    Source,
+    Threads,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    Workers,
+    app,
+    cluster_options,
+    handle_errors,
+    limit_threads,
+    print_result,
+)
+
+
+@app.command()
+@handle_errors
+def assign(
+    source: Source,
+    model: Annotated[Path, typer.Option(help="The run directory that `rooms fit` wrote.")],
+    out: Annotated[Path, typer.Option(help="One file if it ends in .parquet, else a folder of parts.")],
+    place: Annotated[bool, typer.Option("--place", help="Place them on the run's map as well.")] = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Assign new profiles to the clusters of a run."""
+    import pyarrow.dataset as ds
+
+    from engine.config import FitConfig
+    from engine.progress import Bars
+    from engine.run import load
+
+    cluster = FitConfig.read(None, cluster=cluster_options(workers, scheduler, tls_ca, tls_cert, tls_key)).cluster
+    with limit_threads(threads):
+        load(model).assign(source, out=out, overwrite=overwrite, place=place, cluster=cluster, reporter=Bars())
+    assignments = ds.dataset(out, format="parquet")
+    outliers = assignments.count_rows(filter=ds.field("outlier"))
+    facts = {"out": str(out), "rows": assignments.count_rows(), "outliers": outliers}
+    print_result(facts, f"{facts['rows']:,} rows assigned, {outliers:,} of them outliers: {out}", as_json)

@@ -1,0 +1,47 @@
+"""rooms profiles: make a table of user profiles from ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.cli.app import AsJson, Debug, Overwrite, app, handle_errors, print_result
+
+
+@app.command()
+@handle_errors
+def profiles(
+    ratings: Annotated[str, typer.Option(help="Ratings: u.data, ratings.dat, ratings.csv or Parquet.")],
+    items: Annotated[str, typer.Option(help="Items with genres: u.item, movies.dat, movies.csv or Parquet.")],
+    out: Annotated[Path, typer.Option(help="The profile table to write, a .parquet file.")],
+    users: Annotated[str | None, typer.Option(help="Users with demographics: u.user, users.dat, CSV, Parquet.")] = None,
+    catalogue: Annotated[str | None, typer.Option(help="Keep only titles that this catalogue has.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Make a table of user profiles from ratings, items and users."""
+    from engine.progress import Bars
+    from engine.ratings.build import profiles_from_ratings
+
+    with Bars().stage("ratings", None) as advance:
+        progress = _report_increments(advance)
+        profile_table = profiles_from_ratings(
+            ratings, items, users, catalogue=catalogue, out=out, overwrite=overwrite, progress=progress
+        )
+    print_result(profile_table.facts(), profile_table.describe(), as_json)
+
+
+def _report_increments(advance: Callable[[int], None]) -> Callable[[int, int | None], None]:
+    """Return a callback that takes the number done so far, and calls `advance` with the number since the last call."""
+    done = 0
+
+    def update(n_done: int, total: int | None) -> None:
+        nonlocal done
+        advance(n_done - done)
+        done = n_done
+
+    return update
