@@ -7,8 +7,9 @@ STAMP := $(VENV)/.installed-$(shell cksum pyproject.toml constraints.txt | cksum
 # RAPIDS' wheels install and import without a GPU. They are large, and kept here between environments.
 WHEELS ?= $(HOME)/.cache/rooms-engine/wheels
 GPU_VENV := .venv-gpu
+KERNELS_VENV := .venv-kernels
 
-.PHONY: demo test test-gpu-contract lint bench setup clean
+.PHONY: demo test test-gpu-contract test-gpu-kernels lint bench setup clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -36,6 +37,16 @@ test-gpu-contract:
 	$(GPU_VENV)/bin/python tests/gpu/contract.py
 	$(GPU_VENV)/bin/python -m pytest -p no:cacheprovider tests/gpu tests/backends
 
+# The Triton kernels without a GPU: in the interpreter against plain loops, with mutants; and compiled for every GPU.
+test-gpu-kernels: $(KERNELS_VENV)/.installed-$(shell cksum kernels/cuda/requirements.txt | cut -d' ' -f1)
+	$(KERNELS_VENV)/bin/python -m pytest -p no:cacheprovider --confcutdir=tests/kernels/cuda tests/kernels/cuda
+
+$(KERNELS_VENV)/.installed-%: kernels/cuda/requirements.txt
+	test -x $(KERNELS_VENV)/bin/python || $(PYTHON) -m venv $(KERNELS_VENV)
+	$(KERNELS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement kernels/cuda/requirements.txt
+	$(KERNELS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
 # mypy sees the package as it is installed: engine/ with kernels/ inside, built from links.
 lint: setup
 	$(BIN)/ruff check .
@@ -48,4 +59,4 @@ bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 
 clean:
-	rm -rf $(VENV) $(GPU_VENV) .build build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(GPU_VENV) $(KERNELS_VENV) .build build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,148 @@
+"""Compile the Triton kernels offline, one cubin for each architecture and tile size: no GPU is needed for that.
+
+    python -m engine.kernels.cuda.build FOLDER [ARCHITECTURE ...]
+      ->  FOLDER/NAME.cubin, and FOLDER/kernels.json: how each is launched, and what it takes of a multiprocessor
+
+The instructions of a cubin are read by cuobjdump, which Triton's wheel brings.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.compiler import compile as compile_source
+
+from engine.kernels.cuda.kmeans import lloyd
+
+ARCHITECTURES = (80, 90, 100, 120)  # Ampere, Hopper, Blackwell in data centers, Blackwell in workstations
+TENSOR_CORES = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA", 120: "HMMA"}  # the instruction of matrix products of each
+WARP = 32  # threads
+ALIGNMENT = 16  # bytes that arrays begin at multiples of
+
+POINTERS = {
+    "label_rows": {
+        "X": "fp32", "Weights": "fp64", "High": "bf16", "Low": "bf16", "Offsets": "fp32", "Blurs": "fp32",
+        "Shift": "fp64", "FrameShift": "fp32", "Scale": "fp64", "Labels": "i32", "Sums": "i64", "Masses": "i64",
+        "Open": "i64", "Counts": "i64",
+    },
+    "refine_rows": {
+        "X": "fp32", "Weights": "fp64", "Centers": "fp32", "Shift": "fp64", "Scale": "fp64", "Labels": "i32",
+        "Sums": "i64", "Masses": "i64", "Open": "i64", "Counts": "i64",
+    },
+}  # fmt: skip
+SCALARS = {
+    "label_rows": {
+        "first_row": "i64", "n_rows": "i64", "n_clusters": "i32", "n_features": "i32", "factor": "fp32",
+        "per_row": "fp32", "floor": "fp32", "mass_scale": "fp64", "n_copies": "i32",
+    },
+    "refine_rows": {
+        "n_clusters": "i32", "n_features": "i32", "n_centers_padded": "i32", "mass_scale": "fp64", "n_copies": "i32",
+    },
+}  # fmt: skip
+
+
+class Configuration(NamedTuple):
+    """A kernel, the sizes of its tiles, and the threads of a program."""
+
+    kernel: str
+    constants: dict[str, Any]
+    n_warps: int
+
+    @property
+    def name(self) -> str:
+        """The name of the cubin's file, without the architecture."""
+        sizes = "_".join(f"{name.lower()}{int(value)}" for name, value in self.constants.items() if name != "WIDEN")
+        return f"{self.kernel}_{sizes}"
+
+
+def configurations() -> Iterator[Configuration]:
+    """Yield what is compiled: up to 128 features in one block, up to 1,024 in blocks of 32; few centers, or many.
+
+    Tiles are the largest whose registers do not spill on any of the architectures.
+    """
+    for weighted in (False, True):
+        for features in (16, 32, 64, 128):
+            yield label_rows(features, 1, 32, weighted)
+        for features in (16, 64):  # with 32, one register spills on compute capability 12.0
+            yield label_rows(features, 1, 64, weighted)
+        for n_blocks in (8, 16, 32):
+            yield label_rows(32, n_blocks, 32, weighted)
+        yield Configuration("refine_rows", {"ROWS": 16, "CENTERS": 16, "WEIGHTED": weighted}, 8)
+
+
+def label_rows(features: int, n_blocks: int, centers: int, weighted: bool) -> Configuration:
+    """Return a configuration of label_rows."""
+    sizes = {"ROWS": 64, "CENTERS": centers, "FEATURES": features, "FEATURE_BLOCKS": n_blocks}
+    return Configuration("label_rows", sizes | {"WEIGHTED": weighted, "WIDEN": False}, 8 if centers == 64 else 4)
+
+
+def compile_kernel(configuration: Configuration, architecture: int) -> Any:
+    """Compile one kernel; without fused multiply-add, so that every operation is rounded as the definition says."""
+    pointers, scalars = POINTERS[configuration.kernel], SCALARS[configuration.kernel]
+    signature = {name: f"*{kind}" for name, kind in pointers.items()} | scalars
+    signature |= dict.fromkeys(configuration.constants, "constexpr")
+    attributes = {(i,): [["tt.divisibility", ALIGNMENT]] for i in range(len(pointers))}
+    source = ASTSource(getattr(lloyd, configuration.kernel), signature, configuration.constants, attributes)
+    options = {"num_warps": configuration.n_warps, "num_stages": 2, "enable_fp_fusion": False}
+    return compile_source(source, target=GPUTarget("cuda", architecture, WARP), options=options)
+
+
+def resources(cubin: Path) -> dict[str, Any]:
+    """Return the registers a thread takes, the bytes that spill, and how often tensor cores are used."""
+    cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    usage, code = (
+        subprocess.run([str(cuobjdump), option, str(cubin)], capture_output=True, text=True, check=True).stdout
+        for option in ("-res-usage", "-sass")
+    )
+    found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
+    assert found is not None, usage
+    instructions = re.findall(r"\b(UTCHMMA|HGMMA|HMMA|DFMA|STL|LDL)", code)
+    return {
+        "registers": int(found[1]),
+        "stack_bytes": int(found[2]),
+        "instructions": {name: instructions.count(name) for name in sorted(set(instructions))},
+    }
+
+
+def build(folder: Path, architectures: tuple[int, ...] = ARCHITECTURES) -> list[dict[str, Any]]:
+    """Write all cubins and kernels.json; return what it says."""
+    folder.mkdir(parents=True, exist_ok=True)
+    triton.knobs.compilation.disable_line_info = True  # which is two thirds of a cubin
+    described = []
+    for architecture in architectures:
+        for configuration in configurations():
+            kernel = compile_kernel(configuration, architecture)
+            cubin = folder / f"sm{architecture}_{configuration.name}.cubin"
+            cubin.write_bytes(kernel.asm["cubin"])
+            described.append(
+                {
+                    "file": cubin.name,
+                    "architecture": architecture,
+                    "kernel": configuration.kernel,
+                    "entry": kernel.metadata.name,
+                    "constants": configuration.constants,
+                    "threads": configuration.n_warps * WARP,
+                    "shared_bytes": kernel.metadata.shared,
+                    "scratch_bytes": getattr(kernel.metadata, "global_scratch_size", 0),
+                    "arguments": [*POINTERS[configuration.kernel], *SCALARS[configuration.kernel]],
+                    "triton": triton.__version__,
+                    **resources(cubin),
+                }
+            )
+    (folder / "kernels.json").write_text(json.dumps(described, indent=1) + "\n")
+    return described
+
+
+if __name__ == "__main__":
+    chosen = tuple(map(int, sys.argv[2:])) or ARCHITECTURES
+    for line in build(Path(sys.argv[1]), chosen):
+        print(line["file"], line["registers"], "registers", line["stack_bytes"], "bytes spilled", line["instructions"])
