@@ -6,7 +6,11 @@
 # partitions the 0.9 quantile is 749.5, in four 874.5, and the median is 499 in both. pandas says 899.1.
 # Versions: dask[dataframe] 2026.8.0, pandas 3.1.1, numpy 2.4.6, pyarrow 26.0.1
 # Output seen:
-#
+#   dask 2026.8.0 pandas 3.1.1
+#   pandas               [499.5, 899.1, 989.0]
+#   dask, 1 partition(s)  [499.5, 899.1, 989.0]
+#   dask, 2 partition(s)  [499.0, 749.5, 949.1]
+#   dask, 4 partition(s)  [499.0, 874.5, 974.1]
 #
 # Why it matters: tables are often sorted by date or id, and columns that grow with them (age of the account, number
 # of ratings) are cut at quantiles. A limit for outliers at 0.9 then holds back a quarter of the members.
@@ -16,7 +20,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --no-compile dask[dataframe]==2026.8.0 pandas==3.1.1 numpy==2.4.6 pyarrow==26.0.1
+"$folder/venv/bin/pip" install --quiet --no-compile dask[dataframe]==2026.8.0 pandas==3.1.1 numpy==2.4.6 \
+    pyarrow==26.0.1
 cd "$folder"
 venv/bin/python - <<'PYTHON'
 import dask

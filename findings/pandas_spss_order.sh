@@ -31,7 +31,8 @@ pyreadstat.write_sav(pd.DataFrame({"food": [1.0, 2.0, 3.0]}), "survey.sav", vari
 food = pd.read_spss("survey.sav")["food"]
 print("answers   ", food.tolist())
 print("categories", food.cat.categories.tolist(), "ordered:", food.cat.ordered)
-print("codes     ", food.cat.codes.tolist(), "numbers:", pd.read_spss("survey.sav", convert_categoricals=False)["food"].tolist())
+numbers = pd.read_spss("survey.sav", convert_categoricals=False)["food"]
+print("codes     ", food.cat.codes.tolist(), "numbers:", numbers.tolist())
 if food.cat.codes.tolist() == [0, 1, 2]:
     raise SystemExit("changed: the codes follow the scale")
 PYTHON

@@ -18,7 +18,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --no-compile polars==2.1.0 fastexcel==0.21.0 openpyxl==3.1.5 pandas==3.1.1
+"$folder/venv/bin/pip" install --quiet --no-compile polars==2.1.0 fastexcel==0.21.0 openpyxl==3.1.5 \
+    pandas==3.1.1
 cd "$folder"
 venv/bin/python - <<'PYTHON'
 import openpyxl

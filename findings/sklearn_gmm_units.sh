@@ -7,7 +7,10 @@
 # rows into one component, and no warning is given.
 # Versions: scikit-learn 1.9.1, numpy 2.4.6, scipy 1.17.1
 # Output seen:
-#
+#   scikit-learn 1.9.1 numpy 2.4.6
+#   spread      1: adjusted Rand index 0.99, components by BIC 3
+#   spread   0.01: adjusted Rand index 0.99, components by BIC 3
+#   spread 0.0001: adjusted Rand index 0.00, components by BIC 1
 #
 # Why it matters: rates per day and shares of a total are small numbers. The mixture finds nothing there, and its BIC
 # chooses one component.

@@ -29,8 +29,9 @@ from sklearn.decomposition import PCA
 print("scikit-learn", sklearn.__version__, "numpy", np.__version__)
 X = np.random.default_rng(0).normal(1000.0, 0.1, (2000, 20)).astype(np.float32)
 single, double = PCA().fit(X).explained_variance_, PCA().fit(X.astype(np.float64)).explained_variance_
-print("float32: first variance", f"{single[0]:.4f}", "last", f"{single[-1]:.4f}", "exactly 0:", int((single == 0).sum()), "of 20")
-print("float64: first variance", f"{double[0]:.4f}", "last", f"{double[-1]:.4f}", "exactly 0:", int((double == 0).sum()), "of 20")
+for name, variances in (("float32", single), ("float64", double)):
+    zeros = int((variances == 0).sum())
+    print(f"{name}: first variance {variances[0]:.4f} last {variances[-1]:.4f} exactly 0: {zeros} of 20")
 if single[0] < 2 * double[0]:
     raise SystemExit("changed: float32 rows far from zero have the right variances")
 PYTHON
