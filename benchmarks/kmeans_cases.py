@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import history
 import numba
 import numpy as np
 from machine_info import describe_machine, earlier_results
@@ -102,4 +102,4 @@ def write(report: dict[str, Any]) -> None:
     """Write what was measured, beside what was measured before on other cases."""
     before = earlier_results(RESULTS).get("cases", {})
     document = {"machine": describe_machine(), "threads": thread_count(), "cases": {**before, **report}}
-    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+    history.record(RESULTS, document)

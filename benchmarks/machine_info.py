@@ -21,8 +21,11 @@ def describe_machine() -> dict[str, Any]:
     """Return the CPU, its memory, and the versions of everything that was timed."""
     import llvmlite.binding as llvm
 
+    from engine.kernels.cpu.simd.vectors import LANES
+
     return {
         "cpu": llvm.get_host_cpu_name(),
+        "lanes": LANES,  # float32 numbers in a vector register of the kernels
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(terse=True),

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import history
 import pytest
 from machine_info import describe_machine, seconds_per_gib
 from test_pipeline import measured
@@ -106,4 +107,4 @@ def test_one_worker_against_one_process(benchmark: Any, demo: DemoPaths, tmp_pat
     report["rounds"] = rounds
     benchmark.extra_info.update(report)
     name = "dask.json" if ROWS == 5_000_000 else f"dask-{ROWS}.json"
-    (HERE / "results" / name).write_text(json.dumps(report, indent=1) + "\n")
+    history.record(HERE / "results" / name, report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import history
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -66,7 +66,7 @@ def seconds(run: engine.Run) -> dict[str, float]:
 
 def save(name: str, report: Any) -> None:
     path = HERE / "results" / "explain.json"
-    path.write_text(json.dumps(earlier_results(path) | {"machine": describe_machine(), name: report}, indent=1) + "\n")
+    history.record(path, earlier_results(path) | {"machine": describe_machine(), name: report})
 
 
 @pytest.mark.parametrize("rows", ROWS)

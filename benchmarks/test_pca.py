@@ -5,12 +5,12 @@ Seconds are the least of ROUNDS; errors are of eigenvalues, relative to the larg
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import history
 import numpy as np
 import pytest
 import sklearn.decomposition
@@ -85,6 +85,5 @@ def test_pca_against_scikit_learn(benchmark: Any, n_features: int, offset: float
             results["scikit_learn"]["seconds_least"] / results[name]["seconds_least"], 2
         )
     report[f"{ROWS} x {n_features}, means {offset:g} deviations from zero"] = results
-    (HERE / "results").mkdir(exist_ok=True)
     document = {"machine": describe_machine(), "dtype": "float32", "runs": report}
-    (HERE / "results" / "pca.json").write_text(json.dumps(document, indent=1) + "\n")
+    history.record(HERE / "results" / "pca.json", document)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import history
 import pyarrow.parquet as pq
 import pytest
 from machine_info import describe_machine
@@ -87,6 +88,5 @@ def test_rooms_fit_against_the_script_by_hand(benchmark: Any, demo: DemoPaths, t
     report["rooms_stages"] = rounds["rooms"][-1]["output"]["stages"]
     report["by_hand_stages"] = rounds["by_hand"][-1]["output"]["seconds"]
     benchmark.extra_info.update(report)
-    (HERE / "results").mkdir(exist_ok=True)
     name = "pipeline.json" if ROWS == 1_000_000 else f"pipeline-{ROWS}.json"
-    (HERE / "results" / name).write_text(json.dumps(report, indent=1) + "\n")
+    history.record(HERE / "results" / name, report)

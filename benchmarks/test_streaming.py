@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import history
 import numpy as np
 import pytest
 from machine_info import describe_machine, earlier_results
@@ -68,7 +69,7 @@ def record(name: str, figures: Any) -> None:
     """Put figures into the committed result file."""
     found = recorded()
     found["machine"] = describe_machine()
-    RESULTS.write_text(json.dumps(found | {name: figures}, indent=1) + "\n")
+    history.record(RESULTS, found | {name: figures})
 
 
 def command(members: Path, *options: str) -> list[str]:

@@ -7,7 +7,6 @@ other sizes and seeds stay in the file as they are.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -16,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import history
 import numpy as np
 import openTSNE
 import psutil
@@ -113,8 +113,7 @@ def record(kind: str, key: dict[str, Any], figures: dict[str, Any]) -> None:
     others = [row for row in results.get(kind, []) if any(row[name] != value for name, value in key.items())]
     rows = sorted([*others, key | figures], key=lambda row: tuple(row[name] for name in key))
     results |= {"machine": describe_machine() | {"openTSNE": openTSNE.__version__}, kind: rows}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    history.record(RESULTS, results)
 
 
 @pytest.mark.parametrize(("n_rows", "seed"), CASES)
