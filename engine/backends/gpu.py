@@ -146,7 +146,7 @@ class GpuBackend(ArrayBackend):
         used = rmm.statistics.get_statistics()
         return self._pool_bytes - (0 if used is None else used.current_bytes)
 
-    def release(self) -> None:
+    def free_unused_memory(self) -> None:
         gc.collect()  # frees arrays in reference cycles; their memory returns to the pool
 
     def library_centers(
