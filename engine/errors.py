@@ -149,3 +149,8 @@ class WorkersDifferError(ClusterError):
 
 class TaskFailedError(ClusterError):
     """A task of a pass failed on every attempt."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class."""
+    return (str(error).strip() or type(error).__name__).split("\n", 1)[0]

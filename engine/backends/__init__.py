@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from engine.backends.cpu import CpuBackend
 from engine.backends.protocol import Backend
-from engine.errors import DeviceNotAvailableError, UsageError
+from engine.errors import DeviceNotAvailableError, UsageError, first_line
 
+logger = logging.getLogger(__name__)
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -28,17 +31,26 @@ def resolve(device: str = "auto") -> tuple[Backend, str]:
         return CpuBackend(), "cpu, because it was asked for"
     from engine.backends import gpu  # imported late: most machines have no GPU
 
-    probe = gpu.probe()
-    if probe.usable and device == "cuda":
-        return gpu.GpuBackend(), f"cuda, because it was asked for: {probe.description}"
+    probe, reason = gpu.probe(), ""
     if probe.usable:
-        return gpu.GpuBackend(fallback=CpuBackend()), f"cuda, because a GPU answers: {probe.description}"
+        try:
+            if device == "cuda":
+                return gpu.GpuBackend(), f"cuda, because it was asked for: {probe.description}"
+            return gpu.GpuBackend(fallback=CpuBackend()), f"cuda, because a GPU answers: {probe.description}"
+        except DeviceNotAvailableError as error:
+            if device == "cuda":
+                raise
+            reason = error.message
+        except Exception as error:  # of the driver, a compiler or a library: they fail in many ways
+            reason = f"the GPU does not work: {first_line(error)}"
+    reason = reason or probe.description
     if device == "cuda":
         raise DeviceNotAvailableError(
-            f"Device 'cuda' was asked for, but {probe.description}.",
-            hint="use device 'auto' or 'cpu', or see `rooms doctor`.",
+            f"Device 'cuda' was asked for, but {reason}.", hint="use device 'auto' or 'cpu', or see `rooms doctor`."
         )
-    return CpuBackend(), f"cpu, because {probe.description}"
+    if probe.usable:
+        logger.warning("The GPU is not used: %s", reason)
+    return CpuBackend(), f"cpu, because {reason}"
 
 
 __all__ = ["DEVICES", "Backend", "resolve"]

@@ -27,8 +27,8 @@ from engine.kernels.arrays.kmeans import filter as row_filter
 from engine.kernels.cpu.kmeans import quantize
 from engine.utils.array_types import Array, Float32s, Float64s, Int32s, Int64s, Rows
 
-RESIDENT_SHARE = 0.7  # of the free memory, at most, for rows; the rest is for chunks and for other allocations
-BLOCK_ROWS = 4096 * SUM_ROWS  # in a block of a pass: a launch takes microseconds, however many. Not measured yet
+RESIDENT_SHARE = 0.7  # largest share of the free memory for rows; the rest is for chunks and for other allocations
+BLOCK_ROWS = 4096 * SUM_ROWS  # rows in a block of a pass: a launch takes microseconds for any number. Not measured yet
 logger = logging.getLogger(__name__)
 
 

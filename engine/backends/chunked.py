@@ -1,8 +1,8 @@
-"""Run array-module code in chunks, with smaller chunks or on the CPU when the device runs out of memory.
+"""Run array-module code in chunks; with smaller chunks, or on the CPU, when the device runs out of memory or fails.
 
 A function is run with chunks of `chunk_values` values. If memory runs out, it is run with a quarter of that, up to
-three times. After that the fallback backend computes the block on the CPU and a warning says so; without a fallback,
-OutOfResourcesError lists what was tried.
+three times. After that, and after any error of the device or its libraries, the fallback backend computes the block on
+the CPU and a warning says so; without a fallback, OutOfResourcesError says what was tried or what failed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.cpu import CpuBackend
-from engine.errors import OutOfResourcesError
+from engine.errors import OutOfResourcesError, first_line
 from engine.utils.array_types import Array
 
 Result = TypeVar("Result")
@@ -32,6 +32,7 @@ class ChunkedDevice:
     name = "arrays"
     one_per_worker = False
     libraries: frozenset[str] = frozenset()
+    device_errors: tuple[type[Exception], ...] = ()
 
     def __init__(self, xp: Any, *, fallback: CpuBackend | None = None, chunk_values: int = CHUNK_VALUES) -> None:
         self.xp, self.fallback, self.chunk_values = xp, fallback, chunk_values
@@ -51,6 +52,14 @@ class ChunkedDevice:
                 return compute(chunk_values)
             except MemoryError as error:
                 reason = str(error).split("\n", 1)[0] or "no reason given"
+            except self.device_errors as error:
+                if self.fallback is None:
+                    raise OutOfResourcesError(
+                        f"Device {self.name!r} failed: {first_line(error)}.",
+                        hint="see `rooms doctor`, or use --device auto, which goes on on the CPU.",
+                    ) from error
+                logger.warning("%s failed (%s): the CPU computes this block.", self.name, first_line(error))
+                return compute_on_cpu(self.fallback)
             self.free_unused_memory()
             logger.warning("Out of memory on %s with chunks of %d values: %s.", self.name, chunk_values, reason)
             chunk_values //= SHRINK_FACTOR

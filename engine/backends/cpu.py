@@ -32,8 +32,8 @@ from engine.utils.array_types import Float32s, Float64s, Int32s, Int64s, Rows
 
 SHIFT_SAMPLE_ROWS = 256  # a block is shifted by their mean, so its own mean is within a standard deviation of 0
 PRODUCT_ROWS = 1024  # rows in float64 at a time: 512 KiB at 64 features stay in L2
-BLOCK_SAMPLE_ROWS = 1024  # a quantizer is fitted on so many rows of a block if the block is all that is known
-QUANTIZER_SAMPLE_ROWS = 4096  # and on so many of all rows
+BLOCK_SAMPLE_ROWS = 1024  # of a block on which a quantizer is fitted if the block is all that is known
+QUANTIZER_SAMPLE_ROWS = 4096  # of all rows on which a quantizer is fitted
 # Rows in a block of a pass: BLOCKS_PER_THREAD blocks a thread, within these limits. A block costs 0.3 ms, so it has at
 # least MIN_BLOCK_ROWS unless a thread would get none.
 MAX_BLOCK_ROWS = 128 * SUM_ROWS
@@ -66,6 +66,7 @@ class CpuBackend:
     name = "cpu"
     one_per_worker = False
     libraries: frozenset[str] = frozenset()
+    device_errors: tuple[type[Exception], ...] = ()
 
     def moments(self, X: Rows) -> Moments:
         n_rows, n_features = X.shape

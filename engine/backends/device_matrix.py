@@ -38,7 +38,7 @@ class DeviceMatrix:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the chunk_values."""
+        """Data type of the values."""
         dtype: np.dtype[Any] = np.dtype(self.array.dtype)
         return dtype
 

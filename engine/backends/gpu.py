@@ -1,21 +1,19 @@
-"""The GPU backend: the array backend on CuPy, cuML for whole stages, and one memory pool for all libraries.
+"""The GPU backend: the array backend on CuPy, and cuML for whole stages where it is installed.
 
     probe()  ->  whether a GPU can be used, and why not;   GpuBackend  ->  the methods of `Backend` on cuda
 
-cuDF, cuML and CuPy allocate from one RMM pool. Nothing here has run on a GPU: not measured yet. Calls into the
-libraries are checked against RAPIDS 26.10 (`make test-gpu-contract`).
+Which libraries there are, and their common memory pool: gpu_libraries.py. Nothing here has run on a GPU: not measured
+yet. Calls into the libraries are checked against RAPIDS 26.10 (`make test-gpu-contract`).
 """
 
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -25,19 +23,17 @@ from engine.backends.array_kmeans import ArrayBackend
 from engine.backends.cpu import CpuBackend
 from engine.backends.cuda_driver import GpuNotFoundError, first_gpu
 from engine.backends.device_matrix import device_array
+from engine.backends.gpu_libraries import device_errors, installed_libraries, memory_pool
 from engine.backends.host_to_device import copy_in_pieces
 from engine.backends.pinned_buffers import PinnedStagingBuffers
 from engine.backends.protocol import LibraryKMeansSettings
-from engine.errors import DeviceNotAvailableError
+from engine.errors import DeviceNotAvailableError, UsageError, first_line
 from engine.kernels.arrays.kmeans import filter as row_filter
 from engine.utils.array_types import Float64s, Rows
 
-PACKAGES = ("cupy", "rmm", "pylibcudf", "cudf", "cuml")
 MIN_FREE_BYTES = 1 << 30  # of GPU memory: contexts and libraries take half of it
-POOL_SHARE = 0.9  # of the free memory, maximum size of the pool; the rest is for allocations outside the pool
-POOL_SIZE_MULTIPLE = 256  # bytes
+PROBE_SIZE = 64  # numbers, and rows and columns of matrices: their sums are exact in float32
 BUFFER_ROWS = 1 << 20  # rows that cuML's K-Means copies from the host at a time if they do not all fit
-logger = logging.getLogger(__name__)
 _starting = threading.Lock()
 
 
@@ -51,46 +47,44 @@ class GpuProbe:
 
 @cache
 def probe() -> GpuProbe:
-    """Look for a driver, a GPU, the libraries and free memory; describe the first that is missing."""
+    """Look for a driver, a GPU, CuPy and free memory, and compute something; describe what fails first.
+
+    A kernel is compiled and launched, and matrices are multiplied: a GPU that is there may still not compute.
+    """
     try:
         gpu = first_gpu()
     except GpuNotFoundError as reason:
         return GpuProbe(False, str(reason))
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        return GpuProbe(False, f"there is a GPU ({gpu.describe()}), but {', '.join(missing)} cannot be found")
+    if find_spec("cupy") is None:
+        return GpuProbe(False, f"there is a GPU ({gpu.describe()}), but cupy cannot be found")
     try:
-        for name in PACKAGES:
-            import_module(name)
-        free, _ = import_module("cupy").cuda.runtime.memGetInfo()
+        import cupy
+
+        free, _ = cupy.cuda.runtime.memGetInfo()
     except Exception as error:  # imports fail in many ways; the message is passed on
-        return GpuProbe(False, f"there is a GPU ({gpu.describe()}), but {name} does not work: {_first_line(error)}")
+        return GpuProbe(False, f"there is a GPU ({gpu.describe()}), but cupy does not work: {first_line(error)}")
     if free < MIN_FREE_BYTES:
         return GpuProbe(
             False, f"the GPU has {free >> 20} MiB free, {MIN_FREE_BYTES >> 20} are needed ({gpu.describe()})"
         )
-    return GpuProbe(True, gpu.describe())
+    try:
+        wrong = _compute_something(cupy)
+    except Exception as error:  # of the compiler, the driver or cuBLAS
+        return GpuProbe(False, f"there is a GPU ({gpu.describe()}), but it does not compute: {first_line(error)}")
+    if wrong is not None:
+        return GpuProbe(False, f"there is a GPU ({gpu.describe()}), but {wrong}")
+    return GpuProbe(True, f"{gpu.describe()}; {installed_libraries().describe()}")
 
 
-@cache
-def _set_up_pool() -> int:
-    """Set up one RMM pool for cuDF, cuML and CuPy, and return its maximum size in bytes.
-
-    A pool that the process has already set up is kept: replacing it would invalidate its pointers.
-    """
-    import cupy
-    import rmm
-    from rmm.allocators.cupy import rmm_cupy_allocator
-
-    free, _ = cupy.cuda.runtime.memGetInfo()
-    size = int(free * POOL_SHARE) // POOL_SIZE_MULTIPLE * POOL_SIZE_MULTIPLE
-    if type(rmm.mr.get_current_device_resource()) is rmm.mr.CudaMemoryResource:
-        rmm.reinitialize(pool_allocator=True, initial_pool_size=MIN_FREE_BYTES // 2, maximum_pool_size=size)
-    else:
-        logger.info("RMM has been set up before: its memory resource is kept.")
-    rmm.statistics.enable_statistics()
-    cupy.cuda.set_allocator(rmm_cupy_allocator)
-    return size
+def _compute_something(cupy: Any) -> str | None:
+    """Launch a kernel and multiply matrices; return what is wrong with the results, None if nothing is."""
+    counts = cupy.arange(PROBE_SIZE, dtype=np.float32)
+    if float(cupy.sqrt(counts * counts).sum()) != PROBE_SIZE * (PROBE_SIZE - 1) / 2:
+        return "a kernel returned a wrong sum"
+    ones = cupy.ones((PROBE_SIZE, PROBE_SIZE), dtype=np.float32)
+    if float(cupy.matmul(ones, ones).sum()) != PROBE_SIZE**3:
+        return "a product of matrices was wrong"
+    return None
 
 
 class GpuBackend(ArrayBackend):
@@ -106,7 +100,6 @@ class GpuBackend(ArrayBackend):
 
     name = "cuda"
     one_per_worker = True
-    libraries = frozenset({"cudf", "cuml"})
 
     def __init__(self, *, fallback: CpuBackend | None = None) -> None:
         import cupy
@@ -115,7 +108,9 @@ class GpuBackend(ArrayBackend):
         self._copy_lock = threading.Lock()
         self._buffers: PinnedStagingBuffers | None = None
         with _starting:
-            self._pool_bytes = _set_up_pool()
+            self._pool = memory_pool()
+            self.libraries = installed_libraries().available
+            self.device_errors = device_errors(cupy)
             exact = _products_are_exact()
         if not exact:
             raise DeviceNotAvailableError(
@@ -141,17 +136,20 @@ class GpuBackend(ArrayBackend):
             yield from copy_in_pieces(X, self._buffers)
 
     def free_memory(self) -> int:
-        import rmm
-
-        used = rmm.statistics.get_statistics()
-        return self._pool_bytes - (0 if used is None else used.current_bytes)
+        return self._pool.max_bytes - self._pool.used_bytes()
 
     def free_unused_memory(self) -> None:
         gc.collect()  # frees arrays in reference cycles; their memory returns to the pool
+        self._pool.free_unused()
 
     def library_centers(
         self, X: Rows, weights: Float64s, start: Rows | str, plan: LibraryKMeansSettings
     ) -> tuple[Rows, int]:
+        if "cuml" not in self.libraries:
+            raise UsageError(
+                f"algorithm='cuml' is the K-Means of cuML, and {installed_libraries().reasons['cuml']}.",
+                hint="install cuML, or use algorithm='lloyd'.",
+            )
         from cuml.cluster import KMeans
         from sklearn import config_context
 
@@ -195,7 +193,3 @@ def _products_are_exact() -> bool:
     import cupy
 
     return row_filter.rounds_as_float32(cupy)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n", 1)[0]

@@ -126,6 +126,7 @@ class Backend(Protocol):
     name: str
     one_per_worker: bool  # whether every worker process needs a device of its own
     libraries: frozenset[str]  # libraries of the device that compute a whole stage: "cudf" reads tables, "cuml" embeds
+    device_errors: tuple[type[Exception], ...]  # raised by the device and its libraries, besides MemoryError
 
     def moments(self, X: Rows) -> Moments:
         """Return count, mean and scatter of a block, in float64."""

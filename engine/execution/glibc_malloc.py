@@ -12,7 +12,7 @@ from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
 _TRIM_VARIABLE = "MALLOC_TRIM_THRESHOLD_"  # environment variable that glibc reads when a process starts
-_RAISED_THRESHOLDS = (32 << 20, 64 << 20)  # bytes: the most that glibc raises M_MMAP_ and M_TRIM_THRESHOLD to by itself
+_RAISED_THRESHOLDS = (32 << 20, 64 << 20)  # bytes: what glibc raises M_MMAP_THRESHOLD and M_TRIM_THRESHOLD to, at most
 _DEFAULT_THRESHOLD = 128 << 10  # bytes: glibc's default of both thresholds
 _MAX_THRESHOLD = (1 << 31) - 1  # bytes: a threshold is a C int
 _LARGE_ARRAY = 4 << 20  # bytes

@@ -68,7 +68,7 @@ def infer_read_specs(
     ----------
     schema : pyarrow.Schema
     first : Block or None
-        The first rows of the multilabel_candidates; None if the table has none.
+        The first rows of the columns that `multilabel_candidates` returns; None if there are no such columns.
     overrides, skip : as in infer_roles
 
     Raises

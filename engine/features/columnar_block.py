@@ -25,7 +25,7 @@ PhysicalKind = Literal["number", "boolean", "text", "list", "time", "other"]
 
 MISSING_CODE = -1
 MAX_DISTINCT = 10_000  # distinct texts counted before a column is taken for an identifier or free text
-UNLIMITED = 2**31 - 1  # distinct texts
+UNLIMITED = 2**31 - 1  # distinct texts: a limit that no column reaches
 _NAME_BYTES = 80  # bytes of a short Python text and of the list's pointer to it
 _DAY_IN_MILLISECONDS = 86_400_000.0
 

@@ -21,8 +21,8 @@ from engine.backends.protocol import SkipThresholds
 from engine.kernels.cpu.kmeans import bounds as bound_kernels
 from engine.utils.array_types import Float64s, Int32s
 
-SAMPLE_ROWS = 4096  # on which the number of fast centers is chosen
-FAST_CENTER_COUNTS = (0, 6, 12, 18, 24, 36, 48, 72, 96, 144, 192, 288)  # to choose from: whole tiles of the kernel
+SAMPLE_ROWS = 4096  # rows on which the number of fast centers is chosen
+FAST_CENTER_COUNTS = (0, 6, 12, 18, 24, 36, 48, 72, 96, 144, 192, 288)  # choices: whole tiles of the kernel
 # Costs of a row besides its products with centers, in products of 0.2 ns each, measured on one Emerald Rapids core.
 FULL_COMPARISON_COST = 60.0  # of a row that is compared with all centers: to read it and to store label and bound
 FAST_COMPARISON_COST = 55.0  # of a row that is compared with the fast centers: to measure its own center

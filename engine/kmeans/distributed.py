@@ -165,7 +165,7 @@ class _CachedShard:
 
     samples: Samples
     low: Float64s  # (n_features,): least value of every feature
-    high: Float64s  # (n_features,): largest value
+    high: Float64s  # (n_features,): largest value of every feature
     run_id: str = ""
     state: LloydState | None = None
     last_centers: Rows | None = None

@@ -35,9 +35,9 @@ SAMPLE_ROWS, SAMPLE_ROWS_PER_CLUSTER = 1 << 14, 32
 # Rows of that sample from which greedy k-means++ draws: at least SEED_ROWS, and so many per cluster.
 SEED_ROWS, SEED_ROWS_PER_CLUSTER = 1 << 12, 8
 TRIALS_PER_SEED = 2  # the best draw becomes the seed: more draws gain nothing that local search does not
-SEARCH_ROUNDS_PER_ITERATION = 4  # of local search, for every iteration beyond the first that the caller allows
+SEARCH_ROUNDS_PER_ITERATION = 4  # rounds of local search for every iteration beyond the first that the caller allows
 PARALLEL_ROUNDS = 5  # passes of k-means|| over all rows
-OVERSAMPLING = 2  # candidates per cluster that each of these passes draws, on average
+OVERSAMPLING = 2  # candidates per cluster that a pass of k-means|| draws, on average
 
 Init = str | Callable[..., Any] | Any
 

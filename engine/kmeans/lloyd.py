@@ -43,7 +43,7 @@ class Samples:
         Empty where every weight is 1.
     total_weight : float
     grid : FixedPointGrid
-        In which rows are summed.
+        The fixed-point format in which rows are summed.
     backend : Backend
     prepared : PreparedRows
         The rows as the backend wants them, for instance quantized or on a GPU.
@@ -125,9 +125,9 @@ class Samples:
 class PassCounts:
     """Cost of passes: numbers of rows, each number a part of the one before it (decisions/0005)."""
 
-    screened: int = 0  # compared with centers, as their bound did not rule out another label
-    opened: int = 0  # of those, left open by products of quantized rows and centers
-    defined: int = 0  # of those, labelled by squared distances in float64
+    screened: int = 0  # rows compared with centers, as their bound did not rule out another label
+    opened: int = 0  # screened rows that products of quantized rows and centers left open
+    defined: int = 0  # opened rows that were labelled by squared distances in float64
 
     def __add__(self, other: PassCounts) -> PassCounts:
         return PassCounts(self.screened + other.screened, self.opened + other.opened, self.defined + other.defined)
@@ -149,8 +149,8 @@ class Iteration:
     """A finished iteration of Lloyd's algorithm, from which a run can be resumed."""
 
     number: int
-    previous_centers: Rows  # by which rows were labelled
-    centers: Rows  # by which to label them next
+    previous_centers: Rows  # the centers by which rows were labelled
+    centers: Rows  # the centers by which rows are labelled next
 
 
 def pass_blocks(n_rows: int, backend: Backend) -> list[slice]:

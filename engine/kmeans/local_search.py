@@ -21,12 +21,12 @@ from engine.kernels.cpu.kmeans.plus_plus import arrange_in_strips
 from engine.kmeans.lloyd import Clustering, Samples, lloyd
 from engine.utils.array_types import Float64s, Int64s, Rows
 
-ROUND_ITERATIONS = 3  # of Lloyd's algorithm in a round
-LAST_ITERATIONS = 10  # of Lloyd's algorithm at the end, if the caller allows fewer rounds than would pay
-FIRST_SHARE = 0.2  # of the centers move in the first round; half as many after every round without gain
+ROUND_ITERATIONS = 3  # iterations of Lloyd's algorithm in a round
+LAST_ITERATIONS = 10  # iterations at the end, if the caller allows fewer rounds than would pay
+FIRST_SHARE = 0.2  # share of the centers that move in the first round; half as many after each without gain
 MAX_FAILURES = 16  # rounds in a row in which moving a single center gained nothing
 N_NEAR = 16  # a center and the centers nearest to it, among which its rows find their second nearest
-MAX_STEP = 0.5  # of the way from a center to one of its rows
+MAX_STEP = 0.5  # largest share of the way from a center to one of its rows
 # With more clusters a round takes longer and gains less: MIN_ROUNDS + ROUNDS_TIMES_CLUSTERS // n_clusters rounds.
 MIN_ROUNDS, MAX_ROUNDS = 16, 64
 ROUNDS_TIMES_CLUSTERS = 1600

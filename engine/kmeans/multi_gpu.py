@@ -36,9 +36,9 @@ MAX_REASON = 300  # characters of a failed child's last line that an error quote
 class MultiGpuKMeans:
     """cuML's K-Means on the workers of a Dask scheduler, each of which has a GPU."""
 
-    scheduler: str  # its address
+    scheduler: str  # address of the Dask scheduler
     settings: ClusterConfig
-    folder: Path  # that all workers see
+    folder: Path  # a folder that all workers see
 
     def fit_centers(self, X: np.memmap[Any, Any], start: Rows | str, plan: LibraryKMeansSettings) -> tuple[Rows, int]:
         """Return the centers that cuML finds (n_clusters, n_features), and its number of iterations.

@@ -50,8 +50,8 @@ from engine.tsne.types import EmbeddingPlan
 from engine.utils.atomic_files import scratch_folder
 
 HEAD_ROWS = 16 * BLOCK_ROWS  # most rows of the table's head
-HEAD_VALUES = 32 * HEAD_ROWS  # most values in it: wide tables have a shorter head
-MIN_HEAD_ROWS = 20_000  # least rows in it: as many as the samples of a fit
+HEAD_VALUES = 32 * HEAD_ROWS  # most values of the head: wide tables have a shorter one
+MIN_HEAD_ROWS = 20_000  # least rows of the head: as many as the samples of a fit
 # The warm-up fit compiles and loads kernels and allocates memory, on an eighth of the head or half of its blocks.
 WARM_UP_DIVISOR = 8
 UNLIMITED_FILE_BYTES = 1 << 40  # limit of a trial's spill file: where a fit has one, it holds all rows

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from engine import backends
+from engine.backends.protocol import Backend
 from engine.blocks import count_rows, reading_bytes
 from engine.config import FitConfig
-from engine.errors import UsageError
+from engine.errors import OutOfResourcesError, UsageError, first_line
 from engine.execution.array_storage import Storage
 from engine.execution.block_cache import BlockCache
 from engine.execution.glibc_malloc import mmap_large_arrays
@@ -42,6 +43,7 @@ from engine.progress import Reporter, Silent
 from engine.report.html_report import write_report
 from engine.run import Run
 from engine.tables import Table, open_table
+from engine.tables.dataframe_table import is_dataframe
 from engine.utils.atomic_directory import check_target
 
 logger = logging.getLogger(__name__)
@@ -118,10 +120,38 @@ def fit(
     settings = _settings(config, id=id, device=device, seed=seed, n_clusters=n_clusters, memory=memory, cluster=cluster)
     check_target(Path(out), overwrite=overwrite)
     backend, reason = backends.resolve(settings.device)
+    try:
+        return _fit(source, Path(out), settings, backend, reason, resume, overwrite, reporter)
+    except _failures_of(backend) as error:
+        if not backend.device_errors:  # the CPU's own
+            raise
+        if settings.device != "auto":
+            raise OutOfResourcesError(
+                f"Device {settings.device!r} failed: {first_line(error)}.",
+                hint="see `rooms doctor`, or use --device auto, which goes on on the CPU.",
+            ) from error
+        reason = f"the GPU failed: {first_line(error)}"
+    logger.warning("Going on on the CPU, from the last checkpoint, because %s.", reason)
+    backend, _ = backends.resolve("cpu")
+    resume = not is_dataframe(source)  # a fit of a data frame leaves no checkpoints: it begins again
+    return _fit(source, Path(out), settings, backend, f"cpu, because {reason}", resume, overwrite, reporter)
+
+
+def _fit(
+    source: Any,
+    out: Path,
+    settings: FitConfig,
+    backend: Backend,
+    reason: str,
+    resume: bool,
+    overwrite: bool,
+    reporter: Reporter | None,
+) -> Run:
+    """Cluster a table with a backend, stage by stage; `reason` says why it is this one."""
     table = open_table(source, id=settings.id)
     n_rows = count_rows(table)
     with (
-        staging_folder(Path(out), overwrite=overwrite, resume=resume) as staging,
+        staging_folder(out, overwrite=overwrite, resume=resume) as staging,
         run_on_workers(settings.cluster, table, staging.work, on_gpus=backend.one_per_worker, modules=WORKER_MODULES),
     ):
         plan = _plan_memory(staging, n_rows, table, settings)
@@ -155,7 +185,12 @@ def fit(
         )
         _write_report(staging.run, job)
         check_unchanged(fingerprint, table.fingerprint())
-    return Run(Path(out))
+    return Run(out)
+
+
+def _failures_of(backend: Backend) -> tuple[type[Exception], ...]:
+    """Return the errors that a device raises when it fails or its memory runs out."""
+    return MemoryError, *backend.device_errors
 
 
 def _settings(

@@ -27,8 +27,8 @@ from engine.kmeans.distributed import state_bytes_per_row
 
 # Measured on 1 to 10 million members, with kernels compiled before; compiling them takes up to 300 MiB more, once.
 BASE_BYTES = 212 << 20  # the interpreter, its libraries and kernels
-STREAMED_BASE_BYTES = 196 << 20  # the same after glibc_malloc.mmap_large_arrays
-MAP_STAGE_BYTES, EXPLAIN_STAGE_BYTES = 60 << 20, 110 << 20  # what these stages import and keep
+STREAMED_BASE_BYTES = 196 << 20  # base memory of a streamed fit, after glibc_malloc.mmap_large_arrays
+MAP_STAGE_BYTES, EXPLAIN_STAGE_BYTES = 60 << 20, 110 << 20  # what the map and the explanation import and keep
 ARROW_VALUE_BYTES, COLUMNAR_VALUE_BYTES = 10, 7  # a value in an Arrow column and in a columnar block, on average
 ENCODED_VALUE_BYTES = 4.7  # an encoded value, on average
 LABEL_LIST_BYTES = 6  # a list of labels in a compact block, on average

@@ -2,7 +2,7 @@
 
     X (n_rows, n_features)  ->  PackedLeaves: an order of the rows, packed for kernels/cpu/neighbors/knn_exact.py
 
-Rows are split in halves along their feature of largest variance until at most LEAF of them are left. The center and
+Rows are split in halves along their feature of largest variance until at most LEAF_SIZE are left. The center and
 the radius of a leaf bound the distance to all its rows: that rules out most leaves if rows are clustered, and none if
 they are noise. Embeddings keep rows in the order of the leaves, so that neighbors are near each other in memory.
 """
@@ -28,23 +28,23 @@ VARIANCE_SAMPLE_ROWS = 4096  # rows of a node on which its feature of largest va
 EXACT_ROWS = 200_000  # up to so many rows, neighbors="auto" searches all leaves
 # Beyond, as many leaves are searched as find this share of a sample's neighbors; for all rows it differs by about 1 %.
 MIN_RECALL = 0.96
-SAMPLE_LEAVES = 32  # leaves whose rows are that sample
-MIN_LEAF_SHARE = 0.02  # of the leaves, searched at least
+SAMPLE_LEAVES = 32  # leaves whose rows are the sample of MIN_RECALL
+MIN_LEAF_SHARE = 0.02  # smallest share of the leaves that is searched
 CLUSTER_ROWS = 768  # rows of a cluster, on average: recall and seconds hardly change from 400 to 1,000
 CLUSTER_ITERATIONS = 8
 
 
 @dataclass(frozen=True)
 class PackedLeaves:
-    """Rows in leaves of LEAF rows each, of which the last one may not be full.
+    """Rows in leaves of LEAF_SIZE rows each, of which the last one may not be full.
 
     A position is the index of a row in the order of the leaves.
     """
 
     n_rows: int
-    members: Int32s  # (n_leaves * LEAF,): the row number at every position, -1 where the last leaf is not full
-    panels: Float32s  # (n_leaves * LEAF * n_features,): negated rows, PANEL of them side by side
-    half_norms: Float32s  # (n_leaves * LEAF,): ||x||^2 / 2
+    members: Int32s  # (n_leaves * LEAF_SIZE,): the row number at every position, -1 where the last leaf is not full
+    panels: Float32s  # (n_leaves * LEAF_SIZE * n_features,): negated rows, PANEL_SIZE side by side
+    half_norms: Float32s  # (n_leaves * LEAF_SIZE,): ||x||^2 / 2
     centers: Float64s  # (n_leaves, n_features)
     radii: Float64s  # (n_leaves,)
 
@@ -74,7 +74,7 @@ class PackedLeaves:
         return slice(leaf * LEAF_SIZE, min((leaf + 1) * LEAF_SIZE, self.n_rows))
 
     def unpack(self, leaf: int) -> Float32s:
-        """Return the centered rows of a leaf, (LEAF or fewer, n_features)."""
+        """Return the centered rows of a leaf, (LEAF_SIZE or fewer, n_features)."""
         n_features = self.centers.shape[1]
         packed = self.panels[leaf * LEAF_SIZE * n_features : (leaf + 1) * LEAF_SIZE * n_features]
         rows = (
@@ -163,7 +163,7 @@ def cluster_order(X: Rows) -> Int32s:
 
 
 def leaf_order(X: Rows, centering: Centering = IDENTITY) -> Int32s:
-    """Return row numbers in the order of the leaves of a k-d tree: every LEAF of them are near each other."""
+    """Return row numbers in the order of the leaves of a k-d tree: every LEAF_SIZE of them are near each other."""
     order = np.arange(len(X), dtype=np.int32)
     pending = [(0, len(X))]
     while pending:

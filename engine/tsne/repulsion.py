@@ -26,7 +26,7 @@ from engine.kernels.cpu.tsne.fft import WIDTH
 from engine.kernels.cpu.tsne.grid_repulsion import GRID_SPACING, SPLINE_ORDER
 from engine.utils.array_types import Float32s, Float64s, Int64s
 
-MIN_NODES = 256  # a side: transforms of it take a millisecond, and the kernel is small at its edge
+MIN_NODES = 256  # nodes a side: their transforms take a millisecond, and the kernel is small at its edge
 GROWTH = 1.06  # the embedding may grow by this factor before a new spectrum is computed
 MARGIN = 8  # nodes between a charge and its nearest periodic image, beyond the charges' own extent
 FORCE = -2.0 * GRID_SPACING  # ratio of the kernel to the potential whose slopes per node are forces

@@ -25,11 +25,11 @@ from engine.utils.row_sampling import sample_rows
 
 LEAVES_AROUND = 8  # leaves of 128 landmarks in which a row's neighbors are searched
 N_NEIGHBORS = 16  # landmarks that attract a row
-PERPLEXITY = 10.0  # of their affinities
+PERPLEXITY = 10.0  # of a row's affinities to those landmarks
 STEPS = 6  # of gradient descent: after them, half of all rows are within 0.01 of the balance of forces
 MARGIN = 32  # nodes of the field around the landmarks, to where rows may be pushed: 10 units of the embedding
 SPREAD_SAMPLE_ROWS = 10_000  # landmarks on which the median spread of neighbors is measured
-MAX_RELATIVE_SPREAD = 5.0  # times that median: a row whose neighbors spread farther is uncertain
+MAX_RELATIVE_SPREAD = 5.0  # times the median spread: a row whose neighbors spread farther is uncertain
 
 
 @dataclass(frozen=True)

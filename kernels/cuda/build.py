@@ -26,7 +26,7 @@ from engine.kernels.cuda.kmeans import lloyd
 ARCHITECTURES = (80, 90, 100, 120)  # Ampere, Hopper, Blackwell in data centers, Blackwell in workstations
 TENSOR_CORES = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA", 120: "HMMA"}  # the instruction of matrix products of each
 WARP = 32  # threads
-ALIGNMENT = 16  # bytes that arrays begin at multiples of
+ALIGNMENT = 16  # bytes: every array begins at a multiple of it
 
 POINTERS = {
     "label_rows": {

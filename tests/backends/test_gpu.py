@@ -13,10 +13,11 @@ import pytest
 import engine
 from engine import backends
 from engine.backends import gpu
+from engine.backends.array_kmeans import ArrayBackend
 from engine.backends.cpu import CpuBackend
 from engine.backends.gpu import GpuBackend, GpuProbe
-from engine.backends.protocol import LibraryKMeansSettings
-from engine.errors import DeviceNotAvailableError, UsageError
+from engine.backends.protocol import Backend, LibraryKMeansSettings
+from engine.errors import DeviceNotAvailableError, OutOfResourcesError, UsageError
 from engine.progress import Silent
 from engine.tsne.device import build_placement_index, embed, place_rows
 from engine.tsne.types import EmbeddingPlan
@@ -29,7 +30,8 @@ PLAN = EmbeddingPlan(10.0, 12.0, 250, 500, None, 1e-7, "pca")
 
 
 def clear_caches() -> None:
-    for function in (gpu._set_up_pool, gpu._products_are_exact, gpu._backend_of_this_process):
+    libraries.clear_gpu_caches()
+    for function in (gpu._products_are_exact, gpu._backend_of_this_process):
         function.cache_clear()
 
 
@@ -55,6 +57,67 @@ def test_cudf_cuml_and_cupy_share_one_pool(pool: Any) -> None:
     assert backend.free_memory() == pool["maximum_pool_size"] - GIB
 
 
+@pytest.fixture
+def cupy_alone(monkeypatch: pytest.MonkeyPatch) -> Any:
+    clear_caches()
+    monkeypatch.setattr(gpu, "probe", lambda: GpuProbe(True, "a GPU of tests"))
+    yield libraries.install(monkeypatch, rapids=False)
+    clear_caches()
+
+
+def test_without_rapids_cupy_has_a_pool_of_its_own(cupy_alone: Any) -> None:
+    backend = GpuBackend()
+    assert backend.libraries == frozenset()
+    assert cupy_alone["limit"] == int(8 * GIB * 0.9) // 256 * 256
+    assert backend.free_memory() == cupy_alone["limit"] - GIB
+    backend.free_unused_memory()
+    assert backend._pool._pool.n_freed == 1  # type: ignore[attr-defined]
+
+
+def test_without_rapids_estimators_have_the_bits_of_the_cpu(cupy_alone: Any) -> None:
+    X = rows()
+    ours, theirs = (engine.KMeans(5, random_state=0, device=device).fit(X) for device in ("cuda", "cpu"))
+    np.testing.assert_array_equal(ours.labels_, theirs.labels_)
+    np.testing.assert_array_equal(ours.cluster_centers_, theirs.cluster_centers_)
+
+
+def test_without_cuml_its_k_means_is_refused_and_the_cpu_embeds(cupy_alone: Any) -> None:
+    X = rows(60)
+    with pytest.raises(UsageError, match="algorithm='cuml' is the K-Means of cuML, and cuml cannot be found"):
+        engine.KMeans(3, algorithm="cuml", device="cuda").fit(X)
+    plan, start = PLAN._replace(perplexity=5.0), np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    found = embed(GpuBackend(), X, start, plan, Silent())
+    np.testing.assert_array_equal(found.embedding, embed(CpuBackend(), X, start, plan, Silent()).embedding)
+
+
+def test_every_public_method_of_the_backend_is_one_that_is_called() -> None:
+    methods = {name for name, value in vars(GpuBackend).items() if callable(value) and not name.startswith("_")}
+    assert methods <= {*dir(ArrayBackend), *dir(Backend)}  # any other is an override that has kept an old name
+
+
+class CudaError(RuntimeError):
+    """As CUDA's libraries raise: no MemoryError."""
+
+
+def test_an_error_of_the_device_ends_on_the_cpu_with_auto_and_in_an_error_with_cuda(
+    pool: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    X = rows()
+
+    def fail(*_: Any) -> None:
+        raise CudaError("cudaErrorIllegalAddress: an illegal memory access\nwas encountered")
+
+    monkeypatch.setattr(gpu, "device_errors", lambda cupy: (CudaError,))
+    expected = CpuBackend().moments(X)
+    monkeypatch.setattr("engine.kernels.arrays.pca.moments.compute_moments", fail)
+    with caplog.at_level(logging.WARNING):
+        found = GpuBackend(fallback=CpuBackend()).moments(X)
+    np.testing.assert_array_equal(found.scatter, expected.scatter)
+    assert "cuda failed (cudaErrorIllegalAddress: an illegal memory access): the CPU computes this block" in caplog.text
+    with pytest.raises(OutOfResourcesError, match="Device 'cuda' failed: cudaErrorIllegalAddress"):
+        GpuBackend().moments(X)
+
+
 def test_auto_and_cuda_get_the_gpu_and_say_so(pool: Any) -> None:
     chosen, why = backends.resolve("auto")
     named, reason = backends.resolve("cuda")
@@ -69,7 +132,7 @@ def test_auto_and_cuda_get_the_gpu_and_say_so(pool: Any) -> None:
 def test_a_pickled_backend_sets_up_the_gpu_of_the_worker_once(pool: Any) -> None:
     parcel = pickle.dumps(GpuBackend(fallback=CpuBackend()))
     pool.clear()
-    gpu._set_up_pool.cache_clear()
+    libraries.clear_gpu_caches()
     backend = pickle.loads(parcel)
     assert isinstance(backend.fallback, CpuBackend)
     assert pool["pool_allocator"] is True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import logging
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +12,9 @@ import pytest
 
 from engine import backends
 from engine.backends import cuda_driver as driver
-from engine.backends import gpu
+from engine.backends import gpu, gpu_libraries
 from engine.errors import DeviceNotAvailableError, UsageError
+from tests.gpu.strict import StrictModule
 
 CARD = driver.Gpu("NVIDIA H200", 141 << 30, (9, 0), (13, 1))
 
@@ -19,8 +22,10 @@ CARD = driver.Gpu("NVIDIA H200", 141 << 30, (9, 0), (13, 1))
 @pytest.fixture(autouse=True)
 def clear_probe_cache() -> Any:
     gpu.probe.cache_clear()
+    gpu_libraries.installed_libraries.cache_clear()
     yield
     gpu.probe.cache_clear()
+    gpu_libraries.installed_libraries.cache_clear()
 
 
 def install_driver(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
@@ -101,31 +106,91 @@ def test_every_fault_of_the_driver_has_its_reason(monkeypatch: pytest.MonkeyPatc
         driver.first_gpu()
 
 
-def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> StrictModule:
+    """Install CuPy's stand-in and a card, without RAPIDS; forget it afterwards."""
+    module = StrictModule()
+    runtime = SimpleNamespace(memGetInfo=lambda: (8 << 30, 16 << 30))
+    module.__dict__["cuda"] = SimpleNamespace(runtime=runtime)
+    monkeypatch.setitem(sys.modules, "cupy", module)
     monkeypatch.setattr(gpu, "first_gpu", lambda: CARD)
-    monkeypatch.setattr(gpu, "find_spec", lambda name: None if name in ("cudf", "cuml") else name)
+    monkeypatch.setattr(gpu, "find_spec", lambda name: name)
+    monkeypatch.setattr(gpu_libraries, "_is_findable", lambda name: False)
+    return module
+
+
+def test_cupy_alone_is_enough_and_what_is_missing_is_named(cupy: StrictModule) -> None:
     probe = gpu.probe()
-    assert not probe.usable
-    assert probe.description == f"there is a GPU ({CARD.describe()}), but cudf, cuml cannot be found"
+    assert probe.usable
+    assert probe.description == (
+        f"{CARD.describe()}; CuPy computes, pyarrow loads tables (pylibcudf, cudf cannot be found), "
+        "the CPU embeds (cuml cannot be found)"
+    )
 
 
-def test_a_library_that_does_not_import_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_cupy_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch, cupy: StrictModule) -> None:
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None)
+    probe = gpu.probe()
+    assert (probe.usable, probe.description) == (False, f"there is a GPU ({CARD.describe()}), but cupy cannot be found")
+
+
+def test_an_optional_library_that_does_not_import_says_why(monkeypatch: pytest.MonkeyPatch, cupy: StrictModule) -> None:
     def broken(name: str) -> None:
         if name == "cudf":
             raise ImportError("numba 0.68 is too new\nfor numba-cuda")
 
-    monkeypatch.setattr(gpu, "first_gpu", lambda: CARD)
-    monkeypatch.setattr(gpu, "find_spec", lambda name: name)
-    monkeypatch.setattr(gpu, "import_module", broken)
-    assert gpu.probe().description.endswith("but cudf does not work: numba 0.68 is too new")
+    monkeypatch.setattr(gpu_libraries, "_is_findable", lambda name: True)
+    monkeypatch.setattr(gpu_libraries, "import_module", broken)
+    found = gpu_libraries.installed_libraries()
+    assert found.available == {"rmm", "cuml"}
+    assert found.describe() == (
+        "CuPy computes, pyarrow loads tables (cudf does not work: numba 0.68 is too new), cuML embeds"
+    )
 
 
-@pytest.mark.parametrize(("free", "usable"), [(200 << 20, False), (100 << 30, True)])
-def test_a_gpu_without_free_memory_is_none(monkeypatch: pytest.MonkeyPatch, free: int, usable: bool) -> None:
-    cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(memGetInfo=lambda: (free, 141 << 30))))
-    monkeypatch.setattr(gpu, "first_gpu", lambda: CARD)
-    monkeypatch.setattr(gpu, "find_spec", lambda name: name)
-    monkeypatch.setattr(gpu, "import_module", lambda name: cupy)
+def test_a_gpu_that_answers_and_does_not_compute_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, cupy: StrictModule
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED\nin handle")
+
+    monkeypatch.setitem(cupy.__dict__, "matmul", fail)
     probe = gpu.probe()
-    assert probe.usable is usable
-    assert usable or "200 MiB free, 1024 are needed" in probe.description
+    assert not probe.usable
+    assert probe.description.endswith("but it does not compute: CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def test_a_gpu_that_computes_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch, cupy: StrictModule) -> None:
+    monkeypatch.setitem(cupy.__dict__, "matmul", lambda left, right: left)
+    assert gpu.probe().description.endswith("but a product of matrices was wrong")
+
+
+class CompileException(Exception):  # noqa: N818  (as it is called in CuPy)
+    """Raised where NVRTC fails to compile a kernel."""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            CompileException("nvrtc: error: invalid value for --gpu-architecture\n..."),
+            "the GPU does not work: nvrtc: error",
+        ),
+        (DeviceNotAvailableError("float32 products are rounded."), "float32 products are rounded."),
+    ],
+)
+def test_auto_is_the_cpu_loudly_if_the_backend_cannot_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, reason: str
+) -> None:
+    def fail(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(gpu, "probe", lambda: gpu.GpuProbe(True, "a GPU of tests"))
+    monkeypatch.setattr(gpu, "GpuBackend", fail)
+    with caplog.at_level(logging.WARNING):
+        backend, why = backends.resolve("auto")
+    assert backend.name == "cpu"
+    assert why.startswith(f"cpu, because {reason}")
+    assert f"The GPU is not used: {reason}" in caplog.text
+    with pytest.raises(DeviceNotAvailableError, match=reason):
+        backends.resolve("cuda")

@@ -59,11 +59,12 @@ FUNCTIONS = {
         ),
         *("exp", "flatnonzero", "floor", "full", "isfinite", "isinf", "isnan", "log", "matmul", "maximum", "minimum"),
         *("nonzero", "ones", "ones_like", "outer", "reciprocal", "rint", "searchsorted", "sort", "sqrt", "square"),
-        *("subtract", "take_along_axis", "triu", "unique", "where", "zeros"),
+        *("subtract", "take_along_axis", "triu", "unique", "where", "zeros", "get_default_memory_pool"),
     ],
     "cupy.cuda": [
         *("set_allocator", "Event", "Event.record", "Event.synchronize", "get_elapsed_time"),
         *("Stream", "Stream.wait_event", "get_current_stream"),
+        *("MemoryPool.set_limit", "MemoryPool.used_bytes", "MemoryPool.free_all_blocks"),
     ],
     "cupyx": ["empty_pinned"],
     "dask_cuda": ["LocalCUDACluster"],

@@ -191,5 +191,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     parquet: Any = ModuleType("pylibcudf.io.parquet")
     parquet.ChunkedParquetReader = ChunkedParquetReader
     parquet.ParquetReaderOptions = SimpleNamespace(builder=ParquetReaderOptions)
-    for name, stand_in in {"cudf": module, "pylibcudf.io": sources, "pylibcudf.io.parquet": parquet}.items():
+    modules = {"cudf": module, "pylibcudf": ModuleType("pylibcudf")}
+    modules |= {"pylibcudf.io": sources, "pylibcudf.io.parquet": parquet}
+    for name, stand_in in modules.items():
         monkeypatch.setitem(sys.modules, name, stand_in)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.backends import gpu_libraries
 from tests.gpu.contract import ATTRIBUTES, make_signature, read_record
 from tests.gpu.strict import StrictModule, to_device, to_numpy
 
@@ -60,8 +61,37 @@ class TSNE(CheckedCalls):
         return to_device(np.asfortranarray(to_numpy(arguments["X"])[:, :2] * 3 + 5))
 
 
-def install(monkeypatch: pytest.MonkeyPatch, *, free: int = 8 * GIB, xp: Any = None) -> dict[str, Any]:
-    """Install the stand-ins in sys.modules; return the arguments with which the memory pool is set up."""
+def clear_gpu_caches() -> None:
+    """Forget which libraries this process has, and its memory pool."""
+    gpu_libraries.installed_libraries.cache_clear()
+    gpu_libraries.memory_pool.cache_clear()
+
+
+class MemoryPool:
+    """CuPy's own pool."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self.arguments, self.n_freed = arguments, 0
+
+    def set_limit(self, *args: Any, **kwargs: Any) -> None:
+        self.arguments |= {"limit": bind("cupy.cuda.MemoryPool.set_limit", *args, **kwargs)["size"]}
+
+    def used_bytes(self, *args: Any) -> int:
+        bind("cupy.cuda.MemoryPool.used_bytes", *args)
+        return GIB
+
+    def free_all_blocks(self, *args: Any) -> None:
+        bind("cupy.cuda.MemoryPool.free_all_blocks", *args)
+        self.n_freed += 1
+
+
+def install(
+    monkeypatch: pytest.MonkeyPatch, *, free: int = 8 * GIB, xp: Any = None, rapids: bool = True
+) -> dict[str, Any]:
+    """Install the stand-ins in sys.modules; return the arguments with which the memory pool is set up.
+
+    Without `rapids`, there is CuPy alone.
+    """
     pool: dict[str, Any] = {}
     cupy: Any = StrictModule() if xp is None else xp
     runtime = SimpleNamespace(memGetInfo=lambda: (free, 2 * free))
@@ -92,6 +122,11 @@ def install(monkeypatch: pytest.MonkeyPatch, *, free: int = 8 * GIB, xp: Any = N
     manifold.TSNE = TSNE
     modules = {"cupy": cupy, "cupyx": pinned, "rmm": rmm, "rmm.allocators.cupy": allocators, "cuml": ModuleType("cuml")}
     modules |= {"cuml.cluster": cluster, "cuml.manifold": manifold}
+    if not rapids:
+        own_pool = MemoryPool(pool)
+        cupy.__dict__["get_default_memory_pool"] = lambda: own_pool
+        modules = {"cupy": cupy, "cupyx": pinned}
+        monkeypatch.setattr(gpu_libraries, "_is_findable", lambda name: False)
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     return pool

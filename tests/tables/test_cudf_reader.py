@@ -31,13 +31,13 @@ from tests.gpu.strict import StrictArray
 
 @pytest.fixture(autouse=True)
 def rapids(monkeypatch: pytest.MonkeyPatch) -> Any:
-    gpu._set_up_pool.cache_clear()
+    libraries.clear_gpu_caches()
     gpu._products_are_exact.cache_clear()
     monkeypatch.setattr(gpu, "probe", lambda: GpuProbe(True, "a GPU of tests"))
     libraries.install(monkeypatch)
     frames.install(monkeypatch)
     yield
-    gpu._set_up_pool.cache_clear()
+    libraries.clear_gpu_caches()
     gpu._products_are_exact.cache_clear()
 
 

@@ -25,7 +25,7 @@ from engine.utils.formatting import Vocabulary
 
 Bins = NDArray[np.uint8]  # of shape (n_predicates, n_rows)
 PackedBins = NDArray[np.uint8]  # of shape (n_lines, n_rows)
-LABELS_PER_LINE = 8  # one bit each
+LABELS_PER_LINE = 8  # a label takes one bit
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class _PackedColumn:
     plan: ColumnPlan
     first_line: int
     n_lines: int
-    predicates: tuple[int, ...]  # indices among the binner's
-    lookup: ThresholdLookup | None  # of a number's thresholds
+    predicates: tuple[int, ...]  # their indices among the binner's predicates
+    lookup: ThresholdLookup | None  # of the thresholds, if the column is a number
 
 
 class Binner:

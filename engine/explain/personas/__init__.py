@@ -1,0 +1,1 @@
+"""Personas: effect sizes of every cluster, its name, sentences, and a typical member."""

@@ -31,13 +31,13 @@ from engine.explain.rules.rules import RuleSet, find_rules, match_any_rule
 from engine.utils.row_sampling import row_keys
 
 OVERVIEW_DEPTH = 3  # eight leaves: what fits on a page, as in the study that the engine goes back to
-PREDICATES_PER_CLUSTER = 24  # that a one-vs-rest tree chooses among; all 125 of the demo give the same precision
-DEPTH_PER_CLUSTER, LEAVES_PER_CLUSTER = 8, 64  # of a one-vs-rest tree, at most
+PREDICATES_PER_CLUSTER = 24  # candidates of a one-vs-rest tree; all 125 predicates of the demo give the same precision
+DEPTH_PER_CLUSTER, LEAVES_PER_CLUSTER = 8, 64  # largest depth and number of leaves of a one-vs-rest tree
 # Rows of other clusters that a one-vs-rest tree is grown on: per row of the cluster, and at least. Rules are evaluated
 # on all sampled rows.
 NEGATIVES_PER_MEMBER, MIN_NEGATIVES = 3, 3000
 ENOUGH_COVERAGE = 0.9  # share of a cluster from which no further rules are searched
-SMALL_TREE_ROWS = 6000  # that a small tree is grown on; on the demo twelve leaves name 95.6 % with 6,000 or 12,000
+SMALL_TREE_ROWS = 6000  # rows for a small tree; on the demo twelve leaves name 95.6 % with 6,000 as with 12,000
 TRAIN_FIFTHS, TRAIN_AND_VALIDATION_FIFTHS = 3, 4
 
 

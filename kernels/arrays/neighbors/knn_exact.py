@@ -47,7 +47,7 @@ def find_exact_neighbors(xp: Any, X: Array, k: int, chunk_values: int) -> tuple[
 
 
 def _pad_rows(xp: Any, X: Array, n_padded: int) -> tuple[Array, Array]:
-    """Return rows as columns, and half their squared norms; the padding of the last group_size is infinitely far."""
+    """Return rows as columns, and half their squared norms; the padding of the last group is infinitely far."""
     columns = xp.zeros((X.shape[1], n_padded), np.float32)
     columns[:, : len(X)] = X.T
     offsets = xp.full(n_padded, np.inf, np.float32)

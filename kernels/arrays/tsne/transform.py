@@ -77,7 +77,7 @@ def place_rows(
 def _optimize_positions(
     xp: Any, neighbor_positions: Array, p: Array, positions: Array, landmarks: LandmarkArrays, n_steps: int
 ) -> Array:
-    """Return positions right_weight n_steps towards the balance of attraction and the landmarks' repulsion."""
+    """Return the positions after n_steps towards the balance of attraction and the landmarks' repulsion."""
     potential, origin = landmarks.potential, landmarks.origin
     corner = np.array([origin[1], origin[0]], np.float32)  # (x, y)
     extent = np.array([potential.shape[1] - SPLINE_ORDER, potential.shape[0] - SPLINE_ORDER], np.float32)

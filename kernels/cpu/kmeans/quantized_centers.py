@@ -36,7 +36,7 @@ MAX_NORM = 1e12  # of a center, where the values of rows are about 1: beyond it 
 
 Int32s: TypeAlias = NDArray[np.int32]
 Int64s: TypeAlias = NDArray[np.int64]
-Scores: TypeAlias = NDArray[Any]  # int32, or float32 at level FLOATS
+Scores: TypeAlias = NDArray[Any]  # int32, or float32 at level FLOAT32
 
 
 class ErrorBound(NamedTuple):
@@ -58,17 +58,17 @@ class QuantizedCenters(NamedTuple):
     """Centers, exact and quantized, in the layouts that the package docstring explains."""
 
     columns: Float64s  # (n_features, n_clusters): the exact centers, as the definition reads them
-    exact: Float64s  # (n_clusters, n_features): the same, one center a row
-    original: Rows  # (n_clusters, n_features): the same, in the rows' dtype
+    exact: Float64s  # (n_clusters, n_features): the exact centers, one a row
+    original: Rows  # (n_clusters, n_features): the centers in the rows' dtype
     tile_words: Int32s  # flat [tile][word][TILE_CENTERS]: quantized -c, for rows in the lanes
-    block_words: Int32s  # flat [block][word][BLOCK_CENTERS]: the same values, for centers in the lanes
-    center_words: Int32s  # flat [center][word]: the same values, to be gathered
+    block_words: Int32s  # flat [block][word][BLOCK_CENTERS]: quantized -c, for centers in the lanes
+    center_words: Int32s  # flat [center][word]: quantized -c, to be gathered
     offsets: Scores  # (padded clusters,): ||c||^2 / 2, in units of scores
     padding_score: np.int32 | np.float32  # the score of padding centers, larger than all others
     score_unit: np.float32  # the difference of S that a score of 1 stands for
     score_mask: np.int32  # the bits of a tagged score that hold the score; the others hold the center's index
     sizes: Float32s  # (padded clusters,): the sizes_j of ErrorBound; infinite where nothing can be certified
-    max_size: np.float32  # of all centers
+    max_size: np.float32  # the largest of `sizes`
     error_bound: ErrorBound
     factor: np.floating[Any]  # units of y per unit of X, of the rows' dtype
 

@@ -2,13 +2,13 @@
 
     embedding xs, ys (n_rows,) float32  ->  charges (nodes_y, nodes_x);   charges, spectrum  ->  potential, forces, Z
 
-A row's charge of 1 is spread over ORDER x ORDER nodes by B-splines. The force (x, y) / (1 + r^2)^2 is the gradient of
--1 / 2(1 + r^2), so the slopes of one potential, read back with the splines' derivatives, are both components, nothing
-cancels, and Z = sum 1 / (1 + r^2) is a sum over the spectrum (Parseval). The spectrum is the one of least squared error
-over all positions in a cell, the optimal influence function of Hockney & Eastwood, "Computer Simulation Using
-Particles", 1988: it divides out the splines and weighs the images that spreading folds into the band (aliasing). Rows
-come sorted by the grid row they are in, so a band of grid rows is written by one thread, and every node adds its
-charges in the order of the rows.
+A row's charge of 1 is spread over SPLINE_ORDER nodes in each direction by B-splines. The force (x, y) / (1 + r^2)^2 is
+the gradient of -1 / 2(1 + r^2), so the slopes of one potential, read back with the splines' derivatives, are both
+components, nothing cancels, and Z = sum 1 / (1 + r^2) is a sum over the spectrum (Parseval). The spectrum is the one of
+least squared error over all positions in a cell, the optimal influence function of Hockney & Eastwood, "Computer
+Simulation Using Particles", 1988: it divides out the splines and weighs the images that spreading folds into the band
+(aliasing). Rows come sorted by the grid row they are in, so a band of grid rows is written by one thread, and every
+node adds its charges in the order of the rows.
 """
 
 from __future__ import annotations
