@@ -42,6 +42,7 @@ from engine.progress import Reporter, Silent
 from engine.report.html_report import write_report
 from engine.run import Run
 from engine.tables import Table, open_table
+from engine.tables.output_paths import check_apart, local_path
 from engine.utils.atomic_directory import check_target
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,8 @@ def fit(
     ------
     DataError
         One named subclass per fault of the table.
+    OutputOverlapError
+        If `out` overlaps the table or the previous run.
     OutputExistsError, ConfigError, DeviceNotAvailableError, OutOfResourcesError
     InputChangedError, CheckpointNotReadableError
         If the input changed since the fit began, or a checkpoint of the interrupted fit is damaged.
@@ -116,12 +119,12 @@ def fit(
     """
     cluster = {"workers": workers, "scheduler": scheduler}
     settings = _settings(config, id=id, device=device, seed=seed, n_clusters=n_clusters, memory=memory, cluster=cluster)
-    check_target(Path(out), overwrite=overwrite)
+    target = check_output(source, out, settings, overwrite=overwrite)
     backend, reason = backends.resolve(settings.device)
     table = open_table(source, id=settings.id)
     n_rows = count_rows(table)
     with (
-        staging_folder(Path(out), overwrite=overwrite, resume=resume) as staging,
+        staging_folder(target, overwrite=overwrite, resume=resume) as staging,
         run_on_workers(settings.cluster, table, staging.work, on_gpus=backend.one_per_worker, modules=WORKER_MODULES),
     ):
         plan = _plan_memory(staging, n_rows, table, settings)
@@ -155,7 +158,20 @@ def fit(
         )
         _write_report(staging.run, job)
         check_unchanged(fingerprint, table.fingerprint())
-    return Run(Path(out))
+    return Run(target)
+
+
+def check_output(source: Any, out: str | os.PathLike[str], settings: FitConfig, *, overwrite: bool) -> Path:
+    """Check before any work that the run directory can be written, and loses no input; return its path.
+
+    Raises
+    ------
+    UsageError, OutputExistsError, OutputOverlapError
+    """
+    target = local_path(out)
+    check_apart(target, source, settings.previous)
+    check_target(target, overwrite=overwrite)
+    return target
 
 
 def _settings(

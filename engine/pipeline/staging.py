@@ -72,7 +72,7 @@ def staging_folder(target: Path, *, overwrite: bool = False, resume: bool = Fals
     the error carries a note that says so.
     """
     check_target(target, overwrite=overwrite)
-    staging = StagingFolder(target.parent / f".{target.name}.staging")
+    staging = StagingFolder(target.parent.absolute() / f".{target.name}.staging")
     try:
         staging.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (staging.root / "lock").open("w")

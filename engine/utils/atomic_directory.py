@@ -43,7 +43,7 @@ def write_directory_atomically(target: Path, *, overwrite: bool = False) -> Iter
     with ExitStack() as exit_stack:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            folder = exit_stack.enter_context(scratch_folder(target.parent, f".{target.name}.staging-"))
+            folder = exit_stack.enter_context(scratch_folder(target.parent.absolute(), f".{target.name}.staging-"))
         except OSError as error:
             raise UsageError(f"{target.parent} cannot be written: {error.strerror}.") from error
         with on_signal(lambda: f"Nothing was written to {target}.") as unregister:
