@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from engine.errors import ConfigError
 from engine.utils.units import parse_bytes
@@ -21,14 +21,38 @@ SkippableStage = Literal["explain", "map", "report"]
 
 
 class _StageConfig(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _check_not_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is no number")
+    return value
+
+
+def _check_count(value: int | str) -> int | str:
+    if value != "auto" and int(value) < 1:
+        raise ValueError(f"{value} must be at least 1, or auto")
+    return value
+
+
+def _check_components(value: float | str) -> float | str:
+    if value != "auto" and not (value >= 1 if isinstance(value, int) else 0.0 < float(value) < 1.0):
+        raise ValueError(f"{value} must be a whole number of at least 1, a share between 0 and 1, or auto")
+    return value
+
+
+CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_check_not_boolean), AfterValidator(_check_count)]
+ComponentsOrAuto = Annotated[
+    int | float | Literal["auto"], BeforeValidator(_check_not_boolean), AfterValidator(_check_components)
+]
 
 
 class GroupConfig(_StageConfig):
     """Columns that share a weight, such as interests or demographics."""
 
     columns: tuple[str, ...] = ()
-    weight: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, ge=0.0)
 
 
 class FeaturesConfig(_StageConfig):
@@ -47,19 +71,25 @@ class FeaturesConfig(_StageConfig):
 class PCAConfig(_StageConfig):
     """Number of components for K-Means: a number, a share of the variance, or "auto" (all above the noise edge)."""
 
-    n_components: int | float | Literal["auto"] = "auto"
+    n_components: ComponentsOrAuto = "auto"
 
 
 class KMeansConfig(_StageConfig):
     """Parameters of K-Means, as in engine.KMeans; with "auto" clusters, k is swept from k_min to k_max."""
 
-    n_clusters: int | Literal["auto"] = "auto"
+    n_clusters: CountOrAuto = "auto"
     k_min: int = Field(default=1, ge=1)
     k_max: int = Field(default=20, ge=2)
-    n_init: int | Literal["auto"] = "auto"
+    n_init: CountOrAuto = "auto"
     max_iter: int = Field(default=300, ge=1)
     tol: float = Field(default=1e-4, ge=0.0)
     algorithm: Literal["lloyd", "cuml"] = "lloyd"
+
+    @model_validator(mode="after")
+    def _check_range(self) -> KMeansConfig:
+        if self.k_min > self.k_max:
+            raise ValueError(f"k_min={self.k_min} must not be greater than k_max={self.k_max}")
+        return self
 
 
 class ExplainConfig(_StageConfig):
@@ -154,9 +184,11 @@ class FitConfig(_StageConfig):
         raw: Any = {}
         if path is not None:
             try:
-                raw = yaml.safe_load(path.read_text()) or {}
+                raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             except OSError as error:
                 raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from error
+            except UnicodeDecodeError as error:
+                raise ConfigError(f"The configuration {path} is not text in UTF-8.") from error
             except yaml.YAMLError as error:
                 raise ConfigError(f"The configuration {path} is not YAML: {str(error).splitlines()[0]}.") from error
             if not isinstance(raw, dict):
@@ -169,7 +201,9 @@ class FitConfig(_StageConfig):
         try:
             return cls.model_validate(_merge(base, changes))
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            faults = "; ".join(
+                f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+            )
             raise ConfigError(f"{where} is not valid: {faults}.") from error
 
     def to_yaml(self) -> str:

@@ -105,6 +105,12 @@ class OutputExistsError(RoomsError):
     exit_code = 5
 
 
+class OutputOverlapError(RoomsError):
+    """The target is, holds or lies in something that is read."""
+
+    exit_code = 5
+
+
 class ModelNotReadableError(RoomsError):
     """A model directory is incomplete, damaged, or of another format version."""
 

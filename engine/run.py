@@ -61,12 +61,12 @@ class Run:
     @property
     def assignments(self) -> pa.Table:
         """All assignments: id, cluster, distance, runner_up, margin, outlier. Read again at every call."""
-        return pq.read_table(self.path / "assignments")
+        return pq.read_table(self.path.absolute() / "assignments")
 
     @cached_property
     def clusters(self) -> pa.Table:
         """One row a cluster: size, share, inertia, and its center in the units of the table."""
-        return pq.read_table(self.path / "clusters.parquet")
+        return pq.read_table(self.path.absolute() / "clusters.parquet")
 
     @cached_property
     def personas(self) -> list[dict[str, Any]]:
@@ -82,12 +82,12 @@ class Run:
     @cached_property
     def map(self) -> pa.Table:
         """The landmarks of the map: id, cluster, map_x, map_y."""
-        return pq.read_table(self.path / "map.parquet")
+        return pq.read_table(self.path.absolute() / "map.parquet")
 
     @cached_property
     def elbow(self) -> pa.Table:
         """The sweep over k: inertia, silhouette, Calinski-Harabasz and Davies-Bouldin."""
-        return pyarrow.csv.read_csv(self.path / "elbow.csv")
+        return pyarrow.csv.read_csv(self.path.absolute() / "elbow.csv")
 
     def plot_map(self) -> Any:
         """Return the map as a plotly figure.

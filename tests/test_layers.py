@@ -20,8 +20,9 @@ LAYERS = (
     "ratings", "datasets", "tables",
     "backends",
     "execution",
-    "blocks", "config", "progress", "utils", "errors",
+    "blocks", "config", "progress", "utils",
     "kernels",
+    "errors",
 )  # fmt: skip
 # Files that only start or name what stands above them: the public names, and `python -m engine`.
 FRONT_DOORS = ("engine/__init__.py", "engine/__main__.py")
@@ -30,6 +31,7 @@ NUMBA_INTERNALS = ("llvmlite", "numba.core", "numba.extending")
 USERS_OF_NUMBA_INTERNALS = (
     "kernels/cpu/simd/",
     "kernels/cpu/__init__.py",  # listens for compilation
+    "kernels/cpu/cache_folder.py",  # asks numba where it caches
     "kernels/cpu/jit_options.py",
     "engine/cli/doctor_checks.py",  # reports the host's features and the cache
     "engine/bench/run.py",  # names the host's processor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
+import io
 import json
 import logging
 import os
@@ -109,7 +110,8 @@ def _start_forkserver(workers: int | None = None, device: str | None = None, dry
 
 
 def main() -> None:
-    """Run the command line, with warnings and signals handled as job schedulers expect."""
+    """Run the command line, with streams, warnings and signals handled as job schedulers expect."""
+    _prepare_streams()
     if sys.platform == "linux":
         # Arrow's system pool returns the memory that a stage frees: a third less, measured with a million members.
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
@@ -123,6 +125,24 @@ def main() -> None:
     logger.addHandler(logging.StreamHandler())  # to stderr
     logger.setLevel(logging.INFO)
     app()
+
+
+def _prepare_streams() -> None:
+    """Replace streams that are closed, and escape letters that the encoding of stdout or stderr lacks.
+
+    A descriptor that is closed would be given to the next file that is opened, and libraries would print into it.
+    """
+    for descriptor, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.dup2(os.open(os.devnull, mode), descriptor)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115, streams of the process
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _print_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -203,9 +223,30 @@ def print_run(run: Any, as_json: bool, extra: dict[str, Any]) -> None:
     """Print the summary of a run, with the entries of `extra` added."""
     from engine.cli.summary import format_summary, run_facts
 
-    print_result(run_facts(run) | extra, format_summary(run, extra), as_json)
+    print_result(run_facts(run) | extra, format_summary(run, extra), as_json, written=run.path)
 
 
-def print_result(facts: dict[str, Any], text: str, as_json: bool) -> None:
-    """Print `facts` as one JSON object, or `text`, to stdout."""
-    sys.stdout.write((json.dumps(facts, indent=1, default=str) if as_json else text) + "\n")
+def print_result(facts: dict[str, Any], text: str, as_json: bool, *, written: Path | None = None) -> None:
+    """Print `facts` as one JSON object, or `text`, to stdout.
+
+    Parameters
+    ----------
+    facts, text, as_json
+    written : path, optional
+        What the command wrote. It is there whether stdout can be written or not, so that is a warning then.
+
+    Raises
+    ------
+    OutOfResourcesError
+        If stdout cannot be written, and holds all that the command has to say.
+    """
+    try:
+        sys.stdout.write((json.dumps(facts, indent=1, default=str) if as_json else text) + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would fail to flush at exit
+        if isinstance(error, BrokenPipeError):  # the reader has seen enough
+            return
+        if written is None:
+            raise OutOfResourcesError(f"stdout cannot be written: {error.strerror}.") from error
+        typer.echo(f"warning: stdout cannot be written ({error.strerror}), but {written} is complete.", err=True)

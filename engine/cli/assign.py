@@ -53,7 +53,7 @@ def assign(
     cluster = FitConfig.read(None, cluster=cluster_options(workers, scheduler, tls_ca, tls_cert, tls_key)).cluster
     with limit_threads(threads):
         load(model).assign(source, out=out, overwrite=overwrite, place=place, cluster=cluster, reporter=Bars())
-    assignments = ds.dataset(out, format="parquet")
+    assignments = ds.dataset(out.absolute(), format="parquet")
     outliers = assignments.count_rows(filter=ds.field("outlier"))
     facts = {"out": str(out), "rows": assignments.count_rows(), "outliers": outliers}
-    print_result(facts, f"{facts['rows']:,} rows assigned, {outliers:,} of them outliers: {out}", as_json)
+    print_result(facts, f"{facts['rows']:,} rows assigned, {outliers:,} of them outliers: {out}", as_json, written=out)

@@ -28,15 +28,15 @@ def bench(
     """Time the stages on this machine: the engine on every device, and every peer that is installed."""
     from engine.bench.output import format_table, write_plot
     from engine.bench.run import bench as run_bench
-    from engine.errors import OutputExistsError
+    from engine.tables.output_paths import check_new_file, local_path
 
-    if out is not None and not overwrite and (out / "bench.json").exists():
-        raise OutputExistsError(f"{out / 'bench.json'} is there already.", hint="choose another --out, or --overwrite.")
+    if out is not None:
+        for name in ("bench.json", "bench.html"):
+            check_new_file(local_path(out) / name, overwrite=overwrite)
     with limit_threads(threads):
         names = [name.strip() for name in stages.split(",") if name.strip()]
         report = run_bench(rows=rows, features=features, clusters=clusters, stages=names, rounds=rounds)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         (out / "bench.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n")
         write_plot(report, out / "bench.html")
-    print_result(report.as_dict(), format_table(report), as_json)
+    print_result(report.as_dict(), format_table(report), as_json, written=out)

@@ -25,4 +25,4 @@ def compare(
 
     comparison = compare_runs(old, new, out=out, overwrite=overwrite)
     note = "" if out is None else f"\nwho moved is written to {out}"
-    print_result(comparison.facts(), comparison.describe() + note, as_json)
+    print_result(comparison.facts(), comparison.describe() + note, as_json, written=out)

@@ -32,7 +32,7 @@ def profiles(
         profile_table = profiles_from_ratings(
             ratings, items, users, catalogue=catalogue, out=out, overwrite=overwrite, progress=progress
         )
-    print_result(profile_table.facts(), profile_table.describe(), as_json)
+    print_result(profile_table.facts(), profile_table.describe(), as_json, written=out)
 
 
 def _report_increments(advance: Callable[[int], None]) -> Callable[[int, int | None], None]:

@@ -21,4 +21,4 @@ def report(
     from engine.run import Run
 
     out = Run(run).report()
-    print_result({"report": str(out), "bytes": out.stat().st_size}, f"written to {out}", as_json)
+    print_result({"report": str(out), "bytes": out.stat().st_size}, f"written to {out}", as_json, written=out)

@@ -25,9 +25,9 @@ from engine.comparison.transitions import UNMATCHED, ClusterTransitions, Counts,
 from engine.errors import IdColumnError, NothingInCommonError
 from engine.kmeans.metrics import adjusted_rand_index
 from engine.model.assignments import ROW
-from engine.model.model import write_table
+from engine.model.model import check_table_target, write_table
 from engine.run import Run
-from engine.tables.source_paths import parquet_path
+from engine.tables.output_paths import check_apart, parquet_path
 from engine.tables.unique_ids import hash_ids
 
 ROWS_PER_PART = 1 << 22  # people of the larger run whose ids are in memory at once: 20 bytes of text each make 0.3 GB
@@ -130,12 +130,16 @@ def compare(
         If the runs do not identify people by the same column, or by ids of one type.
     NothingInCommonError
         If nobody is in both.
-    OutputExistsError
+    OutputExistsError, OutputOverlapError
+        If `out` exists already, or overlaps one of the runs.
     UsageError
         If `out` is named as something else than Parquet.
     """
     path = None if out is None else parquet_path(out)
     before, after = (run if isinstance(run, Run) else Run(run) for run in (old, new))
+    if path is not None:
+        check_apart(path, before.path, after.path)
+        check_table_target(path, overwrite=overwrite)
     moves = np.zeros((before.manifest["clusters"], after.manifest["clusters"]), np.int64)
     for _, from_cluster, to_cluster in match_people(before, after):
         cells = from_cluster.astype(np.int64) * moves.shape[1] + to_cluster
@@ -215,4 +219,4 @@ def _id_column(run: Run) -> str:
 
 
 def _assignments(run: Run) -> Any:
-    return ds.dataset(run.path / "assignments", format="parquet")
+    return ds.dataset((run.path / "assignments").absolute(), format="parquet")

@@ -205,7 +205,7 @@ class _PartWriter:
     """Writer of consecutive tables into `part-00000.parquet` … with a fixed number of rows per file."""
 
     def __init__(self, folder: Path, schema: pa.Schema, rows_per_file: int) -> None:
-        self._folder, self._schema, self._rows_per_file = folder, schema, rows_per_file
+        self._folder, self._schema, self._rows_per_file = folder.absolute(), schema, rows_per_file
         self._n_rows = 0
         self._exit_stack = ExitStack()
         self._part_writer: pq.ParquetWriter

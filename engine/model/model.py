@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from engine import backends
 from engine.backends.protocol import Projection
 from engine.config import ClusterConfig
-from engine.errors import NotMappedError, OutputExistsError, UsageError
+from engine.errors import NotMappedError, UsageError
 from engine.execution.threads import map_blocks
 from engine.execution.worker_pool import run_on_workers
 from engine.features.encoded_moments import make_projection
@@ -34,10 +34,11 @@ from engine.model.files import read_model, write_model
 from engine.pca.solver import Components
 from engine.progress import Advance, Reporter, Silent
 from engine.tables import Block, Table, open_table
-from engine.tables.source_paths import infer_format, parquet_path
+from engine.tables.output_paths import check_apart, check_new_file, parquet_path
+from engine.tables.source_paths import infer_format
 from engine.tables.unique_ids import read_ids
 from engine.tsne.device import build_placement_index, place_rows
-from engine.utils.atomic_directory import write_directory_atomically
+from engine.utils.atomic_directory import check_target, write_directory_atomically
 from engine.utils.atomic_files import scratch_folder, write_atomically
 from engine.utils.formatting import printable_text
 from engine.utils.html_table import html_table
@@ -70,6 +71,8 @@ class Model:
         Name of the id column of the table the model was fitted on.
     landmarks : Landmarks or None
         None if the run has no map, or has not been written yet.
+    run_folder : Path or None
+        The run that the model was read from.
     """
 
     encoder: FeatureEncoder
@@ -78,6 +81,7 @@ class Model:
     fences: NDArray[np.float32]
     id: str | None
     landmarks: Landmarks | None = None
+    run_folder: Path | None = None
 
     @property
     def n_clusters(self) -> int:
@@ -140,11 +144,16 @@ class Model:
         UsageError
             If `out` has the ending of another format, or workers cannot share the work: the table is not Parquet, or
             `out` is a single file.
-        MissingColumnError, RetypedColumnError, OutputExistsError, DataError
+        OutputExistsError, OutputOverlapError
+            If `out` exists already, or overlaps the table or the run of the model.
+        MissingColumnError, RetypedColumnError, DataError
         """
         if place and self.landmarks is None:
             raise NotMappedError("The model has no map to place rows on.", hint="fit again without --skip map.")
         path = None if out is None else parquet_path(out)
+        if path is not None:
+            check_apart(path, source, self.run_folder)
+            check_table_target(path, overwrite=overwrite)
         table = open_table(source, id=self.id, types=self.encoder.csv_types())
         self.encoder.check_schema(table.schema)
         cluster = cluster or ClusterConfig()
@@ -192,7 +201,7 @@ class Model:
             map_arrays = read_model(map_folder)[1]
             landmarks = Landmarks(map_arrays["scores"], map_arrays["places"])
         pca = components_from_arrays(arrays)
-        return cls(encoder, pca, arrays["centres"], arrays["fences"], facts["id"], landmarks)
+        return cls(encoder, pca, arrays["centres"], arrays["fences"], facts["id"], landmarks, folder.parent)
 
 
 @dataclass(frozen=True)
@@ -265,15 +274,21 @@ def components_from_arrays(arrays: dict[str, NDArray[Any]]) -> Components:
     )
 
 
+def check_table_target(out: Path, *, overwrite: bool) -> None:
+    """Check before any work that `write_table` can write to `out`; raises OutputExistsError and UsageError."""
+    if infer_format(out.name) == "parquet":
+        check_new_file(out, overwrite=overwrite)
+    else:
+        check_target(out, overwrite=overwrite)
+
+
 def write_table(parts: Iterator[pa.Table], out: Path, *, overwrite: bool) -> Path:
     """Write the parts of a table: to one file if `out` ends in .parquet, else to a folder of parts."""
+    check_table_target(out, overwrite=overwrite)
     if infer_format(out.name) != "parquet":
         with write_directory_atomically(out, overwrite=overwrite) as folder:
             write_parts(parts, folder)
         return out
-    if out.exists() and not overwrite:
-        raise OutputExistsError(f"{out} is there already.", hint="choose another --out, or add --overwrite.")
-    out.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(out) as path:
         first = next(parts)
         with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from engine.backends.protocol import Moments
-from engine.errors import TooFewRowsError
+from engine.errors import TooFewRowsError, UsageError
 from engine.execution.threads import one_blas_thread
 from engine.utils.array_types import Float64s, Rows
 
@@ -46,7 +46,7 @@ class Components:
         ------
         TooFewRowsError
             If there are fewer than 2 rows.
-        ValueError
+        UsageError
             If n_components exceeds the number of rows or of features.
         """
         n_samples, n_features = moments.n_rows, len(moments.mean)
@@ -87,7 +87,7 @@ def _resolve_n_components(eigenvalues: Float64s, n_samples: int, n_features: int
         return max(int((eigenvalues > noise_edge).sum()), min(2, n_eigenvalues))
     if isinstance(n_components, int | np.integer):
         if n_components > n_eigenvalues:
-            raise ValueError(
+            raise UsageError(
                 f"n_components={n_components} must be between 1 and min(n_samples, n_features)={n_eigenvalues}."
             )
         return int(n_components)

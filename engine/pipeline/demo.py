@@ -13,6 +13,7 @@ from engine.kmeans.metrics import adjusted_rand_index
 from engine.pipeline.fit import fit
 from engine.progress import Reporter
 from engine.run import Run
+from engine.tables.output_paths import local_path
 from engine.utils.atomic_directory import check_target
 
 
@@ -41,14 +42,21 @@ def run_demo(
         Whether the files of an earlier demo are replaced.
     reporter : Reporter
     """
+    folder = local_path(folder)
     check_target(folder / "run", overwrite=overwrite)
     with reporter.stage("generate", n_rows) as advance:
         paths = write_demo(folder, n_rows, seed=seed, progress=advance, overwrite=overwrite)
     k = N_COMMUNITIES if n_clusters is None else n_clusters
     run = fit(
-        paths.members, out=folder / "run", id="user_id", n_clusters=k, seed=seed, overwrite=overwrite, reporter=reporter
+        paths.members.absolute(),
+        out=folder / "run",
+        id="user_id",
+        n_clusters=k,
+        seed=seed,
+        overwrite=overwrite,
+        reporter=reporter,
     )
-    planted = pq.read_table(paths.planted)["community"].to_numpy()
+    planted = pq.read_table(paths.planted.absolute())["community"].to_numpy()
     clusters = run.assignments["cluster"].to_numpy()
     communities, community = np.unique(planted, return_inverse=True)
     counts = np.zeros((len(communities), clusters.max() + 1), np.int64)

@@ -45,6 +45,7 @@ from engine.pipeline.stages import Job
 from engine.pipeline.timing import StageTimer
 from engine.progress import Advance
 from engine.tables import BLOCK_ROWS, Block, Table, open_table
+from engine.tables.output_paths import check_apart, local_path
 from engine.tsne.device import build_placement_index, embed
 from engine.tsne.types import EmbeddingPlan
 from engine.utils.atomic_files import scratch_folder
@@ -185,10 +186,12 @@ def estimate_fit(source: Any, settings: FitConfig, *, out: Path | None = None) -
 
     Raises
     ------
-    DataError, DeviceNotAvailableError, OutOfResourcesError
+    DataError, DeviceNotAvailableError, OutOfResourcesError, OutputOverlapError
         As engine.fit would, for the head of the table, and if memory or disk will not suffice.
     """
     start_seconds = time.time() - psutil.Process().create_time()
+    if out is not None:
+        check_apart(local_path(out), source, settings.previous)
     table = open_table(source, id=settings.id)
     n_rows = count_rows(table)
     parent = (out or Path.cwd() / "run").absolute().parent

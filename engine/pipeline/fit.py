@@ -44,6 +44,7 @@ from engine.report.html_report import write_report
 from engine.run import Run
 from engine.tables import Table, open_table
 from engine.tables.dataframe_table import is_dataframe
+from engine.tables.output_paths import check_apart, local_path
 from engine.utils.atomic_directory import check_target
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,8 @@ def fit(
     ------
     DataError
         One named subclass per fault of the table.
+    OutputOverlapError
+        If `out` overlaps the table or the previous run.
     OutputExistsError, ConfigError, DeviceNotAvailableError, OutOfResourcesError
     InputChangedError, CheckpointNotReadableError
         If the input changed since the fit began, or a checkpoint of the interrupted fit is damaged.
@@ -118,10 +121,10 @@ def fit(
     """
     cluster = {"workers": workers, "scheduler": scheduler}
     settings = _settings(config, id=id, device=device, seed=seed, n_clusters=n_clusters, memory=memory, cluster=cluster)
-    check_target(Path(out), overwrite=overwrite)
+    target = check_output(source, out, settings, overwrite=overwrite)
     backend, reason = backends.resolve(settings.device)
     try:
-        return _fit(source, Path(out), settings, backend, reason, resume, overwrite, reporter)
+        return _fit(source, target, settings, backend, reason, resume, overwrite, reporter)
     except _failures_of(backend) as error:
         if not backend.device_errors:  # the CPU's own
             raise
@@ -134,7 +137,7 @@ def fit(
     logger.warning("Going on on the CPU, from the last checkpoint, because %s.", reason)
     backend, _ = backends.resolve("cpu")
     resume = not is_dataframe(source)  # a fit of a data frame leaves no checkpoints: it begins again
-    return _fit(source, Path(out), settings, backend, f"cpu, because {reason}", resume, overwrite, reporter)
+    return _fit(source, target, settings, backend, f"cpu, because {reason}", resume, overwrite, reporter)
 
 
 def _fit(
@@ -191,6 +194,19 @@ def _fit(
 def _failures_of(backend: Backend) -> tuple[type[Exception], ...]:
     """Return the errors that a device raises when it fails or its memory runs out."""
     return MemoryError, *backend.device_errors
+
+
+def check_output(source: Any, out: str | os.PathLike[str], settings: FitConfig, *, overwrite: bool) -> Path:
+    """Check before any work that the run directory can be written, and loses no input; return its path.
+
+    Raises
+    ------
+    UsageError, OutputExistsError, OutputOverlapError
+    """
+    target = local_path(out)
+    check_apart(target, source, settings.previous)
+    check_target(target, overwrite=overwrite)
+    return target
 
 
 def _settings(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from engine.backends.protocol import Backend, EncodedRows
 from engine.blocks import Block, Table
 from engine.config import FitConfig
+from engine.errors import UsageError
 from engine.execution.array_storage import Storage
 from engine.execution.block_cache import BlockCache
 from engine.execution.observers import BlockObserver
@@ -213,6 +214,13 @@ class Job:
         return FittedFeatures(encoder, roles, weights, statistics, rows)
 
     def _fit_pca(self, features: FittedFeatures, observers: Sequence[BlockObserver[IndexedBlock]]) -> Components:
+        n_wanted, n_most = self.settings.pca.n_components, min(features.encoder.n_features, self.n_rows)
+        if isinstance(n_wanted, int) and n_wanted > n_most:
+            raise UsageError(
+                f"pca.n_components={n_wanted} is more than the {features.encoder.n_features:,} features and "
+                f"{self.n_rows:,} rows of the table allow: at most {n_most}.",
+                hint="lower pca.n_components, or set it to auto.",
+            )
         with self.timer.stage("pca", self.n_rows) as advance:
             moments = features.rows.compute_moments(self.backend, advance, observers)
             return Components.from_moments(moments, self.settings.pca.n_components)

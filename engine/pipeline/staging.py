@@ -3,14 +3,16 @@
     runs/.today.staging/  lock  run/  checkpoints/  work/     ->     runs/today
 
 Every fit of one target has the same staging folder, so that `--resume` finds the checkpoints of an interrupted one. The
-process holds a lock, which the system releases however the process ends. After an error that resuming cannot help, the
-folder is deleted.
+process holds a lock, which the system releases however the process ends; where there are no locks, it says so. After an
+error that resuming cannot help, the folder is deleted.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from engine.errors import ClusterError, OutOfResourcesError, OutputExistsError, 
 from engine.utils.atomic_directory import check_target, commit
 from engine.utils.atomic_files import raise_if_full, remove
 from engine.utils.signals import defer_signals, on_signal
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,11 @@ def staging_folder(target: Path, *, overwrite: bool = False, resume: bool = Fals
     the error carries a note that says so.
     """
     check_target(target, overwrite=overwrite)
-    staging = StagingFolder(target.parent / f".{target.name}.staging")
+    staging = StagingFolder(target.parent.absolute() / f".{target.name}.staging")
     try:
-        staging.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _check_renaming(target)
+        staging.root.mkdir(mode=0o700, exist_ok=True)
         lock = (staging.root / "lock").open("w")
     except OSError as error:
         raise UsageError(f"{target.parent} cannot be written: {error.strerror}.") from error
@@ -100,13 +106,34 @@ def staging_folder(target: Path, *, overwrite: bool = False, resume: bool = Fals
                 raise
 
 
+def _check_renaming(target: Path) -> None:
+    """Raise UsageError if the file system cannot rename folders, as some object stores behind FUSE cannot."""
+    probe = Path(tempfile.mkdtemp(prefix=f".{target.name}.probe-", dir=target.parent))
+    try:
+        probe = probe.rename(probe.with_name(f"{probe.name}-renamed"))
+    except OSError as error:
+        raise UsageError(
+            f"The file system of {target.parent} cannot rename folders ({error.strerror}), and a run is renamed to its "
+            "name when it is complete.",
+            hint="write to a folder of a local disk, and copy it.",
+        ) from error
+    finally:
+        probe.rmdir()
+
+
 def _acquire(lock: IO[str], target: Path) -> None:
+    """Lock the staging folder; go on with a warning where the file system has no locks."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise OutputExistsError(
             f"Another process is making {target} at this moment.", hint="choose another --out, or wait for it."
         ) from error
+    except OSError as error:  # as NFS without its lock daemon, Lustre without -o flock, and some FUSE file systems
+        logger.warning(
+            "The folder of %s cannot be locked (%s): make sure that no other process writes to it.",
+            target, error.strerror,
+        )  # fmt: skip
 
 
 def _worth_resuming(error: BaseException) -> bool:

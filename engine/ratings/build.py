@@ -23,10 +23,11 @@ from engine.errors import EmptyTableError, IdColumnError, NoCatalogueMatchError,
 from engine.ratings import catalogue as catalogues
 from engine.ratings.catalogue import CatalogueMatch
 from engine.ratings.items import ItemTable
-from engine.ratings.profile_table import check_output, profile_batches, write_profiles
+from engine.ratings.profile_table import profile_batches, write_profiles
 from engine.ratings.quality_notes import quality_notes
 from engine.ratings.readers import RatingStream, UserTable, open_items, open_ratings, open_users
 from engine.ratings.user_aggregates import UserAggregates
+from engine.tables.output_paths import check_apart, check_new_file, parquet_path
 
 _MAX_RATINGS_PER_USER = 2**31 - 1  # counts per genre are int32
 ProgressCallback = Callable[[int, int | None], object]
@@ -127,16 +128,17 @@ def profiles_from_ratings(
         If a rating is infinite. Null and NaN are missing ratings: they are counted and excluded.
     NoCatalogueMatchError
         If the catalogue has none of the titles, or none of the rated ones.
-    OutputExistsError
-        If `out` exists already.
+    OutputExistsError, OutputOverlapError
+        If `out` exists already, or overlaps one of the tables.
     EmptyTableError, TooFewRowsError
         If there is no rating, or no user has `min_ratings`.
     """
     if min_ratings < 1:
         raise UsageError(f"min_ratings={min_ratings} must be at least 1.")
-    path = None if out is None else Path(out)
+    path = None if out is None else parquet_path(out)
     if path is not None:
-        check_output(path, overwrite=overwrite)
+        check_apart(path, ratings, items, users, catalogue)
+        check_new_file(path, overwrite=overwrite)
     item_table = open_items(items)
     user_table = None if users is None else open_users(users)
     stream = open_ratings(ratings)

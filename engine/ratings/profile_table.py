@@ -20,12 +20,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from engine.errors import OutputExistsError, SchemaMismatchError, UsageError
+from engine.errors import SchemaMismatchError
 from engine.kernels.cpu.ratings import NO_TIME
 from engine.ratings.column_names import MICROSECONDS_PER_SECOND
 from engine.ratings.readers import UserTable
 from engine.ratings.user_aggregates import UserAggregates
-from engine.tables.source_paths import parquet_path
 from engine.utils.atomic_files import write_atomically
 
 ROWS_PER_GROUP = 65_536
@@ -172,29 +171,6 @@ def _field(
 ) -> pa.Field:
     metadata = {"rooms.group": group, "rooms.unit": unit, "rooms.role": role, "rooms.words": words}
     return pa.field(name, data_type, metadata={key: value for key, value in metadata.items() if value is not None})
-
-
-def check_output(out: Path, *, overwrite: bool) -> None:
-    """Check before the long pass that `out` can be written, and create its folder.
-
-    Raises
-    ------
-    UsageError
-        If it cannot be a Parquet file.
-    OutputExistsError
-        If it exists and `overwrite` is false.
-    """
-    parquet_path(out)
-    if out.is_dir():
-        raise UsageError(
-            f"{out} is a folder, but profiles are written to one file.", hint=f"try {out / 'profiles.parquet'}."
-        )
-    if out.exists() and not overwrite:
-        raise OutputExistsError(f"{out} is there already.", hint="choose another --out, or add --overwrite.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{out.parent} cannot be made: {error.strerror}.") from error
 
 
 def write_profiles(batches: Iterable[pa.RecordBatch], out: Path) -> None:

@@ -48,6 +48,7 @@ class ReportContents:
 
 def read_contents(folder: Path) -> ReportContents:
     """Read a run directory; rules, personas and map may be absent."""
+    folder = folder.absolute()
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     model, arrays = read_model(folder / "model")
     plan = EncodingPlan.model_validate(model["plan"])
@@ -77,7 +78,7 @@ def read_contents(folder: Path) -> ReportContents:
 
 def read_map_chart(path: Path, names: list[str], sizes: list[int]) -> charts.Chart:
     """Return the chart of a map.parquet, whose rows are landmarks with `cluster`, `map_x` and `map_y`."""
-    table = pq.read_table(path, columns=["cluster", "map_x", "map_y"])
+    table = pq.read_table(path.absolute(), columns=["cluster", "map_x", "map_y"])
     x, y, cluster = (table[name].to_numpy() for name in ("map_x", "map_y", "cluster"))
     return charts.map_chart(x, y, cluster, names, sizes)
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import fsspec
 from fsspec.core import url_to_fs
 
-from engine.errors import SourceFormatError, SourceNotFoundError, UsageError
+from engine.errors import SourceFormatError, SourceNotFoundError
 
 FORMATS = {
     ".parquet": "parquet",
@@ -56,22 +54,6 @@ def infer_format(path: str) -> str | None:
     return next((kind for ending, kind in FORMATS.items() if name.endswith(ending)), None)
 
 
-def parquet_path(out: str | PathLike[str]) -> Path:
-    """Return the path that a table is written to, after checking that its name does not end in another format.
-
-    Raises
-    ------
-    UsageError
-        If the name ends in a format that tables are not written in.
-    """
-    kind = infer_format(str(out))
-    if kind not in (None, "parquet"):
-        raise UsageError(
-            f"{out} is named as {kind}, but tables are written as Parquet.", hint="end the name in .parquet."
-        )
-    return Path(out)
-
-
 def find_files(sources: Sequence[str]) -> SourceFiles:
     """Find the files of one table from files, folders, globs and fsspec URLs.
 
@@ -96,11 +78,11 @@ def find_files(sources: Sequence[str]) -> SourceFiles:
         if filesystem is not None and type(source_filesystem) is not type(filesystem):
             raise SourceFormatError("The sources of one table must all be on one filesystem.")
         filesystem = source_filesystem
-        if any(mark in path for mark in "*?["):
+        if any(mark in path for mark in "*?[") and not source_filesystem.exists(path):
             matches = [m for m in source_filesystem.glob(path) if source_filesystem.isfile(m)]
         elif source_filesystem.isdir(path):
             root = root or path
-            matches = [m for m in source_filesystem.find(path) if not _is_hidden(m[len(path) :]) and infer_format(m)]
+            matches = [m for m in source_filesystem.find(path) if not is_hidden(m[len(path) :]) and infer_format(m)]
         elif source_filesystem.exists(path):
             matches = [path]
         else:
@@ -131,7 +113,8 @@ def _common_format(paths: Sequence[str]) -> str:
     return next(iter(formats))
 
 
-def _is_hidden(relative: str) -> bool:
+def is_hidden(relative: str) -> bool:
+    """Return whether a file is skipped in folders: a part of its path below the folder starts with `_` or `.`."""
     return any(part.startswith(("_", ".")) for part in relative.split("/") if part)
 
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import OutputExistsError, UsageError
@@ -43,7 +43,7 @@ def write_directory_atomically(target: Path, *, overwrite: bool = False) -> Iter
     with ExitStack() as exit_stack:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            folder = exit_stack.enter_context(scratch_folder(target.parent, f".{target.name}.staging-"))
+            folder = exit_stack.enter_context(scratch_folder(target.parent.absolute(), f".{target.name}.staging-"))
         except OSError as error:
             raise UsageError(f"{target.parent} cannot be written: {error.strerror}.") from error
         with on_signal(lambda: f"Nothing was written to {target}.") as unregister:
@@ -60,7 +60,8 @@ def write_directory_atomically(target: Path, *, overwrite: bool = False) -> Iter
 def commit(staging: Path, target: Path, *, overwrite: bool) -> None:
     """Rename the staging folder to the target; an earlier target is set aside first and deleted last."""
     (staging / SUCCESS).touch()
-    staging.chmod(0o777 & ~_umask())
+    with suppress(OSError):  # SMB and some FUSE file systems have modes of their own
+        staging.chmod(0o777 & ~_umask())
     check_target(target, overwrite=overwrite)
     with defer_signals():
         if not target.exists():

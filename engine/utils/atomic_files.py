@@ -24,7 +24,7 @@ from engine.utils.signals import on_signal
 
 @contextmanager
 def write_atomically(target: Path, *, staging_folder: Path | None = None) -> Iterator[Path]:
-    """Yield the path of a file to write, and rename it to `target` at the end of the block.
+    """Yield the absolute path of a file to write, and rename it to `target` at the end of the block.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def write_atomically(target: Path, *, staging_folder: Path | None = None) -> Ite
     OutOfResourcesError
         If the disk is full.
     """
-    temporary = (staging_folder or target.parent) / f".{target.name}.{uuid.uuid4().hex}"
+    temporary = (staging_folder or target.parent).absolute() / f".{target.name}.{uuid.uuid4().hex}"
     try:
         with on_signal(partial(remove, temporary)):
             yield temporary

@@ -1,13 +1,18 @@
 """Kernels of the CPU backend, compiled by numba. A process that has to compile them logs a notice, once.
 
-Compiled kernels are kept in numba's cache: beside the package, or in NUMBA_CACHE_DIR. Later processes load them.
+Compiled kernels are kept in numba's cache: beside the package, or in NUMBA_CACHE_DIR (cache_folder.py says where else).
+Later processes load them. Kernels cannot run as Python code, so NUMBA_DISABLE_JIT is refused.
 """
 
 from __future__ import annotations
 
 import logging
 
+import numba
 from numba.core import event
+
+from engine.errors import UsageError
+from engine.kernels.cpu.cache_folder import ensure_cache
 
 logger = logging.getLogger(__name__)
 
@@ -27,4 +32,10 @@ class _CompilationNotice(event.Listener):
         pass
 
 
+if numba.config.DISABLE_JIT:
+    raise UsageError(
+        "NUMBA_DISABLE_JIT is set, and kernels cannot run without being compiled.",
+        hint="unset NUMBA_DISABLE_JIT for this process.",
+    )
+ensure_cache()
 event.register("numba:compile", _CompilationNotice())

@@ -16,6 +16,7 @@ import pytest
 import engine
 from engine.cli.app import COMMANDS
 from engine.cli.summary import format_summary
+from engine.config import FitConfig
 from engine.run import Run
 
 ROOMS = [sys.executable, "-m", "engine"]
@@ -164,3 +165,96 @@ def test_help_and_version_answer_without_loading_the_engine() -> None:
     trace = rooms("--help", env=os.environ | {"PYTHONPROFILEIMPORTTIME": "1"}).stderr
     assert "engine.cli" in trace
     assert not [name for name in ("sklearn", "numba", "pyarrow") if f" {name}\n" in trace]
+
+
+@pytest.fixture(scope="module")
+def assigned_run(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run of a small fit, beside in.parquet, a table of ten rows that its model assigns."""
+    folder = tmp_path_factory.mktemp("paths")
+    pq.write_table(pq.read_table(demo / "members").slice(0, 500), folder / "in.parquet")
+    engine.fit(
+        folder / "in.parquet",
+        out=folder / "run",
+        id="user_id",
+        n_clusters=3,
+        config=FitConfig(skip=("explain", "map", "report")),
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("assign", "in.parquet", "--model", "run", "--out", "in.parquet"),
+        ("assign", "in.parquet", "--model", "run", "--out", "run"),
+        ("assign", "run/assignments/part-00000.parquet", "--model", "run", "--out", "run"),
+        ("fit", "run/assignments", "--out", "run"),
+        ("fit", "in.parquet", "--out", "in.parquet"),
+        ("fit", "in.parquet", "--previous", "run", "--out", "run"),
+        ("fit", "in.parquet", "--dry-run", "--out", "in.parquet"),
+        ("compare", "run", "run", "--out", "run"),
+        ("compare", "run", "run", "--out", "run/clusters.parquet"),
+        ("profiles", "--ratings", "in.parquet", "--items", "items.csv", "--out", "in.parquet"),
+        ("profiles", "--ratings", "r.csv", "--items", "in.parquet", "--out", "in.parquet"),
+        ("profiles", "--ratings", "r.csv", "--items", "i.csv", "--users", "in.parquet", "--out", "in.parquet"),
+    ],
+)
+def test_an_output_that_would_destroy_an_input_is_refused(assigned_run: Path, arguments: tuple[str, ...]) -> None:
+    def contents() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in assigned_run.rglob("*") if path.is_file()}
+
+    before = contents()
+    result = rooms(*arguments, "--overwrite", cwd=assigned_run)
+    assert result.returncode == 5, result.stderr
+    assert "error: The output " in result.stderr
+    assert "would change what is read" in result.stderr
+    assert contents() == before
+
+
+@pytest.mark.parametrize("name", ["~/today", "nights/2026-11-29T22:00", "run[1]*"])
+def test_every_name_of_a_folder_is_a_name_for_a_run(
+    assigned_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    config = FitConfig(skip=("explain",))
+    run = engine.fit(assigned_run / "in.parquet", out=name, id="user_id", n_clusters=3, config=config)
+    assert (tmp_path / name / "_SUCCESS").is_file()
+    assert len(run.assignments) == 500
+    assert len(run.map) == 500
+    assert run.report().is_file()
+    assert engine.compare(run, name).n_common == 500
+    assert run.model.assign(assigned_run / "in.parquet", out=f"{name}-new") == Path(f"{name}-new")
+    assert run.model.assign(assigned_run / "in.parquet", out=f"{name}.parquet") == Path(f"{name}.parquet")
+    assert (tmp_path / f"{name}.parquet").is_file()
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_link_to_nothing_is_refused_before_the_work(assigned_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to("gone")
+    result = rooms("fit", assigned_run / "in.parquet", "--out", tmp_path / "run")
+    assert result.returncode == 5
+    assert "is a link to gone, which is not there" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_is_fine_where_its_summary_cannot_be_printed(assigned_run: Path, tmp_path: Path) -> None:
+    table = pq.read_table(assigned_run / "in.parquet", columns=["user_id", "age"]).rename_columns(["user_id", "größe"])
+    pq.write_table(table, tmp_path / "in.parquet")
+    (tmp_path / "c.yaml").write_bytes("features: {roles: {größe: numeric}}\nskip: [map, report]\n".encode())
+    command = f"{sys.executable} -m engine fit in.parquet --id user_id -k 3 --config c.yaml --overwrite --out run"
+    plain = dict(os.environ) | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    results = [
+        subprocess.run(command + streams, shell=True, cwd=tmp_path, env=plain, capture_output=True, check=False)
+        for streams in ("", " >&-", " >/dev/full", " <&- >&- 2>&-", " | true")
+    ]
+    assert [result.returncode for result in results] == [0] * 5, results
+    assert rb"gr\xf6\xdfe" in results[0].stdout
+    assert b"stdout cannot be written (No space left on device), but run is complete" in results[2].stderr
+    assert b"stdout" not in results[1].stderr
+
+
+def test_a_command_that_only_prints_fails_where_it_cannot() -> None:
+    command = f"{sys.executable} -m engine doctor"
+    full = subprocess.run(command + " >/dev/full", shell=True, capture_output=True, text=True, check=False)
+    assert (full.returncode, full.stderr) == (4, "error: stdout cannot be written: No space left on device.\n")

@@ -1,0 +1,59 @@
+"""The staging folder of a fit on file systems that lack locks, modes, or the renaming of folders."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from engine.errors import OutputExistsError, UsageError
+from engine.pipeline.staging import staging_folder
+
+
+class Refusal:
+    """A function of a file system that does not have it."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        raise OSError(self.code, os.strerror(self.code))
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_folder_without_locks_is_written_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", Refusal(code))
+    with staging_folder(tmp_path / "run") as staging:
+        (staging.run / "file").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert f"cannot be locked ({os.strerror(code)})" in caplog.text
+
+
+def test_a_folder_that_another_process_has_locked_is_still_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", Refusal(errno.EWOULDBLOCK))
+    with pytest.raises(OutputExistsError, match="Another process is making"), staging_folder(tmp_path / "run"):
+        pass
+
+
+def test_a_run_is_kept_where_modes_cannot_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "chmod", Refusal(errno.EPERM))
+    with staging_folder(tmp_path / "run") as staging:
+        (staging.run / "file").touch()
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["_SUCCESS", "file"]
+
+
+def test_a_file_system_that_cannot_rename_folders_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "rename", Refusal(errno.EOPNOTSUPP))
+    with pytest.raises(UsageError, match="cannot rename folders"), staging_folder(tmp_path / "run"):
+        pytest.fail("the work began")
+    assert list(tmp_path.iterdir()) == []
