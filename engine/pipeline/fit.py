@@ -28,7 +28,7 @@ from engine.explain.stage import create_binned_table, draw_row_sample, explain_r
 from engine.features.encoder import FeatureEncoder
 from engine.features.fit import FittedFeatures, choose_reader
 from engine.kmeans.lloyd import Clustering
-from engine.model.assignments import AddMapColumns
+from engine.model.assignments import AddMapColumns, check_id_name
 from engine.pca.solver import Components
 from engine.pipeline.checkpoints import Checkpoints, check_unchanged
 from engine.pipeline.landmark_map import LandmarkMap, make_landmark_map, write_landmark_map
@@ -105,6 +105,8 @@ def fit(
     ------
     DataError
         One named subclass per fault of the table.
+    UsageError
+        If the id column is named like another column of the assignments.
     OutputExistsError, ConfigError, DeviceNotAvailableError, OutOfResourcesError
     InputChangedError, CheckpointNotReadableError
         If the input changed since the fit began, or a checkpoint of the interrupted fit is damaged.
@@ -116,6 +118,7 @@ def fit(
     """
     cluster = {"workers": workers, "scheduler": scheduler}
     settings = _settings(config, id=id, device=device, seed=seed, n_clusters=n_clusters, memory=memory, cluster=cluster)
+    check_id_name(settings.id)
     check_target(Path(out), overwrite=overwrite)
     backend, reason = backends.resolve(settings.device)
     table = open_table(source, id=settings.id)
