@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
+from engine.blocks import storage_array
 from engine.comparison.summary import ComparisonSummary
 from engine.comparison.transitions import UNMATCHED, ClusterTransitions, Counts, find_transitions
 from engine.errors import IdColumnError, NothingInCommonError, UsageError
@@ -164,7 +165,8 @@ def match_people(old: Run, new: Run) -> Iterator[tuple[pa.Array, Labels, Labels]
     n_parts = -(-max(old.manifest["rows"], new.manifest["rows"]) // ROWS_PER_PART)
     for part in range(n_parts):
         before, after = (_read_people(run, kind, part, n_parts) for run in (old, new))
-        index = pc.index_in(after["id"].combine_chunks(), before["id"].combine_chunks())
+        # Arrow looks ids up by the values that an extension type, such as UUID, stores.
+        index = pc.index_in(storage_array(after["id"].combine_chunks()), storage_array(before["id"].combine_chunks()))
         in_both = index.is_valid()
         labels = before["cluster"].to_numpy()[index.drop_null().to_numpy()]
         common = after.filter(in_both)

@@ -23,7 +23,7 @@ def is_dataframe(source: Any) -> bool:
 class DataFrameTable:
     """A data frame in memory as a Table; the frame's index, if it has one, is not a column."""
 
-    def __init__(self, frame: Any) -> None:
+    def __init__(self, frame: Any, id: str | None = None) -> None:
         wrapped = nw.from_native(frame)
         if isinstance(wrapped, nw.LazyFrame):
             raise UsageError("A lazy frame cannot be read in passes.", hint="call .collect() first, or give its file.")
@@ -31,6 +31,7 @@ class DataFrameTable:
         if len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
             raise SchemaMismatchError("Column names of a data frame must be text, and each be there once.")
         self._frame: nw.DataFrame[Any] = wrapped
+        self._id = id
         self._schema, self._arrow_table = self._to_arrow(wrapped)
 
     @staticmethod
@@ -48,7 +49,7 @@ class DataFrameTable:
     @property
     def schema(self) -> pa.Schema:
         """Names, normalized types and field metadata of the columns."""
-        return normalize_schema(self._schema)
+        return normalize_schema(self._schema, self._id)
 
     @property
     def n_rows(self) -> int:

@@ -23,6 +23,7 @@ from engine.blocks import BLOCK_ROWS, Block, Table, normalize_schema, require_co
 from engine.errors import EmptyTableError, SchemaMismatchError, SourceFormatError, UsageError
 from engine.tables import csv_schema as csv
 from engine.tables.source_paths import SourceFiles, find_files
+from engine.tables.unique_ids import check_id_type
 from engine.tables.vector_columns import expand_vectors
 
 # Paths of a list's elements in a Parquet file: the format's own, and those of older writers.
@@ -44,7 +45,7 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
 
     Raises
     ------
-    SourceNotFoundError, SourceFormatError, SchemaMismatchError, EmptyTableError, MissingColumnError
+    SourceNotFoundError, SourceFormatError, SchemaMismatchError, EmptyTableError, MissingColumnError, IdColumnError
     """
     table: Table
     if isinstance(source, str | PathLike):
@@ -54,20 +55,21 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
     elif hasattr(source, "blocks") and hasattr(source, "fingerprint"):
         table = source
     else:
-        table = _frame_table(source)
+        table = _frame_table(source, id)
     if id is not None:
         require_columns(table.schema, [id], "The table")
+        check_id_type(table.schema, id)
     if table.n_rows == 0:
         raise EmptyTableError("The table has no rows.")
     return expand_vectors(table)
 
 
-def _frame_table(source: Any) -> Table:
+def _frame_table(source: Any, id: str | None) -> Table:
     # Imported here: narwhals takes 50 ms, which a job on files saves.
     from engine.tables.dataframe_table import DataFrameTable, is_dataframe
 
     if is_dataframe(source):
-        return DataFrameTable(source)
+        return DataFrameTable(source, id)
     raise UsageError(
         f"A table cannot be a {type(source).__name__}.",
         hint="give a path, a list of paths, or a pandas, polars or pyarrow table.",
@@ -83,7 +85,7 @@ class FileTable:
         if files.format == "csv":
             self._dataset, self._n_rows, self.reading_bytes = csv.open_csv(files, id=id, types=types or {})
         else:
-            self._dataset = self._open(_common_schema(self._open()))
+            self._dataset = self._open(_common_schema(self._open(), id))
             self._n_rows = self._dataset.count_rows()
 
     def __reduce__(self) -> Any:
@@ -117,7 +119,7 @@ class FileTable:
     @cached_property
     def schema(self) -> pa.Schema:
         """Names, normalized types and field metadata of the columns."""
-        return normalize_schema(self._dataset.schema)
+        return normalize_schema(self._dataset.schema, self._id)
 
     @property
     def n_rows(self) -> int:
@@ -188,11 +190,11 @@ def _reopen(recipe: bytes) -> FileTable:
     return FileTable(files, id=id, types=types)
 
 
-def _common_schema(dataset: ds.Dataset) -> pa.Schema:
+def _common_schema(dataset: ds.Dataset, id: str | None) -> pa.Schema:
     """Return the schema that holds for every file; raise SchemaMismatchError if a file differs in its columns."""
     first, schemas = None, []
     for fragment in dataset.get_fragments():
-        schema = normalize_schema(fragment.physical_schema)
+        schema = normalize_schema(fragment.physical_schema, id)
         first = first or (fragment.path, schema)
         differing = set(first[1].names) ^ set(schema.names)
         if differing:
@@ -201,6 +203,8 @@ def _common_schema(dataset: ds.Dataset) -> pa.Schema:
                 f"Column {names} is only in one of {first[0]} and {fragment.path}.",
                 hint="the files of one table must have the same columns.",
             )
+        if id in schema.names:
+            _check_same_id_type(first, (fragment.path, schema), id)
         schemas.append(schema)
     try:
         merged = pa.unify_schemas(schemas, promote_options="permissive")
@@ -212,6 +216,16 @@ def _common_schema(dataset: ds.Dataset) -> pa.Schema:
     ordered = [merged.field(field.name) for field in dataset.schema if field.name in merged.names]
     partition_fields = [field.with_type(normalize_schema(pa.schema([field])).types[0]) for field in partitions]
     return pa.schema(ordered + partition_fields)
+
+
+def _check_same_id_type(first: tuple[str, pa.Schema], other: tuple[str, pa.Schema], id: str) -> None:
+    """Raise SchemaMismatchError if ids are fractions in one of two files only: integers would be rounded to them."""
+    kinds = [schema.field(id).type for _, schema in (first, other)]
+    if kinds[0] != kinds[1] and any(map(pa.types.is_floating, kinds)):
+        raise SchemaMismatchError(
+            f"Column {id!r} is the id, and it holds {kinds[0]} in {first[0]} and {kinds[1]} in {other[0]}.",
+            hint="write the ids with one type in all files.",
+        )
 
 
 def _read_file(file: ds.FileFragment, schema: pa.Schema, names: list[str]) -> Iterator[pa.RecordBatch]:

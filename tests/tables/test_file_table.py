@@ -170,6 +170,30 @@ def test_text_ids_of_a_csv_keep_their_leading_zeros(tmp_path: Path) -> None:
     assert whole(path, id="id")["id"].to_pylist() == [-7, 9223372036854775807]
 
 
+def test_integer_ids_are_not_read_as_the_fractions_of_another_file(tmp_path: Path) -> None:
+    for name, id in (("a", 2**53 + 1), ("b", 7.5)):
+        pq.write_table(pa.table({"id": [id], "x": [1.0]}), tmp_path / f"{name}.parquet")
+    with pytest.raises(SchemaMismatchError, match=r"'id' is the id, and it holds int64 in .*a\.parquet and double in "):
+        open_table(tmp_path, id="id")
+    pq.write_table(pa.table({"id": pa.array([7]).cast(pa.decimal128(20, 0)), "x": [1.0]}), tmp_path / "b.parquet")
+    assert whole(tmp_path, id="id")["id"].to_pylist() == [2**53 + 1, 7]
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("in_file", [False, True])
+def test_extension_types_are_read_as_what_they_store(in_file: bool, tmp_path: Path) -> None:
+    vectors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(40.0).reshape(20, 2))
+    flags = pa.ExtensionArray.from_storage(pa.bool8(), pa.array([0, 1] * 10, pa.int8()))
+    table = pa.table({"answers": pa.array(['["a"]'] * 20, pa.json_()), "taste": vectors, "flag": flags})
+    if in_file:
+        pq.write_table(table, tmp_path / "a.parquet")
+    read = whole(tmp_path / "a.parquet" if in_file else table)
+    assert [str(kind) for kind in read.schema.types] == ["string", "double", "double", "int8"]
+    assert read["answers"].to_pylist() == ['["a"]'] * 20
+    assert read["taste[1]"].to_pylist() == [2.0 * n + 1 for n in range(20)]
+    assert read["flag"].to_pylist() == [0, 1] * 10
+
+
 def test_a_csv_column_that_changes_late_is_widened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.tables.csv_schema.BYTES_PER_READ", 64)
     path = tmp_path / "a.csv"
