@@ -29,6 +29,9 @@ from engine.tables.vector_columns import expand_vectors
 # Paths of a list's elements in a Parquet file: the format's own, and those of older writers.
 LIST_ELEMENTS = ("list.element", "list.item", "list.array", "bag.array_element", "bag.array")
 BUFFER_BYTES = 64 << 10  # of a Parquet column, read at a time
+# Spark's INT96 timestamps are read as microseconds: nanoseconds end in 2262, and 9999-12-31 would become 1816-03-29.
+INT96_UNIT = "us"
+_PARQUET = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit=INT96_UNIT))
 
 
 def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.DataType] | None = None) -> Table:
@@ -103,7 +106,7 @@ class FileTable:
                 list(files.paths),
                 schema=schema,
                 filesystem=files.filesystem,
-                format=files.format,
+                format=_PARQUET if files.format == "parquet" else files.format,
                 partitioning=ds.partitioning(flavor="hive"),
                 partition_base_dir=files.root or None,
             )
@@ -134,6 +137,12 @@ class FileTable:
     def physical_schemas(self) -> list[pa.Schema]:
         """Return the schema of every file, without the columns that hive folder names give."""
         return [fragment.physical_schema for fragment in self._dataset.get_fragments()]
+
+    def int96_columns(self) -> set[str]:
+        """Return the columns that a Parquet file stores as INT96 timestamps."""
+        schemas = [fragment.metadata.schema for fragment in self._dataset.get_fragments()]
+        columns = [schema.column(i) for schema in schemas for i in range(len(schema))]
+        return {column.path for column in columns if column.physical_type == "INT96"}
 
     @property
     def random_access(self) -> bool:
@@ -281,6 +290,7 @@ def _decode_row_groups(
             read_dictionary=sorted(leaves & texts),
             pre_buffer=False,
             buffer_size=BUFFER_BYTES,
+            coerce_int96_timestamp_unit=INT96_UNIT,
         ) as file,
     ):
         # One row group after the other: pyarrow cannot join lists of texts with different dictionaries.

@@ -142,6 +142,16 @@ def test_hive_partitions_become_a_column(members: pa.Table, tmp_path: Path) -> N
     assert sorted(whole(tmp_path)["plan"].to_pylist()) == sorted(members["plan"].to_pylist())
 
 
+def test_int96_timestamps_reach_the_year_9999(tmp_path: Path) -> None:
+    times = [dt.datetime(9999, 12, 31), dt.datetime(1, 1, 1), dt.datetime(2024, 5, 6, 7, 8, 9), None]
+    table = pa.table({"paid_until": pa.array(times, pa.timestamp("us")), "x": [1.0, 2.0, 3.0, 4.0]})
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True, store_schema=False)
+    table = open_table(tmp_path)
+    assert table.schema.field("paid_until").type == pa.timestamp("us")
+    assert whole(tmp_path)["paid_until"].to_pylist() == times
+    assert table.int96_columns() == {"paid_until"}  # type: ignore[attr-defined]
+
+
 def test_any_fsspec_url_is_read(members: pa.Table) -> None:
     with fsspec.open("memory://rooms/members.parquet", "wb") as file:
         pq.write_table(members, file)
