@@ -19,6 +19,8 @@ from engine.errors import MissingColumnError
 # 32,768 rows x 125 float32 features are 16 MB. Measured on a million members: 65,536 rows are 5 to 10 % slower (glibc
 # maps blocks above 32 MB anew each time) and take 50 MiB more, 16,384 are 5 % slower (30 columns of calls a block).
 BLOCK_ROWS = 32_768
+CATEGORY = b"rooms.category"  # field metadata: why a column of numbers holds categories
+DICTIONARY = "a dictionary of values"
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,18 @@ def normalize_schema(schema: pa.Schema, id: str | None = None) -> pa.Schema:
 
     The column `id` has a type that keeps its values exactly.
     """
-    kinds = [normalize_id_type(field.type) if field.name == id else normalize_type(field.type) for field in schema]
-    return pa.schema([field.with_type(kind).with_nullable(True) for field, kind in zip(schema, kinds, strict=True)])
+    return pa.schema([_normalize_field(field, field.name == id) for field in schema])
+
+
+def _normalize_field(field: pa.Field, is_id: bool) -> pa.Field:
+    if pa.types.is_dictionary(field.type):
+        field = mark_category(field, DICTIONARY)
+    return field.with_type((normalize_id_type if is_id else normalize_type)(field.type)).with_nullable(True)
+
+
+def mark_category(field: pa.Field, reason: str) -> pa.Field:
+    """Return a field with the reason why its numbers, if it has some, are categories."""
+    return field.with_metadata((field.metadata or {}) | {CATEGORY: reason.encode()})
 
 
 def storage_array(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:

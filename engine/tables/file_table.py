@@ -8,18 +8,30 @@ silently fills a column that a file lacks with nulls. Data frames: dataframe_tab
 
 from __future__ import annotations
 
+import base64
 import pickle
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
 from os import PathLike
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from engine.blocks import BLOCK_ROWS, Block, Table, normalize_schema, require_columns, split_into_blocks
+from engine.blocks import (
+    BLOCK_ROWS,
+    DICTIONARY,
+    Block,
+    Table,
+    mark_category,
+    normalize_schema,
+    require_columns,
+    split_into_blocks,
+)
 from engine.errors import EmptyTableError, SchemaMismatchError, SourceFormatError, UsageError
 from engine.tables import csv_schema as csv
 from engine.tables.source_paths import SourceFiles, find_files
@@ -31,6 +43,7 @@ LIST_ELEMENTS = ("list.element", "list.item", "list.array", "bag.array_element",
 BUFFER_BYTES = 64 << 10  # of a Parquet column, read at a time
 # Spark's INT96 timestamps are read as microseconds: nanoseconds end in 2262, and 9999-12-31 would become 1816-03-29.
 INT96_UNIT = "us"
+_LEADING_ZERO, _INTEGER = re.compile(r"0\d+"), re.compile(r"0|-?[1-9]\d{0,8}|__HIVE_DEFAULT_PARTITION__")
 _PARQUET = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit=INT96_UNIT))
 
 
@@ -107,7 +120,7 @@ class FileTable:
                 schema=schema,
                 filesystem=files.filesystem,
                 format=_PARQUET if files.format == "parquet" else files.format,
-                partitioning=ds.partitioning(flavor="hive"),
+                partitioning=_partitioning(files),
                 partition_base_dir=files.root or None,
             )
         except (pa.ArrowInvalid, OSError) as error:
@@ -199,6 +212,21 @@ def _reopen(recipe: bytes) -> FileTable:
     return FileTable(files, id=id, types=types)
 
 
+def _partitioning(files: SourceFiles) -> ds.Partitioning | ds.PartitioningFactory:
+    """Return the partitioning by folder names; integers with leading zeros, such as zip codes, stay texts."""
+    folders = [path[len(files.root) :].split("/")[:-1] for path in files.paths]
+    texts: dict[str, set[str]] = {}
+    for name, equals, text in (folder.partition("=") for folder in chain.from_iterable(folders)):
+        if equals:
+            texts.setdefault(unquote(name), set()).add(text)
+    if not any(_LEADING_ZERO.fullmatch(text) for values in texts.values() for text in values):
+        return ds.partitioning(flavor="hive")
+    kinds = {
+        name: pa.int32() if all(map(_INTEGER.fullmatch, values)) else pa.string() for name, values in texts.items()
+    }
+    return ds.partitioning(pa.schema(kinds), flavor="hive")
+
+
 def _common_schema(dataset: ds.Dataset, id: str | None) -> pa.Schema:
     """Return the schema that holds for every file; raise SchemaMismatchError if a file differs in its columns."""
     first, schemas = None, []
@@ -222,9 +250,25 @@ def _common_schema(dataset: ds.Dataset, id: str | None) -> pa.Schema:
             f"The files of the table disagree about a column's type: {_first_line(error)}"
         ) from error
     partitions = [field for field in dataset.schema if field.name not in merged.names]
-    ordered = [merged.field(field.name) for field in dataset.schema if field.name in merged.names]
-    partition_fields = [field.with_type(normalize_schema(pa.schema([field])).types[0]) for field in partitions]
+    dictionaries = _stored_dictionaries(dataset)
+    ordered = [
+        mark_category(merged.field(name), DICTIONARY) if name in dictionaries else merged.field(name)
+        for name in dataset.schema.names
+        if name in merged.names
+    ]
+    marked = [mark_category(field, "a partition of folders") for field in partitions]
+    partition_fields = list(normalize_schema(pa.schema(marked)))
     return pa.schema(ordered + partition_fields)
+
+
+def _stored_dictionaries(dataset: ds.Dataset) -> set[str]:
+    """Return the columns that the first Parquet file was written from as dictionaries; Arrow restores only texts."""
+    first = next(dataset.get_fragments())
+    stored = (first.metadata.metadata or {}).get(b"ARROW:schema") if isinstance(first, ds.ParquetFileFragment) else None
+    if stored is None:
+        return set()
+    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stored)))
+    return {field.name for field in schema if pa.types.is_dictionary(field.type)}
 
 
 def _check_same_id_type(first: tuple[str, pa.Schema], other: tuple[str, pa.Schema], id: str) -> None:
