@@ -221,6 +221,8 @@ def to_text(column: pa.Array) -> pa.Array:
         return column
     if not pa.types.is_floating(column.type):
         return column.cast(pa.string())
+    if pa.types.is_float16(column.type):  # Arrow cannot round it
+        column = column.cast(pa.float32())
     values = pc.if_else(pc.is_nan(column), None, column)
     rounded = pc.round(values)
     whole = pc.equal(values, rounded).fill_null(True)

@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.fs
 import pyarrow.parquet as pq
 
 from engine.blocks import (
@@ -34,6 +35,7 @@ from engine.blocks import (
 )
 from engine.errors import EmptyTableError, SchemaMismatchError, SourceFormatError, UsageError
 from engine.tables import csv_schema as csv
+from engine.tables.arrow_errors import describe_arrow_error
 from engine.tables.source_paths import SourceFiles, find_files
 from engine.tables.unique_ids import check_id_type
 from engine.tables.vector_columns import expand_vectors
@@ -45,6 +47,7 @@ BUFFER_BYTES = 64 << 10  # of a Parquet column, read at a time
 INT96_UNIT = "us"
 _LEADING_ZERO, _INTEGER = re.compile(r"0\d+"), re.compile(r"0|-?[1-9]\d{0,8}|__HIVE_DEFAULT_PARTITION__")
 _PARQUET = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit=INT96_UNIT))
+_FORMATS = {"parquet": _PARQUET, "feather": ds.IpcFileFormat(), "orc": ds.OrcFileFormat()}
 
 
 def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.DataType] | None = None) -> Table:
@@ -101,7 +104,7 @@ class FileTable:
         if files.format == "csv":
             self._dataset, self._n_rows, self.reading_bytes = csv.open_csv(files, id=id, types=types or {})
         else:
-            self._dataset = self._open(_common_schema(self._open(), id))
+            self._dataset = self._open(_common_schema(self._open(), files, id))
             self._n_rows = self._dataset.count_rows()
 
     def __reduce__(self) -> Any:
@@ -119,13 +122,14 @@ class FileTable:
                 list(files.paths),
                 schema=schema,
                 filesystem=files.filesystem,
-                format=_PARQUET if files.format == "parquet" else files.format,
+                format=_FORMATS[files.format],
                 partitioning=_partitioning(files),
                 partition_base_dir=files.root or None,
             )
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+            _check_files(files)
             what = f"{files.paths[0]}{_other_files_note(files)} cannot be read as {files.format}"
-            raise SourceFormatError(f"{what}: {_first_line(error)}") from error
+            raise SourceFormatError(f"{what}: {describe_arrow_error(error)}") from error
 
     @cached_property
     def _dictionary_columns(self) -> set[str]:
@@ -185,7 +189,7 @@ class FileTable:
             yield from split_into_blocks(self._batches(names, rows, texts), pa.schema(fields), rows.start)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
             raise SourceFormatError(
-                f"Reading {self._files.paths[0]}{_other_files_note(self._files)} failed: {_first_line(error)}"
+                f"Reading {self._files.paths[0]}{_other_files_note(self._files)} failed: {describe_arrow_error(error)}"
             ) from error
 
     def _batches(self, names: list[str], rows: slice, dictionary_encoded: list[str]) -> Iterator[pa.RecordBatch]:
@@ -212,13 +216,19 @@ def _reopen(recipe: bytes) -> FileTable:
     return FileTable(files, id=id, types=types)
 
 
-def _partitioning(files: SourceFiles) -> ds.Partitioning | ds.PartitioningFactory:
-    """Return the partitioning by folder names; integers with leading zeros, such as zip codes, stay texts."""
-    folders = [path[len(files.root) :].split("/")[:-1] for path in files.paths]
+def _partition_texts(files: SourceFiles) -> dict[str, set[str]]:
+    """Return the values that folder names give to each partition column, as they are written."""
     texts: dict[str, set[str]] = {}
-    for name, equals, text in (folder.partition("=") for folder in chain.from_iterable(folders)):
+    folders = chain.from_iterable(path[len(files.root) :].split("/")[:-1] for path in files.paths)
+    for name, equals, text in (folder.partition("=") for folder in folders):
         if equals:
             texts.setdefault(unquote(name), set()).add(text)
+    return texts
+
+
+def _partitioning(files: SourceFiles) -> ds.Partitioning | ds.PartitioningFactory:
+    """Return the partitioning by folder names; integers with leading zeros, such as zip codes, stay texts."""
+    texts = _partition_texts(files)
     if not any(_LEADING_ZERO.fullmatch(text) for values in texts.values() for text in values):
         return ds.partitioning(flavor="hive")
     kinds = {
@@ -227,11 +237,44 @@ def _partitioning(files: SourceFiles) -> ds.Partitioning | ds.PartitioningFactor
     return ds.partitioning(pa.schema(kinds), flavor="hive")
 
 
-def _common_schema(dataset: ds.Dataset, id: str | None) -> pa.Schema:
+def _check_files(files: SourceFiles) -> None:
+    """Raise the error of the first file that cannot be opened by itself, or has columns that the table cannot have."""
+    filesystem = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(files.filesystem))
+    for path in files.paths:
+        try:
+            schema = _FORMATS[files.format].inspect(path, filesystem)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _unreadable_file(path, files, error) from error
+        _check_names(schema, path, files)
+
+
+def _unreadable_file(path: str, files: SourceFiles, error: BaseException) -> SourceFormatError:
+    return SourceFormatError(
+        f"{path} cannot be read as {files.format}: {describe_arrow_error(error)}",
+        hint="the file may be empty, cut off, or of another format: write it again, or leave it out.",
+    )
+
+
+def _check_names(schema: pa.Schema, path: str, files: SourceFiles) -> None:
+    """Raise SchemaMismatchError if a file has two columns of one name, or one that its folders give as well."""
+    csv.check_distinct_names(schema.names, path)
+    for name in _partition_texts(files):
+        if name in schema.names:
+            raise SchemaMismatchError(
+                f"Column {name!r} is in {path}, and in the names of the folders as well.",
+                hint="leave it out of the files, or give it another name there.",
+            )
+
+
+def _common_schema(dataset: ds.Dataset, files: SourceFiles, id: str | None) -> pa.Schema:
     """Return the schema that holds for every file; raise SchemaMismatchError if a file differs in its columns."""
     first, schemas = None, []
     for fragment in dataset.get_fragments():
-        schema = normalize_schema(fragment.physical_schema, id)
+        try:
+            schema = normalize_schema(fragment.physical_schema, id)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _unreadable_file(fragment.path, files, error) from error
+        _check_names(schema, fragment.path, files)
         first = first or (fragment.path, schema)
         differing = set(first[1].names) ^ set(schema.names)
         if differing:
@@ -240,14 +283,14 @@ def _common_schema(dataset: ds.Dataset, id: str | None) -> pa.Schema:
                 f"Column {names} is only in one of {first[0]} and {fragment.path}.",
                 hint="the files of one table must have the same columns.",
             )
-        if id in schema.names:
+        if id is not None and id in schema.names:
             _check_same_id_type(first, (fragment.path, schema), id)
         schemas.append(schema)
     try:
         merged = pa.unify_schemas(schemas, promote_options="permissive")
     except pa.ArrowTypeError as error:
         raise SchemaMismatchError(
-            f"The files of the table disagree about a column's type: {_first_line(error)}"
+            f"The files of the table disagree about a column's type: {describe_arrow_error(error)}"
         ) from error
     partitions = [field for field in dataset.schema if field.name not in merged.names]
     dictionaries = _stored_dictionaries(dataset)
@@ -377,10 +420,6 @@ def _to_dictionary_field(field: pa.Field) -> pa.Field:
     """Return a field of texts, or of lists of texts, with its texts dictionary-encoded."""
     codes, kind = pa.dictionary(pa.int32(), pa.string()), field.type
     return field.with_type(pa.list_(kind.value_field.with_type(codes)) if pa.types.is_list(kind) else codes)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0]
 
 
 def _other_files_note(files: SourceFiles) -> str:

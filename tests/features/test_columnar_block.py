@@ -125,3 +125,9 @@ def test_a_list_column_may_be_a_slice_and_hold_integers() -> None:
     labels = read_column(column, ReadSpec("labels")).labels["x"]
     assert labels.offsets.tolist() == [0, 2, 2, 3]
     assert texts_of(labels.codes, labels.names) == ["1", "2", "2"]
+
+
+def test_half_floats_may_be_categories() -> None:
+    column = pa.array(np.array([1.0, 2.5, 1.0], np.float16))
+    block = read_column(column, ReadSpec("category"))
+    assert texts_of(block.codes[0], block.names[0]) == ["1", "2.5", "1"]
