@@ -19,6 +19,8 @@ from engine.errors import MissingColumnError
 # 32,768 rows x 125 float32 features are 16 MB. Measured on a million members: 65,536 rows are 5 to 10 % slower (glibc
 # maps blocks above 32 MB anew each time) and take 50 MiB more, 16,384 are 5 % slower (30 columns of calls a block).
 BLOCK_ROWS = 32_768
+CATEGORY = b"rooms.category"  # field metadata: why a column of numbers holds categories
+DICTIONARY = "a dictionary of values"
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,14 @@ def require_columns(schema: pa.Schema, columns: Iterable[str], where: str) -> No
 
 
 def normalize_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type a column is read as: dictionary, view, large and fixed-size types become their basic type."""
+    """Return the type a column is read as: dictionary, view, large and fixed-size types become their basic type.
+
+    So do extension types, such as JSON; those that store bytes, such as UUIDs, stay what they are.
+    """
     if pa.types.is_dictionary(kind):
         return normalize_type(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return kind if is_binary(kind.storage_type) else normalize_type(kind.storage_type)
     if pa.types.is_large_string(kind) or kind == pa.string_view():
         return pa.string()
     if pa.types.is_decimal(kind):
@@ -118,9 +125,58 @@ def normalize_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def normalize_schema(schema: pa.Schema) -> pa.Schema:
-    """Return the schema with every column in its normalized type, nullable, field metadata kept."""
-    return pa.schema([field.with_type(normalize_type(field.type)).with_nullable(True) for field in schema])
+def normalize_id_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type an id column is read as: decimals stay decimals, which double precision would change."""
+    if pa.types.is_dictionary(kind):
+        return normalize_id_type(kind.value_type)
+    return kind if pa.types.is_decimal(kind) else normalize_type(kind)
+
+
+def normalize_schema(schema: pa.Schema, id: str | None = None) -> pa.Schema:
+    """Return the schema with every column in its normalized type, nullable, field metadata kept.
+
+    The column `id` has a type that keeps its values exactly.
+    """
+    return pa.schema([_normalize_field(field, field.name == id) for field in schema])
+
+
+def _normalize_field(field: pa.Field, is_id: bool) -> pa.Field:
+    if pa.types.is_dictionary(field.type):
+        field = mark_category(field, DICTIONARY)
+    return field.with_type((normalize_id_type if is_id else normalize_type)(field.type)).with_nullable(True)
+
+
+def mark_category(field: pa.Field, reason: str) -> pa.Field:
+    """Return a field with the reason why its numbers, if it has some, are categories."""
+    return field.with_metadata((field.metadata or {}) | {CATEGORY: reason.encode()})
+
+
+def storage_array(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return the values that an extension array stores; other arrays as they are."""
+    return column.cast(column.type.storage_type) if isinstance(column.type, pa.BaseExtensionType) else column
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Tell whether a type holds bytes, of any length or of one."""
+    return any(
+        test(kind)
+        for test in (
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+            pa.types.is_binary_view,
+            pa.types.is_fixed_size_binary,
+        )
+    )
+
+
+def _cast_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the columns of a schema in its types."""
+    columns = [table.column(field.name) for field in schema]
+    columns = [
+        column if column.type == field.type else storage_array(column)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.table(columns, names=schema.names).cast(schema)
 
 
 def split_into_blocks(
@@ -133,7 +189,7 @@ def split_into_blocks(
         if batch.num_rows == 0:
             continue
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
-        pending.append(table if table.schema.equals(schema) else table.select(schema.names).cast(schema))
+        pending.append(table if table.schema.equals(schema) else _cast_table(table, schema))
         n_pending += table.num_rows
         if n_pending < BLOCK_ROWS:
             continue

@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
+from engine.blocks import storage_array
 from engine.comparison.summary import ComparisonSummary
 from engine.comparison.transitions import UNMATCHED, ClusterTransitions, Counts, find_transitions
-from engine.errors import IdColumnError, NothingInCommonError
+from engine.errors import IdColumnError, NothingInCommonError, UsageError
 from engine.kmeans.metrics import adjusted_rand_index
 from engine.model.assignments import ROW
 from engine.model.model import check_table_target, write_table
@@ -31,6 +32,7 @@ from engine.tables.output_paths import check_apart, parquet_path
 from engine.tables.unique_ids import hash_ids
 
 ROWS_PER_PART = 1 << 22  # people of the larger run whose ids are in memory at once: 20 bytes of text each make 0.3 GB
+MOVE_COLUMNS = ("old", "new", "matched")  # beside the id
 Labels = NDArray[np.int32]
 
 
@@ -79,14 +81,9 @@ class Comparison:
             expected = matched[old]
             moved = expected != new
             unmatched = expected[moved] == UNMATCHED
-            yield pa.table(
-                {
-                    _id_column(self.new): ids.filter(pa.array(moved)),
-                    "old": old[moved],
-                    "new": new[moved],
-                    "matched": pa.array(expected[moved], mask=unmatched),
-                }
-            )
+            clusters = pa.array(old[moved]), pa.array(new[moved]), pa.array(expected[moved], mask=unmatched)
+            names = [_id_column(self.new), *MOVE_COLUMNS]
+            yield pa.table([ids.filter(pa.array(moved)), *clusters], names=names)
 
     def facts(self) -> dict[str, Any]:
         """Return the comparison as plain JSON values: counts, a verdict and words for every cluster, and the moves."""
@@ -133,13 +130,18 @@ def compare(
     OutputExistsError, OutputOverlapError
         If `out` exists already, or overlaps one of the runs.
     UsageError
-        If `out` is named as something else than Parquet.
+        If `out` is named as something else than Parquet, or the id column like a column that is written beside it.
     """
     path = None if out is None else parquet_path(out)
     before, after = (run if isinstance(run, Run) else Run(run) for run in (old, new))
     if path is not None:
         check_apart(path, before.path, after.path)
         check_table_target(path, overwrite=overwrite)
+    if path is not None and _id_column(after) in MOVE_COLUMNS:
+        raise UsageError(
+            f"The id column is named {_id_column(after)!r}, as a column that is written beside the ids of movers.",
+            hint="rename it in the tables and fit again, or compare without --out.",
+        )
     moves = np.zeros((before.manifest["clusters"], after.manifest["clusters"]), np.int64)
     for _, from_cluster, to_cluster in match_people(before, after):
         cells = from_cluster.astype(np.int64) * moves.shape[1] + to_cluster
@@ -167,7 +169,8 @@ def match_people(old: Run, new: Run) -> Iterator[tuple[pa.Array, Labels, Labels]
     n_parts = -(-max(old.manifest["rows"], new.manifest["rows"]) // ROWS_PER_PART)
     for part in range(n_parts):
         before, after = (_read_people(run, kind, part, n_parts) for run in (old, new))
-        index = pc.index_in(after["id"].combine_chunks(), before["id"].combine_chunks())
+        # Arrow looks ids up by the values that an extension type, such as UUID, stores.
+        index = pc.index_in(storage_array(after["id"].combine_chunks()), storage_array(before["id"].combine_chunks()))
         in_both = index.is_valid()
         labels = before["cluster"].to_numpy()[index.drop_null().to_numpy()]
         common = after.filter(in_both)

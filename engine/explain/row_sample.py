@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.blocks import normalize_schema
+from engine.blocks import normalize_id_type
 from engine.execution.passes import over_table
 from engine.explain.rules.decision_tree import Labels, Weights
 from engine.tables import Block, Table
@@ -35,7 +35,9 @@ class RowPicker:
         if first == last:
             return None
         picked = block.rows.take(pa.array(self.rows[first:last] - block.start))
-        return picked.cast(normalize_schema(picked.schema))
+        # Blocks have normalized types, but for texts that are dictionary-encoded, and ids.
+        kinds = [field.with_type(normalize_id_type(field.type)) for field in picked.schema]
+        return picked.cast(pa.schema(kinds))
 
 
 class RowCollector:

@@ -9,7 +9,6 @@ taken as given. How a role becomes columns of X is not here: see encoding_plan.p
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
@@ -25,6 +24,7 @@ from engine.errors import RetypedColumnError, UsageError
 from engine.execution.threads import map_blocks
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.features.columnar_block import PhysicalKind, ReadSpec, column_array, physical_kind, read_labels
+from engine.features.key_columns import category_reason, number_rows, row_label_reason
 from engine.tables.vector_columns import vector_name
 
 ROLES: tuple[str, ...] = get_args(Role)
@@ -90,6 +90,11 @@ def infer_read_specs(
                 f"Column {column.name!r} holds {column.type} and cannot be read as {role}.",
                 hint=f"{role} is read from columns of kind {' or '.join(_ALLOWED_KINDS[role])}.",
             )
+        if role is None and row_label_reason(column) is not None:
+            continue
+        if role is None and category_reason(column) is not None:
+            read_specs[column.name] = ReadSpec("category")
+            continue
         read_spec = _infer_read_spec(kind, role, first, column.name)
         if read_spec is not None:
             read_specs[column.name] = read_spec
@@ -162,6 +167,8 @@ def infer_roles(
         override = overrides.get(column.name)
         if override == "ignore":
             return ColumnRole(column.name, "ignore", "set to ignore")
+        if override is None and (reason := row_label_reason(column)) is not None:
+            return ColumnRole(column.name, "ignore", reason, dropped=True)
         if column_statistics is None:
             return ColumnRole(column.name, "ignore", f"columns of type {column.type} are not used", dropped=True)
         if (reason := _uninformative_reason(column_statistics)) is not None:
@@ -169,7 +176,9 @@ def infer_roles(
         if override is not None:
             source = vector_name(column)
             return ColumnRole(column.name, override, "set" if source is None else "a number of a vector", vector=source)
-        return _infer_from_statistics(column_statistics, physical_kind(column.type), pa.types.is_integer(column.type))
+        if (reason := category_reason(column)) is not None:
+            return _infer_key_role(column_statistics, reason)
+        return _infer_from_statistics(statistics, column)
 
     return list(map_blocks(infer_role, (column for column in schema if column.name not in skip)))
 
@@ -207,8 +216,19 @@ def _uninformative_reason(column: ColumnStatistics) -> str | None:
     return None
 
 
-def _infer_from_statistics(column: ColumnStatistics, kind: PhysicalKind, integer: bool) -> ColumnRole:
-    name = column.name
+def _infer_key_role(column: ColumnStatistics, reason: str) -> ColumnRole:
+    """Return the role of a column of numbers that name things: a category, or nothing if most rows have their own."""
+    limit = column.read_spec.max_distinct
+    n_distinct = f"more than {limit:,}" if column.overflow else f"{len(column.counts):,}"
+    one_each = len(column.counts) == column.n_present
+    id_like = column.overflow or one_each or (len(column.counts) > 50 and len(column.counts) > 0.5 * column.n_present)
+    reason = f"{reason}: {n_distinct} different values"
+    return ColumnRole(column.name, "ignore" if id_like else "categorical", reason, dropped=id_like)
+
+
+def _infer_from_statistics(statistics: TableStatistics, field: pa.Field) -> ColumnRole:
+    name = field.name
+    column = statistics.columns[name]
     if column.read_spec.form == "labels":
         if column.overflow:
             return ColumnRole(
@@ -226,17 +246,19 @@ def _infer_from_statistics(column: ColumnStatistics, kind: PhysicalKind, integer
         return ColumnRole(name, "categorical", f"{len(column.counts)} different texts")
     if column.read_spec.form == "days":
         return ColumnRole(name, "date", "dates")
-    return _infer_number_role(column, kind, integer)
+    return _infer_number_role(statistics, field)
 
 
-def _infer_number_role(column: ColumnStatistics, kind: PhysicalKind, integer: bool) -> ColumnRole:
-    name, sample = column.name, column.sorted_sample
+def _infer_number_role(statistics: TableStatistics, field: pa.Field) -> ColumnRole:
+    name, kind, integer = field.name, physical_kind(field.type), pa.types.is_integer(field.type)
+    column = statistics.columns[name]
+    sample = column.sorted_sample
     n_distinct = 1 + int(np.count_nonzero(sample[1:] != sample[:-1]))
     if kind == "boolean" or n_distinct <= 2:
         return ColumnRole(name, "boolean", "true or false" if kind == "boolean" else "two different values")
     if integer and n_distinct == len(sample) and column.n_present > 50:
         span = column.moments.maximum - column.moments.minimum + 1
-        if span == column.n_rows or re.search(r"(^|_| )(id|key|uuid)$|Id$|ID$", name):
+        if span == column.n_rows or number_rows(name, statistics.in_row_order(name)):
             return ColumnRole(name, "ignore", "id-like: every row has a number of its own", dropped=True)
     if column.moments.minimum >= 0 and len(sample) >= 20:
         skew, logged = _skewness(sample), _skewness(np.log1p(sample))

@@ -99,6 +99,12 @@ class TableStatistics:
     n_rows: int
     columns: dict[str, ColumnStatistics]
     missing_sample: dict[str, NDArray[np.bool_]]
+    sampled_rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # their numbers
+
+    def in_row_order(self, name: str) -> NDArray[np.float64]:
+        """Return the sampled numbers of a column that are not missing, in the order of their rows."""
+        values = self.columns[name].sample[np.argsort(self.sampled_rows)]
+        return values[~np.isnan(values)]
 
 
 def collect_statistics(
@@ -153,7 +159,7 @@ def collect_statistics(
     for name, values in zip(number_columns(read_specs), sample.numbers, strict=True):
         totals[name].sample = values
         missing[name] = np.isnan(values)
-    return TableStatistics(total_rows, totals, missing)
+    return TableStatistics(total_rows, totals, missing, sample.rows)
 
 
 class _BlockSummary(NamedTuple):
@@ -179,7 +185,10 @@ def _summarize_block(
     if cache is not None:
         cache_block(cache, block.start, columnar)
     return _BlockSummary(
-        columnar.n_rows, _column_statistics(columnar, read_specs), _sample_rows(columnar, sampled, keys), observed
+        columnar.n_rows,
+        _column_statistics(columnar, read_specs),
+        _sample_rows(columnar, sampled, block.start, keys),
+        observed,
     )
 
 
@@ -213,10 +222,12 @@ def _count_texts(part: ColumnStatistics, codes: NDArray[np.int32], names: list[s
     return int(counts[0])
 
 
-def _sample_rows(columnar: ColumnarBlock, sampled: NDArray[np.int64], keys: NDArray[np.uint64]) -> _SampledRows:
+def _sample_rows(
+    columnar: ColumnarBlock, sampled: NDArray[np.int64], start: int, keys: NDArray[np.uint64]
+) -> _SampledRows:
     missing = {name: codes[sampled] < 0 for name, codes in zip(columnar.text_columns, columnar.codes, strict=True)}
     missing |= {name: labels.missing[sampled] for name, labels in columnar.labels.items()}
-    return _SampledRows(keys, columnar.numbers[:, sampled], missing)
+    return _SampledRows(keys, sampled + start, columnar.numbers[:, sampled], missing)
 
 
 def _add_block(total: ColumnStatistics, part: ColumnStatistics) -> None:
@@ -236,6 +247,7 @@ class _SampledRows:
     """Sampled rows of one or several blocks, with the keys they were drawn by."""
 
     keys: NDArray[np.uint64]
+    rows: NDArray[np.int64]
     numbers: NDArray[np.float64]  # (n_numbers, n_sampled)
     missing: dict[str, NDArray[np.bool_]]  # of text and label columns
 
@@ -265,7 +277,8 @@ class _RowSampler:
     def result(self) -> _SampledRows:
         keys = np.concatenate([part.keys for part in self.parts])
         order = np.argsort(keys, kind="stable")[: self.size]
+        rows = np.concatenate([part.rows for part in self.parts])[order]
         numbers = np.concatenate([part.numbers for part in self.parts], axis=1)[:, order]
         names = self.parts[0].missing
         missing = {name: np.concatenate([part.missing[name] for part in self.parts])[order] for name in names}
-        return _SampledRows(keys[order], numbers, missing)
+        return _SampledRows(keys[order], rows, numbers, missing)

@@ -27,7 +27,10 @@ MISSING_CODE = -1
 MAX_DISTINCT = 10_000  # distinct texts counted before a column is taken for an identifier or free text
 UNLIMITED = 2**31 - 1  # distinct texts: a limit that no column reaches
 _NAME_BYTES = 80  # bytes of a short Python text and of the list's pointer to it
+_DAY_IN_SECONDS = 86_400.0
 _DAY_IN_MILLISECONDS = 86_400_000.0
+FIRST_DAY, END_DAY = -719_162.0, 2_932_897.0  # 0001-01-01 and 10000-01-01, in days since 1970-01-01
+LAST_NANOSECOND = 9_223_372_036_853.5 / _DAY_IN_MILLISECONDS  # days to the last millisecond that nanoseconds reach
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def read_block(rows: pa.Table, read_specs: Mapping[str, ReadSpec]) -> ColumnarBl
     Raises
     ------
     NonFiniteValueError
-        If a number is infinite: no imputation can tell what was meant.
+        If a number or a date is infinite: no imputation can tell what was meant.
     """
     forms = {name: read_spec.form for name, read_spec in read_specs.items()}
     numeric = number_columns(read_specs)
@@ -110,7 +113,7 @@ def read_block(rows: pa.Table, read_specs: Mapping[str, ReadSpec]) -> ColumnarBl
     numbers = np.empty((len(numeric), rows.num_rows))
     for row, name in zip(numbers, numeric, strict=True):
         column = column_array(rows, name)
-        row[:] = days_since_epoch(column) if forms[name] == "days" else finite_numbers(column, name)
+        row[:] = finite_days(column, name) if forms[name] == "days" else finite_numbers(column, name)
     codes = np.empty((len(text_columns), rows.num_rows), np.int32)
     names = []
     for row, name in zip(codes, text_columns, strict=True):
@@ -137,7 +140,7 @@ def column_array(rows: pa.Table, name: str) -> pa.Array:
 
 def numeric_values(rows: pa.Table, name: str, *, date: bool) -> NDArray[np.float64]:
     """Return a column of numbers, or of days since 1970-01-01, as float64 with NaN."""
-    return days_since_epoch(column_array(rows, name)) if date else finite_numbers(column_array(rows, name), name)
+    return (finite_days if date else finite_numbers)(column_array(rows, name), name)
 
 
 def encode_categories(column: pa.Array, categories: Sequence[str]) -> NDArray[np.int32]:
@@ -165,12 +168,40 @@ def finite_numbers(column: pa.Array, name: str) -> NDArray[np.float64]:
     return values
 
 
+def finite_days(column: pa.Array, name: str) -> NDArray[np.float64]:
+    """Return a date or time column as days since 1970-01-01, missing as NaN; raise an error if one is infinite."""
+    days = days_since_epoch(column)
+    first, end = day_limits(getattr(column.type, "unit", "D"))
+    refuse_infinite_days(int(np.count_nonzero((days <= first) | (days >= end))), name)
+    return days
+
+
+def day_limits(unit: str) -> tuple[float, float]:
+    """Return the days between which a finite date of a time unit lies, both excluded.
+
+    DuckDB and PostgreSQL store an infinite date as the largest or smallest number of its type: for nanoseconds a moment
+    in 2262 or 1677, for other units outside of the years 1 to 9999, as is whatever else can be no date of the calendar.
+    """
+    return (-LAST_NANOSECOND, LAST_NANOSECOND) if unit == "ns" else (FIRST_DAY - 1.0, END_DAY)
+
+
+def refuse_infinite_days(n_infinite: int, name: str) -> None:
+    """Raise NonFiniteValueError if a column holds infinite dates."""
+    if n_infinite:
+        raise NonFiniteValueError(
+            f"Column {name!r} holds {n_infinite} dates that are infinite, or not of the years 1 to 9999.",
+            hint="replace them by missing values, or set the column's role to 'ignore'.",
+        )
+
+
 def days_since_epoch(column: pa.Array) -> NDArray[np.float64]:
     """Return a date or time column as days since 1970-01-01, float64 of shape (n_rows,), missing as NaN."""
     if pa.types.is_null(column.type):
         return _to_float64(column)
     if pa.types.is_date32(column.type):
         return _to_float64(column.cast(pa.int32()))
+    if getattr(column.type, "unit", None) == "s":  # as milliseconds they could overflow
+        return _to_float64(column.cast(pa.int64())) / _DAY_IN_SECONDS
     milliseconds = column.cast(pa.timestamp("ms", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
     return _to_float64(milliseconds) / _DAY_IN_MILLISECONDS
 
@@ -190,6 +221,8 @@ def to_text(column: pa.Array) -> pa.Array:
         return column
     if not pa.types.is_floating(column.type):
         return column.cast(pa.string())
+    if pa.types.is_float16(column.type):  # Arrow cannot round it
+        column = column.cast(pa.float32())
     values = pc.if_else(pc.is_nan(column), None, column)
     rounded = pc.round(values)
     whole = pc.equal(values, rounded).fill_null(True)

@@ -5,6 +5,7 @@ table  ->  statistics  ->  roles, weights, plan  ->  FittedFeatures: the encoder
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,10 +31,13 @@ from engine.features.column_weights import ColumnWeights, compute_weights
 from engine.features.encoded_table import EncodedTable
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import make_plan
+from engine.features.key_columns import category_reason
 from engine.tables.vector_columns import expand_vector_settings, vector_name
 
 if TYPE_CHECKING:
     from engine.features.gpu_encoder import GpuEncodedTable, GpuTableReader
+
+logger = logging.getLogger(__name__)
 
 
 class ColumnsDroppedWarning(UserWarning):
@@ -142,6 +146,11 @@ def fit_encoder(
     if dropped:
         named = "; ".join(f"{role.column!r} ({role.reason})" for role in dropped)
         warnings.warn(f"Columns left out: {named}.", ColumnsDroppedWarning, stacklevel=2)
+    inferred = [role.column for role in roles if role.role == "categorical" and role.column not in overrides]
+    keys = [name for name in inferred if category_reason(table.schema.field(name)) is not None]
+    if keys:
+        named = ", ".join(map(repr, keys))
+        logger.info("Numbers taken as categories, because they name things: %s. --role COLUMN=numeric measures.", named)
     if all(role.role == "ignore" for role in roles):
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     used = [role.column for role in roles if role.role != "ignore"]

@@ -22,7 +22,7 @@ from engine.backends.protocol import Backend, EncodedMoments, EncodedRows, Momen
 from engine.blocks import BLOCK_ROWS, Table
 from engine.errors import InputChangedError, NonFiniteValueError, OutOfResourcesError
 from engine.execution.observers import BlockObserver
-from engine.features.columnar_block import read_labels, to_text
+from engine.features.columnar_block import day_limits, read_labels, refuse_infinite_days, to_text
 from engine.features.encoded_moments import add_encoded_moments, feature_moments
 from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, LabelPlan, NumberPlan
 from engine.features.layout import Layout
@@ -78,7 +78,10 @@ class GpuEncoder:
         """Return a column's numbers: a date as years before reference_day, a heavy tail as log1p, missing as NaN."""
         xp = self.device.xp
         if plan.role == "date":
-            values = self._days(columns.times(plan.column))
+            times = columns.times(plan.column)
+            values = self._days(times)
+            first, end = day_limits(times.unit)
+            refuse_infinite_days(int(((values <= first) | (values >= end)).sum()), plan.column)
             return (self.layout.reference_day - values) / DAYS_PER_YEAR
         values = columns.numbers(plan.column)
         infinite = int(xp.isinf(values).sum())

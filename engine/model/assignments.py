@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from engine.backends.protocol import Backend, TwoNearest
 from engine.blocks import BLOCK_ROWS, Block, RandomAccessTable, Table, count_rows
+from engine.errors import UsageError
 from engine.execution.cluster import BlockRange, require_random_access
 from engine.execution.passes import current_cluster
 from engine.execution.threads import map_blocks
@@ -32,6 +33,8 @@ from engine.tsne.types import Placement
 from engine.utils.atomic_files import write_atomically
 
 ROW = "row"  # name of the id column of a table that has none
+COLUMNS = ("cluster", "distance", "runner_up", "margin", "outlier")  # beside the id
+MAP_COLUMNS = ("map_x", "map_y", "map_doubtful")
 ROWS_PER_PART = 1 << 20
 FENCE_SAMPLE = 100_000  # rows whose distances set the fences
 FENCE_MEMBERS = 20  # sampled members below which a cluster has no fence: quartiles of fewer say nothing
@@ -59,27 +62,32 @@ def compute_fences(labels: NDArray[np.int32], distances: NDArray[np.float32], n_
     return fences
 
 
+def check_id_name(id: str | None) -> None:
+    """Raise UsageError if the id column is named like another column of the assignments: one would replace the other.
+
+    The names of the map's columns are refused without a map as well, because `rooms assign --place` adds them later.
+    """
+    if id in (*COLUMNS, *MAP_COLUMNS):
+        raise UsageError(
+            f"The id column cannot be named {id!r}: the assignments have a column of that name beside the ids.",
+            hint="rename the column in the table, for example to 'user_id'.",
+        )
+
+
 def assignment_table(
     ids: pa.Array | pa.ChunkedArray, id_name: str, nearest: TwoNearest, fences: NDArray[np.float32]
 ) -> pa.Table:
     """Return the assignments of one block of rows as a table."""
-    return pa.table(
-        {
-            id_name: ids,
-            "cluster": nearest.labels,
-            "distance": nearest.distances,
-            "runner_up": nearest.second_labels,
-            "margin": nearest.margin(),
-            "outlier": nearest.distances > fences[nearest.labels],
-        }
-    )
+    outliers = nearest.distances > fences[nearest.labels]
+    values = (nearest.labels, nearest.distances, nearest.second_labels, nearest.margin(), outliers)
+    return pa.table([ids, *map(pa.array, values)], names=[id_name, *COLUMNS])
 
 
 def add_map_columns(table: pa.Table, placement: Placement) -> pa.Table:
     """Add the map coordinates of rows to their assignments."""
-    table = table.append_column("map_x", pa.array(placement.coordinates[:, 0]))
-    table = table.append_column("map_y", pa.array(placement.coordinates[:, 1]))
-    return table.append_column("map_doubtful", pa.array(placement.uncertain))
+    for name, values in zip(MAP_COLUMNS, (*placement.coordinates.T, placement.uncertain), strict=True):
+        table = table.append_column(name, pa.array(values))
+    return table
 
 
 BlockSummary = TypeVar("BlockSummary")

@@ -29,7 +29,14 @@ from engine.execution.worker_pool import run_on_workers
 from engine.features.encoded_moments import make_projection
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
-from engine.model.assignments import ROW, add_map_columns, assignment_table, write_assignments, write_parts
+from engine.model.assignments import (
+    ROW,
+    add_map_columns,
+    assignment_table,
+    check_id_name,
+    write_assignments,
+    write_parts,
+)
 from engine.model.files import read_model, write_model
 from engine.pca.solver import Components
 from engine.progress import Advance, Reporter, Silent
@@ -142,14 +149,15 @@ class Model:
         NotMappedError
             If `place` is set, but there is no map.
         UsageError
-            If `out` has the ending of another format, or workers cannot share the work: the table is not Parquet, or
-            `out` is a single file.
+            If the id column is named like another column, `out` has the ending of another format, or workers cannot
+            share the work: the table is not Parquet, or `out` is a single file.
         OutputExistsError, OutputOverlapError
             If `out` exists already, or overlaps the table or the run of the model.
         MissingColumnError, RetypedColumnError, DataError
         """
         if place and self.landmarks is None:
             raise NotMappedError("The model has no map to place rows on.", hint="fit again without --skip map.")
+        check_id_name(self.id)
         path = None if out is None else parquet_path(out)
         if path is not None:
             check_apart(path, source, self.run_folder)

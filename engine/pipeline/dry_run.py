@@ -38,6 +38,7 @@ from engine.features.fit import FittedFeatures
 from engine.kmeans.initialization import initialize_centers
 from engine.kmeans.lloyd import Samples
 from engine.kmeans.select_k import choose_k
+from engine.model.assignments import check_id_name
 from engine.pipeline.checkpoints import Checkpoints
 from engine.pipeline.landmark_map import place_all_rows
 from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, nearest_existing_folder, plan_memory
@@ -186,12 +187,13 @@ def estimate_fit(source: Any, settings: FitConfig, *, out: Path | None = None) -
 
     Raises
     ------
-    DataError, DeviceNotAvailableError, OutOfResourcesError, OutputOverlapError
+    UsageError, DataError, DeviceNotAvailableError, OutOfResourcesError, OutputOverlapError
         As engine.fit would, for the head of the table, and if memory or disk will not suffice.
     """
     start_seconds = time.time() - psutil.Process().create_time()
     if out is not None:
         check_apart(local_path(out), source, settings.previous)
+    check_id_name(settings.id)
     table = open_table(source, id=settings.id)
     n_rows = count_rows(table)
     parent = (out or Path.cwd() / "run").absolute().parent

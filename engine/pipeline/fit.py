@@ -29,7 +29,7 @@ from engine.explain.stage import create_binned_table, draw_row_sample, explain_r
 from engine.features.encoder import FeatureEncoder
 from engine.features.fit import FittedFeatures, choose_reader
 from engine.kmeans.lloyd import Clustering
-from engine.model.assignments import AddMapColumns
+from engine.model.assignments import AddMapColumns, check_id_name
 from engine.pca.solver import Components
 from engine.pipeline.checkpoints import Checkpoints, check_unchanged
 from engine.pipeline.landmark_map import LandmarkMap, make_landmark_map, write_landmark_map
@@ -110,6 +110,8 @@ def fit(
         One named subclass per fault of the table.
     OutputOverlapError
         If `out` overlaps the table or the previous run.
+    UsageError
+        If the id column is named like another column of the assignments.
     OutputExistsError, ConfigError, DeviceNotAvailableError, OutOfResourcesError
     InputChangedError, CheckpointNotReadableError
         If the input changed since the fit began, or a checkpoint of the interrupted fit is damaged.
@@ -121,6 +123,7 @@ def fit(
     """
     cluster = {"workers": workers, "scheduler": scheduler}
     settings = _settings(config, id=id, device=device, seed=seed, n_clusters=n_clusters, memory=memory, cluster=cluster)
+    check_id_name(settings.id)
     target = check_output(source, out, settings, overwrite=overwrite)
     backend, reason = backends.resolve(settings.device)
     try:

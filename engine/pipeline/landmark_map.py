@@ -144,7 +144,8 @@ def write_landmark_map(
     with reporter.stage("draw map", None):
         draw_map(landmark_map.coordinates, landmark_map.labels, folder / "map.png")
         rows, columns = RowCollector(landmark_map.landmarks), [id or ROW, "cluster"]
-        for picked in over_table(rows.observe, open_table(folder / "assignments"), columns, pass_name="landmarks"):
+        assignments = open_table(folder / "assignments", id=columns[0])
+        for picked in over_table(rows.observe, assignments, columns, pass_name="landmarks"):
             rows.collect(picked)
         coordinates = landmark_map.coordinates[landmark_map.landmarks]
         table = rows.table().append_column("map_x", pa.array(coordinates[:, 0]))

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 
 from engine.errors import SchemaMismatchError, SourceFormatError
+from engine.tables.arrow_errors import describe_arrow_error
 from engine.tables.csv_dialect import MISSING, CsvDialect, detect_dialect
 from engine.tables.source_paths import SourceFiles
 
@@ -65,9 +67,11 @@ def open_csv(files: SourceFiles, *, id: str | None, types: Mapping[str, pa.DataT
             what = f"A row of {files.paths[0]} is longer than {n_bytes:,} bytes."
             raise SourceFormatError(what, hint="a quotation mark may be missing.")
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, OSError) as error:
+        more = f", or one of the {len(files.paths) - 1} files after it," if len(files.paths) > 1 else ""
         raise SourceFormatError(
-            f"{files.paths[0]} cannot be read as CSV: {str(error).strip().splitlines()[0]}",
-            hint="the engine reads UTF-8 text with one header line, separated by commas, semicolons, tabs or bars.",
+            f"{files.paths[0]}{more} cannot be read as CSV: {describe_arrow_error(error)}.",
+            hint="the engine reads UTF-8 text with one header line, separated by commas, semicolons, tabs or bars; "
+            "quotation marks within texts are doubled, not escaped by a backslash.",
         ) from error
     dates = [field.name for field in schema if pa.types.is_timestamp(field.type)]
     if dates and dialect.dates:
@@ -91,6 +95,7 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
         for field in schema:
             if pa.types.is_binary(field.type):
                 raise pa.ArrowInvalid(f"column {field.name!r} is not UTF-8 text")
+        check_distinct_names(schema.names, path)
         if inferred is not None and schema.names != inferred.names:
             differing = ", ".join(repr(name) for name in sorted(set(schema.names) ^ set(inferred.names)))
             what = f"Column {differing} is only in one of" if differing else "The columns are in another order in"
@@ -107,6 +112,16 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
         )
     assert inferred is not None
     return pa.schema([pa.field(name, known.get(name, inferred.field(name).type)) for name in inferred.names])
+
+
+def check_distinct_names(names: Sequence[str], path: str) -> None:
+    """Raise SchemaMismatchError if two columns of a file have one name."""
+    repeated = [name for name, n in Counter(names).items() if n > 1]
+    if repeated:
+        raise SchemaMismatchError(
+            f"{path} has several columns named {', '.join(map(repr, repeated))}.",
+            hint="give each column a name of its own.",
+        )
 
 
 def _scan(
@@ -162,7 +177,7 @@ def _check_quotes(files: SourceFiles, ends: Mapping[str, tuple[int, str]]) -> No
         if text and _count_final_quotes(files, path) % 2 == 0:
             raise SourceFormatError(
                 f"{path} ends within quotation marks that are never closed.",
-                hint=f"they open in its row {stop - before:,}, before {text.splitlines()[0]!r}.",
+                hint=f"they open in its row {stop - before:,}, in its last column.",
             )
         before = stop
 

@@ -122,6 +122,7 @@ def _encode_dictionary(series: Any) -> DictionaryColumn:
 def _unreadable_columns(table: FileTable) -> dict[str, str]:
     """Return the columns that cuDF does not read as pyarrow does, each with the reason."""
     schemas = table.physical_schemas()
+    int96_columns = table.int96_columns() if table.files.format == "parquet" else set()
     reasons = {}
     for field in table.schema:
         if any(field.name not in schema.names for schema in schemas):
@@ -130,6 +131,8 @@ def _unreadable_columns(table: FileTable) -> dict[str, str]:
         kinds = {schema.field(field.name).type for schema in schemas}
         if any(normalize_type(kind) != field.type for kind in kinds):
             reasons[field.name] = "its type is not the same in all files"
+        elif field.name in int96_columns:
+            reasons[field.name] = "it is stored as INT96, which cuDF reads as nanoseconds"
         elif not all(_reads_same_values(kind, table.files.format) for kind in kinds):
             reasons[field.name] = f"its type is {', '.join(sorted(map(str, kinds)))}"
     return reasons

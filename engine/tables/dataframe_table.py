@@ -10,27 +10,38 @@ from typing import Any
 
 import narwhals as nw
 import pyarrow as pa
+from narwhals.exceptions import DuplicateError
 
 from engine.blocks import BLOCK_ROWS, Block, normalize_schema, require_columns, split_into_blocks
 from engine.errors import SchemaMismatchError, SourceFormatError, UsageError
+from engine.tables.csv_schema import check_distinct_names
+
+FRAME = "The data frame"  # in messages
+CONVERSION_ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, ValueError)
 
 
 def is_dataframe(source: Any) -> bool:
-    """Tell whether `source` is a data frame that narwhals knows."""
-    return isinstance(nw.from_native(source, pass_through=True), nw.DataFrame | nw.LazyFrame)
+    """Tell whether `source` is a data frame that narwhals knows; raise SchemaMismatchError if column names repeat."""
+    try:
+        return isinstance(nw.from_native(source, pass_through=True), nw.DataFrame | nw.LazyFrame)
+    except DuplicateError:
+        check_distinct_names(source.column_names if isinstance(source, pa.Table) else list(source.columns), FRAME)
+        raise
 
 
 class DataFrameTable:
     """A data frame in memory as a Table; the frame's index, if it has one, is not a column."""
 
-    def __init__(self, frame: Any) -> None:
+    def __init__(self, frame: Any, id: str | None = None) -> None:
         wrapped = nw.from_native(frame)
         if isinstance(wrapped, nw.LazyFrame):
             raise UsageError("A lazy frame cannot be read in passes.", hint="call .collect() first, or give its file.")
         names = list(wrapped.columns)
-        if len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
-            raise SchemaMismatchError("Column names of a data frame must be text, and each be there once.")
+        if not all(isinstance(name, str) for name in names):
+            raise SchemaMismatchError("The column names of a data frame must be text.")
+        check_distinct_names(names, FRAME)
         self._frame: nw.DataFrame[Any] = wrapped
+        self._id = id
         self._schema, self._arrow_table = self._to_arrow(wrapped)
 
     @staticmethod
@@ -39,16 +50,14 @@ class DataFrameTable:
             if frame.implementation.is_pandas():
                 return pa.Schema.from_pandas(frame.to_native(), preserve_index=False).remove_metadata(), None
             table = frame.to_arrow()
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise SourceFormatError(
-                f"The data frame holds a column Arrow cannot: {str(error).splitlines()[0]}"
-            ) from error
+        except CONVERSION_ERRORS as error:
+            raise _conversion_error(frame) from error
         return table.schema, table
 
     @property
     def schema(self) -> pa.Schema:
         """Names, normalized types and field metadata of the columns."""
-        return normalize_schema(self._schema)
+        return normalize_schema(self._schema, self._id)
 
     @property
     def n_rows(self) -> int:
@@ -69,9 +78,32 @@ class DataFrameTable:
         schema = pa.schema([self._schema.field(name) for name in names])
         for start in range(0, self.n_rows, BLOCK_ROWS):
             part = self._frame[start : start + BLOCK_ROWS].select(names).to_native()
-            yield pa.Table.from_pandas(part, schema=schema, preserve_index=False)
+            try:
+                rows = pa.Table.from_pandas(part, schema=schema, preserve_index=False)
+            except CONVERSION_ERRORS as error:
+                raise _conversion_error(self._frame) from error
+            yield rows
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the library of the frame, its number of rows and its columns."""
         columns = {field.name: str(field.type) for field in self.schema}
         return {"format": str(self._frame.implementation), "rows": self.n_rows, "files": [], "columns": columns}
+
+
+def _conversion_error(frame: nw.DataFrame[Any]) -> SourceFormatError:
+    """Return the error that names the columns which Arrow cannot hold, without their values."""
+    failed = []
+    for name in frame.columns:
+        try:
+            column = frame.select(name)
+            if frame.implementation.is_pandas():
+                pa.Table.from_pandas(column.to_native(), preserve_index=False)
+            else:
+                column.to_arrow()
+        except CONVERSION_ERRORS:
+            failed.append(name)
+    named = "; ".join(f"{name!r} ({getattr(frame.to_native()[name], 'dtype', 'unknown type')})" for name in failed)
+    return SourceFormatError(
+        f"The data frame holds columns that Arrow cannot: {named or 'values differ in type from the first ones'}.",
+        hint="convert each of them to one plain type: numbers, dates or texts.",
+    )

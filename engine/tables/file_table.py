@@ -8,26 +8,46 @@ silently fills a column that a file lacks with nulls. Data frames: dataframe_tab
 
 from __future__ import annotations
 
+import base64
 import pickle
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
 from os import PathLike
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.fs
 import pyarrow.parquet as pq
 
-from engine.blocks import BLOCK_ROWS, Block, Table, normalize_schema, require_columns, split_into_blocks
+from engine.blocks import (
+    BLOCK_ROWS,
+    DICTIONARY,
+    Block,
+    Table,
+    mark_category,
+    normalize_schema,
+    require_columns,
+    split_into_blocks,
+)
 from engine.errors import EmptyTableError, SchemaMismatchError, SourceFormatError, UsageError
 from engine.tables import csv_schema as csv
+from engine.tables.arrow_errors import describe_arrow_error
 from engine.tables.source_paths import SourceFiles, find_files
+from engine.tables.unique_ids import check_id_type
 from engine.tables.vector_columns import expand_vectors
 
 # Paths of a list's elements in a Parquet file: the format's own, and those of older writers.
 LIST_ELEMENTS = ("list.element", "list.item", "list.array", "bag.array_element", "bag.array")
 BUFFER_BYTES = 64 << 10  # of a Parquet column, read at a time
+# Spark's INT96 timestamps are read as microseconds: nanoseconds end in 2262, and 9999-12-31 would become 1816-03-29.
+INT96_UNIT = "us"
+_LEADING_ZERO, _INTEGER = re.compile(r"0\d+"), re.compile(r"0|-?[1-9]\d{0,8}|__HIVE_DEFAULT_PARTITION__")
+_PARQUET = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit=INT96_UNIT))
+_FORMATS = {"parquet": _PARQUET, "feather": ds.IpcFileFormat(), "orc": ds.OrcFileFormat()}
 
 
 def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.DataType] | None = None) -> Table:
@@ -44,7 +64,7 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
 
     Raises
     ------
-    SourceNotFoundError, SourceFormatError, SchemaMismatchError, EmptyTableError, MissingColumnError
+    SourceNotFoundError, SourceFormatError, SchemaMismatchError, EmptyTableError, MissingColumnError, IdColumnError
     """
     table: Table
     if isinstance(source, str | PathLike):
@@ -54,20 +74,21 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
     elif hasattr(source, "blocks") and hasattr(source, "fingerprint"):
         table = source
     else:
-        table = _frame_table(source)
+        table = _frame_table(source, id)
     if id is not None:
         require_columns(table.schema, [id], "The table")
+        check_id_type(table.schema, id)
     if table.n_rows == 0:
         raise EmptyTableError("The table has no rows.")
     return expand_vectors(table)
 
 
-def _frame_table(source: Any) -> Table:
+def _frame_table(source: Any, id: str | None) -> Table:
     # Imported here: narwhals takes 50 ms, which a job on files saves.
     from engine.tables.dataframe_table import DataFrameTable, is_dataframe
 
     if is_dataframe(source):
-        return DataFrameTable(source)
+        return DataFrameTable(source, id)
     raise UsageError(
         f"A table cannot be a {type(source).__name__}.",
         hint="give a path, a list of paths, or a pandas, polars or pyarrow table.",
@@ -83,7 +104,7 @@ class FileTable:
         if files.format == "csv":
             self._dataset, self._n_rows, self.reading_bytes = csv.open_csv(files, id=id, types=types or {})
         else:
-            self._dataset = self._open(_common_schema(self._open()))
+            self._dataset = self._open(_common_schema(self._open(), files, id))
             self._n_rows = self._dataset.count_rows()
 
     def __reduce__(self) -> Any:
@@ -101,13 +122,14 @@ class FileTable:
                 list(files.paths),
                 schema=schema,
                 filesystem=files.filesystem,
-                format=files.format,
-                partitioning=ds.partitioning(flavor="hive"),
+                format=_FORMATS[files.format],
+                partitioning=_partitioning(files),
                 partition_base_dir=files.root or None,
             )
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+            _check_files(files)
             what = f"{files.paths[0]}{_other_files_note(files)} cannot be read as {files.format}"
-            raise SourceFormatError(f"{what}: {_first_line(error)}") from error
+            raise SourceFormatError(f"{what}: {describe_arrow_error(error)}") from error
 
     @cached_property
     def _dictionary_columns(self) -> set[str]:
@@ -117,7 +139,7 @@ class FileTable:
     @cached_property
     def schema(self) -> pa.Schema:
         """Names, normalized types and field metadata of the columns."""
-        return normalize_schema(self._dataset.schema)
+        return normalize_schema(self._dataset.schema, self._id)
 
     @property
     def n_rows(self) -> int:
@@ -132,6 +154,12 @@ class FileTable:
     def physical_schemas(self) -> list[pa.Schema]:
         """Return the schema of every file, without the columns that hive folder names give."""
         return [fragment.physical_schema for fragment in self._dataset.get_fragments()]
+
+    def int96_columns(self) -> set[str]:
+        """Return the columns that a Parquet file stores as INT96 timestamps."""
+        schemas = [fragment.metadata.schema for fragment in self._dataset.get_fragments()]
+        columns = [schema.column(i) for schema in schemas for i in range(len(schema))]
+        return {column.path for column in columns if column.physical_type == "INT96"}
 
     @property
     def random_access(self) -> bool:
@@ -161,7 +189,7 @@ class FileTable:
             yield from split_into_blocks(self._batches(names, rows, texts), pa.schema(fields), rows.start)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
             raise SourceFormatError(
-                f"Reading {self._files.paths[0]}{_other_files_note(self._files)} failed: {_first_line(error)}"
+                f"Reading {self._files.paths[0]}{_other_files_note(self._files)} failed: {describe_arrow_error(error)}"
             ) from error
 
     def _batches(self, names: list[str], rows: slice, dictionary_encoded: list[str]) -> Iterator[pa.RecordBatch]:
@@ -188,11 +216,65 @@ def _reopen(recipe: bytes) -> FileTable:
     return FileTable(files, id=id, types=types)
 
 
-def _common_schema(dataset: ds.Dataset) -> pa.Schema:
+def _partition_texts(files: SourceFiles) -> dict[str, set[str]]:
+    """Return the values that folder names give to each partition column, as they are written."""
+    texts: dict[str, set[str]] = {}
+    folders = chain.from_iterable(path[len(files.root) :].split("/")[:-1] for path in files.paths)
+    for name, equals, text in (folder.partition("=") for folder in folders):
+        if equals:
+            texts.setdefault(unquote(name), set()).add(text)
+    return texts
+
+
+def _partitioning(files: SourceFiles) -> ds.Partitioning | ds.PartitioningFactory:
+    """Return the partitioning by folder names; integers with leading zeros, such as zip codes, stay texts."""
+    texts = _partition_texts(files)
+    if not any(_LEADING_ZERO.fullmatch(text) for values in texts.values() for text in values):
+        return ds.partitioning(flavor="hive")
+    kinds = {
+        name: pa.int32() if all(map(_INTEGER.fullmatch, values)) else pa.string() for name, values in texts.items()
+    }
+    return ds.partitioning(pa.schema(kinds), flavor="hive")
+
+
+def _check_files(files: SourceFiles) -> None:
+    """Raise the error of the first file that cannot be opened by itself, or has columns that the table cannot have."""
+    filesystem = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(files.filesystem))
+    for path in files.paths:
+        try:
+            schema = _FORMATS[files.format].inspect(path, filesystem)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _unreadable_file(path, files, error) from error
+        _check_names(schema, path, files)
+
+
+def _unreadable_file(path: str, files: SourceFiles, error: BaseException) -> SourceFormatError:
+    return SourceFormatError(
+        f"{path} cannot be read as {files.format}: {describe_arrow_error(error)}",
+        hint="the file may be empty, cut off, or of another format: write it again, or leave it out.",
+    )
+
+
+def _check_names(schema: pa.Schema, path: str, files: SourceFiles) -> None:
+    """Raise SchemaMismatchError if a file has two columns of one name, or one that its folders give as well."""
+    csv.check_distinct_names(schema.names, path)
+    for name in _partition_texts(files):
+        if name in schema.names:
+            raise SchemaMismatchError(
+                f"Column {name!r} is in {path}, and in the names of the folders as well.",
+                hint="leave it out of the files, or give it another name there.",
+            )
+
+
+def _common_schema(dataset: ds.Dataset, files: SourceFiles, id: str | None) -> pa.Schema:
     """Return the schema that holds for every file; raise SchemaMismatchError if a file differs in its columns."""
     first, schemas = None, []
     for fragment in dataset.get_fragments():
-        schema = normalize_schema(fragment.physical_schema)
+        try:
+            schema = normalize_schema(fragment.physical_schema, id)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _unreadable_file(fragment.path, files, error) from error
+        _check_names(schema, fragment.path, files)
         first = first or (fragment.path, schema)
         differing = set(first[1].names) ^ set(schema.names)
         if differing:
@@ -201,17 +283,45 @@ def _common_schema(dataset: ds.Dataset) -> pa.Schema:
                 f"Column {names} is only in one of {first[0]} and {fragment.path}.",
                 hint="the files of one table must have the same columns.",
             )
+        if id is not None and id in schema.names:
+            _check_same_id_type(first, (fragment.path, schema), id)
         schemas.append(schema)
     try:
         merged = pa.unify_schemas(schemas, promote_options="permissive")
     except pa.ArrowTypeError as error:
         raise SchemaMismatchError(
-            f"The files of the table disagree about a column's type: {_first_line(error)}"
+            f"The files of the table disagree about a column's type: {describe_arrow_error(error)}"
         ) from error
     partitions = [field for field in dataset.schema if field.name not in merged.names]
-    ordered = [merged.field(field.name) for field in dataset.schema if field.name in merged.names]
-    partition_fields = [field.with_type(normalize_schema(pa.schema([field])).types[0]) for field in partitions]
+    dictionaries = _stored_dictionaries(dataset)
+    ordered = [
+        mark_category(merged.field(name), DICTIONARY) if name in dictionaries else merged.field(name)
+        for name in dataset.schema.names
+        if name in merged.names
+    ]
+    marked = [mark_category(field, "a partition of folders") for field in partitions]
+    partition_fields = list(normalize_schema(pa.schema(marked)))
     return pa.schema(ordered + partition_fields)
+
+
+def _stored_dictionaries(dataset: ds.Dataset) -> set[str]:
+    """Return the columns that the first Parquet file was written from as dictionaries; Arrow restores only texts."""
+    first = next(dataset.get_fragments())
+    stored = (first.metadata.metadata or {}).get(b"ARROW:schema") if isinstance(first, ds.ParquetFileFragment) else None
+    if stored is None:
+        return set()
+    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stored)))
+    return {field.name for field in schema if pa.types.is_dictionary(field.type)}
+
+
+def _check_same_id_type(first: tuple[str, pa.Schema], other: tuple[str, pa.Schema], id: str) -> None:
+    """Raise SchemaMismatchError if ids are fractions in one of two files only: integers would be rounded to them."""
+    kinds = [schema.field(id).type for _, schema in (first, other)]
+    if kinds[0] != kinds[1] and any(map(pa.types.is_floating, kinds)):
+        raise SchemaMismatchError(
+            f"Column {id!r} is the id, and it holds {kinds[0]} in {first[0]} and {kinds[1]} in {other[0]}.",
+            hint="write the ids with one type in all files.",
+        )
 
 
 def _read_file(file: ds.FileFragment, schema: pa.Schema, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -267,6 +377,7 @@ def _decode_row_groups(
             read_dictionary=sorted(leaves & texts),
             pre_buffer=False,
             buffer_size=BUFFER_BYTES,
+            coerce_int96_timestamp_unit=INT96_UNIT,
         ) as file,
     ):
         # One row group after the other: pyarrow cannot join lists of texts with different dictionaries.
@@ -309,10 +420,6 @@ def _to_dictionary_field(field: pa.Field) -> pa.Field:
     """Return a field of texts, or of lists of texts, with its texts dictionary-encoded."""
     codes, kind = pa.dictionary(pa.int32(), pa.string()), field.type
     return field.with_type(pa.list_(kind.value_field.with_type(codes)) if pa.types.is_list(kind) else codes)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0]
 
 
 def _other_files_note(files: SourceFiles) -> str:

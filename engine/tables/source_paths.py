@@ -5,6 +5,7 @@ files, folders, globs, URLs  ->  SourceFiles: paths of one format, in natural or
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from engine.errors import SourceFormatError, SourceNotFoundError
+from engine.tables.lake_tables import refuse_lake_folders, refuse_lake_listing
 
 FORMATS = {
     ".parquet": "parquet",
@@ -65,7 +67,8 @@ def find_files(sources: Sequence[str]) -> SourceFiles:
     SourceNotFoundError
         If a source names nothing.
     SourceFormatError
-        If a file is of an unknown format, or the files are of several formats.
+        If a file is of an unknown format, the files are of several formats, or a folder is a lake table: see
+        lake_tables.py.
     """
     filesystem: fsspec.AbstractFileSystem | None = None
     paths: list[str] = []
@@ -80,9 +83,13 @@ def find_files(sources: Sequence[str]) -> SourceFiles:
         filesystem = source_filesystem
         if any(mark in path for mark in "*?[") and not source_filesystem.exists(path):
             matches = [m for m in source_filesystem.glob(path) if source_filesystem.isfile(m)]
+            refuse_lake_folders(source_filesystem, {posixpath.dirname(match) for match in matches})
         elif source_filesystem.isdir(path):
             root = root or path
-            matches = [m for m in source_filesystem.find(path) if not is_hidden(m[len(path) :]) and infer_format(m)]
+            found = source_filesystem.find(path)
+            refuse_lake_listing(path, found)
+            refuse_lake_folders(source_filesystem, {path})
+            matches = [m for m in found if not is_hidden(m[len(path) :]) and infer_format(m)]
         elif source_filesystem.exists(path):
             matches = [path]
         else:

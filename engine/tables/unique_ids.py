@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from engine.blocks import Block, Table
+from engine.blocks import Block, Table, is_binary, storage_array
 from engine.errors import IdColumnError
 from engine.execution.array_storage import IN_MEMORY, Storage
 from engine.execution.passes import over_table
@@ -38,13 +39,25 @@ def read_ids(block: Block, id: str | None) -> pa.Array | pa.ChunkedArray:
     if id is None:
         return pa.array(np.arange(block.start, block.start + len(block), dtype=np.int64))
     ids = block.rows.column(id)
-    if ids.null_count:
+    n_missing = ids.null_count + (pc.sum(pc.is_nan(ids)).as_py() or 0 if pa.types.is_floating(ids.type) else 0)
+    if n_missing:
         raise IdColumnError(
-            f"Column {id!r} is the id, and it is missing in {ids.null_count} of rows "
+            f"Column {id!r} is the id, and it is missing in {n_missing} of rows "
             f"{block.start}…{block.start + len(block) - 1}.",
             hint="drop those rows, or choose another id column.",
         )
     return ids
+
+
+def check_id_type(schema: pa.Schema, id: str) -> None:
+    """Raise IdColumnError if the id column holds lists, structs or other values that cannot be compared as ids."""
+    kind = schema.field(id).type
+    kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    if pa.types.is_nested(kind) or pa.types.is_interval(kind):
+        raise IdColumnError(
+            f"Column {id!r} is the id, but it holds {kind}, which cannot be an id.",
+            hint="cast it to text in the table, or choose another id column.",
+        )
 
 
 def check_ids(table: Table, id: str | None, n_rows: int, storage: Storage = IN_MEMORY) -> None:
@@ -116,14 +129,18 @@ def _sort_by_bucket(keys: Keys) -> tuple[Keys, NDArray[np.int64]]:
 
 
 def hash_ids(ids: pa.Array | pa.ChunkedArray) -> Keys:
-    """Hash ids to 64-bit keys: equal ids have equal keys, and different integers have different keys."""
+    """Hash ids to 64-bit keys: equal ids have equal keys, and different integers have different keys.
+
+    Numbers other than integers, and times, are hashed as texts; UUIDs and other binary ids by their bytes.
+    """
+    ids = storage_array(ids)
     if pa.types.is_integer(ids.type):
         return mix64(
             np.asarray(ids.to_numpy()).astype(np.int64).view(np.uint64)
         )  # mixed, because row numbers share a first byte
     from engine.kernels.cpu.hashing.string_hash import hash_strings
 
-    texts = ids.cast(pa.string())
+    texts = ids.cast(pa.binary() if is_binary(ids.type) else pa.string())
     texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
     keys = np.empty(len(texts), np.uint64)
     _, offsets, data = texts.buffers()
@@ -136,5 +153,5 @@ def hash_ids(ids: pa.Array | pa.ChunkedArray) -> Keys:
 
 
 def _ids_with_keys(ids: Any, keys: Keys) -> pa.Array:
-    array = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    array = storage_array(ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids)
     return array.filter(pa.array(np.isin(hash_ids(array), keys)))

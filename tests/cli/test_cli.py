@@ -99,6 +99,8 @@ def test_roles_and_weights_are_set_by_options(demo: Path) -> None:
     [
         (("fit", "absent.parquet", "--out", "x"), 3, "no file or folder absent.parquet"),
         (("fit", "{members}", "--out", "x", "--id", "uid"), 3, "no column 'uid'"),
+        (("fit", "absent.parquet", "--out", "x", "--id", "margin"), 2, "cannot be named 'margin'"),
+        (("fit", "absent.parquet", "--dry-run", "--id", "map_x"), 2, "cannot be named 'map_x'"),
         (("fit", "{members}", "--out", "x", "-k", "many"), 2, "-k many must be"),
         (("fit", "{members}"), 2, "--out is missing"),
         (("fit", "{members}", "--out", "x", "--role", "age"), 2, "must read NAME=VALUE"),

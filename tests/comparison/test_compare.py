@@ -137,6 +137,12 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
         engine.compare(numbers, numbers, out=tmp_path / "there.parquet")
     with pytest.raises(UsageError, match="named as feather, but tables are written as Parquet"):
         engine.compare(numbers, numbers, out=tmp_path / "moved.arrow")
+    for name in ("old", "new", "matched"):
+        clashing = write_run(tmp_path / name, pa.array(range(10)), [0, 1] * 5, id=name)
+        assert engine.compare(clashing, clashing).n_common == 10
+        with pytest.raises(UsageError, match=f"id column is named '{name}'"):
+            engine.compare(clashing, clashing, out=tmp_path / "moved.parquet")
+    assert not (tmp_path / "moved.parquet").exists()
 
 
 def test_the_command_tells_personas_and_writes_who_moved(demo: DemoPaths, run: engine.Run, tmp_path: Path) -> None:

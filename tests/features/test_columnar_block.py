@@ -35,6 +35,28 @@ def test_flags_and_columns_of_nulls_are_numbers_too() -> None:
     assert np.isnan(read_column(pa.nulls(2), ReadSpec("number")).numbers).all()
 
 
+INFINITE_TIMES = [
+    *[pa.array([sign * (2**31 - 1)], pa.int32()).cast(pa.date32()) for sign in (1, -1)],
+    *[pa.array([sign * (2**63 - 1)]).cast(pa.timestamp(unit)) for sign in (1, -1) for unit in ("s", "ms", "us", "ns")],
+]
+
+
+@pytest.mark.parametrize(
+    "infinite",
+    INFINITE_TIMES,
+    ids=lambda times: f"{times.type} {times.view(pa.int64() if times.type.bit_width == 64 else pa.int32())[0]}",
+)
+def test_infinite_dates_raise_with_their_column_and_number(infinite: pa.Array) -> None:
+    with pytest.raises(NonFiniteValueError, match="Column 'x' holds 2 dates that are infinite"):
+        read_column(pa.concat_arrays([infinite, pa.nulls(3, infinite.type), infinite]), ReadSpec("days"))
+
+
+@pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("s"), pa.timestamp("us")])
+def test_the_first_and_the_last_day_of_the_calendar_are_dates(kind: pa.DataType) -> None:
+    days = pa.array([dt.date(1, 1, 1), dt.date(9999, 12, 31)]).cast(kind)
+    assert read_column(days, ReadSpec("days")).numbers.tolist() == [[-719_162.0, 2_932_896.0]]
+
+
 @pytest.mark.parametrize("kind", [pa.date32(), pa.date64(), pa.timestamp("s"), pa.timestamp("ns", tz="UTC")])
 def test_times_are_days_since_1970(kind: pa.DataType) -> None:
     days = pa.array([dt.datetime(1970, 1, 3), None, dt.datetime(1969, 12, 31)], pa.timestamp("s")).cast(kind)
@@ -103,3 +125,9 @@ def test_a_list_column_may_be_a_slice_and_hold_integers() -> None:
     labels = read_column(column, ReadSpec("labels")).labels["x"]
     assert labels.offsets.tolist() == [0, 2, 2, 3]
     assert texts_of(labels.codes, labels.names) == ["1", "2", "2"]
+
+
+def test_half_floats_may_be_categories() -> None:
+    column = pa.array(np.array([1.0, 2.5, 1.0], np.float16))
+    block = read_column(column, ReadSpec("category"))
+    assert texts_of(block.codes[0], block.names[0]) == ["1", "2.5", "1"]

@@ -128,6 +128,15 @@ def test_infinite_numbers_raise(features: FittedFeatures) -> None:
         GpuEncoder(features.encoder.layout, ArrayBackend(np)).encode(ArrowColumns(rows, np))
 
 
+def test_infinite_dates_raise() -> None:
+    days = np.arange(20, dtype=np.int32)
+    features = fit_features(pa.table({"seen": pa.array(days).cast(pa.date32())}))
+    days[::10] = 2**31 - 1
+    rows = pa.table({"seen": pa.array(days).cast(pa.date32())})
+    with pytest.raises(NonFiniteValueError, match="Column 'seen' holds 2 dates that are infinite"):
+        GpuEncoder(features.encoder.layout, ArrayBackend(np)).encode(ArrowColumns(rows, np))
+
+
 @pytest.mark.parametrize("xp", MODULES)
 @pytest.mark.parametrize("lengths", [(700,), (64,), (65, 63), (1, 130, 7)])
 def test_blocks_have_the_rows_of_the_runs(xp: Any, lengths: tuple[int, ...]) -> None:

@@ -177,3 +177,12 @@ def test_the_manifest_names_the_reader_of_the_table(tmp_path: Path) -> None:
     config = FitConfig.merge({}, skip=["explain", "map", "report"])
     run = engine.fit(source, out=tmp_path / "run", config=config, **options)
     assert json.loads((run.path / "manifest.json").read_text())["reader"].startswith("pyarrow, because cuDF does not")
+
+
+def test_int96_timestamps_are_left_to_pyarrow(tmp_path: Path) -> None:
+    rows = pa.table({"seen": pa.array([1, 2], pa.timestamp("us")), "x": [1.0, 2.0]})
+    for name, int96 in (("a", False), ("b", True)):
+        pq.write_table(rows, tmp_path / f"{name}.parquet", use_deprecated_int96_timestamps=int96, store_schema=False)
+    table = open_cudf_table(open_table(tmp_path))
+    assert not isinstance(table, str)
+    assert table.unreadable == {"seen": "it is stored as INT96, which cuDF reads as nanoseconds"}

@@ -142,6 +142,16 @@ def test_hive_partitions_become_a_column(members: pa.Table, tmp_path: Path) -> N
     assert sorted(whole(tmp_path)["plan"].to_pylist()) == sorted(members["plan"].to_pylist())
 
 
+def test_int96_timestamps_reach_the_year_9999(tmp_path: Path) -> None:
+    times = [dt.datetime(9999, 12, 31), dt.datetime(1, 1, 1), dt.datetime(2024, 5, 6, 7, 8, 9), None]
+    table = pa.table({"paid_until": pa.array(times, pa.timestamp("us")), "x": [1.0, 2.0, 3.0, 4.0]})
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True, store_schema=False)
+    table = open_table(tmp_path)
+    assert table.schema.field("paid_until").type == pa.timestamp("us")
+    assert whole(tmp_path)["paid_until"].to_pylist() == times
+    assert table.int96_columns() == {"paid_until"}  # type: ignore[attr-defined]
+
+
 def test_any_fsspec_url_is_read(members: pa.Table) -> None:
     with fsspec.open("memory://rooms/members.parquet", "wb") as file:
         pq.write_table(members, file)
@@ -170,6 +180,30 @@ def test_text_ids_of_a_csv_keep_their_leading_zeros(tmp_path: Path) -> None:
     assert whole(path, id="id")["id"].to_pylist() == [-7, 9223372036854775807]
 
 
+def test_integer_ids_are_not_read_as_the_fractions_of_another_file(tmp_path: Path) -> None:
+    for name, id in (("a", 2**53 + 1), ("b", 7.5)):
+        pq.write_table(pa.table({"id": [id], "x": [1.0]}), tmp_path / f"{name}.parquet")
+    with pytest.raises(SchemaMismatchError, match=r"'id' is the id, and it holds int64 in .*a\.parquet and double in "):
+        open_table(tmp_path, id="id")
+    pq.write_table(pa.table({"id": pa.array([7]).cast(pa.decimal128(20, 0)), "x": [1.0]}), tmp_path / "b.parquet")
+    assert whole(tmp_path, id="id")["id"].to_pylist() == [2**53 + 1, 7]
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("in_file", [False, True])
+def test_extension_types_are_read_as_what_they_store(in_file: bool, tmp_path: Path) -> None:
+    vectors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(40.0).reshape(20, 2))
+    flags = pa.ExtensionArray.from_storage(pa.bool8(), pa.array([0, 1] * 10, pa.int8()))
+    table = pa.table({"answers": pa.array(['["a"]'] * 20, pa.json_()), "taste": vectors, "flag": flags})
+    if in_file:
+        pq.write_table(table, tmp_path / "a.parquet")
+    read = whole(tmp_path / "a.parquet" if in_file else table)
+    assert [str(kind) for kind in read.schema.types] == ["string", "double", "double", "int8"]
+    assert read["answers"].to_pylist() == ['["a"]'] * 20
+    assert read["taste[1]"].to_pylist() == [2.0 * n + 1 for n in range(20)]
+    assert read["flag"].to_pylist() == [0, 1] * 10
+
+
 def test_a_csv_column_that_changes_late_is_widened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.tables.csv_schema.BYTES_PER_READ", 64)
     path = tmp_path / "a.csv"
@@ -190,7 +224,8 @@ def test_a_quotation_mark_that_is_never_closed_is_refused(tmp_path: Path, before
     row = before.count("\n") + 1
     with pytest.raises(SourceFormatError, match=r"b\.csv.* ends within quotation marks") as caught:
         open_table([tmp_path / "a.csv.gz", path] if packed else path)
-    assert f"in its row {row}, before 'open'" in str(caught.value)
+    assert f"in its row {row}, in its last column" in str(caught.value)
+    assert "'open'" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["two\nlines", 'two\n""lines""', "two\n", 'two\n""'])

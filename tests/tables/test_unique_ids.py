@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import IdColumnError
 from engine.execution.array_storage import IN_MEMORY, Storage
 from engine.tables import open_table
 from engine.tables import unique_ids as ids
-from engine.tables.unique_ids import check_ids
+from engine.tables.unique_ids import check_ids, read_ids
 
 N = 1_000
 
@@ -58,3 +61,47 @@ def test_a_missing_id_is_an_error() -> None:
 
 def test_without_an_id_column_there_is_nothing_to_check() -> None:
     check_ids(open_table(pa.table({"x": [1, 1]})), None, 2)
+
+
+UUIDS = [uuid.UUID(int=n * 2**64 + 255).bytes for n in range(100)]
+EXACT_IDS = {
+    "decimals beyond 2^53": pa.array([Decimal(2**53 + n) for n in range(100)], pa.decimal128(20, 0)),
+    "decimals beyond 2^128": pa.array([Decimal(10**50 + n) for n in range(100)], pa.decimal256(60, 0)),
+    "uuids": pa.array(UUIDS, pa.uuid()),
+    "json": pa.array([f'{{"id": {n}}}' for n in range(100)], pa.json_()),
+    "bytes": pa.array(UUIDS, pa.large_binary()),
+    "bytes of one length": pa.array(UUIDS, pa.binary(16)),
+    "unsigned beyond 2^63": pa.array([2**63 + n for n in range(100)], pa.uint64()),
+    "fractions": pa.array([n / 8 for n in range(100)]),
+    "days": pa.array(range(100), pa.int32()).cast(pa.date32()),
+}
+
+
+@pytest.mark.parametrize("kind", list(EXACT_IDS))
+@pytest.mark.parametrize("in_file", [False, True])
+def test_ids_of_any_scalar_type_keep_their_values_and_are_checked(kind: str, in_file: bool, tmp_path: Path) -> None:
+    column = EXACT_IDS[kind]
+    twice = pa.chunked_array([column.slice(0, 98), column.slice(5, 2)]).combine_chunks()
+    for name, values in (("once", column), ("twice", twice)):
+        pq.write_table(pa.table({"id": values}), tmp_path / f"{name}.parquet")
+    once, repeated = (
+        open_table(tmp_path / f"{name}.parquet" if in_file else pa.table({"id": values}), id="id")
+        for name, values in (("once", column), ("twice", twice))
+    )
+    read = [value for block in once.blocks(["id"]) for value in read_ids(block, "id").to_pylist()]
+    assert read == column.to_pylist()
+    check_ids(once, "id", 100)
+    with pytest.raises(IdColumnError, match="2 of 100 rows repeat the id"):
+        check_ids(repeated, "id", 100)
+
+
+def test_a_nan_is_a_missing_id() -> None:
+    with pytest.raises(IdColumnError, match="missing in 2 of rows 0…2"):
+        check_ids(open_table(pa.table({"id": [1.0, float("nan"), None]}), id="id"), "id", 3)
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [1], [("a", 1)]])
+def test_nested_ids_are_refused_with_their_type(value: object) -> None:
+    kind = pa.map_(pa.string(), pa.int64()) if value == [("a", 1)] else None
+    with pytest.raises(IdColumnError, match=r"Column 'id' is the id, but it holds (struct|list|map)<.*\nHint: cast it"):
+        open_table(pa.table({"id": pa.array([value], kind)}), id="id")

@@ -1,0 +1,132 @@
+"""Numbers that name things are left out or taken as categories, and amounts of similar names are not."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.features.column_roles import ColumnRole
+from engine.features.fit import ColumnsDroppedWarning, fit_encoder
+from engine.features.key_columns import category_reason, row_label_reason
+from engine.tables import open_table
+
+N = 400
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def infer(source: object, **options: object) -> dict[str, ColumnRole]:
+    return {role.column: role for role in fit_encoder(open_table(source), **options).roles}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["id", "store_id", "campaign_key", "StoreId", "storeID", "phone", "zip", "ZIP", "zip_code", "Postal Code", "plz",
+     "id_region", "account.number", "country_code", "member_no", "phone_number"],
+)  # fmt: skip
+def test_names_of_keys(name: str) -> None:
+    for kind in (pa.int64(), pa.float64()):
+        assert category_reason(pa.field(name, kind)) == "named as a key or code"
+    assert category_reason(pa.field(name, pa.bool_())) is None
+    assert category_reason(pa.field(name, pa.string())) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["paid", "Paid", "COVID", "monkey", "amount", "n_phone", "has_key", "num_id", "mobile", "keys", "idle_hours",
+     "user_num", "order_count", "grid", "zipped"],
+)  # fmt: skip
+def test_names_of_amounts(name: str) -> None:
+    assert category_reason(pa.field(name, pa.int64())) is None
+    assert row_label_reason(pa.field(name, pa.int64())) is None
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "Unnamed: 0.1", "...1", "rownames", "row_names", "row.names"])
+def test_names_of_row_labels(name: str) -> None:
+    assert row_label_reason(pa.field(name, pa.int64())) is not None
+    assert row_label_reason(pa.field(name, pa.string())) is None  # such as the row names of R: the values decide
+
+
+def test_row_labels_of_pandas_are_left_out_of_files_with_their_name(rng: np.random.Generator, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"age": rng.integers(18, 80, 2 * N)}).sample(N, random_state=0)
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.to_csv(tmp_path / "a.csv")
+    pd.read_csv(tmp_path / "a.csv").to_csv(tmp_path / "b.csv", index=False)
+    for file, name in (("a.parquet", "__index_level_0__"), ("a.csv", ""), ("b.csv", "Unnamed: 0")):
+        with pytest.warns(ColumnsDroppedWarning, match=rf"'{name}' \(row labels"):
+            roles = infer(tmp_path / file)
+        assert {role.column: role.role for role in roles.values()} == {"age": "numeric", name: "ignore"}
+    roles = infer(tmp_path / "a.parquet", column_roles={"__index_level_0__": "numeric"})
+    assert roles["__index_level_0__"].role == "numeric"
+
+
+def test_keys_with_repetitions_are_categories_and_are_told(
+    rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = pa.table(
+        {
+            "age": rng.integers(18, 80, N),
+            "store_id": rng.choice(rng.integers(100_000, 999_999, 40), N),
+            "zip": pa.array(rng.choice([2134.0, 90210.0, np.nan], N), from_pandas=True),
+            "phone": rng.integers(4915100000000, 4915199999999, N),
+        }
+    )
+    with (
+        caplog.at_level(logging.INFO, logger="engine"),
+        pytest.warns(ColumnsDroppedWarning, match=r"'phone' \(named as a key or code: 400 different values\)"),
+    ):
+        roles = infer(table)
+    assert [role.role for role in roles.values()] == ["numeric", "categorical", "categorical", "ignore"]
+    assert roles["store_id"].reason == "named as a key or code: 40 different values"
+    assert "because they name things: 'store_id', 'zip'." in caplog.text
+    assert infer(table, column_roles={"store_id": "numeric", "phone": "numeric"})["store_id"].role == "numeric"
+
+
+def test_a_key_with_a_value_for_every_row_is_left_out_of_small_tables_too() -> None:
+    table = pa.table({"customer_id": [7, 3, 9, 4], "age": [20, 30, 40, 50]})
+    with pytest.warns(ColumnsDroppedWarning, match="'customer_id'"):
+        assert infer(table)["customer_id"].role == "ignore"
+
+
+def test_dictionaries_of_numbers_are_categories(rng: np.random.Generator, tmp_path: Path) -> None:
+    shop = rng.choice([3, 17, 25], N)
+    frame = pd.DataFrame({"age": rng.integers(18, 80, N), "shop": pd.Categorical(shop)})
+    frame.to_parquet(tmp_path / "a.parquet", index=False)
+    arrow = pa.table({"age": frame["age"], "shop": pa.array(shop / 2).dictionary_encode()})
+    for source in (frame, tmp_path / "a.parquet", arrow):
+        role = infer(source)["shop"]
+        assert (role.role, role.reason) == ("categorical", "a dictionary of values: 3 different values")
+
+
+def test_partitions_of_folders_are_categories_and_keep_leading_zeros(rng: np.random.Generator, tmp_path: Path) -> None:
+    for zip, band in (("02134", 1), ("90210", 1), ("10001", 2)):
+        folder = tmp_path / f"zip={zip}" / f"band={band}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"age": rng.integers(18, 80, N)}), folder / "part.parquet")
+    table = open_table(tmp_path)
+    assert [str(kind) for kind in table.schema.types] == ["int64", "string", "int32"]
+    zips = pa.concat_tables(block.rows for block in table.blocks())["zip"].unique().to_pylist()
+    assert sorted(zips) == ["02134", "10001", "90210"]
+    roles = infer(tmp_path)
+    assert [roles[name].role for name in ("zip", "band")] == ["categorical", "categorical"]
+    assert roles["band"].reason == "a partition of folders: 2 different values"
+
+
+def test_integers_that_ascend_in_small_steps_number_the_rows(rng: np.random.Generator) -> None:
+    numbers = np.cumsum(rng.integers(1, 12, N))
+    columns = {"age": rng.integers(18, 80, N), "x": numbers, "income": np.sort(rng.choice(10**6, N, replace=False))}
+    with pytest.warns(ColumnsDroppedWarning, match="'x'"):
+        roles = infer(pa.table(columns))
+    assert [roles[name].role for name in ("x", "income")] == ["ignore", "numeric"]
+    assert infer(pa.table(columns | {"x": rng.permutation(numbers)}))["x"].role == "numeric"
+    with pytest.warns(ColumnsDroppedWarning, match="'index'"):
+        assert infer(pa.table(columns | {"index": rng.permutation(numbers)}))["index"].role == "ignore"
