@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -25,6 +25,8 @@ from engine.errors import RetypedColumnError, UsageError
 from engine.execution.threads import map_blocks
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.features.columnar_block import PhysicalKind, ReadSpec, column_array, physical_kind, read_labels
+from engine.features.number_columns import NUMBER_ROLES, describe_number_texts
+from engine.tables.number_texts import NumberFormat
 from engine.tables.vector_columns import vector_name
 
 ROLES: tuple[str, ...] = get_args(Role)
@@ -32,9 +34,9 @@ ROLES: tuple[str, ...] = get_args(Role)
 SEPARATORS = ("; ", ";", "|", ", ")  # of multi-select answers, tried in this order
 MAX_DISTINCT_FORCED = 1_000_000  # distinct texts counted in a column whose role the user has set
 _ALLOWED_KINDS: dict[str, tuple[str, ...]] = {  # physical kinds that a role can be read from
-    "numeric": ("number", "boolean"),
-    "count": ("number", "boolean"),
-    "boolean": ("number", "boolean"),
+    "numeric": ("number", "boolean", "text"),
+    "count": ("number", "boolean", "text"),
+    "boolean": ("number", "boolean", "text"),
     "categorical": ("text", "number", "boolean"),
     "multilabel": ("list", "text"),
     "date": ("time",),
@@ -52,15 +54,19 @@ class ColumnRole:
     vector: str | None = None  # the vector column that it is an element of
 
 
-def multilabel_candidates(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
-    """Return the text columns that may be multi-label: their first texts decide, unless the user has set a role."""
-    undecided = (None, "multilabel")
+def undecided_texts(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
+    """Return the text columns that may be multi-label or numbers: their first texts decide how they are read."""
+    undecided = (None, "multilabel", *NUMBER_ROLES)
     text_columns = [column.name for column in schema if physical_kind(column.type) == "text"]
     return [name for name in text_columns if name not in skip and overrides.get(name) in undecided]
 
 
 def infer_read_specs(
-    schema: pa.Schema, first: Block | None, overrides: Mapping[str, Role], skip: set[str]
+    schema: pa.Schema,
+    first: Block | None,
+    formats: Mapping[str, NumberFormat],
+    overrides: Mapping[str, Role],
+    skip: set[str],
 ) -> dict[str, ReadSpec]:
     """Decide how the statistics pass reads each column.
 
@@ -68,7 +74,9 @@ def infer_read_specs(
     ----------
     schema : pyarrow.Schema
     first : Block or None
-        The first rows of the multilabel_candidates; None if the table has none.
+        The first rows of the undecided_texts; None if the table has none.
+    formats : mapping of column name to NumberFormat
+        The text columns that hold numbers.
     overrides, skip : as in infer_roles
 
     Raises
@@ -90,6 +98,9 @@ def infer_read_specs(
                 f"Column {column.name!r} holds {column.type} and cannot be read as {role}.",
                 hint=f"{role} is read from columns of kind {' or '.join(_ALLOWED_KINDS[role])}.",
             )
+        if column.name in formats:
+            read_specs[column.name] = ReadSpec("number", number_format=formats[column.name])
+            continue
         read_spec = _infer_read_spec(kind, role, first, column.name)
         if read_spec is not None:
             read_specs[column.name] = read_spec
@@ -168,8 +179,13 @@ def infer_roles(
             return ColumnRole(column.name, "ignore", reason, dropped=True)
         if override is not None:
             source = vector_name(column)
-            return ColumnRole(column.name, override, "set" if source is None else "a number of a vector", vector=source)
-        return _infer_from_statistics(column_statistics, physical_kind(column.type), pa.types.is_integer(column.type))
+            role = ColumnRole(column.name, override, "set" if source is None else "a number of a vector", vector=source)
+        else:
+            kind, integer = physical_kind(column.type), pa.types.is_integer(column.type)
+            role = _infer_from_statistics(column_statistics, kind, integer)
+        if column_statistics.read_spec.number_format is None:
+            return role
+        return replace(role, reason=f"{role.reason}; {describe_number_texts(column_statistics)}")
 
     return list(map_blocks(infer_role, (column for column in schema if column.name not in skip)))
 
@@ -226,6 +242,9 @@ def _infer_from_statistics(column: ColumnStatistics, kind: PhysicalKind, integer
         return ColumnRole(name, "categorical", f"{len(column.counts)} different texts")
     if column.read_spec.form == "days":
         return ColumnRole(name, "date", "dates")
+    if column.read_spec.number_format is not None:
+        sample = column.sorted_sample
+        integer = bool((sample == np.rint(sample)).all())
     return _infer_number_role(column, kind, integer)
 
 
