@@ -39,7 +39,7 @@ MAX_OWN_MARKS = 3  # distinct words without a digit that a column may have for m
 MAX_OWN_MARK_SHARE = 0.05  # of the texts
 MIN_NOTED_SHARE = 0.5  # of numbers among the texts of a column that stays text: from it on, a warning says so
 MAX_CODES = 20  # distinct numbers that may as well be codes
-_FIRST_LOOK = 200  # distinct texts that rule out most columns
+_FIRST_ROWS, _FIRST_TEXTS = 1000, 200  # rows and distinct texts of them that rule out most columns
 _LEADING_ZERO = re.compile("[+-]?0[0-9]")
 
 
@@ -87,12 +87,12 @@ def find_number_columns(
     for name in first.rows.column_names:
         if name in skip or overrides.get(name, "numeric") not in NUMBER_ROLES:
             continue
-        texts = _distinct_texts(column_array(first.rows, name))
-        form = None
-        if name in overrides or find_number_format(texts.distinct[:_FIRST_LOOK], shown) is not None:
-            form = find_number_format(texts.distinct, shown)
+        column, form = column_array(first.rows, name), None
+        if name in overrides or _may_hold_numbers(column):
+            columns[name] = _distinct_texts(column)
+            form = find_number_format(columns[name].distinct, shown)
         if form is not None:
-            columns[name], forms[name] = texts, form
+            forms[name] = form
         elif name in overrides:
             raise RetypedColumnError(
                 f"Column {name!r} was set to {overrides[name]}, but its texts are no numbers that are written alike.",
@@ -110,6 +110,14 @@ def find_number_columns(
         elif decided:
             found.notes[name] = decided
     return found
+
+
+def _may_hold_numbers(column: pa.Array) -> bool:
+    """Tell whether the first texts are numbers, or none of them but marks of missing ones."""
+    head = column.slice(0, _FIRST_ROWS)
+    distinct = (head.dictionary if pa.types.is_dictionary(head.type) else head.unique()).slice(0, _FIRST_TEXTS)
+    texts = normalize_texts(pc.fill_null(distinct.cast(pa.string()), "")).to_pylist()
+    return find_number_format(texts) is not None or all(map(is_missing_mark, texts))
 
 
 def _distinct_texts(column: pa.Array) -> _Texts:

@@ -92,6 +92,12 @@ def test_marks_of_missing_numbers_leave_a_column_of_numbers(tmp_path: Path, sour
     assert moments(features, "visits") == (present.min(), present.max(), 12)
 
 
+def test_numbers_that_begin_after_many_missing_ones_are_found() -> None:
+    texts = ["-"] * 2000 + [f"{a}.5" for a in AGES]
+    with pytest.warns(NumberTextsWarning, match="2,000 missing values written as '-'"):
+        assert moments(fit_features(pa.table({"x": texts})), "x") == (AGES.min() + 0.5, AGES.max() + 0.5, 2000)
+
+
 def test_a_few_equal_words_are_missing_numbers_but_many_words_stay_text() -> None:
     texts = [str(a) for a in AGES]
     with pytest.warns(NumberTextsWarning, match="12 missing values written as words"):
