@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from engine.explain.binning.predicates import YES, fill_value
+from engine.explain.export_sql_numbers import number_from_text
 from engine.explain.rules.conditions import Condition
 from engine.explain.rules.decision_tree import LEAF
 from engine.explain.rules.explanation import Explanation
@@ -84,6 +85,8 @@ class SqlConditionWriter:
         """Return the condition as an expression that is true where it holds, and false or NULL elsewhere."""
         column = _column(self.schema.field(condition.predicate.column))
         plan = self.plans[condition.predicate.column]
+        if isinstance(plan, NumberPlan) and plan.number_format is not None:
+            column = number_from_text(column, plan.number_format)
         if condition.predicate.kind == "missing":
             return f"{column} IS {'' if condition.low == YES else 'NOT '}NULL"
         if isinstance(plan, NumberPlan):

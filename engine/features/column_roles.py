@@ -10,7 +10,7 @@ taken as given. How a role becomes columns of X is not here: see encoding_plan.p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -25,6 +25,8 @@ from engine.execution.threads import map_blocks
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.features.columnar_block import PhysicalKind, ReadSpec, column_array, physical_kind, read_labels
 from engine.features.key_columns import category_reason, number_rows, row_label_reason
+from engine.features.number_columns import NUMBER_ROLES, describe_number_texts
+from engine.tables.number_texts import NumberFormat
 from engine.tables.vector_columns import vector_name
 
 ROLES: tuple[str, ...] = get_args(Role)
@@ -32,9 +34,9 @@ ROLES: tuple[str, ...] = get_args(Role)
 SEPARATORS = ("; ", ";", "|", ", ")  # of multi-select answers, tried in this order
 MAX_DISTINCT_FORCED = 1_000_000  # distinct texts counted in a column whose role the user has set
 _ALLOWED_KINDS: dict[str, tuple[str, ...]] = {  # physical kinds that a role can be read from
-    "numeric": ("number", "boolean"),
-    "count": ("number", "boolean"),
-    "boolean": ("number", "boolean"),
+    "numeric": ("number", "boolean", "text"),
+    "count": ("number", "boolean", "text"),
+    "boolean": ("number", "boolean", "text"),
     "categorical": ("text", "number", "boolean"),
     "multilabel": ("list", "text"),
     "date": ("time",),
@@ -52,15 +54,19 @@ class ColumnRole:
     vector: str | None = None  # the vector column that it is an element of
 
 
-def multilabel_candidates(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
-    """Return the text columns that may be multi-label: their first texts decide, unless the user has set a role."""
-    undecided = (None, "multilabel")
+def undecided_texts(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
+    """Return the text columns that may be multi-label or numbers: their first texts decide how they are read."""
+    undecided = (None, "multilabel", *NUMBER_ROLES)
     text_columns = [column.name for column in schema if physical_kind(column.type) == "text"]
     return [name for name in text_columns if name not in skip and overrides.get(name) in undecided]
 
 
 def infer_read_specs(
-    schema: pa.Schema, first: Block | None, overrides: Mapping[str, Role], skip: set[str]
+    schema: pa.Schema,
+    first: Block | None,
+    formats: Mapping[str, NumberFormat],
+    overrides: Mapping[str, Role],
+    skip: set[str],
 ) -> dict[str, ReadSpec]:
     """Decide how the statistics pass reads each column.
 
@@ -68,7 +74,9 @@ def infer_read_specs(
     ----------
     schema : pyarrow.Schema
     first : Block or None
-        The first rows of the columns that `multilabel_candidates` returns; None if there are no such columns.
+        The first rows of the undecided_texts; None if the table has none.
+    formats : mapping of column name to NumberFormat
+        The text columns that hold numbers.
     overrides, skip : as in infer_roles
 
     Raises
@@ -94,6 +102,9 @@ def infer_read_specs(
             continue
         if role is None and category_reason(column) is not None:
             read_specs[column.name] = ReadSpec("category")
+            continue
+        if column.name in formats:
+            read_specs[column.name] = ReadSpec("number", number_format=formats[column.name])
             continue
         read_spec = _infer_read_spec(kind, role, first, column.name)
         if read_spec is not None:
@@ -175,10 +186,14 @@ def infer_roles(
             return ColumnRole(column.name, "ignore", reason, dropped=True)
         if override is not None:
             source = vector_name(column)
-            return ColumnRole(column.name, override, "set" if source is None else "a number of a vector", vector=source)
-        if (reason := category_reason(column)) is not None:
+            role = ColumnRole(column.name, override, "set" if source is None else "a number of a vector", vector=source)
+        elif (reason := category_reason(column)) is not None:
             return _infer_key_role(column_statistics, reason)
-        return _infer_from_statistics(statistics, column)
+        else:
+            role = _infer_from_statistics(statistics, column)
+        if column_statistics.read_spec.number_format is None:
+            return role
+        return replace(role, reason=f"{role.reason}; {describe_number_texts(column_statistics)}")
 
     return list(map_blocks(infer_role, (column for column in schema if column.name not in skip)))
 
@@ -253,6 +268,8 @@ def _infer_number_role(statistics: TableStatistics, field: pa.Field) -> ColumnRo
     name, kind, integer = field.name, physical_kind(field.type), pa.types.is_integer(field.type)
     column = statistics.columns[name]
     sample = column.sorted_sample
+    if column.read_spec.number_format is not None:
+        integer = bool((sample == np.rint(sample)).all())
     n_distinct = 1 + int(np.count_nonzero(sample[1:] != sample[:-1]))
     if kind == "boolean" or n_distinct <= 2:
         return ColumnRole(name, "boolean", "true or false" if kind == "boolean" else "two different values")

@@ -73,6 +73,8 @@ class ColumnStatistics:
     n_missing: int = 0
     moments: ColumnMoments = field(default_factory=ColumnMoments)
     counts: Counter[str] = field(default_factory=Counter)  # rows per text, or mentions per label
+    marks: Counter[str] = field(default_factory=Counter)  # rows per mark of a missing number, in a column of texts
+    n_unread: int = 0  # rows with another text that is no number, which count as missing
     overflow: bool = False  # there are more than max_distinct texts, and counts is empty
     sample: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # numbers of the sampled rows
 
@@ -200,6 +202,8 @@ def _column_statistics(columnar: ColumnarBlock, read_specs: Mapping[str, ReadSpe
             name, read_specs[name], n_rows=columnar.n_rows, moments=ColumnMoments.from_values(values)
         )
         part.n_missing = columnar.n_rows - part.moments.n
+        if name in columnar.parsed:
+            part.marks, part.n_unread = columnar.parsed[name].marks, columnar.parsed[name].n_unread
         parts.append(part)
     for name, codes, texts in zip(columnar.text_columns, columnar.codes, columnar.names, strict=True):
         part = ColumnStatistics(name, read_specs[name], n_rows=columnar.n_rows)
@@ -234,6 +238,8 @@ def _add_block(total: ColumnStatistics, part: ColumnStatistics) -> None:
     total.n_rows += part.n_rows
     total.n_missing += part.n_missing
     total.moments = total.moments.merge(part.moments)
+    total.marks.update(part.marks)
+    total.n_unread += part.n_unread
     total.overflow = total.overflow or part.overflow
     if not total.overflow:
         total.counts.update(part.counts)

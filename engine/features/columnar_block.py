@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.errors import NonFiniteValueError
+from engine.tables.number_texts import NumberFormat, ParsedTexts, parse_texts
 
 PhysicalKind = Literal["number", "boolean", "text", "list", "time", "other"]
 
@@ -35,11 +36,15 @@ LAST_NANOSECOND = 9_223_372_036_853.5 / _DAY_IN_MILLISECONDS  # days to the last
 
 @dataclass(frozen=True)
 class ReadSpec:
-    """How to read a column: as numbers, days, one category, or several labels (split at `separator` if text)."""
+    """How to read a column: as numbers, days, one category, or several labels (split at `separator` if text).
+
+    Numbers of a text column are parsed by its `number_format`.
+    """
 
     form: Literal["number", "days", "category", "labels"]
     separator: str | None = None
     max_distinct: int = MAX_DISTINCT
+    number_format: NumberFormat | None = None
 
 
 class RaggedLabels(NamedTuple):
@@ -62,6 +67,7 @@ class ColumnarBlock:
     codes: NDArray[np.int32]  # (n_texts, n_rows): positions in `names`, or MISSING_CODE
     names: tuple[list[str] | None, ...]  # the texts of this block, per text column; None: more than max_distinct
     labels: dict[str, RaggedLabels]
+    parsed: dict[str, ParsedTexts] = field(default_factory=dict)  # number columns that are texts in the table
 
     @property
     def n_bytes(self) -> int:
@@ -111,9 +117,14 @@ def read_block(rows: pa.Table, read_specs: Mapping[str, ReadSpec]) -> ColumnarBl
     numeric = number_columns(read_specs)
     text_columns = tuple(name for name, form in forms.items() if form == "category")
     numbers = np.empty((len(numeric), rows.num_rows))
+    parsed: dict[str, ParsedTexts] = {}
     for row, name in zip(numbers, numeric, strict=True):
-        column = column_array(rows, name)
-        row[:] = finite_days(column, name) if forms[name] == "days" else finite_numbers(column, name)
+        column, number_format = column_array(rows, name), read_specs[name].number_format
+        if number_format is not None and is_text(column.type):
+            parsed[name] = parse_texts(column, number_format)
+            row[:] = finite_numbers(parsed[name].values, name)
+        else:
+            row[:] = finite_days(column, name) if forms[name] == "days" else finite_numbers(column, name)
     codes = np.empty((len(text_columns), rows.num_rows), np.int32)
     names = []
     for row, name in zip(codes, text_columns, strict=True):
@@ -124,7 +135,7 @@ def read_block(rows: pa.Table, read_specs: Mapping[str, ReadSpec]) -> ColumnarBl
         for name, read_spec in read_specs.items()
         if read_spec.form == "labels"
     }
-    return ColumnarBlock(rows.num_rows, numeric, numbers, text_columns, codes, tuple(names), labels)
+    return ColumnarBlock(rows.num_rows, numeric, numbers, text_columns, codes, tuple(names), labels, parsed)
 
 
 def number_columns(read_specs: Mapping[str, ReadSpec]) -> tuple[str, ...]:
@@ -138,9 +149,10 @@ def column_array(rows: pa.Table, name: str) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def numeric_values(rows: pa.Table, name: str, *, date: bool) -> NDArray[np.float64]:
+def numeric_values(rows: pa.Table, name: str, read_spec: ReadSpec) -> NDArray[np.float64]:
     """Return a column of numbers, or of days since 1970-01-01, as float64 with NaN."""
-    return (finite_days if date else finite_numbers)(column_array(rows, name), name)
+    values: NDArray[np.float64] = read_block(rows.select([name]), {name: read_spec}).numbers[0]
+    return values
 
 
 def encode_categories(column: pa.Array, categories: Sequence[str]) -> NDArray[np.int32]:
@@ -156,9 +168,9 @@ def remap_codes(codes: NDArray[np.int32], names: list[str], categories: Sequence
     return lookup[codes + 1]
 
 
-def finite_numbers(column: pa.Array, name: str) -> NDArray[np.float64]:
+def finite_numbers(column: pa.Array | NDArray[np.float64], name: str) -> NDArray[np.float64]:
     """Return a number or boolean column as float64, missing values as NaN; raise NonFiniteValueError for infinities."""
-    values = _to_float64(column)
+    values = column if isinstance(column, np.ndarray) else _to_float64(column)
     infinite = int(np.isinf(values).sum())
     if infinite:
         raise NonFiniteValueError(
@@ -204,6 +216,11 @@ def days_since_epoch(column: pa.Array) -> NDArray[np.float64]:
         return _to_float64(column.cast(pa.int64())) / _DAY_IN_SECONDS
     milliseconds = column.cast(pa.timestamp("ms", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
     return _to_float64(milliseconds) / _DAY_IN_MILLISECONDS
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Tell whether a column of a block holds texts, plain or dictionary-encoded."""
+    return bool(pa.types.is_string(kind) or (pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type)))
 
 
 def _to_float64(column: pa.Array) -> NDArray[np.float64]:

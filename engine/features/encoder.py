@@ -95,7 +95,9 @@ class FeatureEncoder:
         return {
             column.column: pa.string()
             for column in self.plan.columns
-            if isinstance(column, CategoryPlan) or (isinstance(column, LabelPlan) and column.separator is not None)
+            if isinstance(column, CategoryPlan)
+            or (isinstance(column, LabelPlan) and column.separator is not None)
+            or (isinstance(column, NumberPlan) and column.number_format is not None)
         }
 
     def encode(self, rows: Any) -> NDArray[np.float32]:
@@ -167,7 +169,9 @@ class FeatureEncoder:
 
 def _allowed_kinds(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, ...]:
     if isinstance(column, NumberPlan):
-        return ("time",) if column.role == "date" else ("number", "boolean")
+        if column.role == "date":
+            return ("time",)
+        return ("number", "boolean") if column.number_format is None else ("number", "boolean", "text")
     if isinstance(column, CategoryPlan):
         return ("text", "number", "boolean")
     return ("list",) if column.separator is None else ("text",)

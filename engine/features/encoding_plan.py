@@ -11,17 +11,18 @@ indicator. A model file stores the plan.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from engine.config import Role
 from engine.execution.threads import map_blocks
 from engine.features.column_roles import ColumnRole
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
+from engine.tables.number_texts import NumberFormat
 
 CLIP_QUANTILE = 0.005  # numbers are clipped to this quantile and to 1 minus it
 MIN_VARIANCE = 0.05 * 0.95  # of a flag set in 5 % of rows: rarer ones are not scaled up to a whole column's variance
@@ -39,7 +40,10 @@ class _Frozen(BaseModel):
 
 
 class NumberPlan(_Frozen):
-    """Plan of a number, count, boolean or date: X = (clip(log1p?(fill(v))) - centre) * scale * sqrt(weight)."""
+    """Plan of a number, count, boolean or date: X = (clip(log1p?(fill(v))) - centre) * scale * sqrt(weight).
+
+    `number_format` says how the numbers of a text column are written; only then is it stored.
+    """
 
     form: Literal["number"] = "number"
     column: str
@@ -54,6 +58,14 @@ class NumberPlan(_Frozen):
     scale: float
     indicator: bool = False
     indicator_scale: float = 0.0
+    number_format: NumberFormat | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_format(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        stored: dict[str, Any] = serialize(self)
+        if self.number_format is None:
+            del stored["number_format"]
+        return stored
 
 
 class CategoryPlan(_Frozen):
@@ -121,7 +133,9 @@ def make_plan(
     def plan_column(role: ColumnRole) -> NumberPlan | CategoryPlan | LabelPlan:
         column = statistics.columns[role.column]
         metadata = schema.field(role.column).metadata or {}
-        unit = metadata.get(b"rooms.unit", b"").decode() or None
+        number_format = column.read_spec.number_format
+        written_unit = None if number_format is None else number_format.unit
+        unit = metadata.get(b"rooms.unit", b"").decode() or written_unit
         weight, indicator = weights.get(role.column, 1.0), role.column in indicators
         if role.role == "categorical":
             return _plan_categories(column, unit, weight, indicator)
@@ -176,6 +190,7 @@ def _plan_number(
         column=column.name, role=role, unit=unit, weight=weight, fill=fill, logarithm=role == "count",
         low=low, high=high, centre=float(clipped.mean()), scale=1.0 / deviation if deviation > 0 else 0.0,
         indicator=indicator, indicator_scale=_block_scale([share]) * float(np.sqrt(share)),
+        number_format=column.read_spec.number_format,
     )  # fmt: skip
 
 

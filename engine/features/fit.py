@@ -23,8 +23,8 @@ from engine.features.column_roles import (
     ColumnRole,
     infer_read_specs,
     infer_roles,
-    multilabel_candidates,
     roles_in_metadata,
+    undecided_texts,
 )
 from engine.features.column_statistics import TableStatistics, collect_statistics
 from engine.features.column_weights import ColumnWeights, compute_weights
@@ -32,6 +32,7 @@ from engine.features.encoded_table import EncodedTable
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import make_plan
 from engine.features.key_columns import category_reason
+from engine.features.number_columns import check_number_columns, find_number_columns, warn_of_left_texts
 from engine.tables.vector_columns import expand_vector_settings, vector_name
 
 if TYPE_CHECKING:
@@ -118,18 +119,24 @@ def fit_encoder(
     ------
     NoFeaturesError
         If no column is left to cluster on.
+    RetypedColumnError
+        If texts of a column of numbers are none.
 
     Warns
     -----
     ColumnsDroppedWarning
         If columns are constant, all missing or id-like; it names them.
+    NumberTextsWarning
+        If text columns are read as numbers, or look like numbers and are not; it names them.
     """
     cache = BlockCache() if cache is None else cache
     overrides = roles_in_metadata(table.schema) | expand_vector_settings(column_roles or {}, table.schema)
     skip = set() if id is None else {id}
-    candidates = multilabel_candidates(table.schema, overrides, skip)
+    candidates = undecided_texts(table.schema, overrides, skip)
     first = next(table.blocks(candidates, dictionary_encoded=True)) if candidates else None
-    read_specs = infer_read_specs(table.schema, first, overrides, skip)
+    found = find_number_columns(table.schema, first, overrides, skip)
+    warn_of_left_texts(found.notes)
+    read_specs = infer_read_specs(table.schema, first, found.formats, overrides, skip)
     if not read_specs:
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     statistics = collect_statistics(
@@ -141,6 +148,7 @@ def fit_encoder(
         observers=observers,
         progress=progress,
     )
+    check_number_columns(statistics, overrides)
     roles = infer_roles(statistics, table.schema, overrides, skip)
     dropped = [role for role in roles if role.dropped]
     if dropped:

@@ -28,6 +28,7 @@ from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, LabelPlan
 from engine.features.layout import Layout
 from engine.kernels.arrays.features import encode as kernels
 from engine.tables.device_columns import Array, DeviceColumns, DictionaryColumn, TimeColumn
+from engine.tables.number_texts import parse_texts
 
 if TYPE_CHECKING:
     from engine.features.encoder import FeatureEncoder
@@ -83,7 +84,7 @@ class GpuEncoder:
             first, end = day_limits(times.unit)
             refuse_infinite_days(int(((values <= first) | (values >= end)).sum()), plan.column)
             return (self.layout.reference_day - values) / DAYS_PER_YEAR
-        values = columns.numbers(plan.column)
+        values = columns.numbers(plan.column) if plan.number_format is None else self._parsed(columns, plan)
         infinite = int(xp.isinf(values).sum())
         if infinite:
             raise NonFiniteValueError(f"Column {plan.column!r} holds {infinite} infinite values.")
@@ -94,6 +95,13 @@ class GpuEncoder:
             values = xp.asarray(np.log1p(self.device.to_host(distinct)))[positions]
             values[gaps] = np.nan
         return values
+
+    def _parsed(self, columns: DeviceColumns, plan: NumberPlan) -> Array:
+        """Return the numbers of a text column; every distinct text is parsed once, on the host."""
+        assert plan.number_format is not None
+        texts = columns.dictionary(plan.column)
+        lookup = np.append(np.nan, parse_texts(to_text(texts.dictionary), plan.number_format).values)
+        return self.device.xp.asarray(lookup)[texts.codes + 1]
 
     def _days(self, times: TimeColumn) -> Array:
         """Convert times to days, by way of whole milliseconds as days_since_epoch does."""

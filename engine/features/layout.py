@@ -125,7 +125,7 @@ class Layout:
 
 def _read_spec(column: NumberPlan | CategoryPlan | LabelPlan) -> ReadSpec:
     if isinstance(column, NumberPlan):
-        return ReadSpec("days" if column.role == "date" else "number")
+        return ReadSpec("days" if column.role == "date" else "number", number_format=column.number_format)
     form: Literal["category", "labels"] = "category" if isinstance(column, CategoryPlan) else "labels"
     return ReadSpec(form, getattr(column, "separator", None), max_distinct=UNLIMITED)
 

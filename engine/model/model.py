@@ -29,6 +29,7 @@ from engine.execution.worker_pool import run_on_workers
 from engine.features.encoded_moments import make_projection
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
+from engine.features.number_columns import check_parsed_texts
 from engine.model.assignments import (
     ROW,
     add_map_columns,
@@ -98,7 +99,9 @@ class Model:
     def scores(self, rows: Any) -> NDArray[np.float32]:
         """Compute the scores Z of rows, float32 of shape (n_rows, n_components)."""
         backend, _ = backends.resolve("auto")
-        return backend.encoded_scores(self.encoder.encode_rows(rows), self.projection)
+        block = self.encoder.read_block(rows)
+        check_parsed_texts(block)
+        return backend.encoded_scores(self.encoder.encode_block(block), self.projection)
 
     @cached_property
     def projection(self) -> Projection:

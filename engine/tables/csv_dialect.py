@@ -4,7 +4,8 @@
 
 Files whose names end in .tsv are tab-separated. In others the delimiter is the one of comma, semicolon, tab and bar
 that splits the header into most columns; the comma in a tie. Numbers have decimal commas if a column of a file that is
-not comma-separated shows some (`29626,45`), and no column shows decimal points.
+not comma-separated shows some (`29626,45`), and no column shows decimal points. Where every mark is followed by three
+digits, as in `1.299`, it may mark thousands: number_texts.py decides, and such columns are read as text.
 
 A column holds dates if every text in the first bytes has the same format. ISO dates are always read. In `03/04/2017`,
 day or month may come first: such columns are dates only if one shows which (`25/12/2017`) and none the contrary. Years
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
+from engine.tables.number_texts import are_grouped, marks_thousands
 from engine.tables.source_paths import SourceFiles
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "#N/A"]
@@ -38,15 +40,29 @@ _DATE_FORMATS = {
     }.items()
 }
 _AMBIGUOUS_FORMATS = {"%d/%m/%Y", "%m/%d/%Y"}
-_NUMBER = {point: re.compile(rf"[+-]?\d*(?:{re.escape(point)}\d+)?(?:[eE][+-]?\d+)?") for point in ",."}
+# Numbers with decimals after this point, and perhaps the other mark between thousands.
+_NUMBER = {
+    point: re.compile(rf"[+-]?(?:\d*|\d{{1,3}}(?:{grouping}\d{{3}})+)(?:{re.escape(point)}\d+)?(?:[eE][+-]?\d+)?")
+    for point, grouping in ((",", r"\."), (".", ","))
+}
 
 
 class CsvDialect(NamedTuple):
-    """How to split a CSV file and parse its numbers and dates; `dates` are `strptime` formats."""
+    """How to split a CSV file and parse its numbers and dates.
+
+    Attributes
+    ----------
+    delimiter, decimal_point : str
+    dates : tuple of `strptime` formats
+    shown_decimal : the decimal point if a column shows it beyond doubt, else ""
+    grouped : positions of the columns whose points mark thousands although they could be decimal points
+    """
 
     delimiter: str = ","
     decimal_point: str = "."
     dates: tuple[str, ...] = ()
+    shown_decimal: str = ""
+    grouped: tuple[int, ...] = ()
 
 
 def detect_dialect(files: SourceFiles) -> CsvDialect:
@@ -68,9 +84,9 @@ def detect_dialect(files: SourceFiles) -> CsvDialect:
         columns = list(zip_longest(*csv.reader(lines[1:], delimiter=delimiter), fillvalue=""))
     except csv.Error:  # a field is longer than the csv module reads: only the delimiter is known
         columns = []
-    return CsvDialect(
-        delimiter, _detect_decimal_point(columns) if delimiter != "," else ".", _detect_date_formats(columns)
-    )
+    present = [_nonmissing(column) for column in columns]
+    decimal_point, shown, grouped = _detect_decimal_point(present, delimiter)
+    return CsvDialect(delimiter, decimal_point, _detect_date_formats(present), shown, grouped)
 
 
 def read_header(files: SourceFiles) -> list[str]:
@@ -84,23 +100,43 @@ def _detect_delimiter(header: str) -> str:
     return max(_DELIMITERS, key=lambda sign: len(next(csv.reader([header], delimiter=sign), [])))
 
 
-def _detect_decimal_point(columns: Iterable[Sequence[str]]) -> str:
-    """Return the comma if a column of numbers has decimals after commas, and none has them after points."""
-    used = {point: any(_has_decimals(column, point) for column in columns) for point in ",."}
-    return "," if used[","] and not used["."] else "."
+def _detect_decimal_point(columns: Sequence[Sequence[str]], delimiter: str) -> tuple[str, str, tuple[int, ...]]:
+    """Return `decimal_point`, `shown_decimal` and `grouped` of the dialect.
+
+    The decimal point is the comma if a column of numbers has decimals after commas, and none has them after points.
+    """
+    shown = {",": False, ".": False}
+    ambiguous: dict[str, list[int]] = {",": [], ".": []}
+    for position, texts in enumerate(columns):
+        for point in ".," if delimiter != "," else ".":
+            if not any(point in text for text in texts):
+                continue
+            if are_grouped(texts, point):
+                ambiguous[point].append(position)
+            elif all(map(_NUMBER[point].fullmatch, texts)):
+                shown[point] = True
+    if shown[","] or shown["."]:
+        decimal_point = "," if not shown["."] else "."
+    else:
+        commas = [columns[position] for position in ambiguous[","]]
+        decimals = delimiter == ";" and any(not marks_thousands(_unsigned(texts), ",") for texts in commas)
+        decimal_point = "," if decimals else "."
+    grouped = ambiguous["."] if decimal_point == "." else []
+    return (
+        decimal_point,
+        decimal_point if shown[decimal_point] and not all(shown.values()) else "",
+        tuple(position for position in grouped if marks_thousands(_unsigned(columns[position]), ".")),
+    )
 
 
-def _has_decimals(column: Sequence[str], point: str) -> bool:
-    """Tell whether all of a column's values are numbers, some of them with decimals after this point."""
-    texts = _nonmissing(column)
-    return any(point in text for text in texts) and all(_NUMBER[point].fullmatch(text) for text in texts)
+def _unsigned(texts: Sequence[str]) -> list[str]:
+    return list({text.lstrip("+-") for text in texts})
 
 
 def _detect_date_formats(columns: Iterable[Sequence[str]]) -> tuple[str, ...]:
     """Return the date formats of the columns; where day or month may come first, only a format that a column proves."""
     formats: set[str] = set()
-    for column in columns:
-        texts = _nonmissing(column)
+    for texts in columns:
         matching = {form for form, pattern in _DATE_FORMATS.items() if texts and all(map(pattern.fullmatch, texts))}
         if matching != _AMBIGUOUS_FORMATS:
             formats |= matching

@@ -24,6 +24,7 @@ import pyarrow.dataset as ds
 from engine.errors import SchemaMismatchError, SourceFormatError
 from engine.tables.arrow_errors import describe_arrow_error
 from engine.tables.csv_dialect import MISSING, CsvDialect, detect_dialect
+from engine.tables.number_texts import CODES, DECIMAL_MARK
 from engine.tables.source_paths import SourceFiles
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ BYTES_PER_READ = 1 << 19
 READ_FACTORS = (1, 16, 256)  # multiples of BYTES_PER_READ that are tried for longer rows
 MAX_SHOWN_CHARACTERS = 40  # of a text in an error message
 MEMORY_PER_BYTE_READ = 120  # bytes of memory that a pass takes per byte read at a time
+# Whole numbers below 1000, and numbers whose points may mark thousands.
+_GROUPED = r"^[+-]?(0|[1-9][0-9]{0,2}(\.[0-9]{3})*)$"
 _COLUMN_IN_ERROR = re.compile(r"In CSV column #(\d+)")
 
 
@@ -111,6 +114,7 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
             )
         )
     assert inferred is not None
+    known = {inferred.names[position]: pa.string() for position in dialect.grouped} | dict(known)
     return pa.schema([pa.field(name, known.get(name, inferred.field(name).type)) for name in inferred.names])
 
 
@@ -137,7 +141,7 @@ def _scan(
         guessed = [field for field in schema if field.name not in known]
         kinds = {f.name: pa.int64() for f in guessed if f.name == id or pa.types.is_integer(f.type)}
         as_text = pa.schema([field.with_type(pa.string()) if field.name in kinds else field for field in schema])
-        n_rows = 0
+        n_rows, codes = 0, set[str]()
         try:
             # For every file: the number of rows up to its end, and the first characters of its last text.
             ends: dict[str, tuple[int, str]] = {}
@@ -153,8 +157,11 @@ def _scan(
                 for name, kind in kinds.items():
                     texts = batch.column(batch.schema.get_field_index(name))
                     kinds[name] = _id_type(texts, kind) if name == id else _number_type(texts, kind, dialect)
+                    if kinds[name] != kind and _has_leading_zero(pc.utf8_trim_whitespace(texts)):
+                        codes.add(name)
             _check_quotes(files, ends)
-            return n_rows, pa.schema([field.with_type(kinds.get(field.name, field.type)) for field in schema])
+            typed = pa.schema([field.with_type(kinds.get(field.name, field.type)) for field in schema])
+            return n_rows, _annotate_texts(typed, known, dialect, codes)
         except pa.ArrowInvalid as error:
             match = _COLUMN_IN_ERROR.search(str(error))
             if match is None or int(match.group(1)) >= len(schema):
@@ -164,6 +171,21 @@ def _scan(
             if field.type == pa.string():
                 raise
             schema = schema.set(index, field.with_type(_next_wider(field.type)))
+
+
+def _annotate_texts(
+    schema: pa.Schema, known: Mapping[str, pa.DataType], dialect: CsvDialect, codes: set[str]
+) -> pa.Schema:
+    """Note in the metadata of text columns what number_texts.py needs to know about the file."""
+    notes = {DECIMAL_MARK: dialect.shown_decimal.encode()}
+    return pa.schema(
+        [
+            field.with_metadata(notes | ({CODES: b"1"} if field.name in codes else {}))
+            if field.type == pa.string() and field.name not in known
+            else field
+            for field in schema
+        ]
+    )
 
 
 def _check_quotes(files: SourceFiles, ends: Mapping[str, tuple[int, str]]) -> None:
@@ -208,8 +230,15 @@ def _number_type(texts: pa.Array, kind: pa.DataType, dialect: CsvDialect) -> pa.
     if dialect.decimal_point == ",":  # 3,5 is a number, 3.5 is not
         texts = pc.replace_substring(pc.replace_substring(texts, ".", "?"), ",", ".")
     while kind != pa.string() and not _casts_to(texts, kind):
+        if pa.types.is_integer(kind) and _are_grouped(texts):
+            return pa.string()
         kind = _next_wider(kind)
     return kind
+
+
+def _are_grouped(texts: pa.Array) -> bool:
+    """Tell whether all texts are whole numbers or like 1.299, which number_texts.py decides about."""
+    return bool(pc.all(pc.match_substring_regex(texts, _GROUPED), min_count=0).as_py())
 
 
 def _has_leading_zero(texts: pa.Array) -> bool:

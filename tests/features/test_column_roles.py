@@ -95,7 +95,7 @@ def test_roles_are_overridden_by_the_user_and_by_the_table(rng: np.random.Genera
 
 def test_impossible_roles_raise(rng: np.random.Generator) -> None:
     rows = open_table(pa.table({"plan": rng.choice(["a", "b"], N), "age": rng.integers(0, 90, N)}))
-    with pytest.raises(RetypedColumnError, match="'plan' holds string and cannot be read as numeric"):
+    with pytest.raises(RetypedColumnError, match="'plan' was set to numeric, but its texts are no numbers"):
         fit_encoder(rows, column_roles={"plan": "numeric"})
     with pytest.raises(MissingColumnError, match="'plam'"):
         fit_encoder(rows, column_roles={"plam": "numeric"})

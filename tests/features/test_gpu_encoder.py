@@ -67,6 +67,7 @@ def everything(n_rows: int, seed: int = 0) -> pa.Table:
             "genres": with_gaps(random_lists(["Drama", "War", "", None, "Noir"]), pa.list_(pa.string())),
             "codes": with_gaps(random_lists([3, 1, 2]), pa.list_(pa.int16())),
             "hobbies": with_gaps(random_lists(["chess", "golf", "go", ""], " ; ".join)),
+            "price": with_gaps([f"${x:,.2f}" for x in random.lognormal(7, 1, n_rows)]),
         }
     )
 

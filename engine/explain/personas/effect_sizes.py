@@ -23,6 +23,7 @@ from engine.explain.binning.predicates import Predicate
 from engine.explain.row_sample import RowSample
 from engine.features.columnar_block import (
     MISSING_CODE,
+    ReadSpec,
     column_array,
     encode_categories,
     numeric_values,
@@ -125,7 +126,8 @@ def _features(
 ) -> Iterator[tuple[Predicate, Floats, NDArray[np.bool_]]]:
     """Yield the features of a column: the predicate, each row's value, and whether it is known."""
     if isinstance(plan, NumberPlan):
-        values = numeric_values(rows, plan.column, date=plan.role == "date")
+        read_spec = ReadSpec("days" if plan.role == "date" else "number", number_format=plan.number_format)
+        values = numeric_values(rows, plan.column, read_spec)
         missing = np.isnan(values)
         distinct = np.unique(values[~missing])
         if len(distinct) == 2 and plan.role != "date":

@@ -1,0 +1,182 @@
+"""Text columns that hold numbers: recognised, fitted, named in roles and warnings, and parsed alike in new rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+
+import engine
+from engine.config import FitConfig
+from engine.errors import RetypedColumnError
+from engine.features.encoder import FeatureEncoder
+from engine.features.encoding_plan import EncodingPlan
+from engine.features.fit import FittedFeatures, fit_encoder
+from engine.features.number_columns import NumberTextsWarning
+from engine.tables import BLOCK_ROWS, open_table
+
+N = 600
+RNG = np.random.default_rng(3)
+AMOUNTS = np.round(np.exp(RNG.normal(7, 1, N))).astype(int)
+AGES = RNG.integers(18, 90, N)
+
+
+def fit_features(source: Any, **options: Any) -> FittedFeatures:
+    return fit_encoder(open_table(source), **options)
+
+
+def moments(features: FittedFeatures, name: str) -> tuple[float, float, int]:
+    column = features.statistics.columns[name]
+    return column.moments.minimum, column.moments.maximum, column.n_missing
+
+
+def write_csv(path: Path, columns: dict[str, list[str]], delimiter: str) -> Path:
+    rows = zip(*columns.values(), strict=True)
+    lines = [delimiter.join(columns), *(delimiter.join(row) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def with_marks(texts: list[str], mark: str) -> list[str]:
+    return [mark if i % 50 == 0 else text for i, text in enumerate(texts)]
+
+
+def test_a_column_with_thousands_points_leaves_the_decimal_commas_of_others_alone(tmp_path: Path) -> None:
+    columns = {
+        "revenue": [f"{x:,}".replace(",", ".") for x in AMOUNTS],
+        "height": [f"{1.5 + a / 100:.2f}".replace(".", ",") for a in AGES],
+    }
+    with pytest.warns(NumberTextsWarning, match="'revenue' .written with thousands points"):
+        features = fit_features(write_csv(tmp_path / "de.csv", columns, ";"))
+    assert moments(features, "revenue") == (AMOUNTS.min(), AMOUNTS.max(), 0)
+    assert moments(features, "height") == pytest.approx((1.5 + AGES.min() / 100, 1.5 + AGES.max() / 100, 0))
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "mark"), [("\t", ","), (";", "."), (",", "."), ("|", "."), (",", "'"), (";", " ")]
+)
+def test_thousands_marks_are_read_in_a_file_without_decimals(tmp_path: Path, delimiter: str, mark: str) -> None:
+    columns = {"revenue": [f"{x:,}".replace(",", mark) for x in AMOUNTS], "age": [str(a) for a in AGES]}
+    with pytest.warns(NumberTextsWarning, match="'revenue'"):
+        features = fit_features(write_csv(tmp_path / "table.csv", columns, delimiter))
+    assert moments(features, "revenue") == (AMOUNTS.min(), AMOUNTS.max(), 0)
+
+
+def test_numbers_with_three_decimals_each_stay_decimals(tmp_path: Path) -> None:
+    columns = {"weight": [f"{a / 10:.3f}" for a in AGES]}
+    features = fit_features(write_csv(tmp_path / "table.csv", columns, ","))
+    assert moments(features, "weight") == (AGES.min() / 10, AGES.max() / 10, 0)
+
+
+@pytest.mark.parametrize("mark", [" ", r"\N", "?", "-", "n/a", "<NA>", "#DIV/0!", ".", "none", "(blank)"])
+@pytest.mark.parametrize("source", ["csv", "arrow", "parquet"])
+def test_marks_of_missing_numbers_leave_a_column_of_numbers(tmp_path: Path, source: str, mark: str) -> None:
+    columns = {"visits": with_marks([str(a) for a in AGES], mark), "spend": with_marks([f"{a}.5" for a in AGES], mark)}
+    table: Any = pa.table(columns)
+    if source == "csv":
+        table = write_csv(tmp_path / "table.csv", columns, ",")
+    elif source == "parquet":
+        pq.write_table(table, table := tmp_path / "table.parquet")
+    with pytest.warns(NumberTextsWarning, match="'visits'.*12 missing values.*'spend'"):
+        features = fit_features(table)
+    assert [role.role for role in features.roles] == ["numeric", "numeric"]
+    shown = "blanks" if mark == " " else f"'{mark}'"
+    assert features.roles[0].reason.endswith(f"12 missing values written as {shown}")
+    present = np.delete(AGES, np.arange(0, N, 50))
+    assert moments(features, "visits") == (present.min(), present.max(), 12)
+
+
+def test_numbers_that_begin_after_many_missing_ones_are_found() -> None:
+    texts = ["-"] * 2000 + [f"{a}.5" for a in AGES]
+    with pytest.warns(NumberTextsWarning, match="2,000 missing values written as '-'"):
+        assert moments(fit_features(pa.table({"x": texts})), "x") == (AGES.min() + 0.5, AGES.max() + 0.5, 2000)
+
+
+def test_a_few_equal_words_are_missing_numbers_but_many_words_stay_text() -> None:
+    texts = [str(a) for a in AGES]
+    with pytest.warns(NumberTextsWarning, match="12 missing values written as words"):
+        assert moments(fit_features(pa.table({"age": with_marks(texts, "refused")})), "age")[2] == 12
+    half = ["65 or more" if a >= 65 else text for a, text in zip(AGES, texts, strict=True)]
+    with pytest.warns(NumberTextsWarning, match="look like numbers stay texts: 'age' .*of 600 texts are no numbers"):
+        assert fit_features(pa.table({"age": half})).roles[0].role == "categorical"
+
+
+def test_digits_in_a_text_column_stay_categories_unless_the_role_says_numbers() -> None:
+    rows = pa.table({"age": [str(a) for a in AGES], "level": [str(a % 5) for a in AGES]})
+    with pytest.warns(NumberTextsWarning, match="'age' .digits in a column of texts may be codes.; --role COLUMN=num"):
+        assert [role.role for role in fit_features(rows).roles] == ["categorical", "categorical"]
+    with pytest.warns(NumberTextsWarning):
+        features = fit_features(rows, column_roles={"age": "numeric", "level": "numeric"})
+    assert [role.role for role in features.roles] == ["numeric", "numeric"]
+    assert moments(features, "level") == (0, 4, 0)
+
+
+def test_codes_with_leading_zeros_stay_text(tmp_path: Path) -> None:
+    codes = [f"{a % 30 * 997 + 1001:05d}" for a in AGES]
+    columns = {"zip": codes, "age": [str(a) for a in AGES]}
+    assert fit_features(write_csv(tmp_path / "table.csv", columns, ",")).roles[0].role == "categorical"
+
+
+def test_a_role_of_numbers_refuses_texts_that_are_none_with_their_number() -> None:
+    texts = ["about 30" if i in (3, 5) else str(a) for i, a in enumerate(AGES)]
+    with pytest.raises(RetypedColumnError, match="'age' was set to numeric, but 2 of its 600 texts are no numbers"):
+        fit_features(pa.table({"age": texts}), column_roles={"age": "numeric"})
+
+
+def test_later_texts_that_are_no_numbers_are_counted_and_refused_if_they_are_many() -> None:
+    first = [f"{i % 500}.5" for i in range(BLOCK_ROWS)]
+    with pytest.warns(NumberTextsWarning, match="3 other texts taken as missing"):
+        features = fit_features(pa.table({"x": first + ["7 or 8"] * 3}))
+    assert moments(features, "x") == (0.5, 499.5, 3)
+    with pytest.raises(RetypedColumnError, match="'x' holds numbers in its first rows, but 3,000 of its 35,768 texts"):
+        fit_features(pa.table({"x": first + ["7 or 8"] * 3000}))
+
+
+def test_new_rows_are_parsed_as_the_rows_of_the_fit(tmp_path: Path) -> None:
+    # 1.299 alone does not show what its point means: the model knows.
+    columns = {
+        "revenue": with_marks([f"{x:,}".replace(",", ".") for x in AMOUNTS], "k.A."),
+        "age": [str(a) for a in AGES],
+    }
+    path = write_csv(tmp_path / "table.csv", columns, ";")
+    config = FitConfig.merge({}, skip=["map", "report", "explain"])
+    with pytest.warns(NumberTextsWarning, match="'revenue'"):
+        run = engine.fit(path, out=tmp_path / "run", n_clusters=3, config=config)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert "thousands points; 12 missing values written as 'k.A.'" in manifest["columns"][0]["reason"]
+    again = engine.load(tmp_path / "run").assign(path)
+    assert again["cluster"].to_pylist() == run.assignments["cluster"].to_pylist()
+    new = write_csv(tmp_path / "new.csv", {"revenue": ["1.299"], "age": ["40"]}, ";")
+    as_numbers = pa.table({"revenue": [1299.0], "age": [40]})
+    model = engine.load(tmp_path / "run")
+    assert model.assign(new).equals(model.assign(as_numbers))
+    wrong = write_csv(tmp_path / "wrong.csv", {"revenue": ["1299 or so"], "age": ["40"]}, ";")
+    with pytest.raises(RetypedColumnError, match="1 of 1 texts of column 'revenue' are no numbers"):
+        model.assign(wrong)
+
+
+def test_a_plan_stores_the_format_only_of_text_columns() -> None:
+    with pytest.warns(NumberTextsWarning):
+        features = fit_features(pa.table({"price": [f"${x:,}.50" for x in AMOUNTS], "age": AGES}))
+    stored = features.encoder.plan.model_dump(mode="json")
+    assert stored["columns"][0]["unit"] == "$"
+    assert "number_format" not in stored["columns"][1]
+    encoder = FeatureEncoder(EncodingPlan.model_validate(stored))
+    rows = pa.table({"price": ["$1,299.50", "?"], "age": [40, 40]})
+    as_numbers = pa.table({"price": [1299.5, None], "age": [40, 40]})
+    np.testing.assert_array_equal(encoder.encode(rows), encoder.encode(as_numbers))
+
+
+def test_whole_numbers_before_numbers_with_thousands_points_are_not_read_as_decimals(tmp_path: Path) -> None:
+    n = 400_000  # more than the bytes that types are guessed from
+    path = tmp_path / "table.csv"
+    pacsv.write_csv(pa.table({"x": [*(str(i % 900) for i in range(n)), *["1.290", "2.345"] * 9000]}), path)
+    path.write_text(path.read_text().replace('"', ""))
+    with pytest.raises(RetypedColumnError, match="'x' holds numbers in its first rows, but 18,000 of its"):
+        fit_features(path)

@@ -1,0 +1,86 @@
+"""Numbers written as texts: the format that a column's texts show, and the numbers they are parsed to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.tables.number_texts import NumberFormat, find_number_format, normalize_texts, parse_texts
+
+
+def parsed(texts: list[str], decimal: str = "") -> list[float | None]:
+    normalized = normalize_texts(pa.array(texts)).to_pylist()
+    form = find_number_format(normalized, decimal)
+    assert form is not None
+    return [None if np.isnan(value) else float(value) for value in parse_texts(pa.array(texts), form).values]
+
+
+@pytest.mark.parametrize(
+    ("texts", "numbers"),
+    [
+        (["1.299.000", "999", "1.299"], [1299000, 999, 1299]),  # two marks in one number
+        (["1.299,50", "999,00"], [1299.5, 999]),
+        (["1,299.50", "999.00"], [1299.5, 999]),
+        (["1.290", "999", "2.345"], [1290, 999, 2345]),  # no fixed number of decimals, and none drops its zeros
+        (["1,299", "999"], [1299, 999]),
+        (["1.25", "1.299", "3"], [1.25, 1.299, 3]),
+        (["0.125", "1.299", "3"], [0.125, 1.299, 3]),
+        (["1.299", "1.300", "2.500"], [1.299, 1.3, 2.5]),  # three decimals each
+        (["1.5", "1299.250", "1.299"], [1.5, 1299.25, 1.299]),
+        (["1'299", "12'345.6", "999"], [1299, 12345.6, 999]),
+        (["1\u2019299", "999"], [1299, 999]),
+        (["1 299", "12 345,6", "7"], [1299, 12345.6, 7]),
+        (["1\u00a0299", "1\u202f299\u202f000", "7"], [1299, 1299000, 7]),
+        (["12,34,567", "1,299"], [1234567, 1299]),
+        (["$1,234.50", "$999.00", "-$5.25", "($7.50)"], [1234.5, 999, -5.25, -7.5]),
+        (["1.234,50 \u20ac", "12,00 \u20ac"], [1234.5, 12]),
+        (["12 USD", "7 USD"], [12, 7]),
+        (["45%", "7 %", "0.5%"], [45, 7, 0.5]),
+        (["5 h", "12 h"], [5, 12]),
+        (["1e5", "2.5E-3", "\u22123"], [1e5, 0.0025, -3]),
+    ],
+)
+def test_every_way_of_writing_numbers_is_read(texts: list[str], numbers: list[float]) -> None:
+    assert parsed(texts) == numbers
+
+
+def test_the_decimal_mark_of_other_columns_decides_where_a_column_does_not() -> None:
+    assert parsed(["1.299", "2.301"], ",") == [1299, 2301]
+    assert parsed(["1,299", "2,301"], ",") == [1.299, 2.301]
+    assert parsed(["1,299", "2,301"], ".") == [1299, 2301]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [["red", "blue"], ["1,5", "1.5"], ["1,3", "2", "1,2,5"], ["Zone 1", "Zone 2"], ["1.2.3", "1.10"], [], ["-", "n/a"]],
+)
+def test_other_texts_have_no_format(texts: list[str]) -> None:
+    assert find_number_format(texts) is None
+
+
+def test_marks_of_missing_numbers_and_other_texts_are_counted() -> None:
+    column = pa.array(["1", "?", " ", None, "N/A", "?", "lots", r"\N", "02134"]).dictionary_encode()
+    result = parse_texts(column, NumberFormat(whole=True))
+    assert result.marks == {"?": 2, "": 1, "N/A": 1, r"\N": 1}
+    assert result.n_unread == 2  # a word and a code with a leading zero
+    assert np.isnan(result.values[1:]).all()
+    assert result.values[0] == 1.0
+
+
+def test_after_whole_numbers_alone_1_299_could_mean_either_and_is_not_read() -> None:
+    form = find_number_format(["5", "17"])
+    assert form is not None
+    result = parse_texts(pa.array(["1.299", "12.5", "0.125"]), form)
+    assert np.isnan(result.values[0])
+    assert result.values[1:].tolist() == [12.5, 0.125]
+    assert result.n_unread == 1
+
+
+@given(st.lists(st.integers(-(10**12), 10**12), min_size=3), st.sampled_from([("'", "."), (" ", ","), (",", ".")]))
+def test_what_was_written_with_thousands_marks_is_read_back(numbers: list[int], marks: tuple[str, str]) -> None:
+    grouping, decimal = marks
+    texts = [f"{n:,}".replace(",", grouping) + f"{decimal}5" for n in numbers]
+    assert parsed(texts) == [float(f"{n}.5") for n in numbers]
