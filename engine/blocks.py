@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeGuard
 import pyarrow as pa
 
 from engine.errors import MissingColumnError
+from engine.utils.decimals import decimals_to_float64
 
 # 32,768 rows x 125 float32 features are 16 MB. Measured on a million members: 65,536 rows are 5 to 10 % slower (glibc
 # maps blocks above 32 MB anew each time) and take 50 MiB more, 16,384 are 5 % slower (30 columns of calls a block).
@@ -189,7 +190,9 @@ def split_into_blocks(
         if batch.num_rows == 0:
             continue
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
-        pending.append(table if table.schema.equals(schema) else _cast_table(table, schema))
+        if not table.schema.equals(schema):
+            table = _cast_table(decimals_to_float64(table.select(schema.names), schema), schema)
+        pending.append(table)
         n_pending += table.num_rows
         if n_pending < BLOCK_ROWS:
             continue

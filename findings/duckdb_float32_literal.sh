@@ -13,8 +13,7 @@
 #
 # Why it matters: features are often stored as float32, and a rule such as "share >= 0.35" is grown in float64. The
 # exported rule then puts the rows on the threshold into another cluster than the model.
-# This engine: rules.sql wraps a number in COALESCE and does not cast it. Cast FLOAT columns to DOUBLE in the table or
-# view that the rules are run on.
+# This engine: rules.sql casts every number to DOUBLE PRECISION before it compares.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

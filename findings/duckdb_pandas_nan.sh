@@ -13,8 +13,7 @@
 #
 # Why it matters: a rule with x >= 30 assigns members with a missing value to a cluster or not, depending on the
 # library that had loaded the same file. Nothing is said.
-# This engine: it takes NaN and null for the same missing value in every table and data frame. Replace NaN by NULL
-# before rules.sql is run on a data frame.
+# This engine: it takes NaN and null for the same missing value in every table and data frame, and so does rules.sql.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

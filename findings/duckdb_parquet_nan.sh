@@ -14,8 +14,8 @@
 #
 # Why it matters: missing values of profiles are often NaN in Parquet. Counts per rule differ between the file and the
 # loaded table, and a check with isnan(x) reports that nothing is missing.
-# This engine: it reads NaN as a missing value, and the header of rules.sql asks to make NaN NULL first. In DuckDB,
-# read the file with read_parquet(..., can_have_nan = true) to do so.
+# This engine: it reads NaN as a missing value. rules.sql asks whether x - x = 0, which DuckDB computes for every row, and
+# selects the same rows in the file and in the table.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

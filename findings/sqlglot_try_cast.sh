@@ -15,8 +15,8 @@
 #
 # Why it matters: survey answers are text with a few words among the numbers. After translation, members who gave no
 # number have the value 0, which is an answer, and move the means of a cluster.
-# This engine: it writes SQL itself, for DuckDB, and casts only booleans in it. Marks of missing values are recognised
-# when a file is read.
+# This engine: it writes SQL itself, for DuckDB, and casts numbers and booleans only. Marks of missing values are
+# recognised when a file is read.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

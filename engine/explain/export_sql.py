@@ -3,26 +3,37 @@
     Explanation, EncodingPlan, Schema  ->  contents of rules.sql
 
 Two statements, each to be run alone on a table `profiles`: the rules of each cluster as a boolean column, and the full
-tree as one CASE. Missing values count as in the clustering, so every number is wrapped in COALESCE. The dialect is that
-of DuckDB, which a test runs; PostgreSQL differs in list functions only.
+tree as one CASE. Both select exactly the people that rules.json counts. Missing values, NULL and NaN, count as in the
+clustering: COALESCE(..., TRUE) is a condition that holds for them. The dialect is that of DuckDB (sql_dialect.py).
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pyarrow as pa
 
-from engine.explain.binning.predicates import YES, fill_value
+from engine.explain.binning.predicates import YES, missing_bin
 from engine.explain.export_sql_numbers import number_from_text
 from engine.explain.rules.conditions import Condition
 from engine.explain.rules.decision_tree import LEAF
 from engine.explain.rules.explanation import Explanation
-from engine.features.encoding_plan import CategoryPlan, EncodingPlan, LabelPlan, NumberPlan
+from engine.explain.sql_dialect import DUCKDB, DuckDb
+from engine.features.encoding_plan import CategoryPlan, ColumnPlan, EncodingPlan, LabelPlan, NumberPlan
 from engine.tables.vector_columns import POSITION, vector_name
-from engine.utils.formatting import format_iso_day, format_percent, printable_text
+from engine.utils.formatting import format_percent, natural_list, printable_text
 
 TABLE = "profiles"  # name of the table that the statements read
+DAY_IN_MILLISECONDS = 86_400_000
+HEADER = """\
+-- Rules of clusters for a table {table}, written for {dialect}. Run each of the two statements alone.
+-- A missing value, NULL or the NaN of a floating-point column, counts as in the clustering: COALESCE(..., TRUE)
+-- holds for it, and no other condition does but IS NULL.
+-- Numbers are compared as doubles, and times with a time zone in UTC, whatever the time zone of the session.
+"""
 
 
 def to_sql(
@@ -42,7 +53,7 @@ def to_sql(
         Column that identifies a profile; without it, all columns are selected beside the result.
     """
     writer = SqlConditionWriter(plan, schema)
-    key = _quoted(id) if id is not None else "*"
+    key = writer.dialect.identifier(id) if id is not None else "*"
     columns = []
     for cluster, rules in enumerate(explanation.clusters):
         conjunctions = [" AND ".join(writer.sql(condition) for condition in rule.conditions) for rule in rules.rules]
@@ -52,11 +63,15 @@ def to_sql(
         comment = f"  -- {cluster}: {printable_text(names[cluster])} ({note})\n"
         columns.append(f"{comment}  CASE WHEN {disjunction} THEN TRUE ELSE FALSE END AS cluster_{cluster}")
     tree = _case_expression(explanation, writer.sql, node=0, depth=1)
+    fidelity = format_percent(explanation.full.fidelity)
     return (
-        "-- Who is in which cluster, as rules. A missing value is NULL; NaN must be made NULL first.\n"
-        f"SELECT {key},\n" + ",\n".join(columns) + f"\nFROM {TABLE};\n\n"
-        f"-- The full tree: it names the right cluster for {format_percent(explanation.full.fidelity)} of the people.\n"
-        f"SELECT {key},\n  {tree} AS cluster\nFROM {TABLE};\n"
+        HEADER.format(table=TABLE, dialect=writer.dialect.name)
+        + _ambiguous_names_note(schema)
+        + f"\n-- The people whom the rules of each cluster match.\nSELECT {key},\n"
+        + ",\n".join(columns)
+        + f"\nFROM {TABLE};\n\n"
+        + f"-- The full tree: it names the right cluster for {fidelity} of the people.\n"
+        + f"SELECT {key},\n  {tree} AS cluster\nFROM {TABLE};\n"
     )
 
 
@@ -73,102 +88,119 @@ def _case_expression(explanation: Explanation, sql: Callable[[Condition], str], 
     return f"CASE WHEN {sql(condition)}\n{indent}THEN {left}\n{indent}ELSE {right} END"
 
 
+def _ambiguous_names_note(schema: pa.Schema) -> str:
+    """Return a comment on the columns whose names differ in case only, which databases take for one or rename."""
+    columns = {vector_name(field) or field.name for field in schema}
+    counts = Counter(map(str.casefold, columns))
+    names = [f'"{printable_text(name)}"' for name in sorted(columns) if counts[name.casefold()] > 1]
+    if not names:
+        return ""
+    return f"-- The names {natural_list(names)} differ in case only: rename them in the table and here.\n"
+
+
 class SqlConditionWriter:
     """Writes conditions on the columns of a plan as SQL; missing values count as the plan says."""
 
-    def __init__(self, plan: EncodingPlan, schema: pa.Schema) -> None:
+    def __init__(self, plan: EncodingPlan, schema: pa.Schema, dialect: DuckDb = DUCKDB) -> None:
         self.plans = {column.column: column for column in plan.columns}
         self.schema = schema
         self.reference_day = plan.reference_day
+        self.dialect = dialect
 
     def sql(self, condition: Condition) -> str:
         """Return the condition as an expression that is true where it holds, and false or NULL elsewhere."""
-        column = _column(self.schema.field(condition.predicate.column))
         plan = self.plans[condition.predicate.column]
-        if isinstance(plan, NumberPlan) and plan.number_format is not None:
-            column = number_from_text(column, plan.number_format)
+        column = self._column(self.schema.field(condition.predicate.column), plan)
         if condition.predicate.kind == "missing":
             return f"{column} IS {'' if condition.low == YES else 'NOT '}NULL"
         if isinstance(plan, NumberPlan):
-            return self._number(condition, plan, column)
-        if isinstance(plan, CategoryPlan):
-            return self._category(condition, plan, column)
-        return self._label(condition, plan, column)
+            expression = self._number(condition, plan, column)
+        elif isinstance(plan, CategoryPlan):
+            expression = self._category(condition, plan, column)
+        else:
+            expression = self._label(condition, plan, column)
+        holds = condition.low <= missing_bin(condition.predicate, plan, self.reference_day) <= condition.high
+        return f"COALESCE({expression}, TRUE)" if holds else expression
+
+    def _column(self, field: pa.Field, plan: ColumnPlan) -> str:
+        """Return a column, or an element of a vector, as it is compared: NULL where it is missing."""
+        source = vector_name(field)
+        column = self.dialect.identifier(field.name if source is None else source)
+        if source is not None:
+            column = self.dialect.element(column, int(field.metadata[POSITION]))
+        if isinstance(plan, NumberPlan) and plan.number_format is not None:
+            return number_from_text(column, plan.number_format)
+        if pa.types.is_floating(field.type):
+            return self.dialect.given_double(column, infinite=isinstance(plan, CategoryPlan))
+        if isinstance(plan, NumberPlan) and pa.types.is_boolean(field.type):
+            return self.dialect.integer(column)
+        if isinstance(plan, NumberPlan) and pa.types.is_integer(field.type):
+            return self.dialect.double(column)
+        if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+            return self.dialect.in_utc(column)
+        return column
 
     def _number(self, condition: Condition, plan: NumberPlan, column: str) -> str:
-        kind, fill = self.schema.field(plan.column).type, fill_value(plan, self.reference_day)
-        if pa.types.is_boolean(kind):
-            column = f"CAST({column} AS INTEGER)"
-        day_literal = _timestamp if pa.types.is_timestamp(kind) else _date
-        literal = day_literal if plan.role == "date" else _number
-        value = f"COALESCE({column}, {literal(fill)})"
-        low, high = condition.at_least, condition.below
-        comparisons = [] if low is None else [f"{value} >= {literal(low)}"]
-        return " AND ".join(comparisons if high is None else [*comparisons, f"{value} < {literal(high)}"])
+        kind = self.schema.field(plan.column).type
+        reaches = self._reaches_moment(kind) if pa.types.is_timestamp(kind) else self._reaches(plan)
+        bounds = [(">=", condition.at_least), ("<", condition.below)]
+        return " AND ".join(f"{column} {reaches(sign, bound)}" for sign, bound in bounds if bound is not None)
+
+    def _reaches(self, plan: NumberPlan) -> Callable[[str, float], str]:
+        if plan.role == "date":
+            return lambda sign, bound: f"{sign} {self.dialect.day(math.ceil(bound))}"
+        return lambda sign, bound: f"{sign} {self.dialect.number(bound)}"
+
+    def _reaches_moment(self, kind: pa.TimestampType) -> Callable[[str, float], str]:
+        """Return the function that compares with a moment, as the engine does: in whole milliseconds, cut towards 1970.
+
+        So a moment up to 1970 is reached by everything later than the millisecond before it.
+        """
+        cut = kind.unit in ("us", "ns")
+
+        def compare(sign: str, bound: float) -> str:
+            milliseconds = _first_millisecond(bound)
+            if cut and milliseconds <= 0:
+                return f"{'>' if sign == '>=' else '<='} {self.dialect.moment(milliseconds - 1)}"
+            return f"{sign} {self.dialect.moment(milliseconds)}"
+
+        return compare
 
     def _category(self, condition: Condition, plan: CategoryPlan, column: str) -> str:
-        literal = _category_literal(self.schema.field(plan.column).type)
+        literal = self._category_literal(self.schema.field(plan.column).type)
         holds = condition.low == YES
-        if not plan.indicator:  # a missing value counts as the most frequent one
-            column = f"COALESCE({column}, {literal(plan.categories[0])})"
         if condition.predicate.kind == "rare category":
-            known = f"{column} IN ({', '.join(literal(value) for value in plan.categories)})"
-            if holds:
-                return f"NOT ({known})"
-            return f"COALESCE({known}, TRUE)" if plan.indicator else known
-        value = literal(condition.predicate.value or "")
-        if holds:
-            return f"{column} = {value}"
-        return f"{column} IS DISTINCT FROM {value}" if plan.indicator else f"{column} <> {value}"
+            listed = ", ".join(literal(value) for value in plan.categories)
+            return f"{column} {'NOT IN' if holds else 'IN'} ({listed})"
+        return f"{column} {'=' if holds else '<>'} {literal(condition.predicate.value or '')}"
+
+    def _category_literal(self, kind: pa.DataType) -> Callable[[str], str]:
+        """Return the function that writes a category as a literal of the column's type: number, boolean or text."""
+        if pa.types.is_floating(kind):  # float16 is read as float32, which keeps its values
+            as_read = np.float64 if pa.types.is_float64(kind) else np.float32
+            return lambda value: self.dialect.number(float(as_read(value)))
+        if pa.types.is_integer(kind):
+            return str
+        return str.upper if pa.types.is_boolean(kind) else self.dialect.text
 
     def _label(self, condition: Condition, plan: LabelPlan, column: str) -> str:
-        label = condition.predicate.value or ""
+        label, holds = condition.predicate.value or "", condition.low == YES
         if plan.separator is None:
             kind = self.schema.field(plan.column).type
-            value = label if pa.types.is_integer(kind.value_type) else _text(label)
-            has = f"list_contains({column}, {value})"
-        else:
-            separator = plan.separator.strip()
-            pattern, literal = _text(rf"\s*{_escape_regex(separator)}\s*"), _text(separator)
-            joined = f"{literal} || REGEXP_REPLACE(TRIM({column}), {pattern}, {literal}, 'g') || {literal}"
-            has = f"POSITION({_text(separator + label + separator)} IN {joined}) > 0"
-        return f"COALESCE({has}, FALSE)" if condition.low == YES else f"NOT COALESCE({has}, FALSE)"
+            value = label if pa.types.is_integer(kind.value_type) else self.dialect.text(label)
+            contains = self.dialect.contains(column, value)
+            return contains if holds else f"NOT {contains}"
+        separator = plan.separator.strip()
+        joined = self.dialect.joined_labels(column, separator)
+        position = self.dialect.position(self.dialect.text(separator + label + separator), joined)
+        return f"{position} {'>' if holds else '='} 0"
 
 
-def _column(field: pa.Field) -> str:
-    """Return a column, or a number of a vector: places in lists count from 1."""
-    source = vector_name(field)
-    return _quoted(field.name) if source is None else f"{_quoted(source)}[{int(field.metadata[POSITION]) + 1}]"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value == round(value) and abs(value) < 1e15 else repr(float(value))
-
-
-def _date(days: float) -> str:
-    return f"DATE '{format_iso_day(days)}'"
-
-
-def _timestamp(days: float) -> str:
-    seconds = round((days % 1.0) * 86_400, 3)
-    hours, rest = divmod(seconds, 3600)
-    return f"TIMESTAMP '{format_iso_day(days)} {int(hours):02d}:{int(rest // 60):02d}:{rest % 60:06.3f}'"
-
-
-def _escape_regex(text: str) -> str:
-    return "".join(f"\\{c}" if c in r"\.^$*+?()[]{}|" else c for c in text)
-
-
-def _category_literal(kind: pa.DataType) -> Callable[[str], str]:
-    """Return the function that writes a category as a literal of the column's type: number, boolean or text."""
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return str
-    return str.upper if pa.types.is_boolean(kind) else _text
+def _first_millisecond(days: float) -> int:
+    """Return the first millisecond since 1970-01-01 that is not before these days."""
+    milliseconds = round(days * DAY_IN_MILLISECONDS)
+    while (milliseconds - 1) / DAY_IN_MILLISECONDS >= days:
+        milliseconds -= 1
+    while milliseconds / DAY_IN_MILLISECONDS < days:
+        milliseconds += 1
+    return milliseconds

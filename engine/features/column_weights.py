@@ -9,6 +9,7 @@ balance. Without groups every column weighs the same. A table can carry its grou
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -106,11 +107,19 @@ def compute_weights(
 def _vector_shares(
     source_of: Mapping[str, str], used: Sequence[str], variances: Mapping[str, float]
 ) -> dict[str, float]:
-    """Return each column's share of its source column: 1 for a plain column, of the variance for an element."""
+    """Return each column's share of its source column: 1 for a plain column, of the variance for an element.
+
+    Elements that do not vary, but are missing in some rows, have equal shares.
+    """
     totals: dict[str, float] = {}
     for name in used:
         totals[source_of[name]] = totals.get(source_of[name], 0.0) + variances.get(name, 1.0)
-    return {name: variances.get(name, 1.0) / totals[source_of[name]] for name in used}
+    counts = Counter(source_of[name] for name in used)
+    shares = {}
+    for name in used:
+        total = totals[source_of[name]]
+        shares[name] = variances.get(name, 1.0) / total if total > 0 else 1.0 / counts[source_of[name]]
+    return shares
 
 
 def metadata_group(schema: pa.Schema, name: str) -> str:

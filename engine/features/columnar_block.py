@@ -27,6 +27,7 @@ PhysicalKind = Literal["number", "boolean", "text", "list", "time", "other"]
 MISSING_CODE = -1
 MAX_DISTINCT = 10_000  # distinct texts counted before a column is taken for an identifier or free text
 UNLIMITED = 2**31 - 1  # distinct texts: a limit that no column reaches
+INT64_LIMIT = 2.0**63  # numbers from here on are no int64
 _NAME_BYTES = 80  # bytes of a short Python text and of the list's pointer to it
 _DAY_IN_SECONDS = 86_400.0
 _DAY_IN_MILLISECONDS = 86_400_000.0
@@ -238,11 +239,11 @@ def to_text(column: pa.Array) -> pa.Array:
         return column
     if not pa.types.is_floating(column.type):
         return column.cast(pa.string())
-    if pa.types.is_float16(column.type):  # Arrow cannot round it
-        column = column.cast(pa.float32())
+    if pa.types.is_float16(column.type):
+        column = column.cast(pa.float32())  # pyarrow rounds and writes float32, which has the same values
     values = pc.if_else(pc.is_nan(column), None, column)
     rounded = pc.round(values)
-    whole = pc.equal(values, rounded).fill_null(True)
+    whole = pc.and_(pc.equal(values, rounded), pc.less(pc.abs(values), INT64_LIMIT)).fill_null(True)
     return pc.if_else(whole, rounded.cast(pa.int64(), safe=False).cast(pa.string()), values.cast(pa.string()))
 
 

@@ -330,6 +330,8 @@ def _read_file(file: ds.FileFragment, schema: pa.Schema, names: list[str]) -> It
     Feather is read record batch by record batch: a scanner would read half a gigabyte ahead.
     """
     if not isinstance(file.format, ds.IpcFileFormat):
+        physical = {field.name: field for field in file.physical_schema if pa.types.is_decimal(field.type)}
+        schema = pa.schema([physical.get(field.name, field) for field in schema])  # converted in split_into_blocks
         yield from file.scanner(schema=schema, columns=names, batch_size=BLOCK_ROWS, batch_readahead=1).to_batches()
         return
     with file.open() as source:

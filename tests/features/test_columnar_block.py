@@ -95,6 +95,16 @@ def test_numbers_as_categories_are_the_same_text_however_they_are_stored() -> No
     assert texts_of(block.codes[0], block.names[0]) == ["1.5", "2"]
 
 
+def test_numbers_beyond_int64_are_categories_of_their_own() -> None:
+    block = read_column(pa.array([1e300, -1e300, np.inf, 2.0**62, 0.5, np.nan]), ReadSpec("category"))
+    assert texts_of(block.codes[0], block.names[0]) == ["1e+300", "-1e+300", "inf", str(2**62), "0.5", None]
+
+
+def test_float16_can_be_categories() -> None:
+    block = read_column(pa.array(np.array([3, 0.5, 0.1, np.nan], np.float16)), ReadSpec("category"))
+    assert texts_of(block.codes[0], block.names[0]) == ["3", "0.5", str(np.float32(np.float16(0.1))), None]
+
+
 def test_names_beyond_the_limit_are_not_listed() -> None:
     codes, names = factorize_texts(pa.array(["a", "b", "c"]), 2)
     assert names is None

@@ -157,3 +157,9 @@ def test_rules_ask_vectors_in_sql(path: Path, lean: FitConfig, tmp_path: Path) -
     ]
     assert np.mean(right) == pytest.approx(run.rules["full"]["fidelity"], abs=1e-3)
     assert np.mean(right) > 0.9
+
+
+def test_a_vector_that_does_not_vary_has_equal_shares() -> None:
+    rows = pa.table({"taste": pa.array([[0.5, 0.5], None] * 50), "age": np.arange(100) % 37})
+    plans = {plan.column: plan for plan in fit_encoder(open_table(rows)).encoder.plan.columns}
+    assert plans["taste[0]"].weight == plans["taste[1]"].weight == plans["age"].weight / 2

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.explain.binning.predicates import YES, Predicate, fill_value, find_predicates
+from engine.explain.binning.predicates import YES, Predicate, find_predicates, missing_bin
 from engine.features.columnar_block import ColumnarBlock
 from engine.features.encoding_plan import CategoryPlan, ColumnPlan, EncodingPlan, LabelPlan, NumberPlan
 from engine.kernels.cpu.explain import predicates as kernels
@@ -130,18 +130,13 @@ class Binner:
     def _lookup_table(self, predicate: Predicate, plan: NumberPlan | CategoryPlan) -> NDArray[np.uint8]:
         """Return the bin for each packed byte of a number or category."""
         table = np.zeros(256, np.uint8)
-        if predicate.kind == "missing":
-            table[MISSING] = YES
-        elif isinstance(plan, NumberPlan):
-            table[:] = np.arange(256)
-            fill = fill_value(plan, self.plan.reference_day)
-            table[MISSING] = np.searchsorted(predicate.thresholds, fill, side="right")
+        if isinstance(plan, NumberPlan):
+            table[:] = np.arange(256) if predicate.kind != "missing" else 0
         elif predicate.kind == "rare category":
             table[len(plan.categories)] = YES
-        else:
+        elif predicate.kind == "category":
             table[plan.categories.index(predicate.value or "")] = YES
-            if not plan.indicator and predicate.value == plan.categories[0]:  # a missing value counts as this one
-                table[MISSING] = YES
+        table[MISSING] = missing_bin(predicate, plan, self.plan.reference_day)
         return table
 
 

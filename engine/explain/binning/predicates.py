@@ -108,6 +108,16 @@ def fill_value(plan: NumberPlan, reference_day: float) -> float:
     return reference_day - plan.fill * DAYS_PER_YEAR if plan.role == "date" else plan.fill
 
 
+def missing_bin(predicate: Predicate, plan: ColumnPlan, reference_day: float) -> int:
+    """Return the bin of a missing value."""
+    if predicate.kind == "missing":
+        return YES
+    if isinstance(plan, NumberPlan):
+        return int(np.searchsorted(predicate.thresholds, fill_value(plan, reference_day), side="right"))
+    # Without an indicator, a missing category counts as the most frequent one.
+    return int(isinstance(plan, CategoryPlan) and not plan.indicator and predicate.value == plan.categories[0])
+
+
 def _column_predicates(plan: ColumnPlan, name: str, rows: ColumnarBlock) -> list[Predicate]:
     predicates: list[Predicate] = []
     if isinstance(plan, CategoryPlan):
