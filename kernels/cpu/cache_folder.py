@@ -84,4 +84,4 @@ def _disable_cache() -> None:
         if not dispatcher.py_func.__module__.startswith("engine.kernels."):
             enable_caching(dispatcher)
 
-    Dispatcher.enable_caching = enable_unless_kernel
+    Dispatcher.enable_caching = enable_unless_kernel  # type: ignore[method-assign, assignment]
