@@ -5,6 +5,7 @@ ClusterConfig, table, a folder that all see  ->  passes inside the block run on 
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,12 +30,13 @@ def run_on_workers(
     Raises
     ------
     UsageError
-        If the table cannot be read in parts, or Dask is not installed.
+        If the table cannot be read in parts, Dask is not installed, or this process may not start workers.
     SchedulerLostError, WorkersLostError, WorkersDifferError
     """
     if not settings.uses_workers:
         yield
         return
+    _check_startable(settings)
     require_random_access(table)
     with _open_cluster(settings, folder, on_gpus, modules) as cluster, run_on(cluster):
         yield
@@ -47,11 +49,21 @@ def find_worker_resources(settings: ClusterConfig, table: Table, parent: Path) -
     """
     if not settings.uses_workers:
         return None
+    _check_startable(settings)
     require_random_access(table)
     if settings.workers is not None:
         return WorkerResources.on_this_machine(settings.workers)
     with scratch_folder(parent) as folder, _open_cluster(settings, folder, False) as cluster:
         return cluster.resources
+
+
+def _check_startable(settings: ClusterConfig) -> None:
+    """Raise UsageError if workers are to be started by a daemonic process, which multiprocessing does not let."""
+    if settings.workers is not None and multiprocessing.current_process().daemon:
+        raise UsageError(
+            f"workers={settings.workers} cannot be started: this is a daemonic process of multiprocessing.",
+            hint="fit without workers, name a scheduler, or start this process with daemon=False.",
+        )
 
 
 @contextmanager

@@ -10,9 +10,10 @@ second kind are timed as they are, and t-SNE by a few of its iterations. Memory 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from engine import backends
 from engine.blocks import count_rows, has_random_access, reading_bytes
 from engine.config import FitConfig
+from engine.errors import DataError
 from engine.execution.array_storage import IN_MEMORY, Storage
 from engine.execution.block_cache import BlockCache
 from engine.execution.cluster import WorkerResources
@@ -35,7 +37,7 @@ from engine.execution.worker_pool import find_worker_resources
 from engine.explain.stage import create_binned_table, draw_row_sample, explain_run
 from engine.features.column_roles import ColumnRole
 from engine.features.fit import FittedFeatures
-from engine.kmeans.initialization import initialize_centers
+from engine.kmeans.initialization import distinct_rows, initialize_centers
 from engine.kmeans.lloyd import Samples
 from engine.kmeans.select_k import choose_k
 from engine.model.assignments import check_id_name
@@ -50,6 +52,7 @@ from engine.tables.output_paths import check_apart, local_path
 from engine.tsne.device import build_placement_index, embed
 from engine.tsne.types import EmbeddingPlan
 from engine.utils.atomic_files import scratch_folder
+from engine.utils.row_sampling import sample_rows
 
 HEAD_ROWS = 16 * BLOCK_ROWS  # most rows of the table's head
 HEAD_VALUES = 32 * HEAD_ROWS  # most values of the head: wide tables have a shorter one
@@ -213,7 +216,7 @@ def estimate_fit(source: Any, settings: FitConfig, *, out: Path | None = None) -
         file_limit = UNLIMITED_FILE_BYTES if plan.file_bytes else 0
         trial_storage = _TrialStorage(folder, plan.streamed, memory_limit, file_limit)
         n_warm_up = max(-(-head.n_rows // WARM_UP_DIVISOR), head.n_rows // 2 // BLOCK_ROWS * BLOCK_ROWS)
-        _run_trial_fit(TableHead(table, n_warm_up), settings, trial_storage)
+        _warm_up(TableHead(table, n_warm_up), settings, trial_storage)
         trial = _run_trial_fit(head, settings, trial_storage)
     plan = plan_fit(
         streamed=plan.streamed, n_components=trial.Z.shape[1], n_features=trial.features.encoder.n_features,
@@ -299,6 +302,13 @@ class _TrialFit:
     cached_row_bytes: float | None  # bytes of a row in the block cache, if all rows were cached
 
 
+def _warm_up(head: TableHead, settings: FitConfig, trial_storage: _TrialStorage) -> None:
+    """Run a trial fit whose result does not count: what its rows lack, and are warned of, the whole table may have."""
+    with warnings.catch_warnings(), suppress(DataError):
+        warnings.simplefilter("ignore")
+        _run_trial_fit(head, settings, trial_storage)
+
+
 def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialStorage) -> _TrialFit:
     """Run the stages of a fit on the head."""
     backend, _ = backends.resolve(settings.device)
@@ -307,8 +317,7 @@ def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialSt
     k_range = range(settings.kmeans.k_min, settings.kmeans.k_max + 1)
     choose = settings.kmeans.n_clusters == "auto"
     k = min(k_range[-1] if choose else int(settings.kmeans.n_clusters), n_rows)
-    with_k = settings.model_copy(update={"kmeans": settings.kmeans.model_copy(update={"n_clusters": k})})
-    job = Job(head, n_rows, with_k, backend, timer, trial_storage.storage, Checkpoints())
+    job = Job(head, n_rows, settings, backend, timer, trial_storage.storage, Checkpoints())
     job.check_ids()
     cache = trial_storage.cache
     row_sample = draw_row_sample(n_rows, settings)
@@ -321,13 +330,18 @@ def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialSt
         )
     pca = job.pca(features, [] if binned_table is None else [binned_table])
     Z = job.scores(features, pca)
+    if choose:  # a sweep skips numbers that there are too few distinct rows for
+        sample = np.ascontiguousarray(Z[sample_rows(n_rows, MIN_HEAD_ROWS, settings.seed)])
+        k = min(k, len(distinct_rows(sample, np.ones(len(sample)))[0]))
+    with_k = settings.model_copy(update={"kmeans": settings.kmeans.model_copy(update={"n_clusters": k})})
+    job = replace(job, settings=with_k)
     with timer.stage("seeds"):
         samples = Samples.from_array(Z, None, backend)
         initialize_centers(samples, "k-means++", k, np.random.RandomState(settings.seed), settings.kmeans.max_iter)
     _, clustering = job.clusters(Z)
     if choose:
         with timer.stage("choose k"):
-            choose_k(Z, k_range[len(k_range) // 2 :][:1], random_state=settings.seed)
+            choose_k(Z, [min(k_range[len(k_range) // 2], k)], random_state=settings.seed)
     if "map" not in settings.skip:
         _trial_map(Z, job)
     job.assignments(Z, job.model(features, pca, Z, clustering.centers), trial_storage.folder / "assignments")

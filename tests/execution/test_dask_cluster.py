@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -263,6 +264,15 @@ def record_reads(blocks: Callable[[int, int], Any], folder: Path) -> Callable[[i
 def test_workers_and_a_scheduler_exclude_each_other(members: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give one of them"):
         engine.fit(members, out=tmp_path / "run", workers=2, scheduler="tcp://127.0.0.1:1")
+
+
+def test_a_daemonic_process_fits_without_workers_and_is_told_so(
+    members: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="workers=2 cannot be started: this is a daemonic process"):
+        engine.fit(members, out=tmp_path / "run", workers=2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_running_cluster_is_joined_and_left_as_it_was(members: Path, tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 import engine
@@ -116,3 +119,30 @@ def test_workers_started_here_have_no_more_threads_than_there_are(
 ) -> None:
     with threads(4):
         assert worker_time_factor(WorkerResources(n_workers, threads_each, 0), started_here=started_here) == factor
+
+
+@pytest.mark.parametrize("columns", ["sorted", "newcomers first", "flags"])
+@pytest.mark.filterwarnings("error")
+def test_a_table_whose_first_rows_are_all_alike_is_not_refused(lean: FitConfig, columns: str) -> None:
+    n = 400
+    late = np.where(np.arange(n) < n // 2, 0.0, np.arange(n, dtype=np.float64))
+    flags = np.random.default_rng(0).integers(0, 2, (4, n))
+    table = {
+        "sorted": {"country": ["DE"] * 100 + ["FR"] * 300, "tier": [1] * 100 + [2] * 150 + [3] * 150},
+        "newcomers first": {"spend": late, "orders": late // 7},
+        "flags": dict(zip("abcd", flags, strict=True)),
+    }[columns]
+    n_clusters = "auto" if columns == "flags" else 3
+    settings = FitConfig.merge(lean.model_dump(), kmeans={"n_clusters": n_clusters})
+    estimate = estimate_fit(pa.table(table), settings)
+    assert (estimate.n_rows, estimate.n_head_rows) == (n, n)
+
+
+def test_a_warning_about_the_rows_of_the_warm_up_is_not_given(lean: FitConfig) -> None:
+    week = [f"x{i}" if i < 125 else f"2024-W{i % 52:02d}" for i in range(1000)]
+    table = pa.table({"age": np.arange(1000) % 70, "week": week})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        estimate = estimate_fit(table, FitConfig.merge(lean.model_dump(), kmeans={"n_clusters": 3}))
+    assert not [warning for warning in caught if "week" in str(warning.message)]
+    assert {role.column: role.role for role in estimate.features.roles}["week"] == "categorical"
