@@ -23,7 +23,7 @@ from engine.backends.protocol import SUM_ROWS, ClusterSums, FixedPointGrid, Skip
 from engine.execution.array_storage import Storage
 from engine.kernels.arrays import distance
 from engine.kernels.arrays.kmeans import assign, lloyd
-from engine.kernels.arrays.kmeans import filter as row_filter
+from engine.kernels.arrays.kmeans import certify as row_filter
 from engine.kernels.cpu.kmeans import quantize
 from engine.utils.array_types import Array, Float32s, Float64s, Int32s, Int64s, Rows
 

@@ -26,7 +26,7 @@ from engine.execution.threads import thread_count
 from engine.kernels.cpu import distance
 from engine.kernels.cpu.features import encode
 from engine.kernels.cpu.kmeans import assign, lloyd, quantize, quantized_centers
-from engine.kernels.cpu.kmeans import filter as row_filter
+from engine.kernels.cpu.kmeans import certify as row_filter
 from engine.kernels.cpu.pca import moments, project
 from engine.utils.array_types import Float32s, Float64s, Int32s, Int64s, Rows
 

@@ -28,7 +28,7 @@ from engine.backends.host_to_device import copy_in_pieces
 from engine.backends.pinned_buffers import PinnedStagingBuffers
 from engine.backends.protocol import LibraryKMeansSettings
 from engine.errors import DeviceNotAvailableError, UsageError, first_line
-from engine.kernels.arrays.kmeans import filter as row_filter
+from engine.kernels.arrays.kmeans import certify as row_filter
 from engine.utils.array_types import Float64s, Rows
 
 MIN_FREE_BYTES = 1 << 30  # of GPU memory: contexts and libraries take half of it

@@ -15,7 +15,7 @@ import numpy as np
 from engine.backends.chunked import ChunkedDevice
 from engine.backends.cpu import evenly_spaced_rows
 from engine.kernels.arrays.kmeans import assign
-from engine.kernels.arrays.kmeans import filter as row_filter
+from engine.kernels.arrays.kmeans import certify as row_filter
 from engine.kernels.arrays.tsne import affinities
 from engine.kernels.arrays.tsne import transform as placement
 from engine.kernels.cpu.kmeans import quantize

@@ -3,7 +3,7 @@
     X (n_rows, n_features), CenterArrays  ->  labels (n_rows,) int32;   or the two nearest centers and their distances
 
 Chunks of rows are limited by the number of their scores, so that on a GPU these stay near the cache between the
-operations of a chunk. Labels are those of the definition in distance.py, however matrix products round: filter.py
+operations of a chunk. Labels are those of the definition in distance.py, however matrix products round: certify.py
 proves which are certain.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.kernels.arrays import distance
-from engine.kernels.arrays.kmeans.filter import CenterArrays, rank_centers
+from engine.kernels.arrays.kmeans.certify import CenterArrays, rank_centers
 
 Array = Any  # of the array module `xp`
 

@@ -8,7 +8,7 @@ The filter ranks the centers of every row in small integers, and its result is k
 - The score of a center c for a row y (tiled_scores.py) is ||c||^2 / 2 - y.c, from quantized values. The nearest center
   has the least exact score.
 - The error bound (ErrorBound) says by how much the difference of two scores can be off.
-- A row is certified (filter.py) if its best score is less than the second best by more than the bound. Its label is
+- A row is certified (certify.py) if its best score is less than the second best by more than the bound. Its label is
   then proven, and so is a lower bound of its gap: the distance to any other center minus the distance to its own.
 - All other rows that were filtered are open. Their candidates are the centers whose scores lie within twice the bound
   of the best one.

@@ -2,7 +2,7 @@
 
     X, QuantizedRows, QuantizedCenters  ->  labels (n_rows,) int32, those of the definition in distance.py
 
-Rows are filtered (filter.py) and refined (refine.py), a run at a time. Passes that skip rows: lloyd.py.
+Rows are filtered (certify.py) and refined (refine.py), a run at a time. Passes that skip rows: lloyd.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from engine.kernels.cpu.distance import squared_distance
-from engine.kernels.cpu.kmeans.filter import RUN_ROWS, Float64s, Int32s, RowBuffer, Rows, filter_rows
+from engine.kernels.cpu.kmeans.certify import RUN_ROWS, Float64s, Int32s, RowBuffer, Rows, filter_rows
 from engine.kernels.cpu.kmeans.quantize import QuantizedRows, RowQuantizer
 from engine.kernels.cpu.kmeans.quantized_centers import QuantizedCenters
 from engine.kernels.cpu.kmeans.refine import refine_open_rows

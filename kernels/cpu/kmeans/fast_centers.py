@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 from engine.kernels.cpu.jit_options import INNER
-from engine.kernels.cpu.kmeans.filter import Float32s, Int32s, RowBuffer, Rows, bound_gap, splat_error_bound
+from engine.kernels.cpu.kmeans.certify import Float32s, Int32s, RowBuffer, Rows, bound_gap, splat_error_bound
 from engine.kernels.cpu.kmeans.quantize import QuantizedRows, RowQuantizer, quantize_rows
 from engine.kernels.cpu.kmeans.quantized_centers import TILE_CENTERS, QuantizedCenters, Scores
 from engine.kernels.cpu.kmeans.tiled_scores import TILE_ROWS, compute_tile_scores, load_tile

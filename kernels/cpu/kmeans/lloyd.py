@@ -18,8 +18,8 @@ import numba
 import numpy as np
 
 from engine.kernels.cpu.jit_options import INNER
+from engine.kernels.cpu.kmeans.certify import RUN_ROWS, Float32s, Float64s, Int32s, Int64s, RowBuffer, Rows, filter_rows
 from engine.kernels.cpu.kmeans.fast_centers import compare_fast_centers, select_centers
-from engine.kernels.cpu.kmeans.filter import RUN_ROWS, Float32s, Float64s, Int32s, Int64s, RowBuffer, Rows, filter_rows
 from engine.kernels.cpu.kmeans.quantize import QuantizedRows, RowQuantizer
 from engine.kernels.cpu.kmeans.quantized_centers import QuantizedCenters
 from engine.kernels.cpu.kmeans.refine import PREFETCH_ROWS, prefetch_row, refine_open_rows

@@ -3,7 +3,7 @@
     centers (n_clusters, n_features), a RowQuantizer, a level of precision -> QuantizedCenters
 
 The score of center c_j for a row y is S_j = ||c_j||^2 / 2 - y.c_j: ||y||^2 is the same for every center and left out.
-tiled_scores.py computes the scores; filter.py and refine.py say what they prove. Bounds: decisions/0005-screening.md.
+tiled_scores.py computes the scores; certify.py and refine.py say what they prove. Bounds: decisions/0005-screening.md.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.kernels.cpu.distance import label_by_definition, squared_distance
 from engine.kernels.cpu.jit_options import INNER
-from engine.kernels.cpu.kmeans.filter import DEFINITION_ERROR, Float32s, Float64s, Int32s, Int64s, RowBuffer, Rows
+from engine.kernels.cpu.kmeans.certify import DEFINITION_ERROR, Float32s, Float64s, Int32s, Int64s, RowBuffer, Rows
 from engine.kernels.cpu.kmeans.quantize import QuantizedRows
 from engine.kernels.cpu.kmeans.quantized_centers import QuantizedCenters
 from engine.kernels.cpu.kmeans.tiled_scores import (

@@ -7,7 +7,7 @@ A tile is a register block, as in a matrix product: the rows lie in the lanes of
 are broadcast one after the other. Its 2 x TILE_CENTERS accumulators use every loaded word often enough to keep both
 multipliers busy. A center's index within its chunk, the tag, is stored in the low bits of its score. So ranking takes
 one bit operation, three minima and two maxima a score, and no labels are moved.
-What a score is: quantized_centers.py. What scores prove: filter.py and refine.py.
+What a score is: quantized_centers.py. What scores prove: certify.py and refine.py.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from engine.kernels.cpu.kmeans import filter as row_filter
+from engine.kernels.cpu.kmeans import certify as row_filter
 from engine.kernels.cpu.kmeans import lloyd, quantize, quantized_centers
 
 LEVELS = range(quantize.coarsest_level(64), quantize.FLOAT32 + 1)

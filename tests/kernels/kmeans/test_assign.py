@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from engine.kernels.cpu import distance
 from engine.kernels.cpu.kmeans import assign, quantize
-from engine.kernels.cpu.kmeans import filter as row_filter
+from engine.kernels.cpu.kmeans import certify as row_filter
 from engine.kernels.cpu.kmeans.quantized_centers import CHUNK_CENTERS, TILE_CENTERS
 from engine.kernels.cpu.kmeans.tiled_scores import MAX_CANDIDATES, TILE_ROWS
 from tests import reference
