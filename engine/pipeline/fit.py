@@ -43,7 +43,6 @@ from engine.progress import Reporter, Silent
 from engine.report.html_report import write_report
 from engine.run import Run
 from engine.tables import Table, open_table
-from engine.tables.dataframe_table import is_dataframe
 from engine.tables.output_paths import check_apart, local_path
 from engine.utils.atomic_directory import check_target
 
@@ -137,6 +136,8 @@ def fit(
                 hint="see `rooms doctor`, or use --device auto, which goes on on the CPU.",
             ) from error
         reason = f"the GPU failed: {first_line(error)}"
+    from engine.tables.dataframe_table import is_dataframe  # narwhals, which a fit of files does without
+
     logger.warning("Going on on the CPU, from the last checkpoint, because %s.", reason)
     backend, _ = backends.resolve("cpu")
     resume = not is_dataframe(source)  # a fit of a data frame leaves no checkpoints: it begins again
