@@ -135,3 +135,9 @@ def test_a_single_page_is_run_after_the_readme() -> None:
     assert {"docs/memory.md", "docs/ratings.md", "examples/notebook.ipynb"} <= set(pages(None))
     with pytest.raises(SystemExit, match="no page 'gone'"):
         pages("gone")
+
+
+def test_a_version_of_the_changelog_has_a_heading_of_each_kind_once() -> None:
+    for version in re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1:]:
+        headings = re.findall(r"^### (.+)$", version, re.MULTILINE)
+        assert sorted(headings) == sorted(set(headings)), version.split("\n", 1)[0]
