@@ -26,7 +26,7 @@ class _StageConfig(BaseModel):
 
 def _check_not_boolean(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError(f"{str(value).lower()} is no number")
+        raise ValueError(f"{str(value).lower()} is not a number")
     return value
 
 

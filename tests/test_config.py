@@ -15,7 +15,7 @@ from engine.errors import ConfigError
     [
         ("kmeans: {n_clusters: 0}", r"kmeans\.n_clusters: 0 must be at least 1, or auto"),
         ("kmeans: {n_clusters: -3}", r"kmeans\.n_clusters: -3 must be at least 1"),
-        ("kmeans: {n_clusters: true}", r"kmeans\.n_clusters: true is no number"),
+        ("kmeans: {n_clusters: true}", r"kmeans\.n_clusters: true is not a number"),
         ("kmeans: {n_clusters: 2.5}", r"kmeans\.n_clusters"),
         ("kmeans: {n_clusters: many}", r"kmeans\.n_clusters"),
         ("kmeans: {n_init: 0}", r"kmeans\.n_init: 0 must be at least 1"),

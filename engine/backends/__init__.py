@@ -26,7 +26,7 @@ def resolve(device: str = "auto") -> tuple[Backend, str]:
         If device is "cuda" and no GPU can be used: a named device is never replaced by another.
     """
     if device not in DEVICES:
-        raise UsageError(f"device={device!r} is none of {', '.join(DEVICES)}.")
+        raise UsageError(f"device={device!r} is not one of {', '.join(DEVICES)}.")
     if device == "cpu":
         return CpuBackend(), "cpu, because it was asked for"
     from engine.backends import gpu  # imported late: most machines have no GPU

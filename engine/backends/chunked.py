@@ -56,7 +56,7 @@ class ChunkedDevice:
                 if self.fallback is None:
                     raise OutOfResourcesError(
                         f"Device {self.name!r} failed: {first_line(error)}.",
-                        hint="see `rooms doctor`, or use --device auto, which goes on on the CPU.",
+                        hint="see `rooms doctor`, or use --device auto, which falls back to the CPU.",
                     ) from error
                 logger.warning("%s failed (%s): the CPU computes this block.", self.name, first_line(error))
                 return compute_on_cpu(self.fallback)
@@ -67,7 +67,7 @@ class ChunkedDevice:
             smallest = chunk_values * SHRINK_FACTOR
             raise OutOfResourcesError(
                 f"Out of memory on device {self.name!r}, with chunks of {smallest:,} values too: {reason}.",
-                hint="free memory on the device, or use --device auto, which goes on on the CPU.",
+                hint="free memory on the device, or use --device auto, which falls back to the CPU.",
             )
         logger.warning("Out of memory on %s %d times: the CPU computes this block.", self.name, 1 + N_RETRIES)
         return compute_on_cpu(self.fallback)

@@ -84,7 +84,7 @@ def bench(*, rows: int, features: int, clusters: int, stages: list[str], rounds:
     """
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown or not stages:
-        raise UsageError(f"Stages {', '.join(unknown) or 'none'}: they are some of {', '.join(STAGES)}.")
+        raise UsageError(f"Stages {', '.join(unknown) or 'none'} cannot be measured: choose from {', '.join(STAGES)}.")
     if rows < max(clusters, 200):
         raise UsageError(f"rows={rows} must be at least {max(clusters, 200)}: that many rows are needed to compare on.")
     settings = {"rows": rows, "features": features, "clusters": clusters, "stages": stages, "rounds": rounds}

@@ -15,7 +15,7 @@ from engine.cli.app import AsJson, Debug, Overwrite, app, handle_errors, print_r
 def compare(
     old: Annotated[Path, typer.Argument(help="A run directory that `rooms fit` wrote.")],
     new: Annotated[Path, typer.Argument(help="A later one, with people of the first.")],
-    out: Annotated[Path | None, typer.Option(help="Write who moved: a .parquet file, or a folder of parts.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the movers: a .parquet file, or a folder of parts.")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -24,5 +24,5 @@ def compare(
     from engine.comparison.compare import compare as compare_runs
 
     comparison = compare_runs(old, new, out=out, overwrite=overwrite)
-    note = "" if out is None else f"\nwho moved is written to {out}"
+    note = "" if out is None else f"\nmovers are written to {out}"
     print_result(comparison.facts(), comparison.describe() + note, as_json, written=out)

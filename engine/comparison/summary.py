@@ -127,7 +127,7 @@ class ComparisonSummary:
             return f"{name} was split into {natural_list(parts)}"
         elsewhere = self._elsewhere(destinations, transition.others)
         if transition.verdict == "died":
-            return f"{name} is no more{elsewhere or ': its people are all over the place'}"
+            return f"{name} no longer exists{elsewhere or ': its people are spread over the other clusters'}"
         (successor,) = transition.others
         share_kept = format_percent(destinations[successor] / destinations.sum())
         if transition.verdict == "merged":

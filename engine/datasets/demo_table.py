@@ -186,7 +186,7 @@ def _remove_earlier_parts(folder: Path, *, overwrite: bool) -> None:
     existing = list(folder.iterdir()) if folder.is_dir() else [folder]
     foreign = [path for path in existing if re.fullmatch(r"part-\d{5,}\.parquet", path.name) is None]
     if foreign or not overwrite:
-        raise OutputExistsError(f"{folder} is there already.", hint="choose another folder, or overwrite a demo's own.")
+        raise OutputExistsError(f"{folder} already exists.", hint="choose another folder, or overwrite a demo's own.")
     for path in existing:
         path.unlink()
     folder.rmdir()

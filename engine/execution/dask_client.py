@@ -50,7 +50,7 @@ def tls_security(settings: ClusterConfig) -> Security | None:
     files = {"ca": settings.tls_ca, "cert": settings.tls_cert, "key": settings.tls_key}
     if not str(settings.scheduler).startswith("tls://"):
         if any(files.values()):
-            raise UsageError(f"TLS files were given, but the scheduler {settings.scheduler} is no tls:// address.")
+            raise UsageError(f"TLS files were given, but the scheduler {settings.scheduler} is not a tls:// address.")
         return None
     missing = [name for name, path in files.items() if path is None or not Path(path).is_file()]
     if missing:

@@ -208,7 +208,7 @@ def _to_markdown(personas: Sequence[Persona]) -> str:
             lines += [f"**{heading}**", "", *(f"- {_escape_markdown(line)}" for line in sentences), ""]
         if persona.typical:
             typical = "; ".join(f"{name}: {value}" for name, value in persona.typical)
-            lines += [f"A typical member (put together, nobody real): {_escape_markdown(typical)}.", ""]
+            lines += [f"A typical member (composed, not a real person): {_escape_markdown(typical)}.", ""]
         if persona.interests and not persona.portrait:
             lines += [f"A room for them would open with {_escape_markdown(', '.join(persona.interests))}.", ""]
     return "\n".join(lines)

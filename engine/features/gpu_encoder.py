@@ -265,7 +265,7 @@ class GpuEncodedTable:
             raise OutOfResourcesError(
                 f"Out of memory on device {source.device.name!r}, "
                 f"reading chunks of {chunk_bytes * SHRINK_FACTOR >> 20} MiB.",
-                hint="free memory on the device, or use --device auto, which goes on on the CPU.",
+                hint="free memory on the device, or use --device auto, which falls back to the CPU.",
             )
         logger.warning("Out of memory on %s: the CPU reads the rows from %d on.", source.device.name, n_done)
         blocks = source.table.blocks(self._encoder.columns, dictionary_encoded=True)

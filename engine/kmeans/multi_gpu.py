@@ -70,7 +70,7 @@ def _run_child(command: list[str], seconds: float) -> None:
             _, stderr = child.communicate(timeout=seconds)
     except subprocess.TimeoutExpired as error:
         raise WorkersLostError(
-            f"cuML's K-Means on the workers has found nothing in {seconds:g} s.",
+            f"cuML's K-Means on the workers found no result in {seconds:g} s.",
             hint="start the workers anew: they may wait for ever; or use kmeans.algorithm lloyd, which does not.",
         ) from error
     finally:

@@ -147,7 +147,7 @@ def _choose(table: list[KMetrics]) -> tuple[int, str]:
     """Return the chosen k and the reason in a sentence."""
     ks = [int(row["k"]) for row in table]
     if len(ks) == 1:
-        return ks[0], f"k = {ks[0]} is the only one in question"
+        return ks[0], f"k = {ks[0]} is the only candidate"
     span = f"k = {ks[0]} to {ks[-1]}"
     elbow = _find_elbow(ks, [row["inertia"] for row in table])
     if elbow is not None:

@@ -133,12 +133,12 @@ def fit(
         if settings.device != "auto":
             raise OutOfResourcesError(
                 f"Device {settings.device!r} failed: {first_line(error)}.",
-                hint="see `rooms doctor`, or use --device auto, which goes on on the CPU.",
+                hint="see `rooms doctor`, or use --device auto, which falls back to the CPU.",
             ) from error
         reason = f"the GPU failed: {first_line(error)}"
     from engine.tables.dataframe_table import is_dataframe  # narwhals, which a fit of files does without
 
-    logger.warning("Going on on the CPU, from the last checkpoint, because %s.", reason)
+    logger.warning("Continuing on the CPU from the last checkpoint, because %s.", reason)
     backend, _ = backends.resolve("cpu")
     resume = not is_dataframe(source)  # a fit of a data frame leaves no checkpoints: it begins again
     return _fit(source, target, settings, backend, f"cpu, because {reason}", resume, overwrite, reporter)
@@ -235,9 +235,9 @@ def _open_checkpoints(
         return Checkpoints(), fingerprint
     checkpoints = Checkpoints(staging.checkpoints)
     if checkpoints.identify(settings, fingerprint):
-        logger.info("Going on from %s.", staging.root)
+        logger.info("Continuing from %s.", staging.root)
     elif resume:
-        logger.info("There is no interrupted run to go on from: starting from the beginning.")
+        logger.info("There is no interrupted run to continue: starting from the beginning.")
     return checkpoints, fingerprint
 
 

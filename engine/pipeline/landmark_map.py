@@ -183,7 +183,7 @@ def _previous_positions(run: Path, table: Table, landmarks: NDArray[np.int64], b
     model = Run(run).model
     model.encoder.check_schema(table.schema)
     if model.landmarks is None:
-        raise ModelNotReadableError(f"{run} has no map to go on from.", hint="fit it without --skip map.")
+        raise ModelNotReadableError(f"{run} has no map to continue.", hint="fit it without --skip map.")
     rows = RowCollector(landmarks)
     for picked in over_table(rows.observe, table, model.encoder.columns, pass_name="previous map"):
         rows.collect(picked)

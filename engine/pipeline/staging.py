@@ -59,7 +59,7 @@ class StagingFolder:
             remove(self.root)
             return "Nothing was written."
         size = sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
-        return f"What was done is kept: go on with --resume, or delete {self.root} ({size / 1e6:,.2f} MB)."
+        return f"Finished stages are kept: continue with --resume, or delete {self.root} ({size / 1e6:,.2f} MB)."
 
     def clear(self) -> None:
         """Empty the folder."""
@@ -127,7 +127,7 @@ def _acquire(lock: IO[str], target: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise OutputExistsError(
-            f"Another process is making {target} at this moment.", hint="choose another --out, or wait for it."
+            f"Another process is writing {target} at this moment.", hint="choose another --out, or wait for it."
         ) from error
     except OSError as error:  # as NFS without its lock daemon, Lustre without -o flock, and some FUSE file systems
         logger.warning(

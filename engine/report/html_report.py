@@ -49,7 +49,7 @@ def write_report(folder: Path) -> Path:
         html = render_html(read_contents(folder))
     except (OSError, KeyError, ValueError) as error:
         raise ModelNotReadableError(
-            f"{folder} cannot be told as a report: {type(error).__name__}: {error}.", hint="fit again."
+            f"{folder} cannot be made into a report: {type(error).__name__}: {error}.", hint="fit again."
         ) from error
     out = folder / "report.html"
     with write_atomically(out) as path:

@@ -79,7 +79,7 @@ def check_new_file(out: Path, *, overwrite: bool) -> None:
     if out.is_dir():
         raise UsageError(f"{out} is a folder, but the table is one file.", hint=f"try {out / 'table.parquet'}.")
     if out.exists() and not overwrite:
-        raise OutputExistsError(f"{out} is there already.", hint="choose another --out, or add --overwrite.")
+        raise OutputExistsError(f"{out} already exists.", hint="choose another --out, or add --overwrite.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out.parent).close()

@@ -104,7 +104,7 @@ class VectorTable:
         if len(deviating := np.flatnonzero(lengths != self.lengths[name])):
             raise SchemaMismatchError(
                 f"Row {start + int(deviating[0]):,} of column {name!r} has {lengths[deviating[0]]} numbers, "
-                f"and the first has {self.lengths[name]}: that is no vector.",
+                f"and the first has {self.lengths[name]}: vectors of a column must have one length.",
                 hint=f"give all rows as many numbers, or leave it out with --role {name}=ignore.",
             )
 

@@ -75,7 +75,7 @@ def compute_embedding(
     result = embed(backend, X, start, plan, reporter)
     if result.recall < 1.0:
         logger.warning(
-            "Neighbours of %d rows are looked for in the clusters around them, which hold %.1f %% of them, measured on "
+            "Neighbours of %d rows are searched in the clusters around them, which hold %.1f %% of them, measured on "
             "a sample. neighbors='exact' finds all.", len(X), 100 * result.recall,
         )  # fmt: skip
     return result

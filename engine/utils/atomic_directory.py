@@ -29,7 +29,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not overwrite:
-        raise OutputExistsError(f"{target} is there already.", hint="choose another --out, or add --overwrite.")
+        raise OutputExistsError(f"{target} already exists.", hint="choose another --out, or add --overwrite.")
     if not target.is_dir() or not (target / SUCCESS).is_file():
         raise OutputExistsError(
             f"{target} was not written by the engine, so it is not overwritten.", hint="choose another --out."

@@ -90,4 +90,4 @@ def _run_cleanup(cleanup: Callable[[], str | None]) -> str | None:
     try:
         return cleanup()
     except Exception as error:  # the other cleanups still run
-        return f"Not everything was tidied: {type(error).__name__}: {error}"
+        return f"Some temporary files were not removed: {type(error).__name__}: {error}"

@@ -19,5 +19,5 @@ def parse_bytes(size: str | int) -> int:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", str(size).lower())
     if match is None or match[2] not in _UNITS or float(match[1]) == 0:
-        raise UsageError(f"{size!r} is no amount of memory.", hint="write it like 2GiB or 500MB.")
+        raise UsageError(f"{size!r} is not an amount of memory.", hint="write it like 2GiB or 500MB.")
     return int(float(match[1]) * _UNITS[match[2]])

@@ -81,7 +81,7 @@ def test_a_device_asked_for_by_name_is_never_replaced(monkeypatch: pytest.Monkey
 
 
 def test_an_unknown_device_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="'tpu' is none of auto, cpu, cuda"):
+    with pytest.raises(UsageError, match="'tpu' is not one of auto, cpu, cuda"):
         backends.resolve("tpu")
 
 

@@ -106,7 +106,7 @@ def test_the_kl_divergence_of_all_contenders_is_computed_alike(monkeypatch: pyte
 
 
 def test_unknown_stages_and_too_few_rows_are_rejected() -> None:
-    with pytest.raises(UsageError, match="Stages umap: they are some of kmeans, pca, tsne"):
+    with pytest.raises(UsageError, match="Stages umap cannot be measured: choose from kmeans, pca, tsne"):
         run.bench(rows=300, features=3, clusters=2, stages=["umap"])
     with pytest.raises(UsageError, match="must be at least 500"):
         run.bench(rows=300, features=3, clusters=500, stages=["pca"])

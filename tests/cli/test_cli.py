@@ -106,7 +106,7 @@ def test_roles_and_weights_are_set_by_options(demo: Path) -> None:
         (("fit", "{members}", "--out", "x", "--role", "age"), 2, "must read NAME=VALUE"),
         (("fit", "{members}", "--out", "x", "--role", "age=old"), 2, "features.roles.age"),
         (("fit", "{members}", "--out", "x", "--device", "cuda"), 4, "'cuda'"),
-        (("fit", "{members}", "--out", "{run}", "--id", "user_id"), 5, "there already"),
+        (("fit", "{members}", "--out", "{run}", "--id", "user_id"), 5, "already exists"),
         (("fit", "{members}", "--bogus"), 2, "--bogus"),
         (("assign", "{members}", "--model", "x", "--out", "y"), 6, "not a complete run"),
     ],

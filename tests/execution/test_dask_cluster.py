@@ -391,6 +391,6 @@ def test_a_tls_scheduler_is_joined_with_certificates_only(tmp_path: Path) -> Non
         missing_files = pytest.raises(UsageError, match="needs the TLS files --tls-cert, --tls-key")
         with missing_files, join(tmp_path, running, tls_ca=str(cert)):
             pass
-    files_without_tls = pytest.raises(UsageError, match="no tls:// address")
+    files_without_tls = pytest.raises(UsageError, match="not a tls:// address")
     with files_without_tls, open_cluster(ClusterConfig(scheduler="tcp://127.0.0.1:1", tls_ca=str(cert)), tmp_path):
         pass

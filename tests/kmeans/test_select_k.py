@@ -55,7 +55,7 @@ def test_without_elbow_and_silhouette_the_smallest_is_taken() -> None:
 def test_a_single_k_is_taken_as_it_is() -> None:
     chosen = choose_k(blobs(), [5])
     assert (chosen.k, len(chosen.table)) == (5, 1)
-    assert chosen.reason == "k = 5 is the only one in question"
+    assert chosen.reason == "k = 5 is the only candidate"
 
 
 def test_more_clusters_than_distinct_rows_are_skipped_and_noted() -> None:

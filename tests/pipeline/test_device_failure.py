@@ -1,4 +1,4 @@
-"""A fit whose GPU fails: with device "auto" it goes on on the CPU, from its last checkpoint, to the CPU's bits."""
+"""A fit whose GPU fails: with device "auto" it falls back to the CPU, from its last checkpoint, to the CPU's bits."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_auto_goes_on_on_the_cpu_and_says_so(
     with caplog.at_level(logging.INFO, logger="engine"):
         run = fit(source, tmp_path / "run", lean, "auto")
     reason = "the GPU failed: cudaErrorECCUncorrectable"
-    assert f"Going on on the CPU, from the last checkpoint, because {reason}." in caplog.text
+    assert f"Continuing on the CPU from the last checkpoint, because {reason}." in caplog.text
     manifest = json.loads((run.path / "manifest.json").read_text())
     assert (manifest["device"], manifest["device_reason"]) == ("cpu", f"cpu, because {reason}")
     expected = fit(source, tmp_path / "cpu", lean, "cpu")

@@ -209,7 +209,7 @@ def test_a_taken_target_is_refused_before_any_work_and_kept_after_an_error(
     run: engine.Run, lean: FitConfig, tmp_path: Path
 ) -> None:
     rows = pa.table({"x": np.arange(100.0) % 17})
-    with pytest.raises(OutputExistsError, match="there already"):
+    with pytest.raises(OutputExistsError, match="already exists"):
         engine.fit(rows, out=run.path, n_clusters=2)
     folder = tmp_path / "mine"
     folder.mkdir()

@@ -113,7 +113,7 @@ def test_a_run_without_a_map_cannot_be_the_previous_run(demo: DemoPaths, tmp_pat
     assert plain.manifest["map"] is None
     with pytest.raises(NotMappedError, match="no map to place rows on"):
         plain.model.assign(demo.members, place=True)
-    with pytest.raises(ModelNotReadableError, match="has no map to go on from"):
+    with pytest.raises(ModelNotReadableError, match="has no map to continue"):
         fit(demo, tmp_path / "on", previous=str(plain.path))
 
 

@@ -232,7 +232,7 @@ def test_resume_without_checkpoints_is_logged(
 ) -> None:
     with caplog.at_level("INFO", "engine"):
         engine.fit(members.members, out=tmp_path / "run", config=CLUSTERS, resume=True)
-    assert "There is no interrupted run to go on from: starting from the beginning." in caplog.messages
+    assert "There is no interrupted run to continue: starting from the beginning." in caplog.messages
 
 
 def test_bad_data_leaves_nothing_to_resume_from(members: DemoPaths, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_two_processes_do_not_make_one_run(members: DemoPaths, tmp_path: Path) -
     )
     assert process.stdout is not None
     process.stdout.readline()
-    with pytest.raises(OutputExistsError, match="Another process is making"):
+    with pytest.raises(OutputExistsError, match="Another process is writing"):
         engine.fit(members.members, out=out, config=CLUSTERS)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()

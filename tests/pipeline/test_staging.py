@@ -39,7 +39,7 @@ def test_a_folder_that_another_process_has_locked_is_still_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", Refusal(errno.EWOULDBLOCK))
-    with pytest.raises(OutputExistsError, match="Another process is making"), staging_folder(tmp_path / "run"):
+    with pytest.raises(OutputExistsError, match="Another process is writing"), staging_folder(tmp_path / "run"):
         pass
 
 

@@ -97,7 +97,7 @@ def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         write_profiles(interrupted_batches(), out)
-    with pytest.raises(OutputExistsError, match=r"p\.parquet is there already"):
+    with pytest.raises(OutputExistsError, match=r"p\.parquet already exists"):
         profiles_from_ratings(ratings, ITEMS, out=out)
     assert out.read_bytes() == before
     profiles_from_ratings(ratings, ITEMS, out=out, overwrite=True)
