@@ -60,7 +60,7 @@ def test_auto_goes_on_on_the_cpu_and_says_so(
     expected = fit(source, tmp_path / "cpu", lean, "cpu")
     assert run.assignments.equals(expected.assignments)
     # What was done before the failure is not done again.
-    assert ("Going on from" in caplog.text) == (kind == "files")
+    assert ("Continuing from" in caplog.text) == (kind == "files")
 
 
 def test_a_device_asked_for_by_name_fails_with_the_reason(

@@ -86,7 +86,7 @@ def test_a_fit_stopped_after_every_checkpoint_ends_the_same(
         except StoppedError as error:
             notes = error.__notes__
         assert not out.exists()
-    assert "go on with --resume" in notes[0]
+    assert "continue with --resume" in notes[0]
     assert contents(run.path) == undisturbed
     stages = ["job", "ids", "features", "pca", "scores", "sweep", "k-means", "clusters", "map", "assign", "explain"]
     assert list(dict.fromkeys(saved)) == [stage for stage in stages if where == "streamed" or stage != "scores"]
@@ -149,7 +149,7 @@ def test_a_signal_ends_a_fit_soon_with_a_hint_to_resume(
     ended = time.time()
     assert done.returncode == code, done.stderr
     assert ended - float(done.stdout.split()[-1]) < 5
-    assert f"go on with --resume, or delete {staging_path(out)}" in done.stderr
+    assert f"continue with --resume, or delete {staging_path(out)}" in done.stderr
     assert not out.exists()
     assert sum(path.stat().st_size for path in staging_path(out).rglob("*") if path.is_file()) < 1 << 21
     run = engine.fit(members.members, out=out, config=CLUSTERS, resume=True)
@@ -167,7 +167,7 @@ def test_a_signal_ends_the_workers_too(members: DemoPaths, tmp_path: Path) -> No
     done = subprocess.run(command(settings, members, out, body, tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 143, done.stderr
     assert done.stderr.splitlines()[-2] == "error: Terminated."
-    assert f"go on with --resume, or delete {staging_path(out)}" in done.stderr
+    assert f"continue with --resume, or delete {staging_path(out)}" in done.stderr
     assert not [line for line in done.stderr.splitlines() if line.startswith(("Traceback", "  File", "  warnings"))]
     started = {int(pid) for pid in done.stdout.splitlines()[-1].split()}
     assert len(started) >= 2
