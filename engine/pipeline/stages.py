@@ -84,7 +84,10 @@ class Job:
                 return check_ids(self.table, self.settings.id, self.n_rows, self.storage)
 
         return self.checkpoints.load_or_make(
-            "ids", check, lambda digest: ({"digest": digest}, {}), lambda facts, _: facts["digest"]
+            "ids",
+            check,
+            lambda digest: ({"digest": digest}, {}),
+            lambda facts, _: None if facts["digest"] is None else int(facts["digest"]),
         )
 
     def features(self, cache: BlockCache, observers: Sequence[BlockObserver[Block]] = ()) -> FittedFeatures:
