@@ -99,6 +99,24 @@ class InputChangedError(DataError):
     """Files of the table changed after the work began."""
 
 
+class AuditError(RoomsError):
+    """The files of a run are not what its stages computed.
+
+    Parameters
+    ----------
+    differences : list of str
+        What differs, one sentence part each.
+    """
+
+    def __init__(self, differences: list[str]) -> None:
+        self.differences = differences
+        shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
+        super().__init__(
+            f"The audit of the finished run failed, so it was not published: {shown}.",
+            hint="run it again; if it fails again, check memory and disk of this machine, and report it.",
+        )
+
+
 class OutputExistsError(RoomsError):
     """The target exists already."""
 

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from engine import backends
 from engine.backends.protocol import Backend
 from engine.blocks import count_rows, reading_bytes
@@ -31,6 +33,7 @@ from engine.features.fit import FittedFeatures, choose_reader
 from engine.kmeans.lloyd import Clustering
 from engine.model.assignments import AddMapColumns, check_id_name
 from engine.pca.solver import Components
+from engine.pipeline.audit import Expected, audit_run
 from engine.pipeline.checkpoints import Checkpoints, check_unchanged
 from engine.pipeline.landmark_map import LandmarkMap, make_landmark_map, write_landmark_map
 from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, plan_memory
@@ -38,13 +41,14 @@ from engine.pipeline.stages import Job
 from engine.pipeline.staging import StagingFolder, staging_folder
 from engine.pipeline.timing import StageTimer
 from engine.pipeline.worker_modules import WORKER_MODULES
-from engine.pipeline.write_run import write_run, write_stages
+from engine.pipeline.write_run import update_manifest, write_run
 from engine.progress import Reporter, Silent
 from engine.report.html_report import write_report
 from engine.run import Run
 from engine.tables import Table, open_table
 from engine.tables.output_paths import check_apart, local_path
 from engine.utils.atomic_directory import check_target
+from engine.utils.row_sampling import count_labels
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +171,7 @@ def _fit(
         timer, reader = StageTimer(reporter or Silent()), choose_reader(backend, table)
         job = Job(table, n_rows, settings, backend, timer, storage, checkpoints, reader)
 
-        job.check_ids()
+        id_digest = job.check_ids()
         row_sample = draw_row_sample(n_rows, settings)
         features = job.features(cache, [row_sample])
         _log_column_groups(features)
@@ -192,6 +196,7 @@ def _fit(
         )
         _write_report(staging.run, job)
         check_unchanged(fingerprint, table.fingerprint())
+        _audit(staging.run, job, id_digest, clustering)
     return Run(out)
 
 
@@ -321,9 +326,18 @@ def _explain(
 
 
 def _write_report(folder: Path, job: Job) -> None:
-    """Write report.html, and add its stage to the manifest."""
+    """Write report.html."""
     if "report" in job.settings.skip:
         return
     with job.timer.stage("report"):
         write_report(folder)
-    write_stages(folder, job.timer.records)
+
+
+def _audit(folder: Path, job: Job, id_digest: int | None, clustering: Clustering) -> None:
+    """Compare the files of the run with what was computed, and complete the manifest."""
+    id = job.settings.id
+    id_type = pa.int64() if id is None else job.table.schema.field(id).type
+    with job.timer.stage("audit", job.n_rows):
+        sizes = count_labels(clustering.labels, len(clustering.centers))
+        audit = audit_run(folder, Expected(job.n_rows, id, id_type, id_digest, sizes, clustering.inertia))
+    update_manifest(folder, {"audit": audit, "stages": job.timer.records})

@@ -76,12 +76,19 @@ class Job:
     checkpoints: Checkpoints
     reader: GpuTableReader | str = "pyarrow"
 
-    def check_ids(self) -> None:
-        """Raise IdColumnError unless every row has an id of its own."""
-        if self.checkpoints.load("ids") is None:
+    def check_ids(self) -> int | None:
+        """Return the digest of the ids, None without an id column; raise IdColumnError unless every row has its own."""
+
+        def check() -> int | None:
             with self.timer.stage("ids"):
-                check_ids(self.table, self.settings.id, self.n_rows, self.storage)
-            self.checkpoints.save("ids", {})
+                return check_ids(self.table, self.settings.id, self.n_rows, self.storage)
+
+        return self.checkpoints.load_or_make(
+            "ids",
+            check,
+            lambda digest: ({"digest": digest}, {}),
+            lambda facts, _: None if facts["digest"] is None else int(facts["digest"]),
+        )
 
     def features(self, cache: BlockCache, observers: Sequence[BlockObserver[Block]] = ()) -> FittedFeatures:
         """Fit the encoder; return it with the table's encoded rows, which `cache` keeps between passes."""

@@ -68,10 +68,10 @@ def write_run(
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
 
-def write_stages(folder: Path, stages: list[dict[str, Any]]) -> None:
-    """Replace the stages in the manifest."""
+def update_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    """Replace or add entries of the manifest."""
     path = folder / "manifest.json"
-    manifest = json.loads(path.read_text()) | {"stages": stages}
+    manifest = json.loads(path.read_text()) | facts
     path.write_text(json.dumps(manifest, indent=1) + "\n")
 
 

@@ -20,6 +20,7 @@ import pyarrow.csv as pacsv
 
 from engine.errors import SourceFormatError
 from engine.ratings.items import ItemTable, build_item_table
+from engine.tables.arrow_buffers import arrow_reader
 
 GENRES_100K = [
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
@@ -73,7 +74,7 @@ def _parse_ratings(chunk: bytes, delimiter: str) -> pa.Table:
     if not chunk.strip():
         return RATING_SCHEMA.empty_table()
     return pacsv.read_csv(
-        pa.BufferReader(chunk),
+        arrow_reader(chunk),
         pacsv.ReadOptions(column_names=RATING_SCHEMA.names),
         pacsv.ParseOptions(delimiter=delimiter, quote_char=False),
         pacsv.ConvertOptions(column_types=RATING_SCHEMA, null_values=[]),

@@ -22,6 +22,7 @@ import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 
 from engine.errors import SchemaMismatchError, SourceFormatError
+from engine.tables.arrow_buffers import arrow_reader
 from engine.tables.arrow_errors import describe_arrow_error
 from engine.tables.csv_dialect import MISSING, CsvDialect, detect_dialect
 from engine.tables.number_texts import CODES, DECIMAL_MARK
@@ -88,9 +89,8 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
     for path in files.paths:
         with files.filesystem.open(path, "rb", compression="infer") as stream:
             head = stream.read(2 * n_bytes)  # one block, and the end of its last row
-        # pyarrow's reader reads ahead in a thread, which could ask a Python stream for more when Python has ended.
         schema = pacsv.open_csv(
-            pa.BufferReader(head),
+            arrow_reader(head),
             pacsv.ReadOptions(block_size=n_bytes),
             _parse_options(dialect),
             _convert_options(dialect, {}),

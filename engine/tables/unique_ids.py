@@ -20,7 +20,7 @@ from engine.errors import IdColumnError
 from engine.execution.array_storage import IN_MEMORY, Storage
 from engine.execution.passes import over_table
 from engine.execution.threads import map_blocks, row_blocks
-from engine.utils.row_sampling import KEY_ROWS, mix64
+from engine.utils.row_sampling import GOLDEN, KEY_ROWS, mix64
 
 Keys = NDArray[np.uint64]
 
@@ -60,14 +60,21 @@ def check_id_type(schema: pa.Schema, id: str) -> None:
         )
 
 
-def check_ids(table: Table, id: str | None, n_rows: int, storage: Storage = IN_MEMORY) -> None:
-    """Raise IdColumnError if an id is missing or repeated: a table of events is not a table of profiles."""
+def check_ids(table: Table, id: str | None, n_rows: int, storage: Storage = IN_MEMORY) -> int | None:
+    """Return the digest of the ids (see digest_ids), None if the table has no id column.
+
+    Raises
+    ------
+    IdColumnError
+        If an id is missing or repeated: a table of events is not a table of profiles.
+    """
     if id is None:
-        return
-    repeated_keys = _find_repeated_keys(_compute_keys(table, id, n_rows, storage), storage)
+        return None
+    keys, digest = _compute_keys(table, id, n_rows, storage)
+    repeated_keys = _find_repeated_keys(keys, storage)
     storage.delete("ids")
     if len(repeated_keys) == 0:
-        return
+        return digest
     suspects = pa.concat_arrays([_ids_with_keys(read_ids(block, id), repeated_keys) for block in table.blocks([id])])
     n_extra = len(suspects) - len(suspects.unique())
     if n_extra:
@@ -75,17 +82,32 @@ def check_ids(table: Table, id: str | None, n_rows: int, storage: Storage = IN_M
             f"Column {id!r} is the id, but {n_extra:,} of {n_rows:,} rows repeat the id of another row.",
             hint="the engine needs one row per profile; `rooms profiles` makes them from ratings.",
         )
+    return digest
 
 
-def _compute_keys(table: Table, id: str, n_rows: int, storage: Storage) -> Keys:
+def digest_ids(ids: pa.Array | pa.ChunkedArray, start: int) -> int:
+    """Return a digest of consecutive ids, of which the first is that of row `start`; it depends on their order.
+
+    The digest of all rows is the sum of those of their blocks, modulo 2^64.
+    """
+    return _digest_keys(hash_ids(ids), start)
+
+
+def _digest_keys(keys: Keys, start: int) -> int:
+    rows = np.arange(start, start + len(keys), dtype=np.uint64)
+    return int(mix64(keys + rows * GOLDEN).sum(dtype=np.uint64))
+
+
+def _compute_keys(table: Table, id: str, n_rows: int, storage: Storage) -> tuple[Keys, int]:
+    """Return the key of every id, and the digest of the ids."""
     keys = storage.array("ids", (n_rows,), np.uint64)
 
-    def fill(block: Block) -> None:
-        keys[block.start : block.start + len(block)] = hash_ids(read_ids(block, id))
+    def fill(block: Block) -> int:
+        block_keys = hash_ids(read_ids(block, id))
+        keys[block.start : block.start + len(block)] = block_keys
+        return _digest_keys(block_keys, block.start)
 
-    for _ in over_table(fill, table, [id], pass_name="ids"):
-        pass
-    return keys
+    return keys, sum(over_table(fill, table, [id], pass_name="ids")) % 2**64
 
 
 def _find_repeated_keys(keys: Keys, storage: Storage) -> Keys:

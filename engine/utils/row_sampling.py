@@ -18,7 +18,7 @@ from engine.kernels.cpu.hashing import sample_keys as kernels
 
 KEY_ROWS = 1 << 20  # rows whose keys are held at a time: 8 MiB of keys
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, the increment of splitmix64
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, the increment of splitmix64
 
 
 def mix64(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -30,7 +30,7 @@ def mix64(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def row_keys(seed: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Return the 64-bit key of each row number, of shape (n_rows,): uniform, and the same in every run."""
-    return mix64(rows.astype(np.uint64) * _GOLDEN + _seed_offset(seed))
+    return mix64(rows.astype(np.uint64) * GOLDEN + _seed_offset(seed))
 
 
 def sample_rows(n_rows: int, size: int, seed: int) -> NDArray[np.int64]:
@@ -114,4 +114,4 @@ def _rows_below(n_rows: int, share: float, seed: int) -> tuple[NDArray[np.int64]
 def _seed_offset(seed: int) -> np.uint64:
     """Return the offset of a seed's key sequence, so that different seeds give different keys."""
     with np.errstate(over="ignore"):
-        return np.uint64(mix64(np.array([seed % 2**64], np.uint64) * _GOLDEN + _GOLDEN)[0])
+        return np.uint64(mix64(np.array([seed % 2**64], np.uint64) * GOLDEN + GOLDEN)[0])
