@@ -4,7 +4,8 @@
 
 Every source column has total variance 1 before its weight, whatever its width: numbers are standardised, one-hot
 and multi-hot blocks are divided by the square root of their summed variance. The width of a block therefore does not
-decide the clusters. A column that is missing in a share m of rows keeps 1 - m for its value, and m goes to the
+decide the clusters. What fewer than 5 % of the rows have has less: flags, categories, and numbers that are alike for
+all others are not scaled up, or a few rows would be a cluster (decision 0028). A column that is missing in a share m of rows keeps 1 - m for its value, and m goes to the
 indicator. A model file stores the plan.
 """
 
@@ -20,12 +21,12 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from engine.config import Role
 from engine.execution.threads import map_blocks
-from engine.features.column_roles import ColumnRole
+from engine.features.column_roles import ColumnRole, is_constant
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.tables.number_texts import NumberFormat
 
 CLIP_QUANTILE = 0.005  # numbers are clipped to this quantile and to 1 minus it
-MIN_VARIANCE = 0.05 * 0.95  # of a flag set in 5 % of rows: rarer ones are not scaled up to a whole column's variance
+MIN_VARIANCE = 0.05 * 0.95  # of a flag set in 5 % of rows: what rarer rows have is not scaled up to a whole variance
 MAX_CATEGORIES = 20
 MAX_LABELS = 50
 MIN_CATEGORY_SHARE = 0.005  # of rows; a rarer category or label goes to "other"
@@ -141,7 +142,10 @@ def make_plan(
             return _plan_categories(column, unit, weight, indicator)
         if role.role == "multilabel":
             return _plan_labels(column, unit, weight, indicator)
-        return _plan_number(column, role.role, unit, weight, indicator, day)
+        hardly_varies = is_constant(column, schema.field(role.column).type)
+        may_be_rare = role.vector is None  # distances within a vector stay what they were
+        plan = _plan_number(column, role.role, unit, weight, indicator, day, may_be_rare=may_be_rare)
+        return plan.model_copy(update={"scale": 0.0}) if hardly_varies else plan
 
     return EncodingPlan(columns=tuple(map_blocks(plan_column, used)), reference_day=day)
 
@@ -165,7 +169,14 @@ def select_indicators(statistics: TableStatistics, names: Sequence[str]) -> set[
 
 
 def _plan_number(
-    column: ColumnStatistics, role: Role, unit: str | None, weight: float, indicator: bool, day: float
+    column: ColumnStatistics,
+    role: Role,
+    unit: str | None,
+    weight: float,
+    indicator: bool,
+    day: float,
+    *,
+    may_be_rare: bool,
 ) -> NumberPlan:
     values = column.sorted_sample  # sorted, as is every monotone function of it: quantiles are looked up
     smallest, largest = column.moments.minimum, column.moments.maximum
@@ -185,6 +196,8 @@ def _plan_number(
     deviation = float(clipped.std())
     if role == "boolean" and high > low:
         deviation = max(deviation, float(np.sqrt(MIN_VARIANCE)) * (high - low))
+    elif may_be_rare and deviation > 0:
+        deviation *= _rarity_factor(clipped, deviation)
     share = column.missing_share
     return NumberPlan(
         column=column.name, role=role, unit=unit, weight=weight, fill=fill, logarithm=role == "count",
@@ -192,6 +205,19 @@ def _plan_number(
         indicator=indicator, indicator_scale=_block_scale([share]) * float(np.sqrt(share)),
         number_format=column.read_spec.number_format,
     )  # fmt: skip
+
+
+def _rarity_factor(ascending: NDArray[np.float64], deviation: float) -> float:
+    """Return the factor of the deviation of numbers that hardly vary, 1 for others.
+
+    If only a share p < 5 % of the values are a standard deviation away from the mean, they have made that deviation. The
+    column then gets the variance of a flag that is set in this share of the rows, p (1 - p) / MIN_VARIANCE.
+    """
+    mean, reach = ascending.mean(), deviation * (1.0 - 1e-9)  # the farthest value is never nearer than the deviation
+    below = int(np.searchsorted(ascending, mean - reach, side="right"))
+    above = len(ascending) - int(np.searchsorted(ascending, mean + reach, side="left"))
+    share = (below + above) / len(ascending)
+    return float(np.sqrt(max(MIN_VARIANCE / (share * (1.0 - share)), 1.0))) if 0.0 < share < 0.05 else 1.0
 
 
 def _quantile(ascending: NDArray[np.float64], q: float) -> float:
