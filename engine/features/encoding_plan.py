@@ -105,15 +105,19 @@ class EncodingPlan(_Frozen):
     columns: tuple[ColumnPlan, ...]
     reference_day: float = 0.0  # days since 1970-01-01
 
+    def weighted(self, weights: Mapping[str, float]) -> EncodingPlan:
+        """Return the plan with weights by column name: factors of the columns' variances."""
+        columns = [column.model_copy(update={"weight": weights[column.column]}) for column in self.columns]
+        return self.model_copy(update={"columns": tuple(columns)})
+
 
 def make_plan(
     statistics: TableStatistics,
     roles: Sequence[ColumnRole],
     schema: pa.Schema,
-    weights: Mapping[str, float],
     reference_day: float | None,
 ) -> EncodingPlan:
-    """Plan the encoding of every column whose role is not "ignore".
+    """Plan the encoding of every column whose role is not "ignore"; every weight is 1.
 
     Parameters
     ----------
@@ -121,8 +125,6 @@ def make_plan(
     roles : sequence of ColumnRole
     schema : pyarrow.Schema
         Field metadata `rooms.unit` gives a column's unit.
-    weights : mapping of column name to float
-        Factor of the column's variance, 1 for an ordinary column.
     reference_day : float or None
         Days since 1970-01-01 that dates are counted back from; None is the latest date in the table.
     """
@@ -137,14 +139,14 @@ def make_plan(
         number_format = column.read_spec.number_format
         written_unit = None if number_format is None else number_format.unit
         unit = metadata.get(b"rooms.unit", b"").decode() or written_unit
-        weight, indicator = weights.get(role.column, 1.0), role.column in indicators
+        indicator = role.column in indicators
         if role.role == "categorical":
-            return _plan_categories(column, unit, weight, indicator)
+            return _plan_categories(column, unit, indicator)
         if role.role == "multilabel":
-            return _plan_labels(column, unit, weight, indicator)
+            return _plan_labels(column, unit, indicator)
         hardly_varies = is_constant(column, schema.field(role.column).type)
         may_be_rare = role.vector is None  # distances within a vector stay what they were
-        plan = _plan_number(column, role.role, unit, weight, indicator, day, may_be_rare=may_be_rare)
+        plan = _plan_number(column, role.role, unit, indicator, day, may_be_rare=may_be_rare)
         return plan.model_copy(update={"scale": 0.0}) if hardly_varies else plan
 
     return EncodingPlan(columns=tuple(map_blocks(plan_column, used)), reference_day=day)
@@ -172,7 +174,6 @@ def _plan_number(
     column: ColumnStatistics,
     role: Role,
     unit: str | None,
-    weight: float,
     indicator: bool,
     day: float,
     *,
@@ -200,7 +201,7 @@ def _plan_number(
         deviation *= _rarity_factor(clipped, deviation)
     share = column.missing_share
     return NumberPlan(
-        column=column.name, role=role, unit=unit, weight=weight, fill=fill, logarithm=role == "count",
+        column=column.name, role=role, unit=unit, fill=fill, logarithm=role == "count",
         low=low, high=high, centre=float(clipped.mean()), scale=1.0 / deviation if deviation > 0 else 0.0,
         indicator=indicator, indicator_scale=_block_scale([share]) * float(np.sqrt(share)),
         number_format=column.read_spec.number_format,
@@ -233,7 +234,7 @@ def _most_frequent(values: NDArray[np.float64]) -> float:
     return float(distinct[counts.argmax()])
 
 
-def _plan_categories(column: ColumnStatistics, unit: str | None, weight: float, indicator: bool) -> CategoryPlan:
+def _plan_categories(column: ColumnStatistics, unit: str | None, indicator: bool) -> CategoryPlan:
     categories = _frequent_texts(column, MAX_CATEGORIES)
     counts = [column.counts[name] for name in categories]
     counts.append(sum(column.counts.values()) - sum(counts))
@@ -243,18 +244,18 @@ def _plan_categories(column: ColumnStatistics, unit: str | None, weight: float, 
         counts[0] += column.n_missing
     scale = _block_scale([count / column.n_rows for count in counts])
     return CategoryPlan(
-        column=column.name, unit=unit, weight=weight, categories=categories, indicator=indicator, scale=scale
+        column=column.name, unit=unit, categories=categories, indicator=indicator, scale=scale
     )  # fmt: skip
 
 
-def _plan_labels(column: ColumnStatistics, unit: str | None, weight: float, indicator: bool) -> LabelPlan:
+def _plan_labels(column: ColumnStatistics, unit: str | None, indicator: bool) -> LabelPlan:
     labels = _frequent_texts(column, MAX_LABELS)
     counts = [column.counts[name] for name in labels]
     counts.append(sum(column.counts.values()) - sum(counts))
     if indicator:
         counts.append(column.n_missing)
     return LabelPlan(
-        column=column.name, unit=unit, weight=weight, separator=column.read_spec.separator, labels=labels,
+        column=column.name, unit=unit, separator=column.read_spec.separator, labels=labels,
         indicator=indicator, scale=_block_scale([min(count / column.n_rows, 1.0) for count in counts]),
     )  # fmt: skip
 
