@@ -5,8 +5,8 @@
 Every source column has total variance 1 before its weight, whatever its width: numbers are standardised, one-hot
 and multi-hot blocks are divided by the square root of their summed variance. The width of a block therefore does not
 decide the clusters. What fewer than 5 % of the rows have has less: flags, categories, and numbers that are alike for
-all others are not scaled up, or a few rows would be a cluster (decision 0028). A column that is missing in a share m of rows keeps 1 - m for its value, and m goes to the
-indicator. A model file stores the plan.
+all others are not scaled up, or a few rows would be a cluster (decision 0028). A column that is missing in a share m of
+rows keeps 1 - m for its value, and m goes to the indicator. A model file stores the plan.
 """
 
 from __future__ import annotations
@@ -211,8 +211,8 @@ def _plan_number(
 def _rarity_factor(ascending: NDArray[np.float64], deviation: float) -> float:
     """Return the factor of the deviation of numbers that hardly vary, 1 for others.
 
-    If only a share p < 5 % of the values are a standard deviation away from the mean, they have made that deviation. The
-    column then gets the variance of a flag that is set in this share of the rows, p (1 - p) / MIN_VARIANCE.
+    If only a share p < 5 % of the values are a standard deviation away from the mean, they have made that deviation.
+    The column then gets the variance of a flag that is set in this share of the rows, p (1 - p) / MIN_VARIANCE.
     """
     mean, reach = ascending.mean(), deviation * (1.0 - 1e-9)  # the farthest value is never nearer than the deviation
     below = int(np.searchsorted(ascending, mean - reach, side="right"))

@@ -4,7 +4,8 @@
 
 Numbers are compared as the encoder encodes them. Two repeat each other if they correlate by at least 0.99, of either
 sign. The 0/1 columns of one answer stand side by side, and no row has two of them; their shares are those of a one-hot
-block. Text columns are the same categories by other names if each category comes with one of the other. What weight the columns get is in column_weights.py.
+block. Text columns are the same categories by other names if each category comes with one of the other. What weight the
+columns get is in column_weights.py.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from engine.tables import open_table
 
 N = 1200
 CITY = np.random.default_rng(5).integers(0, 8, N)
-CITIES = {f"city_{c}": (CITY == c).astype(int) for c in range(8)}
+CITIES = {f"city_{c}": (c == CITY).astype(int) for c in range(8)}
 
 
 @pytest.fixture
