@@ -56,10 +56,14 @@ class GroupConfig(_StageConfig):
 
 
 class FeaturesConfig(_StageConfig):
-    """Roles set by hand, groups and their weights, and the day from which dates are counted back."""
+    """Roles set by hand, groups and their weights, and the day from which dates are counted back.
+
+    With `share_weights`, columns that say one thing share one weight, such as copies in other units.
+    """
 
     roles: dict[str, Role] = {}
     groups: dict[str, GroupConfig] = {}
+    share_weights: bool = True
     reference_day: date | None = None
 
     @property

@@ -5,6 +5,7 @@
 A group's columns together have `weight` out of the sum of all groups' weights, so that interests and demographics can
 balance. Without groups every column weighs the same. A table can carry its groups in its own field metadata
 (`rooms.group`). The elements of a vector count as one column, and share its weight in proportion to their variances.
+So do columns that say one thing (repeated_columns.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pyarrow as pa
 
 from engine.config import GroupConfig
 from engine.errors import UsageError
+from engine.features.repeated_columns import RepeatedColumns
 from engine.tables.vector_columns import vector_name
 
 REST = "rest"  # the group of the columns that are in no other group
@@ -33,10 +35,11 @@ class ColumnGroup:
 
 @dataclass(frozen=True)
 class ColumnWeights:
-    """The weight of every used column, 1 on average, and the groups they follow from, if there are any."""
+    """The weight of every used column, and the groups and repeated columns that they follow from, if there are any."""
 
     by_column: dict[str, float]
     groups: dict[str, ColumnGroup]
+    repeated: tuple[RepeatedColumns, ...] = ()
 
     def notice(self) -> str | None:
         """Return a sentence for the user if the table's own groups decide the weights; None otherwise."""
@@ -47,10 +50,21 @@ class ColumnWeights:
         return f"The table groups its columns: {', '.join(named)}. Groups weigh {shares}, however wide they are."
 
 
+def find_owners(schema: pa.Schema, used: Sequence[str], groups: Mapping[str, GroupConfig]) -> dict[str, str]:
+    """Return the group of every used column; parameters and errors as in compute_weights."""
+    source_of = {field.name: vector_name(field) or field.name for field in schema}
+    owners = _configured_owners(source_of, groups)
+    return {name: owners.get(source_of[name], metadata_group(schema, name)) for name in used}
+
+
 def compute_weights(
-    schema: pa.Schema, used: Sequence[str], groups: Mapping[str, GroupConfig], variances: Mapping[str, float]
+    schema: pa.Schema,
+    used: Sequence[str],
+    groups: Mapping[str, GroupConfig],
+    variances: Mapping[str, float],
+    repeated: Sequence[RepeatedColumns] = (),
 ) -> ColumnWeights:
-    """Compute the weight of every used column; weights average 1.
+    """Compute the weight of every used column; the weights of columns that say different things average 1.
 
     Parameters
     ----------
@@ -62,22 +76,17 @@ def compute_weights(
         metadata; `rest` stands for the columns in no group.
     variances : mapping of column name to float
         The variance of every element of a vector column.
+    repeated : sequence of RepeatedColumns
+        Columns of one group that say one thing: they count as one column.
 
     Raises
     ------
     UsageError
         If a column is in two groups, a group's column is not in the table, or no column is in a group.
     """
-    group_of = {name: metadata_group(schema, name) for name in used}
     source_of = {field.name: vector_name(field) or field.name for field in schema}
-    owners: dict[str, str] = {}
-    for group, config in groups.items():
-        for name in config.columns:
-            if name not in source_of.values():
-                raise UsageError(f"Group {group!r} names column {name!r}, which the table does not have.")
-            if owners.setdefault(name, group) != group:
-                raise UsageError(f"Column {name!r} is in the groups {owners[name]!r} and {group!r}.")
-    group_of |= {name: owners[source_of[name]] for name in used if source_of[name] in owners}
+    owners = _configured_owners(source_of, groups)
+    group_of = find_owners(schema, used, groups)
     unknown = [group for group in groups if group not in {*group_of.values(), *owners.values()}]
     if unknown:
         known = ", ".join(sorted(set(group_of.values())))
@@ -86,22 +95,37 @@ def compute_weights(
     for source in dict.fromkeys(source_of[name] for name in used):
         columns_of.setdefault(next(group_of[name] for name in used if source_of[name] == source), []).append(source)
     shares = _vector_shares(source_of, used, variances)
+    shares |= {name: share for found in repeated for name, share in zip(found.columns, found.shares, strict=True)}
     if set(columns_of) <= {REST}:
-        return ColumnWeights(shares, {})
+        return ColumnWeights(shares, {}, tuple(repeated))
     weight = {group: groups[group].weight if group in groups else 1.0 for group in columns_of}
     total = sum(weight.values())
     if total <= 0:
         raise UsageError("The groups' weights must not all be 0.")
-    n_columns = sum(map(len, columns_of.values()))
+    n_things = {group: len(columns) for group, columns in columns_of.items()}
+    for found in repeated:
+        n_things[group_of[found.columns[0]]] -= len(found.columns) - 1
+    n_columns = sum(n_things.values())
     by_column = {
-        name: shares[name] * n_columns * weight[group] / (total * len(columns_of[group]))
-        for name, group in group_of.items()
+        name: shares[name] * n_columns * weight[group] / (total * n_things[group]) for name, group in group_of.items()
     }
     used_groups = {
         group: ColumnGroup(tuple(columns), weight[group], group != REST and not set(columns) <= set(owners))
         for group, columns in columns_of.items()
     }
-    return ColumnWeights(by_column, used_groups)
+    return ColumnWeights(by_column, used_groups, tuple(repeated))
+
+
+def _configured_owners(source_of: Mapping[str, str], groups: Mapping[str, GroupConfig]) -> dict[str, str]:
+    """Return the group of every column that the settings put into one."""
+    owners: dict[str, str] = {}
+    for group, config in groups.items():
+        for name in config.columns:
+            if name not in source_of.values():
+                raise UsageError(f"Group {group!r} names column {name!r}, which the table does not have.")
+            if owners.setdefault(name, group) != group:
+                raise UsageError(f"Column {name!r} is in the groups {owners[name]!r} and {group!r}.")
+    return owners
 
 
 def _vector_shares(

@@ -4,8 +4,9 @@
 
 Every source column has total variance 1 before its weight, whatever its width: numbers are standardised, one-hot
 and multi-hot blocks are divided by the square root of their summed variance. The width of a block therefore does not
-decide the clusters. A column that is missing in a share m of rows keeps 1 - m for its value, and m goes to the
-indicator. A model file stores the plan.
+decide the clusters. What fewer than 5 % of the rows have has less: flags, categories, and numbers that are alike for
+all others are not scaled up, or a few rows would be a cluster (decision 0028). A column that is missing in a share m of
+rows keeps 1 - m for its value, and m goes to the indicator. A model file stores the plan.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from engine.config import Role
 from engine.execution.threads import map_blocks
-from engine.features.column_roles import ColumnRole
+from engine.features.column_roles import ColumnRole, is_constant
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.tables.number_texts import NumberFormat
 
 CLIP_QUANTILE = 0.005  # numbers are clipped to this quantile and to 1 minus it
-MIN_VARIANCE = 0.05 * 0.95  # of a flag set in 5 % of rows: rarer ones are not scaled up to a whole column's variance
+MIN_VARIANCE = 0.05 * 0.95  # of a flag set in 5 % of rows: what rarer rows have is not scaled up to a whole variance
 MAX_CATEGORIES = 20
 MAX_LABELS = 50
 MIN_CATEGORY_SHARE = 0.005  # of rows; a rarer category or label goes to "other"
@@ -104,15 +105,19 @@ class EncodingPlan(_Frozen):
     columns: tuple[ColumnPlan, ...]
     reference_day: float = 0.0  # days since 1970-01-01
 
+    def weighted(self, weights: Mapping[str, float]) -> EncodingPlan:
+        """Return the plan with weights by column name: factors of the columns' variances."""
+        columns = [column.model_copy(update={"weight": weights[column.column]}) for column in self.columns]
+        return self.model_copy(update={"columns": tuple(columns)})
+
 
 def make_plan(
     statistics: TableStatistics,
     roles: Sequence[ColumnRole],
     schema: pa.Schema,
-    weights: Mapping[str, float],
     reference_day: float | None,
 ) -> EncodingPlan:
-    """Plan the encoding of every column whose role is not "ignore".
+    """Plan the encoding of every column whose role is not "ignore"; every weight is 1.
 
     Parameters
     ----------
@@ -120,8 +125,6 @@ def make_plan(
     roles : sequence of ColumnRole
     schema : pyarrow.Schema
         Field metadata `rooms.unit` gives a column's unit.
-    weights : mapping of column name to float
-        Factor of the column's variance, 1 for an ordinary column.
     reference_day : float or None
         Days since 1970-01-01 that dates are counted back from; None is the latest date in the table.
     """
@@ -136,12 +139,15 @@ def make_plan(
         number_format = column.read_spec.number_format
         written_unit = None if number_format is None else number_format.unit
         unit = metadata.get(b"rooms.unit", b"").decode() or written_unit
-        weight, indicator = weights.get(role.column, 1.0), role.column in indicators
+        indicator = role.column in indicators
         if role.role == "categorical":
-            return _plan_categories(column, unit, weight, indicator)
+            return _plan_categories(column, unit, indicator)
         if role.role == "multilabel":
-            return _plan_labels(column, unit, weight, indicator)
-        return _plan_number(column, role.role, unit, weight, indicator, day)
+            return _plan_labels(column, unit, indicator)
+        hardly_varies = is_constant(column, schema.field(role.column).type)
+        may_be_rare = role.vector is None  # distances within a vector stay what they were
+        plan = _plan_number(column, role.role, unit, indicator, day, may_be_rare=may_be_rare)
+        return plan.model_copy(update={"scale": 0.0}) if hardly_varies else plan
 
     return EncodingPlan(columns=tuple(map_blocks(plan_column, used)), reference_day=day)
 
@@ -165,7 +171,13 @@ def select_indicators(statistics: TableStatistics, names: Sequence[str]) -> set[
 
 
 def _plan_number(
-    column: ColumnStatistics, role: Role, unit: str | None, weight: float, indicator: bool, day: float
+    column: ColumnStatistics,
+    role: Role,
+    unit: str | None,
+    indicator: bool,
+    day: float,
+    *,
+    may_be_rare: bool,
 ) -> NumberPlan:
     values = column.sorted_sample  # sorted, as is every monotone function of it: quantiles are looked up
     smallest, largest = column.moments.minimum, column.moments.maximum
@@ -185,13 +197,28 @@ def _plan_number(
     deviation = float(clipped.std())
     if role == "boolean" and high > low:
         deviation = max(deviation, float(np.sqrt(MIN_VARIANCE)) * (high - low))
+    elif may_be_rare and deviation > 0:
+        deviation *= _rarity_factor(clipped, deviation)
     share = column.missing_share
     return NumberPlan(
-        column=column.name, role=role, unit=unit, weight=weight, fill=fill, logarithm=role == "count",
+        column=column.name, role=role, unit=unit, fill=fill, logarithm=role == "count",
         low=low, high=high, centre=float(clipped.mean()), scale=1.0 / deviation if deviation > 0 else 0.0,
         indicator=indicator, indicator_scale=_block_scale([share]) * float(np.sqrt(share)),
         number_format=column.read_spec.number_format,
     )  # fmt: skip
+
+
+def _rarity_factor(ascending: NDArray[np.float64], deviation: float) -> float:
+    """Return the factor of the deviation of numbers that hardly vary, 1 for others.
+
+    If only a share p < 5 % of the values are a standard deviation away from the mean, they have made that deviation.
+    The column then gets the variance of a flag that is set in this share of the rows, p (1 - p) / MIN_VARIANCE.
+    """
+    mean, reach = ascending.mean(), deviation * (1.0 - 1e-9)  # the farthest value is never nearer than the deviation
+    below = int(np.searchsorted(ascending, mean - reach, side="right"))
+    above = len(ascending) - int(np.searchsorted(ascending, mean + reach, side="left"))
+    share = (below + above) / len(ascending)
+    return float(np.sqrt(max(MIN_VARIANCE / (share * (1.0 - share)), 1.0))) if 0.0 < share < 0.05 else 1.0
 
 
 def _quantile(ascending: NDArray[np.float64], q: float) -> float:
@@ -207,7 +234,7 @@ def _most_frequent(values: NDArray[np.float64]) -> float:
     return float(distinct[counts.argmax()])
 
 
-def _plan_categories(column: ColumnStatistics, unit: str | None, weight: float, indicator: bool) -> CategoryPlan:
+def _plan_categories(column: ColumnStatistics, unit: str | None, indicator: bool) -> CategoryPlan:
     categories = _frequent_texts(column, MAX_CATEGORIES)
     counts = [column.counts[name] for name in categories]
     counts.append(sum(column.counts.values()) - sum(counts))
@@ -217,18 +244,18 @@ def _plan_categories(column: ColumnStatistics, unit: str | None, weight: float, 
         counts[0] += column.n_missing
     scale = _block_scale([count / column.n_rows for count in counts])
     return CategoryPlan(
-        column=column.name, unit=unit, weight=weight, categories=categories, indicator=indicator, scale=scale
+        column=column.name, unit=unit, categories=categories, indicator=indicator, scale=scale
     )  # fmt: skip
 
 
-def _plan_labels(column: ColumnStatistics, unit: str | None, weight: float, indicator: bool) -> LabelPlan:
+def _plan_labels(column: ColumnStatistics, unit: str | None, indicator: bool) -> LabelPlan:
     labels = _frequent_texts(column, MAX_LABELS)
     counts = [column.counts[name] for name in labels]
     counts.append(sum(column.counts.values()) - sum(counts))
     if indicator:
         counts.append(column.n_missing)
     return LabelPlan(
-        column=column.name, unit=unit, weight=weight, separator=column.read_spec.separator, labels=labels,
+        column=column.name, unit=unit, separator=column.read_spec.separator, labels=labels,
         indicator=indicator, scale=_block_scale([min(count / column.n_rows, 1.0) for count in counts]),
     )  # fmt: skip
 

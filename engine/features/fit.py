@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -27,12 +27,13 @@ from engine.features.column_roles import (
     undecided_texts,
 )
 from engine.features.column_statistics import TableStatistics, collect_statistics
-from engine.features.column_weights import ColumnWeights, compute_weights
+from engine.features.column_weights import ColumnWeights, compute_weights, find_owners
 from engine.features.encoded_table import EncodedTable
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import make_plan
 from engine.features.key_columns import category_reason
 from engine.features.number_columns import check_number_columns, find_number_columns, warn_of_left_texts
+from engine.features.repeated_columns import RepeatedColumns, find_repeated_columns, warn_of_repeated_columns
 from engine.tables.vector_columns import expand_vector_settings, vector_name
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def fit_encoder(
     column_roles: Mapping[str, Role] | None = None,
     groups: Mapping[str, GroupConfig] | None = None,
     reference_day: float | None = None,
+    share_weights: bool = True,
     seed: int = 0,
     cache: BlockCache | None = None,
     observers: Sequence[BlockObserver[Block]] = (),
@@ -106,6 +108,8 @@ def fit_encoder(
         Columns that share a weight; see engine.features.column_weights.
     reference_day : float, optional
         Days since 1970-01-01 that dates are counted back from; by default the latest date in the table.
+    share_weights : bool, default=True
+        Whether columns that say one thing share one weight.
     seed : int, default=0
         Key of the row sample that quantiles come from.
     cache : BlockCache, optional
@@ -126,6 +130,8 @@ def fit_encoder(
     -----
     ColumnsDroppedWarning
         If columns are constant, all missing or id-like; it names them.
+    RepeatedColumnsWarning
+        If columns say one thing and share a weight; it names them.
     NumberTextsWarning
         If text columns are read as numbers, or look like numbers and are not; it names them.
     """
@@ -167,7 +173,15 @@ def fit_encoder(
         for name in used
         if vector_name(table.schema.field(name)) is not None
     }
-    weights = compute_weights(table.schema, used, groups or {}, variances)
-    encoder = FeatureEncoder(make_plan(statistics, roles, table.schema, weights.by_column, reference_day))
+    plan = make_plan(statistics, roles, table.schema, reference_day)
+    repeated: list[RepeatedColumns] = []
+    if share_weights:
+        owners = find_owners(table.schema, [name for name in used if name not in variances], groups or {})
+        repeated = find_repeated_columns(plan, statistics, first, owners)
+        warn_of_repeated_columns(repeated)
+    reasons = {name: found.reason for found in repeated for name in found.columns}
+    roles = [replace(r, reason="; ".join(filter(None, [r.reason, reasons.get(r.column)]))) for r in roles]
+    weights = compute_weights(table.schema, used, groups or {}, variances, repeated)
+    encoder = FeatureEncoder(plan.weighted(weights.by_column))
     rows = EncodedTable(table, encoder, statistics.n_rows, cache)
     return FittedFeatures(encoder, roles, weights, statistics, rows)

@@ -32,6 +32,7 @@ from engine.features.encoded_table import EncodedTable, IndexedBlock
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
 from engine.features.fit import FittedFeatures, fit_encoder
+from engine.features.repeated_columns import RepeatedColumns
 from engine.kmeans.lloyd import Clustering, Iteration, PassCounts
 from engine.kmeans.restarts import KMeansCheckpoint, cluster_rows
 from engine.kmeans.select_k import KSelection, choose_k, score_given_k
@@ -200,6 +201,7 @@ class Job:
                 column_roles=config.roles,
                 groups=config.groups,
                 reference_day=config.reference_day_number,
+                share_weights=config.share_weights,
                 seed=self.settings.seed,
                 cache=cache,
                 observers=observers,
@@ -214,7 +216,11 @@ class Job:
         groups = {
             name: ColumnGroup(**group | {"columns": tuple(group["columns"])}) for name, group in facts["groups"].items()
         }
-        weights = ColumnWeights(facts["weights"], groups)
+        repeated = tuple(
+            RepeatedColumns(tuple(found["columns"]), tuple(found["shares"]), found["reason"])
+            for found in facts["repeated"]
+        )
+        weights = ColumnWeights(facts["weights"], groups, repeated)
         _restore_observers(observers, arrays)
         statistics = TableStatistics(self.n_rows, {}, {})
         rows = EncodedTable(self.table, encoder, self.n_rows, cache)
@@ -299,6 +305,7 @@ def _pack_features(features: FittedFeatures) -> Facts:
         "roles": [asdict(role) for role in features.roles],
         "groups": {name: asdict(group) for name, group in features.weights.groups.items()},
         "weights": features.weights.by_column,
+        "repeated": [asdict(found) for found in features.weights.repeated],
     }
 
 

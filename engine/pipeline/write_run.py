@@ -55,6 +55,7 @@ def write_run(
         "rows": int(sizes.sum()),
         "columns": [asdict(role) for role in features.roles],
         "groups": {name: asdict(group) for name, group in features.weights.groups.items()},
+        "repeated_columns": [asdict(found) for found in features.weights.repeated],
         "features": features.encoder.n_features,
         "components": int(model.pca.n_components_),
         "variance_explained": float(np.sum(model.pca.explained_variance_ratio_)),

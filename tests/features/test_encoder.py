@@ -13,7 +13,7 @@ from engine.config import GroupConfig
 from engine.errors import MissingColumnError, RetypedColumnError, UsageError
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import MIN_VARIANCE, EncodingPlan
-from engine.features.fit import fit_encoder
+from engine.features.fit import ColumnsDroppedWarning, fit_encoder
 from engine.tables import open_table
 
 N = 1000
@@ -89,6 +89,48 @@ def test_a_rare_flag_is_not_scaled_to_full_variance() -> None:
     rows = pa.table({"rare": flags, "age": np.arange(10_000) % 60})
     X = fit_encoder(open_table(rows)).encoder.encode(rows)
     assert np.ptp(X[:, 0]) == pytest.approx(1 / np.sqrt(MIN_VARIANCE), rel=1e-6)
+
+
+@pytest.mark.parametrize("as_float", [False, True])
+def test_a_number_that_few_have_varies_like_a_flag_that_few_have(as_float: bool) -> None:
+    rare = np.zeros(1200, float if as_float else int)
+    rare[[5, 700, 900]] = 5, 5, 7
+    X = fit_encoder(open_table(pa.table({"n": rare, "flag": rare > 0, "age": np.arange(1200) % 60}))).encoder.encode(
+        pa.table({"n": rare, "flag": rare > 0, "age": np.arange(1200) % 60})
+    )
+    assert X[:, 0].var() == pytest.approx(X[:, 1].var(), rel=1e-5)
+    assert np.ptp(X[:, 0]) < 1.5 / np.sqrt(MIN_VARIANCE)
+
+
+def test_numbers_that_a_twentieth_has_and_more_keep_their_whole_variance() -> None:
+    rng = np.random.default_rng(0)
+    columns = {
+        "some": np.where(np.arange(N) % 18 == 0, rng.normal(20, 2, N), 0.0),
+        "normal": rng.normal(size=N),
+        "uniform": rng.random(N),
+        "tail": rng.standard_t(3, N),
+    }
+    X = fit_encoder(open_table(pa.table(columns))).encoder.encode(pa.table(columns))
+    assert X.var(axis=0) == pytest.approx(np.ones(4), abs=1e-4)
+
+
+def test_numbers_equal_up_to_rounding_do_not_weigh() -> None:
+    rng = np.random.default_rng(0)
+    ratio = 1.0 + rng.normal(0, 1e-15, N)
+    columns = {
+        "ratio": ratio,
+        "ratio32": (0.1 + rng.normal(0, 1e-9, N)).astype(np.float32),
+        "gaps": np.where(np.arange(N) % 4 == 0, np.nan, ratio),
+        "time": 1.7e15 + np.arange(N),
+        "age": rng.integers(18, 80, N),
+    }
+    with pytest.warns(ColumnsDroppedWarning, match=r"'ratio' \(all values are equal up to rounding\); 'ratio32'"):
+        fitted = fit_encoder(open_table(pa.table(columns)), column_roles={"time": "numeric"})
+    assert {role.column for role in fitted.roles if role.dropped} == {"ratio", "ratio32"}
+    X = fitted.encoder.encode(pa.table(columns))
+    assert not column_of(fitted.encoder, X, "gaps").any()
+    assert column_of(fitted.encoder, X, "gaps: (missing)").any()
+    assert column_of(fitted.encoder, X, "time").var() == pytest.approx(1, abs=1e-4)
 
 
 def test_an_indicator_that_repeats_another_is_left_out() -> None:
