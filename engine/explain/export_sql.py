@@ -23,6 +23,7 @@ from engine.explain.rules.decision_tree import LEAF
 from engine.explain.rules.explanation import Explanation
 from engine.explain.sql_dialect import DUCKDB, DuckDb
 from engine.features.encoding_plan import CategoryPlan, ColumnPlan, EncodingPlan, LabelPlan, NumberPlan
+from engine.tables.list_texts import spellings
 from engine.tables.vector_columns import POSITION, vector_name
 from engine.utils.formatting import format_percent, natural_list, printable_text
 
@@ -190,10 +191,13 @@ class SqlConditionWriter:
             value = label if pa.types.is_integer(kind.value_type) else self.dialect.text(label)
             contains = self.dialect.contains(column, value)
             return contains if holds else f"NOT {contains}"
-        separator = plan.separator.strip()
-        joined = self.dialect.joined_labels(column, separator)
-        position = self.dialect.position(self.dialect.text(separator + label + separator), joined)
-        return f"{position} {'>' if holds else '='} 0"
+        joined, mark = self.dialect.joined_labels(column, plan.separator)
+        sign, word = (">", " OR ") if holds else ("=", " AND ")
+        found = [
+            f"{self.dialect.position(self.dialect.text(mark + text + mark), joined)} {sign} 0"
+            for text in spellings(label, plan.separator)
+        ]
+        return found[0] if len(found) == 1 else f"({word.join(found)})"
 
 
 def _first_millisecond(days: float) -> int:

@@ -30,6 +30,7 @@ from engine.features.encoding_plan import (
     LabelPlan,
     NumberPlan,
 )
+from engine.tables.list_texts import describe_separator
 
 if TYPE_CHECKING:
     from engine.features.layout import Layout
@@ -182,7 +183,7 @@ def _describe(column: NumberPlan | CategoryPlan | LabelPlan) -> str:
         return "a date" if column.role == "date" else "a number"
     if isinstance(column, CategoryPlan):
         return "a category"
-    return "a list of labels" if column.separator is None else f"labels joined by {column.separator!r}"
+    return "a list of labels" if column.separator is None else describe_separator(column.separator)
 
 
 def _decode_number(column: NumberPlan, x: NDArray[np.float64], day: float) -> Any:

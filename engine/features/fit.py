@@ -159,6 +159,11 @@ def fit_encoder(
     if keys:
         named = ", ".join(map(repr, keys))
         logger.info("Numbers taken as categories, because they name things: %s. --role COLUMN=numeric measures.", named)
+    split = {r.column: r.reason for r in roles if r.role == "multilabel" and r.column not in overrides}
+    split = {name: reason for name, reason in split.items() if statistics.columns[name].read_spec.separator is not None}
+    if split:
+        named = "; ".join(f"{name!r} ({reason})" for name, reason in split.items())
+        logger.info("Texts split into several answers: %s. --role COLUMN=categorical keeps them whole.", named)
     if all(role.role == "ignore" for role in roles):
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     used = [role.column for role in roles if role.role != "ignore"]
