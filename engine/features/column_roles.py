@@ -23,8 +23,10 @@ from engine.errors import RetypedColumnError, UsageError
 from engine.execution.threads import map_blocks
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.features.columnar_block import PhysicalKind, ReadSpec, column_array, physical_kind
+from engine.features.date_columns import describe_date_texts
 from engine.features.key_columns import category_reason, number_rows, row_label_reason
 from engine.features.number_columns import NUMBER_ROLES, describe_number_texts
+from engine.tables.date_texts import DateFormat
 from engine.tables.list_texts import SEPARATORS, WEAK_SEPARATORS, describe_separator, find_separator
 from engine.tables.number_texts import NumberFormat
 from engine.tables.vector_columns import vector_name
@@ -38,7 +40,7 @@ _ALLOWED_KINDS: dict[str, tuple[str, ...]] = {  # physical kinds that a role can
     "boolean": ("number", "boolean", "text"),
     "categorical": ("text", "number", "boolean"),
     "multilabel": ("list", "text"),
-    "date": ("time",),
+    "date": ("time", "text"),
 }
 
 
@@ -54,8 +56,8 @@ class ColumnRole:
 
 
 def undecided_texts(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
-    """Return the text columns that may be multi-label or numbers: their first texts decide how they are read."""
-    undecided = (None, "multilabel", *NUMBER_ROLES)
+    """Return the text columns that may be multi-label, numbers or dates: their first texts decide how they are read."""
+    undecided = (None, "multilabel", "date", *NUMBER_ROLES)
     text_columns = [column.name for column in schema if physical_kind(column.type) == "text"]
     return [name for name in text_columns if name not in skip and overrides.get(name) in undecided]
 
@@ -64,6 +66,7 @@ def infer_read_specs(
     schema: pa.Schema,
     first: Block | None,
     formats: Mapping[str, NumberFormat],
+    date_formats: Mapping[str, DateFormat],
     overrides: Mapping[str, Role],
     skip: set[str],
 ) -> dict[str, ReadSpec]:
@@ -76,6 +79,8 @@ def infer_read_specs(
         The first rows of the undecided_texts; None if the table has none.
     formats : mapping of column name to NumberFormat
         The text columns that hold numbers.
+    date_formats : mapping of column name to DateFormat
+        The text columns that hold dates.
     overrides, skip : as in infer_roles
 
     Raises
@@ -104,6 +109,9 @@ def infer_read_specs(
             continue
         if column.name in formats:
             read_specs[column.name] = ReadSpec("number", number_format=formats[column.name])
+            continue
+        if column.name in date_formats:
+            read_specs[column.name] = ReadSpec("days", date_format=date_formats[column.name])
             continue
         read_spec = _infer_read_spec(kind, role, first, column.name)
         if read_spec is not None:
@@ -180,6 +188,8 @@ def infer_roles(
             return _infer_key_role(column_statistics, reason)
         else:
             role = _infer_from_statistics(statistics, column)
+        if column_statistics.read_spec.date_format is not None:
+            return replace(role, reason=f"{role.reason}; {describe_date_texts(column_statistics)}")
         if column_statistics.read_spec.number_format is None:
             return role
         return replace(role, reason=f"{role.reason}; {describe_number_texts(column_statistics)}")

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.errors import NonFiniteValueError
+from engine.tables.date_texts import DateFormat, parse_dates
 from engine.tables.list_texts import QUOTED_LIST, split_texts, unescape
 from engine.tables.number_texts import NumberFormat, ParsedTexts, parse_texts
 
@@ -39,13 +40,14 @@ LAST_NANOSECOND = 9_223_372_036_853.5 / _DAY_IN_MILLISECONDS  # days to the last
 class ReadSpec:
     """How to read a column: as numbers, days, one category, or several labels (split at `separator` if text).
 
-    Numbers of a text column are parsed by its `number_format`.
+    Numbers of a text column are parsed by its `number_format`, dates by its `date_format`.
     """
 
     form: Literal["number", "days", "category", "labels"]
     separator: str | None = None
     max_distinct: int = MAX_DISTINCT
     number_format: NumberFormat | None = None
+    date_format: DateFormat | None = None
 
 
 class RaggedLabels(NamedTuple):
@@ -121,7 +123,10 @@ def read_block(rows: pa.Table, read_specs: Mapping[str, ReadSpec]) -> ColumnarBl
     parsed: dict[str, ParsedTexts] = {}
     for row, name in zip(numbers, numeric, strict=True):
         column, number_format = column_array(rows, name), read_specs[name].number_format
-        if number_format is not None and is_text(column.type):
+        if forms[name] == "days" and is_text(column.type):
+            parsed[name] = parse_dates(column, read_specs[name].date_format or DateFormat())
+            row[:] = parsed[name].values
+        elif number_format is not None and is_text(column.type):
             parsed[name] = parse_texts(column, number_format)
             row[:] = finite_numbers(parsed[name].values, name)
         else:

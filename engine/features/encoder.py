@@ -98,7 +98,7 @@ class FeatureEncoder:
             for column in self.plan.columns
             if isinstance(column, CategoryPlan)
             or (isinstance(column, LabelPlan) and column.separator is not None)
-            or (isinstance(column, NumberPlan) and column.number_format is not None)
+            or (isinstance(column, NumberPlan) and (column.number_format or column.date_format) is not None)
         }
 
     def encode(self, rows: Any) -> NDArray[np.float32]:
@@ -171,7 +171,7 @@ class FeatureEncoder:
 def _allowed_kinds(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, ...]:
     if isinstance(column, NumberPlan):
         if column.role == "date":
-            return ("time",)
+            return ("time", "text")
         return ("number", "boolean") if column.number_format is None else ("number", "boolean", "text")
     if isinstance(column, CategoryPlan):
         return ("text", "number", "boolean")

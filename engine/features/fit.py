@@ -28,6 +28,7 @@ from engine.features.column_roles import (
 )
 from engine.features.column_statistics import TableStatistics, collect_statistics
 from engine.features.column_weights import ColumnWeights, compute_weights
+from engine.features.date_columns import check_date_columns, find_date_columns
 from engine.features.encoded_table import EncodedTable
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import make_plan
@@ -120,7 +121,7 @@ def fit_encoder(
     NoFeaturesError
         If no column is left to cluster on.
     RetypedColumnError
-        If texts of a column of numbers are none.
+        If texts of a column of numbers or dates are none.
 
     Warns
     -----
@@ -128,15 +129,18 @@ def fit_encoder(
         If columns are constant, all missing or id-like; it names them.
     NumberTextsWarning
         If text columns are read as numbers, or look like numbers and are not; it names them.
+    DateTextsWarning
+        If texts are read as dates although day and month could be the other way round, or some are no dates.
     """
     cache = BlockCache() if cache is None else cache
     overrides = roles_in_metadata(table.schema) | expand_vector_settings(column_roles or {}, table.schema)
     skip = set() if id is None else {id}
     candidates = undecided_texts(table.schema, overrides, skip)
     first = next(table.blocks(candidates, dictionary_encoded=True)) if candidates else None
-    found = find_number_columns(table.schema, first, overrides, skip)
+    dates = find_date_columns(first, overrides, skip)
+    found = find_number_columns(table.schema, first, overrides, skip | set(dates))
     warn_of_left_texts(found.notes)
-    read_specs = infer_read_specs(table.schema, first, found.formats, overrides, skip)
+    read_specs = infer_read_specs(table.schema, first, found.formats, dates, overrides, skip)
     if not read_specs:
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     statistics = collect_statistics(
@@ -149,6 +153,7 @@ def fit_encoder(
         progress=progress,
     )
     check_number_columns(statistics, overrides)
+    check_date_columns(statistics, overrides)
     roles = infer_roles(statistics, table.schema, overrides, skip)
     dropped = [role for role in roles if role.dropped]
     if dropped:

@@ -163,7 +163,11 @@ COLUMNS: dict[str, tuple[pa.DataType, st.SearchStrategy[object], str]] = {
 }  # fmt: skip
 LISTS = {"json": ['["a"]'], "php": ['["a"]'], "python": ["['a']"], "set": ["{a}"], "blanks": ["a b"], "commas": ["a,b"]}
 # Of the separator and of the lengths.
-FIRST_CELLS = LISTS | {TOOLS: ["a;b"], "vector": [[0.0, 0.12]], "half vector": [[0.0]]}
+FIRST_CELLS = LISTS | {
+    TOOLS: ["a;b"],
+    "vector": [[0.0, 0.12]],
+    "half vector": [[0.0]],
+}
 SQLITE_TYPES = {"large": "INTEGER", "truth": "INTEGER", "level": "INTEGER", "smoker": "INTEGER"}
 ZONES = ("America/New_York", "Asia/Tokyo")
 
