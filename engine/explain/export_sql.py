@@ -17,12 +17,15 @@ import numpy as np
 import pyarrow as pa
 
 from engine.explain.binning.predicates import YES, missing_bin
+from engine.explain.export_sql_dates import date_from_text
 from engine.explain.export_sql_numbers import number_from_text
 from engine.explain.rules.conditions import Condition
 from engine.explain.rules.decision_tree import LEAF
 from engine.explain.rules.explanation import Explanation
 from engine.explain.sql_dialect import DUCKDB, DuckDb
 from engine.features.encoding_plan import CategoryPlan, ColumnPlan, EncodingPlan, LabelPlan, NumberPlan
+from engine.tables.date_texts import DateFormat
+from engine.tables.list_texts import spellings
 from engine.tables.vector_columns import POSITION, vector_name
 from engine.utils.formatting import format_percent, natural_list, printable_text
 
@@ -128,6 +131,8 @@ class SqlConditionWriter:
         column = self.dialect.identifier(field.name if source is None else source)
         if source is not None:
             column = self.dialect.element(column, int(field.metadata[POSITION]))
+        if isinstance(plan, NumberPlan) and pa.types.is_string(field.type) and plan.role == "date":
+            return date_from_text(column, plan.date_format or DateFormat())
         if isinstance(plan, NumberPlan) and plan.number_format is not None:
             return number_from_text(column, plan.number_format)
         if pa.types.is_floating(field.type):
@@ -142,6 +147,8 @@ class SqlConditionWriter:
 
     def _number(self, condition: Condition, plan: NumberPlan, column: str) -> str:
         kind = self.schema.field(plan.column).type
+        if plan.role == "date" and pa.types.is_string(kind):
+            kind = pa.timestamp("us")
         reaches = self._reaches_moment(kind) if pa.types.is_timestamp(kind) else self._reaches(plan)
         bounds = [(">=", condition.at_least), ("<", condition.below)]
         return " AND ".join(f"{column} {reaches(sign, bound)}" for sign, bound in bounds if bound is not None)
@@ -190,10 +197,13 @@ class SqlConditionWriter:
             value = label if pa.types.is_integer(kind.value_type) else self.dialect.text(label)
             contains = self.dialect.contains(column, value)
             return contains if holds else f"NOT {contains}"
-        separator = plan.separator.strip()
-        joined = self.dialect.joined_labels(column, separator)
-        position = self.dialect.position(self.dialect.text(separator + label + separator), joined)
-        return f"{position} {'>' if holds else '='} 0"
+        joined, mark = self.dialect.joined_labels(column, plan.separator)
+        sign, word = (">", " OR ") if holds else ("=", " AND ")
+        found = [
+            f"{self.dialect.position(self.dialect.text(mark + text + mark), joined)} {sign} 0"
+            for text in spellings(label, plan.separator)
+        ]
+        return found[0] if len(found) == 1 else f"({word.join(found)})"
 
 
 def _first_millisecond(days: float) -> int:

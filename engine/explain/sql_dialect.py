@@ -14,6 +14,7 @@ from itertools import groupby
 
 import numpy as np
 
+from engine.tables.list_texts import is_list, joining_steps
 from engine.utils.formatting import format_iso_day
 
 _EPOCH = datetime(1970, 1, 1)
@@ -91,12 +92,19 @@ class DuckDb:
         """Return whether a list contains a value. In DuckDB, value = ANY(column) took 36 times as long."""
         return f"list_contains({column}, {value})"
 
-    def joined_labels(self, column: str, separator: str) -> str:
-        """Return a text of several labels with the separator around each and without the white space beside it."""
-        space = r"[\t\n\f\r ]*"  # \s of the engine's regular expressions; that of PostgreSQL depends on the locale
-        literal, pattern = self.text(separator), self.text(space + re.escape(separator) + space)
-        joined = f"REGEXP_REPLACE({column}, {pattern}, {literal}, 'g')"
-        return f"{literal} || TRIM(BOTH {self.text(STRIPPED)} FROM {joined}) || {literal}"
+    def joined_labels(self, column: str, separator: str) -> tuple[str, str]:
+        """Return a text of several labels with a mark around each and without the white space beside it, and the mark.
+
+        It takes the steps of engine.tables.list_texts.split_texts, with the same regular expressions.
+        """
+        steps, mark = joining_steps(separator)
+        joined = self._trimmed(column) if is_list(separator) else column
+        for pattern, replacement in steps:
+            joined = f"REGEXP_REPLACE({joined}, {self.text(pattern)}, {self.text(replacement)}, 'g')"
+        return f"{self.text(mark)} || {self._trimmed(joined)} || {self.text(mark)}", mark
+
+    def _trimmed(self, text: str) -> str:
+        return f"TRIM(BOTH {self.text(STRIPPED)} FROM {text})"
 
     def position(self, part: str, whole: str) -> str:
         """Return where a text stands in another, 0 if it does not."""

@@ -15,7 +15,6 @@ from typing import get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.blocks import Block, require_columns
@@ -23,15 +22,17 @@ from engine.config import Role
 from engine.errors import RetypedColumnError, UsageError
 from engine.execution.threads import map_blocks
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
-from engine.features.columnar_block import PhysicalKind, ReadSpec, column_array, physical_kind, read_labels
+from engine.features.columnar_block import PhysicalKind, ReadSpec, column_array, physical_kind
+from engine.features.date_columns import describe_date_texts
 from engine.features.key_columns import category_reason, number_rows, row_label_reason
 from engine.features.number_columns import NUMBER_ROLES, describe_number_texts
+from engine.tables.date_texts import DateFormat
+from engine.tables.list_texts import SEPARATORS, WEAK_SEPARATORS, describe_separator, find_separator
 from engine.tables.number_texts import NumberFormat
 from engine.tables.vector_columns import vector_name
 
 ROLES: tuple[str, ...] = get_args(Role)
 
-SEPARATORS = ("; ", ";", "|", ", ")  # of multi-select answers, tried in this order
 MAX_DISTINCT_FORCED = 1_000_000  # distinct texts counted in a column whose role the user has set
 # Largest relative difference of numbers that are taken for one number with errors of rounding: 450 and 8 times the
 # spacing of float64 and float32. Whole numbers, such as ids and times, may be as near to each other.
@@ -42,7 +43,7 @@ _ALLOWED_KINDS: dict[str, tuple[str, ...]] = {  # physical kinds that a role can
     "boolean": ("number", "boolean", "text"),
     "categorical": ("text", "number", "boolean"),
     "multilabel": ("list", "text"),
-    "date": ("time",),
+    "date": ("time", "text"),
 }
 
 
@@ -58,8 +59,8 @@ class ColumnRole:
 
 
 def undecided_texts(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
-    """Return the text columns that may be multi-label or numbers: their first texts decide how they are read."""
-    undecided = (None, "multilabel", *NUMBER_ROLES)
+    """Return the text columns that may be multi-label, numbers or dates: their first texts decide how they are read."""
+    undecided = (None, "multilabel", "date", *NUMBER_ROLES)
     text_columns = [column.name for column in schema if physical_kind(column.type) == "text"]
     return [name for name in text_columns if name not in skip and overrides.get(name) in undecided]
 
@@ -68,6 +69,7 @@ def infer_read_specs(
     schema: pa.Schema,
     first: Block | None,
     formats: Mapping[str, NumberFormat],
+    date_formats: Mapping[str, DateFormat],
     overrides: Mapping[str, Role],
     skip: set[str],
 ) -> dict[str, ReadSpec]:
@@ -80,6 +82,8 @@ def infer_read_specs(
         The first rows of the undecided_texts; None if the table has none.
     formats : mapping of column name to NumberFormat
         The text columns that hold numbers.
+    date_formats : mapping of column name to DateFormat
+        The text columns that hold dates.
     overrides, skip : as in infer_roles
 
     Raises
@@ -109,6 +113,9 @@ def infer_read_specs(
         if column.name in formats:
             read_specs[column.name] = ReadSpec("number", number_format=formats[column.name])
             continue
+        if column.name in date_formats:
+            read_specs[column.name] = ReadSpec("days", date_format=date_formats[column.name])
+            continue
         read_spec = _infer_read_spec(kind, role, first, column.name)
         if read_spec is not None:
             read_specs[column.name] = read_spec
@@ -126,16 +133,13 @@ def _infer_read_spec(kind: PhysicalKind, role: Role | None, first: Block | None,
     if kind == "text":
         separator = None
         if first is not None and name in first.rows.column_names:
-            separator = find_separator(first, name, forced=role == "multilabel")
+            separator = find_column_separator(first, name, forced=role == "multilabel")
         return ReadSpec("category" if separator is None else "labels", separator, limit)
     return ReadSpec("category", None, limit) if role == "categorical" else ReadSpec("number")
 
 
-def find_separator(first: Block, name: str, *, forced: bool = False) -> str | None:
+def find_column_separator(first: Block, name: str, *, forced: bool = False) -> str | None:
     """Return the separator of a multi-select text column, or None if the texts are one answer each.
-
-    Multi-select answers combine few labels in many ways: a separator is accepted if there are at least 1.5 times as
-    many distinct texts as distinct labels, and a label comes up at least 5 times on average.
 
     Raises
     ------
@@ -145,20 +149,13 @@ def find_separator(first: Block, name: str, *, forced: bool = False) -> str | No
     texts = column_array(first.rows, name).cast(pa.string()).drop_null()
     value_counts = texts.value_counts()  # each distinct text is looked at once
     distinct, counts = value_counts.field("values"), value_counts.field("counts").to_numpy()
-    for separator in SEPARATORS:
-        n_separated = counts[pc.match_substring(distinct, separator).to_numpy(zero_copy_only=False)].sum()
-        if n_separated == 0 or (not forced and n_separated < 0.02 * len(texts)):
-            continue
-        labels = read_labels(distinct, separator, MAX_DISTINCT_FORCED)
-        n_labels, n_mentions = len(labels.names or ()), int((np.diff(labels.offsets) * counts).sum())
-        if forced or (len(distinct) >= 1.5 * n_labels and n_mentions >= 5 * n_labels):
-            return separator
-    if forced:
+    separator = find_separator(distinct, counts, forced=forced)
+    if forced and separator is None:
         raise RetypedColumnError(
             f"Column {name!r} was set to multilabel, but none of the first {len(texts)} texts has a separator.",
-            hint=f"separators are {', '.join(repr(s) for s in SEPARATORS)}.",
+            hint=f"separators are {', '.join(repr(s) for s in SEPARATORS + WEAK_SEPARATORS)}, and lists in brackets.",
         )
-    return None
+    return separator
 
 
 def infer_roles(
@@ -194,6 +191,8 @@ def infer_roles(
             return _infer_key_role(column_statistics, reason)
         else:
             role = _infer_from_statistics(statistics, column)
+        if column_statistics.read_spec.date_format is not None:
+            return replace(role, reason=f"{role.reason}; {describe_date_texts(column_statistics)}")
         if column_statistics.read_spec.number_format is None:
             return role
         return replace(role, reason=f"{role.reason}; {describe_number_texts(column_statistics)}")
@@ -263,7 +262,8 @@ def _infer_from_statistics(statistics: TableStatistics, field: pa.Field) -> Colu
             return ColumnRole(
                 name, "ignore", f"more than {column.read_spec.max_distinct:,} different labels", dropped=True
             )
-        how = "lists" if column.read_spec.separator is None else f"texts joined by {column.read_spec.separator!r}"
+        separator = column.read_spec.separator
+        how = "lists" if separator is None else describe_separator(separator)
         return ColumnRole(name, "multilabel", f"{how} of {len(column.counts)} labels")
     if column.read_spec.form == "category":
         if column.overflow:

@@ -9,7 +9,6 @@ look at a text again. What the numbers mean is not known here: see column_roles.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -20,6 +19,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.errors import NonFiniteValueError
+from engine.tables.date_texts import DateFormat, parse_dates
+from engine.tables.list_texts import QUOTED_LIST, split_texts, unescape
 from engine.tables.number_texts import NumberFormat, ParsedTexts, parse_texts
 
 PhysicalKind = Literal["number", "boolean", "text", "list", "time", "other"]
@@ -39,13 +40,14 @@ LAST_NANOSECOND = 9_223_372_036_853.5 / _DAY_IN_MILLISECONDS  # days to the last
 class ReadSpec:
     """How to read a column: as numbers, days, one category, or several labels (split at `separator` if text).
 
-    Numbers of a text column are parsed by its `number_format`.
+    Numbers of a text column are parsed by its `number_format`, dates by its `date_format`.
     """
 
     form: Literal["number", "days", "category", "labels"]
     separator: str | None = None
     max_distinct: int = MAX_DISTINCT
     number_format: NumberFormat | None = None
+    date_format: DateFormat | None = None
 
 
 class RaggedLabels(NamedTuple):
@@ -121,7 +123,10 @@ def read_block(rows: pa.Table, read_specs: Mapping[str, ReadSpec]) -> ColumnarBl
     parsed: dict[str, ParsedTexts] = {}
     for row, name in zip(numbers, numeric, strict=True):
         column, number_format = column_array(rows, name), read_specs[name].number_format
-        if number_format is not None and is_text(column.type):
+        if forms[name] == "days" and is_text(column.type):
+            parsed[name] = parse_dates(column, read_specs[name].date_format or DateFormat())
+            row[:] = parsed[name].values
+        elif number_format is not None and is_text(column.type):
             parsed[name] = parse_texts(column, number_format)
             row[:] = finite_numbers(parsed[name].values, name)
         else:
@@ -259,18 +264,18 @@ def read_labels(column: pa.Array, separator: str | None, limit: int = UNLIMITED)
     if pa.types.is_null(column.type):
         return RaggedLabels(np.zeros(len(column) + 1, np.int32), np.empty(0, np.int32), [], np.ones(len(column), bool))
     missing = column.is_null().to_numpy(zero_copy_only=False)
-    lists = column if separator is None else _split_texts(column, separator)
+    lists = column if separator is None else split_texts(column, separator)
     offsets = np.zeros(len(lists) + 1, np.int32)
     np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy(), out=offsets[1:])
     codes, names = factorize_texts(to_text(lists.flatten()), limit)
+    if names is not None and separator == QUOTED_LIST and any("\\" in name for name in names):
+        codes, names = _merge_names(codes, [unescape(name) for name in names])
     if names is not None and "" in names:
         codes = np.where(codes == names.index(""), MISSING_CODE, codes).astype(np.int32)
     return RaggedLabels(offsets, codes, names, missing)
 
 
-def _split_texts(text: pa.Array, separator: str) -> pa.Array:
-    """Split texts at the separator and the white space around it: 'a; b' and 'a;b' hold the same labels."""
-    if pa.types.is_dictionary(text.type):
-        return _split_texts(text.dictionary, separator).take(text.indices)
-    trimmed = pc.replace_substring_regex(text, rf"\s*{re.escape(separator.strip())}\s*", separator.strip())
-    return pc.split_pattern(pc.utf8_trim_whitespace(trimmed), separator.strip())
+def _merge_names(codes: NDArray[np.int32], names: list[str]) -> tuple[NDArray[np.int32], list[str]]:
+    """Return codes into names that do not repeat."""
+    distinct = list(dict.fromkeys(names))
+    return remap_codes(codes, names, distinct), distinct

@@ -30,6 +30,7 @@ from engine.features.encoding_plan import (
     LabelPlan,
     NumberPlan,
 )
+from engine.tables.list_texts import describe_separator
 
 if TYPE_CHECKING:
     from engine.features.layout import Layout
@@ -97,7 +98,7 @@ class FeatureEncoder:
             for column in self.plan.columns
             if isinstance(column, CategoryPlan)
             or (isinstance(column, LabelPlan) and column.separator is not None)
-            or (isinstance(column, NumberPlan) and column.number_format is not None)
+            or (isinstance(column, NumberPlan) and (column.number_format or column.date_format) is not None)
         }
 
     def encode(self, rows: Any) -> NDArray[np.float32]:
@@ -170,7 +171,7 @@ class FeatureEncoder:
 def _allowed_kinds(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, ...]:
     if isinstance(column, NumberPlan):
         if column.role == "date":
-            return ("time",)
+            return ("time", "text")
         return ("number", "boolean") if column.number_format is None else ("number", "boolean", "text")
     if isinstance(column, CategoryPlan):
         return ("text", "number", "boolean")
@@ -182,7 +183,7 @@ def _describe(column: NumberPlan | CategoryPlan | LabelPlan) -> str:
         return "a date" if column.role == "date" else "a number"
     if isinstance(column, CategoryPlan):
         return "a category"
-    return "a list of labels" if column.separator is None else f"labels joined by {column.separator!r}"
+    return "a list of labels" if column.separator is None else describe_separator(column.separator)
 
 
 def _decode_number(column: NumberPlan, x: NDArray[np.float64], day: float) -> Any:

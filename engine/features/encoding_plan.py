@@ -23,6 +23,7 @@ from engine.config import Role
 from engine.execution.threads import map_blocks
 from engine.features.column_roles import ColumnRole, is_constant
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
+from engine.tables.date_texts import DateFormat
 from engine.tables.number_texts import NumberFormat
 
 CLIP_QUANTILE = 0.005  # numbers are clipped to this quantile and to 1 minus it
@@ -43,7 +44,8 @@ class _Frozen(BaseModel):
 class NumberPlan(_Frozen):
     """Plan of a number, count, boolean or date: X = (clip(log1p?(fill(v))) - centre) * scale * sqrt(weight).
 
-    `number_format` says how the numbers of a text column are written; only then is it stored.
+    `number_format` and `date_format` say how the numbers or dates of a text column are written; only then are they
+    stored.
     """
 
     form: Literal["number"] = "number"
@@ -60,12 +62,14 @@ class NumberPlan(_Frozen):
     indicator: bool = False
     indicator_scale: float = 0.0
     number_format: NumberFormat | None = None
+    date_format: DateFormat | None = None
 
     @model_serializer(mode="wrap")
     def _leave_out_format(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         stored: dict[str, Any] = serialize(self)
-        if self.number_format is None:
-            del stored["number_format"]
+        for name in ("number_format", "date_format"):
+            if stored[name] is None:
+                del stored[name]
         return stored
 
 
@@ -204,7 +208,7 @@ def _plan_number(
         column=column.name, role=role, unit=unit, fill=fill, logarithm=role == "count",
         low=low, high=high, centre=float(clipped.mean()), scale=1.0 / deviation if deviation > 0 else 0.0,
         indicator=indicator, indicator_scale=_block_scale([share]) * float(np.sqrt(share)),
-        number_format=column.read_spec.number_format,
+        number_format=column.read_spec.number_format, date_format=column.read_spec.date_format,
     )  # fmt: skip
 
 

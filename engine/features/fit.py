@@ -28,6 +28,7 @@ from engine.features.column_roles import (
 )
 from engine.features.column_statistics import TableStatistics, collect_statistics
 from engine.features.column_weights import ColumnWeights, compute_weights, find_owners
+from engine.features.date_columns import check_date_columns, find_date_columns
 from engine.features.encoded_table import EncodedTable
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import make_plan
@@ -124,7 +125,7 @@ def fit_encoder(
     NoFeaturesError
         If no column is left to cluster on.
     RetypedColumnError
-        If texts of a column of numbers are none.
+        If texts of a column of numbers or dates are none.
 
     Warns
     -----
@@ -134,15 +135,18 @@ def fit_encoder(
         If columns say one thing and share a weight; it names them.
     NumberTextsWarning
         If text columns are read as numbers, or look like numbers and are not; it names them.
+    DateTextsWarning
+        If texts are read as dates although day and month could be the other way round, or some are no dates.
     """
     cache = BlockCache() if cache is None else cache
     overrides = roles_in_metadata(table.schema) | expand_vector_settings(column_roles or {}, table.schema)
     skip = set() if id is None else {id}
     candidates = undecided_texts(table.schema, overrides, skip)
     first = next(table.blocks(candidates, dictionary_encoded=True)) if candidates else None
-    found = find_number_columns(table.schema, first, overrides, skip)
+    dates = find_date_columns(first, overrides, skip)
+    found = find_number_columns(table.schema, first, overrides, skip | set(dates))
     warn_of_left_texts(found.notes)
-    read_specs = infer_read_specs(table.schema, first, found.formats, overrides, skip)
+    read_specs = infer_read_specs(table.schema, first, found.formats, dates, overrides, skip)
     if not read_specs:
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     statistics = collect_statistics(
@@ -155,6 +159,7 @@ def fit_encoder(
         progress=progress,
     )
     check_number_columns(statistics, overrides)
+    check_date_columns(statistics, overrides)
     roles = infer_roles(statistics, table.schema, overrides, skip)
     dropped = [role for role in roles if role.dropped]
     if dropped:
@@ -165,6 +170,11 @@ def fit_encoder(
     if keys:
         named = ", ".join(map(repr, keys))
         logger.info("Numbers taken as categories, because they name things: %s. --role COLUMN=numeric measures.", named)
+    split = {r.column: r.reason for r in roles if r.role == "multilabel" and r.column not in overrides}
+    split = {name: reason for name, reason in split.items() if statistics.columns[name].read_spec.separator is not None}
+    if split:
+        named = "; ".join(f"{name!r} ({reason})" for name, reason in split.items())
+        logger.info("Texts split into several answers: %s. --role COLUMN=categorical keeps them whole.", named)
     if all(role.role == "ignore" for role in roles):
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     used = [role.column for role in roles if role.role != "ignore"]

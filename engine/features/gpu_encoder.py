@@ -27,6 +27,7 @@ from engine.features.encoded_moments import add_encoded_moments, feature_moments
 from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, LabelPlan, NumberPlan
 from engine.features.layout import Layout
 from engine.kernels.arrays.features import encode as kernels
+from engine.tables.date_texts import parse_dates
 from engine.tables.device_columns import Array, DeviceColumns, DictionaryColumn, TimeColumn
 from engine.tables.number_texts import parse_texts
 
@@ -78,6 +79,9 @@ class GpuEncoder:
     def _values(self, columns: DeviceColumns, plan: NumberPlan) -> Array:
         """Return a column's numbers: a date as years before reference_day, a heavy tail as log1p, missing as NaN."""
         xp = self.device.xp
+        if plan.date_format is not None:
+            days = self._parsed(columns, plan)
+            return (self.layout.reference_day - days) / DAYS_PER_YEAR
         if plan.role == "date":
             times = columns.times(plan.column)
             values = self._days(times)
@@ -97,11 +101,15 @@ class GpuEncoder:
         return values
 
     def _parsed(self, columns: DeviceColumns, plan: NumberPlan) -> Array:
-        """Return the numbers of a text column; every distinct text is parsed once, on the host."""
-        assert plan.number_format is not None
-        texts = columns.dictionary(plan.column)
-        lookup = np.append(np.nan, parse_texts(to_text(texts.dictionary), plan.number_format).values)
-        return self.device.xp.asarray(lookup)[texts.codes + 1]
+        """Return the numbers or days of a text column; every distinct text is parsed once, on the host."""
+        encoded = columns.dictionary(plan.column)
+        texts = to_text(encoded.dictionary)
+        if plan.date_format is not None:
+            parsed = parse_dates(texts, plan.date_format)
+        else:
+            assert plan.number_format is not None
+            parsed = parse_texts(texts, plan.number_format)
+        return self.device.xp.asarray(np.append(np.nan, parsed.values))[encoded.codes + 1]
 
     def _days(self, times: TimeColumn) -> Array:
         """Convert times to days, by way of whole milliseconds as days_since_epoch does."""

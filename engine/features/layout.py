@@ -123,9 +123,15 @@ class Layout:
         )
 
 
+def number_read_spec(column: NumberPlan) -> ReadSpec:
+    """Return how the numbers or days of a column are read."""
+    form: Literal["number", "days"] = "days" if column.role == "date" else "number"
+    return ReadSpec(form, number_format=column.number_format, date_format=column.date_format)
+
+
 def _read_spec(column: NumberPlan | CategoryPlan | LabelPlan) -> ReadSpec:
     if isinstance(column, NumberPlan):
-        return ReadSpec("days" if column.role == "date" else "number", number_format=column.number_format)
+        return number_read_spec(column)
     form: Literal["category", "labels"] = "category" if isinstance(column, CategoryPlan) else "labels"
     return ReadSpec(form, getattr(column, "separator", None), max_distinct=UNLIMITED)
 

@@ -207,7 +207,9 @@ def check_parsed_texts(block: ColumnarBlock) -> None:
     """Raise RetypedColumnError if too many of a block's texts are no numbers; warn if a few are none."""
     for name, parsed in block.parsed.items():
         n_texts = int((~np.isnan(parsed.values)).sum()) + sum(parsed.marks.values()) + parsed.n_unread
-        what = f"{parsed.n_unread:,} of {n_texts:,} texts of column {name!r} are no numbers as the model knows them"
+        what = (
+            f"{parsed.n_unread:,} of {n_texts:,} texts of column {name!r} are no {parsed.what} as the model knows them"
+        )
         if parsed.n_unread > MAX_UNREAD_SHARE * n_texts:
             raise RetypedColumnError(f"{what}.", hint="write them as in the table of the fit, or leave them empty.")
         if parsed.n_unread:

@@ -1,22 +1,18 @@
-"""Detect the dialect of a CSV file: its delimiter, its decimal point and its date formats.
+"""Detect the dialect of a CSV file: its delimiter and its decimal point.
 
-    the first bytes of a file  ->  CsvDialect(delimiter, decimal_point, dates)
+    the first bytes of a file  ->  CsvDialect(delimiter, decimal_point)
 
 Files whose names end in .tsv are tab-separated. In others the delimiter is the one of comma, semicolon, tab and bar
 that splits the header into most columns; the comma in a tie. Numbers have decimal commas if a column of a file that is
 not comma-separated shows some (`29626,45`), and no column shows decimal points. Where every mark is followed by three
 digits, as in `1.299`, it may mark thousands: number_texts.py decides, and such columns are read as text.
-
-A column holds dates if every text in the first bytes has the same format. ISO dates are always read. In `03/04/2017`,
-day or month may come first: such columns are dates only if one shows which (`25/12/2017`) and none the contrary. Years
-of two digits are text: a 55 may be 1955 or 2055.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -26,20 +22,6 @@ from engine.tables.source_paths import SourceFiles
 MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "#N/A"]
 _HEAD_BYTES = 1 << 20  # bytes of a file that the dialect is detected from
 _DELIMITERS = ",;\t|"
-_DAY, _MONTH, _YEAR = r"(?P<day>0?[1-9]|[12]\d|3[01])", r"(?P<month>0?[1-9]|1[0-2])", r"(?:1[89]|20)\d\d"
-_MONTH_NAME = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
-_FULL_MONTH_NAME = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
-_DATE_FORMATS = {
-    form: re.compile(text, re.ASCII)
-    for form, text in {
-        "%d.%m.%Y": rf"{_DAY}\.{_MONTH}\.{_YEAR}",
-        "%d/%m/%Y": f"{_DAY}/{_MONTH}/{_YEAR}",
-        "%m/%d/%Y": f"{_MONTH}/{_DAY}/{_YEAR}",
-        "%d-%b-%Y": f"{_DAY}-{_MONTH_NAME}-{_YEAR}",
-        "%B %d, %Y": f"{_FULL_MONTH_NAME} {_DAY}, {_YEAR}",
-    }.items()
-}
-_AMBIGUOUS_FORMATS = {"%d/%m/%Y", "%m/%d/%Y"}
 # Numbers with decimals after this point, and perhaps the other mark between thousands.
 _NUMBER = {
     point: re.compile(rf"[+-]?(?:\d*|\d{{1,3}}(?:{grouping}\d{{3}})+)(?:{re.escape(point)}\d+)?(?:[eE][+-]?\d+)?")
@@ -48,19 +30,17 @@ _NUMBER = {
 
 
 class CsvDialect(NamedTuple):
-    """How to split a CSV file and parse its numbers and dates.
+    """How to split a CSV file and parse its numbers.
 
     Attributes
     ----------
     delimiter, decimal_point : str
-    dates : tuple of `strptime` formats
     shown_decimal : the decimal point if a column shows it beyond doubt, else ""
     grouped : positions of the columns whose points mark thousands although they could be decimal points
     """
 
     delimiter: str = ","
     decimal_point: str = "."
-    dates: tuple[str, ...] = ()
     shown_decimal: str = ""
     grouped: tuple[int, ...] = ()
 
@@ -86,7 +66,7 @@ def detect_dialect(files: SourceFiles) -> CsvDialect:
         columns = []
     present = [_nonmissing(column) for column in columns]
     decimal_point, shown, grouped = _detect_decimal_point(present, delimiter)
-    return CsvDialect(delimiter, decimal_point, _detect_date_formats(present), shown, grouped)
+    return CsvDialect(delimiter, decimal_point, shown, grouped)
 
 
 def read_header(files: SourceFiles) -> list[str]:
@@ -131,16 +111,6 @@ def _detect_decimal_point(columns: Sequence[Sequence[str]], delimiter: str) -> t
 
 def _unsigned(texts: Sequence[str]) -> list[str]:
     return list({text.lstrip("+-") for text in texts})
-
-
-def _detect_date_formats(columns: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """Return the date formats of the columns; where day or month may come first, only a format that a column proves."""
-    formats: set[str] = set()
-    for texts in columns:
-        matching = {form for form, pattern in _DATE_FORMATS.items() if texts and all(map(pattern.fullmatch, texts))}
-        if matching != _AMBIGUOUS_FORMATS:
-            formats |= matching
-    return tuple(sorted(formats - _AMBIGUOUS_FORMATS if formats >= _AMBIGUOUS_FORMATS else formats))
 
 
 def _nonmissing(column: Sequence[str]) -> list[str]:

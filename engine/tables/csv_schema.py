@@ -43,7 +43,7 @@ _COLUMN_IN_ERROR = re.compile(r"In CSV column #(\d+)")
 def open_csv(files: SourceFiles, *, id: str | None, types: Mapping[str, pa.DataType]) -> tuple[ds.Dataset, int, int]:
     """Open CSV files: return a dataset whose types hold for all rows, the number of rows, and the memory of a pass.
 
-    Delimiter, decimal point and date formats are detected (csv_dialect.py). Text is UTF-8. Empty fields and the usual
+    Delimiter and decimal point are detected (csv_dialect.py). Text is UTF-8. Empty fields and the usual
     markers (NA, NaN, NULL, None …) are missing values. The memory is in bytes, beside the blocks.
 
     Raises
@@ -77,9 +77,6 @@ def open_csv(files: SourceFiles, *, id: str | None, types: Mapping[str, pa.DataT
             hint="the engine reads UTF-8 text with one header line, separated by commas, semicolons, tabs or bars; "
             "quotation marks within texts are doubled, not escaped by a backslash.",
         ) from error
-    dates = [field.name for field in schema if pa.types.is_timestamp(field.type)]
-    if dates and dialect.dates:
-        logger.info("%s: dates are read as ISO or %s in %s", files.paths[0], list(dialect.dates), dates)
     return _dataset(files, dialect, schema, n_bytes), n_rows, MEMORY_PER_BYTE_READ * n_bytes
 
 
@@ -303,5 +300,5 @@ def _convert_options(dialect: CsvDialect, types: Mapping[str, pa.DataType]) -> p
         strings_can_be_null=True,
         null_values=MISSING,
         decimal_point=dialect.decimal_point,
-        timestamp_parsers=[pacsv.ISO8601, *dialect.dates],
+        timestamp_parsers=[pacsv.ISO8601],  # others are read as text: date_texts.py
     )

@@ -114,6 +114,7 @@ class ParsedTexts(NamedTuple):
     values: NDArray[np.float64]
     marks: Counter[str]  # rows of each mark of a missing value
     n_unread: int  # rows of other texts, which are NaN as well
+    what: str = "numbers"
 
 
 def normalize_texts(texts: pa.Array) -> pa.Array:

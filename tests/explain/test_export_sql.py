@@ -118,6 +118,11 @@ CENTS = st.integers(0, 12).map(lambda cents: cents / 100)
 WORDS = ["", "a", "a\n", " a", "a\r\n", "it's", 'say "a"', "a;\n", "a\u2028"]
 LABELS = st.lists(st.sampled_from(["a", "b", "it's", "\u00a0c"]), max_size=3)
 CELL = st.tuples(st.text(SPACES, max_size=2), LABELS, st.text(" \t\n\f\r", max_size=1), st.text(SPACES, max_size=2))
+ESCAPED = st.tuples(
+    st.lists(st.sampled_from(["a", "it's", 'say "a"', "\u00e9/b", "b\\n", "x, y"]), max_size=3),
+    st.text(SPACES, max_size=2),
+    st.booleans(),
+)
 DAY = 86_400_000_000  # microseconds
 MOMENT = st.integers(-3 * DAY, 3 * DAY) | st.builds(
     int.__add__, st.sampled_from([-DAY, 0, DAY]), st.integers(-2000, 2000)
@@ -149,8 +154,20 @@ COLUMNS: dict[str, tuple[pa.DataType, st.SearchStrategy[object], str]] = {
         CELL.map(lambda cell: cell[0] + f"{cell[2]};{cell[2]}".join(cell[1]) + cell[3]),
         "multilabel",
     ),
+    "json": (pa.string(), ESCAPED.map(lambda cell: cell[1] + json.dumps(cell[0], ensure_ascii=cell[2])), "multilabel"),
+    "php": (pa.string(), ESCAPED.map(lambda cell: json.dumps(cell[0]).replace("/", "\\/") + cell[1]), "multilabel"),
+    "python": (pa.string(), ESCAPED.map(lambda cell: repr(cell[0])), "multilabel"),
+    "set": (pa.string(), LABELS.map(lambda labels: "{" + ", ".join(labels) + "}"), "multilabel"),
+    "blanks": (pa.string(), LABELS.map(" ".join), "multilabel"),
+    "commas": (pa.string(), LABELS.map(",".join), "multilabel"),
 }  # fmt: skip
-FIRST_CELLS = {TOOLS: ["a;b"], "vector": [[0.0, 0.12]], "half vector": [[0.0]]}  # of the separator and of the lengths
+LISTS = {"json": ['["a"]'], "php": ['["a"]'], "python": ["['a']"], "set": ["{a}"], "blanks": ["a b"], "commas": ["a,b"]}
+# Of the separator and of the lengths.
+FIRST_CELLS = LISTS | {
+    TOOLS: ["a;b"],
+    "vector": [[0.0, 0.12]],
+    "half vector": [[0.0]],
+}
 SQLITE_TYPES = {"large": "INTEGER", "truth": "INTEGER", "level": "INTEGER", "smoker": "INTEGER"}
 ZONES = ("America/New_York", "Asia/Tokyo")
 
@@ -242,7 +259,7 @@ IN_POSTGRES = {
     "unsigned": "numeric(20)", "truth": "boolean", "vector": "real[]", "half vector": "real[]", "day": "date",
     "moment": "timestamp", "zoned": "timestamptz", "zoned ns": "timestamptz", "word": "text", "grade": "real",
     "float grade": "real", "half grade": "real", "level": "bigint", "smoker": "boolean", TOOLS: "text",
-}  # fmt: skip
+} | dict.fromkeys(LISTS, "text")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from engine.blocks import Block
 from engine.errors import MissingColumnError, NoFeaturesError, RetypedColumnError, UsageError
-from engine.features.column_roles import find_separator
+from engine.features.column_roles import find_column_separator
 from engine.features.fit import ColumnsDroppedWarning, fit_encoder
 from engine.tables import open_table
 
@@ -118,7 +118,7 @@ def test_answers_with_commas_are_not_split_but_multi_select_is(rng: np.random.Ge
         }
     )
     block = Block(0, rows)
-    assert [find_separator(block, name) for name in rows.column_names] == [None, ", ", "|"]
+    assert [find_column_separator(block, name) for name in rows.column_names] == [None, ", ", "|"]
 
 
 def test_the_developer_survey_is_read_as_it_is(shared_data: Path) -> None:

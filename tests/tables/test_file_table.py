@@ -297,38 +297,11 @@ def test_decimal_commas_that_come_late_are_read_where_others_came_early(
     assert whole(path)["late"].to_pylist() == [2.0] * 50 + [2.5]
 
 
-@pytest.mark.parametrize(
-    ("text", "kinds"),
-    [
-        ("a,b\n25/12/2017,1/2/2018\n3/4/2017,NA\n", "timestamp timestamp"),  # the first shows that days come first
-        ("a,b\n12/25/2017,1/2/2018\n3/4/2017,\n", "timestamp timestamp"),
-        ("a,b\n03/04/2017,1/2/2018\n", "string string"),  # day or month first: nothing tells
-        ("a,b\n25/12/2017,12/25/2017\n", "string string"),  # both
-        ('a,b\n4.3.2017,"August 4, 2017"\n', "timestamp timestamp"),
-        ("a;b\n01-Feb-2017;1,5\n", "timestamp double"),
-        ("a,b\n01-Feb-55,2017-02-01\n", "string date32"),  # 1955 or 2055
-        ("a,b\n31.12.2017,1.2.3\n2017-12-31,1.2.3\n", "string string"),  # seen with another form: no dates
-    ],
-)
-def test_dates_are_read_where_all_texts_have_one_form(text: str, kinds: str, tmp_path: Path) -> None:
+def test_only_iso_dates_become_times_of_the_file_and_date_texts_reads_the_others(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text(text)
-    types = [str(field.type).split("[")[0] for field in open_table(path).schema]
-    assert types == kinds.split()
-
-
-def test_days_and_months_are_told_apart_and_late_texts_keep_a_column_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("a,b\n" + "25/12/2017,4/3/2017\n" * 50 + "1/2/2017,soon\n")
-    monkeypatch.setattr("engine.tables.csv_schema.BYTES_PER_READ", 64)
-    monkeypatch.setattr("engine.tables.csv_dialect._HEAD_BYTES", 64)
-    with caplog.at_level("INFO", logger="engine"):
-        rows = whole(path).to_pylist()
-    assert rows[0] == {"a": dt.datetime(2017, 12, 25), "b": "4/3/2017"}
-    assert rows[-1] == {"a": dt.datetime(2017, 2, 1), "b": "soon"}
-    assert "dates are read as ISO or ['%d/%m/%Y'] in ['a']" in caplog.text
+    path.write_text("a,b,c\n25/12/2017,2017-02-01,2017-02-01 10:00:00\n3/4/2017,2017-02-02,\n")
+    types = [str(field.type) for field in open_table(path).schema]
+    assert types == ["string", "date32[day]", "timestamp[s]"]
 
 
 def test_commas_in_numbers_stay_text_beside_decimal_points(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from engine.explain.binning.predicates import Predicate
 from engine.explain.row_sample import RowSample
 from engine.features.columnar_block import (
     MISSING_CODE,
-    ReadSpec,
     column_array,
     encode_categories,
     numeric_values,
@@ -31,6 +30,7 @@ from engine.features.columnar_block import (
     remap_codes,
 )
 from engine.features.encoding_plan import CategoryPlan, EncodingPlan, LabelPlan, NumberPlan
+from engine.features.layout import number_read_spec
 from engine.utils.formatting import Vocabulary
 
 Z95 = 1.959964  # quantile of the normal distribution for 95 % intervals
@@ -126,7 +126,7 @@ def _features(
 ) -> Iterator[tuple[Predicate, Floats, NDArray[np.bool_]]]:
     """Yield the features of a column: the predicate, each row's value, and whether it is known."""
     if isinstance(plan, NumberPlan):
-        read_spec = ReadSpec("days" if plan.role == "date" else "number", number_format=plan.number_format)
+        read_spec = number_read_spec(plan)
         values = numeric_values(rows, plan.column, read_spec)
         missing = np.isnan(values)
         distinct = np.unique(values[~missing])

@@ -1,0 +1,184 @@
+"""Recognise text columns in which one text holds several answers, and split them.
+
+    distinct texts and their counts  ->  the separator, or None if the texts are one answer each
+    texts, separator                 ->  lists of labels
+
+A separator is a sign between answers, or one of the forms of a list in brackets: LIST for `[a, b]`, and QUOTED_LIST for
+`["a", "b"]` or `['a', 'b']`, as JSON and Python write lists. SQL splits the same texts by the same steps.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+LIST, QUOTED_LIST = "[,]", '["]'
+SEPARATORS = ("; ", ";", "|", ", ")  # tried in this order
+# Signs that stand within texts of one answer as well: tried last, and only on few labels that recur in many ways.
+WEAK_SEPARATORS = (",", "/", " ")
+SPACE = r"[\t\n\f\r ]*"
+MARK = "\x1f"  # between the labels of a list, once its quotation marks and commas are gone
+MIN_SHARE = 0.02  # of the texts that have the separator
+MIN_LIST_SHARE = 0.98  # of the texts that are in brackets
+MIN_MENTIONS = 5  # of a label, on average
+MAX_WEAK_LABELS = 50
+MAX_REPEATING = 0.01  # of the texts that have a label twice: no one gives an answer twice, but prose repeats its words
+RECORD_SHARE = 0.95  # of the mentions of labels that are always at one position, as in "Smith, John"
+_HEAD = 1000  # distinct texts that rule out most columns of prose
+_OPENING, _CLOSING = r"[\[({]", r"[\])}]"
+_IN_BRACKETS = rf"(?s)^{SPACE}{_OPENING}.*{_CLOSING}{SPACE}$"
+_IN_QUOTES = rf"^{SPACE}{_OPENING}{SPACE}[\"']"
+_NESTED = rf"^{SPACE}(?:{_OPENING}{SPACE}[\[{{]|\{{{SPACE}[\"'][^\"']*[\"']{SPACE}:)"  # lists of lists, JSON objects
+
+
+def find_separator(texts: pa.Array, counts: NDArray[np.int64], *, forced: bool = False) -> str | None:
+    """Return the separator of a column of multi-select answers, or None if its texts are one answer each.
+
+    Multi-select answers combine few labels in many ways: there are at least 1.5 times as many distinct texts as labels,
+    a label comes up at least MIN_MENTIONS times on average, and labels are not bound to a position, as the parts of
+    names and addresses are. Signs that are common within one answer need more: see WEAK_SEPARATORS.
+
+    Parameters
+    ----------
+    texts : pyarrow.Array of str
+        Distinct texts.
+    counts : int64 array of shape (n_texts,)
+        Rows of each.
+    forced : bool
+        Whether the column is multi-select for certain: the first separator that any text has is returned.
+    """
+    n_rows = counts.sum()
+    if n_rows == 0:
+        return None
+    bracketed = _select(texts, _IN_BRACKETS) & ~_select(texts, _NESTED)
+    if counts[bracketed].sum() >= (0.5 if forced else MIN_LIST_SHARE) * n_rows:
+        quoted = counts[_select(texts, _IN_QUOTES)].sum() >= 0.5 * counts[_select(texts, r"\w")].sum()
+        separator = QUOTED_LIST if quoted else LIST
+        if forced or _is_plausible(texts, counts, separator):
+            return separator
+    for separator in SEPARATORS + WEAK_SEPARATORS:
+        having = pc.match_substring(texts, separator).to_numpy(zero_copy_only=False)
+        n_having = counts[having].sum()
+        if n_having == 0 or (not forced and n_having < MIN_SHARE * n_rows):
+            continue
+        if forced or _is_plausible(texts, counts, separator):
+            return separator
+    return None
+
+
+def split_texts(texts: pa.Array, separator: str) -> pa.Array:
+    """Split texts, plain or dictionary-encoded, into lists of labels, without the white space around each.
+
+    The labels of a QUOTED_LIST keep their escapes: see `unescape`.
+    """
+    if pa.types.is_dictionary(texts.type):
+        return split_texts(texts.dictionary, separator).take(texts.indices)
+    steps, mark = joining_steps(separator)
+    if is_list(separator):
+        texts = pc.utf8_trim_whitespace(texts)
+    for pattern, replacement in steps:
+        texts = pc.replace_substring_regex(texts, pattern, replacement)
+    return pc.split_pattern(pc.utf8_trim_whitespace(texts), mark)
+
+
+def joining_steps(separator: str) -> tuple[list[tuple[str, str]], str]:
+    """Return regular expressions and what replaces their matches, all of them, and the mark then between labels."""
+    if not is_list(separator):
+        sign = separator.strip() or " "
+        return [(f"{SPACE}{re.escape(sign)}{SPACE}" if sign != " " else SPACE.replace("*", "+"), sign)], sign
+    quote = "[\"']" if separator == QUOTED_LIST else ""
+    optional = f"{quote}?" if quote else ""
+    ends = rf"^{_OPENING}{SPACE}{optional}|{optional}{SPACE},?{SPACE}{_CLOSING}$"
+    return [(ends, ""), (f"{quote}{SPACE},{SPACE}{quote}", MARK)], MARK
+
+
+def is_list(separator: str) -> bool:
+    """Tell whether a separator stands for lists in brackets."""
+    return separator in (LIST, QUOTED_LIST)
+
+
+def describe_separator(separator: str) -> str:
+    """Return how the answers of one text are told apart, as in "texts joined by ';'"."""
+    return "lists in brackets" if is_list(separator) else f"texts joined by {separator!r}"
+
+
+def unescape(label: str) -> str:
+    """Return a label of a QUOTED_LIST without its escapes, where it is written as JSON, PHP or Python would."""
+    if "\\" not in label:
+        return label
+    try:
+        plain = json.loads(f'"{label}"', strict=False)
+    except ValueError:
+        plain = label.replace("\\'", "'").replace("\\\\", "\\")
+    return plain if isinstance(plain, str) and label in _spell(plain) else label
+
+
+def spellings(label: str, separator: str) -> list[str]:
+    """Return all texts that a label may be written as."""
+    if separator != QUOTED_LIST:
+        return [label]
+    return [text for text in dict.fromkeys([label, *_spell(label)]) if unescape(text) == label]
+
+
+def _spell(label: str) -> list[str]:
+    written = [json.dumps(label, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)]
+    return [*written, *(text.replace("/", "\\/") for text in written), label.replace("\\", "\\\\").replace("'", "\\'")]
+
+
+def _select(texts: pa.Array, pattern: str) -> NDArray[np.bool_]:
+    selected: NDArray[np.bool_] = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
+    return selected
+
+
+def _is_plausible(texts: pa.Array, counts: NDArray[np.int64], separator: str) -> bool:
+    """Tell whether texts that are split at a separator are multi-select answers."""
+    weak = separator in WEAK_SEPARATORS
+    if weak and _count_labels(texts.slice(0, _HEAD), separator) > MAX_WEAK_LABELS:
+        return False
+    lists = split_texts(texts, separator)
+    labels = lists.flatten()
+    encoded = labels.dictionary_encode()
+    lengths = pc.list_value_length(lists).to_numpy()
+    codes, n_labels = encoded.indices.to_numpy(), len(encoded.dictionary)
+    mentions = np.repeat(counts, lengths)
+    if mentions.sum() < MIN_MENTIONS * n_labels:
+        return False
+    if separator == QUOTED_LIST:
+        return True
+    if len(texts) < 1.5 * n_labels or _are_records(codes, lengths, mentions):
+        return False
+    if not weak:
+        fractions = pc.match_substring_regex(encoded.dictionary, r"^[+-]?[0-9]*[.][0-9]+$")
+        return bool(pc.sum(fractions).as_py() <= n_labels / 2)  # coordinates are no answers
+    names = encoded.dictionary.to_pylist()
+    if n_labels > MAX_WEAK_LABELS or len(texts) < (2 if separator == "," else 3) * n_labels:
+        return False
+    rows = np.repeat(np.arange(len(texts)), lengths)
+    repeats = np.bincount(rows, minlength=len(texts)) > np.bincount(
+        np.unique(rows * n_labels + codes) // n_labels, minlength=len(texts)
+    )
+    if counts[repeats].sum() > MAX_REPEATING * counts.sum():
+        return False
+    if separator == ",":
+        return True
+    alone = np.isin(np.arange(n_labels), codes[np.repeat(lengths == 1, lengths)])
+    return bool(alone.mean() >= 0.5 and all(any(map(str.isalpha, name)) for name in names))
+
+
+def _count_labels(texts: pa.Array, separator: str) -> int:
+    return len(split_texts(texts, separator).flatten().unique())
+
+
+def _are_records(codes: NDArray[np.int32], lengths: NDArray[np.int32], mentions: NDArray[np.int64]) -> bool:
+    """Tell whether labels are bound to positions, as surname and first name are."""
+    starts = np.cumsum(lengths) - lengths
+    positions = np.arange(len(codes)) - np.repeat(starts, lengths)
+    width = int(lengths.max())
+    at = np.bincount(codes.astype(np.int64) * width + positions, mentions).astype(np.int64)
+    at = np.concatenate([at, np.zeros(-len(at) % width, np.int64)]).reshape(-1, width)
+    return bool(at.max(axis=1).sum() >= RECORD_SHARE * mentions.sum())

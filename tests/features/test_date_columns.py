@@ -1,0 +1,116 @@
+"""Text columns that hold dates: the same roles and bits from every format, said in reasons, log and warnings."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.orc as orc
+import pyarrow.parquet as pq
+import pytest
+
+import engine
+from engine.config import FitConfig
+from engine.errors import RetypedColumnError
+from engine.features.date_columns import DateTextsWarning
+from engine.features.fit import FittedFeatures, fit_encoder
+from engine.tables import BLOCK_ROWS, open_table
+
+N = 600
+RNG = np.random.default_rng(8)
+DAYS = [dt.date(2012, 1, 1) + dt.timedelta(days=int(d)) for d in RNG.integers(0, 900, N)]
+AGES = RNG.integers(18, 90, N)
+COLUMNS = {
+    "iso": [f"{day} 00:00:00" for day in DAYS],
+    "slashes": [day.strftime("%Y/%m/%d") for day in DAYS],
+    "days": [day.strftime("%d-%m-%Y") for day in DAYS],
+    "names": [day.strftime("%b %d, %Y") for day in DAYS],
+    "gaps": ["n/a" if i % 7 == 0 else day.strftime("%m/%d/%Y 1:30 PM") for i, day in enumerate(DAYS)],
+}
+
+
+def fit_features(source: Any, **options: Any) -> FittedFeatures:
+    return fit_encoder(open_table(source), **options)
+
+
+def test_csv_parquet_orc_arrow_and_pandas_give_the_same_roles_and_bits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = pa.table(COLUMNS)
+    pq.write_table(table, tmp_path / "a.parquet")
+    orc.write_table(table, tmp_path / "a.orc")
+    frame = table.to_pandas()
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    with caplog.at_level("INFO", logger="engine"):
+        expected = fit_features(table)
+    assert "'days' (written with the day first)" in caplog.text
+    X = expected.encoder.encode(table)
+    assert {role.role for role in expected.roles} == {"date"}
+    assert expected.statistics.columns["gaps"].n_missing == sum(text == "n/a" for text in COLUMNS["gaps"])
+    assert np.array_equal(X[:, 0], X[:, 2])
+    for source in (tmp_path / "a.parquet", tmp_path / "a.orc", tmp_path / "a.csv", frame):
+        features = fit_features(source)
+        (block,) = open_table(source).blocks()
+        assert [role.role for role in features.roles] == ["date"] * 5
+        assert np.array_equal(features.encoder.encode(block.rows), X)
+
+
+def test_an_order_that_the_texts_leave_open_is_warned_of_and_taken_from_other_columns() -> None:
+    early = [day.replace(day=1 + day.day % 12) for day in DAYS]
+    columns = {"start": [day.strftime("%d/%m/%Y") for day in early], "end": COLUMNS["days"]}
+    with pytest.warns(DateTextsWarning, match="'start' .written with the month first, which the texts leave open"):
+        features = fit_features(pa.table({"start": columns["start"], "age": AGES}))
+    assert "leave open" in features.roles[0].reason
+    features = fit_features(pa.table(columns))
+    assert features.roles[0].reason == "dates; written with the day first"
+
+
+def test_texts_that_are_no_dates_are_refused_if_they_are_many_or_the_role_is_set(tmp_path: Path) -> None:
+    late = COLUMNS["days"] * 60
+    assert len(late) > BLOCK_ROWS
+    late[-10:] = ["soon"] * 10
+    with pytest.warns(DateTextsWarning, match="10 other texts taken as missing"):
+        fit_features(pa.table({"x": late, "age": np.tile(AGES, 60)}))
+    late[-1000:] = ["soon"] * 1000
+    with pytest.raises(RetypedColumnError, match="'x' holds dates in its first rows, but 1,000 of its 36,000"):
+        fit_features(pa.table({"x": late}))
+    words = pa.table({"x": ["soon", "late"] * 300, "age": AGES})
+    with pytest.raises(RetypedColumnError, match="'x' was set to date, but its texts are no dates"):
+        fit_features(words, column_roles={"x": "date"})
+    dates = [*COLUMNS["slashes"][:-1], "soon"]
+    with pytest.raises(RetypedColumnError, match="'x' was set to date, but 1 of its 600 texts"):
+        fit_features(pa.table({"x": dates}), column_roles={"x": "date"})
+    assert fit_features(pa.table({"x": COLUMNS["days"]}), column_roles={"x": "categorical"}).roles[0].role != "date"
+
+
+def test_a_run_on_date_texts_keeps_the_format_and_its_rules_select_the_same_people(tmp_path: Path) -> None:
+    table = pa.table({"joined": COLUMNS["days"], "left": COLUMNS["gaps"], "age": AGES})
+    pq.write_table(table, tmp_path / "in.parquet")
+    config = FitConfig.merge({}, skip=["map", "report"], explain={"min_people": 3})
+    run = engine.fit(tmp_path / "in.parquet", n_clusters=4, out=tmp_path / "run", config=config)
+    plans = json.loads((tmp_path / "run/model/model.json").read_text())["plan"]["columns"]
+    assert [plan.get("date_format") for plan in plans] == [
+        {"forms": ["day month year"], "assumed": False},
+        {"forms": ["month day year"], "assumed": False},
+        None,
+    ]
+    labels = engine.load(tmp_path / "run").assign(tmp_path / "in.parquet")["cluster"]
+    assert labels.to_pylist() == run.assignments["cluster"].to_pylist()
+    pd.DataFrame(table.to_pandas()).to_csv(tmp_path / "in.csv", index=False)
+    assert engine.load(tmp_path / "run").assign(tmp_path / "in.csv")["cluster"].to_pylist() == labels.to_pylist()
+    with pytest.raises(RetypedColumnError, match="column 'joined' are no dates as the model knows them"):
+        engine.load(tmp_path / "run").assign(table.set_column(0, "joined", pa.array(["soon"] * N)))
+    connection = duckdb.connect()
+    connection.execute(f"CREATE TABLE profiles AS SELECT * FROM '{tmp_path / 'in.parquet'}'")
+    statement, _ = connection.extract_statements((tmp_path / "run/rules.sql").read_text())
+    counted = connection.sql(statement.query).fetchnumpy()
+    assert "joined" in (tmp_path / "run/rules.sql").read_text()
+    assert [int(counted[f"cluster_{c['cluster']}"].sum()) for c in run.rules["clusters"]] == [
+        c["matched"] for c in run.rules["clusters"]
+    ]

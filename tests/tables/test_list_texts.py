@@ -1,0 +1,89 @@
+"""Text lists: multi-select answers are split whatever joins them, and texts of one answer are not."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.tables.list_texts import LIST, QUOTED_LIST, find_separator, spellings, split_texts, unescape
+
+RNG = np.random.default_rng(5)
+TOOLS = ["Python", "R", "SQL", "Scala", "Julia", "Go"]
+ANSWERS = [sorted(map(str, RNG.choice(TOOLS, RNG.integers(1, 4), replace=False))) for _ in range(2000)]
+FORMS: dict[str, tuple[str, Callable[[list[str]], str]]] = {
+    "JSON": (QUOTED_LIST, json.dumps),
+    "JSON without blanks": (QUOTED_LIST, lambda labels: json.dumps(labels, separators=(",", ":"))),
+    "Python": (QUOTED_LIST, str),
+    "Python tuples": (QUOTED_LIST, lambda labels: str(tuple(labels))),
+    "plain lists": (LIST, lambda labels: f"[{', '.join(labels)}]"),
+    "PostgreSQL arrays": (LIST, lambda labels: f"{{{','.join(labels)}}}"),
+    "commas": (",", ",".join),
+    "bars": ("|", "|".join),
+    "semicolons": (";", ";".join),
+    "slashes": ("/", "/".join),
+    "blanks": (" ", " ".join),
+}
+PROSE = [
+    *("the", "food", "was", "good", "but", "service", "slow", "we", "liked", "room"),
+    *("and", "staff", "very", "much", "it", "rained", "all", "day"),
+]
+SINGLE = {
+    "names": lambda: f"{RNG.choice(list('ABCDEFGH'))}son, {RNG.choice(['Ann', 'Bob', 'Cid', 'Dee', 'Eve'])}",
+    "first and last names": lambda: f"{RNG.choice(['Ann', 'Bob', 'Cid', 'Dee'])} {RNG.choice(list('ABCDEFGH'))}son",
+    "addresses": lambda: f"{RNG.integers(1, 200)} {RNG.choice(PROSE)} Street, {RNG.choice(['Bonn', 'Rome'])}",
+    "places": lambda: str(RNG.choice(["Rome, Italy", "Bonn, Germany", "Pisa, Italy", "Ulm, Germany"])),
+    "answers with commas": lambda: str(RNG.choice(["Yes, both", "No", "Yes, full-time", "I prefer not to say"])),
+    "grades": lambda: str(RNG.choice(["very good", "good", "bad", "very bad"])),
+    "prose": lambda: " ".join(RNG.choice(PROSE, RNG.integers(4, 12))),
+    "prose with commas": lambda: ", ".join(" ".join(RNG.choice(PROSE, 4)) for _ in range(RNG.integers(1, 4))),
+    "intervals": lambda: str(RNG.choice(["(0, 10]", "(10, 20]", "(20, 30]", "(30, 40]"])),
+    "coordinates": lambda: f"({RNG.random():.3f}, {RNG.random():.3f})",
+    "objects": lambda: json.dumps({"a": int(RNG.integers(4)), "b": int(RNG.integers(4))}),
+    "job titles": lambda: f"{RNG.choice(['sales', 'office', 'shop'])} {RNG.choice(['clerk', 'manager', 'aide'])}",
+    "words": lambda: str(RNG.choice(TOOLS)),
+    "paths": lambda: f"home/{RNG.choice(TOOLS)}/{RNG.choice(PROSE)}",
+    "negative amounts": lambda: f"({RNG.integers(1, 30)})",
+}
+
+
+def separator_of(texts: list[str], *, forced: bool = False) -> str | None:
+    counts = Counter(texts)
+    return find_separator(pa.array(list(counts)), np.array(list(counts.values())), forced=forced)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_multi_select_answers_are_split_into_their_labels(form: str) -> None:
+    separator, write = FORMS[form]
+    texts = [write(labels) for labels in ANSWERS]
+    assert separator_of(texts) == separator_of(texts, forced=True) == separator
+    assert split_texts(pa.array(texts), separator).to_pylist() == ANSWERS
+    encoded = pa.array([*texts, None]).dictionary_encode()
+    assert split_texts(encoded, separator).to_pylist() == [*ANSWERS, None]
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+@pytest.mark.parametrize("n_rows", [300, 5000])
+def test_texts_of_one_answer_are_not_split(kind: str, n_rows: int) -> None:
+    assert separator_of([SINGLE[kind]() for _ in range(n_rows)]) is None
+
+
+def test_empty_lists_and_quoted_commas_are_no_labels_of_their_own() -> None:
+    texts = pa.array(["[]", ' ["Crime, true", "War"] ', "['']", "['War',]"])
+    assert split_texts(texts, QUOTED_LIST).to_pylist() == [[""], ["Crime, true", "War"], [""], ["War"]]
+    assert split_texts(pa.array(["[]", "[ a ,b ]"]), LIST).to_pylist() == [[""], ["a", "b"]]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=8))
+def test_a_label_is_the_same_whichever_way_it_is_escaped(label: str) -> None:
+    for text in (json.dumps(label)[1:-1], json.dumps(label, ensure_ascii=False)[1:-1]):
+        assert unescape(text) == label
+        assert text in spellings(label, QUOTED_LIST)
+    assert all(unescape(text) == label for text in spellings(label, QUOTED_LIST))
+    assert spellings(label, ";") == [label]
