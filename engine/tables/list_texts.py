@@ -150,7 +150,11 @@ def _is_plausible(texts: pa.Array, counts: NDArray[np.int64], separator: str) ->
         return False
     if separator == QUOTED_LIST:
         return True
-    if len(texts) < 1.5 * n_labels or _are_records(codes, lengths, mentions):
+    if len(texts) < 1.5 * n_labels:
+        return False
+    # Answers in the order of a questionnaire are bound to positions too, where most people give only one of them.
+    mostly_one = mentions[np.repeat(lengths == 1, lengths)].sum() >= 0.5 * mentions.sum()
+    if (weak or not mostly_one) and _are_records(codes, lengths, mentions):
         return False
     if not weak:
         fractions = pc.match_substring_regex(encoded.dictionary, r"^[+-]?[0-9]*[.][0-9]+$")

@@ -74,6 +74,14 @@ def test_texts_of_one_answer_are_not_split(kind: str, n_rows: int) -> None:
     assert separator_of([SINGLE[kind]() for _ in range(n_rows)]) is None
 
 
+def test_answers_in_the_order_of_a_questionnaire_are_split_where_most_people_give_one() -> None:
+    answers = [["White"]] * 700 + [["Asian"]] * 150 + [["Black"]] * 90
+    answers += [["White", "Asian"]] * 20 + [["White", "Black"]] * 20 + [["Asian", "Black"]] * 5
+    assert separator_of(["; ".join(labels) for labels in answers]) == "; "
+    yes_or_no = ["No"] * 700 + ["Yes, both"] * 90 + ["Yes, full-time"] * 90
+    assert separator_of(yes_or_no) is None
+
+
 def test_empty_lists_and_quoted_commas_are_no_labels_of_their_own() -> None:
     texts = pa.array(["[]", ' ["Crime, true", "War"] ', "['']", "['War',]"])
     assert split_texts(texts, QUOTED_LIST).to_pylist() == [[""], ["Crime, true", "War"], [""], ["War"]]
