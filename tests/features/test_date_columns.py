@@ -63,7 +63,7 @@ def test_csv_parquet_orc_arrow_and_pandas_give_the_same_roles_and_bits(
 
 def test_an_order_that_the_texts_leave_open_is_warned_of_and_taken_from_other_columns() -> None:
     early = [day.replace(day=1 + day.day % 12) for day in DAYS]
-    columns = {"start": [day.strftime("%d/%m/%Y") for day in early], "end": COLUMNS["days"]}
+    columns = {"start": [day.strftime("%d/%m/%Y") for day in early], "end": COLUMNS["days"][::-1]}
     with pytest.warns(DateTextsWarning, match="'start' .written with the month first, which the texts leave open"):
         features = fit_features(pa.table({"start": columns["start"], "age": AGES}))
     assert "leave open" in features.roles[0].reason
