@@ -1,12 +1,14 @@
-"""What the sections share: the report on disk, guarded cases, rows, and the device or what stands in for it."""
+"""The report on disk, cases that may fail, generated rows, and the device: shared by all sections."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +19,27 @@ from engine.backends.array_kmeans import ArrayBackend
 from engine.execution.threads import map_blocks, row_blocks
 
 FILL_ROWS = 1 << 18  # rows drawn at a time, by a generator of their own
+LIBRARIES = (
+    "rooms-engine", "numpy", "numba", "cupy-cuda13x", "cupy-cuda12x", "torch", "triton", "flash-kmeans", "cuml-cu13",
+    "cudf-cu13", "cuml-cu12", "cudf-cu12",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is to be measured on, and a folder that goes away."""
+    """The device to measure, the size of the measurement, and a temporary folder."""
 
     device: str
     tiny: bool
     folder: Path
 
     def pick(self, whole: Any, tiny: Any) -> Any:
-        """Return a size, or what stands for it in a trial of the script."""
+        """Return the size of a measurement, or that of a trial of the script."""
         return tiny if self.tiny else whole
 
 
 class Report:
-    """A JSON document of sections of cases, whole on disk after every case."""
+    """A JSON document of sections of cases, complete on disk after every case."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,9 +48,25 @@ class Report:
         document: dict[str, Any] = json.loads(self.path.read_text())
         return document
 
-    def start(self, settings: dict[str, Any]) -> None:
+    def open(self, settings: dict[str, Any]) -> None:
+        """Create the file, or keep one of the same settings; raise ValueError if its settings are others."""
+        if self.path.exists():
+            earlier = self.read()["settings"]
+            if earlier != settings:
+                raise ValueError(f"{self.path} holds measurements with {earlier}, not with {settings}")
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._write({"settings": settings | {"started": time.strftime("%Y-%m-%d %H:%M:%S")}})
+        self._write({"settings": settings})
+
+    def is_measured(self, section: str) -> bool:
+        """Return whether a section has run to its end, or to an error that ended it."""
+        return "seconds" in self.read().get(section, {}).get("section", {})
+
+    def clear(self, section: str) -> None:
+        """Remove what an earlier run of a section has written."""
+        document = self.read()
+        document.pop(section, None)
+        self._write(document)
 
     def add(self, section: str, case: str, facts: Any) -> None:
         document = self.read()
@@ -52,23 +74,23 @@ class Report:
         self._write(document)
 
     def _write(self, document: dict[str, Any]) -> None:
-        beside = self.path.with_suffix(".part")
-        beside.write_text(json.dumps(document, indent=1) + "\n")
-        os.replace(beside, self.path)
+        unfinished = self.path.with_suffix(".part")
+        unfinished.write_text(json.dumps(document, indent=1) + "\n")
+        os.replace(unfinished, self.path)
 
 
 class Section:
-    """Cases of a section: each is run if there is time left, and what goes wrong is written down."""
+    """A section of the report: runs cases while there is time left, and records their errors."""
 
     def __init__(self, report: Report, name: str, seconds: float) -> None:
         self.report, self.name, self.seconds = report, name, seconds
 
     def begin(self) -> None:
-        self.ends = time.perf_counter() + self.seconds
+        self.deadline = time.perf_counter() + self.seconds
 
     def case(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
         """Run a case and write what it returns."""
-        if time.perf_counter() > self.ends:
+        if time.perf_counter() > self.deadline:
             self.report.add(self.name, name, {"skipped": f"the section's {self.seconds:.0f} s were spent"})
             return
         self.guard(name, lambda: self.report.add(self.name, name, measure()))
@@ -76,18 +98,48 @@ class Section:
     def guard(self, name: str, work: Callable[[], Any]) -> None:
         try:
             work()
-        except Exception as error:  # whatever it is, the next case is to run
+        except Exception as error:  # whatever it is, the next case has to run
             self.report.add(self.name, name, {"error": f"{type(error).__name__}: {error}"[:2000]})
 
 
+def all_passed(cases: dict[str, Any]) -> bool:
+    """Return whether every comparison of a section was made and passed."""
+    verdicts = [facts.get("passed", False) for name, facts in cases.items() if name != "section"]
+    return bool(verdicts) and all(verdicts) and "error" not in cases.get("section", {})
+
+
+def describe_environment(commit: str | None) -> dict[str, Any]:
+    """Return the time, the commit, the GPU with its driver, and the versions of libraries; no GPU is touched."""
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "commit": commit or _first_output_line("git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"),
+        "gpu": _first_output_line("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"),
+        "versions": versions,
+    }
+
+
+def _first_output_line(*command: str) -> str | None:
+    try:
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return output.split("\n", 1)[0].strip() or None
+
+
 class NumpyDevice(ArrayBackend):
-    """The backend of array modules on NumPy: what stands in for a GPU in a trial."""
+    """The array backend on NumPy, in the place of a GPU in a trial."""
 
     name = "numpy"
 
 
-def stand_in() -> None:
-    """Let the engine take NumPy where it asks for a GPU, in this process."""
+def use_numpy_device() -> None:
+    """Make this process compute with NumPy where it asks for a GPU."""
     on_cpu = backends.resolve("cpu")
 
     def resolve(device: str = "auto") -> Any:
@@ -97,7 +149,7 @@ def stand_in() -> None:
 
 
 def gpu() -> Any:
-    """Return the backend of the device."""
+    """Return the backend of the GPU."""
     return backends.resolve("cuda")[0]
 
 
@@ -106,24 +158,34 @@ def synchronize(xp: Any) -> None:
         xp.cuda.Device().synchronize()
 
 
-def timed(xp: Any, work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds until the device is done, and what was returned."""
+def time_call(xp: Any, work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds until the device is done, and the result."""
     synchronize(xp)
     start = time.perf_counter()
-    found = work()
+    result = work()
     synchronize(xp)
-    return time.perf_counter() - start, found
+    return time.perf_counter() - start, result
+
+
+def measure_bandwidth(xp: Any, n_bytes: int) -> float:
+    """Return the bytes a second, read and written, of a copy from the device's memory to itself."""
+    source, target = xp.zeros(n_bytes // 4, np.float32), xp.zeros(n_bytes // 4, np.float32)
+
+    def copy() -> None:
+        target[...] = source
+
+    return float(2 * n_bytes / min(time_call(xp, copy)[0] for _ in range(10)))
 
 
 class Mixture:
-    """Float32 rows of a mixture whose components overlap; a shorter table is the beginning of a longer one."""
+    """Float32 rows of a mixture of overlapping components; a shorter table is the beginning of a longer one."""
 
-    def __init__(self, most: int, n_features: int = 64, n_components: int = 100) -> None:
+    def __init__(self, largest: int, n_features: int = 64, n_components: int = 100) -> None:
         self._means = np.random.default_rng(0).normal(size=(n_components, n_features)).astype(np.float32)
-        self._X = np.empty((most, n_features), np.float32)  # pages come when they are written
+        self._X = np.empty((largest, n_features), np.float32)  # pages are allocated when they are written
         self._filled = 0
 
-    def upto(self, n_rows: int) -> Any:
+    def first_rows(self, n_rows: int) -> Any:
         """Return the first rows, drawn on all threads."""
         blocks = [part for part in row_blocks(len(self._X), FILL_ROWS) if self._filled <= part.start < n_rows]
         list(map_blocks(self._draw, blocks))
@@ -136,6 +198,6 @@ class Mixture:
         rows += self._means[random.integers(0, len(self._means), len(rows))]
 
 
-def start_of(X: Any, k: int) -> Any:
-    """Return k of the first rows, the same for everybody."""
+def initial_centers(X: Any, k: int) -> Any:
+    """Return k of the first rows, the same for all contenders."""
     return X[np.random.default_rng(1).choice(min(len(X), 1_000_000), k, replace=False)].copy()

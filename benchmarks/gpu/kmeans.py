@@ -1,10 +1,11 @@
-"""K-Means: milliseconds of an iteration, and what share of reading the rows once that is.
+"""K-Means: milliseconds of an iteration, and their share of one read of the rows.
 
-Everybody gets the same rows and the same initial centers. The engine's iterations are timed one by one, and the first,
-in which every row comes to a cluster, is not in the median; of libraries a run of one iteration is taken from a run of
-ITERATIONS. Streamed rows come from the host in every pass, as of tables that do not fit on the device. The floor is the
-bytes of the rows by the bandwidth of a copy on the device (read and written bytes).
-flash-kmeans computes float32 products in TF32, cuML's sums are float32: what their centers are worth is the inertia.
+All contenders get the same rows and the same initial centers. Iterations of the engine are timed one by one, and the
+first, in which every row joins a cluster, is left out of the median; for a library, a run of one iteration is
+subtracted from a run of ITERATIONS. Streamed rows are copied from the host in every pass, as those of tables that do
+not fit on the device. The floor is the bytes of the rows divided by the bandwidth of a copy on the device (bytes read
+and written). flash-kmeans computes float32 products in TF32, and cuML sums in float32: the inertia of their centers
+says what that costs. The fused kernel is in fused.py.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, cast
 
 import numpy as np
 import psutil
-from common import Mixture, Section, Setting, gpu, start_of, timed
+from common import Mixture, Section, Setting, gpu, initial_centers, time_call
 
 from engine.backends.array_kmeans import RESIDENT_SHARE, ArrayBackend
 from engine.backends.cpu import CpuBackend
@@ -27,56 +29,91 @@ from engine.kmeans.lloyd import Samples, inertia_sums
 ITERATIONS = 5
 HOST_SHARE = 0.6  # of free host memory that the rows may take
 FEATURES = 64
+ROUND_ROWS = 10_000_000  # the largest number of rows is a multiple of it, so that sections choose the same one
+INERTIA_ROWS = 1_000_000  # the inertia is that of so many rows
 
 
-def run(section: Section, setting: Setting, *, size: int) -> None:
-    """Measure everybody at one of the sizes: rows are on the device once, for all."""
-    sizes, ks = setting.pick((10_000_000, 100_000_000), (2000, 5000)), setting.pick((20, 100, 1000), (3, 20))
-    backend, first = gpu(), size == 0
-    n_rows = [*sizes, most(backend, setting)][size]
-    X = Mixture(n_rows, FEATURES).upto(n_rows)
+def run_engine(section: Section, setting: Setting, *, size: int) -> None:
+    """Measure the engine at one of the sizes, with rows on the device; at the first also on the CPU, and streamed."""
+    X, backend = generate_rows(setting, size), gpu()
     rows = Samples.from_array(X, None, backend)
-    there = rows.prepared.X
-    if there is None:
-        raise MemoryError(f"{n_rows} rows of {FEATURES} features do not fit on the device")
-    contenders: dict[str, Callable[[Any], tuple[list[float], Any]]] = {
-        "engine": lambda start: engine(rows, start),
-        "cuML": lambda start: library(backend.xp, cuml_kmeans, there, start),
-        "engine, cpu": lambda start: engine(Samples.from_array(X, None, CpuBackend()), start),
-        "engine, rows streamed": lambda start: engine(Samples.from_array(X, None, without_room()), start),
-        "flash-kmeans": lambda start: library(backend.xp, flash, there, start),
-    }
-    if not first:
-        del contenders["engine, cpu"], contenders["engine, rows streamed"]
-    bandwidth = section.report.read().get("machine", {}).get("bandwidth", {}).get("bytes_per_second")
-    for name, contender in contenders.items():
-        for k in ks:
-
-            def measure(contender: Any = contender, k: int = k) -> dict[str, Any]:
-                seconds, centers = contender(start_of(X, k))
-                return speed(X.nbytes, seconds, bandwidth) | ({"inertia": worth(rows, centers)} if first else {})
-
-            section.case(f"{n_rows} x {FEATURES}, k = {k}, {name}", measure)
-    if first:
-        section.case("tuning", lambda: tuning(rows, ks[-1], setting))
+    if rows.prepared.X is None:
+        raise MemoryError(f"{len(X)} rows of {FEATURES} features do not fit on the device")
+    samples: dict[str, Callable[[], Samples]] = {"engine": lambda: rows}
+    if size == 0:
+        samples["engine, cpu"] = lambda: Samples.from_array(X, None, CpuBackend())
+        samples["engine, rows streamed"] = lambda: Samples.from_array(X, None, streaming_backend())
+    for name, make_samples in samples.items():
+        measure_cases(section, setting, name, X, lambda start, make=make_samples: time_iterations(make(), start))
+    if size == 0:
+        section.case("tuning", lambda: measure_tuning(rows, numbers_of_clusters(setting)[-1], setting))
 
 
-def without_room() -> Any:
-    """Return a backend on which no rows fit: they come from the host in every pass, in pieces."""
+def run_flash(section: Section, setting: Setting, *, size: int) -> None:
+    """Measure flash-kmeans at one of the sizes, with rows on the device."""
+    import torch
+
+    share_memory_pool()
+    X, xp = generate_rows(setting, size), gpu().xp
+    on_gpu = torch.as_tensor(X, device="cuda")
+    measure_cases(section, setting, "flash-kmeans", X, lambda start: time_library(xp, flash_kmeans, on_gpu, start))
+
+
+def run_cuml(section: Section, setting: Setting, *, size: int) -> None:
+    """Measure cuML's K-Means at one of the sizes, with rows on the device."""
+    X, xp = generate_rows(setting, size), gpu().xp
+    on_gpu = xp.asarray(X)
+    measure_cases(section, setting, "cuML", X, lambda start: time_library(xp, cuml_kmeans, on_gpu, start))
+
+
+def measure_cases(
+    section: Section, setting: Setting, name: str, X: Any, contender: Callable[[Any], tuple[list[float], Any]]
+) -> None:
+    """Measure a contender for every number of clusters."""
+    bandwidth = recorded_bandwidth(section)
+    for k in numbers_of_clusters(setting):
+
+        def measure(k: int = k) -> dict[str, Any]:
+            seconds, centers = contender(initial_centers(X, k))
+            return describe_speed(X.nbytes, seconds, bandwidth) | {"inertia": inertia_per_row(X, centers)}
+
+        section.case(f"{len(X)} x {FEATURES}, k = {k}, {name}", measure)
+
+
+def generate_rows(setting: Setting, size: int) -> Any:
+    """Return the rows of the first, second or largest size."""
+    sizes = setting.pick((10_000_000, 100_000_000), (2000, 5000))
+    n_rows = [*sizes, largest_row_count(gpu(), setting)][size]
+    return Mixture(n_rows, FEATURES).first_rows(n_rows)
+
+
+def numbers_of_clusters(setting: Setting) -> tuple[int, ...]:
+    chosen: tuple[int, ...] = setting.pick((20, 100, 1000), (3, 20))
+    return chosen
+
+
+def recorded_bandwidth(section: Section) -> float | None:
+    """Return the bytes a second that the section "machine" has measured, None if it has not run."""
+    recorded: float | None = section.report.read().get("machine", {}).get("bandwidth", {}).get("bytes_per_second")
+    return recorded
+
+
+def streaming_backend() -> Any:
+    """Return a backend on which no rows are resident: every pass copies them from the host, in pieces."""
     backend = gpu()
-    backend._resident = lambda shape, dtype: None
+    backend._allocate_resident = lambda shape, dtype: None
     return backend
 
 
-def most(backend: Any, setting: Setting) -> int:
-    """Return how many rows fit on the device, and in the host's memory beside it."""
+def largest_row_count(backend: Any, setting: Setting) -> int:
+    """Return how many rows fit on the device, and in the memory of the host beside it."""
     if setting.tiny:
         return 7000
     fit = min(RESIDENT_SHARE * backend.free_memory(), HOST_SHARE * psutil.virtual_memory().available)
-    return int(fit / (FEATURES * 4 + 8)) // 1_000_000 * 1_000_000
+    return int(fit / (FEATURES * 4 + 8)) // ROUND_ROWS * ROUND_ROWS
 
 
-def speed(n_bytes: int, seconds: list[float], bandwidth: float | None) -> dict[str, Any]:
+def describe_speed(n_bytes: int, seconds: list[float], bandwidth: float | None) -> dict[str, Any]:
     typical = statistics.median(seconds[1:])
     return {
         "milliseconds": [round(1e3 * one, 3) for one in seconds],
@@ -86,7 +123,7 @@ def speed(n_bytes: int, seconds: list[float], bandwidth: float | None) -> dict[s
     }
 
 
-def engine(rows: Samples, centers: Any) -> tuple[list[float], Any]:
+def time_iterations(rows: Samples, centers: Any) -> tuple[list[float], Any]:
     """Return the seconds of iterations, as engine/kmeans/lloyd.py makes them, and the centers at the end."""
     state, seconds = rows.new_state(len(centers)), []
     for _ in range(ITERATIONS):
@@ -99,43 +136,41 @@ def engine(rows: Samples, centers: Any) -> tuple[list[float], Any]:
     return seconds, centers
 
 
-def library(xp: Any, fit: Callable[..., Any], X: Any, start: Any) -> tuple[list[float], Any]:
+def time_library(xp: Any, fit: Callable[..., Any], X: Any, start: Any) -> tuple[list[float], Any]:
     """Return the seconds of a run of one iteration, then of each of the following."""
-    fit(X[: 100 * len(start)], start, 1, 0.0)  # loaded and compiled outside the clock
-    first, (_, before) = timed(xp, lambda: fit(X, start, 1, 0.0))
-    whole, (centers, after) = timed(xp, lambda: fit(X, start, ITERATIONS, 0.0))
+    fit(X[: 100 * len(start)], start, 1, 0.0)  # loads and compiles outside the clock
+    first, (_, before) = time_call(xp, lambda: fit(X, start, 1, 0.0))
+    whole, (centers, after) = time_call(xp, lambda: fit(X, start, ITERATIONS, 0.0))
     return [first] + [(whole - first) / (after - before)] * (after - before), centers
 
 
-def flash(X: Any, start: Any, iterations: int, tol: float) -> tuple[Any, int]:
-    share_memory()
-    return flash_kmeans(X, start, iterations, tol)
-
-
-def share_memory() -> None:
-    """Let PyTorch allocate from RMM's pool, which has most of the memory; only before its first allocation."""
+def share_memory_pool() -> None:
+    """Make PyTorch allocate from RMM's pool where there is one; to be called before its first allocation."""
+    if find_spec("rmm") is None:
+        return
     import torch
     from rmm.allocators.torch import rmm_torch_allocator
 
-    if not torch.cuda.is_initialized():
-        torch.cuda.memory.change_current_allocator(rmm_torch_allocator)
+    gpu()  # sets up the pool
+    torch.cuda.memory.change_current_allocator(rmm_torch_allocator)
 
 
-def worth(rows: Samples, centers: Any) -> float:
-    """Return the inertia a row of centers, by one computation for everybody."""
-    exact = np.ascontiguousarray(centers, rows.X.dtype)
+def inertia_per_row(X: Any, centers: Any) -> float:
+    """Return the inertia a row of centers, computed by the CPU for all contenders, from the first rows."""
+    rows = Samples.from_array(X[:INERTIA_ROWS], None, CpuBackend())
+    exact = np.ascontiguousarray(centers, X.dtype)
     labels = rows.label(exact)
     return float(sum(inertia_sums(rows.X, rows.weights, exact, labels, rows.backend, rows.prepared)) / len(rows.X))
 
 
-def tuning(rows: Samples, k: int, setting: Setting) -> dict[str, Any]:
+def measure_tuning(rows: Samples, k: int, setting: Setting) -> dict[str, Any]:
     """Return milliseconds of an iteration by the values in a chunk, and by the threads that launch kernels."""
-    found: dict[str, Any] = {"shape": [*rows.X.shape, k]}
-    start, backend = start_of(rows.X, k), cast(ArrayBackend, rows.backend)
-    for values in setting.pick((1 << 22, 1 << 24, 1 << 26), (1 << 10, 1 << 14)):
+    facts: dict[str, Any] = {"shape": [*rows.X.shape, k]}
+    start, backend = initial_centers(rows.X, k), cast(ArrayBackend, rows.backend)
+    for values in setting.pick((1 << 21, 1 << 22, 1 << 23, 1 << 24, 1 << 26), (1 << 10, 1 << 14)):
         backend.chunk_values = values
-        for n_threads in setting.pick((1, 4, 16), (1, 2)):
+        for n_threads in setting.pick((1, 4), (1, 2)):
             with threads(n_threads):
-                seconds, _ = engine(rows, start)
-            found[f"{values} values, {n_threads} threads"] = round(1e3 * statistics.median(seconds[1:]), 3)
-    return found
+                seconds, _ = time_iterations(rows, start)
+            facts[f"{values} values, {n_threads} threads"] = round(1e3 * statistics.median(seconds[1:]), 3)
+    return facts

@@ -1,15 +1,20 @@
-"""Everything that only a GPU can show, in one command: is it right, and how fast is it?
+"""Measure on a GPU what only a GPU can show: first whether it computes rightly, then how fast it is.
 
-    python benchmarks/gpu/measure.py --out benchmarks/results/gpu.json
+    python benchmarks/gpu/measure.py --out benchmarks/results/gpu.json                     what is not measured yet
+    python benchmarks/gpu/measure.py --out benchmarks/results/gpu.json --sections fused    some sections
 
-Sections run one after another, each in a process of its own with a limit in seconds: what hangs is ended, and an error
-that spoils a CUDA context spoils one section. Within a section every case is guarded: its error is written in its
-place, and cases that would begin after the section's time are said to be skipped. The file is written anew after every
-case, so a machine that goes away takes no figure with it. The exit status is 1 where the GPU and the CPU disagree, or
-were not compared.
+A call ends within eight minutes, and so does every section: it runs in a process of its own with a limit in seconds, so
+that one that hangs is ended, and an error that spoils a CUDA context spoils one section. Within a section, every case
+is guarded: its error is recorded, and cases after the section's time are recorded as skipped. The file is written after
+every case. The next call with the same file measures what is left; a section that is named is measured anew. A section
+records the commit, the GPU with its driver, and the versions of libraries.
 
-`--tiny --device cpu` runs the same lines on small shapes with NumPy in the GPU's place: it shows that the script works,
-and nothing about a GPU.
+CuPy, Triton and torch are enough for all sections but those that begin with "rapids"; a section that needs what is not
+installed is skipped, and the reason is recorded. The exit status is 1 where a comparison of this call failed or was not
+made.
+
+`--tiny --device cpu` runs the same lines on small shapes with NumPy in the place of a GPU: it shows that the script
+works, and nothing about a GPU.
 """
 
 from __future__ import annotations
@@ -19,68 +24,114 @@ import multiprocessing
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import agree
+import agreement
 import kmeans
 import stages
-from common import Report, Section, Setting, stand_in
+from common import Report, Section, Setting, all_passed, describe_environment, use_numpy_device
 
-TOTAL = 465.0  # seconds of everything: below eight minutes with the start and the end
+TOTAL_SECONDS = 465.0  # of a call: below eight minutes with the start and the end
 GRACE = 1.2  # times its seconds, after which a section is ended
-TRIAL = 5  # times as long: a trial that comes first compiles kernels in every section
-# The seconds in which a section's cases may begin, in the order of their worth: what TOTAL has no time for is skipped.
-SECTIONS: dict[str, tuple[Any, float]] = {
-    "kernels": (stages.kernels, 100),
-    "machine": (stages.machine, 30),
-    "agreement": (agree.run, 50),
-    "kmeans": (partial(kmeans.run, size=0), 45),
-    "kmeans-large": (partial(kmeans.run, size=1), 45),
-    "kmeans-most": (partial(kmeans.run, size=2), 55),
-    "members": (stages.write_members, 30),
-    "job": (stages.job, 50),
-    "pca": (stages.pca, 20),
-    "parquet": (stages.parquet, 20),
-    "placement": (stages.placement, 15),
-    "tsne": (stages.tsne, 50),
-    "sanitizer": (stages.sanitizer, 60),
+TRIAL_FACTOR = 5  # times as long: a trial compiles kernels in every section
+COMPARISONS = ("agreement", "fused-bits", "rapids-agreement")
+
+
+class Plan(NamedTuple):
+    """How a section is measured."""
+
+    run: Callable[[Section, Setting], None]
+    seconds: float  # in which its cases may begin
+    modules: tuple[str, ...] = ()  # that it needs besides CuPy
+
+
+def call_later(module: str, function: str, **options: Any) -> Callable[[Section, Setting], None]:
+    """Return a function of a module that is imported when it is called: it imports what may not be installed."""
+
+    def call(section: Section, setting: Setting) -> None:
+        getattr(import_module(module), function)(section, setting, **options)
+
+    return call
+
+
+FUSED, FLASH, CUML = ("torch", "triton"), ("torch", "flash_kmeans"), ("cuml",)
+SIZES = {"": 0, "-large": 1, "-largest": 2}
+# In the order of their worth: what a call has no time for is left to the next one.
+SECTIONS: dict[str, Plan] = {
+    "compile": Plan(stages.compile_kernels, 150),
+    "machine": Plan(stages.machine, 30),
+    "agreement": Plan(agreement.run, 120),
+    "fused-bits": Plan(call_later("fused", "run_bits"), 150, FUSED),
+    **{f"fused{name}": Plan(call_later("fused", "run_speed", size=size), 240, FUSED) for name, size in SIZES.items()},
+    **{f"flash{name}": Plan(partial(kmeans.run_flash, size=size), 150, FLASH) for name, size in SIZES.items()},
+    **{f"kmeans{name}": Plan(partial(kmeans.run_engine, size=size), 150) for name, size in SIZES.items()},
+    "members": Plan(stages.write_members, 100),
+    "job": Plan(stages.job, 200),
+    "pca": Plan(stages.pca, 40),
+    "placement": Plan(stages.placement, 40),
+    "sanitizer": Plan(stages.sanitizer, 75),
+    "rapids-agreement": Plan(agreement.run_with_cudf, 60, ("cudf", "pylibcudf")),
+    **{f"rapids-kmeans{name}": Plan(partial(kmeans.run_cuml, size=size), 150, CUML) for name, size in SIZES.items()},
+    "rapids-pca": Plan(stages.cuml_pca, 40, CUML),
+    "rapids-tsne": Plan(stages.tsne, 150, CUML),
+    "rapids-parquet": Plan(stages.parquet, 150, ("cudf", "pylibcudf")),
+    "rapids-job": Plan(stages.job, 200, ("cudf", "pylibcudf", "cuml")),
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure on a GPU, beside the CPU.")
-    parser.add_argument("--out", type=Path, required=True, help="JSON to write")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: NumPy in the GPU's place")
-    parser.add_argument("--tiny", action="store_true", help="small shapes, seconds in all")
-    parser.add_argument("--sections", default=",".join(SECTIONS), help="some of them, with commas")
+    parser.add_argument("--out", type=Path, required=True, help="JSON to write, or to add to")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: NumPy in the place of a GPU")
+    parser.add_argument("--tiny", action="store_true", help="small shapes")
+    parser.add_argument("--sections", help="some of them, with commas; without it, all that are not measured yet")
+    parser.add_argument("--commit", help="the commit to record, where the source is a copy without its repository")
     chosen = parser.parse_args(arguments)
-    names = chosen.sections.split(",")
+    report = Report(chosen.out)
+    try:
+        report.open({"device": chosen.device, "tiny": chosen.tiny})
+    except ValueError as error:
+        parser.error(str(error))
+    names = chosen.sections.split(",") if chosen.sections else [n for n in SECTIONS if not report.is_measured(n)]
     if unknown := [name for name in names if name not in SECTIONS]:
         parser.error(f"no sections: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
-    report, ends = Report(chosen.out), time.perf_counter() + TOTAL
-    report.start({"device": chosen.device, "tiny": chosen.tiny})
+    environment, deadline = describe_environment(chosen.commit), time.perf_counter() + TOTAL_SECONDS
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(chosen.device, chosen.tiny, Path(folder))
-        for name in names:
-            run_section(name, setting, report, ends - time.perf_counter())
-    print(f"written: {chosen.out}")
-    return 0 if "agreement" not in names or agree.passed(report.read()["agreement"]) else 1
+        done = [run_section(name, setting, report, deadline - time.perf_counter(), environment) for name in names]
+    left = [name for name, is_done in zip(names, done, strict=True) if not is_done]
+    print(f"{chosen.out} is written; {'left: ' + ', '.join(left) if left else 'nothing is left'}")
+    return 0 if all(passes(report, name) for name in names if name in COMPARISONS) else 1
 
 
-def run_section(name: str, setting: Setting, report: Report, left: float) -> None:
-    """Run a section in a process, which is ended when it takes too long."""
-    function, seconds = SECTIONS[name][0], SECTIONS[name][1] * setting.pick(1, TRIAL)
+def passes(report: Report, name: str) -> bool:
+    """Return whether the comparisons of a section passed; those of a library that is not installed need not."""
+    cases = report.read().get(name, {})
+    return all_passed(cases) or "missing" in cases.get("section", {})
+
+
+def run_section(name: str, setting: Setting, report: Report, left: float, environment: dict[str, Any]) -> bool:
+    """Run a section in a process, which is ended when it takes too long; return False if no time is left for it."""
+    plan = SECTIONS[name]
+    if missing := [module for module in plan.modules if find_spec(module) is None]:
+        report.clear(name)
+        report.add(name, "section", {"missing": f"{', '.join(missing)} cannot be found"})
+        return True
+    if left < plan.seconds:
+        return False
+    seconds = plan.seconds * setting.pick(1, TRIAL_FACTOR)
     limit = min(GRACE * seconds, left)
-    if left <= 1.0:
-        report.add(name, "section", {"skipped": f"all {TOTAL:.0f} s were spent"})
-        return
     print(f"{name} …", flush=True)
+    report.clear(name)
     start = time.perf_counter()
     # Nothing has touched a GPU or a pool of threads in this process: a fork is a new process whose imports are done.
     child = multiprocessing.get_context("fork").Process(
-        target=_section, args=(function, Section(report, name, seconds), setting), daemon=True
+        target=_run_in_child, args=(plan.run, Section(report, name, seconds), setting), daemon=True
     )
     child.start()
     child.join(limit)
@@ -91,14 +142,15 @@ def run_section(name: str, setting: Setting, report: Report, left: float) -> Non
         facts["error"] = f"ended after {limit:.0f} s"
     elif child.exitcode != 0:
         facts["error"] = f"its process ended with status {child.exitcode}"
-    report.add(name, "section", facts | {"seconds": round(time.perf_counter() - start, 1)})
+    report.add(name, "section", facts | {"seconds": round(time.perf_counter() - start, 1)} | environment)
+    return True
 
 
-def _section(function: Any, section: Section, setting: Setting) -> None:
+def _run_in_child(run: Any, section: Section, setting: Setting) -> None:
     if setting.device == "cpu":
-        stand_in()
+        use_numpy_device()
     section.begin()
-    section.guard("before its cases", lambda: function(section, setting))
+    section.guard("before its cases", lambda: run(section, setting))
 
 
 if __name__ == "__main__":

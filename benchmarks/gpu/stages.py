@@ -1,4 +1,4 @@
-"""The machine, PCA, maps, placement, reading, and the whole job: seconds on the GPU beside seconds on the CPU."""
+"""Measure the machine, PCA, t-SNE, placement, reading and whole fits: seconds on the GPU beside seconds on the CPU."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import agree
+import agreement
 import numpy as np
-from common import Mixture, Report, Section, Setting, gpu, timed
+from common import Mixture, Report, Section, Setting, all_passed, gpu, measure_bandwidth, time_call
 
 from engine import PCA, TSNE
 from engine.bench.run import describe_machine
@@ -29,94 +29,98 @@ from engine.pca.solver import Components
 from engine.pipeline.fit import fit
 from engine.tables import open_table
 
-BOTH = ("cuda", "cpu")
+DEVICES = ("cuda", "cpu")
 WARM_ROWS = 2000
-LEAN = ["map", "report", "explain"]  # to skip
+CLUSTERS_ONLY = ["map", "report", "explain"]  # parts of a fit to skip
 MEMCHECK_SECONDS = 60
 
 
-def kernels(section: Section, setting: Setting) -> None:
-    """Compile what later sections time, once for all of them: nobody's figures."""
-    X = Mixture(3000).upto(3000)
+def compile_kernels(section: Section, setting: Setting) -> None:
+    """Compile the CPU's kernels that later sections use; nothing is timed."""
+    X = Mixture(3000).first_rows(3000)
     table = write_demo(setting.folder / "kernels", WARM_ROWS).members
-    config = FitConfig.merge({}, skip=setting.pick([], LEAN))
+    config = FitConfig.merge({}, skip=setting.pick([], CLUSTERS_ONLY))
 
-    def places() -> dict[str, Any]:
+    def place() -> dict[str, Any]:
         model = TSNE(max_iter=250, random_state=0, device="cpu").fit(X[:300])
         return {"placed": len(model.transform(X[300:]))}
 
-    def whole() -> dict[str, Any]:
+    def fit_demo() -> dict[str, Any]:
         run = fit(table, out=setting.folder / "compiled", id="user_id", n_clusters=12, device="cpu", config=config)
         return {"clusters": len(run.clusters)}
 
-    section.case("k-means", lambda: agree.kmeans(X, 7))
-    section.case("k-means, weighted", lambda: agree.kmeans(X, 7, np.ones(len(X))))
-    section.case("pca", lambda: agree.pca(X))
-    section.case("map", places)
-    section.case("fit", whole)
+    section.case("k-means", lambda: agreement.compare_kmeans(X, 7))
+    section.case("k-means, weighted", lambda: agreement.compare_kmeans(X, 7, np.ones(len(X))))
+    section.case("pca", lambda: agreement.compare_pca(X))
+    section.case("map", place)
+    section.case("fit", fit_demo)
 
 
 def machine(section: Section, setting: Setting) -> None:
+    """Describe the machine, and measure the bandwidths that are floors of other sections."""
+    n_bytes = setting.pick(1 << 32, 1 << 20)
     section.case("what", describe_machine)
-    section.case("bandwidth", lambda: bandwidth(setting.pick(1 << 32, 1 << 20)))
-    section.case("copies from the host", lambda: copies(setting.pick(1 << 32, 1 << 20)))
+    section.case(
+        "bandwidth", lambda: {"bytes": n_bytes, "bytes_per_second": measure_bandwidth(gpu().xp, n_bytes)}
+    )  # fmt: skip
+    section.case("copies from the host", lambda: measure_host_copies(n_bytes))
 
 
-def bandwidth(n_bytes: int) -> dict[str, Any]:
-    """Return what a copy from the device's memory to itself moves: bytes read and written, by seconds."""
-    xp = gpu().xp
-    source, target = xp.zeros(n_bytes // 4, np.float32), xp.zeros(n_bytes // 4, np.float32)
-
-    def copy() -> None:
-        target[...] = source
-
-    least = min(timed(xp, copy)[0] for _ in range(10))
-    return {"bytes": n_bytes, "bytes_per_second": 2 * n_bytes / least}
-
-
-def copies(n_bytes: int) -> dict[str, Any]:
+def measure_host_copies(n_bytes: int) -> dict[str, Any]:
     """Return the bytes a second of a copy from the host, as it is, and through pinned buffers."""
     backend, X = gpu(), np.ones((n_bytes // 256, 64), np.float32)
 
-    def in_pieces() -> None:
+    def copy_in_pieces() -> None:
         for _ in backend.copy_in_pieces(X):
             pass
 
-    ways = {"plain": lambda: backend.xp.asarray(X), "staged": in_pieces}
-    least = {name: min(timed(backend.xp, way)[0] for _ in range(3)) for name, way in ways.items()}
+    methods = {"plain": lambda: backend.xp.asarray(X), "pinned_buffers": copy_in_pieces}
+    least = {name: min(time_call(backend.xp, copy)[0] for _ in range(3)) for name, copy in methods.items()}
     return {"bytes": X.nbytes} | {f"{name}_bytes_per_second": X.nbytes / seconds for name, seconds in least.items()}
 
 
 def pca(section: Section, setting: Setting) -> None:
-    sizes = setting.pick((1_000_000, 10_000_000), (2000,))
-    mixture = Mixture(sizes[-1])
-    for device in BOTH:
-        pca_of(mixture.upto(WARM_ROWS), device)
-    for n_rows in sizes:
-        X = mixture.upto(n_rows)
-        for device in BOTH:
-            section.case(f"{n_rows} x 64, {device}", lambda X=X, device=device: pca_of(X, device))
-        section.case(f"{n_rows} x 64, cuML", lambda X=X: cuml_pca(X))
+    """Measure our PCA on both devices."""
+    mixture = Mixture(pca_sizes(setting)[-1])
+    for device in DEVICES:
+        time_pca(mixture.first_rows(WARM_ROWS), device)
+    for n_rows in pca_sizes(setting):
+        X = mixture.first_rows(n_rows)
+        for device in DEVICES:
+            section.case(f"{n_rows} x 64, {device}", lambda X=X, device=device: time_pca(X, device))
 
 
-def pca_of(X: Any, device: str) -> dict[str, Any]:
+def cuml_pca(section: Section, setting: Setting) -> None:
+    """Measure cuML's PCA on the same rows."""
+    mixture = Mixture(pca_sizes(setting)[-1])
+    for n_rows in pca_sizes(setting):
+        X = mixture.first_rows(n_rows)
+        section.case(f"{n_rows} x 64, cuML", lambda X=X: time_cuml_pca(X))
+
+
+def pca_sizes(setting: Setting) -> tuple[int, ...]:
+    sizes: tuple[int, ...] = setting.pick((1_000_000, 10_000_000), (2000,))
+    return sizes
+
+
+def time_pca(X: Any, device: str) -> dict[str, Any]:
     """Time fit and transform from rows in the host's memory."""
     xp = gpu().xp
-    fit, model = timed(xp, lambda: PCA(16, device=device).fit(X))
-    project, _ = timed(xp, lambda: model.transform(X))
-    return {"fit": fit, "transform": project, "fit_gb_per_second": X.nbytes / fit / 1e9}
+    fit_seconds, model = time_call(xp, lambda: PCA(16, device=device).fit(X))
+    transform_seconds, _ = time_call(xp, lambda: model.transform(X))
+    return {"fit": fit_seconds, "transform": transform_seconds, "fit_gb_per_second": X.nbytes / fit_seconds / 1e9}
 
 
-def cuml_pca(X: Any) -> dict[str, Any]:
+def time_cuml_pca(X: Any) -> dict[str, Any]:
     from cuml import decomposition
 
     decomposition.PCA(n_components=16).fit(X[:WARM_ROWS].copy())
-    seconds, _ = timed(gpu().xp, lambda: decomposition.PCA(n_components=16).fit(X))
+    seconds, _ = time_call(gpu().xp, lambda: decomposition.PCA(n_components=16).fit(X))
     return {"fit": seconds, "fit_gb_per_second": X.nbytes / seconds / 1e9}
 
 
 class Clock:
-    """A reporter that keeps the seconds of stages."""
+    """A reporter that records the seconds of stages."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -129,45 +133,45 @@ class Clock:
 
 
 def tsne(section: Section, setting: Setting) -> None:
-    """Maps of 500 iterations; on the GPU the descent is cuML's, neighbours and KL are ours."""
+    """Measure t-SNE of 500 iterations; on the GPU, cuML descends, and the engine computes neighbors and the KL."""
     small, large = setting.pick((100_000, 1_000_000), (200, 300))
     mixture = Mixture(large, 32, 20)
-    for device in BOTH:
-        tsne_of(mixture.upto(setting.pick(WARM_ROWS, 200)), device)
+    for device in DEVICES:
+        time_tsne(mixture.first_rows(setting.pick(WARM_ROWS, 200)), device)
     for n_rows, device in ((small, "cuda"), (large, "cuda"), (small, "cpu")):
-        section.case(f"{n_rows} x 32, {device}", lambda n=n_rows, d=device: tsne_of(mixture.upto(n), d))
+        section.case(f"{n_rows} x 32, {device}", lambda n=n_rows, d=device: time_tsne(mixture.first_rows(n), d))
 
 
-def tsne_of(X: Any, device: str) -> dict[str, Any]:
+def time_tsne(X: Any, device: str) -> dict[str, Any]:
     clock = Clock()
     model = TSNE(perplexity=30, max_iter=500, random_state=0, device=device)
-    seconds, _ = timed(gpu().xp, lambda: model.fit(X, reporter=clock))
+    seconds, _ = time_call(gpu().xp, lambda: model.fit(X, reporter=clock))
     return {"seconds": seconds, "stages": clock.seconds, "kl_divergence": float(model.kl_divergence_)}
 
 
 def placement(section: Section, setting: Setting) -> None:
     n_landmarks, n_rows = setting.pick((10_000, 1_000_000), (300, 2000))
-    X = Mixture(n_landmarks + n_rows, 32, 20).upto(n_landmarks + n_rows)
+    X = Mixture(n_landmarks + n_rows, 32, 20).first_rows(n_landmarks + n_rows)
     model = TSNE(max_iter=250, random_state=0, device="cpu").fit(X[:n_landmarks])
-    new, found = X[n_landmarks:], {}
+    new, coordinates = X[n_landmarks:], {}
 
     def place(device: str) -> dict[str, Any]:
         model.device = device
         model.transform(new[:WARM_ROWS])
-        seconds, found[device] = timed(gpu().xp, lambda: model.transform(new))
+        seconds, coordinates[device] = time_call(gpu().xp, lambda: model.transform(new))
         return {"seconds": seconds, "rows_per_second": n_rows / seconds}
 
-    def apart() -> dict[str, Any]:
-        away = np.abs(found["cuda"] - found["cpu"]).max(axis=1)
-        return {"farther_than_0.01": float((away > 0.01).mean()), "most": float(away.max())}
+    def compare() -> dict[str, Any]:
+        differences = np.abs(coordinates["cuda"] - coordinates["cpu"]).max(axis=1)
+        return {"share_beyond_0.01": float((differences > 0.01).mean()), "largest": float(differences.max())}
 
-    for device in BOTH:
+    for device in DEVICES:
         section.case(f"{n_rows} x 32 on {n_landmarks} landmarks, {device}", lambda device=device: place(device))
-    section.case("places on both", apart)
+    section.case("coordinates on both", compare)
 
 
 def members(setting: Setting) -> Path:
-    """Return a table of generated members, written once, and there only when it is whole."""
+    """Return a table of generated members, which is written once."""
     folder = setting.folder / "members"
     if not folder.exists():
         write_demo(setting.folder / "unfinished", setting.pick(10_000_000, 3000), overwrite=True)
@@ -176,71 +180,71 @@ def members(setting: Setting) -> Path:
 
 
 def write_members(section: Section, setting: Setting) -> None:
-    """Write that table, for the sections that read it."""
+    """Write the table of the sections that read it."""
     section.case("write", lambda: {"bytes": sum(path.stat().st_size for path in members(setting).iterdir())})
 
 
 def parquet(section: Section, setting: Setting) -> None:
-    """Members from files that the system has cached, encoded, to scores on the device: who reads and encodes?"""
+    """Read and encode Parquet files, cached by the system, and project the rows: by the CPU and by cuDF."""
     table = open_table(members(setting), id="user_id")
-    found = fit_encoder(table, id="user_id")
+    fitted = fit_encoder(table, id="user_id")
     reader = choose_reader(gpu(), table)
-    own = reader if isinstance(reader, str) else reader.encoded_table(found.encoder)
+    device_rows = reader if isinstance(reader, str) else reader.encoded_table(fitted.encoder)
 
-    def by_device() -> dict[str, Any]:
-        if isinstance(own, str):
-            return {"skipped": own}
-        scored(own, found.encoder)
-        return scored(own, found.encoder)
+    def read_on_gpu() -> dict[str, Any]:
+        if isinstance(device_rows, str):
+            return {"skipped": device_rows}
+        time_scores(device_rows, fitted.encoder)
+        return time_scores(device_rows, fitted.encoder)
 
-    section.case("pyarrow reads, the CPU encodes", lambda: scored(found.rows, found.encoder))
-    section.case("cuDF reads, the GPU encodes", by_device)
+    section.case("pyarrow reads, the CPU encodes", lambda: time_scores(fitted.rows, fitted.encoder))
+    section.case("cuDF reads, the GPU encodes", read_on_gpu)
 
 
-def scored(rows: Any, encoder: FeatureEncoder) -> dict[str, Any]:
-    """Return the seconds of the two passes that follow the statistics, and bytes of X a second that they stand for."""
+def time_scores(rows: Any, encoder: FeatureEncoder) -> dict[str, Any]:
+    """Time the two passes after the statistics, and return the bytes of X that they process a second."""
     backend = gpu()
-    covariance, found = timed(backend.xp, lambda: rows.compute_moments(backend, lambda n_rows: None))
-    axes = make_projection(encoder.layout, found.mean, Components.from_moments(found, 16).components_.T)
-    Z = backend.allocate_scores((found.n_rows, 16), IN_MEMORY)
+    moments_seconds, moments = time_call(backend.xp, lambda: rows.compute_moments(backend, lambda n_rows: None))
+    axes = make_projection(encoder.layout, moments.mean, Components.from_moments(moments, 16).components_.T)
+    Z = backend.allocate_scores((moments.n_rows, 16), IN_MEMORY)
 
     def write(start: int, part: Any) -> None:
         backend.encoded_scores(part, axes, Z[start : start + len(part.dense)])
 
-    scores, _ = timed(backend.xp, lambda: list(rows.map(write, last=True)))
-    n_bytes = 4 * found.n_rows * encoder.n_features
+    scores_seconds, _ = time_call(backend.xp, lambda: list(rows.map(write, last=True)))
+    n_bytes = 4 * moments.n_rows * encoder.n_features
     return {
-        "rows": found.n_rows, "read_and_moments": covariance, "scores": scores,
-        "gb_of_matrix_per_second": n_bytes / (covariance + scores) / 1e9,
+        "rows": moments.n_rows, "read_and_moments": moments_seconds, "scores": scores_seconds,
+        "gb_of_matrix_per_second": n_bytes / (moments_seconds + scores_seconds) / 1e9,
     }  # fmt: skip
 
 
 def job(section: Section, setting: Setting) -> None:
-    """Table to run directory: clusters only, then with the map and everything else."""
+    """Measure whole fits, from table to run directory: clusters only, then with the map and everything else."""
     table = members(setting)
     warm = write_demo(setting.folder / "warm", WARM_ROWS).members
-    found: dict[str, Any] = {}
+    labels: dict[str, Any] = {}
 
-    def once(device: str, skip: list[str], source: Any = table) -> dict[str, Any]:
+    def fit_once(device: str, skip: list[str], source: Any = table) -> dict[str, Any]:
         config, out = FitConfig.merge({}, skip=skip), setting.folder / f"job-{device}"
         start = time.perf_counter()
         run = fit(
             source, out=out, id="user_id", n_clusters=12, device=device, config=config, overwrite=True
         )  # fmt: skip
         seconds = time.perf_counter() - start
-        found[device] = run.assignments["cluster"].to_numpy()
+        labels[device] = run.assignments["cluster"].to_numpy()
         stages = {one["stage"]: one["seconds"] for one in run.manifest["stages"]}
-        return {"rows": len(found[device]), "reader": run.manifest["reader"], "seconds": seconds, "stages": stages}
+        return {"rows": len(labels[device]), "reader": run.manifest["reader"], "seconds": seconds, "stages": stages}
 
-    def equal() -> dict[str, Any]:
-        return {"equal_labels": float((found["cuda"] == found["cpu"]).mean())}
+    def compare() -> dict[str, Any]:
+        return {"equal_labels": float((labels["cuda"] == labels["cpu"]).mean())}
 
-    for name, skip in (("clusters only", LEAN), ("everything", setting.pick([], LEAN))):
-        for device in BOTH:
-            once(device, skip, warm)
-        for device in BOTH:
-            section.case(f"{name}, {device}", lambda device=device, skip=skip: once(device, skip))
-        section.case(f"{name}, labels on both", equal)
+    for name, skip in (("clusters only", CLUSTERS_ONLY), ("everything", setting.pick([], CLUSTERS_ONLY))):
+        for device in DEVICES:
+            fit_once(device, skip, warm)
+        for device in DEVICES:
+            section.case(f"{name}, {device}", lambda device=device, skip=skip: fit_once(device, skip))
+        section.case(f"{name}, labels on both", compare)
 
 
 def sanitizer(section: Section, setting: Setting) -> None:
@@ -248,7 +252,7 @@ def sanitizer(section: Section, setting: Setting) -> None:
 
 
 def memcheck(setting: Setting) -> dict[str, Any]:
-    """Run the comparisons on small shapes under compute-sanitizer."""
+    """Run the section "agreement" on small shapes under compute-sanitizer."""
     tool = shutil.which("compute-sanitizer")
     if tool is None:
         return {"skipped": "compute-sanitizer is not on PATH"}
@@ -262,6 +266,6 @@ def memcheck(setting: Setting) -> dict[str, Any]:
         output, _ = process.communicate(timeout=MEMCHECK_SECONDS)
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)  # the tool, and what it runs
-    agreed = agree.passed(Report(out).read().get("agreement", {}))
-    return {"status": process.returncode, "clean": process.returncode == 0, "agreed": agreed, "tail": output[-1500:]}
+            os.killpg(process.pid, signal.SIGKILL)  # the tool and its children
+    passed = all_passed(Report(out).read().get("agreement", {}))
+    return {"status": process.returncode, "clean": process.returncode == 0, "passed": passed, "tail": output[-1500:]}
