@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.blocks import Block
-from engine.errors import EmptyTableError
+from engine.errors import EmptyTableError, NonFiniteValueError
 from engine.execution.block_cache import BlockCache
 from engine.execution.observers import BlockObserver, collect_all, observe_functions
 from engine.features.columnar_block import ColumnarBlock, ReadSpec, number_columns, read_block
@@ -31,6 +31,8 @@ from engine.utils.row_sampling import row_keys
 
 OVERSAMPLING = 1.05  # rows drawn per row of the sample
 SAMPLE_ROWS = 100_000  # the standard error of a quantile's rank is at most 0.16 %, of a standard deviation 0.22 %
+
+LARGEST_NUMBER = 1e100  # cubes of numbers up to this can be added up in float64, and its reciprocal's are not 0
 
 
 @dataclass
@@ -156,12 +158,31 @@ def collect_statistics(
             progress(summary.n_rows)
     if not totals or total_rows == 0:
         raise EmptyTableError("The table has no rows, or no columns to read.")
+    _refuse_extreme_numbers(totals.values())
     sample = sampler.result()
     missing = dict(sample.missing)
     for name, values in zip(number_columns(read_specs), sample.numbers, strict=True):
         totals[name].sample = values
         missing[name] = np.isnan(values)
     return TableStatistics(total_rows, totals, missing, sample.rows)
+
+
+def _refuse_extreme_numbers(columns: Iterable[ColumnStatistics]) -> None:
+    """Raise NonFiniteValueError if cubes of a column's numbers would overflow in a sum, or its squares vanish."""
+    for name, m in ((column.name, column.moments) for column in columns):
+        if m.n == 0 or m.minimum == m.maximum:
+            continue
+        largest = max(-m.minimum, m.maximum)
+        if largest > LARGEST_NUMBER:
+            raise NonFiniteValueError(
+                f"Column {name!r} holds numbers beyond {LARGEST_NUMBER:.0e}, whose squares and cubes overflow.",
+                hint="replace them by missing values, divide the column, or set its role to 'ignore'.",
+            )
+        if largest < 1 / LARGEST_NUMBER:
+            raise NonFiniteValueError(
+                f"Column {name!r} holds nothing but numbers below {1 / LARGEST_NUMBER:.0e}, whose squares vanish.",
+                hint="multiply the column, or set its role to 'ignore'.",
+            )
 
 
 class _BlockSummary(NamedTuple):

@@ -1,7 +1,7 @@
 """Read and write the files of a model: model.json and arrays.safetensors. Data only, never a pickle.
 
-model.json holds the format version and the SHA-256 of the arrays, so that a damaged or foreign file is an error and
-not a wrong result.
+model.json holds the format version and the SHA-256 of its own facts and of the arrays, so that a damaged or foreign
+file is an error and not a wrong result. Models of format 1 have no checksum of their facts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from safetensors.numpy import save as arrays_to_bytes
 
 from engine.errors import ModelNotReadableError
 
-FORMAT = 1
+FORMAT = 2
+READABLE_FORMATS = (1, FORMAT)
 
 
 def write_model(folder: Path, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
@@ -29,7 +30,8 @@ def write_model(folder: Path, facts: dict[str, Any], arrays: dict[str, NDArray[A
     folder.mkdir()
     content = arrays_to_bytes({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     (folder / "arrays.safetensors").write_bytes(content)
-    document = {"format": FORMAT, "arrays_sha256": hashlib.sha256(content).hexdigest(), **facts}
+    checksums = {"arrays_sha256": hashlib.sha256(content).hexdigest(), "facts_sha256": _facts_checksum(facts)}
+    document = {"format": FORMAT, **checksums, **facts}
     (folder / "model.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
@@ -48,17 +50,25 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         raise ModelNotReadableError(
             f"{folder} holds no model: {error.strerror}.", hint="give the run directory that `rooms fit` wrote."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelNotReadableError(f"{folder / 'model.json'} is not JSON.") from error
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        version = facts.get("format") if isinstance(facts, dict) else None
+    version = facts.pop("format", None) if isinstance(facts, dict) else None
+    if version not in READABLE_FORMATS:
         raise ModelNotReadableError(
-            f"{folder} is of model format {version}, and this engine reads format {FORMAT}.",
+            f"{folder} is of model format {version}, and this engine reads formats {READABLE_FORMATS}.",
             hint="fit again, or use the engine version in the run's manifest.json.",
         )
-    if facts.get("arrays_sha256") != hashlib.sha256(content).hexdigest():
+    arrays_checksum, facts_checksum = facts.pop("arrays_sha256", None), facts.pop("facts_sha256", None)
+    if facts_checksum != (None if version == 1 else _facts_checksum(facts)):
+        raise ModelNotReadableError(f"{folder / 'model.json'} is not what was written: its checksum differs.")
+    if arrays_checksum != hashlib.sha256(content).hexdigest():
         raise ModelNotReadableError(f"{folder / 'arrays.safetensors'} is not what was written: its checksum differs.")
     try:
         return facts, arrays_from_bytes(content)
     except SafetensorError as error:
         raise ModelNotReadableError(f"{folder / 'arrays.safetensors'} cannot be read: {error}.") from error
+
+
+def _facts_checksum(facts: dict[str, Any]) -> str:
+    """Return the SHA-256 of facts, whatever the white space and the order of names in their file."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from engine import backends
 from engine.backends.protocol import Projection
 from engine.config import ClusterConfig
-from engine.errors import NotMappedError, UsageError
+from engine.errors import ModelNotReadableError, NotMappedError, UsageError
 from engine.execution.threads import map_blocks
 from engine.execution.worker_pool import run_on_workers
 from engine.features.encoded_moments import make_projection
@@ -204,15 +204,42 @@ class Model:
         Raises
         ------
         ModelNotReadableError
+            If a file is missing, damaged, of another format version, or says what no model can say.
         """
         facts, arrays = read_model(folder)
-        encoder = FeatureEncoder(EncodingPlan.model_validate(facts["plan"]))
-        landmarks = None
-        if map_folder.is_dir():
-            map_arrays = read_model(map_folder)[1]
-            landmarks = Landmarks(map_arrays["scores"], map_arrays["places"])
-        pca = components_from_arrays(arrays)
-        return cls(encoder, pca, arrays["centres"], arrays["fences"], facts["id"], landmarks, folder.parent)
+        map_arrays = read_model(map_folder)[1] if map_folder.is_dir() else None
+        try:
+            encoder = FeatureEncoder(EncodingPlan.model_validate(facts["plan"]))
+            landmarks = None if map_arrays is None else Landmarks(map_arrays["scores"], map_arrays["places"])
+            pca, centers, fences = components_from_arrays(arrays), arrays["centres"], arrays["fences"]
+            model = cls(encoder, pca, centers, fences, facts["id"], landmarks, folder.parent)
+            _check_model(model)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ModelNotReadableError(
+                f"{folder} holds no model that can be used: {type(error).__name__}.", hint="fit it again."
+            ) from error
+        return model
+
+
+def _check_model(model: Model) -> None:
+    """Raise ValueError if a model's parts do not fit together, or hold NaN."""
+    n_features, (n_components, n_inputs) = model.encoder.n_features, model.pca.components_.shape
+    shapes = {"centers": (model.n_clusters, n_components), "fences": (model.n_clusters,)}
+    arrays: dict[str, NDArray[Any]] = {"centers": model.centers, "fences": model.fences}
+    if model.landmarks is not None:
+        n_landmarks = len(model.landmarks.scores)
+        arrays |= {"scores": model.landmarks.scores, "embedding": model.landmarks.embedding}
+        shapes |= {"scores": (n_landmarks, n_components), "embedding": (n_landmarks, 2)}
+    if n_inputs != n_features or model.pca.mean_.shape != (n_features,) or n_features == 0:
+        raise ValueError("the components are of other features")
+    if not model.n_clusters or any(a.shape != shapes[n] or a.dtype != np.float32 for n, a in arrays.items()):
+        raise ValueError("an array has another shape or type")
+    if not all(np.isfinite(a).all() for n, a in arrays.items() if n != "fences") or np.isnan(model.fences).any():
+        raise ValueError("an array holds NaN")
+    if not np.isfinite(model.pca.components_).all() or not np.isfinite(model.pca.mean_).all():
+        raise ValueError("the components hold NaN")
+    if not isinstance(model.id, str | None):
+        raise TypeError("the id is no name")
 
 
 @dataclass(frozen=True)

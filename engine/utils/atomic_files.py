@@ -10,6 +10,7 @@ So nothing that is half written ever has the name of what is whole.
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import tempfile
 import uuid
@@ -86,8 +87,15 @@ def remove(path: Path) -> None:
 
 
 def raise_if_full(error: OSError, folder: Path) -> None:
-    """Raise OutOfResourcesError if an error says that the disk is full, or a quota used up."""
+    """Raise OutOfResourcesError if an error says that the disk is full or fails, or a quota is used up."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        full = OutOfResourcesError(f"The disk of {folder} is full.", hint="free some space, or write elsewhere.")
-        full.__notes__ = getattr(error, "__notes__", [])
-        raise full from error
+        resources = OutOfResourcesError(f"The disk of {folder} is full.", hint="free some space, or write elsewhere.")
+    elif error.errno in (errno.EIO, errno.EROFS, errno.EFBIG):
+        resources = OutOfResourcesError(
+            f"The disk of {folder} cannot be written: {os.strerror(error.errno)}.",
+            hint="check the disk and the limits on it, or write elsewhere.",
+        )
+    else:
+        return
+    resources.__notes__ = getattr(error, "__notes__", [])
+    raise resources from error

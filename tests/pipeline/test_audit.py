@@ -138,7 +138,6 @@ def test_an_array_that_holds_nan_is_caught(folder: Path, expected: Expected, nam
     facts, arrays = read_model(folder / name)
     arrays[array] = arrays[array].copy()
     arrays[array].flat[0] = np.nan
-    del facts["format"], facts["arrays_sha256"]
     write_model(folder / name, facts, arrays)
     with pytest.raises(AuditError, match=f"array '{array}' in {name}/ is not a number in 1 places"):
         audit_run(folder, expected)
@@ -147,7 +146,6 @@ def test_an_array_that_holds_nan_is_caught(folder: Path, expected: Expected, nam
 def test_a_fence_may_be_infinite(folder: Path, expected: Expected) -> None:
     facts, arrays = read_model(folder / "model")
     arrays["fences"] = np.full_like(arrays["fences"], np.inf)
-    del facts["format"], facts["arrays_sha256"]
     write_model(folder / "model", facts, arrays)
     audit_run(folder, expected)
 

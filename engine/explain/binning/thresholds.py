@@ -6,6 +6,7 @@ values  ->  at most MAX_THRESHOLDS ascending thresholds, which `value >= thresho
 from __future__ import annotations
 
 import math
+import sys
 from datetime import date, timedelta
 from itertools import pairwise
 
@@ -42,6 +43,8 @@ def simplest_between(a: float, b: float) -> float:
     for power in range(exponent, exponent - 4, -1):
         for multiple in (10, 5, 2, 1):  # steps of 10, 5, 2, 1 times 10^(power - 1)
             step = multiple * 10.0 ** (power - 1)
+            if step < sys.float_info.min:  # denormal numbers have few digits, or are 0
+                return b
             nearest = round(middle / step)
             for count in (nearest, nearest + 1, nearest - 1):
                 candidate = float(f"{count * step:.15g}")
