@@ -24,7 +24,7 @@ from engine.execution.threads import map_blocks
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.features.columnar_block import PhysicalKind, ReadSpec, column_array, physical_kind
 from engine.features.date_columns import describe_date_texts
-from engine.features.key_columns import category_reason, number_rows, row_label_reason
+from engine.features.key_columns import number_rows, row_label_reason
 from engine.features.number_columns import NUMBER_ROLES, describe_number_texts
 from engine.tables.date_texts import DateFormat
 from engine.tables.list_texts import SEPARATORS, WEAK_SEPARATORS, describe_separator, find_separator
@@ -58,11 +58,14 @@ class ColumnRole:
     vector: str | None = None  # the vector column that it is an element of
 
 
-def undecided_texts(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
-    """Return the text columns that may be multi-label, numbers or dates: their first texts decide how they are read."""
-    undecided = (None, "multilabel", "date", *NUMBER_ROLES)
-    text_columns = [column.name for column in schema if physical_kind(column.type) == "text"]
-    return [name for name in text_columns if name not in skip and overrides.get(name) in undecided]
+def undecided_columns(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
+    """Return the columns whose first values decide how they are read.
+
+    They are texts that may be several labels, numbers or dates, and numbers that may be codes.
+    """
+    undecided = {"text": (None, "multilabel", "date", *NUMBER_ROLES), "number": (None,)}
+    kinds = {column.name: physical_kind(column.type) for column in schema if column.name not in skip}
+    return [name for name, kind in kinds.items() if overrides.get(name) in undecided.get(kind, ())]
 
 
 def infer_read_specs(
@@ -70,6 +73,7 @@ def infer_read_specs(
     first: Block | None,
     formats: Mapping[str, NumberFormat],
     date_formats: Mapping[str, DateFormat],
+    categories: Mapping[str, str],
     overrides: Mapping[str, Role],
     skip: set[str],
 ) -> dict[str, ReadSpec]:
@@ -79,11 +83,13 @@ def infer_read_specs(
     ----------
     schema : pyarrow.Schema
     first : Block or None
-        The first rows of the undecided_texts; None if the table has none.
+        The first rows of the undecided_columns; None if the table has none.
     formats : mapping of column name to NumberFormat
         The text columns that hold numbers.
     date_formats : mapping of column name to DateFormat
         The text columns that hold dates.
+    categories : mapping of column name to str
+        The columns of numbers that are categories, and why.
     overrides, skip : as in infer_roles
 
     Raises
@@ -107,7 +113,7 @@ def infer_read_specs(
             )
         if role is None and row_label_reason(column) is not None:
             continue
-        if role is None and category_reason(column) is not None:
+        if column.name in categories:
             read_specs[column.name] = ReadSpec("category")
             continue
         if column.name in formats:
@@ -159,7 +165,11 @@ def find_column_separator(first: Block, name: str, *, forced: bool = False) -> s
 
 
 def infer_roles(
-    statistics: TableStatistics, schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]
+    statistics: TableStatistics,
+    schema: pa.Schema,
+    categories: Mapping[str, str],
+    overrides: Mapping[str, Role],
+    skip: set[str],
 ) -> list[ColumnRole]:
     """Return the role of every column of the schema but `skip`, in the order of the table.
 
@@ -168,6 +178,8 @@ def infer_roles(
     statistics : TableStatistics
     schema : pyarrow.Schema
         Field metadata `rooms.role` sets a role as the user would.
+    categories : mapping of column name to str
+        The columns of numbers that are categories, and why.
     overrides : mapping of column name to role
     skip : set of str
         The id column and whatever else is no feature.
@@ -187,7 +199,7 @@ def infer_roles(
         if override is not None:
             source = vector_name(column)
             role = ColumnRole(column.name, override, "set" if source is None else "a number of a vector", vector=source)
-        elif (reason := category_reason(column)) is not None:
+        elif (reason := categories.get(column.name)) is not None:
             return _infer_key_role(column_statistics, reason)
         else:
             role = _infer_from_statistics(statistics, column)

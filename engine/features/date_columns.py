@@ -18,7 +18,7 @@ from engine.blocks import Block
 from engine.config import Role
 from engine.errors import RetypedColumnError
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
-from engine.features.columnar_block import column_array
+from engine.features.columnar_block import column_array, is_text
 from engine.features.number_columns import MAX_UNREAD_SHARE
 from engine.tables.date_texts import DAY_FIRST, MONTH_FIRST, DateFormat, find_date_format
 
@@ -36,7 +36,7 @@ def find_date_columns(first: Block | None, overrides: Mapping[str, Role], skip: 
     Parameters
     ----------
     first : Block or None
-        The first rows of the text columns whose role is open; None if the table has none.
+        The first rows of the columns whose role is open; None if the table has none.
     overrides, skip : as in column_roles.infer_roles
 
     Raises
@@ -49,9 +49,9 @@ def find_date_columns(first: Block | None, overrides: Mapping[str, Role], skip: 
         return found
     texts: dict[str, pa.Array] = {}
     for name in first.rows.column_names:
-        if name in skip or overrides.get(name, "date") != "date":
-            continue
         column = column_array(first.rows, name)
+        if not is_text(column.type) or name in skip or overrides.get(name, "date") != "date":
+            continue
         if name in overrides or find_date_format(_distinct(column.slice(0, _FIRST_ROWS))) is not None:
             texts[name] = _distinct(column)
             form = find_date_format(texts[name])

@@ -24,7 +24,7 @@ from engine.features.column_roles import (
     infer_read_specs,
     infer_roles,
     roles_in_metadata,
-    undecided_texts,
+    undecided_columns,
 )
 from engine.features.column_statistics import TableStatistics, collect_statistics
 from engine.features.column_weights import ColumnWeights, compute_weights, find_owners
@@ -32,7 +32,7 @@ from engine.features.date_columns import check_date_columns, find_date_columns
 from engine.features.encoded_table import EncodedTable
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import make_plan
-from engine.features.key_columns import category_reason
+from engine.features.key_columns import find_category_columns
 from engine.features.number_columns import check_number_columns, find_number_columns, warn_of_left_texts
 from engine.features.repeated_columns import RepeatedColumns, find_repeated_columns, warn_of_repeated_columns
 from engine.tables.vector_columns import expand_vector_settings, vector_name
@@ -141,12 +141,13 @@ def fit_encoder(
     cache = BlockCache() if cache is None else cache
     overrides = roles_in_metadata(table.schema) | expand_vector_settings(column_roles or {}, table.schema)
     skip = set() if id is None else {id}
-    candidates = undecided_texts(table.schema, overrides, skip)
+    candidates = undecided_columns(table.schema, overrides, skip)
     first = next(table.blocks(candidates, dictionary_encoded=True)) if candidates else None
     dates = find_date_columns(first, overrides, skip)
     found = find_number_columns(table.schema, first, overrides, skip | set(dates))
     warn_of_left_texts(found.notes)
-    read_specs = infer_read_specs(table.schema, first, found.formats, dates, overrides, skip)
+    categories = find_category_columns(table.schema, first, overrides, skip)
+    read_specs = infer_read_specs(table.schema, first, found.formats, dates, categories, overrides, skip)
     if not read_specs:
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     statistics = collect_statistics(
@@ -160,13 +161,12 @@ def fit_encoder(
     )
     check_number_columns(statistics, overrides)
     check_date_columns(statistics, overrides)
-    roles = infer_roles(statistics, table.schema, overrides, skip)
+    roles = infer_roles(statistics, table.schema, categories, overrides, skip)
     dropped = [role for role in roles if role.dropped]
     if dropped:
         named = "; ".join(f"{role.column!r} ({role.reason})" for role in dropped)
         warnings.warn(f"Columns left out: {named}.", ColumnsDroppedWarning, stacklevel=2)
-    inferred = [role.column for role in roles if role.role == "categorical" and role.column not in overrides]
-    keys = [name for name in inferred if category_reason(table.schema.field(name)) is not None]
+    keys = [role.column for role in roles if role.role == "categorical" and role.column in categories]
     if keys:
         named = ", ".join(map(repr, keys))
         logger.info("Numbers taken as categories, because they name things: %s. --role COLUMN=numeric measures.", named)

@@ -1,20 +1,24 @@
 """Recognise columns of numbers that name things instead of measuring them: row labels, keys, codes, partitions.
 
-    name, type and field metadata of a column  ->  why it is left out, or why it is read as a category
+    name, type and field metadata of a column, first block  ->  why it is left out, or why it is read as a category
 
-The distance between two zip codes or two store numbers means nothing, but as categories they may. Row labels mean
-nothing at all. What only the values can tell, such as numbers that count the rows, is in column_roles.py.
+The distance between two zip codes or two store numbers means nothing, but as categories they may. So may the codes of
+answers, such as 1, 2, 3, 4 and 9 of a marital status: their names or their values tell. Row labels mean nothing at all.
+What only the statistics can tell, such as numbers that count the rows, is in column_roles.py.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.blocks import CATEGORY
+from engine.blocks import CATEGORY, Block
+from engine.config import Role
+from engine.features.columnar_block import column_array, finite_numbers, physical_kind
 
 MAX_GAP = 20  # largest mean step of ascending numbers that are taken for row numbers: amounts are farther apart
 _PANDAS_LABELS = re.compile(r"__index_level_\d+__")
@@ -30,6 +34,18 @@ _KEY = re.compile(
     re.IGNORECASE,
 )
 _CAMEL_CASE_KEY = re.compile(r".*[a-z0-9](Id|ID|Key|UUID|Uuid|Guid|Phone|Zip|ZIP|Code)")
+# Attributes whose numbers are codes: last words of a name.
+_NOMINAL = re.compile(
+    r"(gender|sex|race|ethnicity|ethnic|religion|marital|marstat|nationality|citizenship|country|region|state|province"
+    r"|county|district|municipality|city|department|dept|occupation|profession|industry|sector|language|category|type"
+    r"|status|brand|branch|colou?r|species|genre|segment|channel)(s|cd|_cd)?",
+    re.IGNORECASE,
+)
+_LAST_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+MAX_NOMINAL_CODES = 50  # distinct whole numbers of a column whose name tells that they are codes
+MAX_ANSWERS = 9  # distinct numbers of a column whose values tell that they are codes of answers
+MIN_OTHER_SHARE = 0.01  # of the rows with 7, 8 or 9, apart from the other answers
+_FIRST_ROWS = 1000  # rows that rule out most columns
 _UPPER_CASE_ID = re.compile(r".*(Id|ID)")
 _COUNT = re.compile(r"(n|num|nr|no|number|count|total|has|is)[-_. ].*|.*[-_. ]count", re.IGNORECASE)
 
@@ -53,6 +69,75 @@ def category_reason(column: pa.Field) -> str | None:
     if (_KEY.fullmatch(name) or _CAMEL_CASE_KEY.fullmatch(name)) and not _COUNT.fullmatch(name):
         return "named as a key or code"
     return None
+
+
+def find_category_columns(
+    schema: pa.Schema, first: Block | None, overrides: Mapping[str, Role], skip: set[str]
+) -> dict[str, str]:
+    """Return the columns of numbers that are read as categories, and why.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+    first : Block or None
+        The first rows of the columns of numbers; None if the table has none.
+    overrides, skip : as in column_roles.infer_roles
+    """
+    found = {}
+    for column in schema:
+        if column.name in skip or column.name in overrides or row_label_reason(column) is not None:
+            continue
+        reason = category_reason(column)
+        if reason is None and first is not None and column.name in first.rows.column_names:
+            reason = _code_reason(column, first)
+        if reason is not None:
+            found[column.name] = reason
+    return found
+
+
+def _code_reason(column: pa.Field, first: Block) -> str | None:
+    """Return why the numbers of a column are codes by its name and its first values, None if they are amounts."""
+    if physical_kind(column.type) != "number":
+        return None
+    values = column_array(first.rows, column.name)
+    nominal = is_nominal(column.name)
+    if len(values.slice(0, _FIRST_ROWS).unique()) > (MAX_NOMINAL_CODES if nominal else MAX_ANSWERS) + 1:
+        return None
+    numbers = finite_numbers(values, column.name)
+    codes, counts = np.unique(numbers[~np.isnan(numbers)], return_counts=True)
+    if len(codes) < 3 or bool((codes != np.rint(codes)).any()):
+        return None
+    if nominal and len(codes) <= MAX_NOMINAL_CODES:
+        return "named as an attribute that is no amount"
+    return "answers by number, and one for others" if are_answers(codes, counts) else None
+
+
+def is_nominal(name: str) -> bool:
+    """Tell whether the last word of a name is that of an attribute that is no amount."""
+    words = _LAST_WORD.findall(name)
+    last = words[-2] if len(words) > 1 and words[-1].lower() == "cd" else words[-1] if words else ""
+    return _NOMINAL.fullmatch(last) is not None and _COUNT.fullmatch(name) is None
+
+
+def are_answers(codes: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
+    """Tell whether whole numbers are codes of answers: 0 or 1 and the next ones, then, apart, some of 7, 8 and 9.
+
+    Parameters
+    ----------
+    codes : float64 array of shape (n_codes,), ascending
+    counts : int64 array of shape (n_codes,)
+    """
+    steps = np.diff(codes)
+    n_answers = 1 + int(np.argmax(steps > 1)) if (steps > 1).any() else len(codes)
+    answers, others = codes[:n_answers], codes[n_answers:]
+    return (
+        len(answers) >= 2
+        and len(others) > 0
+        and answers[0] in (0.0, 1.0)
+        and bool(np.isin(others, (7.0, 8.0, 9.0)).all())
+        and bool(others[0] - answers[-1] > 2)  # at least two numbers are left out
+        and bool(counts[n_answers:].sum() >= MIN_OTHER_SHARE * counts.sum())
+    )
 
 
 def number_rows(name: str, ascending_rows: NDArray[np.float64]) -> bool:

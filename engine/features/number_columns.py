@@ -22,7 +22,7 @@ from engine.blocks import Block
 from engine.config import Role
 from engine.errors import RetypedColumnError
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
-from engine.features.columnar_block import ColumnarBlock, column_array
+from engine.features.columnar_block import ColumnarBlock, column_array, is_text
 from engine.tables.number_texts import (
     CODES,
     DECIMAL_MARK,
@@ -70,7 +70,7 @@ def find_number_columns(
     ----------
     schema : pyarrow.Schema
     first : Block or None
-        The first rows of the text columns whose role is open; None if the table has none.
+        The first rows of the columns whose role is open; None if the table has none.
     overrides, skip : as in column_roles.infer_roles
 
     Raises
@@ -85,9 +85,9 @@ def find_number_columns(
     forms: dict[str, NumberFormat] = {}
     shown = next((m[DECIMAL_MARK] for f in schema if (m := f.metadata or {}).get(DECIMAL_MARK)), b"").decode()
     for name in first.rows.column_names:
-        if name in skip or overrides.get(name, "numeric") not in NUMBER_ROLES:
-            continue
         column, form = column_array(first.rows, name), None
+        if not is_text(column.type) or name in skip or overrides.get(name, "numeric") not in NUMBER_ROLES:
+            continue
         if name in overrides or _may_hold_numbers(column):
             columns[name] = _distinct_texts(column)
             form = find_number_format(columns[name].distinct, shown)

@@ -68,7 +68,7 @@ def test_an_order_that_the_texts_leave_open_is_warned_of_and_taken_from_other_co
         features = fit_features(pa.table({"start": columns["start"], "age": AGES}))
     assert "leave open" in features.roles[0].reason
     features = fit_features(pa.table(columns))
-    assert features.roles[0].reason == "dates; written with the day first"
+    assert features.roles[0].reason.startswith("dates; written with the day first")
 
 
 def test_texts_that_are_no_dates_are_refused_if_they_are_many_or_the_role_is_set(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from engine.features.column_roles import ColumnRole
 from engine.features.fit import ColumnsDroppedWarning, fit_encoder
-from engine.features.key_columns import category_reason, row_label_reason
+from engine.features.key_columns import are_answers, category_reason, is_nominal, row_label_reason
 from engine.tables import open_table
 
 N = 400
@@ -130,3 +130,55 @@ def test_integers_that_ascend_in_small_steps_number_the_rows(rng: np.random.Gene
     assert infer(pa.table(columns | {"x": rng.permutation(numbers)}))["x"].role == "numeric"
     with pytest.warns(ColumnsDroppedWarning, match="'index'"):
         assert infer(pa.table(columns | {"index": rng.permutation(numbers)}))["index"].role == "ignore"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sex", "marital_status", "MaritalStatus", "MARITAL", "home.state", "Region", "productType", "STATUS_CD"],
+)
+def test_names_of_attributes_whose_numbers_are_codes(name: str) -> None:
+    assert is_nominal(name)
+
+
+@pytest.mark.parametrize("name", ["age", "n_type", "typed", "state_of_mind_score", "racetime", "children", "rank", ""])
+def test_names_of_numbers_that_are_no_codes(name: str) -> None:
+    assert not is_nominal(name)
+
+
+@pytest.mark.parametrize("codes", [[1, 2, 3, 4, 9], [1, 2, 3, 8, 9], [0, 1, 9], [1, 2, 7, 9], [1, 2, 3, 4, 5, 6, 9]])
+def test_answers_with_a_number_for_others_are_codes(codes: list[float]) -> None:
+    counts = np.full(len(codes), 100)
+    assert are_answers(np.array(codes, float), counts)
+
+
+def test_a_large_count_that_few_have_is_no_code() -> None:
+    assert not are_answers(np.array([*range(1, 7), 9], float), np.array([400, 200, 100, 50, 20, 8, 3]))
+
+
+@pytest.mark.parametrize(
+    "codes", [[1, 2, 3, 4, 5], [1, 3, 5, 9], [*range(10)], [0, 1, 2, 3, 4, 5, 7], [2, 3, 9], [1, 2, 6], [1, 2, 3, 10]]
+)
+def test_scales_and_counts_are_no_codes(codes: list[float]) -> None:
+    assert not are_answers(np.array(codes, float), np.full(len(codes), 100))
+
+
+def test_codes_of_answers_are_categories_and_scales_stay_numbers(rng: np.random.Generator, tmp_path: Path) -> None:
+    columns = {
+        "answer": rng.choice([1, 2, 3, 4, 9], N, p=[0.5, 0.3, 0.1, 0.05, 0.05]),
+        "gaps": rng.choice([1.0, 2.0, 3.0, 9.0, np.nan], N),
+        "region": rng.integers(1, 12, N),
+        "sex": rng.integers(1, 3, N),
+        "state": rng.normal(size=N).round(2),
+        "likert": rng.integers(1, 6, N),
+        "stars": rng.integers(0, 11, N),
+        "children": np.minimum(rng.poisson(1.2, N), 9),
+        "age": rng.integers(18, 90, N),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    roles = infer(tmp_path / "t.parquet")
+    assert {name: role.role for name, role in roles.items()} == {
+        "answer": "categorical", "gaps": "categorical", "region": "categorical", "sex": "boolean", "state": "numeric",
+        "likert": "numeric", "stars": "numeric", "children": "numeric", "age": "numeric",
+    }  # fmt: skip
+    assert roles["answer"].reason == "answers by number, and one for others: 5 different values"
+    assert infer(tmp_path / "t.parquet", column_roles={"answer": "numeric"})["answer"].role == "numeric"
