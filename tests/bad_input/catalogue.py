@@ -1,6 +1,6 @@
 """Bad input: what a table, a model or a disk can be, and what a fit or `rooms assign` makes of it.
 
-Every case writes its input into a folder. A case with exit code 0 says what comes out, any other one which message does;
+Every case writes its input into a folder. With exit code 0 it says what comes out, with any other which message does;
 test_catalogue.py runs them all.
 """
 

@@ -1,0 +1,386 @@
+"""Break runs on purpose: failing file operations, kills at random instants, flipped bytes of a model.
+
+    python benchmarks/reliability.py faults [--sample N]     every file operation of a fit fails once
+    python benchmarks/reliability.py kills [--number N]      a fit is killed at a random instant
+    python benchmarks/reliability.py model [--minutes M]     every byte of a model is changed, then random mutations
+
+Each adds its figures to results/reliability.json, or to the file that --results names. Whatever happens, the old or the
+new run has to be whole, the exit code has to say which, and a second run has to succeed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from machine_info import describe_machine
+
+SOURCE = Path(__file__).with_name("failing_files.c")
+RESULTS = Path(__file__).parent / "results" / "reliability.json"
+ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
+N_ROWS = 2_000
+FIT = ("-k", "3", "--id", "user_id", "--overwrite")
+LEAN = ("--skip", "map,report")
+
+
+def write_table(path: Path, n_rows: int = N_ROWS) -> None:
+    """Write people in three groups."""
+    rng = np.random.default_rng(0)
+    group = np.arange(n_rows) % 3
+    columns = {
+        "user_id": [f"u{row:06d}" for row in range(n_rows)],
+        "age": 30 + 10 * group + rng.normal(size=n_rows),
+        "hours": rng.gamma(2.0, 2.0, n_rows),
+        "plan": np.array(["free", "basic", "plus"])[(group + (rng.random(n_rows) < 0.1)) % 3],
+    }
+    pq.write_table(pa.table(columns), path)
+
+
+def digest(folder: Path) -> str:
+    """Return a digest of all files of a folder."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        total.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
+def is_whole(run: Path, n_rows: int = N_ROWS) -> bool:
+    """Tell whether a run directory is complete: marked so, audited, readable, with all rows and a model."""
+    import engine
+
+    found = engine.Run(run)
+    found.model  # noqa: B018, reads it
+    return bool(found.manifest["audit"]["rows"] == len(found.assignments) == n_rows)
+
+
+def rooms(*arguments: object) -> tuple[int, str]:
+    """Run a command in this process; return its exit code, and what it prints on stderr."""
+    from typer.testing import CliRunner
+
+    import engine.cli
+
+    result = CliRunner().invoke(engine.cli.app, list(map(str, arguments)))
+    return result.exit_code, result.stderr
+
+
+# Failing file operations
+
+
+def build_shim(folder: Path) -> Path:
+    """Compile the library that fails file operations."""
+    library = folder / "failing_files.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl", "-lpthread"], check=True)
+    return library
+
+
+def faults(sample: int | None, rows: int) -> dict[str, Any]:
+    """Fail every file operation of a fit once, or a random sample of them, in a process with the shim preloaded."""
+    with tempfile.TemporaryDirectory() as name:
+        library = build_shim(Path(name))
+        command = [sys.executable, __file__, "faults", "--rows", str(rows), "--inside", str(library)]
+        command += [] if sample is None else ["--sample", str(sample)]
+        child = subprocess.run(
+            command, env=os.environ | {"LD_PRELOAD": str(library)}, stdout=subprocess.PIPE, check=True, text=True
+        )
+    found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
+    return found
+
+
+def faults_inside(library: str, sample: int | None, rows: int) -> dict[str, Any]:
+    """Run the fits of `faults`, in a process that has the shim preloaded."""
+    shim = ctypes.CDLL(library)
+    shim.failed.restype, shim.disarm.restype = ctypes.c_char_p, ctypes.c_long
+    shim.arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int]
+    flaws: list[str] = []
+    exit_codes: Counter[str] = Counter()
+    operations: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_table(folder / "people.parquet", rows)
+        budget = streamed_budget(folder / "people.parquet")
+        fit = ("fit", folder / "people.parquet", *FIT, "--skip", "map", "--memory", budget)
+        out = folder / "out"
+        out.mkdir()
+        code, message = rooms(*fit, "--out", folder / "old")
+        assert code == 0, message
+        old = digest(folder / "old")
+
+        def prepare() -> None:
+            shutil.rmtree(out)
+            out.mkdir()
+            shutil.copytree(folder / "old", out / "run")
+
+        prepare()
+        shim.arm(os.fsencode(out), 0, 0)
+        code, message = rooms(*fit, "--out", out / "run")
+        total = shim.disarm()
+        assert code == 0, message
+        cases = [(n, name) for name in ERRORS for n in range(1, total + 1)]
+        cases = cases if sample is None else random.Random(0).sample(cases, min(sample, len(cases)))
+        for n, error in cases:
+            prepare()
+            shim.arm(os.fsencode(out), n, ERRORS[error])
+            code, message = rooms(*fit, "--out", out / "run")
+            shim.disarm()
+            what = shim.failed().decode()
+            exit_codes[str(code)] += 1
+            operations[what.split(" ")[0] or "not reached"] += 1
+            flaws += [f"{error} at {n} ({what}): {flaw}" for flaw in look_at(out, old, code, message, rows)]
+            code, message = rooms(*fit, "--out", out / "run")
+            if code or not is_whole(out / "run", rows):
+                flaws.append(f"{error} at {n} ({what}): the second run ended with {code}: {message}")
+    return {
+        "operations": total, "fits": len(cases), "flaws": flaws, "exit_codes": dict(exit_codes),
+        "failed": dict(operations), "rows": rows,
+    }  # fmt: skip
+
+
+def streamed_budget(table: Path) -> int:
+    """Return the memory with which a fit of the table is streamed: it then spills, and maps files."""
+    from engine.config import FitConfig
+    from engine.pipeline.memory_plan import plan_memory
+
+    settings = FitConfig.merge({}, skip=["map"], id="user_id")
+    return plan_memory(0, pq.read_schema(table), settings, streamed=True, n_features=20).memory_bytes + 1000
+
+
+def look_at(out: Path, old: str, code: int, message: str, rows: int) -> Iterator[str]:
+    """Yield what is wrong after a fit with a failing file operation."""
+    if not (out / "run").is_dir():
+        yield "the run is gone"
+    elif digest(out / "run") == old:
+        if code == 0:
+            yield "exit code 0, but the old run is there"
+    elif not is_whole(out / "run", rows):
+        yield "the run is torn"
+    elif code != 0:
+        yield f"exit code {code}, but the new run is there: {message}"
+    if code not in (0, 2, 4):
+        yield f"exit code {code}: {message}"
+    if "Traceback" in message:
+        yield "a traceback"
+
+
+# Kills
+
+
+def kills(number: int) -> dict[str, Any]:
+    """Kill a fit at random instants; every fifth run goes to its end, with --resume or without."""
+    import engine.cli  # so that forked processes have it
+    import engine.pipeline.fit
+
+    flaws: list[str] = []
+    rng = random.Random(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_table(folder / "people.parquet")
+        out = folder / "out" / "run"
+        fit = ["fit", str(folder / "people.parquet"), *FIT, *LEAN, "--out", str(out)]
+        start = time.perf_counter()
+        code = wait_for(fork_fit(fit), None)
+        seconds = time.perf_counter() - start
+        assert code == 0
+        finished, replaced = 0, 0
+        before = digest(out)
+        for number_of_kill in range(number):
+            seeds = number_of_kill + 1
+            resume = ["--resume"] if rng.random() < 0.5 and seeds % 5 else []
+            command = [*fit, "--seed", str(seeds // 5), *resume] if resume else [*fit, "--seed", str(seeds)]
+            code = wait_for(fork_fit(command), rng.uniform(0.0, 1.1 * seconds))
+            finished += code == 0
+            if not out.is_dir():
+                flaws.append(f"kill {number_of_kill}: the run is gone")
+            elif (now := digest(out)) != before:
+                before, replaced = now, replaced + 1
+                if not is_whole(out):
+                    flaws.append(f"kill {number_of_kill}: the run is torn")
+            if number_of_kill % 5 == 4:
+                code = wait_for(fork_fit([*fit, *(["--resume"] if rng.random() < 0.5 else [])]), None)
+                if code not in (0, 2) or not is_whole(out):  # 2: the interrupted run had another seed
+                    flaws.append(f"kill {number_of_kill}: the next run ended with {code}")
+                if code == 2 and wait_for(fork_fit(fit), None):
+                    flaws.append(f"kill {number_of_kill}: a new run did not succeed")
+                before = digest(out)
+        left = sorted(path.name for path in out.parent.iterdir())
+        if left != ["run"]:
+            flaws.append(f"left behind after a run that succeeded: {left}")
+    return {
+        "kills": number,
+        "ended_before": finished,
+        "replaced": replaced,
+        "flaws": flaws,
+        "seconds_of_a_fit": seconds,
+    }
+
+
+def fork_fit(arguments: list[str]) -> int:
+    """Fork a process that runs a command, as the console script does; return its number."""
+    process = os.fork()
+    if process:
+        return process
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        sys.argv = ["rooms", *arguments]
+        from engine.cli import main
+
+        main()
+        os._exit(0)
+    except SystemExit as end:
+        os._exit(end.code if isinstance(end.code, int) else 1)
+    finally:
+        os._exit(99)
+
+
+def wait_for(process: int, seconds: float | None) -> int:
+    """Wait until a process ends, or kill it after some seconds; return its exit code, -9 after a kill."""
+    if seconds is not None:
+        deadline = time.perf_counter() + seconds
+        while time.perf_counter() < deadline:
+            ended, status = os.waitpid(process, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.002)
+        os.kill(process, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+# Models
+
+
+def flip_model_bytes(minutes: float, every: int) -> dict[str, Any]:
+    """Change bytes of a model's files: each in turn, then several at random; every load is refused or the same."""
+    from engine.errors import ModelNotReadableError
+    from engine.run import load
+
+    flaws: list[str] = []
+    refused, same, loads = 0, 0, 0
+    rng = random.Random(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_table(folder / "people.parquet", 60)
+        code, message = rooms("fit", folder / "people.parquet", *FIT, "--skip", "report", "--out", folder / "run")
+        assert code == 0, message
+        rows = pq.read_table(folder / "people.parquet")
+        expected = load(folder / "run").assign(rows)
+        files = [
+            folder / "run" / part / file for part in ("model", "map") for file in ("model.json", "arrays.safetensors")
+        ]
+        contents = {path: path.read_bytes() for path in files}
+
+        def try_load(path: Path, content: bytes, what: str) -> None:
+            nonlocal refused, same, loads
+            path.write_bytes(content)
+            loads += 1
+            start = time.perf_counter()
+            try:
+                model = load(folder / "run")
+                if loads % 50 == 0 and not model.assign(rows).equals(expected):
+                    flaws.append(f"{what}: other assignments")
+                if path.name == "model.json" and json.loads(content) != json.loads(contents[path]):
+                    flaws.append(f"{what}: other facts were accepted")
+                elif path.name != "model.json":
+                    flaws.append(f"{what}: other arrays were accepted")
+                same += 1
+            except ModelNotReadableError:
+                refused += 1
+            except BaseException as error:
+                flaws.append(f"{what}: {type(error).__name__}: {error}")
+            if time.perf_counter() - start > 10:
+                flaws.append(f"{what}: took more than 10 s")
+
+        flipped = 0
+        for path, content in contents.items():
+            for at in range(0, len(content), every):
+                value = content[at] ^ (255 if rng.random() < 0.5 else 1 << rng.randrange(8))
+                try_load(path, content[:at] + bytes([value]) + content[at + 1 :], f"{path.name} byte {at} = {value}")
+                flipped += 1
+            path.write_bytes(content)
+        mutated, deadline = 0, time.perf_counter() + 60 * minutes
+        while time.perf_counter() < deadline:
+            path = rng.choice(files)
+            content = mutate(contents[path], rng)
+            if content != contents[path]:
+                try_load(path, content, f"{path.name} mutation {mutated}")
+                path.write_bytes(contents[path])
+                mutated += 1
+    return {
+        "bytes": sum(map(len, contents.values())), "flipped": flipped, "mutated": mutated, "minutes": minutes,
+        "refused": refused, "same_facts": same, "flaws": flaws,
+    }  # fmt: skip
+
+
+def mutate(content: bytes, rng: random.Random) -> bytes:
+    """Return bytes that are cut, repeated, moved, or replaced by words of JSON, in up to four places."""
+    data = bytearray(content)
+    for _ in range(rng.randint(1, 4)):
+        at, n = rng.randrange(len(data) + 1), rng.randint(1, 40)
+        kind = rng.randrange(6)
+        if kind == 0:
+            del data[at : at + n]
+        elif kind == 1:
+            data[at:at] = data[at : at + n]
+        elif kind == 2:
+            data[at : at + n] = rng.randbytes(n)
+        elif kind == 3:
+            data[at : at + rng.randint(0, 3)] = rng.choice([b"NaN", b"1e999", b"null", b"-1", b"[", b"{", b'"', b"0"])
+        elif kind == 4:
+            other = rng.randrange(len(data) + 1)
+            data[at : at + n] = data[other : other + n]
+        else:
+            del data[at:]
+    return bytes(data)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["faults", "kills", "model"])
+    parser.add_argument("--sample", type=int, help="of the file operations; by default all")
+    parser.add_argument("--rows", type=int, default=300, help="of the table whose file operations fail")
+    parser.add_argument("--number", type=int, default=500, help="of kills")
+    parser.add_argument("--minutes", type=float, default=1.0, help="of random mutations of a model")
+    parser.add_argument("--every", type=int, default=1, help="change every so many bytes of a model")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--inside", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside:
+        print(json.dumps(faults_inside(options.inside, options.sample, options.rows)))
+        return
+    start = time.perf_counter()
+    if options.what == "faults":
+        found = faults(options.sample, options.rows)
+    elif options.what == "kills":
+        found = kills(options.number)
+    else:
+        found = flip_model_bytes(options.minutes, options.every)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    found |= {"seconds": round(time.perf_counter() - start, 1), "commit": commit.stdout.strip()}
+    results = json.loads(options.results.read_text()) if options.results.exists() else {}
+    results |= {"machine": describe_machine(), options.what: found}
+    options.results.write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
+    if found["flaws"]:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
