@@ -87,10 +87,10 @@ def staging_folder(target: Path, *, overwrite: bool = False, resume: bool = Fals
     with lock:
         _acquire(lock, target)
         resumed = resume and staging.resumable
-        if not resumed:
-            staging.clear()
         with on_signal(staging.keep_or_remove) as unregister:
             try:
+                if not resumed:
+                    staging.clear()
                 yield staging
                 with defer_signals():
                     commit(staging.run, target, overwrite=overwrite)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from engine.errors import OutputExistsError, UsageError
+from engine.errors import OutOfResourcesError, OutputExistsError, UsageError
 from engine.pipeline.staging import staging_folder
 
 
@@ -55,5 +55,21 @@ def test_a_file_system_that_cannot_rename_folders_is_refused_before_the_work(
 ) -> None:
     monkeypatch.setattr(Path, "rename", Refusal(errno.EOPNOTSUPP))
     with pytest.raises(UsageError, match="cannot rename folders"), staging_folder(tmp_path / "run"):
+        pytest.fail("the work began")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_while_the_staging_folder_is_made_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Path.mkdir
+
+    def mkdir(self: Path, *args: Any, **kwargs: Any) -> None:
+        if self.name == "work":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        make(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(OutOfResourcesError, match="is full"), staging_folder(tmp_path / "run"):
         pytest.fail("the work began")
     assert list(tmp_path.iterdir()) == []
