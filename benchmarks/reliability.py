@@ -14,6 +14,7 @@ import argparse
 import ctypes
 import errno
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -184,9 +185,9 @@ def look_at(out: Path, old: str, code: int, message: str, rows: int) -> Iterator
 
 def kills(number: int) -> dict[str, Any]:
     """Kill a fit at random instants; every fifth run goes to its end, with --resume or without."""
-    import engine.cli  # so that forked processes have it
-    import engine.pipeline.fit
 
+    for module in ("engine.cli", "engine.pipeline.fit"):  # forked processes then have them
+        importlib.import_module(module)
     flaws: list[str] = []
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as name:
@@ -194,6 +195,7 @@ def kills(number: int) -> dict[str, Any]:
         write_table(folder / "people.parquet")
         out = folder / "out" / "run"
         fit = ["fit", str(folder / "people.parquet"), *FIT, *LEAN, "--out", str(out)]
+        assert wait_for(fork_fit(fit), None) == 0  # compiles and caches kernels
         start = time.perf_counter()
         code = wait_for(fork_fit(fit), None)
         seconds = time.perf_counter() - start
