@@ -80,7 +80,8 @@ def fit(
     id : str, optional
         Column that identifies a profile, kept exactly. Without it, rows are numbered from 0 in a column `row`.
     n_clusters : int or "auto", optional
-        Number of clusters; "auto", the default, sweeps k and takes the elbow.
+        Number of clusters; "auto", the default, counts the groups that valleys separate: engine.choose_k. 1 is an
+        answer: there are no clusters.
     device : {"auto", "cpu", "cuda"}, optional
     seed : int, optional
         Same seed, same table, same bits; 0 by default.
@@ -172,14 +173,14 @@ def _fit(
         job = Job(table, n_rows, settings, backend, timer, storage, checkpoints, reader)
 
         id_digest = job.check_ids()
-        row_sample = draw_row_sample(n_rows, settings)
-        features = job.features(cache, [row_sample])
+        row_sample, k_sample = draw_row_sample(n_rows, settings), job.draw_k_sample()
+        features = job.features(cache, [row_sample, k_sample])
         _log_column_groups(features)
         binned_table = _create_binned_table(job, row_sample, features.encoder)
         pca = job.pca(features, [] if binned_table is None else [binned_table])
         job, plan = _plan_memory_again(job, plan, pca, features, binned_table, staging)
         Z = job.scores(features, pca)
-        selection, clustering = job.clusters(Z)
+        selection, clustering = job.clusters(Z, features, pca, k_sample)
         model = job.model(features, pca, Z, clustering.centers)
         landmark_map = make_landmark_map(
             Z, clustering.labels, len(clustering.centers), table, settings, backend=backend, storage=job.storage,

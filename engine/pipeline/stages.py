@@ -8,6 +8,7 @@ table, from the encoder and the components, to the same bits. The order of the s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from engine.execution.array_storage import Storage
 from engine.execution.block_cache import BlockCache
 from engine.execution.observers import BlockObserver
 from engine.execution.passes import over_rows
+from engine.explain.row_sample import RowCollector
 from engine.features.column_roles import ColumnRole
 from engine.features.column_statistics import TableStatistics
 from engine.features.column_weights import ColumnGroup, ColumnWeights
@@ -35,10 +37,11 @@ from engine.features.fit import FittedFeatures, fit_encoder
 from engine.features.repeated_columns import RepeatedColumns
 from engine.kmeans.lloyd import Clustering, Iteration, PassCounts
 from engine.kmeans.restarts import KMeansCheckpoint, cluster_rows
-from engine.kmeans.select_k import KSelection, choose_k, score_given_k
+from engine.kmeans.select_k import VALLEY_SAMPLE_SEED, KSelection, choose_k, score_given_k
+from engine.kmeans.valleys import SAMPLE_ROWS
 from engine.model.assignments import FENCE_SAMPLE, AddMapColumns, FittedRowAssigner, compute_fences, write_assignments
 from engine.model.model import Model, components_from_arrays, components_to_arrays
-from engine.pca.solver import Components
+from engine.pca.solver import Components, project_points
 from engine.pipeline.checkpoints import Arrays, Checkpoints, Facts
 from engine.pipeline.timing import StageTimer
 from engine.tables.unique_ids import check_ids
@@ -47,6 +50,8 @@ from engine.utils.row_sampling import sample_rows
 
 if TYPE_CHECKING:
     from engine.features.gpu_encoder import GpuTableReader
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,18 @@ class Job:
             self.checkpoints.save("scores", {})
         return Z
 
-    def clusters(self, Z: Float32s) -> tuple[KSelection, Clustering]:
+    def draw_k_sample(self) -> RowCollector:
+        """Return the observer that collects the rows on which the number of clusters is chosen; none if it is given.
+
+        The sample does not follow the seed: the same table has the same number of clusters.
+        """
+        config = self.settings.kmeans
+        chooses = config.n_clusters == "auto" and config.k_method == "valley"
+        return RowCollector.draw(self.n_rows, SAMPLE_ROWS if chooses else 0, VALLEY_SAMPLE_SEED)
+
+    def clusters(
+        self, Z: Float32s, features: FittedFeatures, pca: Components, k_sample: RowCollector
+    ) -> tuple[KSelection, Clustering]:
         """Cluster the scores; return how k was chosen, and the clustering."""
         checkpoint = self.checkpoints.load("clusters")
         if checkpoint is not None:
@@ -153,10 +169,10 @@ class Job:
                 arrays["centres"], labels, facts["inertia"], facts["n_iter"], PassCounts(**facts["work"])
             )
             saved = facts["selection"]
-            return KSelection(saved["k"], saved["reason"], saved["table"], tuple(saved["notes"])), clustering
-        selection, clustering = self._select_k_and_cluster(Z)
+            return KSelection(**saved | {"notes": tuple(saved["notes"])}), clustering
+        selection, clustering = self._select_k_and_cluster(Z, features, pca, k_sample)
         facts = {"inertia": clustering.inertia, "n_iter": clustering.n_iter, "work": asdict(clustering.pass_counts)}
-        self.checkpoints.save("clusters", facts | {"selection": asdict(selection)}, {"centres": clustering.centers})
+        self.checkpoints.save("clusters", facts | {"selection": selection.facts()}, {"centres": clustering.centers})
         return selection, clustering
 
     def _label_rows(self, Z: Float32s, centers: Float32s) -> NDArray[np.int32]:
@@ -238,7 +254,9 @@ class Job:
             moments = features.rows.compute_moments(self.backend, advance, observers)
             return Components.from_moments(moments, self.settings.pca.n_components)
 
-    def _select_k_and_cluster(self, Z: Float32s) -> tuple[KSelection, Clustering]:
+    def _select_k_and_cluster(
+        self, Z: Float32s, features: FittedFeatures, pca: Components, k_sample: RowCollector
+    ) -> tuple[KSelection, Clustering]:
         config, seed = self.settings.kmeans, self.settings.seed
         if config.n_clusters != "auto":
             k = int(config.n_clusters)
@@ -247,16 +265,23 @@ class Job:
                 return score_given_k(Z, clustering.labels, k, clustering.inertia, random_state=seed), clustering
         checkpoint = self.checkpoints.load("sweep")
         with self.timer.stage("choose k"):
+            by_valley = config.k_method == "valley"
             selection = choose_k(
-                Z,
-                range(config.k_min, config.k_max + 1),
+                features.encoder.encode(k_sample.table()) if by_valley else Z,
+                config.k_range,
+                method=config.k_method,
                 random_state=seed,
+                attributes=features.encoder.attributes,
                 earlier=() if checkpoint is None else checkpoint[0]["table"],
                 watch=lambda table: self.checkpoints.save("sweep", {"table": table}),
             )
-        return selection, self._kmeans(Z, selection.k)
+        log = logger.warning if selection.k == 1 else logger.info
+        log("%s.", " ".join([f"k = {selection.k}: {selection.reason}.", *selection.notes]).removesuffix("."))
+        start = None if selection.means is None else project_points(selection.means, pca).astype(Z.dtype)
+        return selection, self._kmeans(Z, selection.k, start)
 
-    def _kmeans(self, Z: Float32s, k: int) -> Clustering:
+    def _kmeans(self, Z: Float32s, k: int, start: Float32s | None = None) -> Clustering:
+        """Cluster the scores, from the centers `start` if they are given."""
         config = self.settings.kmeans
         checkpoint = self.checkpoints.load("k-means")
         with self.timer.stage("k-means"):
@@ -265,7 +290,8 @@ class Job:
                 k,
                 self.backend,
                 seed=self.settings.seed,
-                n_init=1 if config.n_init == "auto" else config.n_init,
+                init="k-means++" if start is None else start,
+                n_init=1 if config.n_init == "auto" or start is not None else config.n_init,
                 max_iter=config.max_iter,
                 tol=config.tol,
                 algorithm=config.algorithm,

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from engine.kmeans.select_k import METRICS
+
 if TYPE_CHECKING:
     from engine.config import FitConfig
     from engine.features.fit import FittedFeatures
@@ -61,6 +63,8 @@ def write_run(
         "variance_explained": float(np.sum(model.pca.explained_variance_ratio_)),
         "clusters": model.n_clusters,
         "clusters_reason": selection.reason,
+        "clusters_notes": list(selection.notes),
+        "clusters_runner_up": selection.runner_up,
         "inertia": clustering.inertia,
         "iterations": clustering.n_iter,
         "kmeans_rows": asdict(clustering.pass_counts),  # screened, opened, defined: see decisions/0005
@@ -96,9 +100,9 @@ def _cluster_table(
 
 
 def _write_elbow(selection: KSelection, path: Path) -> None:
-    names = ["k", "inertia", "silhouette", "calinski_harabasz", "davies_bouldin"]
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow([*names, "chosen"])
+        rows.writerow([*METRICS, "chosen", "runner_up"])
         for row in selection.table:
-            rows.writerow([*(row[name] for name in names), int(row["k"] == selection.k)])
+            marks = (int(row["k"] == k) for k in (selection.k, selection.runner_up))
+            rows.writerow([*(row[name] for name in METRICS), *marks])

@@ -183,10 +183,24 @@ def test_k_is_chosen_and_the_reason_is_written(lean: FitConfig, tmp_path: Path) 
     X = centers[rng.integers(0, 4, 2000)] + rng.normal(size=(2000, 2))
     run = engine.fit(pa.table({"x": X[:, 0], "y": X[:, 1]}), out=tmp_path / "a", config=lean)
     assert run.manifest["clusters"] == 4
-    assert "elbow" in run.manifest["clusters_reason"]
+    assert "4 groups have valleys between them" in run.manifest["clusters_reason"]
     elbow = run.elbow.to_pylist()
     assert [row["k"] for row in elbow] == list(range(1, 21))
     assert [row["k"] for row in elbow if row["chosen"]] == [4]
+    assert [row["k"] for row in elbow if row["runner_up"]] == [run.manifest["clusters_runner_up"]] == [5]
+
+
+def test_noise_is_one_cluster_and_every_output_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    X = np.random.default_rng(0).normal(size=(1200, 3))
+    config = FitConfig.merge({}, kmeans={"k_max": 3}, map={"n_landmarks": 100, "max_iter": 250})
+    run = engine.fit(pa.table({name: X[:, i] for i, name in enumerate("abc")}), out=tmp_path / "a", config=config)
+    assert run.manifest["clusters"] == 1
+    assert "there are no clusters" in run.manifest["clusters_reason"]
+    assert any(r.levelname == "WARNING" and "there are no clusters" in r.message for r in caplog.records)
+    assert set(run.assignments["cluster"].to_pylist()) == {0}
+    assert [persona["name"] for persona in run.personas] == ["Everybody"]
+    assert "No clusters in 1,200 people" in (run.path / "report.html").read_text()
+    assert set(run.model.assign(pa.table({name: [0.0] for name in "abc"}))["cluster"].to_pylist()) == {0}
 
 
 def test_more_clusters_than_distinct_rows_is_an_error_with_both_numbers(tmp_path: Path) -> None:

@@ -173,6 +173,7 @@ def test_one_cluster_and_undefined_scores_are_shown(tmp_path: Path) -> None:
 def test_charts_contain_no_nan_and_axis_labels_are_all_different() -> None:
     elbow = {"k": [1, 2, 3], "inertia": [3.0, 2.0, 1.0], "silhouette": [float("nan"), 0.1, 0.2],
              "calinski_harabasz": [None, 1.0, 2.0], "davies_bouldin": [float("nan"), 1.0, 1.0],
+             "stability": [float("nan"), 1.0, 0.9],
              "chosen": [0, 1, 0]}  # fmt: skip
     chart = charts.elbow_chart(elbow)
     json.dumps(chart, allow_nan=False)
