@@ -50,7 +50,7 @@ MOST_OF_DIFFERENCE = 0.65  # share of the squared difference of two clusters fro
 MAX_DECISIVE = 4  # attributes that may decide it together
 MAX_LIFT = 1.5  # how much more often than by chance answers may occur together and still be independent
 # In a table of at least MANY_ATTRIBUTES, two clusters that one number alone tells apart need a valley as deep as this.
-MANY_ATTRIBUTES, DEEP_VALLEY = 8, 0.25
+MANY_ATTRIBUTES, DEEP_VALLEY = 16, 0.25
 MIN_TIES = 0.01  # share of rows on one value from which a number is taken to have atoms
 MOST_ON_ONE_VALUE = 0.8  # share of a cluster's rows on one value of an attribute from which the attribute has no shape
 MAX_LEVELS = 30  # distinct values of a number up to which it is spread around them
@@ -289,7 +289,7 @@ class _Cells:
     def _plain_valley(self, i: int, j: int, columns: NDArray[np.int64]) -> float:
         """Return the valley between two cells in some of the columns, as they are."""
         means = np.zeros((2, self.means.shape[1]))
-        means[:, columns] = self.means[np.ix_([i, j], columns)]
+        means[:, columns] = self.means[np.ix_(np.array([i, j]), columns)]
         others = np.setdiff1d(np.arange(means.shape[1]), columns)
         norms = self.plain_norms - np.square(self.plain[:, others]).sum(axis=1)
         first_dots, second_dots = np.ascontiguousarray((self.plain @ means.T).T)

@@ -349,19 +349,23 @@ def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialSt
                 find_valleys(X, features.encoder.attributes)
         with timer.stage("choose k"):
             choose_k(X, one_k, method="elbow", random_state=settings.seed)
+    job.stability(Z, clustering)
     if "map" not in settings.skip:
         _trial_map(Z, job)
     job.assignments(Z, job.model(features, pca, Z, clustering.centers), trial_storage.folder / "assignments")
     if binned_table is not None:
         with timer.stage("explain"):
             explain_run(
-                trial_storage.folder, head, row_sample, binned_table, clustering.labels, k, features.encoder, settings
-            )
+                trial_storage.folder, head, row_sample, binned_table, clustering.labels, k, features.encoder, settings,
+                [None] * k,
+            )  # fmt: skip
     seconds = {record["stage"]: float(record["seconds"]) for record in timer.records}
     passes = [name for name in ("ids", "statistics", "pca", "scores", "place", "assign") if name in seconds]
     growing = sum(clock.growing(name, seconds[name]) for name in passes)
     constant = sum(seconds[name] for name in passes) - growing
-    constant += sum(seconds.get(name, 0.0) for name in ("measure", "valleys", "neighbours", "explain", "seeds"))
+    constant += sum(
+        seconds.get(name, 0.0) for name in ("measure", "stability", "valleys", "neighbours", "explain", "seeds")
+    )
     constant += seconds.get("map", 0.0) * settings.map.max_iter / TRIAL_ITERATIONS
     constant += seconds.get("choose k", 0.0) * len(k_range)
     constant += REPORT_SECONDS if set(settings.skip) < {"map", "report"} else 0.0

@@ -31,6 +31,7 @@ from engine.explain.stage import create_binned_table, draw_row_sample, explain_r
 from engine.features.encoder import FeatureEncoder
 from engine.features.fit import FittedFeatures, choose_reader
 from engine.kmeans.lloyd import Clustering
+from engine.kmeans.stability import ClusterStability, stability_sentences
 from engine.model.assignments import AddMapColumns, check_id_name
 from engine.pca.solver import Components
 from engine.pipeline.audit import Expected, audit_run
@@ -181,6 +182,7 @@ def _fit(
         job, plan = _plan_memory_again(job, plan, pca, features, binned_table, staging)
         Z = job.scores(features, pca)
         selection, clustering = job.clusters(Z, features, pca, k_sample)
+        stability = job.stability(Z, clustering)
         model = job.model(features, pca, Z, clustering.centers)
         landmark_map = make_landmark_map(
             Z, clustering.labels, len(clustering.centers), table, settings, backend=backend, storage=job.storage,
@@ -188,13 +190,14 @@ def _fit(
         )  # fmt: skip
         add_map_columns = _map_columns(landmark_map)
         sizes, inertias = job.assignments(Z, model, staging.run / "assignments", add_map_columns)
-        names = _explain(staging.run, job, row_sample, binned_table, clustering, features.encoder)
+        names = _explain(staging.run, job, row_sample, binned_table, clustering, stability, features.encoder)
         map_facts = write_landmark_map(staging.run, landmark_map, settings.id, timer)
         facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "reader": features.rows.reader}
         facts |= {"input": fingerprint, "plan": plan.facts(), "map": map_facts}
         write_run(
-            staging.run, settings, model, features, selection, clustering, sizes, inertias, names, facts, timer.records
-        )
+            staging.run, settings, model, features, selection, clustering, stability, sizes, inertias, names, facts,
+            timer.records,
+        )  # fmt: skip
         _write_report(staging.run, job)
         check_unchanged(fingerprint, table.fingerprint())
         _audit(staging.run, job, id_digest, clustering)
@@ -309,6 +312,7 @@ def _explain(
     row_sample: RowCollector,
     binned_table: BinnedTable | None,
     clustering: Clustering,
+    stability: ClusterStability,
     encoder: FeatureEncoder,
 ) -> list[str] | None:
     """Write rules and personas; return the clusters' names, None if the explanation is skipped."""
@@ -319,7 +323,10 @@ def _explain(
         assert binned_table is not None  # or there is a checkpoint
         with job.timer.stage("explain"):
             labels, n_clusters = clustering.labels, len(clustering.centers)
-            return explain_run(folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings)
+            return explain_run(
+                folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings,
+                stability_sentences(stability),
+            )  # fmt: skip
 
     return job.checkpoints.load_or_make(
         "explain", explain, lambda names: ({"names": names}, {}), lambda facts, _: list(facts["names"])

@@ -38,6 +38,7 @@ from engine.features.repeated_columns import RepeatedColumns
 from engine.kmeans.lloyd import Clustering, Iteration, PassCounts
 from engine.kmeans.restarts import KMeansCheckpoint, cluster_rows
 from engine.kmeans.select_k import VALLEY_SAMPLE_SEED, KSelection, choose_k, score_given_k
+from engine.kmeans.stability import STABLE, ClusterStability, cluster_stability
 from engine.kmeans.valleys import SAMPLE_ROWS
 from engine.model.assignments import FENCE_SAMPLE, AddMapColumns, FittedRowAssigner, compute_fences, write_assignments
 from engine.model.model import Model, components_from_arrays, components_to_arrays
@@ -174,6 +175,18 @@ class Job:
         facts = {"inertia": clustering.inertia, "n_iter": clustering.n_iter, "work": asdict(clustering.pass_counts)}
         self.checkpoints.save("clusters", facts | {"selection": selection.facts()}, {"centres": clustering.centers})
         return selection, clustering
+
+    def stability(self, Z: Float32s, clustering: Clustering) -> ClusterStability:
+        """Return how stable each cluster is under resampling."""
+        with self.timer.stage("stability"):
+            stability = cluster_stability(Z, clustering.labels, len(clustering.centers))
+        unstable = int((stability.jaccard < STABLE).sum())
+        if unstable:
+            logger.warning(
+                "%d of %d clusters are not stable groups: clustered again, other samples of the rows give others.",
+                unstable, len(clustering.centers),
+            )  # fmt: skip
+        return stability
 
     def _label_rows(self, Z: Float32s, centers: Float32s) -> NDArray[np.int32]:
         labels: NDArray[np.int32] = self.storage.array("labels", (len(Z),), np.int32)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from engine.features.fit import FittedFeatures
     from engine.kmeans.lloyd import Clustering
     from engine.kmeans.select_k import KSelection
+    from engine.kmeans.stability import ClusterStability
     from engine.model.model import Model
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "pyarrow", "narwhals")
@@ -35,6 +36,7 @@ def write_run(
     features: FittedFeatures,
     selection: KSelection,
     clustering: Clustering,
+    stability: ClusterStability,
     sizes: NDArray[np.int64],
     inertias: NDArray[np.float64],
     names: list[str] | None,
@@ -44,7 +46,7 @@ def write_run(
     """Write a run's files into its staging folder."""
     (folder / "config.yaml").write_text(settings.to_yaml())
     model.write(folder / "model")
-    pq.write_table(_cluster_table(model, sizes, inertias, names), folder / "clusters.parquet")
+    pq.write_table(_cluster_table(model, stability, sizes, inertias, names), folder / "clusters.parquet")
     _write_elbow(selection, folder / "elbow.csv")
     manifest = {
         "engine": version("rooms-engine"),
@@ -81,7 +83,11 @@ def update_manifest(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _cluster_table(
-    model: Model, sizes: NDArray[np.int64], inertias: NDArray[np.float64], names: list[str] | None
+    model: Model,
+    stability: ClusterStability,
+    sizes: NDArray[np.int64],
+    inertias: NDArray[np.float64],
+    names: list[str] | None,
 ) -> pa.Table:
     table = pa.table(
         {
@@ -89,6 +95,8 @@ def _cluster_table(
             "size": sizes,
             "share": sizes / sizes.sum(),
             "inertia": inertias,
+            "stability": pa.array(stability.jaccard, from_pandas=True),  # NaN as null
+            "found_again": pa.array(stability.found_again, mask=np.isnan(stability.jaccard)),
         }
     )
     if names is not None:

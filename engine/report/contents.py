@@ -108,7 +108,8 @@ def _list_clusters(
     clusters = []
     for row in table:
         c = row["cluster"]
-        persona = personas["personas"][c] if personas else {"name": f"Cluster {c}"}
+        # Runs of version 0.1 know nothing of stability.
+        persona = {"stability": None} | (personas["personas"][c] if personas else {"name": f"Cluster {c}"})
         clusters.append(
             {
                 "cluster": c,

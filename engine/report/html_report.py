@@ -144,8 +144,9 @@ def _headline(contents: ReportContents) -> list[tuple[str, str]]:
         (str(manifest["clusters"]), "clusters") if manifest["clusters"] > 1 else ("no", "clusters"),
         (str(manifest["features"]), f"features of {len(contents.columns)} columns"),
     ]
-    if contents.rules:
-        figures.append((format_percent(contents.rules["full"]["fidelity"]), "of the people named rightly by rules"))
+    if contents.rules and manifest["clusters"] > 1:
+        described = sum(cluster["coverage"] * cluster["users"] for cluster in contents.rules["clusters"])
+        figures.append((format_percent(described / manifest["rows"]), "of the people matched by the rules shown"))
     return [*figures, (f"{seconds:.1f} s", f"on {manifest['device']}")]
 
 
