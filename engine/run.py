@@ -60,7 +60,7 @@ class Run:
 
     @property
     def assignments(self) -> pa.Table:
-        """All assignments: id, cluster, distance, runner_up, margin, outlier. Read again at every call."""
+        """All assignments: id, cluster, distance, runner_up, margin, its odds, outlier. Read again at every call."""
         return pq.read_table(self.path.absolute() / "assignments")
 
     @cached_property

@@ -349,10 +349,10 @@ def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialSt
                 find_valleys(X, features.encoder.attributes)
         with timer.stage("choose k"):
             choose_k(X, one_k, method="elbow", random_state=settings.seed)
-    job.stability(Z, clustering)
+    odds = job.stability(Z, clustering).odds
     if "map" not in settings.skip:
         _trial_map(Z, job)
-    job.assignments(Z, job.model(features, pca, Z, clustering.centers), trial_storage.folder / "assignments")
+    job.assignments(Z, job.model(features, pca, Z, clustering.centers, odds), trial_storage.folder / "assignments")
     if binned_table is not None:
         with timer.stage("explain"):
             explain_run(

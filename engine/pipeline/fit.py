@@ -183,7 +183,7 @@ def _fit(
         Z = job.scores(features, pca)
         selection, clustering = job.clusters(Z, features, pca, k_sample)
         stability = job.stability(Z, clustering)
-        model = job.model(features, pca, Z, clustering.centers)
+        model = job.model(features, pca, Z, clustering.centers, stability.odds)
         landmark_map = make_landmark_map(
             Z, clustering.labels, len(clustering.centers), table, settings, backend=backend, storage=job.storage,
             checkpoints=checkpoints, reporter=timer,

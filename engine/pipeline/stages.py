@@ -179,7 +179,7 @@ class Job:
     def stability(self, Z: Float32s, clustering: Clustering) -> ClusterStability:
         """Return how stable each cluster is under resampling."""
         with self.timer.stage("stability"):
-            stability = cluster_stability(Z, clustering.labels, len(clustering.centers))
+            stability = cluster_stability(Z, clustering.centers)
         unstable = int((stability.jaccard < STABLE).sum())
         if unstable:
             logger.warning(
@@ -201,11 +201,11 @@ class Job:
                 advance(n_done)
         return labels
 
-    def model(self, features: FittedFeatures, pca: Components, Z: Float32s, centers: Float32s) -> Model:
+    def model(self, features: FittedFeatures, pca: Components, Z: Float32s, centers: Float32s, odds: Float32s) -> Model:
         """Return the model that assigns new rows; its fences are computed from a sample of the rows."""
         nearest = self.backend.nearest_two(Z[sample_rows(len(Z), FENCE_SAMPLE, seed=0)], centers)
         fences = compute_fences(nearest.labels, nearest.distances, len(centers))
-        return Model(features.encoder, pca, centers, fences, self.settings.id)
+        return Model(features.encoder, pca, centers, fences, self.settings.id, odds)
 
     def assignments(
         self, Z: Float32s, model: Model, folder: Path, add_map_columns: AddMapColumns | None = None
@@ -319,7 +319,9 @@ class Job:
         sizes, inertias = np.zeros(model.n_clusters, np.int64), np.zeros(model.n_clusters, np.float64)
         columns = [model.encoder.columns[0]] if model.id is None else [model.id]
         temporary_folder = self.storage.folder or folder
-        assigner = FittedRowAssigner(Z, model.id, model.centers, model.fences, self.backend, add_map_columns)
+        assigner = FittedRowAssigner(
+            Z, model.id, model.centers, model.fences, model.odds, self.backend, add_map_columns
+        )
         with self.timer.stage("assign", len(Z)) as advance:
             for n_rows, counts, squared in write_assignments(assigner, self.table, columns, folder, temporary_folder):
                 np.add(sizes, counts, out=sizes)

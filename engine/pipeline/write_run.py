@@ -68,6 +68,7 @@ def write_run(
         "clusters_notes": list(selection.notes),
         "clusters_runner_up": selection.runner_up,
         "inertia": clustering.inertia,
+        "runner_up_odds_error": None if np.isnan(stability.odds_error) else stability.odds_error,
         "iterations": clustering.n_iter,
         "kmeans_rows": asdict(clustering.pass_counts),  # screened, opened, defined: see decisions/0005
         "stages": stages,

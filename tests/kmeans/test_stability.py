@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from engine.kmeans.estimator import KMeans
-from engine.kmeans.stability import N_RESAMPLES, STABLE, _jaccard, cluster_stability
+from engine.kmeans.stability import (
+    N_RESAMPLES,
+    STABLE,
+    _calibration_error,
+    _contingency,
+    _jaccard,
+    _odds,
+    cluster_stability,
+    runner_up_odds,
+)
 
 
 def fitted(X: Any, k: int) -> Any:
-    return cluster_stability(X, KMeans(k, random_state=0).fit(X).labels_, k)
+    return cluster_stability(X, KMeans(k, random_state=0).fit(X).cluster_centers_)
 
 
 def test_groups_far_apart_are_found_in_every_resample() -> None:
@@ -31,10 +41,35 @@ def test_a_cut_through_noise_is_not_stable() -> None:
 
 def test_the_index_is_shared_rows_by_rows_in_either() -> None:
     labels, other = np.array([0, 0, 0, 0, 1, 1], np.int32), np.array([1, 1, 1, 0, 0, 0], np.int32)
-    np.testing.assert_allclose(_jaccard(labels, other, 2), [3 / 4, 2 / 3])
+    np.testing.assert_allclose(_jaccard(_contingency(labels, other, 2)), [3 / 4, 2 / 3])
 
 
 def test_a_single_cluster_and_one_without_rows_have_no_index() -> None:
     X = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
-    assert np.isnan(cluster_stability(X, np.zeros(50, np.int32), 1).jaccard).all()
-    assert np.isnan(cluster_stability(X, (X[:, 0] > 0).astype(np.int32), 3).jaccard).tolist() == [False, False, True]
+    one = cluster_stability(X, X[:1])
+    assert np.isnan([*one.jaccard, one.odds_error]).all()
+    assert (one.odds == 0).all()
+    far = np.array([[-1, 0], [1, 0], [99, 99]], np.float32)
+    assert np.isnan(cluster_stability(X, far).jaccard).tolist() == [False, False, True]
+
+
+def test_odds_of_the_runner_up_are_those_of_further_resamples() -> None:
+    random = np.random.default_rng(1)
+    X = (np.repeat(2.5 * np.eye(4), 400, axis=0) + random.normal(size=(1600, 4))).astype(np.float32)
+    model = KMeans(4, random_state=0).fit(X)
+    found = cluster_stability(X, model.cluster_centers_)
+    assert found.odds_error < 0.03
+    edge, inside = runner_up_odds(found.odds, np.zeros(2, np.int32), np.array([0.01, 0.7], np.float32))
+    assert inside < 0.05 < 0.2 < edge < 0.7
+
+
+def test_odds_are_shares_by_cluster_and_margin_drawn_towards_all() -> None:
+    labels, bins = np.repeat([0, 1], 1000).astype(np.int32), np.zeros(2000, np.int64)
+    switched = np.repeat([0.1, 0.3], 1000)
+    odds = _odds(labels, bins, switched, 2, n_resamples=1.0)
+    np.testing.assert_allclose(odds[:, 0], [(100 + 20) / 1100, (300 + 20) / 1100], rtol=1e-6)
+
+
+def test_the_error_of_odds_is_their_distance_from_what_happened() -> None:
+    predicted = np.array([0.05, 0.05, 0.5, 0.5], np.float32)
+    assert _calibration_error(predicted, np.array([0.0, 0.1, 0.6, 0.6])) == pytest.approx(0.05)
