@@ -82,13 +82,15 @@ class PCAConfig(_StageConfig):
 class KMeansConfig(_StageConfig):
     """Parameters of K-Means, as in engine.KMeans; with "auto" clusters, `k_method` chooses from k_min to k_max.
 
-    Without `k_max`, the range ends at 20 and grows to 40 while its end looks best.
+    Without `k_max`, the range ends at 20 and grows to 40 while its end looks best. No cluster has a smaller share of
+    the rows than `min_share`: the smallest is dissolved, and K-Means goes on from the others, until all are larger.
     """
 
     n_clusters: CountOrAuto = "auto"
     k_method: Literal["valley", "elbow"] = "valley"
     k_min: int = Field(default=1, ge=1)
     k_max: int | None = Field(default=None, ge=1)
+    min_share: float = Field(default=0.0, ge=0.0, le=0.5)
     n_init: CountOrAuto = "auto"
     max_iter: int = Field(default=300, ge=1)
     tol: float = Field(default=1e-4, ge=0.0)

@@ -47,7 +47,7 @@ from engine.pipeline.checkpoints import Arrays, Checkpoints, Facts
 from engine.pipeline.timing import StageTimer
 from engine.tables.unique_ids import check_ids
 from engine.utils.array_types import Float32s
-from engine.utils.row_sampling import sample_rows
+from engine.utils.row_sampling import count_labels, sample_rows
 
 if TYPE_CHECKING:
     from engine.features.gpu_encoder import GpuTableReader
@@ -273,9 +273,12 @@ class Job:
         config, seed = self.settings.kmeans, self.settings.seed
         if config.n_clusters != "auto":
             k = int(config.n_clusters)
-            clustering = self._kmeans(Z, k)
+            clustering, reason = self._dissolve_small(Z, self._kmeans(Z, k))
+            k = len(clustering.centers)
             with self.timer.stage("measure"):
-                return score_given_k(Z, clustering.labels, k, clustering.inertia, random_state=seed), clustering
+                selection = score_given_k(Z, clustering.labels, k, clustering.inertia, random_state=seed)
+            given = f"k = {config.n_clusters} was given{reason}" if reason else selection.reason
+            return replace(selection, reason=given), clustering
         checkpoint = self.checkpoints.load("sweep")
         with self.timer.stage("choose k"):
             by_valley = config.k_method == "valley"
@@ -291,12 +294,33 @@ class Job:
         log = logger.warning if selection.k == 1 else logger.info
         log("%s.", " ".join([f"k = {selection.k}: {selection.reason}.", *selection.notes]).removesuffix("."))
         start = None if selection.means is None else project_points(selection.means, pca).astype(Z.dtype)
-        return selection, self._kmeans(Z, selection.k, start)
+        clustering, reason = self._dissolve_small(Z, self._kmeans(Z, selection.k, start))
+        selection = replace(selection, k=len(clustering.centers), reason=selection.reason + reason)
+        return selection, clustering
 
-    def _kmeans(self, Z: Float32s, k: int, start: Float32s | None = None) -> Clustering:
-        """Cluster the scores, from the centers `start` if they are given."""
+    def _dissolve_small(self, Z: Float32s, clustering: Clustering) -> tuple[Clustering, str]:
+        """Dissolve clusters below the least share, the smallest first; return the rest, and what was done in words."""
+        least, n_dissolved = self.settings.kmeans.min_share * len(Z), 0
+        while len(clustering.centers) > 1:
+            sizes = count_labels(clustering.labels, len(clustering.centers))
+            if sizes.min() >= least:
+                break
+            others = np.delete(clustering.centers, int(sizes.argmin()), axis=0)
+            clustering = self._kmeans(Z, len(others), others, resume=False)
+            n_dissolved += 1
+        if not n_dissolved:
+            return clustering, ""
+        reason = (
+            f"; {n_dissolved} clusters of less than {self.settings.kmeans.min_share:.3g} of the rows were dissolved"
+        )
+        logger.info("%s.", reason[2:])
+        return clustering, reason
+
+    def _kmeans(self, Z: Float32s, k: int, start: Float32s | None = None, *, resume: bool = True) -> Clustering:
+        """Cluster the scores, from the centers `start` if they are given; without `resume`, with no checkpoints."""
         config = self.settings.kmeans
-        checkpoint = self.checkpoints.load("k-means")
+        checkpoint = self.checkpoints.load("k-means") if resume else None
+        checkpoints = self.checkpoints if resume else Checkpoints()
         with self.timer.stage("k-means"):
             return cluster_rows(
                 Z,
@@ -310,7 +334,7 @@ class Job:
                 algorithm=config.algorithm,
                 storage=self.storage,
                 checkpoint=None if checkpoint is None else _unpack_checkpoint(*checkpoint),
-                on_checkpoint=lambda state: self.checkpoints.save("k-means", *_pack_checkpoint(state)),
+                on_checkpoint=lambda state: checkpoints.save("k-means", *_pack_checkpoint(state)),
             )
 
     def _write_assignments(

@@ -200,6 +200,20 @@ def test_k_is_chosen_and_the_reason_is_written(lean: FitConfig, tmp_path: Path) 
     assert [row["k"] for row in elbow if row["runner_up"]] == [run.manifest["clusters_runner_up"]] == [5]
 
 
+@pytest.mark.parametrize("n_clusters", ["auto", 4])
+def test_clusters_below_the_least_share_are_dissolved_and_the_reason_says_so(
+    lean: FitConfig, tmp_path: Path, n_clusters: int | str
+) -> None:
+    rng = np.random.default_rng(0)
+    group = rng.choice(4, 3000, p=[0.4, 0.3, 0.25, 0.05])
+    X = np.array([[0, 0], [20, 0], [0, 20], [22, 20]])[group] + rng.normal(size=(3000, 2))
+    config = FitConfig.merge(lean.model_dump(), kmeans={"min_share": 0.1, "k_max": 6, "n_clusters": n_clusters})
+    run = engine.fit(pa.table({"x": X[:, 0], "y": X[:, 1]}), out=tmp_path / "a", config=config)
+    assert run.manifest["clusters"] == 3
+    assert "1 clusters of less than 0.1 of the rows were dissolved" in run.manifest["clusters_reason"]
+    assert min(run.clusters["share"].to_pylist()) >= 0.1
+
+
 def test_noise_is_one_cluster_and_every_output_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     X = np.random.default_rng(0).normal(size=(1200, 3))
     config = FitConfig.merge({}, kmeans={"k_max": 3}, map={"n_landmarks": 100, "max_iter": 250})
