@@ -17,6 +17,7 @@ from engine.errors import ConfigError
 from engine.utils.units import parse_bytes
 
 Role = Literal["numeric", "count", "boolean", "categorical", "multilabel", "date", "ignore"]
+DEFAULT_K_MAX = 40  # largest number of clusters that is chosen where no k_max is given
 SkippableStage = Literal["explain", "map", "report"]
 
 
@@ -73,25 +74,38 @@ class FeaturesConfig(_StageConfig):
 
 
 class PCAConfig(_StageConfig):
-    """Number of components for K-Means: a number, a share of the variance, or "auto" (all above the noise edge)."""
+    """Components for K-Means: a number, a share of the variance, or "auto" (all of up to 30 features, else 95 %)."""
 
     n_components: ComponentsOrAuto = "auto"
 
 
 class KMeansConfig(_StageConfig):
-    """Parameters of K-Means, as in engine.KMeans; with "auto" clusters, k is swept from k_min to k_max."""
+    """Parameters of K-Means, as in engine.KMeans; with "auto" clusters, `k_method` chooses from k_min to k_max.
+
+    Without `k_max`, the range ends at 20 and grows to 40 while its end looks best. No cluster has a smaller share of
+    the rows than `min_share`: the smallest is dissolved, and K-Means goes on from the others, until all are larger.
+    """
 
     n_clusters: CountOrAuto = "auto"
+    k_method: Literal["valley", "elbow"] = "valley"
     k_min: int = Field(default=1, ge=1)
-    k_max: int = Field(default=20, ge=2)
+    k_max: int | None = Field(default=None, ge=1)
+    min_share: float = Field(default=0.0, ge=0.0, le=0.5)
     n_init: CountOrAuto = "auto"
     max_iter: int = Field(default=300, ge=1)
     tol: float = Field(default=1e-4, ge=0.0)
     algorithm: Literal["lloyd", "cuml"] = "lloyd"
 
+    @property
+    def k_range(self) -> range | None:
+        """The values of k that may be chosen; None is the range that grows."""
+        if self.k_max is None:
+            return None if self.k_min == 1 else range(self.k_min, max(self.k_min, DEFAULT_K_MAX) + 1)
+        return range(self.k_min, self.k_max + 1)
+
     @model_validator(mode="after")
     def _check_range(self) -> KMeansConfig:
-        if self.k_min > self.k_max:
+        if self.k_max is not None and self.k_min > self.k_max:
             raise ValueError(f"k_min={self.k_min} must not be greater than k_max={self.k_max}")
         return self
 

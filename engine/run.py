@@ -60,7 +60,7 @@ class Run:
 
     @property
     def assignments(self) -> pa.Table:
-        """All assignments: id, cluster, distance, runner_up, margin, outlier. Read again at every call."""
+        """All assignments: id, cluster, distance, runner_up, margin, its odds, outlier. Read again at every call."""
         return pq.read_table(self.path.absolute() / "assignments")
 
     @cached_property
@@ -86,7 +86,7 @@ class Run:
 
     @cached_property
     def elbow(self) -> pa.Table:
-        """The sweep over k: inertia, silhouette, Calinski-Harabasz and Davies-Bouldin."""
+        """The sweep over k: inertia, silhouette, Calinski-Harabasz, Davies-Bouldin, stability, chosen and runner-up."""
         return pyarrow.csv.read_csv(self.path.absolute() / "elbow.csv")
 
     def plot_map(self) -> Any:
@@ -107,7 +107,7 @@ class Run:
         return to_plotly_figure(read_map_chart(path, names, self.clusters["size"].to_pylist()))
 
     def plot_elbow(self) -> Any:
-        """Return inertia and three scores over k, with the chosen k marked, as a plotly figure."""
+        """Return inertia and four scores over k, with the chosen k marked, as a plotly figure."""
         from engine.report.charts import elbow_chart, to_plotly_figure
 
         return to_plotly_figure(elbow_chart(self.elbow.to_pydict()))

@@ -193,6 +193,22 @@ def parse_cluster_count(text: str) -> int | str:
     return int(text)
 
 
+def parse_k_range(text: str | None) -> dict[str, int]:
+    """Return k_min and k_max of a range like 2:15.
+
+    Raises
+    ------
+    UsageError
+        If the text is no two positive integers, the smaller one first.
+    """
+    if text is None:
+        return {}
+    low, _, high = text.partition(":")
+    if not (low.isdigit() and high.isdigit() and 1 <= int(low) <= int(high)):
+        raise UsageError(f"--k-range {text} must be the least and the largest k, like 2:15.")
+    return {"k_min": int(low), "k_max": int(high)}
+
+
 def cluster_options(
     workers: int | None, scheduler: str | None, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None
 ) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from engine.cli.app import (
     handle_errors,
     limit_threads,
     parse_cluster_count,
+    parse_k_range,
     parse_pairs,
     print_result,
     print_run,
@@ -40,6 +41,13 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="The run directory to write.")] = None,
     id: Annotated[str | None, typer.Option("--id", help="Column that identifies a profile.")] = None,
     clusters: Clusters = None,
+    k_range: Annotated[
+        str | None, typer.Option("--k-range", help="Least and largest k of -k auto, like 2:15. [default: 1:40]")
+    ] = None,
+    k_method: Annotated[
+        str | None,
+        typer.Option("--k-method", help="What -k auto goes by: valley or elbow. [default: valley]"),
+    ] = None,
     device: Device = None,
     config: Annotated[Path | None, typer.Option(help="YAML file; options given here win over it.")] = None,
     role: Annotated[list[str] | None, typer.Option(help="COLUMN=ROLE, may be repeated.")] = None,
@@ -67,7 +75,8 @@ def fit(
 
     features: dict[str, Any] = {"roles": parse_pairs(role, "--role")}
     features["groups"] = {name: {"weight": value} for name, value in parse_pairs(weight, "--weight").items()}
-    kmeans = {} if clusters is None else {"n_clusters": parse_cluster_count(clusters)}
+    kmeans: dict[str, Any] = {} if clusters is None else {"n_clusters": parse_cluster_count(clusters)}
+    kmeans |= parse_k_range(k_range) | ({} if k_method is None else {"k_method": k_method})
     skipped_stages = None if skip is None else [part.strip() for part in skip.split(",") if part.strip()]
     settings = FitConfig.read(
         config, id=id, device=device, memory=memory, seed=seed, features=features, kmeans=kmeans, skip=skipped_stages,

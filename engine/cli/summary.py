@@ -11,10 +11,15 @@ from engine.utils.formatting import format_percent
 def run_facts(run: Run) -> dict[str, Any]:
     """Return the key figures of a run as JSON values."""
     manifest = run.manifest
-    names = ("rows", "features", "components", "variance_explained", "clusters", "clusters_reason", "inertia")
+    names = ("rows", "features", "components", "variance_explained", "clusters", "clusters_reason")
     return {
         "out": str(run.path),
-        **{name: manifest[name] for name in (*names, "iterations", "device", "device_reason", "seed")},
+        **{
+            name: manifest[name]
+            for name in (*names, "clusters_notes", "clusters_runner_up", "inertia", "iterations", "device")
+        },
+        "device_reason": manifest["device_reason"],
+        "seed": manifest["seed"],
         "sizes": run.clusters["size"].to_pylist(),
         "seconds": round(sum(stage["seconds"] for stage in manifest["stages"]), 3),
         "stages": {stage["stage"]: stage["seconds"] for stage in manifest["stages"]},
@@ -27,13 +32,17 @@ def format_summary(run: Run, extra: dict[str, Any]) -> str:
     lines = [
         f"{facts['rows']:,} profiles, {facts['features']} features, {facts['components']} components "
         f"({facts['variance_explained']:.0%} of the variance)",
-        f"{facts['clusters']} clusters: {facts['clusters_reason']}",
+        f"{_count_clusters(facts['clusters'])}: {facts['clusters_reason']}",
         *_cluster_lines(run),
         f"{facts['seconds']:.1f} s on {facts['device']} ({facts['device_reason']})",
         *(f"{name.replace('_', ' ')}: {value}" for name, value in extra.items() if value is not None),
         f"written to {run.path}",
     ]
     return "\n".join(lines)
+
+
+def _count_clusters(k: int) -> str:
+    return f"{k} clusters" if k > 1 else "no clusters (all rows in one)"
 
 
 def _cluster_lines(run: Run) -> list[str]:

@@ -154,6 +154,7 @@ def _persona_document(persona: Persona, min_people: int) -> dict[str, Any]:
         "users": persona.size,
         "share": persona.share,
         "strength": round(persona.strength, 4),
+        "stability": persona.stability,
         "community": persona.is_community,
         "sentences": list(persona.sentences),
         "typical": [list(pair) for pair in persona.typical],
@@ -204,6 +205,7 @@ def _to_markdown(personas: Sequence[Persona]) -> str:
         community = " (community persona)" if persona.is_community else ""
         lines += [f"## {_escape_markdown(persona.name)}{community}", "", f"Cluster {persona.cluster}.", ""]
         lines += [f"{_escape_markdown(sentence)}\n" for sentence in persona.sentences]
+        lines += [f"{persona.stability}\n"] if persona.stability else []
         for heading, sentences in persona.portrait:
             lines += [f"**{heading}**", "", *(f"- {_escape_markdown(line)}" for line in sentences), ""]
         if persona.typical:

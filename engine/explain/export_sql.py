@@ -62,7 +62,7 @@ def to_sql(
         conjunctions = [" AND ".join(writer.sql(condition) for condition in rule.conditions) for rule in rules.rules]
         disjunction = "\n      OR ".join(f"({conjunction})" for conjunction in conjunctions) or "FALSE"
         metrics = f"precision {format_percent(rules.precision)}, coverage {format_percent(rules.coverage)}"
-        note = metrics if conjunctions else "no rule"
+        note = metrics if conjunctions else "no short rule describes this cluster"
         comment = f"  -- {cluster}: {printable_text(names[cluster])} ({note})\n"
         columns.append(f"{comment}  CASE WHEN {disjunction} THEN TRUE ELSE FALSE END AS cluster_{cluster}")
     tree = _case_expression(explanation, writer.sql, node=0, depth=1)

@@ -5,7 +5,7 @@ table, binned table, labels  ->  rules.json, rules.sql, personas.json and person
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +55,12 @@ def explain_run(
     n_clusters: int,
     encoder: FeatureEncoder,
     settings: FitConfig,
+    stability: Sequence[str | None],
 ) -> list[str]:
-    """Write rules and personas into `folder`; return the clusters' names."""
+    """Write rules and personas into `folder`; return the clusters' names.
+
+    `stability` is a sentence for each cluster on how sure it is, or None.
+    """
     explain_settings, columns = settings.explain, encoder.columns
     words = _vocabulary(table.schema, encoder, settings)
     quota, min_people = explain_settings.rows_per_cluster, explain_settings.min_people
@@ -65,7 +69,7 @@ def explain_run(
     explanation = explain(packed, binner, labels, sample, explain_settings, settings.seed)
     readable_plan = _leave_out_unnamed(encoder.plan, table.schema, settings)
     effect_sizes = compute_effect_sizes(sample, readable_plan, words, _column_groups(table, columns, settings))
-    personas = build_personas(sample, effect_sizes, min_people=min_people)
+    personas = build_personas(sample, effect_sizes, stability, min_people=min_people)
     write_explanation(folder, explanation, personas, effect_sizes, encoder.plan, table.schema, settings.id, min_people)
     return [persona.name for persona in personas]
 

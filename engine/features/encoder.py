@@ -75,6 +75,25 @@ class FeatureEncoder:
         return self.layout.n_features
 
     @property
+    def attributes(self) -> list[NDArray[np.int64]]:
+        """The columns of X of each attribute that is yes or no, or one category of several."""
+        attributes: list[NDArray[np.int64]] = []
+        j = 0
+        for column in self.plan.columns:
+            width = 1
+            if isinstance(column, CategoryPlan):
+                width = len(column.categories) + 1 + column.indicator
+                attributes.append(np.arange(j, j + width))
+            elif isinstance(column, LabelPlan):
+                width = len(column.labels) + 1 + column.indicator
+                attributes += [np.array([j + label]) for label in range(width)]
+            elif column.indicator:
+                width = 2
+                attributes.append(np.array([j + 1]))
+            j += width
+        return attributes
+
+    @property
     def columns(self) -> list[str]:
         """The columns that a table must have to be encoded."""
         return [column.column for column in self.plan.columns]

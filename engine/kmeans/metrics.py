@@ -69,7 +69,7 @@ def davies_bouldin(X: Rows, labels: Int32s) -> float:
     sizes, means, codes = _cluster_means(exact, labels)
     radii = np.bincount(codes, np.linalg.norm(exact - means[codes], axis=1)) / sizes
     distances = np.linalg.norm(means[:, None] - means, axis=2)
-    if np.allclose(radii, 0) or np.allclose(distances, 0):
+    if not radii.any() or not distances.any():  # exactly: in small units, small radii are no zeros
         return 0.0
     distances[distances == 0] = np.inf
     return float(((radii[:, None] + radii) / distances).max(axis=1).mean())

@@ -90,6 +90,7 @@ def cluster_rows(
     backend: Backend,
     *,
     seed: int,
+    init: Init = "k-means++",
     n_init: int = 1,
     max_iter: int = 300,
     tol: float = 1e-4,
@@ -98,7 +99,7 @@ def cluster_rows(
     checkpoint: KMeansCheckpoint | None = None,
     on_checkpoint: OnCheckpoint | None = None,
 ) -> Clustering:
-    """Cluster rows (n_rows, n_features) known to be finite: the bits of engine.KMeans(n_clusters, random_state=seed).
+    """Cluster rows (n_rows, n_features) known to be finite: the bits of engine.KMeans of the same parameters.
 
     The algorithm "cuml" has no checkpoints: the library reports nothing before it has ended.
     """
@@ -111,10 +112,12 @@ def cluster_rows(
         else ShardedSamples.distribute(cluster, Z, backend, storage)
     )
     if algorithm == "cuml":
-        return library_clustering(samples, n_clusters, n_init=n_init, max_iter=max_iter, tol=tol, random=random)
+        return library_clustering(
+            samples, n_clusters, init=init, n_init=n_init, max_iter=max_iter, tol=tol, random=random
+        )
     return best_clustering(
-        samples, n_clusters, n_init=n_init, max_iter=max_iter, tol=tol, random=random, checkpoint=checkpoint,
-        on_checkpoint=on_checkpoint,
+        samples, n_clusters, init=init, n_init=n_init, max_iter=max_iter, tol=tol, random=random,
+        checkpoint=checkpoint, on_checkpoint=on_checkpoint,
     )  # fmt: skip
 
 

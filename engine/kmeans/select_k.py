@@ -1,9 +1,11 @@
-"""Choice of the number of clusters: a sweep over k on a sample, judged by four metrics.
+"""Choice of the number of clusters: valleys between groups decide, and a sweep over k tells what other measures say.
 
-    Z (n_rows, n_features) -> KSelection (k, reason, table)
+    X (n_rows, n_features) -> KSelection (k, reason, table, means of the groups)
 
-The elbow of the inertia decides (Satopää et al., "Finding a 'kneedle' in a haystack", 2011), or the silhouette if
-there is no elbow. The table shows all metrics, so that a person can overrule the choice.
+Method "valley" counts the groups of a sample that valleys separate (valleys.py); one group means that there are no
+clusters. Method "elbow" takes the elbow of the inertia (Satopää et al., "Finding a 'kneedle' in a haystack", 2011), or
+the silhouette if there is no elbow, as the original study did. The table shows all measures, so that a person can
+overrule the choice. The comparison of rules: decisions/0033-number-of-clusters.md.
 """
 
 from __future__ import annotations
@@ -11,53 +13,99 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from engine import backends
+from engine.config import DEFAULT_K_MAX
 from engine.errors import TooFewRowsError, UsageError
 from engine.kmeans.initialization import distinct_rows
-from engine.kmeans.metrics import calinski_harabasz, davies_bouldin, silhouette
+from engine.kmeans.metrics import adjusted_rand_index, calinski_harabasz, davies_bouldin, silhouette
 from engine.kmeans.restarts import cluster_rows
-from engine.utils.array_types import Int32s, Int64s, Rows
+from engine.kmeans.valleys import MAX_VALLEY, SAMPLE_ROWS, Attributes, ValleySearch, find_valleys
+from engine.utils.array_types import Float64s, Int32s, Int64s, Rows
 from engine.utils.row_sampling import count_labels, sample_rows
 
-METRICS = ("k", "inertia", "silhouette", "calinski_harabasz", "davies_bouldin")
+METRICS = ("k", "inertia", "silhouette", "calinski_harabasz", "davies_bouldin", "stability")
 KMetrics = dict[str, float]  # one k of the sweep, by METRICS; NaN where a metric needs two clusters
+Method = Literal["valley", "elbow"]
+FIRST_END, STEP = 20, 5  # the sweep ends at 20, and goes on while its end looks best, to DEFAULT_K_MAX
+VALLEY_SAMPLE_SEED = 0  # the sample must not follow the seed of a run: the same table has the same clusters
+ELBOW_SAMPLE_ROWS = 50_000
 
 
 @dataclass(frozen=True)
 class KSelection:
-    """The chosen number of clusters, the reason in one sentence, the sweep, and notes on values of k left out of it."""
+    """The chosen number of clusters.
+
+    Attributes
+    ----------
+    k : int
+    reason : str
+        In one sentence.
+    table : list of KMetrics
+        The sweep.
+    notes : tuple of str
+        On measures that differ, and on values of k left out of the sweep.
+    runner_up : int or None
+        The number of clusters that would be the next best.
+    means : ndarray of shape (k, n_features) or None
+        The means of the groups: initial centers of K-Means on all rows.
+    """
 
     k: int
     reason: str
     table: list[KMetrics]
     notes: tuple[str, ...] = ()
+    runner_up: int | None = None
+    means: Float64s | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return all but the means, as plain values."""
+        return {
+            "k": self.k,
+            "reason": self.reason,
+            "table": self.table,
+            "notes": self.notes,
+            "runner_up": self.runner_up,
+        }
 
 
 def choose_k(
-    Z: Rows,
-    k_range: Iterable[int] = range(1, 21),
+    X: Rows,
+    k_range: Iterable[int] | None = None,
     *,
-    sample_size: int = 50_000,
+    method: Method = "valley",
+    sample_size: int | None = None,
     silhouette_size: int = 5_000,
     random_state: int = 0,
+    attributes: Attributes | None = None,
     earlier: Sequence[KMetrics] = (),
     watch: Callable[[list[KMetrics]], None] | None = None,
 ) -> KSelection:
-    """Choose the number of clusters from a sweep over k.
+    """Choose the number of clusters.
 
     Parameters
     ----------
-    Z : ndarray of shape (n_rows, n_features), float32 or float64
-    k_range : iterable of int, default=range(1, 21)
-        A k above the number of distinct rows in the sample is skipped, and noted.
-    sample_size : int, default=50_000
-        Rows that are clustered for every k, drawn by (random_state, row number).
+    X : ndarray of shape (n_rows, n_features), float32 or float64
+        Columns as they are to be weighed. Give "valley" columns rather than scores of a PCA: it recognises those that
+        are yes or no, or hold few values.
+    k_range : iterable of int, optional
+        The values of k that may be chosen. By default 1 to 20, and on to 40 while the end of the range looks best. A k
+        above the number of distinct rows in the sample is skipped, and noted.
+    method : {"valley", "elbow"}, default="valley"
+        "valley" counts the groups with fewer rows between them than in them, and 1 is an answer. "elbow" takes the
+        elbow of the inertia.
+    sample_size : int, optional
+        Rows that are looked at. By default 10,000 for "valley", the same for every random_state, and 50,000 for
+        "elbow", drawn by (random_state, row number).
     silhouette_size : int, default=5_000
         Rows of that sample on which the silhouette is computed: its cost grows with their square.
     random_state : int, default=0
+        Seed of the sweep; "valley" chooses the same k for every one.
+    attributes : sequence of int arrays, optional
+        The columns of each attribute that is yes or no, or one category of several; guessed by default.
     earlier : sequence of KMetrics, default=()
         The beginning of the table, from a sweep that was interrupted.
     watch : callable, optional
@@ -75,34 +123,83 @@ def choose_k(
     TooFewRowsError
         If no k of the range is at most the number of distinct rows.
     """
-    ks = sorted(set(k_range))
+    ks = sorted(set(range(1, FIRST_END + 1) if k_range is None else k_range))
     if not ks or ks[0] < 1:
         raise UsageError(f"k_range must hold positive numbers, but it is {ks}.")
-    sample = np.ascontiguousarray(Z[sample_rows(len(Z), sample_size, random_state)])
+    by_valley = method == "valley"
+    size = sample_size or (SAMPLE_ROWS if by_valley else ELBOW_SAMPLE_ROWS)
+    sample = np.ascontiguousarray(X[sample_rows(len(X), size, VALLEY_SAMPLE_SEED if by_valley else random_state)])
     n_distinct = len(distinct_rows(sample, np.ones(len(sample)))[0])
+    possible = [k for k in ks if k <= n_distinct]
+    if not possible:
+        raise TooFewRowsError(f"n_clusters={ks[0]} needs as many distinct rows, but the sample has {n_distinct}.")
+    valleys = None
+    if by_valley:
+        largest = possible[-1] if k_range is not None else min(DEFAULT_K_MAX, n_distinct)
+        valleys = find_valleys(sample, attributes, max_groups=largest)
+    sweep = _Sweep(sample, random_state, silhouette_size, list(earlier), watch)
+    sweep.run(possible)
+    while k_range is None and possible[-1] < min(DEFAULT_K_MAX, n_distinct) and sweep.end_looks_best(valleys):
+        possible = list(range(1, min(possible[-1] + STEP, DEFAULT_K_MAX, n_distinct) + 1))
+        sweep.run(possible)
     skipped = [k for k in ks if k > n_distinct]
-    ks = [k for k in ks if k <= n_distinct]
-    if not ks:
-        raise TooFewRowsError(f"n_clusters={skipped[0]} needs as many distinct rows, but the sample has {n_distinct}.")
-    silhouette_rows = sample_rows(len(sample), silhouette_size, random_state + 1)
-    table = list(earlier)
-    for n_clusters in ks[len(table) :]:
-        table.append(_evaluate_k(sample, silhouette_rows, n_clusters, random_state))
-        if watch is not None:
-            watch(table)
-    k, reason = _choose(table)
-    notes = (f"k = {_format_ks(skipped)} skipped: the sample has {n_distinct} distinct rows.",) if skipped else ()
-    return KSelection(k, reason, table, notes)
+    notes = [f"k = {_format_ks(skipped)} skipped: the sample has {n_distinct} distinct rows."] if skipped else []
+    if valleys is None:
+        k, reason = _choose_elbow(sweep.table)
+        best = _best_k(sweep.table, "silhouette")
+        return KSelection(k, reason, sweep.table, tuple(notes), None if best == k else best)
+    return _choose_by_valleys(sample, valleys, sweep.table, notes)
 
 
-def _evaluate_k(sample: Rows, silhouette_rows: Int64s, k: int, random_state: int) -> KMetrics:
-    clustering = cluster_rows(sample, k, backends.resolve()[0], seed=random_state)
-    return {"k": k, "inertia": clustering.inertia, **_validity_scores(sample, clustering.labels, silhouette_rows)}
+class _Sweep:
+    """K-Means for one k after another on a sample, and the measures of each."""
+
+    def __init__(
+        self,
+        sample: Rows,
+        random_state: int,
+        silhouette_size: int,
+        table: list[KMetrics],
+        watch: Callable[[list[KMetrics]], None] | None,
+    ) -> None:
+        self.sample, self.random_state, self.table, self.watch = sample, random_state, table, watch
+        self.silhouette_rows = sample_rows(len(sample), silhouette_size, random_state + 1)
+
+    def run(self, ks: list[int]) -> None:
+        """Add the measures of those of ks that the table lacks; ks begin with those it has."""
+        for k in ks[len(self.table) :]:
+            self.table.append(self._evaluate(k))
+            if self.watch is not None:
+                self.watch(self.table)
+
+    def end_looks_best(self, valleys: ValleySearch | None) -> bool:
+        """Return whether the choice, or the silhouette of a choice by valleys, is at one of the last two k."""
+        last_but_one = self.table[-2]["k"] if len(self.table) > 1 else np.inf
+        if valleys is None:
+            return _choose_elbow(self.table)[0] >= last_but_one
+        best = _best_k(self.table, "silhouette")
+        return valleys.k >= last_but_one or (valleys.k > 1 and best is not None and best >= last_but_one)
+
+    def _evaluate(self, k: int) -> KMetrics:
+        clustering = cluster_rows(self.sample, k, backends.resolve()[0], seed=self.random_state)
+        scores = _validity_scores(self.sample, clustering.labels, self.silhouette_rows)
+        return {"k": k, "inertia": clustering.inertia, **scores, "stability": self._stability(k, clustering.labels)}
+
+    def _stability(self, k: int, labels: Int32s) -> float:
+        """Return the adjusted Rand index of the labels and those by the centers of every other row."""
+        half = np.ascontiguousarray(self.sample[::2])
+        if not 1 < k <= len(half):
+            return np.nan
+        backend = backends.resolve()[0]
+        centers = cluster_rows(half, k, backend, seed=self.random_state).centers
+        counts = np.zeros((k, k), np.int64)
+        np.add.at(counts, (labels, backend.nearest_two(self.sample, centers).labels), 1)
+        return adjusted_rand_index(counts)
 
 
 def _validity_scores(sample: Rows, labels: Int32s, silhouette_rows: Int64s) -> KMetrics:
     """Return the metrics that need two clusters, NaN if there is one; the silhouette is that of `silhouette_rows`."""
-    scores: KMetrics = dict.fromkeys(METRICS[2:], np.nan)
+    scores: KMetrics = dict.fromkeys(METRICS[2:5], np.nan)
     if 1 < len(np.unique(labels)) < len(sample):
         scores["calinski_harabasz"] = calinski_harabasz(sample, labels)
         scores["davies_bouldin"] = davies_bouldin(sample, labels)
@@ -124,7 +221,8 @@ def score_given_k(
     inertia : float
         That of all rows.
     size : int, default=5_000
-        Rows on which the other three metrics are computed, drawn by (random_state, row number).
+        Rows on which the other metrics are computed, drawn by (random_state, row number). Stability is not: it would
+        take another clustering.
     random_state : int, default=0
 
     Raises
@@ -140,10 +238,68 @@ def score_given_k(
     rows = sample_rows(len(Z), size, random_state)
     sample = np.ascontiguousarray(Z[rows])
     scores = _validity_scores(sample, labels[rows], np.arange(len(sample)))
-    return KSelection(k, f"k = {k} was given", [{"k": k, "inertia": inertia, **scores}])
+    return KSelection(k, f"k = {k} was given", [{"k": k, "inertia": inertia, **scores, "stability": np.nan}])
 
 
-def _choose(table: list[KMetrics]) -> tuple[int, str]:
+def _choose_by_valleys(sample: Rows, valleys: ValleySearch, table: list[KMetrics], notes: list[str]) -> KSelection:
+    """Return the number of groups that valleys separate, within the range of k; what other measures say is noted."""
+    ks = [int(row["k"]) for row in table]
+    k = min(ks, key=lambda k: (abs(k - valleys.k), k))
+    means = None
+    if k == valleys.k:
+        means = np.stack([sample[valleys.labels == c].mean(axis=0, dtype=np.float64) for c in range(k)])
+    differing = [
+        f"{words} at k = {best}" for words, best in _other_choices(table) if best is not None and best != valleys.k
+    ]
+    if differing:
+        notes = [*notes, f"Other measures differ: {'; '.join(differing)}."]
+    return KSelection(k, _valley_reason(valleys, k, ks), table, tuple(notes), _runner_up(valleys, k, ks), means)
+
+
+def _valley_reason(valleys: ValleySearch, k: int, ks: list[int]) -> str:
+    if len(ks) == 1:
+        return f"k = {k} is the only one in question"
+    if valleys.k == 1:
+        reason = (
+            "there are no clusters: wherever the rows are split, they are as dense between the parts as within them"
+        )
+        return reason if k == 1 else f"{reason}; k = {k} is the smallest of the range"
+    share = f"{max(valleys.shallowest, 0.005):.0%}"
+    if valleys.next_merge < MAX_VALLEY or k != valleys.k:  # the range ends before the groups do
+        return f"there are more groups than that, but k = {ks[-1]} is the largest of the range"
+    reason = f"{k} groups have valleys between them: between any two, rows are at most {share} as dense as in them"
+    if np.isinf(valleys.next_merge):
+        return reason
+    return f"{reason}, and a further split would cut through rows that are just as dense on the cut"
+
+
+def _runner_up(valleys: ValleySearch, k: int, ks: list[int]) -> int | None:
+    """Return k - 1 or k + 1, whichever valley comes closer to the other side of MAX_VALLEY."""
+    fewer = MAX_VALLEY - valleys.shallowest if k > 1 else np.inf
+    more = valleys.next_merge - MAX_VALLEY
+    candidate = k - 1 if fewer <= more else k + 1
+    return candidate if candidate in ks and min(fewer, more) < np.inf else None
+
+
+def _other_choices(table: list[KMetrics]) -> list[tuple[str, int | None]]:
+    """Return what other measures would choose, in words."""
+    elbow = _find_elbow([int(row["k"]) for row in table], [row["inertia"] for row in table])
+    return [
+        ("the silhouette is largest", _best_k(table, "silhouette")),
+        ("Calinski-Harabasz is largest", _best_k(table, "calinski_harabasz")),
+        ("Davies-Bouldin is least", _best_k(table, "davies_bouldin", sign=-1.0)),
+        ("two halves of the rows agree most", _best_k(table, "stability")),
+        ("the inertia has its elbow", elbow),
+    ]
+
+
+def _best_k(table: list[KMetrics], name: str, sign: float = 1.0) -> int | None:
+    """Return the k whose measure is largest, the smallest of equal ones."""
+    known = [row for row in table if not np.isnan(row[name])]
+    return int(max(known, key=lambda row: sign * row[name])["k"]) if known else None
+
+
+def _choose_elbow(table: list[KMetrics]) -> tuple[int, str]:
     """Return the chosen k and the reason in a sentence."""
     ks = [int(row["k"]) for row in table]
     if len(ks) == 1:

@@ -1,4 +1,4 @@
-"""Assign rows to clusters: a table of id, cluster, distance, second cluster, margin and outlier flag.
+"""Assign rows to clusters: a table of id, cluster, distance, second cluster, margin, odds and outlier flag.
 
     scores Z + centers  ->  one pyarrow Table a block  ->  Parquet parts, or one table in memory
 
@@ -28,12 +28,13 @@ from engine.errors import UsageError
 from engine.execution.cluster import BlockRange, require_random_access
 from engine.execution.passes import current_cluster
 from engine.execution.threads import map_blocks
+from engine.kmeans.stability import runner_up_odds
 from engine.tables.unique_ids import read_ids
 from engine.tsne.types import Placement
 from engine.utils.atomic_files import write_atomically
 
 ROW = "row"  # name of the id column of a table that has none
-COLUMNS = ("cluster", "distance", "runner_up", "margin", "outlier")  # beside the id
+COLUMNS = ("cluster", "distance", "runner_up", "margin", "runner_up_odds", "outlier")  # beside the id
 MAP_COLUMNS = ("map_x", "map_y", "map_doubtful")
 ROWS_PER_PART = 1 << 20
 FENCE_SAMPLE = 100_000  # rows whose distances set the fences
@@ -75,11 +76,17 @@ def check_id_name(id: str | None) -> None:
 
 
 def assignment_table(
-    ids: pa.Array | pa.ChunkedArray, id_name: str, nearest: TwoNearest, fences: NDArray[np.float32]
+    ids: pa.Array | pa.ChunkedArray,
+    id_name: str,
+    nearest: TwoNearest,
+    fences: NDArray[np.float32],
+    odds: NDArray[np.float32] | None,
 ) -> pa.Table:
-    """Return the assignments of one block of rows as a table."""
+    """Return the assignments of one block of rows as a table; without `odds`, those of the runner-up are null."""
     outliers = nearest.distances > fences[nearest.labels]
-    values = (nearest.labels, nearest.distances, nearest.second_labels, nearest.margin(), outliers)
+    margins, n_rows = nearest.margin(), len(nearest.labels)
+    of_runner_up = pa.nulls(n_rows, pa.float32()) if odds is None else runner_up_odds(odds, nearest.labels, margins)
+    values = (nearest.labels, nearest.distances, nearest.second_labels, margins, of_runner_up, outliers)
     return pa.table([ids, *map(pa.array, values)], names=[id_name, *COLUMNS])
 
 
@@ -110,6 +117,7 @@ class FittedRowAssigner:
     id: str | None
     centers: NDArray[np.float32]
     fences: NDArray[np.float32]
+    odds: NDArray[np.float32] | None
     backend: Backend
     add_map_columns: AddMapColumns | None
 
@@ -117,7 +125,7 @@ class FittedRowAssigner:
         """Return the block's assignments, and its share of every cluster."""
         nearest = self.backend.nearest_two(self.Z[block.start : block.start + len(block)], self.centers)
         squared = np.square(nearest.distances.astype(np.float64))
-        table = assignment_table(read_ids(block, self.id), self.id or ROW, nearest, self.fences)
+        table = assignment_table(read_ids(block, self.id), self.id or ROW, nearest, self.fences, self.odds)
         table = table if self.add_map_columns is None else self.add_map_columns(table, block.start)
         sizes = np.bincount(nearest.labels, minlength=len(self.centers)).astype(np.int64)
         inertias = np.bincount(nearest.labels, squared, minlength=len(self.centers)).astype(np.float64)

@@ -30,6 +30,7 @@ from engine.features.encoded_moments import make_projection
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
 from engine.features.number_columns import check_parsed_texts
+from engine.kmeans.stability import MARGIN_EDGES
 from engine.model.assignments import (
     ROW,
     add_map_columns,
@@ -77,6 +78,8 @@ class Model:
         Distance to the center above which a member of the cluster is an outlier.
     id : str or None
         Name of the id column of the table the model was fitted on.
+    odds : float32 array of shape (n_clusters, n_bins) or None
+        Odds of the runner-up by the margin (kmeans/stability.py); None in models of version 0.1.
     landmarks : Landmarks or None
         None if the run has no map, or has not been written yet.
     run_folder : Path or None
@@ -88,6 +91,7 @@ class Model:
     centers: NDArray[np.float32]
     fences: NDArray[np.float32]
     id: str | None
+    odds: NDArray[np.float32] | None = None
     landmarks: Landmarks | None = None
     run_folder: Path | None = None
 
@@ -144,8 +148,8 @@ class Model:
 
         Returns
         -------
-        pyarrow.Table of id, cluster, distance, runner_up, margin, outlier, and with `place` map_x, map_y and
-        map_doubtful; or the path written.
+        pyarrow.Table of id, cluster, distance, runner_up, margin, runner_up_odds, outlier, and with `place` map_x,
+        map_y and map_doubtful; or the path written.
 
         Raises
         ------
@@ -195,7 +199,9 @@ class Model:
     def write(self, folder: Path) -> None:
         """Write the model's files into `folder`; an earlier model there is replaced."""
         facts = {"id": self.id, "plan": self.encoder.plan.model_dump(mode="json")}
-        write_model(folder, facts, {"centres": self.centers, "fences": self.fences, **components_to_arrays(self.pca)})
+        odds = {} if self.odds is None else {"odds": self.odds}
+        arrays = {"centres": self.centers, "fences": self.fences, **odds, **components_to_arrays(self.pca)}
+        write_model(folder, facts, arrays)
 
     @classmethod
     def read(cls, folder: Path, map_folder: Path) -> Model:
@@ -212,7 +218,7 @@ class Model:
             encoder = FeatureEncoder(EncodingPlan.model_validate(facts["plan"]))
             landmarks = None if map_arrays is None else Landmarks(map_arrays["scores"], map_arrays["places"])
             pca, centers, fences = components_from_arrays(arrays), arrays["centres"], arrays["fences"]
-            model = cls(encoder, pca, centers, fences, facts["id"], landmarks, folder.parent)
+            model = cls(encoder, pca, centers, fences, facts["id"], arrays.get("odds"), landmarks, folder.parent)
             _check_model(model)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ModelNotReadableError(
@@ -226,6 +232,8 @@ def _check_model(model: Model) -> None:
     n_features, (n_components, n_inputs) = model.encoder.n_features, model.pca.components_.shape
     shapes = {"centers": (model.n_clusters, n_components), "fences": (model.n_clusters,)}
     arrays: dict[str, NDArray[Any]] = {"centers": model.centers, "fences": model.fences}
+    if model.odds is not None:
+        arrays["odds"], shapes["odds"] = model.odds, (model.n_clusters, len(MARGIN_EDGES) + 1)
     if model.landmarks is not None:
         n_landmarks = len(model.landmarks.scores)
         arrays |= {"scores": model.landmarks.scores, "embedding": model.landmarks.embedding}
@@ -254,7 +262,7 @@ class _NewRowAssigner:
         model, backend = self.model, backends.resolve("auto")[0]
         Z = model.scores(block.rows)
         nearest = backend.nearest_two(Z, model.centers)
-        table = assignment_table(read_ids(block, model.id), model.id or ROW, nearest, model.fences)
+        table = assignment_table(read_ids(block, model.id), model.id or ROW, nearest, model.fences, model.odds)
         if self.place:
             table = add_map_columns(table, place_rows(backend, Z, self._placement_index))
         return table, len(block)

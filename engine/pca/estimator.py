@@ -37,9 +37,8 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     ----------
     n_components : int, float, "auto" or None, default=None
         Number of components to keep. An int is that number; a float in (0, 1) keeps the fewest components that explain
-        more than this share of the variance; "auto" keeps every eigenvalue above the mean eigenvalue times
-        (1 + sqrt(n_features / n_samples))^2, the upper edge of the eigenvalues of noise (Marchenko & Pastur, 1967), and
-        at least 2; None keeps min(n_samples, n_features). "mle" is not offered.
+        more than this share of the variance; "auto" keeps all of up to 30 features, and of more the fewest that explain
+        more than 95 %; None keeps min(n_samples, n_features). "mle" is not offered.
     whiten : bool, default=False
         Divide each score by its standard deviation. A variance below n_features * eps times the largest is rounding
         error: its scores are divided as if it were that large.

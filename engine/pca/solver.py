@@ -18,6 +18,9 @@ from engine.errors import TooFewRowsError, UsageError
 from engine.execution.threads import one_blas_thread
 from engine.utils.array_types import Float64s, Rows
 
+# With n_components="auto", all components are kept of so many features, and else those of this share of the variance.
+# Components of little variance tell clusters apart, too: decisions/0034-components.md.
+KEEP_ALL_FEATURES, AUTO_VARIANCE = 30, 0.95
 MOMENT_ROWS = 16384  # rows of one Moments: to merge two takes a hundredth of the time to compute one
 
 
@@ -57,7 +60,7 @@ class Components:
         n_eigenvalues = min(n_samples, n_features)
         eigenvalues = np.maximum(eigenvalues[::-1][:n_eigenvalues], 0.0)
         axes = eigenvectors.T[::-1]
-        count = _resolve_n_components(eigenvalues, n_samples, n_features, n_components)
+        count = _resolve_n_components(eigenvalues, n_features, n_components)
         largest = np.abs(axes).argmax(axis=1)
         axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
         total = eigenvalues.sum()
@@ -77,14 +80,20 @@ class Components:
         return points
 
 
-def _resolve_n_components(eigenvalues: Float64s, n_samples: int, n_features: int, n_components: Any) -> int:
+def project_points(points: Float64s, pca: Components) -> Float64s:
+    """Return the scores of points of feature space (n_points, n_features)."""
+    with one_blas_thread():
+        scores: Float64s = (points - pca.mean_) @ pca.components_.T
+    return scores
+
+
+def _resolve_n_components(eigenvalues: Float64s, n_features: int, n_components: Any) -> int:
     """Return the number of components to keep, given all eigenvalues in descending order."""
     n_eigenvalues = len(eigenvalues)
-    if n_components is None:
+    if n_components is None or (n_components == "auto" and n_features <= KEEP_ALL_FEATURES):
         return n_eigenvalues
     if n_components == "auto":
-        noise_edge = eigenvalues.sum() / n_features * (1.0 + np.sqrt(n_features / n_samples)) ** 2
-        return max(int((eigenvalues > noise_edge).sum()), min(2, n_eigenvalues))
+        n_components = AUTO_VARIANCE
     if isinstance(n_components, int | np.integer):
         if n_components > n_eigenvalues:
             raise UsageError(

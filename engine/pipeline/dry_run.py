@@ -39,7 +39,8 @@ from engine.features.column_roles import ColumnRole
 from engine.features.fit import FittedFeatures
 from engine.kmeans.initialization import distinct_rows, initialize_centers
 from engine.kmeans.lloyd import Samples
-from engine.kmeans.select_k import choose_k
+from engine.kmeans.select_k import FIRST_END, choose_k
+from engine.kmeans.valleys import find_valleys
 from engine.model.assignments import check_id_name
 from engine.pipeline.checkpoints import Checkpoints
 from engine.pipeline.landmark_map import place_all_rows
@@ -314,14 +315,15 @@ def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialSt
     backend, _ = backends.resolve(settings.device)
     clock, n_rows = _RowClock(), head.n_rows
     timer = StageTimer(clock)
-    k_range = range(settings.kmeans.k_min, settings.kmeans.k_max + 1)
+    k_range = settings.kmeans.k_range or range(1, FIRST_END + 1)
     choose = settings.kmeans.n_clusters == "auto"
     k = min(k_range[-1] if choose else int(settings.kmeans.n_clusters), n_rows)
     job = Job(head, n_rows, settings, backend, timer, trial_storage.storage, Checkpoints())
     job.check_ids()
     cache = trial_storage.cache
     row_sample = draw_row_sample(n_rows, settings)
-    features = job.features(cache, [row_sample])
+    k_sample = job.draw_k_sample()
+    features = job.features(cache, [row_sample, k_sample])
     cached_row_bytes = None if cache.full else (cache.n_bytes + cache.n_bytes_in_file) / n_rows or None
     binned_table = None
     if "explain" not in settings.skip:
@@ -338,23 +340,32 @@ def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialSt
     with timer.stage("seeds"):
         samples = Samples.from_array(Z, None, backend)
         initialize_centers(samples, "k-means++", k, np.random.RandomState(settings.seed), settings.kmeans.max_iter)
-    _, clustering = job.clusters(Z)
+    _, clustering = job.clusters(Z, features, pca, k_sample)
     if choose:
+        one_k, X = [min(k_range[len(k_range) // 2], k)], Z
+        if settings.kmeans.k_method == "valley":
+            X = features.encoder.encode(k_sample.table())
+            with timer.stage("valleys"):
+                find_valleys(X, features.encoder.attributes)
         with timer.stage("choose k"):
-            choose_k(Z, [min(k_range[len(k_range) // 2], k)], random_state=settings.seed)
+            choose_k(X, one_k, method="elbow", random_state=settings.seed)
+    odds = job.stability(Z, clustering).odds
     if "map" not in settings.skip:
         _trial_map(Z, job)
-    job.assignments(Z, job.model(features, pca, Z, clustering.centers), trial_storage.folder / "assignments")
+    job.assignments(Z, job.model(features, pca, Z, clustering.centers, odds), trial_storage.folder / "assignments")
     if binned_table is not None:
         with timer.stage("explain"):
             explain_run(
-                trial_storage.folder, head, row_sample, binned_table, clustering.labels, k, features.encoder, settings
-            )
+                trial_storage.folder, head, row_sample, binned_table, clustering.labels, k, features.encoder, settings,
+                [None] * k,
+            )  # fmt: skip
     seconds = {record["stage"]: float(record["seconds"]) for record in timer.records}
     passes = [name for name in ("ids", "statistics", "pca", "scores", "place", "assign") if name in seconds]
     growing = sum(clock.growing(name, seconds[name]) for name in passes)
     constant = sum(seconds[name] for name in passes) - growing
-    constant += sum(seconds.get(name, 0.0) for name in ("measure", "neighbours", "explain", "seeds"))
+    constant += sum(
+        seconds.get(name, 0.0) for name in ("measure", "stability", "valleys", "neighbours", "explain", "seeds")
+    )
     constant += seconds.get("map", 0.0) * settings.map.max_iter / TRIAL_ITERATIONS
     constant += seconds.get("choose k", 0.0) * len(k_range)
     constant += REPORT_SECONDS if set(settings.skip) < {"map", "report"} else 0.0

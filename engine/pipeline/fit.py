@@ -31,6 +31,7 @@ from engine.explain.stage import create_binned_table, draw_row_sample, explain_r
 from engine.features.encoder import FeatureEncoder
 from engine.features.fit import FittedFeatures, choose_reader
 from engine.kmeans.lloyd import Clustering
+from engine.kmeans.stability import ClusterStability, stability_sentences
 from engine.model.assignments import AddMapColumns, check_id_name
 from engine.pca.solver import Components
 from engine.pipeline.audit import Expected, audit_run
@@ -80,7 +81,8 @@ def fit(
     id : str, optional
         Column that identifies a profile, kept exactly. Without it, rows are numbered from 0 in a column `row`.
     n_clusters : int or "auto", optional
-        Number of clusters; "auto", the default, sweeps k and takes the elbow.
+        Number of clusters; "auto", the default, counts the groups that valleys separate: engine.choose_k. 1 is an
+        answer: there are no clusters.
     device : {"auto", "cpu", "cuda"}, optional
     seed : int, optional
         Same seed, same table, same bits; 0 by default.
@@ -172,28 +174,30 @@ def _fit(
         job = Job(table, n_rows, settings, backend, timer, storage, checkpoints, reader)
 
         id_digest = job.check_ids()
-        row_sample = draw_row_sample(n_rows, settings)
-        features = job.features(cache, [row_sample])
+        row_sample, k_sample = draw_row_sample(n_rows, settings), job.draw_k_sample()
+        features = job.features(cache, [row_sample, k_sample])
         _log_column_groups(features)
         binned_table = _create_binned_table(job, row_sample, features.encoder)
         pca = job.pca(features, [] if binned_table is None else [binned_table])
         job, plan = _plan_memory_again(job, plan, pca, features, binned_table, staging)
         Z = job.scores(features, pca)
-        selection, clustering = job.clusters(Z)
-        model = job.model(features, pca, Z, clustering.centers)
+        selection, clustering = job.clusters(Z, features, pca, k_sample)
+        stability = job.stability(Z, clustering)
+        model = job.model(features, pca, Z, clustering.centers, stability.odds)
         landmark_map = make_landmark_map(
             Z, clustering.labels, len(clustering.centers), table, settings, backend=backend, storage=job.storage,
             checkpoints=checkpoints, reporter=timer,
         )  # fmt: skip
         add_map_columns = _map_columns(landmark_map)
         sizes, inertias = job.assignments(Z, model, staging.run / "assignments", add_map_columns)
-        names = _explain(staging.run, job, row_sample, binned_table, clustering, features.encoder)
+        names = _explain(staging.run, job, row_sample, binned_table, clustering, stability, features.encoder)
         map_facts = write_landmark_map(staging.run, landmark_map, settings.id, timer)
         facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "reader": features.rows.reader}
         facts |= {"input": fingerprint, "plan": plan.facts(), "map": map_facts}
         write_run(
-            staging.run, settings, model, features, selection, clustering, sizes, inertias, names, facts, timer.records
-        )
+            staging.run, settings, model, features, selection, clustering, stability, sizes, inertias, names, facts,
+            timer.records,
+        )  # fmt: skip
         _write_report(staging.run, job)
         check_unchanged(fingerprint, table.fingerprint())
         _audit(staging.run, job, id_digest, clustering)
@@ -308,6 +312,7 @@ def _explain(
     row_sample: RowCollector,
     binned_table: BinnedTable | None,
     clustering: Clustering,
+    stability: ClusterStability,
     encoder: FeatureEncoder,
 ) -> list[str] | None:
     """Write rules and personas; return the clusters' names, None if the explanation is skipped."""
@@ -318,7 +323,10 @@ def _explain(
         assert binned_table is not None  # or there is a checkpoint
         with job.timer.stage("explain"):
             labels, n_clusters = clustering.labels, len(clustering.centers)
-            return explain_run(folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings)
+            return explain_run(
+                folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings,
+                stability_sentences(stability),
+            )  # fmt: skip
 
     return job.checkpoints.load_or_make(
         "explain", explain, lambda names: ({"names": names}, {}), lambda facts, _: list(facts["names"])

@@ -8,6 +8,7 @@ table, from the encoder and the components, to the same bits. The order of the s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from engine.execution.array_storage import Storage
 from engine.execution.block_cache import BlockCache
 from engine.execution.observers import BlockObserver
 from engine.execution.passes import over_rows
+from engine.explain.row_sample import RowCollector
 from engine.features.column_roles import ColumnRole
 from engine.features.column_statistics import TableStatistics
 from engine.features.column_weights import ColumnGroup, ColumnWeights
@@ -35,18 +37,22 @@ from engine.features.fit import FittedFeatures, fit_encoder
 from engine.features.repeated_columns import RepeatedColumns
 from engine.kmeans.lloyd import Clustering, Iteration, PassCounts
 from engine.kmeans.restarts import KMeansCheckpoint, cluster_rows
-from engine.kmeans.select_k import KSelection, choose_k, score_given_k
+from engine.kmeans.select_k import VALLEY_SAMPLE_SEED, KSelection, choose_k, score_given_k
+from engine.kmeans.stability import STABLE, ClusterStability, cluster_stability
+from engine.kmeans.valleys import SAMPLE_ROWS
 from engine.model.assignments import FENCE_SAMPLE, AddMapColumns, FittedRowAssigner, compute_fences, write_assignments
 from engine.model.model import Model, components_from_arrays, components_to_arrays
-from engine.pca.solver import Components
+from engine.pca.solver import Components, project_points
 from engine.pipeline.checkpoints import Arrays, Checkpoints, Facts
 from engine.pipeline.timing import StageTimer
 from engine.tables.unique_ids import check_ids
 from engine.utils.array_types import Float32s
-from engine.utils.row_sampling import sample_rows
+from engine.utils.row_sampling import count_labels, sample_rows
 
 if TYPE_CHECKING:
     from engine.features.gpu_encoder import GpuTableReader
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,18 @@ class Job:
             self.checkpoints.save("scores", {})
         return Z
 
-    def clusters(self, Z: Float32s) -> tuple[KSelection, Clustering]:
+    def draw_k_sample(self) -> RowCollector:
+        """Return the observer that collects the rows on which the number of clusters is chosen; none if it is given.
+
+        The sample does not follow the seed: the same table has the same number of clusters.
+        """
+        config = self.settings.kmeans
+        chooses = config.n_clusters == "auto" and config.k_method == "valley"
+        return RowCollector.draw(self.n_rows, SAMPLE_ROWS if chooses else 0, VALLEY_SAMPLE_SEED)
+
+    def clusters(
+        self, Z: Float32s, features: FittedFeatures, pca: Components, k_sample: RowCollector
+    ) -> tuple[KSelection, Clustering]:
         """Cluster the scores; return how k was chosen, and the clustering."""
         checkpoint = self.checkpoints.load("clusters")
         if checkpoint is not None:
@@ -153,11 +170,23 @@ class Job:
                 arrays["centres"], labels, facts["inertia"], facts["n_iter"], PassCounts(**facts["work"])
             )
             saved = facts["selection"]
-            return KSelection(saved["k"], saved["reason"], saved["table"], tuple(saved["notes"])), clustering
-        selection, clustering = self._select_k_and_cluster(Z)
+            return KSelection(**saved | {"notes": tuple(saved["notes"])}), clustering
+        selection, clustering = self._select_k_and_cluster(Z, features, pca, k_sample)
         facts = {"inertia": clustering.inertia, "n_iter": clustering.n_iter, "work": asdict(clustering.pass_counts)}
-        self.checkpoints.save("clusters", facts | {"selection": asdict(selection)}, {"centres": clustering.centers})
+        self.checkpoints.save("clusters", facts | {"selection": selection.facts()}, {"centres": clustering.centers})
         return selection, clustering
+
+    def stability(self, Z: Float32s, clustering: Clustering) -> ClusterStability:
+        """Return how stable each cluster is under resampling."""
+        with self.timer.stage("stability"):
+            stability = cluster_stability(Z, clustering.centers)
+        unstable = int((stability.jaccard < STABLE).sum())
+        if unstable:
+            logger.warning(
+                "%d of %d clusters are not stable groups: clustered again, other samples of the rows give others.",
+                unstable, len(clustering.centers),
+            )  # fmt: skip
+        return stability
 
     def _label_rows(self, Z: Float32s, centers: Float32s) -> NDArray[np.int32]:
         labels: NDArray[np.int32] = self.storage.array("labels", (len(Z),), np.int32)
@@ -172,11 +201,11 @@ class Job:
                 advance(n_done)
         return labels
 
-    def model(self, features: FittedFeatures, pca: Components, Z: Float32s, centers: Float32s) -> Model:
+    def model(self, features: FittedFeatures, pca: Components, Z: Float32s, centers: Float32s, odds: Float32s) -> Model:
         """Return the model that assigns new rows; its fences are computed from a sample of the rows."""
         nearest = self.backend.nearest_two(Z[sample_rows(len(Z), FENCE_SAMPLE, seed=0)], centers)
         fences = compute_fences(nearest.labels, nearest.distances, len(centers))
-        return Model(features.encoder, pca, centers, fences, self.settings.id)
+        return Model(features.encoder, pca, centers, fences, self.settings.id, odds)
 
     def assignments(
         self, Z: Float32s, model: Model, folder: Path, add_map_columns: AddMapColumns | None = None
@@ -238,40 +267,74 @@ class Job:
             moments = features.rows.compute_moments(self.backend, advance, observers)
             return Components.from_moments(moments, self.settings.pca.n_components)
 
-    def _select_k_and_cluster(self, Z: Float32s) -> tuple[KSelection, Clustering]:
+    def _select_k_and_cluster(
+        self, Z: Float32s, features: FittedFeatures, pca: Components, k_sample: RowCollector
+    ) -> tuple[KSelection, Clustering]:
         config, seed = self.settings.kmeans, self.settings.seed
         if config.n_clusters != "auto":
             k = int(config.n_clusters)
-            clustering = self._kmeans(Z, k)
+            clustering, reason = self._dissolve_small(Z, self._kmeans(Z, k))
+            k = len(clustering.centers)
             with self.timer.stage("measure"):
-                return score_given_k(Z, clustering.labels, k, clustering.inertia, random_state=seed), clustering
+                selection = score_given_k(Z, clustering.labels, k, clustering.inertia, random_state=seed)
+            given = f"k = {config.n_clusters} was given{reason}" if reason else selection.reason
+            return replace(selection, reason=given), clustering
         checkpoint = self.checkpoints.load("sweep")
         with self.timer.stage("choose k"):
+            by_valley = config.k_method == "valley"
             selection = choose_k(
-                Z,
-                range(config.k_min, config.k_max + 1),
+                features.encoder.encode(k_sample.table()) if by_valley else Z,
+                config.k_range,
+                method=config.k_method,
                 random_state=seed,
+                attributes=features.encoder.attributes,
                 earlier=() if checkpoint is None else checkpoint[0]["table"],
                 watch=lambda table: self.checkpoints.save("sweep", {"table": table}),
             )
-        return selection, self._kmeans(Z, selection.k)
+        log = logger.warning if selection.k == 1 else logger.info
+        log("%s.", " ".join([f"k = {selection.k}: {selection.reason}.", *selection.notes]).removesuffix("."))
+        start = None if selection.means is None else project_points(selection.means, pca).astype(Z.dtype)
+        clustering, reason = self._dissolve_small(Z, self._kmeans(Z, selection.k, start))
+        selection = replace(selection, k=len(clustering.centers), reason=selection.reason + reason)
+        return selection, clustering
 
-    def _kmeans(self, Z: Float32s, k: int) -> Clustering:
+    def _dissolve_small(self, Z: Float32s, clustering: Clustering) -> tuple[Clustering, str]:
+        """Dissolve clusters below the least share, the smallest first; return the rest, and what was done in words."""
+        least, n_dissolved = self.settings.kmeans.min_share * len(Z), 0
+        while len(clustering.centers) > 1:
+            sizes = count_labels(clustering.labels, len(clustering.centers))
+            if sizes.min() >= least:
+                break
+            others = np.delete(clustering.centers, int(sizes.argmin()), axis=0)
+            clustering = self._kmeans(Z, len(others), others, resume=False)
+            n_dissolved += 1
+        if not n_dissolved:
+            return clustering, ""
+        reason = (
+            f"; {n_dissolved} clusters of less than {self.settings.kmeans.min_share:.3g} of the rows were dissolved"
+        )
+        logger.info("%s.", reason[2:])
+        return clustering, reason
+
+    def _kmeans(self, Z: Float32s, k: int, start: Float32s | None = None, *, resume: bool = True) -> Clustering:
+        """Cluster the scores, from the centers `start` if they are given; without `resume`, with no checkpoints."""
         config = self.settings.kmeans
-        checkpoint = self.checkpoints.load("k-means")
+        checkpoint = self.checkpoints.load("k-means") if resume else None
+        checkpoints = self.checkpoints if resume else Checkpoints()
         with self.timer.stage("k-means"):
             return cluster_rows(
                 Z,
                 k,
                 self.backend,
                 seed=self.settings.seed,
-                n_init=1 if config.n_init == "auto" else config.n_init,
+                init="k-means++" if start is None else start,
+                n_init=1 if config.n_init == "auto" or start is not None else config.n_init,
                 max_iter=config.max_iter,
                 tol=config.tol,
                 algorithm=config.algorithm,
                 storage=self.storage,
                 checkpoint=None if checkpoint is None else _unpack_checkpoint(*checkpoint),
-                on_checkpoint=lambda state: self.checkpoints.save("k-means", *_pack_checkpoint(state)),
+                on_checkpoint=lambda state: checkpoints.save("k-means", *_pack_checkpoint(state)),
             )
 
     def _write_assignments(
@@ -280,7 +343,9 @@ class Job:
         sizes, inertias = np.zeros(model.n_clusters, np.int64), np.zeros(model.n_clusters, np.float64)
         columns = [model.encoder.columns[0]] if model.id is None else [model.id]
         temporary_folder = self.storage.folder or folder
-        assigner = FittedRowAssigner(Z, model.id, model.centers, model.fences, self.backend, add_map_columns)
+        assigner = FittedRowAssigner(
+            Z, model.id, model.centers, model.fences, model.odds, self.backend, add_map_columns
+        )
         with self.timer.stage("assign", len(Z)) as advance:
             for n_rows, counts, squared in write_assignments(assigner, self.table, columns, folder, temporary_folder):
                 np.add(sizes, counts, out=sizes)

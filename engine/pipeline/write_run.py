@@ -16,11 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from engine.kmeans.select_k import METRICS
+
 if TYPE_CHECKING:
     from engine.config import FitConfig
     from engine.features.fit import FittedFeatures
     from engine.kmeans.lloyd import Clustering
     from engine.kmeans.select_k import KSelection
+    from engine.kmeans.stability import ClusterStability
     from engine.model.model import Model
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "pyarrow", "narwhals")
@@ -33,6 +36,7 @@ def write_run(
     features: FittedFeatures,
     selection: KSelection,
     clustering: Clustering,
+    stability: ClusterStability,
     sizes: NDArray[np.int64],
     inertias: NDArray[np.float64],
     names: list[str] | None,
@@ -42,7 +46,7 @@ def write_run(
     """Write a run's files into its staging folder."""
     (folder / "config.yaml").write_text(settings.to_yaml())
     model.write(folder / "model")
-    pq.write_table(_cluster_table(model, sizes, inertias, names), folder / "clusters.parquet")
+    pq.write_table(_cluster_table(model, stability, sizes, inertias, names), folder / "clusters.parquet")
     _write_elbow(selection, folder / "elbow.csv")
     manifest = {
         "engine": version("rooms-engine"),
@@ -61,7 +65,10 @@ def write_run(
         "variance_explained": float(np.sum(model.pca.explained_variance_ratio_)),
         "clusters": model.n_clusters,
         "clusters_reason": selection.reason,
+        "clusters_notes": list(selection.notes),
+        "clusters_runner_up": selection.runner_up,
         "inertia": clustering.inertia,
+        "runner_up_odds_error": None if np.isnan(stability.odds_error) else stability.odds_error,
         "iterations": clustering.n_iter,
         "kmeans_rows": asdict(clustering.pass_counts),  # screened, opened, defined: see decisions/0005
         "stages": stages,
@@ -77,7 +84,11 @@ def update_manifest(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _cluster_table(
-    model: Model, sizes: NDArray[np.int64], inertias: NDArray[np.float64], names: list[str] | None
+    model: Model,
+    stability: ClusterStability,
+    sizes: NDArray[np.int64],
+    inertias: NDArray[np.float64],
+    names: list[str] | None,
 ) -> pa.Table:
     table = pa.table(
         {
@@ -85,6 +96,8 @@ def _cluster_table(
             "size": sizes,
             "share": sizes / sizes.sum(),
             "inertia": inertias,
+            "stability": pa.array(stability.jaccard, from_pandas=True),  # NaN as null
+            "found_again": pa.array(stability.found_again, mask=np.isnan(stability.jaccard)),
         }
     )
     if names is not None:
@@ -96,9 +109,9 @@ def _cluster_table(
 
 
 def _write_elbow(selection: KSelection, path: Path) -> None:
-    names = ["k", "inertia", "silhouette", "calinski_harabasz", "davies_bouldin"]
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow([*names, "chosen"])
+        rows.writerow([*METRICS, "chosen", "runner_up"])
         for row in selection.table:
-            rows.writerow([*(row[name] for name in names), int(row["k"] == selection.k)])
+            marks = (int(row["k"] == k) for k in (selection.k, selection.runner_up))
+            rows.writerow([*(row[name] for name in METRICS), *marks])

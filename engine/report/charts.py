@@ -98,16 +98,17 @@ def sizes_chart(names: Sequence[str], sizes: Sequence[int]) -> Chart:
 
 
 def elbow_chart(elbow: dict[str, list[Any]]) -> Chart:
-    """Return four line charts over k, inertia and three scores, with the chosen k marked in each."""
+    """Return line charts over k, of inertia and the other measures, with the chosen k marked in each."""
     panels = (
         ("inertia", "Inertia (lower is closer)"),
         ("silhouette", "Silhouette (higher is better)"),
         ("calinski_harabasz", "Calinski-Harabasz (higher is better)"),
         ("davies_bouldin", "Davies-Bouldin (lower is better)"),
+        ("stability", "Stability (higher is better)"),
     )
     chosen = next((k for k, is_chosen in zip(elbow["k"], elbow["chosen"], strict=True) if is_chosen), None)
     data: list[Chart] = []
-    layout: Chart = {"height": 460, "margin": {**_MARGIN, "t": 36}, "showlegend": False, "annotations": []}
+    layout: Chart = {"height": 690, "margin": {**_MARGIN, "t": 36}, "showlegend": False, "annotations": []}
     for number, (name, title) in enumerate(panels, 1):
         suffix = "" if number == 1 else str(number)
         values = [None if v is None or not math.isfinite(v) else v for v in elbow[name]]
@@ -118,13 +119,13 @@ def elbow_chart(elbow: dict[str, list[Any]]) -> Chart:
              "marker": {"color": colors, "size": [13 if k == chosen else 6 for k in elbow["k"]]},
              "hovertemplate": "k = %{x}: %{y:.4~g}<extra></extra>"}
         )  # fmt: skip
-        left, bottom = 0.54 * ((number - 1) % 2), 0.58 * (number <= 2)
+        left, bottom = 0.54 * ((number - 1) % 2), 0.37 * (2 - (number - 1) // 2)
         layout[f"xaxis{suffix}"] = {"domain": [left, left + 0.46], "anchor": f"y{suffix}", "nticks": 8,
                                     "title": {"text": "k", "standoff": 4}}  # fmt: skip
-        layout[f"yaxis{suffix}"] = {"domain": [bottom, bottom + 0.42], "anchor": f"x{suffix}", "nticks": 5,
+        layout[f"yaxis{suffix}"] = {"domain": [bottom, bottom + 0.26], "anchor": f"x{suffix}", "nticks": 5,
                                     "tickformat": "~s"}  # fmt: skip
         layout["annotations"].append(
-            {"text": title, "x": left, "y": bottom + 0.42, "xref": "paper", "yref": "paper", "xanchor": "left",
+            {"text": title, "x": left, "y": bottom + 0.26, "xref": "paper", "yref": "paper", "xanchor": "left",
              "yanchor": "bottom", "showarrow": False}
         )  # fmt: skip
     return {"data": data, "layout": layout}

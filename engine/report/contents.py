@@ -49,7 +49,8 @@ class ReportContents:
 def read_contents(folder: Path) -> ReportContents:
     """Read a run directory; rules, personas and map may be absent."""
     folder = folder.absolute()
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest: dict[str, Any] = {"clusters_notes": [], "clusters_runner_up": None}  # which runs of version 0.1 lack
+    manifest |= json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     model, arrays = read_model(folder / "model")
     plan = EncodingPlan.model_validate(model["plan"])
     rules, personas = (_read_optional_json(folder / name) for name in ("rules.json", "personas.json"))
@@ -57,6 +58,8 @@ def read_contents(folder: Path) -> ReportContents:
     clusters = _list_clusters(table.to_pylist(), personas, rules)
     names, sizes = [c["name"] for c in clusters], [c["size"] for c in clusters]
     elbow = pyarrow.csv.read_csv(folder / "elbow.csv").to_pydict()
+    for name in ("stability", "runner_up"):
+        elbow.setdefault(name, [None] * len(elbow["k"]))
     run_charts = {
         "sizes": charts.sizes_chart(names, sizes),
         "variance": charts.variance_chart(arrays["pca.explained_variance_ratio_"].tolist()),
@@ -105,7 +108,8 @@ def _list_clusters(
     clusters = []
     for row in table:
         c = row["cluster"]
-        persona = personas["personas"][c] if personas else {"name": f"Cluster {c}"}
+        # Runs of version 0.1 know nothing of stability.
+        persona = {"stability": None} | (personas["personas"][c] if personas else {"name": f"Cluster {c}"})
         clusters.append(
             {
                 "cluster": c,

@@ -96,10 +96,12 @@ def _template_variables(contents: ReportContents) -> dict[str, Any]:
     personas = clusters and clusters[0]["persona"] is not None
     names = [clusters[c]["name"] for c in rules["overview"]["unnamed"]] if rules else []
     dropped = [column["name"] for column in contents.columns if column["encoding"] == "left out"]
-    left_out = set() if personas else {"personas", "rules", "overview"}
+    one_cluster = len(clusters) == 1
+    left_out = {"rules", "overview"} if personas and one_cluster else set()
+    left_out |= set() if personas else {"personas", "rules", "overview"}
     left_out |= set() if "heat" in contents.charts else {"contrasts"}
     return {
-        "title": f"{manifest['clusters']} clusters of {manifest['rows']:,} people",
+        "title": _title(manifest),
         "sections": [section for section in _SECTIONS if section[0] not in left_out],
         "headline": _headline(contents),
         "community": next((c for c in clusters if c["persona"] and c["persona"]["community"]), None),
@@ -109,7 +111,7 @@ def _template_variables(contents: ReportContents) -> dict[str, Any]:
         "charts": contents.charts,
         "n_dots": f"{sum(len(trace['x']) for trace in contents.charts.get('map', {'data': []})['data']):,}",
         "manifest": manifest,
-        "rules": rules,
+        "rules": None if one_cluster else rules,
         "unnamed": natural_list(names),
         "n_unnamed": len(names),
         "min_people": contents.min_people,
@@ -129,16 +131,22 @@ def _template_variables(contents: ReportContents) -> dict[str, Any]:
     }
 
 
+def _title(manifest: dict[str, Any]) -> str:
+    people = f"{manifest['rows']:,} people"
+    return f"{manifest['clusters']} clusters of {people}" if manifest["clusters"] > 1 else f"No clusters in {people}"
+
+
 def _headline(contents: ReportContents) -> list[tuple[str, str]]:
     manifest = contents.manifest
     seconds = sum(stage["seconds"] for stage in manifest["stages"])
     figures = [
         (f"{manifest['rows']:,}", "people"),
-        (str(manifest["clusters"]), "clusters"),
+        (str(manifest["clusters"]), "clusters") if manifest["clusters"] > 1 else ("no", "clusters"),
         (str(manifest["features"]), f"features of {len(contents.columns)} columns"),
     ]
-    if contents.rules:
-        figures.append((format_percent(contents.rules["full"]["fidelity"]), "of the people named rightly by rules"))
+    if contents.rules and manifest["clusters"] > 1:
+        described = sum(cluster["coverage"] * cluster["users"] for cluster in contents.rules["clusters"])
+        figures.append((format_percent(described / manifest["rows"]), "of the people matched by the rules shown"))
     return [*figures, (f"{seconds:.1f} s", f"on {manifest['device']}")]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import adjusted_rand_score
@@ -159,3 +160,19 @@ def test_a_group_of_weight_0_describes_clusters_without_influencing_them(tmp_pat
     assert sorted(described.clusters["spend"].to_pylist()) == pytest.approx(
         sorted(without.clusters["spend"].to_pylist()), rel=0.01
     )
+
+
+def test_codes_are_not_tested_and_a_cluster_that_rules_hardly_cover_has_none(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    noise = {f"x{i}": random.normal(size=3000) for i in range(30)}
+    branch = np.array(["0090", "0117", "0338"])[random.integers(3, size=3000)]
+    table = pa.table({**noise, "branch_code": branch})
+    config = FitConfig.merge({}, features={"roles": {"branch_code": "categorical"}}, skip=["map", "report"])
+    run = engine.fit(table, out=tmp_path / "run", n_clusters=5, config=config)
+    assert "branch_code" in run.model.encoder.columns
+    assert "branch_code" not in (run.path / "rules.json").read_text()
+    clusters = run.rules["clusters"]
+    assert all(c["coverage"] >= 0.1 for c in clusters if c["rules"])
+    n_without = sum(not c["rules"] for c in clusters)
+    assert n_without > 0
+    assert (run.path / "rules.sql").read_text().count("no short rule describes this cluster") == n_without

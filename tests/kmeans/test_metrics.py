@@ -65,3 +65,8 @@ def test_the_adjusted_rand_index_is_scikit_learns(counts: np.ndarray) -> None:
         return
     expected = adjusted_rand_score(np.repeat(old, times), np.repeat(new, times))
     assert adjusted_rand_index(counts) == pytest.approx(expected, abs=1e-12)
+
+
+def test_davies_bouldin_does_not_depend_on_the_unit() -> None:
+    X, labels = clustered(100)
+    assert davies_bouldin(X * 1e-9, labels) == pytest.approx(davies_bouldin(X, labels))

@@ -14,11 +14,13 @@ from engine.tsne.types import Placement
 
 def test_ids_named_like_any_column_of_the_assignments_are_refused_by_name() -> None:
     nearest = TwoNearest(*(np.zeros(2, kind) for kind in (np.int32, np.float32, np.int32, np.float32)))
-    table = assignment_table(pa.array(["a", "b"]), "user_id", nearest, np.ones(1, np.float32))
+    table = assignment_table(pa.array(["a", "b"]), "user_id", nearest, np.ones(1, np.float32), None)
     table = add_map_columns(table, Placement(np.zeros((2, 2), np.float32), np.zeros(2, bool)))
+    assert table["runner_up_odds"].null_count == 2  # a model of version 0.1 has none
     names = table.column_names
     assert names == [
-        "user_id", "cluster", "distance", "runner_up", "margin", "outlier", "map_x", "map_y", "map_doubtful",
+        "user_id", "cluster", "distance", "runner_up", "margin", "runner_up_odds", "outlier", "map_x", "map_y",
+        "map_doubtful",
     ]  # fmt: skip
     for name in names[1:]:
         with pytest.raises(UsageError, match=f"cannot be named '{name}'"):

@@ -19,7 +19,7 @@ from engine.errors import DeviceNotAvailableError, NonFiniteValueError, TooFewRo
 from engine.execution.threads import threads
 from engine.pca import estimator
 from engine.pca.estimator import MOMENT_ROWS, PCA
-from engine.pca.solver import merge_moments
+from engine.pca.solver import KEEP_ALL_FEATURES, merge_moments
 from tests import reference
 
 
@@ -118,12 +118,14 @@ def test_a_row_has_the_same_scores_in_any_block() -> None:
         np.testing.assert_array_equal(fitted.transform(X[40 : 40 + rows]), whole[40 : 40 + rows])
 
 
-def test_auto_keeps_what_rises_above_noise() -> None:
+def test_auto_keeps_all_of_few_features_and_95_percent_of_the_variance_of_many() -> None:
     random = np.random.default_rng(0)
-    planted = random.normal(size=(4000, 5)) @ random.normal(size=(5, 40)) * 2
-    assert PCA("auto").fit(planted + random.normal(size=(4000, 40))).n_components_ == 5
-    assert PCA("auto").fit(random.normal(size=(4000, 40))).n_components_ == 2
+    few = random.normal(size=(500, 5)) @ random.normal(size=(5, KEEP_ALL_FEATURES)) + random.normal(size=(500, 30))
+    assert PCA("auto").fit(few).n_components_ == KEEP_ALL_FEATURES
     assert PCA("auto").fit(random.normal(size=(400, 1))).n_components_ == 1
+    many = np.hstack([few, random.normal(size=(500, 1))])
+    shares = np.cumsum(PCA().fit(many).explained_variance_ratio_)
+    assert PCA("auto").fit(many).n_components_ == int((shares <= 0.95).sum()) + 1 < 31
 
 
 @settings(max_examples=80)

@@ -50,7 +50,15 @@ def test_a_run_directory_holds_what_it_should(demo: DemoPaths, run: engine.Run) 
     }  # fmt: skip
     assert not [p for p in run.path.parent.iterdir() if p != run.path]  # no staging folder is left
     assignments = run.assignments
-    assert assignments.schema.names == ["user_id", "cluster", "distance", "runner_up", "margin", "outlier"]
+    assert assignments.schema.names == [
+        "user_id",
+        "cluster",
+        "distance",
+        "runner_up",
+        "margin",
+        "runner_up_odds",
+        "outlier",
+    ]
     assert assignments["user_id"].equals(read_table(demo.members)["user_id"])
     clusters = run.clusters.to_pylist()
     sizes = np.bincount(assignments["cluster"].to_numpy(), minlength=12)
@@ -81,8 +89,9 @@ def test_groups_of_the_tables_metadata_are_logged(
 def test_centers_are_in_the_units_of_the_table(demo: DemoPaths, run: engine.Run) -> None:
     members, labels = read_table(demo.members), run.assignments["cluster"].to_numpy()
     ages = members["age"].to_numpy(zero_copy_only=False)
+    ages = np.where(np.isnan(ages), np.nanmedian(ages), ages)  # missing values count as the typical one
     for cluster in run.clusters.to_pylist():
-        assert cluster["age"] == pytest.approx(np.nanmean(ages[labels == cluster["cluster"]]), abs=3.0)
+        assert cluster["age"] == pytest.approx(ages[labels == cluster["cluster"]].mean(), abs=0.7)
         plans = np.array(members["plan"].to_pylist())[labels == cluster["cluster"]]
         assert cluster["plan: Basic"] == pytest.approx((plans == "Basic").mean(), abs=0.1)
 
@@ -183,10 +192,40 @@ def test_k_is_chosen_and_the_reason_is_written(lean: FitConfig, tmp_path: Path) 
     X = centers[rng.integers(0, 4, 2000)] + rng.normal(size=(2000, 2))
     run = engine.fit(pa.table({"x": X[:, 0], "y": X[:, 1]}), out=tmp_path / "a", config=lean)
     assert run.manifest["clusters"] == 4
-    assert "elbow" in run.manifest["clusters_reason"]
+    assert run.clusters["found_again"].to_pylist() == [20, 20, 20, 20]
+    assert "4 groups have valleys between them" in run.manifest["clusters_reason"]
     elbow = run.elbow.to_pylist()
     assert [row["k"] for row in elbow] == list(range(1, 21))
     assert [row["k"] for row in elbow if row["chosen"]] == [4]
+    assert [row["k"] for row in elbow if row["runner_up"]] == [run.manifest["clusters_runner_up"]] == [5]
+
+
+@pytest.mark.parametrize("n_clusters", ["auto", 4])
+def test_clusters_below_the_least_share_are_dissolved_and_the_reason_says_so(
+    lean: FitConfig, tmp_path: Path, n_clusters: int | str
+) -> None:
+    rng = np.random.default_rng(0)
+    group = rng.choice(4, 3000, p=[0.4, 0.3, 0.25, 0.05])
+    X = np.array([[0, 0], [20, 0], [0, 20], [22, 20]])[group] + rng.normal(size=(3000, 2))
+    config = FitConfig.merge(lean.model_dump(), kmeans={"min_share": 0.1, "k_max": 6, "n_clusters": n_clusters})
+    run = engine.fit(pa.table({"x": X[:, 0], "y": X[:, 1]}), out=tmp_path / "a", config=config)
+    assert run.manifest["clusters"] == 3
+    assert "1 clusters of less than 0.1 of the rows were dissolved" in run.manifest["clusters_reason"]
+    assert min(run.clusters["share"].to_pylist()) >= 0.1
+
+
+def test_noise_is_one_cluster_and_every_output_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    X = np.random.default_rng(0).normal(size=(1200, 3))
+    config = FitConfig.merge({}, kmeans={"k_max": 3}, map={"n_landmarks": 100, "max_iter": 250})
+    run = engine.fit(pa.table({name: X[:, i] for i, name in enumerate("abc")}), out=tmp_path / "a", config=config)
+    assert run.manifest["clusters"] == 1
+    assert "there are no clusters" in run.manifest["clusters_reason"]
+    assert any(r.levelname == "WARNING" and "there are no clusters" in r.message for r in caplog.records)
+    assert set(run.assignments["cluster"].to_pylist()) == {0}
+    assert [persona["name"] for persona in run.personas] == ["Everybody"]
+    assert run.clusters["stability"].to_pylist() == run.clusters["found_again"].to_pylist() == [None]
+    assert "No clusters in 1,200 people" in (run.path / "report.html").read_text()
+    assert set(run.model.assign(pa.table({name: [0.0] for name in "abc"}))["cluster"].to_pylist()) == {0}
 
 
 def test_more_clusters_than_distinct_rows_is_an_error_with_both_numbers(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from engine.config import FitConfig
 from engine.errors import ModelNotReadableError, NotMappedError
 from engine.report import charts
 from engine.report.html_report import dump_script_json
+from engine.utils.formatting import format_percent
 from tests.explain.people import HOSTILE, people
 
 
@@ -173,6 +174,7 @@ def test_one_cluster_and_undefined_scores_are_shown(tmp_path: Path) -> None:
 def test_charts_contain_no_nan_and_axis_labels_are_all_different() -> None:
     elbow = {"k": [1, 2, 3], "inertia": [3.0, 2.0, 1.0], "silhouette": [float("nan"), 0.1, 0.2],
              "calinski_harabasz": [None, 1.0, 2.0], "davies_bouldin": [float("nan"), 1.0, 1.0],
+             "stability": [float("nan"), 1.0, 0.9],
              "chosen": [0, 1, 0]}  # fmt: skip
     chart = charts.elbow_chart(elbow)
     json.dumps(chart, allow_nan=False)
@@ -200,3 +202,11 @@ def test_notebooks_show_runs_models_and_figures(run: engine.Run) -> None:
     assert "age" in run.model._repr_html_()
     figure = run.plot_elbow()
     assert list(figure.data[0].x) == run.elbow["k"].to_pylist()
+
+
+def test_the_headline_is_of_the_rules_shown_and_stability_is_told(run: engine.Run) -> None:
+    words = " ".join(Elements((run.path / "report.html").read_text(encoding="utf-8")).words)
+    described = sum(cluster["coverage"] * cluster["users"] for cluster in run.rules["clusters"])
+    share = format_percent(described / run.manifest["rows"])
+    assert f"{share} of the people matched by the rules shown" in " ".join(words.split())
+    assert "Found again in 20 of 20 resamples." in words

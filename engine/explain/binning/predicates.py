@@ -88,6 +88,8 @@ class Predicate:
 def find_predicates(plan: EncodingPlan, rows: ColumnarBlock, words: Vocabulary) -> list[Predicate]:
     """Return all predicates in the order of the columns; thresholds of numbers are taken from these rows.
 
+    Codes without a meaning in `words` are left out: rules are for readers.
+
     Parameters
     ----------
     plan : EncodingPlan
@@ -98,9 +100,17 @@ def find_predicates(plan: EncodingPlan, rows: ColumnarBlock, words: Vocabulary) 
     predicates: list[Predicate] = []
     for column in plan.columns:
         meanings = words.meanings(column.column)
+        if isinstance(column, CategoryPlan) and not meanings and _holds_codes(column):
+            continue
         of_column = _column_predicates(column, words.names[column.column], rows)
         predicates += [replace(predicate, meanings=meanings) for predicate in of_column]
     return predicates
+
+
+def _holds_codes(plan: CategoryPlan) -> bool:
+    """Return whether categories are codes, such as "0090", which tell readers nothing: without a letter."""
+    codes = [value for value in plan.categories if len(value) >= 3 and not any(map(str.isalpha, value))]
+    return len(codes) == len(plan.categories) >= 3
 
 
 def fill_value(plan: NumberPlan, reference_day: float) -> float:

@@ -23,8 +23,12 @@ def number_thresholds(values: NDArray[np.float64]) -> tuple[float, ...]:
 
 
 def day_thresholds(days: NDArray[np.float64]) -> tuple[float, ...]:
-    """Return the thresholds of dates (days since 1970-01-01): first days of years, else of months, else days."""
-    return tuple(sorted({_simplest_day(a, b) for a, b in _neighboring_quantiles(days)}))
+    """Return the thresholds of dates (days since 1970-01-01): first days of years, else of months, else days.
+
+    Moments within a day only where there is nothing else to tell by: nobody thinks of half past twelve on a day.
+    """
+    thresholds = {_simplest_day(a, b) for a, b in _neighboring_quantiles(days)}
+    return tuple(sorted({day for day in thresholds if day == math.floor(day)} or thresholds))
 
 
 def _neighboring_quantiles(values: NDArray[np.float64]) -> list[tuple[float, float]]:

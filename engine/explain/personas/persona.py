@@ -8,6 +8,7 @@ typical member is composed of medians and most frequent values, so it is no real
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,6 +43,8 @@ class Persona:
         The strongest first; the rows of the report's table.
     portrait : tuple of (str, tuple of str)
         Headings and their lines; of the community persona only.
+    stability : str or None
+        How sure the cluster is, in a sentence.
     strength : float
         Root mean square of the standardized differences, with the largest of each column: 0 is like everybody.
     """
@@ -56,6 +59,7 @@ class Persona:
     effect_sizes: tuple[EffectSize, ...]
     strength: float
     portrait: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    stability: str | None = None
 
     @property
     def is_community(self) -> bool:
@@ -63,7 +67,13 @@ class Persona:
         return bool(self.portrait)
 
 
-def build_personas(sample: RowSample, effect_sizes: list[list[EffectSize]], *, min_people: int) -> list[Persona]:
+def build_personas(
+    sample: RowSample,
+    effect_sizes: list[list[EffectSize]],
+    stability: Sequence[str | None] | None = None,
+    *,
+    min_people: int,
+) -> list[Persona]:
     """Build the persona of every cluster, in the order of the clusters.
 
     Parameters
@@ -71,6 +81,8 @@ def build_personas(sample: RowSample, effect_sizes: list[list[EffectSize]], *, m
     sample : RowSample
     effect_sizes : list of lists of EffectSize, one per cluster
         As compute_effect_sizes returns them.
+    stability : sequence of str or None, one per cluster, optional
+        How sure each cluster is, in a sentence.
     min_people : int
         Smallest number of sampled people behind a figure.
 
@@ -102,6 +114,8 @@ def build_personas(sample: RowSample, effect_sizes: list[list[EffectSize]], *, m
                 find_interests(strongest), tuple(strongest[:MAX_EFFECT_SIZES]), strengths[c],
             )
         )  # fmt: skip
+    if stability is not None:
+        personas = [replace(p, stability=words) for p, words in zip(personas, stability, strict=True)]
     return _add_community_portrait(personas, ranked, min_people)
 
 

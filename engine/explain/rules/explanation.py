@@ -36,6 +36,7 @@ DEPTH_PER_CLUSTER, LEAVES_PER_CLUSTER = 8, 64  # largest depth and number of lea
 # Rows of other clusters that a one-vs-rest tree is grown on: per row of the cluster, and at least. Rules are evaluated
 # on all sampled rows.
 NEGATIVES_PER_MEMBER, MIN_NEGATIVES = 3, 3000
+MIN_COVERAGE = 0.1  # share of a cluster below which its rules do not describe it, and are left out
 ENOUGH_COVERAGE = 0.9  # share of a cluster from which no further rules are searched
 SMALL_TREE_ROWS = 6000  # rows for a small tree; on the demo twelve leaves name 95.6 % with 6,000 as with 12,000
 TRAIN_FIFTHS, TRAIN_AND_VALIDATION_FIFTHS = 3, 4
@@ -140,6 +141,11 @@ def explain(
     counts = count_all(packed, labels, RuleCounter(binner, trees, [rule_set.rules for rule_set in rule_sets]))
     while (counts.rules[:, 1] < settings.min_people).any():  # the sample had estimated more people for a rule
         rule_sets = _drop_rules(rule_sets, counts.rules[:, 1] < settings.min_people)
+        counts = count_all(packed, labels, RuleCounter(binner, trees, [rule_set.rules for rule_set in rule_sets]))
+    describes = counts.clusters[:, 1] >= MIN_COVERAGE * sample.sizes
+    if not describes.all():
+        drop = np.repeat(~describes, [len(rule_set.rules) for rule_set in rule_sets])
+        rule_sets = _drop_rules(rule_sets, drop)
         counts = count_all(packed, labels, RuleCounter(binner, trees, [rule_set.rules for rule_set in rule_sets]))
     test = _select_rows(bins, sample, ~seen if not seen.all() else seen)
     overview, short, full = (_evaluate_tree(number, tree, counts, test) for number, tree in enumerate(trees))
@@ -254,7 +260,7 @@ def _sample_negatives(positive: Mask, negative: Mask) -> tuple[NDArray[np.int64]
 
 
 def _drop_rules(rule_sets: list[RuleSet], too_few: Mask) -> list[RuleSet]:
-    """Return the rule sets without the rules that match too few people."""
+    """Return the rule sets without the marked rules."""
     drop = iter(too_few.tolist())
     remaining = [(tuple(rule for rule in rule_set.rules if not next(drop)), rule_set.precise) for rule_set in rule_sets]
     return [RuleSet(rules, precise and bool(rules)) for rules, precise in remaining]

@@ -37,3 +37,11 @@ def test_thresholds_of_dates_are_first_days_of_years_and_months() -> None:
     dates = [datetime.date(1970, 1, 1) + datetime.timedelta(days=c) for c in thresholds]
     assert all(d.day == 1 for d in dates)
     assert datetime.date(2020, 1, 1) in dates
+
+
+def test_thresholds_of_moments_are_days_unless_all_are_within_one() -> None:
+    moments = 19_000 + np.linspace(0.1, 5.7, 500)
+    assert all(day == np.floor(day) for day in day_thresholds(moments))
+    assert len(day_thresholds(moments)) == 5
+    within = 19_000 + np.linspace(0.1, 0.9, 500)
+    assert len(day_thresholds(within)) > 5

@@ -1,0 +1,105 @@
+"""Groups that valleys separate, in numbers, answers and noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.execution.threads import threads
+from engine.kmeans.valleys import find_valleys, guess_attributes, spread_levels
+
+
+def standardized(X: Any) -> Any:
+    return ((X - X.mean(axis=0)) / X.std(axis=0)).astype(np.float32)
+
+
+def planted(n_rows: int = 2500, k: int = 4, seed: int = 0) -> tuple[Any, Any]:
+    random = np.random.default_rng(seed)
+    group = random.integers(k, size=n_rows)
+    return 6.0 * np.eye(k)[group] + random.normal(size=(n_rows, k)), group
+
+
+def test_planted_groups_are_found_row_by_row() -> None:
+    X, group = planted()
+    found = find_valleys(standardized(X))
+    assert found.k == 4
+    pairs = set(zip(group.tolist(), found.labels.tolist(), strict=True))
+    common = [p for p in pairs if np.mean((group == p[0]) & (found.labels == p[1])) > 0.01]
+    assert len(common) == 4
+    assert found.shallowest < 0.5 < found.next_merge
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform", "lognormal", "correlated", "answers", "flags", "zeros"])
+def test_noise_is_one_group(kind: str) -> None:
+    random = np.random.default_rng(1)
+    noise = random.normal(size=(2500, 5))
+    X = {
+        "normal": noise,
+        "uniform": random.random((2500, 5)),
+        "lognormal": np.exp(noise),
+        "correlated": noise @ random.normal(size=(5, 5)),
+        "answers": random.choice(5, size=(2500, 6), p=[0.1, 0.2, 0.4, 0.2, 0.1]),
+        "flags": np.where(random.random((2500, 5)) < [0.2, 0.4, 0.5, 0.6, 0.8], 1.0, 0.0),
+        "zeros": np.where(random.random((2500, 5)) < 0.5, 0.0, np.exp(noise)),
+    }[kind]
+    assert find_valleys(standardized(X)).k == 1
+
+
+def test_a_yes_or_no_by_chance_splits_no_group() -> None:
+    X, _ = planted()
+    coin = np.random.default_rng(2).random(len(X)) < 0.5
+    assert find_valleys(standardized(np.column_stack([X, coin]))).k == 4
+
+
+def test_a_code_for_missing_values_is_no_group() -> None:
+    X, _ = planted()
+    X[np.random.default_rng(2).random(len(X)) < 0.06, 0] = -999.0
+    capped = np.maximum(X, -20.0)
+    assert find_valleys(standardized(capped)).k == 4
+
+
+def test_answers_that_belong_together_are_a_group() -> None:
+    random = np.random.default_rng(3)
+    kind = random.integers(2, size=2500)
+    flags = random.random((2500, 10)) < np.where(kind, 0.95, 0.05)[:, None]
+    assert find_valleys(standardized(flags.astype(float))).k == 2
+
+
+def test_more_groups_than_allowed_are_merged() -> None:
+    assert find_valleys(standardized(planted()[0]), max_groups=3).k == 3
+
+
+def test_a_few_rows_are_one_group() -> None:
+    assert find_valleys(np.arange(20, dtype=np.float32)[:, None]).k == 1
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    X = standardized(planted(3000)[0])
+    with threads(1):
+        one = find_valleys(X)
+    with threads(3):
+        three = find_valleys(X)
+    assert (one.k, one.shallowest, one.next_merge) == (three.k, three.shallowest, three.next_merge)
+    assert np.array_equal(one.labels, three.labels)
+
+
+def test_attributes_are_guessed_from_columns_of_two_values() -> None:
+    category = np.array([0, 1, 2, 1, 0, 2, 2, 0])
+    flag = np.array([0, 1, 1, 0, 1, 0, 0, 1])
+    X = np.column_stack([np.arange(8), flag, np.eye(3)[category], flag[::-1]]).astype(np.float32)
+    assert [columns.tolist() for columns in guess_attributes(X)] == [[1], [2, 3, 4], [5]]
+
+
+def test_levels_are_spread_half_way_to_their_neighbours() -> None:
+    X = np.tile(np.array([[0.0], [1.0], [3.0]], np.float32), (1000, 1))
+    spread = spread_levels(X)[:, 0].reshape(-1, 3)
+    low, high = spread.min(axis=0), spread.max(axis=0)
+    np.testing.assert_allclose(low, [-0.5, 0.5, 2.0], atol=0.01)
+    np.testing.assert_allclose(high, [0.5, 2.0, 4.0], atol=0.01)
+
+
+def test_two_values_and_many_values_are_not_spread() -> None:
+    X = np.column_stack([np.tile([0.0, 1.0], 50), np.arange(100.0)]).astype(np.float32)
+    assert np.array_equal(spread_levels(X), X)
