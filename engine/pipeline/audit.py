@@ -128,10 +128,13 @@ def _audit_block(block: Block, expected: Expected) -> _BlockAudit:
     flaws: dict[str, int] = {}
     for name in ("cluster", "runner_up"):
         values = block.rows[name].to_numpy()
-        n_outside = int(np.count_nonzero(~((values >= 0) & (values < n_clusters))))
+        is_valid = (values >= 0) & (values < n_clusters)
+        if name == "runner_up" and n_clusters == 1:
+            is_valid = values == -1  # there is no other cluster
+        n_outside = int(np.count_nonzero(~is_valid))
         if n_outside:
             flaws[f"column {name!r} is no cluster"] = n_outside
-    for name in ("distance", "margin", *MAP_COLUMNS[:2]):
+    for name in ("distance", "margin", "runner_up_odds", *MAP_COLUMNS[:2]):
         if name in block.rows.column_names:
             n_bad = int(np.count_nonzero(~np.isfinite(block.rows[name].to_numpy())))
             if n_bad:
@@ -170,7 +173,10 @@ def _table_flaws(folder: Path, expected: Expected) -> Iterator[str]:
 def _non_finite_columns(table: pa.Table, file: str) -> Iterator[str]:
     for name in table.column_names:
         if pa.types.is_floating(table.schema.field(name).type):
-            n_bad = int(np.count_nonzero(~np.isfinite(table[name].to_numpy())))
+            known = (
+                table[name].drop_null().to_numpy()
+            )  # null is what is not known
+            n_bad = int(np.count_nonzero(~np.isfinite(known)))
             if n_bad:
                 yield f"column {name!r} of {file} is {_NOT_A_NUMBER} in {n_bad:,} rows"
 
