@@ -25,7 +25,7 @@ from engine.ratings import column_names as columns
 from engine.ratings import movielens
 from engine.ratings.factorize_ids import normalize_distinct_ids, normalize_ids, unify_id_types
 from engine.ratings.items import ItemTable, build_item_table
-from engine.tables.csv_dialect import read_header
+from engine.tables.csv_dialect import read_names
 from engine.tables.dataframe_table import is_dataframe
 from engine.tables.file_table import open_table
 from engine.tables.source_paths import find_files, infer_format
@@ -233,7 +233,7 @@ def _read_column_names(source: Any) -> list[str]:
     """Return the column names of a table, for CSV files without reading their rows."""
     if not _is_csv(source):
         return list(open_table(source).schema.names)
-    return read_header(find_files([str(source)]))
+    return read_names(find_files([str(source)]))
 
 
 def _first_line(path: str) -> str:

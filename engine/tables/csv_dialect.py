@@ -10,18 +10,18 @@ digits, as in `1.299`, it may mark thousands: number_texts.py decides, and such 
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
-from engine.tables.number_texts import are_grouped, marks_thousands
+from engine.tables.csv_header import CsvHeader, read_header, refuse_more_headers, rows_below
+from engine.tables.number_texts import MISSING_MARKS, are_grouped, marks_thousands
 from engine.tables.source_paths import SourceFiles
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "#N/A"]
 _HEAD_BYTES = 1 << 20  # bytes of a file that the dialect is detected from
-_DELIMITERS = ",;\t|"
+HEADER_BYTES = 1 << 16  # bytes of a file that hold all lines of its header
 # Numbers with decimals after this point, and perhaps the other mark between thousands.
 _NUMBER = {
     point: re.compile(rf"[+-]?(?:\d*|\d{{1,3}}(?:{grouping}\d{{3}})+)(?:{re.escape(point)}\d+)?(?:[eE][+-]?\d+)?")
@@ -37,12 +37,14 @@ class CsvDialect(NamedTuple):
     delimiter, decimal_point : str
     shown_decimal : the decimal point if a column shows it beyond doubt, else ""
     grouped : positions of the columns whose points mark thousands although they could be decimal points
+    header : CsvHeader
     """
 
     delimiter: str = ","
     decimal_point: str = "."
     shown_decimal: str = ""
     grouped: tuple[int, ...] = ()
+    header: CsvHeader = CsvHeader(",", ())
 
 
 def detect_dialect(files: SourceFiles) -> CsvDialect:
@@ -50,34 +52,48 @@ def detect_dialect(files: SourceFiles) -> CsvDialect:
 
     Raises
     ------
-    UnicodeDecodeError
-        If its header is not UTF-8.
+    SourceFormatError
+        If the first rows look like more lines of headers.
     """
     path = files.paths[0]
-    with files.filesystem.open(path, "rb", compression="infer") as stream:
-        head: bytes = stream.read(_HEAD_BYTES)
-    lines = head.decode("utf-8-sig", errors="replace").splitlines()
+    head = read_head(files, path, _HEAD_BYTES)
     if len(head) == _HEAD_BYTES:
-        del lines[-1]  # most likely cut off
-    delimiter = "\t" if path.lower().endswith((".tsv", ".tsv.gz")) else _detect_delimiter(lines[0] if lines else "")
-    try:
-        columns = list(zip_longest(*csv.reader(lines[1:], delimiter=delimiter), fillvalue=""))
-    except csv.Error:  # a field is longer than the csv module reads: only the delimiter is known
-        columns = []
+        head = head[: head.rfind(b"\n") + 1]  # the last line is most likely cut off
+    text = head.decode("utf-8-sig", errors="replace")
+    header = read_header(text, delimiter_of_name(path))
+    rows = rows_below(text, header)
+    columns = list(zip_longest(*rows, fillvalue=""))
+    if rows and "0" not in map(_classify, rows[0]):
+        refuse_more_headers([list(map(_classify, column)) for column in columns], path, header.n_before)
     present = [_nonmissing(column) for column in columns]
-    decimal_point, shown, grouped = _detect_decimal_point(present, delimiter)
-    return CsvDialect(delimiter, decimal_point, shown, grouped)
+    decimal_point, shown, grouped = _detect_decimal_point(present, header.delimiter)
+    return CsvDialect(header.delimiter, decimal_point, shown, grouped, header)
 
 
-def read_header(files: SourceFiles) -> list[str]:
-    """Read the column names of the first file, but no rows."""
-    with files.filesystem.open(files.paths[0], "rb", compression="infer") as stream:
-        line = stream.readline().decode("utf-8-sig", errors="replace")
-    return next(csv.reader([line], delimiter=detect_dialect(files).delimiter), [])
+def read_head(files: SourceFiles, path: str, n_bytes: int) -> bytes:
+    """Return the first bytes of a file."""
+    with files.filesystem.open(path, "rb", compression="infer") as stream:
+        head: bytes = stream.read(n_bytes)
+    return head
 
 
-def _detect_delimiter(header: str) -> str:
-    return max(_DELIMITERS, key=lambda sign: len(next(csv.reader([header], delimiter=sign), [])))
+def read_names(files: SourceFiles) -> list[str]:
+    """Return the column names of the first file, but read no rows."""
+    head = read_head(files, files.paths[0], HEADER_BYTES)
+    return list(read_header(head.decode("utf-8-sig", errors="replace"), delimiter_of_name(files.paths[0])).names)
+
+
+def delimiter_of_name(path: str) -> str | None:
+    """Return the delimiter that a file's name gives."""
+    return "\t" if path.lower().endswith((".tsv", ".tsv.gz")) else None
+
+
+def _classify(text: str) -> str:
+    """Return "0" for a number, "" for a missing value, and other texts as they are."""
+    text = text.strip()
+    if text.lower() in MISSING_MARKS:
+        return ""
+    return "0" if any(pattern.fullmatch(text) for pattern in _NUMBER.values()) else text
 
 
 def _detect_decimal_point(columns: Sequence[Sequence[str]], delimiter: str) -> tuple[str, str, tuple[int, ...]]:

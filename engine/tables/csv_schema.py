@@ -24,7 +24,8 @@ import pyarrow.dataset as ds
 from engine.errors import SchemaMismatchError, SourceFormatError
 from engine.tables.arrow_buffers import arrow_reader
 from engine.tables.arrow_errors import describe_arrow_error
-from engine.tables.csv_dialect import MISSING, CsvDialect, detect_dialect
+from engine.tables.csv_dialect import HEADER_BYTES, MISSING, CsvDialect, delimiter_of_name, detect_dialect
+from engine.tables.csv_header import read_header
 from engine.tables.number_texts import CODES, DECIMAL_MARK
 from engine.tables.source_paths import SourceFiles
 
@@ -60,6 +61,8 @@ def open_csv(files: SourceFiles, *, id: str | None, types: Mapping[str, pa.DataT
         dialect = detect_dialect(files)
         if dialect[:2] != CsvDialect()[:2]:
             logger.info("%s: columns are separated by %r, decimals by %r", files.paths[0], *dialect[:2])
+        if dialect.header.layout:
+            logger.info("%s: beside the names, there are %s: left out", files.paths[0], dialect.header.layout)
         for n_bytes in (BYTES_PER_READ * times for times in READ_FACTORS):
             try:
                 n_rows, schema = _scan(files, dialect, _first_guess(files, dialect, known, n_bytes), types, id, n_bytes)
@@ -86,9 +89,10 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
     for path in files.paths:
         with files.filesystem.open(path, "rb", compression="infer") as stream:
             head = stream.read(2 * n_bytes)  # one block, and the end of its last row
+        _check_header(head, path, files, dialect)
         schema = pacsv.open_csv(
             arrow_reader(head),
-            pacsv.ReadOptions(block_size=n_bytes),
+            _read_options(dialect, n_bytes),
             _parse_options(dialect),
             _convert_options(dialect, {}),
         ).schema
@@ -96,10 +100,8 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
             if pa.types.is_binary(field.type):
                 raise pa.ArrowInvalid(f"column {field.name!r} is not UTF-8 text")
         check_distinct_names(schema.names, path)
-        if inferred is not None and schema.names != inferred.names:
-            differing = ", ".join(repr(name) for name in sorted(set(schema.names) ^ set(inferred.names)))
-            what = f"Column {differing} is only in one of" if differing else "The columns are in another order in"
-            raise SchemaMismatchError(f"{what} {files.paths[0]} and {path}.")
+        if inferred is not None:
+            _check_same_names(inferred.names, schema.names, files.paths[0], path)
         inferred = (
             schema
             if inferred is None
@@ -113,6 +115,33 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
     assert inferred is not None
     known = {inferred.names[position]: pa.string() for position in dialect.grouped} | dict(known)
     return pa.schema([pa.field(name, known.get(name, inferred.field(name).type)) for name in inferred.names])
+
+
+def _check_header(head: bytes, path: str, files: SourceFiles, dialect: CsvDialect) -> None:
+    """Raise SchemaMismatchError if the header of a file is written in another way than that of the first file."""
+    first, text = files.paths[0], head[:HEADER_BYTES].decode("utf-8-sig", errors="replace")
+    if path == first:
+        return
+    header = read_header(text, delimiter_of_name(path))
+    if read_header(text, dialect.delimiter).names == dialect.header.names:
+        header = header._replace(delimiter=dialect.delimiter)
+    if header.delimiter != dialect.delimiter:
+        what = f"{path} is separated by {header.delimiter!r}, but {first} by {dialect.delimiter!r}."
+        raise SchemaMismatchError(what, hint="write all files of the table alike.")
+    if dialect.header.n_before and header.n_before:
+        _check_same_names(dialect.header.names, header.names, first, path)
+    if header.layout != dialect.header.layout:
+        ours, others = (h.layout or "nothing but rows" for h in (header, dialect.header))
+        what = f"Beside the names, {path} has {ours}, but {first} has {others}."
+        raise SchemaMismatchError(what, hint="write all files of the table alike.")
+
+
+def _check_same_names(names: Sequence[str], others: Sequence[str], path: str, other_path: str) -> None:
+    """Raise SchemaMismatchError if two files do not have the same columns in the same order."""
+    if list(names) != list(others):
+        differing = ", ".join(repr(name) for name in sorted(set(names) ^ set(others)))
+        what = f"Column {differing} is only in one of" if differing else "The columns are in another order in"
+        raise SchemaMismatchError(f"{what} {path} and {other_path}.")
 
 
 def check_distinct_names(names: Sequence[str], path: str) -> None:
@@ -284,10 +313,23 @@ def _dataset(files: SourceFiles, dialect: CsvDialect, schema: pa.Schema, n_bytes
     types = {field.name: field.type for field in schema}
     form = ds.CsvFileFormat(
         parse_options=_parse_options(dialect),
-        read_options=pacsv.ReadOptions(block_size=n_bytes),
+        read_options=_read_options(dialect, n_bytes),
         convert_options=_convert_options(dialect, types),
     )
     return ds.dataset(list(files.paths), filesystem=files.filesystem, format=form, schema=schema)
+
+
+def _read_options(dialect: CsvDialect, n_bytes: int) -> pacsv.ReadOptions:
+    header = dialect.header
+    if header.n_before == 0:
+        return pacsv.ReadOptions(block_size=n_bytes, skip_rows_after_names=header.n_after)
+    # A dataset looks for names in the first line, whatever skip_rows is, unless it is given them.
+    return pacsv.ReadOptions(
+        block_size=n_bytes,
+        skip_rows=header.n_before,
+        column_names=list(header.names),
+        skip_rows_after_names=1 + header.n_after,
+    )
 
 
 def _parse_options(dialect: CsvDialect) -> pacsv.ParseOptions:

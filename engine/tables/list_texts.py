@@ -55,6 +55,7 @@ def find_separator(texts: pa.Array, counts: NDArray[np.int64], *, forced: bool =
     n_rows = counts.sum()
     if n_rows == 0:
         return None
+    texts = pc.utf8_trim_whitespace(texts)
     bracketed = _select(texts, _IN_BRACKETS) & ~_select(texts, _NESTED)
     if counts[bracketed].sum() >= (0.5 if forced else MIN_LIST_SHARE) * n_rows:
         quoted = counts[_select(texts, _IN_QUOTES)].sum() >= 0.5 * counts[_select(texts, r"\w")].sum()

@@ -85,6 +85,7 @@ def test_answers_in_the_order_of_a_questionnaire_are_split_where_most_people_giv
 def test_empty_lists_and_quoted_commas_are_no_labels_of_their_own() -> None:
     texts = pa.array(["[]", ' ["Crime, true", "War"] ', "['']", "['War',]"])
     assert split_texts(texts, QUOTED_LIST).to_pylist() == [[""], ["Crime, true", "War"], [""], ["War"]]
+    assert separator_of(['\u0085["War"]', '["War", "Crime"]\u00a0'], forced=True) == QUOTED_LIST
     assert split_texts(pa.array(["[]", "[ a ,b ]"]), LIST).to_pylist() == [[""], ["a", "b"]]
 
 
