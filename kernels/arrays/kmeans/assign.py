@@ -2,8 +2,8 @@
 
     X (n_rows, n_features), CenterArrays  ->  labels (n_rows,) int32;   or the two nearest centers and their distances
 
-Rows that a level leaves open are collected over all chunks, and go through the next level together. Labels are those of the definition in distance.py, however matrix products round: certify.py
-proves which are certain.
+Rows that a level leaves open are collected over all chunks, and go through the next level together. Labels are those of
+the definition in distance.py, however matrix products round: certify.py proves which are certain.
 """
 
 from __future__ import annotations
