@@ -22,6 +22,7 @@ from engine.backends.device_matrix import DeviceMatrix, device_array
 from engine.backends.protocol import SUM_ROWS, ClusterSums, FixedPointGrid, SkipThresholds, TwoNearest
 from engine.execution.array_storage import Storage
 from engine.kernels.arrays import distance
+from engine.kernels.arrays.columns import reduce_columns
 from engine.kernels.arrays.kmeans import assign, lloyd
 from engine.kernels.arrays.kmeans import certify as row_filter
 from engine.kernels.cpu.kmeans import quantize
@@ -100,12 +101,17 @@ class ArrayBackend(ArrayPCA):
         return self.run_in_chunks(compute, compute_on_cpu)
 
     def _range(self, xp: Any, X: Array, weights: Float64s) -> tuple[Float64s, Float64s, bool]:
-        weighted = X[xp.asarray(weights) > 0] if len(weights) else X
-        finite = bool(xp.isfinite(X).all())
-        if len(weighted) == 0:
-            return np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf), finite
-        low, high = self.to_host(weighted.min(axis=0)), self.to_host(weighted.max(axis=0))
-        return low.astype(np.float64), high.astype(np.float64), finite
+        """Return least and largest values of rows that have weight, and whether all rows are finite."""
+
+        def reduce_rows(rows: Array) -> tuple[Float64s, Float64s]:
+            if len(rows) == 0:
+                return np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
+            low, high = (self.to_host(reduce_columns(xp, rows, method)) for method in ("min", "max"))
+            return low.astype(np.float64), high.astype(np.float64)
+
+        low, high = reduce_rows(X)  # NaN if any value is
+        finite = bool(np.isfinite(low).all() and np.isfinite(high).all())
+        return (*(reduce_rows(X[xp.asarray(weights) > 0]) if len(weights) else (low, high)), finite)
 
     def finer_rows(
         self, rows: PreparedDeviceRows, X: Rows, n_clusters: int, screened: int, opened: int, storage: Storage
@@ -196,14 +202,14 @@ class ArrayBackend(ArrayPCA):
         xp: Any, X: Array, weights: Float64s, grid: FixedPointGrid, before: Array, after: Array, changed: Array,
         centers: row_filter.CenterArrays, chunk_values: int,
     ) -> tuple[Array, Array]:  # fmt: skip
-        """Return by how much the rows `changed` change sums and masses; if that is all rows, they are not copied."""
-        device_weights = xp.asarray(weights)
+        """Return by how much the rows `changed` change sums and masses."""
+        device_weights, rows = xp.asarray(weights), None
         if len(changed) < len(X):
+            rows, before, after = changed, before[changed], after[changed]
             device_weights = device_weights[changed] if len(weights) else device_weights
-            X, before, after = X[changed], before[changed], after[changed]
         fixed_point = xp.asarray(grid.shift), xp.asarray(grid.scale), grid.mass_scale
         return lloyd.compute_sum_changes(
-            xp, X, device_weights, fixed_point, before, after, len(centers.host), chunk_values
+            xp, X, rows, device_weights, fixed_point, before, after, len(centers.host), chunk_values
         )  # fmt: skip
 
     def label(self, X: Rows, centers: Rows, labels: Int32s) -> None:

@@ -1,7 +1,7 @@
 """Squared distances and nearest centers as the project defines them, on whole arrays.
 
     X (n_rows, n_features) float32 or float64, columns (n_features, n_clusters) float64
-      -> squared distances float64, labels int64
+      -> squared distances float64
 
 A squared distance is the float64 sum of (x - c)^2 over the features in their order, every operation rounded once.
 Subtraction, multiplication and addition are separate array operations, each a kernel launch on a GPU, so no compiler
@@ -26,14 +26,6 @@ def squared_distances(xp: Any, X: Array, columns: Array) -> Array:
             difference *= difference
             total += difference
     return total
-
-
-def labels_by_definition(xp: Any, X: Array, columns: Array, chunk_values: int) -> Array:
-    """Return the nearest center of every row, ties to the lowest; about `chunk_values` distances at a time at most."""
-    labels = xp.empty(len(X), np.int64)
-    for chunk in row_chunks(len(X), columns.shape[1], chunk_values):
-        labels[chunk] = squared_distances(xp, X[chunk], columns).argmin(axis=1)
-    return labels
 
 
 def assigned_distances(xp: Any, X: Array, centers: Array, labels: Array) -> Array:

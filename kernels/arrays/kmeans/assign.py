@@ -2,9 +2,8 @@
 
     X (n_rows, n_features), CenterArrays  ->  labels (n_rows,) int32;   or the two nearest centers and their distances
 
-Chunks of rows are limited by the number of their scores, so that on a GPU these stay near the cache between the
-operations of a chunk. Labels are those of the definition in distance.py, however matrix products round: certify.py
-proves which are certain.
+Rows that a level leaves open are collected over all chunks, and go through the next level together. Labels are those of
+the definition in distance.py, however matrix products round: certify.py proves which are certain.
 """
 
 from __future__ import annotations
@@ -41,62 +40,45 @@ class TwoNearestArrays(NamedTuple):
 
 def label_rows(xp: Any, X: Array, centers: CenterArrays, chunk_values: int) -> LabeledRows:
     """Return the label of every row; at most about `chunk_values` scores are kept at a time."""
-    labels = xp.empty(len(X), np.int32)
-    n_open = n_by_definition = 0
-    for part in distance.row_chunks(len(X), max(centers.exact.shape), chunk_values):
-        labels[part], chunk_open, chunk_by_definition = _label_chunk(xp, X[part], centers, chunk_values)
-        n_open, n_by_definition = n_open + chunk_open, n_by_definition + chunk_by_definition
-    return LabeledRows(labels, n_open, n_by_definition)
-
-
-def _label_chunk(xp: Any, X: Array, centers: CenterArrays, chunk_values: int) -> tuple[Array, int, int]:
-    """Return the labels of a chunk, and how many rows the first level and all levels left open."""
-    labels = xp.zeros(len(X), np.int64)
+    labels = xp.empty(len(X), np.int64)
     rows, n_open = None, len(X)  # open rows; None for all of them
     for level in centers.levels:
-        part = X if rows is None else X[rows]
-        ranking = rank_centers(xp, part, centers, level)
-        labels = ranking.best if rows is None else _put(labels, rows, ranking.best)
+        ranking = rank_centers(xp, X, rows, centers, level, chunk_values)
         open_rows = xp.flatnonzero(~ranking.certain)
-        rows = open_rows if rows is None else rows[open_rows]
-        n_open = len(rows) if level is centers.levels[0] else n_open
+        if rows is None:
+            labels, rows, n_open = ranking.nearest[0], open_rows, len(open_rows)
+        else:
+            labels[rows] = ranking.nearest[0]
+            rows = rows[open_rows]
         if len(rows) == 0:
-            return labels, n_open, 0
-    part = X if rows is None else X[rows]
-    exact = distance.labels_by_definition(xp, part, centers.columns, chunk_values)
-    return (exact if rows is None else _put(labels, rows, exact)), n_open, len(part)
-
-
-def _put(target: Array, rows: Array, values: Array) -> Array:
-    target[rows] = values
-    return target
+            return LabeledRows(labels.astype(np.int32), n_open, 0)
+    n_by_definition = len(X) if rows is None else len(rows)
+    for chunk in distance.row_chunks(n_by_definition, max(centers.exact.shape), chunk_values):
+        target = chunk if rows is None else rows[chunk]
+        labels[target] = distance.squared_distances(xp, X[target], centers.columns).argmin(axis=1)
+    return LabeledRows(labels.astype(np.int32), n_open, n_by_definition)
 
 
 def label_nearest_two(xp: Any, X: Array, centers: CenterArrays, chunk_values: int) -> TwoNearestArrays:
     """Return the two nearest centers of every row, ties to the lower label."""
     chunks = distance.row_chunks(len(X), max(centers.exact.shape), chunk_values)
-    parts = [_label_chunk_two(xp, X[part], centers) for part in chunks]
-    return TwoNearestArrays(*(xp.concatenate(columns) for columns in zip(*parts, strict=True)))
-
-
-def _label_chunk_two(xp: Any, X: Array, centers: CenterArrays) -> TwoNearestArrays:
-    n_clusters = len(centers.exact)
-    if n_clusters == 1 or not centers.levels:
-        return _two_by_definition(xp, X, centers)
-    ranking = rank_centers(xp, X, centers, centers.levels[0], two=True)
-    first = distance.assigned_distances(xp, X, centers.exact, ranking.best)
-    second = distance.assigned_distances(xp, X, centers.exact, ranking.second)
-    swap = (second < first) | ((second == first) & (ranking.second < ranking.best))
+    if len(centers.exact) == 1 or not centers.levels:
+        parts = [_two_by_definition(xp, X[chunk], centers) for chunk in chunks]
+        return TwoNearestArrays(*(xp.concatenate(columns) for columns in zip(*parts, strict=True)))
+    (best, other), certain = rank_centers(xp, X, None, centers, centers.levels[0], chunk_values, n_nearest=2)
+    first, second = xp.empty(len(X)), xp.empty(len(X))
+    for chunk in chunks:
+        first[chunk] = distance.assigned_distances(xp, X[chunk], centers.exact, best[chunk])
+        second[chunk] = distance.assigned_distances(xp, X[chunk], centers.exact, other[chunk])
+    swap = (second < first) | ((second == first) & (other < best))
     result = TwoNearestArrays(
-        xp.where(swap, ranking.second, ranking.best),
-        xp.where(swap, second, first),
-        xp.where(swap, ranking.best, ranking.second),
+        xp.where(swap, other, best), xp.where(swap, second, first), xp.where(swap, best, other),
         xp.where(swap, first, second),
-    )
-    rows = xp.flatnonzero(~ranking.certain_two)
-    if len(rows):
-        for target, exact in zip(result, _two_by_definition(xp, X[rows], centers), strict=True):
-            target[rows] = exact
+    )  # fmt: skip
+    rows = xp.flatnonzero(~certain)
+    for chunk in distance.row_chunks(len(rows), max(centers.exact.shape), chunk_values):
+        for target, exact in zip(result, _two_by_definition(xp, X[rows[chunk]], centers), strict=True):
+            target[rows[chunk]] = exact
     return result
 
 

@@ -1,6 +1,6 @@
 """Rank centers by matrix products, and prove which ranks rounding cannot have changed.
 
-    X (n_rows, n_features), CenterArrays  ->  Ranking: the best centers of every row, and whether they are certain
+    X (n_rows, n_features), CenterArrays  ->  Ranking: the nearest centers of every row, and whether they are certain
 
 Rows are scaled to y = (x - shift) factor, and centers likewise. They are ranked by L_j = ||c_j||^2 / 2 - y.c_j in the
 precision of a level: float32, then float64. Any order of addition and fused multiply-adds are allowed, so any matrix
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from engine.kernels.arrays.distance import row_chunks
 from engine.kernels.cpu.kmeans.quantize import RowQuantizer
 
 Array = Any  # of the array module `xp`
@@ -47,10 +48,8 @@ class CenterArrays(NamedTuple):
 class Ranking(NamedTuple):
     """The nearest centers of rows at one level of precision."""
 
-    best: Array  # (n_rows,): the nearest center
-    second: Array  # (n_rows,): the second nearest
-    certain: Array  # (n_rows,): whether no other center can be nearer than the best
-    certain_two: Array  # (n_rows,): whether no other center can be among the two nearest
+    nearest: tuple[Array, ...]  # the nearest center of every row, then the second nearest, each (n_rows,) int64
+    certain: Array  # (n_rows,): whether no other center can be nearer than these
 
 
 def prepare_centers(xp: Any, centers: np.ndarray[Any, Any], quantizer: RowQuantizer) -> CenterArrays:
@@ -84,36 +83,50 @@ def _level(xp: Any, scaled: np.ndarray[Any, Any], dtype: Any) -> PrecisionLevel:
     )
 
 
-def rank_centers(xp: Any, X: Array, centers: CenterArrays, level: PrecisionLevel, *, two: bool = False) -> Ranking:
-    """Rank the centers for some rows; `two` asks for the second center, and whether the first two are certain."""
+def rank_centers(
+    xp: Any, X: Array, rows: Array | None, centers: CenterArrays, level: PrecisionLevel, chunk_values: int,
+    n_nearest: int = 1,
+) -> Ranking:  # fmt: skip
+    """Find the `n_nearest` (1 or 2) nearest centers of some rows of X, or of all if `rows` is None.
+
+    Scores are computed in chunks of at most about `chunk_values`, so that they stay in a GPU's cache; all that has one
+    value a row is computed for all rows at once, because every array operation is a launch.
+    """
+    n_rows, (n_clusters, n_features) = len(X) if rows is None else len(rows), centers.exact.shape
     dtype = level.columns.dtype
-    rows, infinite = xp.arange(len(X)), dtype.type(np.inf)
+    best = [xp.empty(n_rows, np.int64) for _ in range(n_nearest)]
+    least = [xp.empty(n_rows, dtype) for _ in range(n_nearest + 1)]
+    norms = xp.empty(n_rows, dtype)
+    chunks = row_chunks(n_rows, max(n_clusters, n_features), chunk_values)
+    first_scores = xp.arange(chunks[0].stop if chunks else 0) * n_clusters  # where each row's scores begin
     with np.errstate(over="ignore", invalid="ignore"):
-        wide = X.astype(np.promote_types(X.dtype, dtype), copy=False)  # rounded to the level's precision last
-        y = ((wide - centers.shift) * wide.dtype.type(centers.quantizer.factor)).astype(dtype, copy=False)
-        norms = xp.square(y).sum(axis=1).astype(np.float64)
-        scores = xp.matmul(y, level.columns)
-        xp.subtract(level.offsets, scores, out=scores)
-        best, best_score = _take_least(xp, scores, rows, infinite)
-        error_one = level.center_error[best] + level.row_error * norms
-        is_bounded = norms <= MAX_SQUARED_NORM  # false for NaN
-        if not two:
-            certain = is_bounded & (scores.min(axis=1).astype(np.float64) - best_score > error_one)
-            return Ranking(best, best, certain, certain)
-        second, second_score = _take_least(xp, scores, rows, infinite)
-        third_score = scores.min(axis=1).astype(np.float64)
-        certain = is_bounded & (second_score - best_score > error_one)
-        error_two = level.center_error[second] + level.row_error * norms
-        certain_two = is_bounded & (third_score - best_score > error_one) & (third_score - second_score > error_two)
-        return Ranking(best, second, certain, certain_two)
+        for chunk in chunks:
+            scores = _score_rows(xp, X[chunk] if rows is None else X[rows[chunk]], centers, level, norms[chunk])
+            for i in range(n_nearest):
+                scores.argmin(axis=1, out=best[i][chunk])
+                scores.min(axis=1, out=least[i][chunk])
+                scores.reshape(-1)[first_scores[: len(scores)] + best[i][chunk]] = dtype.type(np.inf)
+            scores.min(axis=1, out=least[n_nearest][chunk])
+        row_error = norms.astype(np.float64)
+        row_error *= level.row_error
+        certain = norms <= MAX_SQUARED_NORM  # false for NaN
+        for i in range(n_nearest):
+            for other in least[i + 1 :: n_nearest - i]:  # the next one, and the least of all others
+                gap = other.astype(np.float64)
+                gap -= least[i]
+                certain &= gap > level.center_error[best[i]] + row_error
+    return Ranking(tuple(best), certain)
 
 
-def _take_least(xp: Any, scores: Array, rows: Array, infinite: Any) -> tuple[Array, Array]:
-    """Return the center of every row's least score, and the score as float64; replace it by infinity."""
-    center = scores.argmin(axis=1)
-    least = scores[rows, center].astype(np.float64)
-    scores[rows, center] = infinite
-    return center, least
+def _score_rows(xp: Any, X: Array, centers: CenterArrays, level: PrecisionLevel, norms: Array) -> Array:
+    """Return the scores (n_rows, n_clusters) of a chunk, and write the rows' squared norms."""
+    dtype = level.columns.dtype
+    y = xp.subtract(X, centers.shift, dtype=np.promote_types(X.dtype, dtype))  # rounded to the level's precision last
+    y *= y.dtype.type(centers.quantizer.factor)
+    y = y.astype(dtype, copy=False)
+    xp.square(y).sum(axis=1, out=norms)
+    scores = xp.matmul(y, level.columns)
+    return xp.subtract(level.offsets, scores, out=scores)
 
 
 def rounds_as_float32(xp: Any) -> bool:

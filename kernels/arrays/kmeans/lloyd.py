@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.kernels.arrays.columns import reduce_columns
 from engine.kernels.arrays.distance import row_chunks
 
 Array = Any  # of the array module `xp`
@@ -20,6 +21,7 @@ Array = Any  # of the array module `xp`
 def compute_sum_changes(
     xp: Any,
     X: Array,
+    rows: Array | None,
     weights: Array,
     grid: tuple[Array, Array, float],
     before: Array,
@@ -29,26 +31,30 @@ def compute_sum_changes(
 ) -> tuple[Array, Array]:
     """Return the changes of sums and masses: a row is added to the cluster it joins, subtracted from the one it leaves.
 
-    `before` is -1 where a row was in no cluster; `grid` is the shift, the scale of sums and the scale of masses.
+    Only some rows of X changed, or all if `rows` is None; weights and labels are those of these rows. `before` is -1
+    where a row was in no cluster; `grid` is the shift, the scale of sums and the scale of masses.
     """
     shift, scale, mass_scale = grid
-    sums = xp.zeros((n_clusters, X.shape[1]), np.int64)
-    masses = xp.zeros(n_clusters, np.int64)
-    for chunk in row_chunks(len(X), X.shape[1], chunk_values):
-        terms = X[chunk].astype(np.float64)
-        terms -= shift
-        row_masses = xp.ones(len(terms), np.int64)
+    sums = xp.zeros((n_clusters + 1, X.shape[1]), np.int64)  # the last one is that of label -1: no cluster
+    masses = xp.zeros(n_clusters + 1, np.int64)
+    row_masses = xp.ones(len(after), np.int64)
+    if len(weights):
+        row_masses = xp.rint(weights * mass_scale).astype(np.int64)
+    _add_at(xp, masses, after, row_masses)
+    is_first = len(before) == 0 or bool((before < 0).all())
+    if not is_first:
+        _add_at(xp, masses, before, -row_masses)
+    for chunk in row_chunks(len(after), X.shape[1], chunk_values):
+        terms = xp.subtract(X[chunk] if rows is None else X[rows[chunk]], shift, dtype=np.float64)
         if len(weights):
             terms *= weights[chunk, None]
-            row_masses = xp.rint(weights[chunk] * mass_scale).astype(np.int64)
         terms *= scale
-        rounded = xp.rint(terms).astype(np.int64)
+        rounded = xp.rint(terms, out=terms).astype(np.int64)
         _add_at(xp, sums, after[chunk], rounded)
-        _add_at(xp, masses, after[chunk], row_masses)
-        left = xp.flatnonzero(before[chunk] >= 0)
-        _add_at(xp, sums, before[chunk][left], -rounded[left])
-        _add_at(xp, masses, before[chunk][left], -row_masses[left])
-    return sums, masses
+        if not is_first:
+            rounded *= -1
+            _add_at(xp, sums, before[chunk], rounded)
+    return sums[:n_clusters], masses[:n_clusters]
 
 
 def compute_square_sums(
@@ -61,16 +67,15 @@ def compute_square_sums(
     shift, scale, square_scale = grid
     sums, square = xp.zeros(X.shape[1], np.int64), xp.zeros(X.shape[1], np.int64)
     for chunk in row_chunks(len(X), X.shape[1], chunk_values):
-        difference = X[chunk].astype(np.float64)
-        difference -= shift
+        difference = xp.subtract(X[chunk], shift, dtype=np.float64)
         squares = difference * difference
         if len(weights):
             difference *= weights[chunk, None]
             squares *= weights[chunk, None]
         difference *= scale
         squares *= square_scale
-        sums += xp.rint(difference).astype(np.int64).sum(axis=0)
-        square += xp.rint(squares).astype(np.int64).sum(axis=0)
+        sums += reduce_columns(xp, xp.rint(difference, out=difference).astype(np.int64), "sum")
+        square += reduce_columns(xp, xp.rint(squares, out=squares).astype(np.int64), "sum")
     return sums, square
 
 

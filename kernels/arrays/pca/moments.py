@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.kernels.arrays.columns import reduce_columns
 from engine.kernels.arrays.distance import row_chunks
 
 Array = Any  # of the array module `xp`
@@ -24,8 +25,8 @@ def compute_moments(xp: Any, X: Array, pilot_rows: int, chunk_values: int) -> tu
     with np.errstate(over="ignore", invalid="ignore"):  # the caller rejects values that are not finite
         shift = X[:: max(1, n_rows // pilot_rows)].mean(axis=0, dtype=np.float64)
         for chunk in row_chunks(n_rows, n_features, chunk_values):
-            shifted = X[chunk] - shift
-            sums += shifted.sum(axis=0)
+            shifted = xp.subtract(X[chunk], shift, dtype=np.float64)
+            sums += reduce_columns(xp, shifted, "sum")
             scatter += xp.matmul(shifted.T, shifted)
         rest = sums / n_rows
         scatter -= xp.outer(rest, sums)
@@ -41,21 +42,17 @@ def compute_encoded_moments(
     """
     n_rows, n_dense = dense.shape
     gram, cross = xp.zeros((n_dense + 1, n_dense)), xp.zeros((n_hot_columns, n_dense))
-    pairs = xp.zeros((n_hot_columns, n_hot_columns), np.int64)
-    for chunk in row_chunks(n_rows, n_dense + n_hot_columns, chunk_values):
-        indicators = _expand_hot_columns(xp, starts[chunk.start : chunk.stop + 1], hot, n_hot_columns)
-        wide = dense[chunk].astype(np.float64)
-        gram[:n_dense] += xp.matmul(wide.T, wide)
-        gram[n_dense] += wide.sum(axis=0)
-        cross += xp.matmul(indicators.T.astype(np.float64), wide)
-        pairs += xp.rint(xp.matmul(indicators.T, indicators)).astype(np.int64)
-    return gram, cross, xp.triu(pairs)
-
-
-def _expand_hot_columns(xp: Any, starts: Array, hot: Array, n_hot_columns: int) -> Array:
-    """Return the hot columns of rows as zeros and ones, of shape (n_rows, n_hot_columns), float32."""
-    n_rows, first, last = len(starts) - 1, int(starts[0]), int(starts[-1])
-    out = xp.zeros((n_rows, n_hot_columns), np.float32)
-    rows = xp.searchsorted(starts, xp.arange(first, last, dtype=starts.dtype), side="right") - 1
-    out[rows, hot[first:last]] = 1.0
-    return out
+    pairs = xp.zeros((n_hot_columns, n_hot_columns))
+    chunks = row_chunks(n_rows, n_dense + n_hot_columns, chunk_values)
+    edges = starts[xp.asarray([chunk.start for chunk in chunks] + [n_rows])].tolist()  # one copy from the device
+    for chunk, first, last in zip(chunks, edges, edges[1:], strict=False):
+        indicators = xp.zeros((chunk.stop - chunk.start, n_hot_columns), np.float32)
+        if last > first:
+            rows = xp.searchsorted(starts[chunk], xp.arange(first, last, dtype=starts.dtype), side="right") - 1
+            indicators[rows, hot[first:last]] = 1.0
+        wide = xp.ones((chunk.stop - chunk.start, n_dense + 1))  # a column of ones, whose products are sums
+        wide[:, :n_dense] = dense[chunk]
+        gram += xp.matmul(wide.T, wide[:, :n_dense])
+        cross += xp.matmul(indicators.T.astype(np.float64), wide[:, :n_dense])
+        pairs += xp.matmul(indicators.T, indicators)  # whole numbers: float64 adds them exactly
+    return gram, cross, xp.triu(xp.rint(pairs).astype(np.int64))
