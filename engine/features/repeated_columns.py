@@ -89,7 +89,8 @@ def find_repeated_columns(
                    for leader, share in zip(block, shares.tolist(), strict=True)
                    for name in copies.get(leader, [leader])]  # fmt: skip
         reason = f"{len(block)} yes/no columns of one answer: no row has two"
-        repeated.append(RepeatedColumns(*zip(*members, strict=True), reason))  # type: ignore[arg-type]
+        names, weights = tuple(name for name, _ in members), tuple(share for _, share in members)
+        repeated.append(RepeatedColumns(names, weights, reason))
         in_answer.update(block)
     for leader, columns in copies.items():
         if leader not in in_answer:
@@ -268,4 +269,4 @@ def _is_one_answer(columns: Sequence[int], ones: NDArray[np.float32], both: NDAr
         return False
     n_rows = ones.shape[1]
     expected = (float(counts.sum()) ** 2 - float(np.square(counts).sum())) / 2.0 / n_rows
-    return expected >= MIN_CHANCE_OVERLAPS or (counts.sum() == n_rows and n_rows >= MIN_COMPARED_ROWS)
+    return expected >= MIN_CHANCE_OVERLAPS or bool(counts.sum() == n_rows and n_rows >= MIN_COMPARED_ROWS)

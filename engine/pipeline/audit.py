@@ -173,9 +173,7 @@ def _table_flaws(folder: Path, expected: Expected) -> Iterator[str]:
 def _non_finite_columns(table: pa.Table, file: str) -> Iterator[str]:
     for name in table.column_names:
         if pa.types.is_floating(table.schema.field(name).type):
-            known = (
-                table[name].drop_null().to_numpy()
-            )  # null is what is not known
+            known = table[name].drop_null().to_numpy()  # null is what is not known
             n_bad = int(np.count_nonzero(~np.isfinite(known)))
             if n_bad:
                 yield f"column {name!r} of {file} is {_NOT_A_NUMBER} in {n_bad:,} rows"
