@@ -89,8 +89,8 @@ def find_repeated_columns(
                    for leader, share in zip(block, shares.tolist(), strict=True)
                    for name in copies.get(leader, [leader])]  # fmt: skip
         reason = f"{len(block)} yes/no columns of one answer: no row has two"
-        names, weights = tuple(name for name, _ in members), tuple(share for _, share in members)
-        repeated.append(RepeatedColumns(names, weights, reason))
+        member_names, member_shares = tuple(name for name, _ in members), tuple(share for _, share in members)
+        repeated.append(RepeatedColumns(member_names, member_shares, reason))
         in_answer.update(block)
     for leader, columns in copies.items():
         if leader not in in_answer:

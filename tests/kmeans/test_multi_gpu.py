@@ -138,7 +138,7 @@ def test_a_child_that_hangs_is_killed_with_all_processes_that_it_started(
     replace_child(monkeypatch, f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)")
     settings = SETTINGS.model_copy(update={"deadline_seconds": 1.5})
     start = time.monotonic()
-    with pytest.raises(WorkersLostError, match=r"found nothing in 1\.5 s.*\nHint: start the workers anew"):
+    with pytest.raises(WorkersLostError, match=r"found no result in 1\.5 s.*\nHint: start the workers anew"):
         MultiGpuKMeans("tcp://here:1", settings, tmp_path).fit_centers(rows, "random", PLAN)
     assert time.monotonic() - start < 15
     with pytest.raises(ProcessLookupError):
