@@ -258,7 +258,7 @@ def _choose_by_valleys(sample: Rows, valleys: ValleySearch, table: list[KMetrics
 
 def _valley_reason(valleys: ValleySearch, k: int, ks: list[int]) -> str:
     if len(ks) == 1:
-        return f"k = {k} is the only one in question"
+        return f"k = {k} is the only candidate"
     if valleys.k == 1:
         reason = (
             "there are no clusters: wherever the rows are split, they are as dense between the parts as within them"
