@@ -9,7 +9,7 @@ look at a text again. What the numbers mean is not known here: see column_roles.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -227,6 +227,16 @@ def days_since_epoch(column: pa.Array) -> NDArray[np.float64]:
 def is_text(kind: pa.DataType) -> bool:
     """Tell whether a column of a block holds texts, plain or dictionary-encoded."""
     return bool(pa.types.is_string(kind) or (pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type)))
+
+
+def undecided_text_columns(
+    rows: pa.Table, roles: Collection[str], overrides: Mapping[str, str], skip: Collection[str]
+) -> Iterator[tuple[str, pa.Array]]:
+    """Yield name and values of each text column, not skipped, whose role is undecided or set to one of `roles`."""
+    for name in rows.column_names:
+        column = column_array(rows, name)
+        if is_text(column.type) and name not in skip and (name not in overrides or overrides[name] in roles):
+            yield name, column
 
 
 def _to_float64(column: pa.Array) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from engine.blocks import Block
 from engine.config import Role
 from engine.errors import RetypedColumnError
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
-from engine.features.columnar_block import column_array, is_text
+from engine.features.columnar_block import undecided_text_columns
 from engine.features.number_columns import MAX_UNREAD_SHARE
 from engine.tables.date_texts import DAY_FIRST, MONTH_FIRST, DateFormat, find_date_format
 
@@ -48,10 +48,7 @@ def find_date_columns(first: Block | None, overrides: Mapping[str, Role], skip: 
     if first is None:
         return found
     texts: dict[str, pa.Array] = {}
-    for name in first.rows.column_names:
-        column = column_array(first.rows, name)
-        if not is_text(column.type) or name in skip or overrides.get(name, "date") != "date":
-            continue
+    for name, column in undecided_text_columns(first.rows, ("date",), overrides, skip):
         if name in overrides or find_date_format(_distinct(column.slice(0, _FIRST_ROWS))) is not None:
             texts[name] = _distinct(column)
             form = find_date_format(texts[name])

@@ -22,7 +22,7 @@ from engine.blocks import Block
 from engine.config import Role
 from engine.errors import RetypedColumnError
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
-from engine.features.columnar_block import ColumnarBlock, column_array, is_text
+from engine.features.columnar_block import ColumnarBlock, undecided_text_columns
 from engine.tables.number_texts import (
     CODES,
     DECIMAL_MARK,
@@ -84,10 +84,8 @@ def find_number_columns(
     columns: dict[str, _Texts] = {}
     forms: dict[str, NumberFormat] = {}
     shown = next((m[DECIMAL_MARK] for f in schema if (m := f.metadata or {}).get(DECIMAL_MARK)), b"").decode()
-    for name in first.rows.column_names:
-        column, form = column_array(first.rows, name), None
-        if not is_text(column.type) or name in skip or overrides.get(name, "numeric") not in NUMBER_ROLES:
-            continue
+    for name, column in undecided_text_columns(first.rows, NUMBER_ROLES, overrides, skip):
+        form = None
         if name in overrides or _may_hold_numbers(column):
             columns[name] = _distinct_texts(column)
             form = find_number_format(columns[name].distinct, shown)
