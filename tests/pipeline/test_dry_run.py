@@ -129,7 +129,7 @@ def test_a_table_whose_first_rows_are_all_alike_is_not_refused(lean: FitConfig, 
     flags = np.random.default_rng(0).integers(0, 2, (4, n))
     table = {
         "sorted": {"country": ["DE"] * 100 + ["FR"] * 300, "tier": [1] * 100 + [2] * 150 + [3] * 150},
-        "newcomers first": {"spend": late, "orders": late // 7},
+        "newcomers first": {"spend": late, "orders": late % 7},
         "flags": dict(zip("abcd", flags, strict=True)),
     }[columns]
     n_clusters = "auto" if columns == "flags" else 3
