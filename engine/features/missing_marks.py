@@ -217,7 +217,7 @@ def _number_stands_apart(position: int, others: _Others) -> bool:
         return smallest < 0 or bool(np.log1p(value) - np.log1p(largest) >= 0.5 * np.log1p(largest / (1 + smallest)))
     # An end of a dense scale that tapers off, and then a number with many rows: 99 of an age.
     whole = bool((values == np.rint(values)).all()) and len(values) >= 0.5 * (span + 1)
-    edge = counts[-max(len(counts) // 10, 3) :]
+    edge = counts[-max(len(counts) // 20, 3) :]
     return whole and gap >= max(5.0, 0.15 * span) and count >= max(5.0, 5.0 * float(np.median(edge)))
 
 

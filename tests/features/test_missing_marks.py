@@ -43,7 +43,10 @@ MARKS: dict[str, tuple[Any, tuple[float, ...]]] = {
     "-1 beside amounts": (marked(SPEND, -1), (-1,)),
     "-1 of shares": (marked(RNG.random(N), -1), (-1,)),
     "99 of an age": (marked(AGES, 99), (99,)),
-    "99 of the ages of three groups": (marked(np.rint(RNG.normal(np.arange(N) % 3 * 20 + 25, 4)), 99), (99,)),
+    "99 of the ages of three groups": (
+        marked(np.rint(RNG.normal(np.arange(N) % 3 * 20 + 25, 4)), 99, share=0.04),
+        (99,),
+    ),
     "999 of an age": (marked(AGES, 999), (999,)),
     "97 to 99 of ten points": (marked(RNG.integers(0, 11, N), 97, 98, 99), (97, 98, 99)),
     "777 and 999 of a few drinks": (marked(RNG.poisson(3, N), 777, 999), (777, 999)),
