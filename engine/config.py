@@ -56,13 +56,21 @@ class GroupConfig(_StageConfig):
     weight: float = Field(default=1.0, ge=0.0)
 
 
+def _to_mark(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float | date):
+        raise ValueError("a mark of missing values must be a number, a date or a text")
+    return value.isoformat()[:10] if isinstance(value, date) else str(value)
+
+
 class FeaturesConfig(_StageConfig):
     """Roles set by hand, groups and their weights, and the day from which dates are counted back.
 
+    `missing` has the values of a column that stand for missing ones; those of other columns are found by the engine.
     With `share_weights`, columns that say one thing share one weight, such as copies in other units.
     """
 
     roles: dict[str, Role] = {}
+    missing: dict[str, tuple[Annotated[str, BeforeValidator(_to_mark)], ...]] = {}
     groups: dict[str, GroupConfig] = {}
     share_weights: bool = True
     reference_day: date | None = None

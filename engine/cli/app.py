@@ -235,6 +235,23 @@ def parse_pairs(options: list[str] | None, flag: str) -> dict[str, str]:
     return pairs
 
 
+def parse_marks(options: list[str] | None) -> dict[str, list[str]]:
+    """Return the values of every COLUMN=VALUE,VALUE of --missing by column; COLUMN= has none.
+
+    Raises
+    ------
+    UsageError
+        If an option has no column or no equals sign.
+    """
+    marks: dict[str, list[str]] = {}
+    for option in options or []:
+        column, equals, values = option.rpartition("=")
+        if not equals or not column:
+            raise UsageError(f"--missing {option} must read COLUMN=VALUE,VALUE, or COLUMN= for none.")
+        marks.setdefault(column, []).extend(value.strip() for value in values.split(",") if value.strip())
+    return marks
+
+
 def print_run(run: Any, as_json: bool, extra: dict[str, Any]) -> None:
     """Print the summary of a run, with the entries of `extra` added."""
     from engine.cli.summary import format_summary, run_facts

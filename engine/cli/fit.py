@@ -27,6 +27,7 @@ from engine.cli.app import (
     limit_threads,
     parse_cluster_count,
     parse_k_range,
+    parse_marks,
     parse_pairs,
     print_result,
     print_run,
@@ -51,6 +52,9 @@ def fit(
     device: Device = None,
     config: Annotated[Path | None, typer.Option(help="YAML file; options given here win over it.")] = None,
     role: Annotated[list[str] | None, typer.Option(help="COLUMN=ROLE, may be repeated.")] = None,
+    missing: Annotated[
+        list[str] | None, typer.Option(help="COLUMN=VALUE,… of missing values; may be repeated.")
+    ] = None,
     weight: Annotated[list[str] | None, typer.Option(help="GROUP=WEIGHT, may be repeated.")] = None,
     seed: Seed = None,
     threads: Threads = None,
@@ -73,7 +77,7 @@ def fit(
     from engine.config import FitConfig
     from engine.progress import Bars
 
-    features: dict[str, Any] = {"roles": parse_pairs(role, "--role")}
+    features: dict[str, Any] = {"roles": parse_pairs(role, "--role"), "missing": parse_marks(missing)}
     features["groups"] = {name: {"weight": value} for name, value in parse_pairs(weight, "--weight").items()}
     kmeans: dict[str, Any] = {} if clusters is None else {"n_clusters": parse_cluster_count(clusters)}
     kmeans |= parse_k_range(k_range) | ({} if k_method is None else {"k_method": k_method})

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from engine.explain.rules.conditions import Condition
 from engine.explain.rules.decision_tree import LEAF
 from engine.explain.rules.explanation import Explanation
 from engine.explain.sql_dialect import DUCKDB, DuckDb
+from engine.features.columnar_block import END_DAY
 from engine.features.encoding_plan import CategoryPlan, ColumnPlan, EncodingPlan, LabelPlan, NumberPlan
 from engine.tables.date_texts import DateFormat
 from engine.tables.list_texts import spellings
@@ -126,7 +128,32 @@ class SqlConditionWriter:
         return f"COALESCE({expression}, TRUE)" if holds else expression
 
     def _column(self, field: pa.Field, plan: ColumnPlan) -> str:
-        """Return a column, or an element of a vector, as it is compared: NULL where it is missing."""
+        """Return a column, or an element of a vector, as it is compared: NULL where it is missing or a mark of it."""
+        column = self._present(field, plan)
+        if isinstance(plan, LabelPlan) or not plan.missing:
+            return column
+        kind = self._compared_kind(field.type, plan)
+        if pa.types.is_timestamp(kind):
+            days = [self._is_within_day(column, kind, float(day)) for day in plan.missing]
+            return f"CASE WHEN NOT ({' OR '.join(f'({day})' for day in days)}) THEN {column} END"
+        write: Callable[[Any], str] = self.dialect.day if pa.types.is_date(kind) else self.dialect.number
+        if isinstance(plan, CategoryPlan):
+            write = self._category_literal(field.type)
+        return f"CASE WHEN {column} NOT IN ({', '.join(map(write, plan.missing))}) THEN {column} END"
+
+    def _is_within_day(self, column: str, kind: pa.TimestampType, day: float) -> str:
+        reaches = self._reaches_moment(kind)
+        begins = f"{column} {reaches('>=', day)}"
+        return begins if day + 1 >= END_DAY else f"{begins} AND {column} {reaches('<', day + 1)}"
+
+    @staticmethod
+    def _compared_kind(kind: pa.DataType, plan: ColumnPlan) -> pa.DataType:
+        """Return the type in which a column is compared: dates that are texts are moments."""
+        is_text_date = isinstance(plan, NumberPlan) and plan.role == "date" and pa.types.is_string(kind)
+        return pa.timestamp("us") if is_text_date else kind
+
+    def _present(self, field: pa.Field, plan: ColumnPlan) -> str:
+        """Return a column as it is compared, NULL where it has no value."""
         source = vector_name(field)
         column = self.dialect.identifier(field.name if source is None else source)
         if source is not None:
@@ -146,9 +173,7 @@ class SqlConditionWriter:
         return column
 
     def _number(self, condition: Condition, plan: NumberPlan, column: str) -> str:
-        kind = self.schema.field(plan.column).type
-        if plan.role == "date" and pa.types.is_string(kind):
-            kind = pa.timestamp("us")
+        kind = self._compared_kind(self.schema.field(plan.column).type, plan)
         reaches = self._reaches_moment(kind) if pa.types.is_timestamp(kind) else self._reaches(plan)
         bounds = [(">=", condition.at_least), ("<", condition.below)]
         return " AND ".join(f"{column} {reaches(sign, bound)}" for sign, bound in bounds if bound is not None)

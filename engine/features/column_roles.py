@@ -25,6 +25,7 @@ from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.features.columnar_block import PhysicalKind, ReadSpec, column_array, physical_kind
 from engine.features.date_columns import describe_date_texts
 from engine.features.key_columns import number_rows, row_label_reason
+from engine.features.missing_marks import describe_missing_marks
 from engine.features.number_columns import NUMBER_ROLES, describe_number_texts
 from engine.tables.date_texts import DateFormat
 from engine.tables.list_texts import SEPARATORS, WEAK_SEPARATORS, describe_separator, find_separator
@@ -61,9 +62,14 @@ class ColumnRole:
 def undecided_columns(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
     """Return the columns whose first values decide how they are read.
 
-    They are texts that may be several labels, numbers or dates, and numbers that may be codes.
+    They are texts that may be several labels, numbers or dates, numbers that may be codes, and numbers and times that
+    may have marks of missing values among them.
     """
-    undecided = {"text": (None, "multilabel", "date", *NUMBER_ROLES), "number": (None,)}
+    undecided = {
+        "text": (None, "multilabel", "date", *NUMBER_ROLES),
+        "number": (None, "numeric", "count"),
+        "time": (None, "date"),
+    }
     kinds = {column.name: physical_kind(column.type) for column in schema if column.name not in skip}
     return [name for name, kind in kinds.items() if overrides.get(name) in undecided.get(kind, ())]
 
@@ -200,14 +206,17 @@ def infer_roles(
             source = vector_name(column)
             role = ColumnRole(column.name, override, "set" if source is None else "a number of a vector", vector=source)
         elif (reason := categories.get(column.name)) is not None:
-            return _infer_key_role(column_statistics, reason)
+            role = _infer_key_role(column_statistics, reason)
         else:
             role = _infer_from_statistics(statistics, column)
-        if column_statistics.read_spec.date_format is not None:
-            return replace(role, reason=f"{role.reason}; {describe_date_texts(column_statistics)}")
-        if column_statistics.read_spec.number_format is None:
-            return role
-        return replace(role, reason=f"{role.reason}; {describe_number_texts(column_statistics)}")
+        read_spec, notes = column_statistics.read_spec, [role.reason]
+        if read_spec.date_format is not None:
+            notes.append(describe_date_texts(column_statistics))
+        if read_spec.number_format is not None:
+            notes.append(describe_number_texts(column_statistics))
+        if read_spec.missing:
+            notes.append(describe_missing_marks(read_spec, column_statistics.n_marked))
+        return replace(role, reason="; ".join(notes))
 
     return list(map_blocks(infer_role, (column for column in schema if column.name not in skip)))
 

@@ -77,6 +77,7 @@ class ColumnStatistics:
     counts: Counter[str] = field(default_factory=Counter)  # rows per text, or mentions per label
     marks: Counter[str] = field(default_factory=Counter)  # rows per mark of a missing number, in a column of texts
     n_unread: int = 0  # rows with another text that is no number, which count as missing
+    n_marked: int = 0  # rows with a mark of a missing value, as the read spec has them
     overflow: bool = False  # there are more than max_distinct texts, and counts is empty
     sample: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # numbers of the sampled rows
 
@@ -235,6 +236,8 @@ def _column_statistics(columnar: ColumnarBlock, read_specs: Mapping[str, ReadSpe
         _count_texts(part, labels.codes, labels.names)
         part.n_missing = int(labels.missing.sum())
         parts.append(part)
+    for part in parts:
+        part.n_marked = columnar.n_marked.get(part.name, 0)
     return parts
 
 
@@ -261,6 +264,7 @@ def _add_block(total: ColumnStatistics, part: ColumnStatistics) -> None:
     total.moments = total.moments.merge(part.moments)
     total.marks.update(part.marks)
     total.n_unread += part.n_unread
+    total.n_marked += part.n_marked
     total.overflow = total.overflow or part.overflow
     if not total.overflow:
         total.counts.update(part.counts)

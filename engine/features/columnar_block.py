@@ -10,7 +10,7 @@ look at a text again. What the numbers mean is not known here: see column_roles.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -40,7 +40,8 @@ LAST_NANOSECOND = 9_223_372_036_853.5 / _DAY_IN_MILLISECONDS  # days to the last
 class ReadSpec:
     """How to read a column: as numbers, days, one category, or several labels (split at `separator` if text).
 
-    Numbers of a text column are parsed by its `number_format`, dates by its `date_format`.
+    Numbers of a text column are parsed by its `number_format`, dates by its `date_format`. The values in `missing` are
+    read as missing: numbers, days since 1970-01-01 (whatever the time of the day), or the texts of categories.
     """
 
     form: Literal["number", "days", "category", "labels"]
@@ -48,6 +49,11 @@ class ReadSpec:
     max_distinct: int = MAX_DISTINCT
     number_format: NumberFormat | None = None
     date_format: DateFormat | None = None
+    missing: tuple[float | str, ...] = ()
+
+    def with_missing(self, marks: tuple[float | str, ...]) -> ReadSpec:
+        """Return the same ReadSpec with these marks of missing values."""
+        return replace(self, missing=marks) if marks else self
 
 
 class RaggedLabels(NamedTuple):
@@ -71,6 +77,7 @@ class ColumnarBlock:
     names: tuple[list[str] | None, ...]  # the texts of this block, per text column; None: more than max_distinct
     labels: dict[str, RaggedLabels]
     parsed: dict[str, ParsedTexts] = field(default_factory=dict)  # number columns that are texts in the table
+    n_marked: dict[str, int] = field(default_factory=dict)  # rows with a mark of a missing value, by column
 
     @property
     def n_bytes(self) -> int:
@@ -121,6 +128,7 @@ def read_block(rows: pa.Table, read_specs: Mapping[str, ReadSpec]) -> ColumnarBl
     text_columns = tuple(name for name, form in forms.items() if form == "category")
     numbers = np.empty((len(numeric), rows.num_rows))
     parsed: dict[str, ParsedTexts] = {}
+    n_marked: dict[str, int] = {}
     for row, name in zip(numbers, numeric, strict=True):
         column, number_format = column_array(rows, name), read_specs[name].number_format
         if forms[name] == "days" and is_text(column.type):
@@ -131,17 +139,23 @@ def read_block(rows: pa.Table, read_specs: Mapping[str, ReadSpec]) -> ColumnarBl
             row[:] = finite_numbers(parsed[name].values, name)
         else:
             row[:] = finite_days(column, name) if forms[name] == "days" else finite_numbers(column, name)
+        if read_specs[name].missing:
+            is_mark = np.isin(np.floor(row) if forms[name] == "days" else row, read_specs[name].missing)
+            row[is_mark], n_marked[name] = np.nan, int(is_mark.sum())
     codes = np.empty((len(text_columns), rows.num_rows), np.int32)
     names = []
     for row, name in zip(codes, text_columns, strict=True):
         row[:], texts = factorize_texts(to_text(column_array(rows, name)), read_specs[name].max_distinct)
+        if texts is not None and read_specs[name].missing:
+            is_mark = np.isin(row, [k for k, text in enumerate(texts) if text in read_specs[name].missing])
+            row[is_mark], n_marked[name] = MISSING_CODE, int(is_mark.sum())
         names.append(texts)
     labels = {
         name: read_labels(column_array(rows, name), read_spec.separator, read_spec.max_distinct)
         for name, read_spec in read_specs.items()
         if read_spec.form == "labels"
     }
-    return ColumnarBlock(rows.num_rows, numeric, numbers, text_columns, codes, tuple(names), labels, parsed)
+    return ColumnarBlock(rows.num_rows, numeric, numbers, text_columns, codes, tuple(names), labels, parsed, n_marked)
 
 
 def number_columns(read_specs: Mapping[str, ReadSpec]) -> tuple[str, ...]:

@@ -35,17 +35,24 @@ MISSING_SHARE_RANGE = (0.01, 0.99)  # of rows: a column missing in such a share 
 MAX_INDICATOR_CORRELATION = 0.95  # from it on, an indicator repeats an earlier one and is left out
 DAYS_PER_YEAR = 365.25
 OTHER, MISSING = "other", "(missing)"
+_RARE = ("number_format", "date_format", "missing")  # fields of plans
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @model_serializer(mode="wrap")
+    def _leave_out_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Store what few columns have only for them: the models of other tables are the same as before it came."""
+        stored: dict[str, Any] = serialize(self)
+        return {name: value for name, value in stored.items() if name not in _RARE or value not in (None, (), [])}
+
 
 class NumberPlan(_Frozen):
     """Plan of a number, count, boolean or date: X = (clip(log1p?(fill(v))) - centre) * scale * sqrt(weight).
 
-    `number_format` and `date_format` say how the numbers or dates of a text column are written; only then are they
-    stored.
+    `number_format` and `date_format` say how the numbers or dates of a text column are written; values in `missing`
+    (of dates: days since 1970-01-01) are missing.
     """
 
     form: Literal["number"] = "number"
@@ -64,17 +71,14 @@ class NumberPlan(_Frozen):
     number_format: NumberFormat | None = None
     date_format: DateFormat | None = None
 
-    @model_serializer(mode="wrap")
-    def _leave_out_format(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        stored: dict[str, Any] = serialize(self)
-        for name in ("number_format", "date_format"):
-            if stored[name] is None:
-                del stored[name]
-        return stored
+    missing: tuple[float, ...] = ()
 
 
 class CategoryPlan(_Frozen):
-    """One-hot plan: one column of X a category, one for "other", and one for missing values if they are informative."""
+    """One-hot plan: one column of X a category, one for "other", and one for missing values if they are informative.
+
+    The texts in `missing` are missing values.
+    """
 
     form: Literal["category"] = "category"
     column: str
@@ -84,6 +88,7 @@ class CategoryPlan(_Frozen):
     categories: tuple[str, ...]
     indicator: bool = False
     scale: float
+    missing: tuple[str, ...] = ()
 
 
 class LabelPlan(_Frozen):
@@ -209,6 +214,7 @@ def _plan_number(
         low=low, high=high, centre=float(clipped.mean()), scale=1.0 / deviation if deviation > 0 else 0.0,
         indicator=indicator, indicator_scale=_block_scale([share]) * float(np.sqrt(share)),
         number_format=column.read_spec.number_format, date_format=column.read_spec.date_format,
+        missing=tuple(map(float, column.read_spec.missing)),
     )  # fmt: skip
 
 
@@ -248,7 +254,8 @@ def _plan_categories(column: ColumnStatistics, unit: str | None, indicator: bool
         counts[0] += column.n_missing
     scale = _block_scale([count / column.n_rows for count in counts])
     return CategoryPlan(
-        column=column.name, unit=unit, categories=categories, indicator=indicator, scale=scale
+        column=column.name, unit=unit, categories=categories, indicator=indicator, scale=scale,
+        missing=tuple(map(str, column.read_spec.missing)),
     )  # fmt: skip
 
 

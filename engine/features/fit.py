@@ -33,6 +33,7 @@ from engine.features.encoded_table import EncodedTable
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import make_plan
 from engine.features.key_columns import find_category_columns
+from engine.features.missing_marks import report_missing_marks, set_missing_marks
 from engine.features.number_columns import check_number_columns, find_number_columns, warn_of_left_texts
 from engine.features.repeated_columns import RepeatedColumns, find_repeated_columns, warn_of_repeated_columns
 from engine.tables.vector_columns import expand_vector_settings, vector_name
@@ -88,6 +89,7 @@ def fit_encoder(
     *,
     id: str | None = None,
     column_roles: Mapping[str, Role] | None = None,
+    missing: Mapping[str, Sequence[str]] | None = None,
     groups: Mapping[str, GroupConfig] | None = None,
     reference_day: float | None = None,
     share_weights: bool = True,
@@ -105,6 +107,8 @@ def fit_encoder(
         Column that identifies a row; it is not a feature.
     column_roles : mapping of column name to role, optional
         Roles set by the user; the others are inferred.
+    missing : mapping of column name to sequence of str, optional
+        Values of a column that mark missing ones; those of other columns are found. An empty sequence: there are none.
     groups : mapping of group name to GroupConfig, optional
         Columns that share a weight; see engine.features.column_weights.
     reference_day : float, optional
@@ -131,6 +135,8 @@ def fit_encoder(
     -----
     ColumnsDroppedWarning
         If columns are constant, all missing or id-like; it names them.
+    MissingMarksWarning
+        If values such as -999 or 9999-12-31 are taken as missing; it names them.
     RepeatedColumnsWarning
         If columns say one thing and share a weight; it names them.
     NumberTextsWarning
@@ -148,6 +154,7 @@ def fit_encoder(
     warn_of_left_texts(found.notes)
     categories = find_category_columns(table.schema, first, overrides, skip)
     read_specs = infer_read_specs(table.schema, first, found.formats, dates, categories, overrides, skip)
+    read_specs = set_missing_marks(table.schema, first, read_specs, missing or {})
     if not read_specs:
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     statistics = collect_statistics(
@@ -161,6 +168,7 @@ def fit_encoder(
     )
     check_number_columns(statistics, overrides)
     check_date_columns(statistics, overrides)
+    report_missing_marks(statistics, missing or {})
     roles = infer_roles(statistics, table.schema, categories, overrides, skip)
     dropped = [role for role in roles if role.dropped]
     if dropped:

@@ -80,24 +80,32 @@ class GpuEncoder:
         """Return a column's numbers: a date as years before reference_day, a heavy tail as log1p, missing as NaN."""
         xp = self.device.xp
         if plan.date_format is not None:
-            days = self._parsed(columns, plan)
+            days = self._without_marks(self._parsed(columns, plan), plan)
             return (self.layout.reference_day - days) / DAYS_PER_YEAR
         if plan.role == "date":
             times = columns.times(plan.column)
             values = self._days(times)
             first, end = day_limits(times.unit)
             refuse_infinite_days(int(((values <= first) | (values >= end)).sum()), plan.column)
-            return (self.layout.reference_day - values) / DAYS_PER_YEAR
+            return (self.layout.reference_day - self._without_marks(values, plan)) / DAYS_PER_YEAR
         values = columns.numbers(plan.column) if plan.number_format is None else self._parsed(columns, plan)
         infinite = int(xp.isinf(values).sum())
         if infinite:
             raise NonFiniteValueError(f"Column {plan.column!r} holds {infinite} infinite values.")
+        values = self._without_marks(values, plan)
         if plan.logarithm:
             gaps = xp.isnan(values)
             values[gaps] = 0.0
             distinct, positions = xp.unique(xp.maximum(values, 0.0), return_inverse=True)
             values = xp.asarray(np.log1p(self.device.to_host(distinct)))[positions]
             values[gaps] = np.nan
+        return values
+
+    def _without_marks(self, values: Array, plan: NumberPlan) -> Array:
+        """Set the values that mark missing ones to NaN; those of dates are days."""
+        compared = self.device.xp.floor(values) if plan.missing and plan.role == "date" else values
+        for mark in plan.missing:
+            values[compared == mark] = np.nan
         return values
 
     def _parsed(self, columns: DeviceColumns, plan: NumberPlan) -> Array:

@@ -8,7 +8,6 @@ Columns of X that are numbers are called dense, all others hot: a hot column of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -103,10 +102,11 @@ class Layout:
     def hot_lookup(self, column: CategoryPlan | LabelPlan, names: list[str] | None) -> Array:
         """Return the hot column of a missing value, then of each of a block's names; -1 for none."""
         first, known = self._first_hot[column.column], _names(column)
-        hot_column: Mapping[str, int] = {name: first + k for k, name in enumerate(known)}
+        hot_column = {name: first + k for k, name in enumerate(known)}
         # Without an indicator, a missing category counts as the first, the most frequent; a missing list has no label.
         unmarked = first if isinstance(column, CategoryPlan) else -1
         missing = first + len(known) + 1 if column.indicator else unmarked
+        hot_column |= dict.fromkeys(getattr(column, "missing", ()), missing)
         return np.array([missing, *(hot_column.get(name, first + len(known)) for name in names or ())], np.int32)
 
     def _number_arrays(self) -> tuple[Array, ...]:
@@ -126,14 +126,16 @@ class Layout:
 def number_read_spec(column: NumberPlan) -> ReadSpec:
     """Return how the numbers or days of a column are read."""
     form: Literal["number", "days"] = "days" if column.role == "date" else "number"
-    return ReadSpec(form, number_format=column.number_format, date_format=column.date_format)
+    return ReadSpec(form, number_format=column.number_format, date_format=column.date_format, missing=column.missing)
 
 
 def _read_spec(column: NumberPlan | CategoryPlan | LabelPlan) -> ReadSpec:
     if isinstance(column, NumberPlan):
         return number_read_spec(column)
     form: Literal["category", "labels"] = "category" if isinstance(column, CategoryPlan) else "labels"
-    return ReadSpec(form, getattr(column, "separator", None), max_distinct=UNLIMITED)
+    return ReadSpec(
+        form, getattr(column, "separator", None), max_distinct=UNLIMITED, missing=getattr(column, "missing", ())
+    )
 
 
 def _names(column: CategoryPlan | LabelPlan) -> tuple[str, ...]:

@@ -85,12 +85,14 @@ def find_repeated_columns(
     for block in _find_answers({name: flags[name] for name in flags if name in owners}, owners):
         variances = np.array([_variance(flags[name]) for name in block])
         shares = np.maximum(variances, MIN_VARIANCE) / max(variances.sum(), MIN_VARIANCE)  # as in a one-hot block
-        members = [(name, share / len(copies.get(name, [name])))
-                   for leader, share in zip(block, shares.tolist(), strict=True)
-                   for name in copies.get(leader, [leader])]  # fmt: skip
+        share_of = dict(zip(block, shares.tolist(), strict=True))
+        members = {
+            name: share_of[leader] / len(copies.get(leader, [leader]))
+            for leader in block
+            for name in copies.get(leader, [leader])
+        }
         reason = f"{len(block)} yes/no columns of one answer: no row has two"
-        member_names, member_shares = tuple(name for name, _ in members), tuple(share for _, share in members)
-        repeated.append(RepeatedColumns(member_names, member_shares, reason))
+        repeated.append(RepeatedColumns(tuple(members), tuple(members.values()), reason))
         in_answer.update(block)
     for leader, columns in copies.items():
         if leader not in in_answer:
@@ -269,4 +271,5 @@ def _is_one_answer(columns: Sequence[int], ones: NDArray[np.float32], both: NDAr
         return False
     n_rows = ones.shape[1]
     expected = (float(counts.sum()) ** 2 - float(np.square(counts).sum())) / 2.0 / n_rows
-    return expected >= MIN_CHANCE_OVERLAPS or bool(counts.sum() == n_rows and n_rows >= MIN_COMPARED_ROWS)
+    covers_all = int(counts.sum()) == n_rows >= MIN_COMPARED_ROWS
+    return bool(expected >= MIN_CHANCE_OVERLAPS or covers_all)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def fit(
     out: str | os.PathLike[str],
     id: str | None = None,
     n_clusters: int | str | None = None,
+    missing: Mapping[str, Sequence[Any]] | None = None,
     device: str | None = None,
     seed: int | None = None,
     config: FitConfig | str | os.PathLike[str] | None = None,
@@ -83,6 +85,9 @@ def fit(
     n_clusters : int or "auto", optional
         Number of clusters; "auto", the default, counts the groups that valleys separate: engine.choose_k. 1 is an
         answer: there are no clusters.
+    missing : mapping of column name to sequence, optional
+        Values of a column that stand for missing ones, such as {"income": [-999]}; an empty sequence says that it has
+        none. Those of other columns are found if they plainly stand apart, with a warning.
     device : {"auto", "cpu", "cuda"}, optional
     seed : int, optional
         Same seed, same table, same bits; 0 by default.
@@ -125,9 +130,13 @@ def fit(
     -----
     ColumnsDroppedWarning
         Naming columns left out because they are constant, all missing or id-like.
+    MissingMarksWarning, RepeatedColumnsWarning
+        Naming columns with values that are taken as missing, and columns that share one weight.
     """
     cluster = {"workers": workers, "scheduler": scheduler}
-    settings = _settings(config, id=id, device=device, seed=seed, n_clusters=n_clusters, memory=memory, cluster=cluster)
+    settings = _settings(
+        config, id=id, device=device, seed=seed, n_clusters=n_clusters, missing=missing, memory=memory, cluster=cluster
+    )
     check_id_name(settings.id)
     target = check_output(source, out, settings, overwrite=overwrite)
     backend, reason = backends.resolve(settings.device)
@@ -223,9 +232,14 @@ def check_output(source: Any, out: str | os.PathLike[str], settings: FitConfig, 
 
 
 def _settings(
-    config: FitConfig | str | os.PathLike[str] | None, *, n_clusters: int | str | None, **changes: Any
+    config: FitConfig | str | os.PathLike[str] | None,
+    *,
+    n_clusters: int | str | None,
+    missing: Mapping[str, Sequence[Any]] | None,
+    **changes: Any,
 ) -> FitConfig:
     """Return the configuration with the arguments of `fit` set in it."""
+    changes["features"] = {} if missing is None else {"missing": {name: tuple(m) for name, m in missing.items()}}
     changes["kmeans"] = {} if n_clusters is None else {"n_clusters": n_clusters}
     if isinstance(config, FitConfig):
         base = config.model_dump()

@@ -228,6 +228,7 @@ class Job:
                 self.table,
                 id=self.settings.id,
                 column_roles=config.roles,
+                missing=config.missing,
                 groups=config.groups,
                 reference_day=config.reference_day_number,
                 share_weights=config.share_weights,

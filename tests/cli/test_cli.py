@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import engine
-from engine.cli.app import COMMANDS
+from engine.cli.app import COMMANDS, parse_marks
 from engine.cli.summary import format_summary
 from engine.config import FitConfig
+from engine.errors import UsageError
 from engine.run import Run
 
 ROOMS = [sys.executable, "-m", "engine"]
@@ -82,9 +83,18 @@ def test_dry_run_says_what_it_would_do_and_does_not(demo: Path, tmp_path: Path) 
     assert "plan: Basic" in facts["features"]
     assert facts["memory_bytes"] > 0 < facts["seconds"]
     assert not list(tmp_path.iterdir())
-    text = rooms("fit", demo / "members", "--id", "user_id", "--dry-run").stdout
+    options = ("--missing", "household_size=1, 2", "--missing", "age=")
+    text = rooms("fit", demo / "members", "--id", "user_id", *options, "--dry-run").stdout
+    assert "missing values written as 1, 2\n" in text
     assert "multilabel" in text
     assert "memory: about" in text
+
+
+def test_marks_of_missing_values_are_given_by_column() -> None:
+    assert parse_marks(["a=-999, 99", "a=1", "b=", "c=d=n/a"]) == {"a": ["-999", "99", "1"], "b": [], "c=d": ["n/a"]}
+    for option in ("a", "=9"):
+        with pytest.raises(UsageError, match="must read COLUMN=VALUE,VALUE"):
+            parse_marks([option])
 
 
 def test_roles_and_weights_are_set_by_options(demo: Path) -> None:

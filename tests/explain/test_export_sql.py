@@ -168,6 +168,13 @@ FIRST_CELLS = LISTS | {
     "vector": [[0.0, 0.12]],
     "half vector": [[0.0]],
 }
+MARKS = {
+    "float64": ("0.05", "0.07"), "float32": ("0.05",), "float16": ("0.05",), "decimal": ("0.05",),
+    "large": (str(2**53 + 2),), "unsigned": (str(2**64 - 2048),), "truth": ("1",), "grade": ("0.05", "1e20"),
+    "day": ("1970-01-01", "1970-01-02"), "moment": ("1970-01-01", "1969-12-31"), "zoned": ("1970-01-01",),
+    "zoned ns": ("1970-01-01",), "word": ("a", "it's"), "float grade": ("0.05",), "half grade": ("0.05",),
+    "level": (str(2**53 + 1),), "smoker": ("true",),
+}  # fmt: skip
 SQLITE_TYPES = {"large": "INTEGER", "truth": "INTEGER", "level": "INTEGER", "smoker": "INTEGER"}
 ZONES = ("America/New_York", "Asia/Tokyo")
 
@@ -183,11 +190,13 @@ def column_of(name: str) -> st.SearchStrategy[pa.Table]:
     return st.lists(st.none() | values, min_size=8, max_size=40).map(table)
 
 
-def conditions_of(table: Table, name: str) -> Iterator[tuple[Condition, list[bool], str]]:
+def conditions_of(
+    table: Table, name: str, marks: tuple[str, ...] | None = None
+) -> Iterator[tuple[Condition, list[bool], str]]:
     """Yield every condition on a column, whether the engine says that it holds for each row, and its SQL."""
     roles = {name: COLUMNS[name][2], "row": "numeric"}
     (block,) = table.blocks()
-    encoder = fit_encoder(table, column_roles=roles).encoder
+    encoder = fit_encoder(table, column_roles=roles, missing={} if marks is None else {name: marks}).encoder
     plan, rows = encoder.plan, encoder.read_block(block.rows)
     columns = [column.column for column in plan.columns]
     binner = Binner.from_sample(plan, rows, Vocabulary.from_schema(table.schema, columns, {}, {}))
@@ -223,7 +232,8 @@ def test_a_condition_selects_the_rows_that_the_engine_selects(
     rows, zone = data.draw(column_of(name)), data.draw(st.sampled_from(ZONES))
     path = folder / "profiles.parquet"
     pq.write_table(rows, path)
-    conditions = list(conditions_of(open_table(path), name))
+    marks = data.draw(st.sampled_from([None, MARKS.get(name)]))
+    conditions = list(conditions_of(open_table(path), name, marks))
     expressions = ", ".join(f"COALESCE(({sql}), FALSE)" for _, _, sql in conditions) or "TRUE"
     database.execute(f"SET TimeZone = '{zone}'")
     database.execute(f"CREATE OR REPLACE TABLE profiles AS SELECT * FROM '{path}'")
@@ -247,7 +257,8 @@ def test_sqlite_runs_conditions_on_numbers(name: str, data: st.DataObject) -> No
     connection = sqlite3.connect(":memory:")
     connection.execute(f'CREATE TABLE profiles ("row" INTEGER, "{name}" {SQLITE_TYPES.get(name, "REAL")})')
     connection.executemany("INSERT INTO profiles VALUES (?, ?)", enumerate(cells))
-    for _, expected, sql in conditions_of(open_table(rows), name):
+    marks = data.draw(st.sampled_from([None, MARKS[name]]))
+    for _, expected, sql in conditions_of(open_table(rows), name, marks):
         selected = connection.execute(f'SELECT ({sql}) FROM profiles ORDER BY "row"').fetchall()
         assert [row[0] == 1 for row in selected] == expected, sql
     connection.close()

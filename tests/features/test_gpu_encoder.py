@@ -107,6 +107,16 @@ def test_rows_that_the_encoder_has_not_seen_are_encoded_to_the_bits_of_the_cpu(
     assert_same(encoded, features.encoder.encode_rows(rows))
 
 
+@pytest.mark.parametrize("xp", MODULES)
+def test_marks_of_missing_values_are_missing_on_the_device_too(xp: Any) -> None:
+    day = everything(900)["born"].drop_null()[0].as_py().isoformat()
+    missing = {"visits": ("0", "1"), "born": (day,), "seen": ("1970-01-01",), "plan": ("Gift", "Solo"), "rank": ("3",)}
+    encoder = fit_features(everything(900), column_roles=ROLES, missing=missing).encoder
+    assert encoder.read_block(everything(900)).n_marked.keys() == missing.keys()
+    encoded = GpuEncoder(encoder.layout, ArrayBackend(xp)).encode(ArrowColumns(everything(900), xp))
+    assert_same(encoded, encoder.encode_rows(everything(900)))
+
+
 def test_a_table_of_numbers_or_of_answers_alone_is_encoded(features: FittedFeatures) -> None:
     for columns in (["age", "small"], ["plan", "rank"], ["genres"], ["hobbies"]):
         table = everything(300).select(columns)

@@ -84,6 +84,13 @@ def test_the_two_columns_of_yes_and_no_weigh_as_one(rng: np.random.Generator) ->
     assert repeated({"in_city_0": CITIES["city_0"], **CITIES}) == [("in_city_0", "city_0"), tuple(CITIES)[1:]]
 
 
+def test_the_copy_of_a_column_of_an_answer_shares_its_share() -> None:
+    (found,) = fit_quietly({**CITIES, "in_city_0": CITIES["city_0"]}).weights.repeated
+    shares = dict(zip(found.columns, found.shares, strict=True))
+    assert shares["in_city_0"] == shares["city_0"] == pytest.approx(shares["city_1"] / 2, rel=0.3)
+    assert sum(shares.values()) == pytest.approx(1)
+
+
 def test_renamed_categories_weigh_as_one(rng: np.random.Generator) -> None:
     names = np.array(["France", "Spain", "Italy", "Malta"])[CITY % 4]
     codes = [None if name == "Malta" else name[:2] for name in names]

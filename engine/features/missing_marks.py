@@ -1,0 +1,263 @@
+"""Find the numbers and dates that stand for missing values, such as -999, 9999-12-31, or 99 of an age.
+
+    first block, settings  ->  marks of missing values by column, as numbers, days or texts
+    statistics             ->  which marks were found in how many rows, in words
+
+A mark looks like one (-1, 99, 998, -9999, 9999-12-31), is the smallest or largest value, repeats, and stands apart from
+the other values: plainly, or it stays a value. Settings win: they name the marks of a column, or none.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from engine.blocks import BLOCK_ROWS, Block, require_columns
+from engine.errors import UsageError
+from engine.features.column_statistics import TableStatistics
+from engine.features.columnar_block import ReadSpec, read_block, to_text
+from engine.tables.vector_columns import vector_name
+from engine.utils.formatting import format_iso_day
+
+MIN_REPEATS = 3  # rows with a value that may be a mark
+MAX_MARKS = 4  # marks at each end of a column
+MIN_OTHERS = 3  # distinct other values that a mark stands apart from
+MIN_OTHERS_OF_A_DIGIT = 10  # the same for -1 to -9, which small scales have too
+FAR = 3.0  # ranges of the other values between them and a positive mark
+FAR_NEGATIVE = 1.0  # the same for a negative mark of several nines
+LAST_YEARS, FIRST_YEAR = "2900-01-01", "0001-12-31"  # dates from and up to here mark missing ones, once is enough
+_DIGITS = re.compile(r"9{2,}|8{2,}|7{2,}|9*[96-8]9*|9+[678]")
+_INTEGER = re.compile("[+-]?[0-9]+")
+_LIMITS = {
+    float(2**bits - 1) for bits in (15, 16, 31, 32, 63, 64)
+} | {-float(2**bits) for bits in (15, 31, 63)} | {-32767.0, 1.7976931348623157e308, 9.969209968386869e36}  # fmt: skip
+_DAYS = {
+    float(date.fromisoformat(day).toordinal() - date(1970, 1, 1).toordinal())
+    for day in ("1753-01-01", "1800-01-01", "1899-12-30", "1899-12-31", "1900-01-01", "1901-01-01", "1970-01-01",
+                "2049-12-31", "2099-12-31", "2100-01-01", "2199-12-31", "2200-01-01", "2222-02-22", "2500-01-01",
+                "2525-01-01", "2999-12-31")
+}  # fmt: skip
+
+
+class MissingMarksWarning(UserWarning):
+    """Warns of numbers and dates that are taken as missing values, and of those that only look like it."""
+
+
+def _day(text: str) -> float:
+    return float(date.fromisoformat(text).toordinal() - date(1970, 1, 1).toordinal())
+
+
+def set_missing_marks(
+    schema: pa.Schema, first: Block | None, read_specs: Mapping[str, ReadSpec], settings: Mapping[str, Sequence[str]]
+) -> dict[str, ReadSpec]:
+    """Return how to read the columns, with the marks of missing values that are set, or found in the first rows.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+    first : Block or None
+        The first rows of the columns whose values decide how they are read; None if the table has none.
+    read_specs : mapping of column name to ReadSpec
+    settings : mapping of column name to sequence of str
+        The marks of a column; an empty sequence: it has none.
+
+    Raises
+    ------
+    MissingColumnError, UsageError
+        If marks are set for a column that the table does not have, or that are none of its kind.
+    """
+    require_columns(schema, settings, "The table")
+    marks: dict[str, tuple[float | str, ...]] = {
+        name: _parse_marks(name, texts, schema.field(name).type, read_specs[name])
+        for name, texts in settings.items()
+        if name in read_specs
+    }
+    numeric = {
+        name: read_spec
+        for name, read_spec in read_specs.items()
+        if read_spec.form in ("number", "days") and name not in marks and vector_name(schema.field(name)) is None
+    }
+    if first is not None:
+        seen = {name: read_spec for name, read_spec in numeric.items() if name in first.rows.column_names}
+        block = read_block(first.rows, seen)
+        for name, values in zip(block.number_columns, block.numbers, strict=True):
+            marks[name] = find_marks(values, is_date=seen[name].form == "days")
+    return {name: read_spec.with_missing(marks.get(name, ())) for name, read_spec in read_specs.items()}
+
+
+def _parse_marks(name: str, texts: Sequence[str], kind: pa.DataType, read_spec: ReadSpec) -> tuple[float | str, ...]:
+    """Return marks that were set as texts, in the form in which the column's values are compared with them."""
+    if read_spec.form == "labels":
+        raise UsageError(f"Column {name!r} holds several labels a row: no marks of missing values can be set for it.")
+    try:
+        if read_spec.form == "days":
+            return tuple(sorted({_day(text.strip()) for text in texts}))
+        if read_spec.form == "category" and pa.types.is_integer(kind):
+            return tuple(sorted({str(int(text)) if _INTEGER.fullmatch(text) else _whole(text) for text in texts}))
+        if read_spec.form == "number" or pa.types.is_floating(kind):
+            numbers = np.array(sorted({float(text) for text in texts}))
+            if pa.types.is_float32(kind) or pa.types.is_float16(kind):
+                numbers = numbers.astype(kind.to_pandas_dtype())  # values of the column have been rounded so
+            if read_spec.form == "category":
+                return tuple(to_text(pa.array(numbers)).to_pylist())
+            return tuple(numbers.astype(np.float64).tolist())
+    except ValueError as error:
+        what = "dates, as 9999-12-31" if read_spec.form == "days" else "numbers"
+        raise UsageError(f"The marks of missing values of column {name!r} must be {what}.") from error
+    return tuple(sorted(set(texts)))
+
+
+def _whole(text: str) -> str:
+    return f"{float(text):.0f}"
+
+
+def find_marks(values: NDArray[np.float64], *, is_date: bool = False) -> tuple[float, ...]:
+    """Return the values of a column of numbers, or of days, that plainly mark missing values, ascending.
+
+    Parameters
+    ----------
+    values : float64 array of shape (n_rows,)
+        With NaN for missing values.
+    is_date : bool, default=False
+        Whether they are days since 1970-01-01.
+    """
+    looks_so = _is_marked_day if is_date else _is_marked_number
+    present = values[~np.isnan(values)]
+    if len(present) < MIN_REPEATS:
+        return ()
+    present = np.floor(present) if is_date else present
+    if not looks_so(float(present.min())) and not looks_so(float(present.max())):
+        return ()
+    distinct, counts = np.unique(present, return_counts=True)
+    low, high = 0, len(distinct)
+    while low < min(MAX_MARKS, high) and _may_be_mark(distinct[low], counts[low], is_date):
+        low += 1
+    while high > max(low, len(distinct) - MAX_MARKS) and _may_be_mark(distinct[high - 1], counts[high - 1], is_date):
+        high -= 1
+    stands_apart = _day_stands_apart if is_date else _number_stands_apart
+    while low > 0 and not stands_apart(low - 1, _Others(distinct, counts, low, high)):
+        low -= 1  # the nearest to the others is one of them
+    while high < len(distinct) and not stands_apart(high, _Others(distinct, counts, low, high)):
+        high += 1
+    return (*distinct[:low].tolist(), *distinct[high:].tolist())
+
+
+class _Others(NamedTuple):
+    """The distinct values of a column and their counts; those from `low` up to `high` are no marks."""
+
+    distinct: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    low: int
+    high: int
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        return self.distinct[self.low : self.high]
+
+    @property
+    def frequencies(self) -> NDArray[np.int64]:
+        return self.counts[self.low : self.high]
+
+
+def _may_be_mark(value: float, count: int, is_date: bool) -> bool:
+    if is_date:
+        return _is_marked_day(value) and (count >= MIN_REPEATS or _is_beyond_calendars(value))
+    return _is_marked_number(value) and count >= MIN_REPEATS
+
+
+def _is_marked_number(value: float) -> bool:
+    if value in _LIMITS or abs(value) >= 1e20 or (-9.0 <= value < 0.0 and value == np.rint(value)):
+        return True
+    digits = f"{abs(value):.15g}"
+    whole, _, decimals = digits.partition(".")
+    return len(whole) + len(decimals) > 1 and _DIGITS.fullmatch(whole + decimals) is not None
+
+
+def _is_marked_day(day: float) -> bool:
+    return day in _DAYS or _is_beyond_calendars(day)
+
+
+def _is_beyond_calendars(day: float) -> bool:
+    return day >= _day(LAST_YEARS) or day <= _day(FIRST_YEAR)
+
+
+def _day_stands_apart(position: int, others: _Others) -> bool:
+    day, days, counts = float(others.distinct[position]), others.values, others.frequencies
+    if _is_beyond_calendars(day):
+        return True
+    if len(days) < MIN_OTHERS:
+        return False
+    gap, span = max(days[0] - day, day - days[-1]), days[-1] - days[0]
+    n_rows, count = int(counts.sum()), int(others.counts[position])
+    often = count >= 0.01 * n_rows and count >= 5 * np.median(counts)
+    return bool(gap >= span or (gap >= 0.1 * span and often))
+
+
+def _number_stands_apart(position: int, others: _Others) -> bool:
+    value, count = float(others.distinct[position]), int(others.counts[position])
+    values, counts = others.values, others.frequencies
+    if len(values) < MIN_OTHERS:
+        return False
+    smallest, largest = float(values[0]), float(values[-1])
+    if value < 0:
+        if smallest < 0:  # one of several negative numbers
+            return value < -9.0 and smallest - value >= FAR_NEGATIVE * (largest - smallest)
+        if value < -9.0:
+            return True
+        return len(values) >= MIN_OTHERS_OF_A_DIGIT and not _goes_on(value, count, values, counts)
+    gap, span = value - largest, largest - smallest
+    if gap >= FAR * span:
+        return smallest < 0 or bool(np.log1p(value) - np.log1p(largest) >= 0.5 * np.log1p(largest / (1 + smallest)))
+    # An end of a dense scale that tapers off, and then a number with many rows: 99 of an age.
+    whole = bool((values == np.rint(values)).all()) and len(values) >= 0.5 * (span + 1)
+    edge = counts[-max(len(counts) // 20, 3) :]
+    return whole and gap >= max(5.0, 0.15 * span) and count >= max(5.0, 5.0 * float(np.median(edge)))
+
+
+def _goes_on(value: float, count: int, values: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
+    """Tell whether a lone negative number may be the next one of a scale that others come down: -1 below 0, 1, 2 …"""
+    near = counts[:5].astype(np.float64)
+    if near[0] >= near[1]:  # the others end where they are frequent: at 0, as counts and amounts do
+        return False
+    is_next = values[0] - value == 1.0 and values[1] - values[0] == 1.0
+    expected = near[0] ** 2 / near[1] if is_next else float(np.median(near))
+    return bool(count < 2.0 * expected + 3.0 * np.sqrt(expected))
+
+
+def report_missing_marks(statistics: TableStatistics, settings: Mapping[str, Sequence[str]]) -> None:
+    """Warn of marks that were found in the first rows, and of values that look like marks only after them."""
+    found = [
+        f"{name!r} ({describe_missing_marks(column.read_spec, column.n_marked)})"
+        for name, column in statistics.columns.items()
+        if column.read_spec.missing and name not in settings
+    ]
+    late = [
+        repr(name)
+        for name, column in statistics.columns.items()
+        if statistics.n_rows > BLOCK_ROWS
+        and column.read_spec.form in ("number", "days")
+        and name not in settings
+        and column.n_present
+        and find_marks(column.sample, is_date=column.read_spec.form == "days")
+    ]
+    remedy = "--missing COLUMN=VALUE,VALUE names the marks of a column, --missing COLUMN= says that it has none"
+    if found:
+        message = f"Values that stand apart are taken as missing: {'; '.join(found)}; {remedy}."
+        warnings.warn(message, MissingMarksWarning, stacklevel=3)
+    if late:
+        message = f"Values that look like marks of missing ones come up only after the first rows: {', '.join(late)}"
+        warnings.warn(f"{message}. They stay values; {remedy}.", MissingMarksWarning, stacklevel=3)
+
+
+def describe_missing_marks(read_spec: ReadSpec, n_marked: int) -> str:
+    """Return how many missing values of a column are written as which marks."""
+    is_date = read_spec.form == "days"
+    shown = [m if isinstance(m, str) else format_iso_day(m) if is_date else f"{m:.15g}" for m in read_spec.missing]
+    return f"{n_marked:,} missing values written as {', '.join(shown)}"
