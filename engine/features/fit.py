@@ -170,19 +170,7 @@ def fit_encoder(
     check_date_columns(statistics, overrides)
     report_missing_marks(statistics, missing or {})
     roles = infer_roles(statistics, table.schema, categories, overrides, skip)
-    dropped = [role for role in roles if role.dropped]
-    if dropped:
-        named = "; ".join(f"{role.column!r} ({role.reason})" for role in dropped)
-        warnings.warn(f"Columns left out: {named}.", ColumnsDroppedWarning, stacklevel=2)
-    keys = [role.column for role in roles if role.role == "categorical" and role.column in categories]
-    if keys:
-        named = ", ".join(map(repr, keys))
-        logger.info("Numbers taken as categories, because they name things: %s. --role COLUMN=numeric measures.", named)
-    split = {r.column: r.reason for r in roles if r.role == "multilabel" and r.column not in overrides}
-    split = {name: reason for name, reason in split.items() if statistics.columns[name].read_spec.separator is not None}
-    if split:
-        named = "; ".join(f"{name!r} ({reason})" for name, reason in split.items())
-        logger.info("Texts split into several answers: %s. --role COLUMN=categorical keeps them whole.", named)
+    _report_roles(roles, statistics, categories, overrides)
     if all(role.role == "ignore" for role in roles):
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     used = [role.column for role in roles if role.role != "ignore"]
@@ -203,3 +191,25 @@ def fit_encoder(
     encoder = FeatureEncoder(plan.weighted(weights.by_column))
     rows = EncodedTable(table, encoder, statistics.n_rows, cache)
     return FittedFeatures(encoder, roles, weights, statistics, rows)
+
+
+def _report_roles(
+    roles: Sequence[ColumnRole],
+    statistics: TableStatistics,
+    categories: Mapping[str, str],
+    overrides: Mapping[str, Role],
+) -> None:
+    """Warn of columns that are left out; log the numbers taken as categories, and the texts split into answers."""
+    dropped = [role for role in roles if role.dropped]
+    if dropped:
+        named = "; ".join(f"{role.column!r} ({role.reason})" for role in dropped)
+        warnings.warn(f"Columns left out: {named}.", ColumnsDroppedWarning, stacklevel=3)
+    keys = [role.column for role in roles if role.role == "categorical" and role.column in categories]
+    if keys:
+        named = ", ".join(map(repr, keys))
+        logger.info("Numbers taken as categories, because they name things: %s. --role COLUMN=numeric measures.", named)
+    split = [role for role in roles if role.role == "multilabel" and role.column not in overrides]
+    split = [role for role in split if statistics.columns[role.column].read_spec.separator is not None]
+    if split:
+        named = "; ".join(f"{role.column!r} ({role.reason})" for role in split)
+        logger.info("Texts split into several answers: %s. --role COLUMN=categorical keeps them whole.", named)
