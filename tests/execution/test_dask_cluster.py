@@ -241,7 +241,7 @@ def test_workers_read_again_only_what_they_could_not_cache(
     monkeypatch.setattr(dask_cluster, "open_cluster", lambda *_, **__: contextlib.nullcontext(cluster))
     monkeypatch.setattr(Cluster, "over_blocks", over_recorded_blocks)
     monkeypatch.setattr("engine.pipeline.fit.BlockCache", lambda *_: BlockCache(memory_limit))
-    for what in ("statistics", "ids", "moments", "scores"):
+    for what in ("statistics", "ids", "moments", "scores", "audit"):
         (tmp_path / what).mkdir()
     assert bits(engine.fit(members, out=tmp_path / "run", config=LEAN, workers=2)) == undisturbed
     assert [len(list((tmp_path / what).iterdir())) for what in ("statistics", "moments", "scores")] == [

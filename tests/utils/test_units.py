@@ -18,5 +18,5 @@ def test_sizes_are_parsed_as_people_write_them(text: str | int, n_bytes: int) ->
 
 @pytest.mark.parametrize("text", ["", "much", "-1GiB", "0", "2 apples", "GiB", "1e9"])
 def test_a_text_that_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no amount of memory"):
+    with pytest.raises(UsageError, match="not an amount of memory"):
         parse_bytes(text)
