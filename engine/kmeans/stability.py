@@ -19,8 +19,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine import backends
+from engine.execution.threads import map_blocks
 from engine.kmeans.restarts import cluster_rows
 from engine.utils.array_types import Float32s, Float64s, Int32s, Int64s, Rows
 from engine.utils.row_sampling import row_keys, sample_rows
@@ -68,14 +70,18 @@ def cluster_stability(Z: Rows, centers: Rows) -> ClusterStability:
     known, sizes = nearest.labels, np.bincount(nearest.labels, minlength=n_clusters)
     switched = np.zeros((N_RESAMPLES, len(sample)), bool)
     indices = np.full((N_RESAMPLES, n_clusters), np.nan)
-    if n_clusters > 1:
-        for number in range(N_RESAMPLES):
-            drawn = (row_keys(number + 1, np.arange(len(sample))) % np.uint64(len(sample))).astype(np.int64)
-            resample = np.ascontiguousarray(sample[np.sort(drawn)])
-            found = backend.nearest_two(sample, cluster_rows(resample, n_clusters, backend, seed=number).centers).labels
-            shared = _contingency(known, found, n_clusters)
-            indices[number] = _jaccard(shared)
-            switched[number] = shared.argmax(axis=0)[found] == nearest.second_labels
+
+    def cluster_again(number: int) -> tuple[Float64s, NDArray[np.bool_]]:
+        """Cluster a resample; return the clusters' Jaccard indices, and the rows that are in their runner-up then."""
+        drawn = (row_keys(number + 1, np.arange(len(sample))) % np.uint64(len(sample))).astype(np.int64)
+        resample = np.ascontiguousarray(sample[np.sort(drawn)])
+        found = backend.nearest_two(sample, cluster_rows(resample, n_clusters, backend, seed=number).centers).labels
+        shared = _contingency(known, found, n_clusters)
+        return _jaccard(shared), shared.argmax(axis=0)[found] == nearest.second_labels
+
+    if n_clusters > 1:  # a resample a thread: passes over 10,000 rows are too short to be shared by threads
+        for number, results in enumerate(map_blocks(cluster_again, range(N_RESAMPLES))):
+            indices[number], switched[number] = results
     indices[:, sizes == 0] = np.nan
     bins, half = np.digitize(nearest.margin(), MARGIN_EDGES), np.arange(len(sample)) % 2 == 0
     learned = _odds(known[half], bins[half], switched[::2, half].mean(axis=0), n_clusters, N_RESAMPLES / 2)
