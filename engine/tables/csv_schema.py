@@ -110,7 +110,7 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
                 raise pa.ArrowInvalid(f"column {field.name!r} is not UTF-8 text")
         check_distinct_names(schema.names, path)
         if inferred is not None:
-            _check_same_names(inferred.names, schema.names, files.paths[0], path)
+            check_same_names(inferred.names, schema.names, files.paths[0], path)
         inferred = (
             schema
             if inferred is None
@@ -138,14 +138,14 @@ def _check_header(head: bytes, path: str, files: SourceFiles, dialect: CsvDialec
         what = f"{path} is separated by {header.delimiter!r}, but {first} by {dialect.delimiter!r}."
         raise SchemaMismatchError(what, hint="write all files of the table alike.")
     if dialect.header.n_before and header.n_before:
-        _check_same_names(dialect.header.names, header.names, first, path)
+        check_same_names(dialect.header.names, header.names, first, path)
     if header.layout != dialect.header.layout:
         ours, others = (h.layout or "nothing but rows" for h in (header, dialect.header))
         what = f"Beside the names, {path} has {ours}, but {first} has {others}."
         raise SchemaMismatchError(what, hint="write all files of the table alike.")
 
 
-def _check_same_names(names: Sequence[str], others: Sequence[str], path: str, other_path: str) -> None:
+def check_same_names(names: Sequence[str], others: Sequence[str], path: str, other_path: str) -> None:
     """Raise SchemaMismatchError if two files do not have the same columns in the same order."""
     if list(names) != list(others):
         differing = ", ".join(repr(name) for name in sorted(set(names) ^ set(others)))
