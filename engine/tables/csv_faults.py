@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple, cast
 
+from engine.tables.csv_dialect import CsvDialect
 from engine.tables.csv_header import read_header
 from engine.tables.source_paths import SourceFiles
 
@@ -28,6 +29,23 @@ class CsvFault(NamedTuple):
     path: str
     what: str
     hint: str | None = None
+
+
+def find_line(
+    files: SourceFiles, dialect: CsvDialect, is_meant: Callable[[Sequence[str]], bool]
+) -> tuple[str, int] | None:
+    """Return the file and the number of the first line of a row whose cells are meant, None if there is none."""
+    for path in files.paths:
+        with suppress(OSError, EOFError, csv.Error), files.filesystem.open(path, "rb", compression="infer") as stream:
+            lines = io.TextIOWrapper(cast(BinaryIO, stream), "utf-8-sig", errors="replace", newline="")
+            for _ in range(dialect.header.n_before):
+                next(lines, None)
+            reader, last = csv.reader(lines, delimiter=dialect.delimiter), 0
+            for number, cells in enumerate(reader):
+                if number > dialect.header.n_after and is_meant(cells):
+                    return path, dialect.header.n_before + last + 1
+                last = reader.line_num
+    return None
 
 
 def find_fault(files: SourceFiles, delimiter: str) -> CsvFault | None:

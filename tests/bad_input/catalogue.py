@@ -246,6 +246,12 @@ TABLES = [
         3,
         r"a\.csv.*quotation marks",
     ),
+    Case(
+        "decimal points, then decimal commas",
+        file("a.csv", "id;x\n" + "".join(f"{n};{n}{',' if n > 40 else '.'}5\n" for n in range(N))),
+        3,
+        r"Line 43 of .*a\.csv has a number with a decimal comma in column 'x'",
+    ),
     Case("SPSS named as Stata", file("a.dta", b"$FL2@(#) SPSS DATA FILE" + bytes(300)), 3, r"a\.dta cannot be read"),
     Case("an empty SPSS file", file("a.sav", b""), 3, r"a\.sav cannot be read as a file of spss"),
     Case("an empty sheet", file("a.xlsx", b""), 3, r"a\.xlsx cannot be read as a spreadsheet"),
