@@ -24,6 +24,7 @@ from engine.config import Role
 from engine.errors import RetypedColumnError
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.features.columnar_block import ColumnarBlock, undecided_text_columns
+from engine.features.key_columns import is_key
 from engine.tables.number_texts import (
     CODES,
     DECIMAL_MARK,
@@ -94,7 +95,7 @@ def find_number_columns(
     shown = next((m[DECIMAL_MARK] for f in schema if (m := f.metadata or {}).get(DECIMAL_MARK)), b"").decode()
     for name, column in undecided_text_columns(first.rows, NUMBER_ROLES, overrides, skip):
         form = None
-        if name in overrides or _may_hold_numbers(column):
+        if name in overrides or (not is_key(name) and _may_hold_numbers(column)):
             columns[name] = _distinct_texts(column, schema.field(name).metadata or {})
             form = find_number_format(columns[name].written, shown)
         if form is not None:

@@ -52,7 +52,7 @@ def find_fault(files: SourceFiles, delimiter: str) -> CsvFault | None:
     """Return the first line that has not as many columns as the header of its file, or is not UTF-8 text."""
     for path in files.paths:
         with suppress(OSError, EOFError), files.filesystem.open(path, "rb", compression="infer") as stream:
-            fault = _find_foreign_bytes(path, cast(BinaryIO, stream))
+            fault = _find_foreign_bytes(path, cast(BinaryIO, stream), delimiter)
             if fault is not None:
                 return fault
             stream.seek(0)
@@ -62,12 +62,17 @@ def find_fault(files: SourceFiles, delimiter: str) -> CsvFault | None:
     return None
 
 
-def _find_foreign_bytes(path: str, stream: BinaryIO) -> CsvFault | None:
+def _find_foreign_bytes(path: str, stream: BinaryIO, delimiter: str) -> CsvFault | None:
     for number, line in enumerate(stream, 1):
         try:
             line.decode("utf-8")
         except UnicodeDecodeError:
-            return CsvFault(path, f"line {number:,} is not UTF-8 text", "write the file again in the encoding UTF-8.")
+            stream.seek(0)
+            names = read_header(stream.read(HEADER_CHARACTERS).decode("utf-8-sig", "replace"), delimiter).names
+            cells = next(csv.reader([line.decode("utf-8", "replace")], delimiter=delimiter), [])
+            column = next((f" in column {n!r}" for n, cell in zip(names, cells, strict=False) if "\ufffd" in cell), "")
+            what = f"line {number:,} is not UTF-8 text" + (column if number > 1 else "")
+            return CsvFault(path, what, "write the file again in the encoding UTF-8.")
     return None
 
 
