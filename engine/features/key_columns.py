@@ -44,10 +44,10 @@ _JOINED_KEY = re.compile(
     rf"({_UNIT}|p|u|s)id(num)?|(id|{_UNIT}|f|zip|fips|sic|naics|icd|occ|ind|area|bar)codes?|idnum|fips|naics|sic",
     re.IGNORECASE,
 )
-# Whole names that say what a row is of: integers there number subjects, schools or firms.
+# Whole names that say what a row is of: integers there number subjects or firms. School may be years, lot an area.
 _LABEL = re.compile(
-    "subject|subj|patient|participant|respondent|person|household|school|teacher|hospital|clinic|firm|company|store|shop"
-    "|litter|batch|lot|rater|judge|interviewer|operator|panelist|product|specimen|nest|animal",
+    "subject|subj|patient|participant|respondent|person|household|teacher|hospital|clinic|firm|company|store|shop"
+    "|litter|batch|rater|judge|interviewer|operator|panelist|specimen|nest|animal",
     re.IGNORECASE,
 )
 # Words of amounts: mpg_city is no city, and price_per_unit no unit.

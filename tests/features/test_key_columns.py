@@ -45,14 +45,15 @@ def test_names_of_keys(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["paid", "Paid", "COVID", "monkey", "amount", "n_phone", "has_key", "num_id", "mobile", "keys", "idle_hours",
-     "user_num", "order_count", "grid", "zipped", "bid", "thyroid", "liquid", "firms", "kids", "subjects"],
+     "user_num", "order_count", "grid", "zipped", "bid", "thyroid", "liquid", "firms", "kids", "subjects", "school",
+     "lot"],
 )  # fmt: skip
 def test_names_of_amounts(name: str) -> None:
     assert category_reason(pa.field(name, pa.int64())) is None
     assert row_label_reason(pa.field(name, pa.int64())) is None
 
 
-@pytest.mark.parametrize("name", ["Subject", "firm", "School", "lot", "rater"])
+@pytest.mark.parametrize("name", ["Subject", "firm", "Hospital", "rater"])
 def test_whole_numbers_of_a_unit_of_observation_name_it(name: str) -> None:
     assert category_reason(pa.field(name, pa.int64())) == "named as a key or code"
     assert category_reason(pa.field(name, pa.float64())) is None
