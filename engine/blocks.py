@@ -22,6 +22,7 @@ from engine.utils.decimals import decimals_to_float64
 BLOCK_ROWS = 32_768
 CATEGORY = b"rooms.category"  # field metadata: why a column of numbers holds categories
 DICTIONARY = "a dictionary of values"
+RECOGNISED = b"rooms.recognised"  # field metadata: what the reader of a file recognised of a column, in words
 
 
 @dataclass(frozen=True)

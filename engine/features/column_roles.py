@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.blocks import Block, require_columns
+from engine.blocks import RECOGNISED, Block, require_columns
 from engine.config import Role
 from engine.errors import RetypedColumnError, UsageError
 from engine.execution.threads import map_blocks
@@ -210,6 +210,8 @@ def infer_roles(
         else:
             role = _infer_from_statistics(statistics, column)
         read_spec, notes = column_statistics.read_spec, [role.reason]
+        if RECOGNISED in (column.metadata or {}):
+            notes.append(column.metadata[RECOGNISED].decode())
         if read_spec.date_format is not None:
             notes.append(describe_date_texts(column_statistics))
         if read_spec.number_format is not None:

@@ -350,9 +350,9 @@ def test_impossible_sources_raise_with_a_hint(members: pa.Table, tmp_path: Path)
         open_table(tmp_path / "absent.parquet")
     with pytest.raises(SourceNotFoundError, match="holds no table"):
         open_table(tmp_path)
-    (tmp_path / "a.xlsx").write_text("x")
+    (tmp_path / "a.docx").write_text("x")
     with pytest.raises(SourceFormatError, match=r"\.parquet"):
-        open_table(tmp_path / "a.xlsx")
+        open_table(tmp_path / "a.docx")
     (tmp_path / "broken.parquet").write_text("not parquet")
     with pytest.raises(SourceFormatError, match=r"broken\.parquet"):
         open_table(tmp_path / "broken.parquet")
