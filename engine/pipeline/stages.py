@@ -42,7 +42,7 @@ from engine.kmeans.stability import STABLE, ClusterStability, cluster_stability
 from engine.kmeans.valleys import SAMPLE_ROWS
 from engine.model.assignments import FENCE_SAMPLE, AddMapColumns, FittedRowAssigner, compute_fences, write_assignments
 from engine.model.model import Model, components_from_arrays, components_to_arrays
-from engine.pca.solver import Components, project_points
+from engine.pca.solver import Components, has_few_rows, project_points
 from engine.pipeline.checkpoints import Arrays, Checkpoints, Facts
 from engine.pipeline.timing import StageTimer
 from engine.tables.unique_ids import check_ids
@@ -265,8 +265,10 @@ class Job:
                 hint="lower pca.n_components, or set it to auto.",
             )
         with self.timer.stage("pca", self.n_rows) as advance:
+            if has_few_rows(self.n_rows, features.encoder.n_features):
+                return Components.from_few_rows(features.rows.collect_matrix(advance, observers), n_wanted)
             moments = features.rows.compute_moments(self.backend, advance, observers)
-            return Components.from_moments(moments, self.settings.pca.n_components)
+            return Components.from_moments(moments, n_wanted)
 
     def _select_k_and_cluster(
         self, Z: Float32s, features: FittedFeatures, pca: Components, k_sample: RowCollector
