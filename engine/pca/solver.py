@@ -2,6 +2,7 @@
 
     Moments (n_rows, mean, scatter)  ->  Components, of the covariance (n_features, n_features)
     X (n_rows, n_features)           ->  Components, of the Gram matrix (n_rows, n_rows): fewer rows than features
+    axes of a device's library       ->  Components
 
 This is PCA without its estimator (estimator.py), for a fit that has moments and no matrix: nothing here imports
 scikit-learn. Which of the two eigenproblems is solved depends on the shape of X alone: decisions/0039-few-rows.md.
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.backends.protocol import Moments
+from engine.backends.protocol import Moments, PrincipalAxes
 from engine.errors import NonFiniteValueError, TooFewRowsError, UsageError
 from engine.execution.threads import one_blas_thread
 from engine.utils.array_types import Float64s, Rows
@@ -53,13 +54,19 @@ class Components:
         UsageError
             If n_components exceeds the number of rows or of features.
         """
-        n_samples, n_features = moments.n_rows, len(moments.mean)
-        _check_rows(n_samples)
+        _check_rows(moments.n_rows)
         with one_blas_thread():  # bits must not depend on the number of BLAS threads
-            eigenvalues, eigenvectors = np.linalg.eigh(moments.scatter / (n_samples - 1))
-        eigenvalues = np.maximum(eigenvalues[::-1][: min(n_samples, n_features)], 0.0)
+            eigenvalues, eigenvectors = np.linalg.eigh(moments.scatter / (moments.n_rows - 1))
+        found = PrincipalAxes(moments.mean, eigenvalues[::-1], eigenvectors.T[::-1])
+        return cls.from_axes(found, moments.n_rows, n_components)
+
+    @classmethod
+    def from_axes(cls, found: PrincipalAxes, n_samples: int, n_components: Any) -> Components:
+        """Return those of the principal axes of `n_samples` rows that `n_components` keeps; raises UsageError."""
+        n_features = len(found.mean)
+        eigenvalues = np.maximum(found.variances[: min(n_samples, n_features)], 0.0)
         count = _resolve_n_components(eigenvalues, n_samples, n_features, n_components)
-        return cls._from_axes(moments.mean, eigenvectors.T[::-1][:count], eigenvalues, n_samples)
+        return cls._from_axes(found.mean, found.axes[:count], eigenvalues, n_samples)
 
     @classmethod
     def from_few_rows(cls, X: Rows, n_components: Any) -> Components:
