@@ -146,7 +146,7 @@ def _infer_read_spec(kind: PhysicalKind, role: Role | None, first: Block | None,
         return ReadSpec("labels", None, limit)
     if kind == "text":
         separator = None
-        if first is not None and name in first.rows.column_names:
+        if first is not None and first.has_column(name):
             separator = find_column_separator(first, name, forced=role == "multilabel")
         return ReadSpec("category" if separator is None else "labels", separator, limit)
     return ReadSpec("category", None, limit) if role == "categorical" else ReadSpec("number")

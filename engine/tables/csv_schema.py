@@ -105,6 +105,8 @@ def _first_guess(
     for path in files.paths:
         with files.filesystem.open(path, "rb", compression="infer") as stream:
             head = stream.read(2 * n_bytes)  # one block, and the end of its last row
+        if len(head) == 2 * n_bytes and not _holds_a_row(head[:n_bytes], dialect):
+            raise pa.ArrowInvalid("a row straddles two block")  # in Arrow's words, for more bytes to be tried
         _check_header(head, path, files, dialect)
         schema = pacsv.open_csv(
             arrow_reader(head),
@@ -133,6 +135,12 @@ def _first_guess(
     known = {inferred.names[position]: pa.string() for position in dialect.grouped} | dict(known)
     guess = pa.schema([pa.field(name, known.get(name, inferred.field(name).type)) for name in inferred.names])
     return guess, begins
+
+
+def _holds_a_row(block: bytes, dialect: CsvDialect) -> bool:
+    """Return whether a block of bytes has as many ends of lines as the header and a row."""
+    n_header = 1 + dialect.header.n_before + dialect.header.n_after
+    return max(block.count(b"\n"), block.count(b"\r")) > n_header
 
 
 def _check_header(head: bytes, path: str, files: SourceFiles, dialect: CsvDialect) -> None:
