@@ -119,7 +119,7 @@ class GpuBackend(ArrayBackend):
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _backend_of_this_process, (
+        return backend_of_this_process, (
             self.fallback is not None,
         )  # the pool is not pickled: every process has its own
 
@@ -141,6 +141,11 @@ class GpuBackend(ArrayBackend):
     def free_unused_memory(self) -> None:
         gc.collect()  # frees arrays in reference cycles; their memory returns to the pool
         self._pool.free_unused()
+
+    def with_fused_kernels(self) -> GpuBackend:
+        from engine.backends.fused_gpu import fused_backend  # imported late: it imports this module
+
+        return fused_backend(self.fallback is not None)
 
     def library_centers(
         self, X: Rows, weights: Float64s, start: Rows | str, plan: LibraryKMeansSettings
@@ -173,7 +178,7 @@ class GpuBackend(ArrayBackend):
 
 
 @cache
-def _backend_of_this_process(with_fallback: bool) -> GpuBackend:
+def backend_of_this_process(with_fallback: bool) -> GpuBackend:
     """Return the backend of this worker process, on the first GPU that is visible to it.
 
     A worker without a GPU is an error even if the device was chosen by "auto": its moments would differ in their last

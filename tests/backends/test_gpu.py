@@ -31,7 +31,7 @@ PLAN = EmbeddingPlan(10.0, 12.0, 250, 500, None, 1e-7, "pca")
 
 def clear_caches() -> None:
     libraries.clear_gpu_caches()
-    for function in (gpu._products_are_exact, gpu._backend_of_this_process):
+    for function in (gpu._products_are_exact, gpu.backend_of_this_process):
         function.cache_clear()
 
 

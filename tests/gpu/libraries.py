@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.backends import gpu_libraries
-from tests.gpu.contract import ATTRIBUTES, make_signature, read_record
+from tests.gpu.contract import ATTRIBUTES, bind
 from tests.gpu.strict import StrictModule, to_device, to_numpy
 
 GIB = 1 << 30
@@ -32,11 +32,6 @@ class CheckedCalls:
         unknown = set(attributes) - set(ATTRIBUTES[self.path])
         assert not unknown, f"{self.path} has no {unknown}"
         self.__dict__ |= attributes
-
-
-def bind(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    bound = make_signature(read_record()["signatures"][path]).bind(*args, **kwargs)
-    return dict(bound.arguments)
 
 
 class KMeans(CheckedCalls):
