@@ -13,7 +13,7 @@ from typing import Any
 from engine.backends.cpu import CpuBackend
 from engine.backends.fused_kmeans import USE_LLOYD, FusedKMeans
 from engine.backends.gpu import GpuBackend, backend_of_this_process
-from engine.errors import DeviceNotAvailableError
+from engine.errors import DeviceNotAvailableError, first_line
 from engine.kernels.cuda.kmeans.fused_pass import FusedDevice
 from engine.kernels.cuda.launch import ARCHITECTURES, Launcher, architecture_of, read_kernels
 
@@ -45,7 +45,13 @@ class FusedGpuBackend(FusedKMeans, GpuBackend):
 def fused_backend(with_fallback: bool) -> FusedGpuBackend:
     """Return the backend with fused kernels of this process, whose kernels have passed their test."""
     backend = FusedGpuBackend(fallback=CpuBackend() if with_fallback else None)
-    backend.check_kernels()
+    errors: tuple[type[Exception], ...] = (*backend.device_errors, MemoryError)
+    try:
+        backend.check_kernels()
+    except errors as error:  # the driver may be older than the cubins
+        raise DeviceNotAvailableError(
+            f"The fused K-Means kernels do not run on this GPU: {first_line(error)}.", hint=USE_LLOYD
+        ) from error
     return backend
 
 

@@ -57,7 +57,6 @@ class EncodedTable:
     """
 
     def __init__(self, table: Table, encoder: FeatureEncoder, n_rows: int, cache: BlockCache) -> None:
-        self.reader = "pyarrow"  # name of what reads the table, with the reason where the device does not
         self._table, self._encoder, self._n_blocks, self.cache = table, encoder, -(-n_rows // BLOCK_ROWS), cache
 
     def map(

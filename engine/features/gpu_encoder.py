@@ -213,9 +213,17 @@ class GpuEncodedTable:
         self._cached: list[EncodedRows | None] | None = None
 
     def map(
-        self, function: Callable[[int, EncodedRows], Result], pass_name: str = "rows", *, last: bool = False
+        self,
+        function: Callable[[int, EncodedRows], Result],
+        pass_name: str = "rows",
+        *,
+        observers: Sequence[BlockObserver[Any]] = (),
+        last: bool = False,
     ) -> Iterator[Result]:
-        """Yield function(first row, encoded rows) of runs of rows, in order; the `last` pass frees them as it goes."""
+        """Yield function(first row, encoded rows) of runs of rows, in order; the `last` pass frees them as it goes.
+
+        Observers are not called: they need rows on the host, and read the table themselves.
+        """
         start = 0
         for rows in self._iter_runs(last):
             yield function(start, rows)
@@ -226,12 +234,13 @@ class GpuEncodedTable:
     ) -> Moments:
         """Compute count, mean and scatter of X over all rows, by blocks of BLOCK_ROWS whatever chunks they come in.
 
-        Observers are not called: they need rows on the host, and read the table themselves.
+        Another backend than the device's gets the rows on the host. Observers are not called, as in `map`.
         """
-        layout = self._encoder.layout
+        layout, device = self._encoder.layout, self._source.device
         n_hot = len(layout.hot_columns)
         total: EncodedMoments | None = None
-        for rows in rebatch_rows(self._source.device.xp, self._iter_runs(last=False), BLOCK_ROWS):
+        for rows in rebatch_rows(device.xp, self._iter_runs(last=False), BLOCK_ROWS):
+            rows = rows if isinstance(backend, ChunkedDevice) else EncodedRows(*map(device.to_host, rows))
             part = backend.encoded_moments(rows, n_hot)
             total = part if total is None else add_encoded_moments(total, part)
             advance(part.n_rows)

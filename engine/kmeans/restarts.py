@@ -101,8 +101,10 @@ def cluster_rows(
 ) -> Clustering:
     """Cluster rows (n_rows, n_features) known to be finite: the bits of engine.KMeans of the same parameters.
 
-    The algorithm "cuml" has no checkpoints: the library reports nothing before it has ended.
+    The algorithm "cuml" has no checkpoints: the library reports nothing before it has ended. "fused" is "lloyd" by
+    fused kernels of a GPU.
     """
+    backend = backend.with_fused_kernels() if algorithm == "fused" else backend
     random = np.random.RandomState(seed)
     # Workers read rows from mapped files only.
     cluster = None if storage.folder is None else current_cluster()
@@ -132,12 +134,15 @@ def library_clustering(
     random: np.random.RandomState,
     verbose: bool = False,
 ) -> Clustering:
-    """Return the clustering by the K-Means of the device's own library; labels and inertia are the engine's own."""
+    """Return the clustering by the K-Means of the device's own library; labels and inertia are the engine's own.
+
+    `tol` is that of `best_clustering`: relative to the variance of the features, while the library's is not.
+    """
     seed = int(random.randint(2**31 - 1))
     if callable(init):
         init = init(samples.X, n_clusters, random_state=random)
     start = LIBRARY_INITS[init] if isinstance(init, str) else validate_initial_centers(init, samples.X, n_clusters)
-    settings = LibraryKMeansSettings(n_clusters, n_init, max_iter, tol, seed)
+    settings = LibraryKMeansSettings(n_clusters, n_init, max_iter, scaled_tolerance(samples, tol), seed)
     centers, n_iter = samples.library_centers(start, settings)
     state = samples.new_state(n_clusters)
     state.relabel(centers)

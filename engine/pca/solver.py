@@ -1,6 +1,6 @@
 """Eigenproblem of the covariance: principal components of moments, their number, and their signs.
 
-    Moments (n_rows, mean, scatter)  ->  Components
+    Moments (n_rows, mean, scatter), or the axes that a device's library found  ->  Components
 
 This is PCA without its estimator (estimator.py), for a fit that has moments and no matrix: nothing here imports
 scikit-learn.
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.backends.protocol import Moments
+from engine.backends.protocol import Moments, PrincipalAxes
 from engine.errors import TooFewRowsError, UsageError
 from engine.execution.threads import one_blas_thread
 from engine.utils.array_types import Float64s, Rows
@@ -52,20 +52,26 @@ class Components:
         UsageError
             If n_components exceeds the number of rows or of features.
         """
-        n_samples, n_features = moments.n_rows, len(moments.mean)
-        if n_samples < 2:
-            raise TooFewRowsError(f"PCA needs at least 2 rows, but there are {n_samples}.")
+        if moments.n_rows < 2:
+            raise TooFewRowsError(f"PCA needs at least 2 rows, but there are {moments.n_rows}.")
         with one_blas_thread():  # bits must not depend on the number of BLAS threads
-            eigenvalues, eigenvectors = np.linalg.eigh(moments.scatter / (n_samples - 1))
+            eigenvalues, eigenvectors = np.linalg.eigh(moments.scatter / (moments.n_rows - 1))
+        found = PrincipalAxes(moments.mean, eigenvalues[::-1], eigenvectors.T[::-1])
+        return cls.from_axes(found, moments.n_rows, n_components)
+
+    @classmethod
+    def from_axes(cls, found: PrincipalAxes, n_samples: int, n_components: Any) -> Components:
+        """Return those of the principal axes of `n_samples` rows that `n_components` keeps; raises UsageError."""
+        n_features = len(found.mean)
         n_eigenvalues = min(n_samples, n_features)
-        eigenvalues = np.maximum(eigenvalues[::-1][:n_eigenvalues], 0.0)
-        axes = eigenvectors.T[::-1]
+        eigenvalues = np.maximum(found.variances[:n_eigenvalues], 0.0)
+        axes = found.axes
         count = _resolve_n_components(eigenvalues, n_features, n_components)
         largest = np.abs(axes).argmax(axis=1)
         axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
         total = eigenvalues.sum()
         return cls(
-            mean_=moments.mean,
+            mean_=found.mean,
             components_=np.ascontiguousarray(axes[:count]),
             explained_variance_=eigenvalues[:count],
             explained_variance_ratio_=eigenvalues[:count] / total if total > 0 else np.zeros(count),

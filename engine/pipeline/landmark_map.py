@@ -131,6 +131,7 @@ def _embed_landmarks(
         "iterations": tsne.n_iter,
         "kl_divergence": tsne.kl_divergence,
         "recall_of_neighbours": tsne.recall,
+        "library": tsne.library,
     }
     return facts, tsne.embedding if settings.previous is None else _rescale_to(init, tsne.embedding)
 

@@ -11,16 +11,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.backends.cpu import CpuBackend
 from engine.backends.protocol import Backend, EncodedRows
 from engine.blocks import Block, Table
 from engine.config import FitConfig
-from engine.errors import UsageError
+from engine.errors import OutOfResourcesError, UsageError
 from engine.execution.array_storage import Storage
 from engine.execution.block_cache import BlockCache
 from engine.execution.observers import BlockObserver
@@ -44,6 +46,7 @@ from engine.model.assignments import FENCE_SAMPLE, AddMapColumns, FittedRowAssig
 from engine.model.model import Model, components_from_arrays, components_to_arrays
 from engine.pca.solver import Components, project_points
 from engine.pipeline.checkpoints import Arrays, Checkpoints, Facts
+from engine.pipeline.stage_libraries import StageLibraries
 from engine.pipeline.timing import StageTimer
 from engine.tables.unique_ids import check_ids
 from engine.utils.array_types import Float32s
@@ -72,6 +75,8 @@ class Job:
     reader : GpuTableReader or str
         The device's reader of the table for the passes after statistics, or the name of the host's reader, with the
         reason for it.
+    libraries : StageLibraries
+        Which library computes each stage.
     """
 
     table: Table
@@ -81,7 +86,13 @@ class Job:
     timer: StageTimer
     storage: Storage
     checkpoints: Checkpoints
+    libraries: StageLibraries
     reader: GpuTableReader | str = "pyarrow"
+
+    @property
+    def reproducible_backend(self) -> Backend:
+        """Backend of moments and map, whose last digits depend on the device: the CPU's if the fit is reproducible."""
+        return CpuBackend() if self.settings.reproducible else self.backend
 
     def check_ids(self) -> int | None:
         """Return the digest of the ids, None without an id column; raise IdColumnError unless every row has its own."""
@@ -107,22 +118,24 @@ class Job:
             lambda facts, arrays: self._unpack_features(facts, arrays, cache, observers),
         )
         device_rows = self.reader if isinstance(self.reader, str) else self.reader.encoded_table(features.encoder)
-        if not isinstance(device_rows, str):
-            return replace(features, rows=device_rows)
-        features.rows.reader = device_rows
-        return features
+        self.libraries.record_reader(device_rows if isinstance(device_rows, str) else device_rows.reader)
+        return features if isinstance(device_rows, str) else replace(features, rows=device_rows)
 
     def pca(self, features: FittedFeatures, observers: Sequence[BlockObserver[IndexedBlock]] = ()) -> Components:
         """Compute the principal components of all rows."""
 
         def restore(facts: Facts, arrays: Arrays) -> Components:
             _restore_observers(observers, arrays)
+            self.libraries.record("pca", *facts["computed_by"])
             return components_from_arrays(arrays)
 
         return self.checkpoints.load_or_make(
             "pca",
             lambda: self._fit_pca(features, observers),
-            lambda pca: ({}, components_to_arrays(pca) | _pack_observers(observers)),
+            lambda pca: (
+                {"computed_by": self.libraries["pca"]},
+                components_to_arrays(pca) | _pack_observers(observers),
+            ),
             restore,
         )
 
@@ -165,6 +178,7 @@ class Job:
         checkpoint = self.checkpoints.load("clusters")
         if checkpoint is not None:
             facts, arrays = checkpoint
+            self.libraries.record("kmeans", *facts["computed_by"])
             labels = self._label_rows(Z, arrays["centres"])
             clustering = Clustering(
                 arrays["centres"], labels, facts["inertia"], facts["n_iter"], PassCounts(**facts["work"])
@@ -173,7 +187,8 @@ class Job:
             return KSelection(**saved | {"notes": tuple(saved["notes"])}), clustering
         selection, clustering = self._select_k_and_cluster(Z, features, pca, k_sample)
         facts = {"inertia": clustering.inertia, "n_iter": clustering.n_iter, "work": asdict(clustering.pass_counts)}
-        self.checkpoints.save("clusters", facts | {"selection": selection.facts()}, {"centres": clustering.centers})
+        facts |= {"selection": selection.facts(), "computed_by": self.libraries["kmeans"]}
+        self.checkpoints.save("clusters", facts, {"centres": clustering.centers})
         return selection, clustering
 
     def stability(self, Z: Float32s, clustering: Clustering) -> ClusterStability:
@@ -214,11 +229,16 @@ class Job:
 
         `add_map_columns` adds the map coordinates to a table of assignments, given the number of its first row.
         """
+
+        def restore(facts: Facts, arrays: Arrays) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+            self.libraries.record("assign", *facts["computed_by"])
+            return arrays["sizes"], arrays["inertias"]
+
         return self.checkpoints.load_or_make(
             "assign",
             lambda: self._write_assignments(Z, model, folder, add_map_columns),
-            lambda sums: ({}, {"sizes": sums[0], "inertias": sums[1]}),
-            lambda facts, arrays: (arrays["sizes"], arrays["inertias"]),
+            lambda sums: ({"computed_by": self.libraries["assign"]}, {"sizes": sums[0], "inertias": sums[1]}),
+            restore,
         )
 
     def _fit_features(self, cache: BlockCache, observers: Sequence[BlockObserver[Block]]) -> FittedFeatures:
@@ -265,8 +285,18 @@ class Job:
                 hint="lower pca.n_components, or set it to auto.",
             )
         with self.timer.stage("pca", self.n_rows) as advance:
-            moments = features.rows.compute_moments(self.backend, advance, observers)
-            return Components.from_moments(moments, self.settings.pca.n_components)
+            if self.libraries.uses_cuml("pca") and self.n_rows > 1:
+                from engine.features.encoded_matrix import find_library_axes
+
+                try:
+                    axes = find_library_axes(
+                        features.rows, features.encoder, self.n_rows, self.backend, advance, observers
+                    )
+                    return Components.from_axes(axes, self.n_rows, n_wanted)
+                except (MemoryError, OutOfResourcesError) as error:
+                    self.libraries.replace("pca", error)
+            moments = features.rows.compute_moments(self.reproducible_backend, advance, observers)
+            return Components.from_moments(moments, n_wanted)
 
     def _select_k_and_cluster(
         self, Z: Float32s, features: FittedFeatures, pca: Components, k_sample: RowCollector
@@ -322,21 +352,23 @@ class Job:
         config = self.settings.kmeans
         checkpoint = self.checkpoints.load("k-means") if resume else None
         checkpoints = self.checkpoints if resume else Checkpoints()
+        own = "fused" if config.algorithm == "fused" else "lloyd"
+        if checkpoint is not None and own == "lloyd":  # cuML's K-Means has none
+            self.libraries.record("kmeans", self.backend.kernels, "it continues from a checkpoint")
+        cluster = partial(
+            cluster_rows, Z, k, self.backend, seed=self.settings.seed, init="k-means++" if start is None else start,
+            n_init=1 if config.n_init == "auto" or start is not None else config.n_init,
+            max_iter=config.max_iter, tol=config.tol, storage=self.storage,
+            checkpoint=None if checkpoint is None else _unpack_checkpoint(*checkpoint),
+            on_checkpoint=lambda state: checkpoints.save("k-means", *_pack_checkpoint(state)),
+        )  # fmt: skip
         with self.timer.stage("k-means"):
-            return cluster_rows(
-                Z,
-                k,
-                self.backend,
-                seed=self.settings.seed,
-                init="k-means++" if start is None else start,
-                n_init=1 if config.n_init == "auto" or start is not None else config.n_init,
-                max_iter=config.max_iter,
-                tol=config.tol,
-                algorithm=config.algorithm,
-                storage=self.storage,
-                checkpoint=None if checkpoint is None else _unpack_checkpoint(*checkpoint),
-                on_checkpoint=lambda state: checkpoints.save("k-means", *_pack_checkpoint(state)),
-            )
+            if self.libraries.uses_cuml("kmeans"):
+                try:
+                    return cluster(algorithm="cuml")
+                except OutOfResourcesError as error:
+                    self.libraries.replace("kmeans", error)
+            return cluster(algorithm=own)
 
     def _write_assignments(
         self, Z: Float32s, model: Model, folder: Path, add_map_columns: AddMapColumns | None

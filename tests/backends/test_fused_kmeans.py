@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+import engine
 from engine.backends import fused_gpu, gpu
 from engine.backends.cpu import CpuBackend
 from engine.backends.fused_kmeans import FusedKMeans
 from engine.backends.gpu import GpuBackend, GpuProbe
+from engine.config import FitConfig
 from engine.errors import DeviceNotAvailableError, OutOfResourcesError, UsageError
 from engine.execution.threads import row_blocks
 from engine.kernels.cuda.kmeans import fused_pass
@@ -203,6 +207,48 @@ def test_the_gpu_backend_launches_them_through_cupy(cupy: Any) -> None:
     named = GpuBackend().with_fused_kernels()
     assert named.fallback is None
     assert named is not backend
+
+
+def test_estimator_and_fit_have_the_bits_of_the_cpu(cupy: Any, tmp_path: Path) -> None:
+    X, _ = rows(400, 3, 4)
+    models = [
+        engine.KMeans(4, device=device, algorithm=algorithm, random_state=0).fit(X)
+        for device, algorithm in (("cuda", "fused"), ("cpu", "lloyd"))
+    ]
+    np.testing.assert_array_equal(models[0].cluster_centers_, models[1].cluster_centers_)
+    np.testing.assert_array_equal(models[0].labels_, models[1].labels_)
+    table = pa.table({name: X[:, i] for i, name in enumerate("abc")})
+    config = FitConfig(skip=("explain", "report", "map"))
+    runs = [
+        engine.fit(
+            table, n_clusters=4, out=tmp_path / device, device=device, algorithm=algorithm, config=config,
+            reproducible=True,
+        )
+        for device, algorithm in (("cuda", "fused"), ("cpu", "lloyd"))
+    ]  # fmt: skip
+    assert runs[0].assignments.equals(runs[1].assignments)
+    assert runs[0].manifest["computed_by"]["kmeans"] == {"library": "fused kernels", "reason": "it was asked for"}
+
+
+def test_fused_kernels_that_cannot_be_used_are_refused_before_any_work(tmp_path: Path) -> None:
+    table = pa.table({"a": [1.0, 2.0, 4.0]})
+    with pytest.raises(UsageError, match="algorithm='fused' is kernels of GPUs"):
+        engine.fit(table, n_clusters=2, out=tmp_path / "run", device="cpu", algorithm="fused")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match="algorithm='fused' is kernels of GPUs"):
+        engine.KMeans(2, device="cpu", algorithm="fused").fit(np.zeros((3, 1), np.float32))
+
+
+def test_a_driver_that_does_not_take_the_cubins_is_an_error_that_says_so(cupy: Any) -> None:
+    class NoImageError(RuntimeError):
+        pass
+
+    def load(*args: Any) -> None:
+        raise NoImageError("CUDA_ERROR_NO_BINARY_FOR_GPU: no kernel image is available")
+
+    cupy.cuda.Module = lambda: SimpleNamespace(load=load)
+    with pytest.raises(DeviceNotAvailableError, match="kernels do not run on this GPU: CUDA_ERROR_NO_BINARY_FOR_GPU"):
+        GpuBackend().with_fused_kernels()
 
 
 def test_a_gpu_for_which_nothing_was_compiled_is_refused(cupy: Any) -> None:
