@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from engine.backends.array_kmeans import RESIDENT_SHARE, ArrayBackend, PreparedDeviceRows
-from engine.backends.chunked import LibraryError
+from engine.backends.chunked import LibraryError, values_in_cache
 from engine.backends.cpu import CpuBackend
 from engine.backends.cuda_driver import GpuNotFoundError, first_gpu
 from engine.backends.gpu_libraries import device_errors, installed_libraries, memory_pool
@@ -108,7 +108,8 @@ class GpuBackend(ArrayBackend):
     def __init__(self, *, fallback: CpuBackend | None = None) -> None:
         import cupy
 
-        super().__init__(cupy, fallback=fallback)
+        cache_bytes = int(cupy.cuda.Device().attributes["L2CacheSize"])
+        super().__init__(cupy, fallback=fallback, chunk_values=values_in_cache(cache_bytes))
         self._copy_lock = threading.Lock()
         self._buffers: PinnedStagingBuffers | None = None
         with _starting:

@@ -190,10 +190,7 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     xp: Any = StrictModule()
     libraries.install(monkeypatch, xp=xp)
     kernels = NumpyKernels(read_kernels(90))
-    device = SimpleNamespace(compute_capability="90", attributes={"MultiProcessorCount": 132})
-    for name, value in {"Module": kernels.Module, "driver": kernels.driver, "Device": lambda: device}.items():
-        setattr(xp.cuda, name, value)
-    xp.tests_device = device
+    xp.cuda.Module, xp.cuda.driver = kernels.Module, kernels.driver
     yield xp
     clear()
 
@@ -252,7 +249,7 @@ def test_a_driver_that_does_not_take_the_cubins_is_an_error_that_says_so(cupy: A
 
 
 def test_a_gpu_for_which_nothing_was_compiled_is_refused(cupy: Any) -> None:
-    cupy.tests_device.compute_capability = "103"
+    cupy.cuda.Device().compute_capability = "103"
     with pytest.raises(
         DeviceNotAvailableError,
         match=r"compiled for compute capabilities 8.x and 9.0, 10.0 and 12.0, and this GPU has 10.3",

@@ -145,10 +145,14 @@ def install(
     pool: dict[str, Any] = {}
     cupy: Any = StrictModule() if xp is None else xp
     runtime = SimpleNamespace(memGetInfo=lambda: (free, 2 * free))
+    attributes = {"L2CacheSize": 50 << 20, "MultiProcessorCount": 132}
+    device = SimpleNamespace(compute_capability="90", attributes=attributes)
     from tests.gpu.streams import Cuda, empty_pinned  # imported late: it imports this module
 
     cupy.__dict__["cuda"] = Cuda().namespace(
-        runtime=runtime, set_allocator=lambda *args: pool.update(bind("cupy.cuda.set_allocator", *args))
+        runtime=runtime,
+        Device=lambda: device,
+        set_allocator=lambda *args: pool.update(bind("cupy.cuda.set_allocator", *args)),
     )
     pinned: Any = ModuleType("cupyx")
     pinned.empty_pinned = empty_pinned
