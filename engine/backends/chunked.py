@@ -23,7 +23,11 @@ from engine.utils.array_types import Array
 
 Result = TypeVar("Result")
 
-CHUNK_VALUES = 1 << 24  # 64 MiB of float32 scores: of the order of a GPU's L2 cache. Not measured yet
+CHUNK_VALUES = 1 << 24  # 64 MiB of float32 scores, where the size of the L2 cache is not known
+MIN_CHUNK_VALUES, MAX_CHUNK_VALUES = (
+    1 << 23,
+    1 << 26,
+)  # less takes more time to launch than to compute. Not measured yet
 SHRINK_FACTOR = 4  # the chunk size is divided by this after running out of memory
 N_RETRIES = 3
 logger = logging.getLogger(__name__)
@@ -46,6 +50,11 @@ def _device_call() -> Iterator[None]:
 def seconds_in_flight() -> float:
     """Return the seconds since the oldest call of a device began that has not returned; 0 if there is none."""
     return time.monotonic() - min(list(_in_flight.values()), default=time.monotonic())
+
+
+def values_in_cache(cache_bytes: int) -> int:
+    """Return the values of a chunk of which one float32 array fills a cache of so many bytes, within limits."""
+    return min(max(cache_bytes // np.dtype(np.float32).itemsize, MIN_CHUNK_VALUES), MAX_CHUNK_VALUES)
 
 
 class LibraryError(Exception):

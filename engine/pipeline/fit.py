@@ -96,8 +96,9 @@ def fit(
         Values of a column that stand for missing ones, such as {"income": [-999]}; an empty sequence says that it has
         none. Those of other columns are found if they plainly stand apart, with a warning.
     device : {"auto", "cpu", "cuda"}, optional
-    algorithm : {"auto", "lloyd", "cuml"}, optional
-        Of PCA and K-Means: our own or cuML's. "auto", the default, takes cuML's on a GPU that has it, on one machine.
+    algorithm : {"auto", "lloyd", "cuml", "fused"}, optional
+        Of PCA and K-Means: our own or cuML's; "fused" is our own, with K-Means by fused kernels of a GPU. "auto", the
+        default, takes cuML's on a GPU that has it, on one machine.
         Labels are always those of the nearest centers by the definition.
     reproducible : bool, optional
         Whether the result has the same bits on every device: nothing is computed by cuML, and the moments and the map
