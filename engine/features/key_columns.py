@@ -68,6 +68,7 @@ _NOMINAL = re.compile(
 _LAST_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 MAX_NOMINAL_CODES = 50  # distinct whole numbers of a column whose name tells that they are codes
 MAX_ANSWERS = 9  # distinct numbers of a column whose values tell that they are codes of answers
+MIN_OTHER_ROWS = 3  # with 7, 8 or 9: one e-mail with eight passwords is a count
 MIN_OTHER_SHARE = 0.01  # of the rows with 7, 8 or 9, apart from the other answers
 _FIRST_ROWS = 1000  # rows that rule out most columns
 _UPPER_CASE_ID = re.compile(r".*(Id|ID)")
@@ -166,7 +167,7 @@ def are_answers(codes: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
         and answers[0] in (0.0, 1.0)
         and bool(np.isin(others, (7.0, 8.0, 9.0)).all())
         and bool(others[0] - answers[-1] > 2)  # at least two numbers are left out
-        and bool(counts[n_answers:].sum() >= MIN_OTHER_SHARE * counts.sum())
+        and bool(counts[n_answers:].sum() >= max(MIN_OTHER_ROWS, MIN_OTHER_SHARE * counts.sum()))
     )
 
 

@@ -203,6 +203,7 @@ def test_answers_with_a_number_for_others_are_codes(codes: list[float]) -> None:
 
 def test_a_large_count_that_few_have_is_no_code() -> None:
     assert not are_answers(np.array([*range(1, 7), 9], float), np.array([400, 200, 100, 50, 20, 8, 3]))
+    assert not are_answers(np.array([0.0, 1.0, 2.0, 8.0]), np.array([46, 2, 1, 1]))  # of 50 rows, one is 2 %
 
 
 @pytest.mark.parametrize(
