@@ -30,6 +30,7 @@ from engine.kernels.arrays.features import encode as kernels
 from engine.tables.date_texts import parse_dates
 from engine.tables.device_columns import Array, DeviceColumns, DictionaryColumn, TimeColumn
 from engine.tables.number_texts import parse_texts
+from engine.utils.array_types import Float32s
 
 if TYPE_CHECKING:
     from engine.features.encoder import FeatureEncoder
@@ -257,6 +258,14 @@ class GpuEncodedTable:
             advance(part.n_rows)
         assert total is not None  # the statistics pass raises EmptyTableError where there are no rows
         return feature_moments(total, layout)
+
+    def collect_matrix(self, advance: Callable[[int], None], observers: Sequence[BlockObserver[Any]] = ()) -> Float32s:
+        """Return X of all rows (n_rows, n_features) on the host; observers as in `compute_moments`."""
+        parts = []
+        for rows in self._iter_runs(last=False):
+            parts.append(self._encoder.layout.to_matrix(EncodedRows(*map(self._source.device.to_host, rows))))
+            advance(len(rows.dense))
+        return np.concatenate(parts)
 
     def _iter_runs(self, last: bool) -> Iterator[EncodedRows]:
         """Yield all encoded rows; keep them for the next pass if there is one and they fit."""
