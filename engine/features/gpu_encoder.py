@@ -204,6 +204,17 @@ class GpuTableReader:
                 return f"pyarrow, because {self.name} does not read column {column!r}: {self.unreadable[column]}"
         return GpuEncodedTable(self, encoder)
 
+    def encode_chunks(self, encoder: GpuEncoder, columns: Sequence[str], chunk_bytes: int) -> Iterator[EncodedRows]:
+        """Yield all rows of the table encoded, chunk by chunk; what the library raises becomes LibraryError."""
+        chunks = self.chunks(columns, chunk_bytes)
+        while True:
+            with self.device.library_call(self.name):
+                chunk = next(chunks, None)
+                if chunk is None:
+                    return
+                rows = encoder.encode(chunk)
+            yield rows
+
 
 class GpuEncodedTable:
     """The encoded rows of a table on a device: the counterpart of EncodedTable on the host.
@@ -289,7 +300,7 @@ class GpuEncodedTable:
         encoder = GpuEncoder(self._encoder.layout, source.device)
         for _ in range(1 + N_RETRIES):
             try:
-                for rows in _skip_rows(n_done, map(encoder.encode, source.chunks(self._encoder.columns, chunk_bytes))):
+                for rows in _skip_rows(n_done, source.encode_chunks(encoder, self._encoder.columns, chunk_bytes)):
                     yield rows
                     n_done += len(rows.dense)
                 if n_done != source.table.n_rows:

@@ -253,6 +253,6 @@ def test_a_device_asked_for_by_name_says_that_reading_ran_out_of_memory(caplog: 
 def test_a_table_whose_number_of_rows_has_changed_raises(features: FittedFeatures) -> None:
     reader = NumpyDevice().reader(open_table(everything(60)))
     chunks = reader.chunks
-    object.__setattr__(reader, "chunks", lambda columns, size: list(chunks(columns, size))[:-1])
+    object.__setattr__(reader, "chunks", lambda columns, size: iter(list(chunks(columns, size))[:-1]))
     with pytest.raises(InputChangedError, match="had 60 rows when it was opened, but a stand-in read 8"):
         list(reader.encoded_table(features.encoder)._iter_runs(last=True))
