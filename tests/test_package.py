@@ -83,6 +83,7 @@ def test_the_wheel_holds_engine_and_its_kernels_and_works_outside_the_checkout(t
     sources = {f"engine/{path.relative_to(ROOT / 'engine')}" for path in (ROOT / "engine").rglob("*.py")}
     sources |= {f"engine/kernels/{path.relative_to(ROOT / 'kernels')}" for path in (ROOT / "kernels").rglob("*.py")}
     sources |= {f"engine/report/templates/{path.name}" for path in (ROOT / "engine/report/templates").iterdir()}
+    sources |= {f"engine/kernels/cuda/cubins/{path.name}" for path in (ROOT / "kernels/cuda/cubins").iterdir()}
     assert sources <= set(names)
     assert not [name for name in names if name.startswith(("kernels/", "tests/"))]
     target = tmp_path / "site"

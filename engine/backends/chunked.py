@@ -24,16 +24,17 @@ from engine.utils.array_types import Array
 Result = TypeVar("Result")
 
 CHUNK_VALUES = 1 << 24  # 64 MiB of float32 scores, where the size of the L2 cache is not known
-MIN_CHUNK_VALUES, MAX_CHUNK_VALUES = (
-    1 << 23,
-    1 << 26,
-)  # less takes more time to launch than to compute. Not measured yet
+# Smaller chunks take more time to launch than to compute, larger ones more memory. Not measured yet.
+MIN_CHUNK_VALUES, MAX_CHUNK_VALUES = 1 << 23, 1 << 26
 SHRINK_FACTOR = 4  # the chunk size is divided by this after running out of memory
 N_RETRIES = 3
 logger = logging.getLogger(__name__)
-
-
 _in_flight: dict[object, float] = {}  # start of every call of a device that has not returned, in monotonic seconds
+
+
+def values_in_cache(cache_bytes: int) -> int:
+    """Return the values of a chunk of which one float32 array fills a cache of so many bytes, within limits."""
+    return min(max(cache_bytes // np.dtype(np.float32).itemsize, MIN_CHUNK_VALUES), MAX_CHUNK_VALUES)
 
 
 @contextmanager
@@ -50,11 +51,6 @@ def _device_call() -> Iterator[None]:
 def seconds_in_flight() -> float:
     """Return the seconds since the oldest call of a device began that has not returned; 0 if there is none."""
     return time.monotonic() - min(list(_in_flight.values()), default=time.monotonic())
-
-
-def values_in_cache(cache_bytes: int) -> int:
-    """Return the values of a chunk of which one float32 array fills a cache of so many bytes, within limits."""
-    return min(max(cache_bytes // np.dtype(np.float32).itemsize, MIN_CHUNK_VALUES), MAX_CHUNK_VALUES)
 
 
 class LibraryError(Exception):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
 from engine.kernels.cuda.launch import SCALARS, CompiledKernel
 
 PARAMETER_INFO = 0x17  # EIATTR_KPARAM_INFO: number, ordinal, offset, and the size in the upper 14 bits of the last word
+REQUIRED_THREADS = 0x10  # EIATTR_REQNTID
 FIXED, SIZED = (1, 2, 3), 4  # formats of attributes: none, 1 or 2 bytes in place of a length; or a length and bytes
 
 
@@ -27,19 +29,32 @@ def read_layout(kernel: CompiledKernel) -> list[tuple[int, int]]:
 
 def read_parameters(cubin: bytes, entry: str) -> list[tuple[int, int]]:
     """Return offset and size of every parameter of a kernel, in order."""
-    attributes, position, found = read_section(cubin, f".nv.info.{entry}"), 0, {}
+    found = {}
+    for content in read_attributes(cubin, entry, PARAMETER_INFO):
+        _, ordinal, offset, flags = struct.unpack("<IHHI", content)
+        found[ordinal] = (offset, flags >> 18)
+    assert sorted(found) == list(range(len(found)))
+    return [found[ordinal] for ordinal in sorted(found)]
+
+
+def read_block_size(cubin: bytes, entry: str) -> tuple[int, int, int]:
+    """Return the threads of a block, in three dimensions, that a kernel has to be launched with."""
+    (content,) = read_attributes(cubin, entry, REQUIRED_THREADS)
+    x, y, z = struct.unpack("<3I", content)
+    return x, y, z
+
+
+def read_attributes(cubin: bytes, entry: str, wanted: int) -> Iterator[bytes]:
+    """Yield the contents of a kernel's attributes of one kind."""
+    attributes, position = read_section(cubin, f".nv.info.{entry}"), 0
     while position < len(attributes):
         kind, attribute, length = struct.unpack_from("<BBH", attributes, position)
         position += 4
+        assert kind in (*FIXED, SIZED), kind
         if kind == SIZED:
-            if attribute == PARAMETER_INFO:
-                _, ordinal, offset, flags = struct.unpack_from("<IHHI", attributes, position)
-                found[ordinal] = (offset, flags >> 18)
+            if attribute == wanted:
+                yield attributes[position : position + length]
             position += length
-        else:
-            assert kind in FIXED, kind
-    assert sorted(found) == list(range(len(found)))
-    return [found[ordinal] for ordinal in sorted(found)]
 
 
 def read_section(elf: bytes, name: str) -> bytes:

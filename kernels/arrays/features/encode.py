@@ -16,6 +16,8 @@ import numpy as np
 
 Array = Any  # of the array module `xp`
 
+MAX_HOT = 2**31 - 1  # hot columns of all rows that are encoded at a time: `starts` is int32
+
 
 class HotColumnLists(NamedTuple):
     """Ragged lists of a multi-label column: row i has the hot columns[offsets[i]:offsets[i + 1]] but -1."""
@@ -40,7 +42,13 @@ def standardize(
 
 
 def list_hot_columns(xp: Any, candidates: Array, labels: list[HotColumnLists]) -> tuple[Array, Array]:
-    """Return starts and hot: per row its candidates (n_rows, n) int32 but -1, then its columns of each label list."""
+    """Return starts and hot: per row its candidates (n_rows, n) int32 but -1, then its columns of each label list.
+
+    Raises
+    ------
+    MemoryError
+        If the rows have more hot columns than an int32 counts: fewer rows at a time have fewer.
+    """
     n_rows = len(candidates)
     is_hot = candidates >= 0
     n_candidates = is_hot.sum(axis=1)
@@ -51,7 +59,10 @@ def list_hot_columns(xp: Any, candidates: Array, labels: list[HotColumnLists]) -
         counts += missing_is_hot
     starts = xp.zeros(n_rows + 1, np.int64)
     starts[1:] = xp.cumsum(counts)
-    hot = xp.empty(int(starts[-1]), np.int32)
+    n_hot = int(starts[-1])
+    if n_hot > MAX_HOT:
+        raise MemoryError(f"{n_rows} rows have {n_hot} hot columns, and {MAX_HOT} can be counted")
+    hot = xp.empty(n_hot, np.int32)
     rank = xp.cumsum(is_hot, axis=1)
     rows, slots = xp.nonzero(is_hot)
     hot[starts[rows] + rank[rows, slots] - 1] = candidates[rows, slots]

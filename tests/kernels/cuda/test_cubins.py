@@ -21,7 +21,7 @@ from engine.kernels.cuda.launch import (
     pack_arguments,
     read_kernels,
 )
-from tests.gpu.cubin import read_parameters
+from tests.gpu.cubin import read_block_size, read_parameters
 from tests.kernels.cuda.archives import read_archive
 
 SHARED_BYTES = {
@@ -63,6 +63,7 @@ def test_every_cubin_takes_what_is_packed(architecture: int) -> None:
         assert packed[names.index("Labels")] == 4096 * (names.index("Labels") + 1)
         assert [type(packed[names.index(name)]) for name in ("first_row", "n_clusters")] == [np.int64, np.int32]
         assert names[-2:] == [SCRATCH, SCRATCH]
+        assert read_block_size(kernel.cubin, kernel.entry) == (kernel.threads, 1, 1)
         assert packed[-2:] == (0, 0)
 
 
