@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from engine.blocks import storage_array
 from engine.comparison.summary import ComparisonSummary
-from engine.comparison.transitions import UNMATCHED, ClusterTransitions, Counts, find_transitions
+from engine.comparison.transitions import ClusterTransitions, find_transitions
 from engine.errors import IdColumnError, NothingInCommonError, UsageError
 from engine.kmeans.metrics import adjusted_rand_index
+from engine.lineage.matching import UNMATCHED, Counts
 from engine.model.assignments import ROW
 from engine.model.model import check_table_target, write_table
 from engine.run import Run
@@ -44,7 +45,8 @@ class Comparison:
     ----------
     old, new : Run
     moves : int64 array of shape (n_old_clusters, n_new_clusters)
-        People who are in both runs, by their old and new cluster: a contingency table.
+        People who are in both runs, by their old and new cluster, in the order of clusters.parquet: a contingency
+        table.
     """
 
     old: Run
@@ -81,7 +83,9 @@ class Comparison:
             expected = matched[old]
             moved = expected != new
             unmatched = expected[moved] == UNMATCHED
-            clusters = pa.array(old[moved]), pa.array(new[moved]), pa.array(expected[moved], mask=unmatched)
+            old_numbers, new_numbers = (run.clusters["cluster"].to_numpy() for run in (self.old, self.new))
+            expected_numbers = pa.array(new_numbers[expected[moved]], mask=unmatched)
+            clusters = pa.array(old_numbers[old[moved]]), pa.array(new_numbers[new[moved]]), expected_numbers
             names = [_id_column(self.new), *MOVE_COLUMNS]
             yield pa.table([ids.filter(pa.array(moved)), *clusters], names=names)
 
@@ -160,6 +164,8 @@ def compare(
 def match_people(old: Run, new: Run) -> Iterator[tuple[pa.Array, Labels, Labels]]:
     """Yield the people who are in both runs, part by part in the order of the new run: ids, old and new clusters.
 
+    Clusters are their positions in clusters.parquet.
+
     Raises
     ------
     IdColumnError
@@ -179,9 +185,10 @@ def match_people(old: Run, new: Run) -> Iterator[tuple[pa.Array, Labels, Labels]
 
 def _read_people(run: Run, kind: pa.DataType, part: int, n_parts: int) -> pa.Table:
     """Return ids and clusters of the people whose hash falls into a part."""
-    tables = []
+    tables, numbers = [], run.clusters["cluster"].to_numpy()
     for batch in _assignments(run).to_batches(columns=[_id_column(run), "cluster"]):
-        ids, labels = batch.column(0).cast(kind), batch.column(1).cast(pa.int32())
+        ids = batch.column(0).cast(kind)
+        labels = pa.array(np.searchsorted(numbers, batch.column(1)).astype(np.int32))
         table = pa.table({"id": ids, "cluster": labels})
         tables.append(table if n_parts == 1 else table.filter(pa.array(hash_ids(ids) % np.uint64(n_parts) == part)))
     return pa.concat_tables(tables)

@@ -53,7 +53,8 @@ def _weights(shared: Counts) -> NDArray[np.float64]:
     n_pairs, most = min(shared.shape), float(shared.sum())
     levels = min(TIE_LEVELS, np.floor(EXACT / (n_pairs * (most + 1.0))))
     ties = np.rint(max(levels, 0.0) * shared / np.maximum(either, 1))
-    return shared * (n_pairs * max(levels, 0.0) + 1.0) + ties
+    weights: NDArray[np.float64] = shared * (n_pairs * max(levels, 0.0) + 1.0) + ties
+    return weights
 
 
 def _exchangeable(weights: NDArray[np.float64], matched: NDArray[np.int64]) -> NDArray[np.bool_]:

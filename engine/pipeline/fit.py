@@ -49,6 +49,7 @@ from engine.report.html_report import write_report
 from engine.run import Run
 from engine.tables import Table, open_table
 from engine.tables.output_paths import check_apart, local_path
+from engine.utils.array_types import Int32s
 from engine.utils.atomic_directory import check_target
 from engine.utils.row_sampling import count_labels
 
@@ -199,8 +200,10 @@ def _fit(
         )  # fmt: skip
         add_map_columns = _map_columns(landmark_map)
         sizes, inertias = job.assignments(Z, model, staging.run / "assignments", add_map_columns)
-        names = _explain(staging.run, job, row_sample, binned_table, clustering, stability, features.encoder)
-        map_facts = write_landmark_map(staging.run, landmark_map, settings.id, timer)
+        names = _explain(
+            staging.run, job, row_sample, binned_table, clustering, stability, features.encoder, model.cluster_numbers
+        )
+        map_facts = write_landmark_map(staging.run, landmark_map, settings.id, model.cluster_numbers, timer)
         facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "reader": features.rows.reader}
         facts |= {"input": fingerprint, "plan": plan.facts(), "map": map_facts}
         write_run(
@@ -209,7 +212,7 @@ def _fit(
         )  # fmt: skip
         _write_report(staging.run, job)
         check_unchanged(fingerprint, table.fingerprint())
-        _audit(staging.run, job, id_digest, clustering)
+        _audit(staging.run, job, id_digest, clustering, model.cluster_numbers)
     return Run(out)
 
 
@@ -328,6 +331,7 @@ def _explain(
     clustering: Clustering,
     stability: ClusterStability,
     encoder: FeatureEncoder,
+    numbers: Int32s,
 ) -> list[str] | None:
     """Write rules and personas; return the clusters' names, None if the explanation is skipped."""
     if "explain" in job.settings.skip:
@@ -339,7 +343,7 @@ def _explain(
             labels, n_clusters = clustering.labels, len(clustering.centers)
             return explain_run(
                 folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings,
-                stability_sentences(stability),
+                stability_sentences(stability), numbers,
             )  # fmt: skip
 
     return job.checkpoints.load_or_make(
@@ -355,11 +359,11 @@ def _write_report(folder: Path, job: Job) -> None:
         write_report(folder)
 
 
-def _audit(folder: Path, job: Job, id_digest: int | None, clustering: Clustering) -> None:
+def _audit(folder: Path, job: Job, id_digest: int | None, clustering: Clustering, numbers: Int32s) -> None:
     """Compare the files of the run with what was computed, and complete the manifest."""
     id = job.settings.id
     id_type = pa.int64() if id is None else job.table.schema.field(id).type
     with job.timer.stage("audit", job.n_rows):
         sizes = count_labels(clustering.labels, len(clustering.centers))
-        audit = audit_run(folder, Expected(job.n_rows, id, id_type, id_digest, sizes, clustering.inertia))
+        audit = audit_run(folder, Expected(job.n_rows, id, id_type, id_digest, sizes, numbers, clustering.inertia))
     update_manifest(folder, {"audit": audit, "stages": job.timer.records})

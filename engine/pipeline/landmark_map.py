@@ -136,13 +136,13 @@ def _embed_landmarks(
 
 
 def write_landmark_map(
-    folder: Path, landmark_map: LandmarkMap | None, id: str | None, reporter: Reporter
+    folder: Path, landmark_map: LandmarkMap | None, id: str | None, numbers: NDArray[np.int32], reporter: Reporter
 ) -> dict[str, Any] | None:
     """Write map.parquet, map.png and map/ beside the assignments; return facts for the manifest."""
     if landmark_map is None:
         return None
     with reporter.stage("draw map", None):
-        draw_map(landmark_map.coordinates, landmark_map.labels, folder / "map.png")
+        draw_map(landmark_map.coordinates, landmark_map.labels, numbers, folder / "map.png")
         rows, columns = RowCollector(landmark_map.landmarks), [id or ROW, "cluster"]
         assignments = open_table(folder / "assignments", id=columns[0])
         for picked in over_table(rows.observe, assignments, columns, pass_name="landmarks"):

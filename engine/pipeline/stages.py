@@ -345,7 +345,7 @@ class Job:
         columns = [model.encoder.columns[0]] if model.id is None else [model.id]
         temporary_folder = self.storage.folder or folder
         assigner = FittedRowAssigner(
-            Z, model.id, model.centers, model.fences, model.odds, self.backend, add_map_columns
+            Z, model.id, model.centers, model.fences, model.odds, model.cluster_numbers, self.backend, add_map_columns
         )
         with self.timer.stage("assign", len(Z)) as advance:
             for n_rows, counts, squared in write_assignments(assigner, self.table, columns, folder, temporary_folder):

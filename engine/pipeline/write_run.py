@@ -92,7 +92,7 @@ def _cluster_table(
 ) -> pa.Table:
     table = pa.table(
         {
-            "cluster": np.arange(len(sizes), dtype=np.int32),
+            "cluster": model.cluster_numbers,
             "size": sizes,
             "share": sizes / sizes.sum(),
             "inertia": inertias,
