@@ -193,6 +193,42 @@ def fit_encoder(
     return FittedFeatures(encoder, roles, weights, statistics, rows)
 
 
+def reuse_encoder(
+    table: Table,
+    encoder: FeatureEncoder,
+    roles: list[ColumnRole],
+    weights: ColumnWeights,
+    *,
+    seed: int = 0,
+    cache: BlockCache | None = None,
+    observers: Sequence[BlockObserver[Block]] = (),
+    progress: Callable[[int], None] | None = None,
+) -> FittedFeatures:
+    """Return the features of a table by an encoder that was fitted before, in one streaming pass.
+
+    Parameters are those of fit_encoder; `roles` and `weights` are those of the encoder's fit.
+
+    Raises
+    ------
+    MissingColumnError, RetypedColumnError
+        If the table lacks columns of the encoder, or holds something else in them.
+    """
+    encoder.check_schema(table.schema)
+    cache = BlockCache() if cache is None else cache
+    statistics = collect_statistics(
+        partial(over_table, table=table, columns=encoder.columns, dictionary_encoded=True, pass_name="statistics"),
+        encoder.layout.read_specs,
+        seed=seed,
+        n_rows=table.n_rows,
+        cache=cache,
+        observers=observers,
+        progress=progress,
+    )
+    check_number_columns(statistics, {})
+    check_date_columns(statistics, {})
+    return FittedFeatures(encoder, roles, weights, statistics, EncodedTable(table, encoder, statistics.n_rows, cache))
+
+
 def _report_roles(
     roles: Sequence[ColumnRole],
     statistics: TableStatistics,

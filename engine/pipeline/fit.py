@@ -33,12 +33,14 @@ from engine.features.encoder import FeatureEncoder
 from engine.features.fit import FittedFeatures, choose_reader
 from engine.kmeans.lloyd import Clustering
 from engine.kmeans.stability import ClusterStability, stability_sentences
+from engine.lineage.previous import PreviousRun
 from engine.model.assignments import AddMapColumns, check_id_name
 from engine.pca.solver import Components
 from engine.pipeline.audit import Expected, audit_run
 from engine.pipeline.checkpoints import Checkpoints, check_unchanged
 from engine.pipeline.landmark_map import LandmarkMap, make_landmark_map, write_landmark_map
 from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, plan_memory
+from engine.pipeline.night import write_lineage
 from engine.pipeline.stages import Job
 from engine.pipeline.staging import StagingFolder, staging_folder
 from engine.pipeline.timing import StageTimer
@@ -171,7 +173,12 @@ def _fit(
     reporter: Reporter | None,
 ) -> Run:
     """Cluster a table with a backend, stage by stage; `reason` says why it is this one."""
-    table = open_table(source, id=settings.id)
+    previous = None if settings.previous is None else PreviousRun.read(settings.previous)
+    types = None
+    if previous is not None:
+        previous.check(settings)
+        types = None if settings.lineage.refit_features else previous.model.encoder.csv_types()
+    table = open_table(source, id=settings.id, types=types)
     n_rows = count_rows(table)
     with (
         staging_folder(out, overwrite=overwrite, resume=resume) as staging,
@@ -181,7 +188,7 @@ def _fit(
         checkpoints, fingerprint = _open_checkpoints(staging, table, settings, resume)
         storage, cache = _allocate(staging, plan)
         timer, reader = StageTimer(reporter or Silent()), choose_reader(backend, table)
-        job = Job(table, n_rows, settings, backend, timer, storage, checkpoints, reader)
+        job = Job(table, n_rows, settings, backend, timer, storage, checkpoints, reader, previous)
 
         id_digest = job.check_ids()
         row_sample, k_sample = draw_row_sample(n_rows, settings), job.draw_k_sample()
@@ -191,9 +198,9 @@ def _fit(
         pca = job.pca(features, [] if binned_table is None else [binned_table])
         job, plan = _plan_memory_again(job, plan, pca, features, binned_table, staging)
         Z = job.scores(features, pca)
-        selection, clustering = job.clusters(Z, features, pca, k_sample)
+        selection, clustering, numbered = job.clusters(Z, features, pca, k_sample)
         stability = job.stability(Z, clustering)
-        model = job.model(features, pca, Z, clustering.centers, stability.odds)
+        model = job.model(features, pca, Z, clustering.centers, stability.odds, numbered)
         landmark_map = make_landmark_map(
             Z, clustering.labels, len(clustering.centers), table, settings, backend=backend, storage=job.storage,
             checkpoints=checkpoints, reporter=timer,
@@ -201,15 +208,26 @@ def _fit(
         add_map_columns = _map_columns(landmark_map)
         sizes, inertias = job.assignments(Z, model, staging.run / "assignments", add_map_columns)
         names = _explain(
-            staging.run, job, row_sample, binned_table, clustering, stability, features.encoder, model.cluster_numbers
+            staging.run,
+            job,
+            row_sample,
+            binned_table,
+            clustering,
+            stability,
+            features.encoder,
+            model.cluster_numbers,
+            previous,
         )
         map_facts = write_landmark_map(staging.run, landmark_map, settings.id, model.cluster_numbers, timer)
         facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "reader": features.rows.reader}
         facts |= {"input": fingerprint, "plan": plan.facts(), "map": map_facts}
+        facts |= {} if previous is None else {"previous": settings.previous, "continuation": job.choice}
         write_run(
             staging.run, settings, model, features, selection, clustering, stability, sizes, inertias, names, facts,
             timer.records,
         )  # fmt: skip
+        if previous is not None and numbered is not None:
+            write_lineage(staging.run, previous, numbered, sizes, names, job.choice)
         _write_report(staging.run, job)
         check_unchanged(fingerprint, table.fingerprint())
         _audit(staging.run, job, id_digest, clustering, model.cluster_numbers)
@@ -332,6 +350,7 @@ def _explain(
     stability: ClusterStability,
     encoder: FeatureEncoder,
     numbers: Int32s,
+    previous: PreviousRun | None,
 ) -> list[str] | None:
     """Write rules and personas; return the clusters' names, None if the explanation is skipped."""
     if "explain" in job.settings.skip:
@@ -343,7 +362,7 @@ def _explain(
             labels, n_clusters = clustering.labels, len(clustering.centers)
             return explain_run(
                 folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings,
-                stability_sentences(stability), numbers,
+                stability_sentences(stability), numbers, {} if previous is None else previous.names,
             )  # fmt: skip
 
     return job.checkpoints.load_or_make(

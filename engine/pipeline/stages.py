@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from engine.backends.protocol import Backend, EncodedRows
 from engine.blocks import Block, Table
 from engine.config import FitConfig
 from engine.errors import UsageError
-from engine.execution.array_storage import Storage
+from engine.execution.array_storage import IN_MEMORY, Storage
 from engine.execution.block_cache import BlockCache
 from engine.execution.observers import BlockObserver
 from engine.execution.passes import over_rows
@@ -33,17 +34,20 @@ from engine.features.encoded_moments import make_projection
 from engine.features.encoded_table import EncodedTable, IndexedBlock
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
-from engine.features.fit import FittedFeatures, fit_encoder
+from engine.features.fit import FittedFeatures, fit_encoder, reuse_encoder
 from engine.features.repeated_columns import RepeatedColumns
 from engine.kmeans.lloyd import Clustering, Iteration, PassCounts
-from engine.kmeans.restarts import KMeansCheckpoint, cluster_rows
+from engine.kmeans.restarts import KMeansCheckpoint, cluster_rows, clustering_by_centers
 from engine.kmeans.select_k import VALLEY_SAMPLE_SEED, KSelection, choose_k, score_given_k
 from engine.kmeans.stability import STABLE, ClusterStability, cluster_stability
 from engine.kmeans.valleys import SAMPLE_ROWS
+from engine.lineage.previous import PreviousRun
 from engine.model.assignments import FENCE_SAMPLE, AddMapColumns, FittedRowAssigner, compute_fences, write_assignments
 from engine.model.model import Model, components_from_arrays, components_to_arrays
 from engine.pca.solver import Components, project_points
 from engine.pipeline.checkpoints import Arrays, Checkpoints, Facts
+from engine.pipeline.continuation import Contest
+from engine.pipeline.night import NumberedClusters, confirm_k, means_of, number, rows_by_previous
 from engine.pipeline.timing import StageTimer
 from engine.tables.unique_ids import check_ids
 from engine.utils.array_types import Float32s
@@ -72,6 +76,10 @@ class Job:
     reader : GpuTableReader or str
         The device's reader of the table for the passes after statistics, or the name of the host's reader, with the
         reason for it.
+    previous : PreviousRun or None
+        The run that the fit continues.
+    choice : dict
+        Facts on why its clusters go on, or do not; `clusters` fills it in.
     """
 
     table: Table
@@ -82,6 +90,13 @@ class Job:
     storage: Storage
     checkpoints: Checkpoints
     reader: GpuTableReader | str = "pyarrow"
+    previous: PreviousRun | None = None
+    choice: Facts = field(default_factory=dict)
+
+    @cached_property
+    def frozen(self) -> PreviousRun | None:
+        """The previous run, if its encoder and components are kept."""
+        return None if self.settings.lineage.refit_features else self.previous
 
     def check_ids(self) -> int | None:
         """Return the digest of the ids, None without an id column; raise IdColumnError unless every row has its own."""
@@ -160,21 +175,25 @@ class Job:
 
     def clusters(
         self, Z: Float32s, features: FittedFeatures, pca: Components, k_sample: RowCollector
-    ) -> tuple[KSelection, Clustering]:
-        """Cluster the scores; return how k was chosen, and the clustering."""
+    ) -> tuple[KSelection, Clustering, NumberedClusters | None]:
+        """Cluster the scores; return how k was chosen, the clustering, and the numbers of clusters that go on."""
+        earlier = None if self.previous is None else self._earlier(Z)
         checkpoint = self.checkpoints.load("clusters")
         if checkpoint is not None:
             facts, arrays = checkpoint
+            self.choice.update(facts["choice"])
             labels = self._label_rows(Z, arrays["centres"])
             clustering = Clustering(
                 arrays["centres"], labels, facts["inertia"], facts["n_iter"], PassCounts(**facts["work"])
             )
             saved = facts["selection"]
-            return KSelection(**saved | {"notes": tuple(saved["notes"])}), clustering
-        selection, clustering = self._select_k_and_cluster(Z, features, pca, k_sample)
+            selection = KSelection(**saved | {"notes": tuple(saved["notes"])})
+            return selection, *number(self.previous, clustering, earlier)
+        selection, clustering = self._select_k_and_cluster(Z, features, pca, k_sample, earlier)
         facts = {"inertia": clustering.inertia, "n_iter": clustering.n_iter, "work": asdict(clustering.pass_counts)}
-        self.checkpoints.save("clusters", facts | {"selection": selection.facts()}, {"centres": clustering.centers})
-        return selection, clustering
+        facts |= {"selection": selection.facts(), "choice": self.choice}
+        self.checkpoints.save("clusters", facts, {"centres": clustering.centers})
+        return selection, *number(self.previous, clustering, earlier)
 
     def stability(self, Z: Float32s, clustering: Clustering) -> ClusterStability:
         """Return how stable each cluster is under resampling."""
@@ -201,11 +220,20 @@ class Job:
                 advance(n_done)
         return labels
 
-    def model(self, features: FittedFeatures, pca: Components, Z: Float32s, centers: Float32s, odds: Float32s) -> Model:
+    def model(
+        self,
+        features: FittedFeatures,
+        pca: Components,
+        Z: Float32s,
+        centers: Float32s,
+        odds: Float32s,
+        numbered: NumberedClusters | None = None,
+    ) -> Model:
         """Return the model that assigns new rows; its fences are computed from a sample of the rows."""
+        numbers = None if numbered is None else numbered.numbers
         nearest = self.backend.nearest_two(Z[sample_rows(len(Z), FENCE_SAMPLE, seed=0)], centers)
         fences = compute_fences(nearest.labels, nearest.distances, len(centers))
-        return Model(features.encoder, pca, centers, fences, self.settings.id, odds)
+        return Model(features.encoder, pca, centers, fences, self.settings.id, odds, numbers)
 
     def assignments(
         self, Z: Float32s, model: Model, folder: Path, add_map_columns: AddMapColumns | None = None
@@ -222,8 +250,13 @@ class Job:
         )
 
     def _fit_features(self, cache: BlockCache, observers: Sequence[BlockObserver[Block]]) -> FittedFeatures:
-        config = self.settings.features
+        config, frozen = self.settings.features, self.frozen
         with self.timer.stage("statistics", self.n_rows) as advance:
+            if frozen is not None:
+                return reuse_encoder(
+                    self.table, frozen.model.encoder, frozen.roles, frozen.weights, seed=self.settings.seed,
+                    cache=cache, observers=observers, progress=advance,
+                )  # fmt: skip
             return fit_encoder(
                 self.table,
                 id=self.settings.id,
@@ -266,15 +299,22 @@ class Job:
             )
         with self.timer.stage("pca", self.n_rows) as advance:
             moments = features.rows.compute_moments(self.backend, advance, observers)
+            if self.frozen is not None:
+                return self.frozen.model.pca
             return Components.from_moments(moments, self.settings.pca.n_components)
 
     def _select_k_and_cluster(
-        self, Z: Float32s, features: FittedFeatures, pca: Components, k_sample: RowCollector
+        self,
+        Z: Float32s,
+        features: FittedFeatures,
+        pca: Components,
+        k_sample: RowCollector,
+        earlier: NDArray[np.int32] | None,
     ) -> tuple[KSelection, Clustering]:
         config, seed = self.settings.kmeans, self.settings.seed
         if config.n_clusters != "auto":
             k = int(config.n_clusters)
-            clustering, reason = self._dissolve_small(Z, self._kmeans(Z, k))
+            clustering, reason = self._dissolve_small(Z, self._cluster(Z, k, None, earlier))
             k = len(clustering.centers)
             with self.timer.stage("measure"):
                 selection = score_given_k(Z, clustering.labels, k, clustering.inertia, random_state=seed)
@@ -283,8 +323,9 @@ class Job:
         checkpoint = self.checkpoints.load("sweep")
         with self.timer.stage("choose k"):
             by_valley = config.k_method == "valley"
+            X = features.encoder.encode(k_sample.table()) if by_valley else Z
             selection = choose_k(
-                features.encoder.encode(k_sample.table()) if by_valley else Z,
+                X,
                 config.k_range,
                 method=config.k_method,
                 random_state=seed,
@@ -292,12 +333,45 @@ class Job:
                 earlier=() if checkpoint is None else checkpoint[0]["table"],
                 watch=lambda table: self.checkpoints.save("sweep", {"table": table}),
             )
+            if self.previous is not None and by_valley and selection.k != self.previous.model.n_clusters:
+                k_before = self.previous.model.n_clusters
+                stays = confirm_k(X, features.encoder.attributes, selection.k, k_before)
+                if stays is not None:
+                    selection = replace(selection, k=k_before, reason=stays, runner_up=selection.k, means=None)
         log = logger.warning if selection.k == 1 else logger.info
         log("%s.", " ".join([f"k = {selection.k}: {selection.reason}.", *selection.notes]).removesuffix("."))
         start = None if selection.means is None else project_points(selection.means, pca).astype(Z.dtype)
-        clustering, reason = self._dissolve_small(Z, self._kmeans(Z, selection.k, start))
+        clustering, reason = self._dissolve_small(Z, self._cluster(Z, selection.k, start, earlier))
         selection = replace(selection, k=len(clustering.centers), reason=selection.reason + reason)
         return selection, clustering
+
+    def _cluster(self, Z: Float32s, k: int, seeds: Float32s | None, earlier: NDArray[np.int32] | None) -> Clustering:
+        """Cluster the scores into k clusters: those of the previous run, if there is one and they do."""
+        previous, lineage = self.previous, self.settings.lineage
+        if previous is None or earlier is None:
+            return self._kmeans(Z, k, seeds)
+        centers = previous.model.centers
+        start = centers if self.frozen is not None else means_of(Z, earlier, len(centers))
+        in_memory = replace(self, storage=IN_MEMORY)
+        contest = Contest(
+            Z, start, previous.run.clusters["share"].to_numpy(), earlier,
+            cluster=lambda rows, k, init: (self if rows is Z else in_memory)._kmeans(rows, k, init, resume=False),
+            fix=lambda centers: clustering_by_centers(Z, centers, self.backend, self.storage),
+            takeover=lineage.takeover, max_moved=lineage.max_moved,
+        )  # fmt: skip
+        continuation = contest.decide(k, seeds)
+        self.choice.update(continuation.facts)
+        logger.info("%s.", continuation.facts["why"].capitalize())
+        return continuation.clustering
+
+    def _earlier(self, Z: Float32s) -> NDArray[np.int32]:
+        """Return the cluster of the previous run that each row belongs to."""
+        assert self.previous is not None
+        with self.timer.stage("earlier clusters"):
+            return rows_by_previous(
+                self.previous, self.table, self.settings.id, Z, self.backend, self.storage,
+                same_scores=self.frozen is not None,
+            )  # fmt: skip
 
     def _dissolve_small(self, Z: Float32s, clustering: Clustering) -> tuple[Clustering, str]:
         """Dissolve clusters below the least share, the smallest first; return the rest, and what was done in words."""

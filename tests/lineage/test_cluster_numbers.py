@@ -44,9 +44,7 @@ def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[engine.
     plain = engine.fit(table, id="user_id", n_clusters=3, out=folder / "plain")
     with pytest.MonkeyPatch.context() as patch:
         numbered = stages.Job.model
-        patch.setattr(
-            stages.Job, "model", lambda *args: replace(numbered(*args), numbers=np.array(NUMBERS, np.int32))
-        )
+        patch.setattr(stages.Job, "model", lambda *args: replace(numbered(*args), numbers=np.array(NUMBERS, np.int32)))
         return plain, engine.fit(table, id="user_id", n_clusters=3, out=folder / "numbered")
 
 
@@ -87,9 +85,8 @@ def test_the_model_keeps_the_numbers(runs: tuple[engine.Run, engine.Run], table:
 
 def test_the_report_shows_the_numbers(runs: tuple[engine.Run, engine.Run]) -> None:
     page = (runs[1].path / "report.html").read_text()
-    assert re.findall(r'data-cluster="(\d+)"', page) and set(re.findall(r'data-cluster="(\d+)"', page)) == {
-        str(number) for number in NUMBERS
-    }
+    assert re.findall(r'data-cluster="(\d+)"', page)
+    assert set(re.findall(r'data-cluster="(\d+)"', page)) == {str(number) for number in NUMBERS}
     figure = runs[1].plot_map()
     assert sorted(trace.meta for trace in figure.data) == list(NUMBERS)
     assert "</span> 11" in runs[1]._repr_html_()
@@ -97,7 +94,8 @@ def test_the_report_shows_the_numbers(runs: tuple[engine.Run, engine.Run]) -> No
 
 def test_a_comparison_uses_the_numbers(runs: tuple[engine.Run, engine.Run]) -> None:
     comparison = compare(*runs)
-    assert comparison.n_moved == 0 and comparison.adjusted_rand_index == 1.0
+    assert comparison.n_moved == 0
+    assert comparison.adjusted_rand_index == 1.0
     facts = comparison.facts()
     assert [c["matched"] for c in facts["old_clusters"]] == list(NUMBERS)
     assert [c["cluster"] for c in facts["new_clusters"]] == list(NUMBERS)
