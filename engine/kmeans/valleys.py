@@ -39,6 +39,7 @@ STARTS = (64, 32, 16, 8)  # cells to merge from; the largest outcome counts, bec
 ROWS_PER_CELL = 25  # on average, at least
 ITERATIONS = 30  # of K-Means: cells need not have converged
 NEIGHBORS = 8  # cells with which a cell may be merged
+MIDDLE = 0.3  # of the distance of two cells: a third one that is nearer to the point half way is between them
 # Apart is what has its valley (upper bound) below this share of the lower peak (lower bound). Of 21 tables of noise
 # none was below 1.04 at any merge, and the worst pair of clusters planted apart was at 0.50.
 MAX_VALLEY = 0.9
@@ -238,6 +239,10 @@ class _Cells:
         self.by_attribute = {pair for pair in self.by_attribute if i not in pair and j not in pair}
 
     def _neighbors(self) -> list[tuple[int, int]]:
+        """Return the pairs of near cells that have no third cell near the middle between them.
+
+        Its rows would fill the valley of two clusters that lie on either side of it.
+        """
         if len(self.alive) < 2:
             return []
         alive = np.array(self.alive)
@@ -245,7 +250,13 @@ class _Cells:
         distances = np.square(centers[:, None] - centers).sum(axis=2)
         np.fill_diagonal(distances, -1.0)
         order = np.argsort(distances, axis=1, kind="stable")[:, 1 : NEIGHBORS + 1]
-        pairs = {(min(i, j), max(i, j)) for i, row in zip(self.alive, alive[order].tolist(), strict=True) for j in row}
+        np.fill_diagonal(distances, 0.0)
+        pairs = {
+            (min(self.alive[i], self.alive[j]), max(self.alive[i], self.alive[j]))
+            for i, row in enumerate(order.tolist())
+            for j in row
+            if not (distances[i] + distances[j] < (0.5 + 2 * MIDDLE**2) * distances[i, j]).any()
+        }
         return sorted(pairs)
 
     def _value(self, i: int, j: int) -> float:
