@@ -29,6 +29,7 @@ from engine.features.column_roles import (
 from engine.features.column_statistics import TableStatistics, collect_statistics
 from engine.features.column_weights import ColumnWeights, compute_weights, find_owners
 from engine.features.date_columns import check_date_columns, find_date_columns
+from engine.features.drift import warn_of_drift
 from engine.features.encoded_table import EncodedTable
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import make_plan
@@ -212,6 +213,11 @@ def reuse_encoder(
     ------
     MissingColumnError, RetypedColumnError
         If the table lacks columns of the encoder, or holds something else in them.
+
+    Warns
+    -----
+    DriftWarning
+        If many values of a column lie outside of what the encoder was fitted on, so that it clips them.
     """
     encoder.check_schema(table.schema)
     cache = BlockCache() if cache is None else cache
@@ -226,6 +232,7 @@ def reuse_encoder(
     )
     check_number_columns(statistics, {})
     check_date_columns(statistics, {})
+    warn_of_drift(encoder.plan, statistics)
     return FittedFeatures(encoder, roles, weights, statistics, EncodedTable(table, encoder, statistics.n_rows, cache))
 
 
