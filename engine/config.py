@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, UsageError
 from engine.utils.units import parse_bytes
 
 Role = Literal["numeric", "count", "boolean", "categorical", "multilabel", "date", "ignore"]
@@ -82,9 +82,13 @@ class FeaturesConfig(_StageConfig):
 
 
 class PCAConfig(_StageConfig):
-    """Components for K-Means: a number, a share of the variance, or "auto" (all of up to 30 features, else 95 %)."""
+    """Components for K-Means: a number, a share of the variance, or "auto" (all of up to 30 features, else 95 %).
+
+    The algorithm "moments" is the engine's own, "cuml" is cuML's on a GPU; "auto" is cuML's where it can be used.
+    """
 
     n_components: ComponentsOrAuto = "auto"
+    algorithm: Literal["auto", "moments", "cuml"] = "auto"
 
 
 class KMeansConfig(_StageConfig):
@@ -92,6 +96,7 @@ class KMeansConfig(_StageConfig):
 
     Without `k_max`, the range ends at 20 and grows to 40 while its end looks best. No cluster has a smaller share of
     the rows than `min_share`: the smallest is dissolved, and K-Means goes on from the others, until all are larger.
+    The algorithm "lloyd" is the engine's own, "cuml" is cuML's on a GPU; "auto" is cuML's where it can be used.
     """
 
     n_clusters: CountOrAuto = "auto"
@@ -102,7 +107,7 @@ class KMeansConfig(_StageConfig):
     n_init: CountOrAuto = "auto"
     max_iter: int = Field(default=300, ge=1)
     tol: float = Field(default=1e-4, ge=0.0)
-    algorithm: Literal["lloyd", "cuml"] = "lloyd"
+    algorithm: Literal["auto", "lloyd", "cuml"] = "auto"
 
     @property
     def k_range(self) -> range | None:
@@ -193,11 +198,15 @@ def _parse_optional_bytes(size: Any) -> int | None:
 
 
 class FitConfig(_StageConfig):
-    """Settings of all stages of a fit, and the stages to skip."""
+    """Settings of all stages of a fit, and the stages to skip.
+
+    A `reproducible` fit has the same bits on every device, so no stage is computed by cuML.
+    """
 
     id: str | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    reproducible: bool = False
     memory: Annotated[int | None, BeforeValidator(_parse_optional_bytes)] = (
         None  # of anonymous memory; changes no result
     )
@@ -211,6 +220,15 @@ class FitConfig(_StageConfig):
     lineage: LineageConfig = LineageConfig()
     names: dict[int, str] = {}  # number of a cluster -> its name, until it is taken back
     skip: tuple[SkippableStage, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_reproducible(self) -> FitConfig:
+        named = [name for name in ("pca", "kmeans") if getattr(self, name).algorithm == "cuml"]
+        if self.reproducible and named:
+            raise ValueError(
+                f"{named[0]}.algorithm=cuml does not give the same bits every time: it is not reproducible"
+            )
+        return self
 
     @classmethod
     def read(cls, path: Path | None, **changes: Any) -> FitConfig:
@@ -249,6 +267,22 @@ class FitConfig(_StageConfig):
     def to_yaml(self) -> str:
         """Return the configuration as YAML that `read` takes."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def algorithm_settings(algorithm: str | None) -> dict[str, dict[str, str]]:
+    """Return the settings of the stages that `--algorithm` chooses; None chooses nothing.
+
+    Raises
+    ------
+    UsageError
+        If it is none of auto, lloyd and cuml.
+    """
+    if algorithm is None:
+        return {"pca": {}, "kmeans": {}}
+    of_pca = {"auto": "auto", "lloyd": "moments", "cuml": "cuml"}
+    if algorithm not in of_pca:
+        raise UsageError(f"algorithm={algorithm!r} is not one of {', '.join(of_pca)}.")
+    return {"pca": {"algorithm": of_pca[algorithm]}, "kmeans": {"algorithm": algorithm}}
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -234,7 +234,8 @@ def job(section: Section, setting: Setting) -> None:
         seconds = time.perf_counter() - start
         labels[device] = run.assignments["cluster"].to_numpy()
         stages = {one["stage"]: one["seconds"] for one in run.manifest["stages"]}
-        return {"rows": len(labels[device]), "reader": run.manifest["reader"], "seconds": seconds, "stages": stages}
+        computed_by = {stage: entry["library"] for stage, entry in run.manifest["computed_by"].items()}
+        return {"rows": len(labels[device]), "computed_by": computed_by, "seconds": seconds, "stages": stages}
 
     def compare() -> dict[str, Any]:
         return {"equal_labels": float((labels["cuda"] == labels["cpu"]).mean())}

@@ -48,7 +48,7 @@ class PreparedDeviceRows:
 
 
 class ArrayBackend(ArrayPCA):
-    """All methods of `Backend` except library_centers."""
+    """All methods of `Backend` but those that call a library of the device."""
 
     def rows_per_block(self, n_rows: int) -> int:
         return BLOCK_ROWS

@@ -8,14 +8,16 @@ the CPU and a warning says so; without a fallback, OutOfResourcesError says what
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.cpu import CpuBackend
-from engine.errors import OutOfResourcesError, first_line
+from engine.errors import OutOfResourcesError, RoomsError, first_line
 from engine.utils.array_types import Array
 
 Result = TypeVar("Result")
@@ -26,12 +28,18 @@ N_RETRIES = 3
 logger = logging.getLogger(__name__)
 
 
+class LibraryError(Exception):
+    """A library of the device failed; the message says which, and what it said."""
+
+
 class ChunkedDevice:
     """An array module, its memory, and the backend that computes a block when that memory does not suffice."""
 
     name = "arrays"
+    kernels = "arrays"
     one_per_worker = False
     libraries: frozenset[str] = frozenset()
+    missing_libraries: Mapping[str, str] = MappingProxyType({})
     device_errors: tuple[type[Exception], ...] = ()
 
     def __init__(self, xp: Any, *, fallback: CpuBackend | None = None, chunk_values: int = CHUNK_VALUES) -> None:
@@ -43,6 +51,19 @@ class ChunkedDevice:
 
     def free_unused_memory(self) -> None:
         """Return memory that no array uses to the allocator."""
+
+    @contextmanager
+    def library_call(self, name: str) -> Iterator[None]:
+        """Raise LibraryError for whatever a library raises in the block, but for MemoryError and errors of the engine.
+
+        Libraries pass on what C++ raised under classes of their own, and other versions want other arguments.
+        """
+        try:
+            yield
+        except (MemoryError, RoomsError):
+            raise
+        except Exception as error:
+            raise LibraryError(f"{name} failed: {first_line(error)}") from error
 
     def run_in_chunks(self, compute: Callable[[int], Result], compute_on_cpu: Callable[[CpuBackend], Result]) -> Result:
         """Return compute(chunk_values), with smaller chunks if memory runs out, at last compute_on_cpu(fallback)."""

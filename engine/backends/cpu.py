@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -16,6 +18,8 @@ from engine.backends.protocol import (
     LibraryKMeansSettings,
     Moments,
     PreparedCenters,
+    PreparedRows,
+    PrincipalAxes,
     Projection,
     SkipThresholds,
     TwoNearest,
@@ -28,7 +32,7 @@ from engine.kernels.cpu.features import encode
 from engine.kernels.cpu.kmeans import assign, lloyd, quantize, quantized_centers
 from engine.kernels.cpu.kmeans import certify as row_filter
 from engine.kernels.cpu.pca import moments, project
-from engine.utils.array_types import Float32s, Float64s, Int32s, Int64s, Rows
+from engine.utils.array_types import Array, Float32s, Float64s, Int32s, Int64s, Rows
 
 SHIFT_SAMPLE_ROWS = 256  # a block is shifted by their mean, so its own mean is within a standard deviation of 0
 PRODUCT_ROWS = 1024  # rows in float64 at a time: 512 KiB at 64 features stay in L2
@@ -64,8 +68,10 @@ class CpuBackend:
     """Methods of `Backend` that run on one thread of this process."""
 
     name = "cpu"
+    kernels = "numba"
     one_per_worker = False
     libraries: frozenset[str] = frozenset()
+    missing_libraries: Mapping[str, str] = MappingProxyType({})
     device_errors: tuple[type[Exception], ...] = ()
 
     def moments(self, X: Rows) -> Moments:
@@ -226,12 +232,22 @@ class CpuBackend:
         return out
 
     def library_centers(
-        self, X: Rows, weights: Float64s, start: Rows | str, plan: LibraryKMeansSettings
+        self, X: Rows, weights: Float64s, rows: PreparedRows, start: Rows | str, plan: LibraryKMeansSettings
     ) -> tuple[Rows, int]:
-        raise UsageError(
-            "algorithm='cuml' is the K-Means of RAPIDS, which runs on device 'cuda' only, and this is 'cpu'.",
-            hint="use algorithm='lloyd', or see `rooms doctor` for what keeps the GPU from being used.",
-        )
+        raise _no_library("K-Means", "lloyd")
+
+    def allocate_columns(self, shape: tuple[int, int]) -> Array:
+        raise _no_library("PCA", "moments")
+
+    def library_axes(self, X: Array) -> PrincipalAxes:
+        raise _no_library("PCA", "moments")
+
+
+def _no_library(what: str, instead: str) -> UsageError:
+    return UsageError(
+        f"algorithm='cuml' is the {what} of RAPIDS, which runs on device 'cuda' only, and this is 'cpu'.",
+        hint=f"use algorithm='{instead}', or see `rooms doctor` for what keeps the GPU from being used.",
+    )
 
 
 def evenly_spaced_rows(X: Rows, size: int = BLOCK_SAMPLE_ROWS) -> Rows:

@@ -12,6 +12,7 @@ import gc
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -19,21 +20,23 @@ from typing import Any
 
 import numpy as np
 
-from engine.backends.array_kmeans import ArrayBackend
+from engine.backends.array_kmeans import RESIDENT_SHARE, ArrayBackend, PreparedDeviceRows
+from engine.backends.chunked import LibraryError
 from engine.backends.cpu import CpuBackend
 from engine.backends.cuda_driver import GpuNotFoundError, first_gpu
-from engine.backends.device_matrix import device_array
 from engine.backends.gpu_libraries import device_errors, installed_libraries, memory_pool
 from engine.backends.host_to_device import copy_in_pieces
 from engine.backends.pinned_buffers import PinnedStagingBuffers
-from engine.backends.protocol import LibraryKMeansSettings
-from engine.errors import DeviceNotAvailableError, UsageError, first_line
+from engine.backends.protocol import LibraryKMeansSettings, PrincipalAxes
+from engine.errors import DeviceNotAvailableError, OutOfResourcesError, UsageError, first_line
 from engine.kernels.arrays.kmeans import certify as row_filter
-from engine.utils.array_types import Float64s, Rows
+from engine.utils.array_types import Array, Float64s, Rows
 
 MIN_FREE_BYTES = 1 << 30  # of GPU memory: contexts and libraries take half of it
 PROBE_SIZE = 64  # numbers, and rows and columns of matrices: their sums are exact in float32
-BUFFER_ROWS = 1 << 20  # rows that cuML's K-Means copies from the host at a time if they do not all fit
+MAX_LIBRARY_VALUES = 2**31 - 1  # of the matrix of cuML's PCA: that it counts further is not known
+MAX_AXIS_ERROR = 1e-3  # of the products of two axes by cuML's PCA, which are float32: more is a wrong answer
+USE_OUR_OWN = "leave the algorithm to the engine (auto), which then takes its own."
 _starting = threading.Lock()
 
 
@@ -99,6 +102,7 @@ class GpuBackend(ArrayBackend):
     """
 
     name = "cuda"
+    kernels = "CuPy"
     one_per_worker = True
 
     def __init__(self, *, fallback: CpuBackend | None = None) -> None:
@@ -109,8 +113,8 @@ class GpuBackend(ArrayBackend):
         self._buffers: PinnedStagingBuffers | None = None
         with _starting:
             self._pool = memory_pool()
-            self.libraries = installed_libraries().available
-            self.device_errors = device_errors(cupy)
+            self.libraries, self.missing_libraries = installed_libraries().available, installed_libraries().reasons
+            self.device_errors = (*device_errors(cupy), LibraryError)
             exact = _products_are_exact()
         if not exact:
             raise DeviceNotAvailableError(
@@ -143,33 +147,83 @@ class GpuBackend(ArrayBackend):
         self._pool.free_unused()
 
     def library_centers(
-        self, X: Rows, weights: Float64s, start: Rows | str, plan: LibraryKMeansSettings
+        self, X: Rows, weights: Float64s, rows: PreparedDeviceRows, start: Rows | str, plan: LibraryKMeansSettings
     ) -> tuple[Rows, int]:
+        self._check_cuml("K-Means", "lloyd")
+        if rows.X is None:
+            raise _does_not_fit("K-Means", X.nbytes, self.free_memory())
+        with self._cuml("K-Means"):
+            from cuml.cluster import KMeans
+            from sklearn import config_context
+
+            model = KMeans(
+                n_clusters=plan.n_clusters,
+                max_iter=plan.max_iter,
+                tol=plan.tol,
+                random_state=plan.seed,
+                init=start if isinstance(start, str) else self.xp.asarray(start),
+                n_init=plan.n_init,
+                output_type="numpy",
+            )
+            sample_weight = self.xp.asarray(weights.astype(X.dtype)) if len(weights) else None
+            with config_context(assume_finite=True):  # the caller has checked
+                model.fit(rows.X, sample_weight=sample_weight)
+            centers = np.ascontiguousarray(model.cluster_centers_, X.dtype)
+            if not np.isfinite(centers).all():
+                raise ValueError("it found centers that are not finite")
+            return centers, int(model.n_iter_)
+
+    def allocate_columns(self, shape: tuple[int, int]) -> Array:
+        self._check_cuml("PCA", "moments")
+        if shape[0] * shape[1] > MAX_LIBRARY_VALUES:
+            raise OutOfResourcesError(
+                f"cuML's PCA takes {MAX_LIBRARY_VALUES:,} values, and the rows have more.", hint=USE_OUR_OWN
+            )
+        needed, free = shape[0] * shape[1] * np.dtype(np.float32).itemsize, self.free_memory()
+        if needed > RESIDENT_SHARE * free:
+            raise _does_not_fit("PCA", needed, free)
+        with self._cuml("PCA"):
+            return self.xp.zeros(shape, np.float32, order="F")
+
+    def library_axes(self, X: Array) -> PrincipalAxes:
+        self._check_cuml("PCA", "moments")
+        with self._cuml("PCA"):
+            from cuml.decomposition import PCA
+
+            model = PCA(n_components=min(X.shape), svd_solver="full", copy=False, output_type="numpy")
+            model.fit(X)
+            found = (model.mean_, model.explained_variance_, model.components_)
+            axes = PrincipalAxes(*(np.ascontiguousarray(array, np.float64) for array in found))
+            # NaN passes no comparison.
+            if not np.abs(axes.axes @ axes.axes.T - np.eye(len(axes.axes))).max() <= MAX_AXIS_ERROR:
+                raise ValueError("its axes are not orthonormal")
+            return axes
+
+    def _check_cuml(self, what: str, instead: str) -> None:
         if "cuml" not in self.libraries:
             raise UsageError(
-                f"algorithm='cuml' is the K-Means of cuML, and {installed_libraries().reasons['cuml']}.",
-                hint="install cuML, or use algorithm='lloyd'.",
+                f"algorithm='cuml' is the {what} of cuML, and {self.missing_libraries['cuml']}.",
+                hint=f"install cuML, or use algorithm='{instead}'.",
             )
-        from cuml.cluster import KMeans
-        from sklearn import config_context
 
-        resident = device_array(X)
-        fits = resident is not None or X.nbytes <= self.free_memory() // 2
-        source = X if resident is None else resident
-        rows, sample_weight = (self.xp.asarray(source), self.xp.asarray(weights)) if fits else (X, weights)
-        model = KMeans(
-            n_clusters=plan.n_clusters,
-            max_iter=plan.max_iter,
-            tol=plan.tol,
-            random_state=plan.seed,
-            init=start if isinstance(start, str) else self.xp.asarray(start),
-            n_init=plan.n_init,
-            device_buffer_samples=0 if fits else BUFFER_ROWS,
-            output_type="numpy",
-        )
-        with config_context(assume_finite=True):  # the caller has checked
-            model.fit(rows, sample_weight=sample_weight.astype(X.dtype) if len(weights) else None)
-        return np.ascontiguousarray(model.cluster_centers_, X.dtype), int(model.n_iter_)
+    @contextmanager
+    def _cuml(self, what: str) -> Iterator[None]:
+        """Raise OutOfResourcesError where cuML runs out of memory, and LibraryError where it fails otherwise."""
+        try:
+            with self.library_call(f"cuML's {what}"):
+                yield
+        except MemoryError as error:
+            self.free_unused_memory()
+            raise OutOfResourcesError(
+                f"cuML's {what} ran out of GPU memory: {first_line(error)}.", hint=USE_OUR_OWN
+            ) from error
+
+
+def _does_not_fit(what: str, n_bytes: int, free: int) -> OutOfResourcesError:
+    return OutOfResourcesError(
+        f"cuML's {what} needs all rows on the GPU: {n_bytes / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free.",
+        hint=USE_OUR_OWN,
+    )
 
 
 @cache

@@ -3,7 +3,7 @@
     installed_libraries()  ->  which of RMM, cuDF and cuML can be imported, and why the others cannot
     memory_pool()          ->  one pool for all of them: RMM's where RMM is there, else CuPy's own
 
-CuPy alone is enough to compute. cuDF loads tables and cuML embeds where they are there.
+CuPy alone is enough to compute. Where they are there, cuDF loads tables, and cuML computes PCA, K-Means and t-SNE.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Libraries:
 
     def describe(self) -> str:
         """Return which library does which stage, in words."""
-        stages = {"cudf": "cuDF loads tables", "cuml": "cuML embeds"}
-        instead = {"cudf": "pyarrow loads tables", "cuml": "the CPU embeds"}
+        stages = {"cudf": "cuDF loads tables", "cuml": "cuML computes PCA, K-Means and t-SNE"}
+        instead = {"cudf": "pyarrow loads tables", "cuml": "no cuML"}
         words = ["CuPy computes"]
         for name, task in stages.items():
             words.append(task if name in self.available else f"{instead[name]} ({self.reasons[name]})")
@@ -149,8 +149,11 @@ class CupyPool:
 
 
 def device_errors(cupy: Any) -> tuple[type[Exception], ...]:
-    """Return the error classes of CUDA and its libraries that this CuPy has."""
-    found = []
+    """Return the error classes of CUDA and its libraries that this CuPy has.
+
+    RuntimeError is one of them: so arrive RMM's errors, and whatever a library in C++ raises.
+    """
+    found: list[type[Exception]] = [RuntimeError]
     for path in ERRORS:
         value = cupy
         try:

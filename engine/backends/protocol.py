@@ -7,12 +7,13 @@ their results.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
 from engine.execution.array_storage import Storage
-from engine.utils.array_types import Float32s, Float64s, Int32s, Int64s, Rows
+from engine.utils.array_types import Array, Float32s, Float64s, Int32s, Int64s, Rows
 
 SUM_ROWS = 1024  # inertia is summed over groups of so many consecutive rows, then over the groups
 
@@ -116,16 +117,26 @@ class LibraryKMeansSettings(NamedTuple):
     n_clusters: int
     n_init: int
     max_iter: int
-    tol: float
+    tol: float  # squared movement of all centers at which a run ends, in the unit of the rows
     seed: int
+
+
+class PrincipalAxes(NamedTuple):
+    """Mean of rows and all their principal axes, in descending order of their variances."""
+
+    mean: Float64s  # (n_features,)
+    variances: Float64s  # (n_axes,)
+    axes: Float64s  # (n_axes, n_features)
 
 
 class Backend(Protocol):
     """Computation of blocks on one device. `weights` of length 0 stands for ones."""
 
     name: str
+    kernels: str  # what computes the blocks: "numba" or "CuPy"
     one_per_worker: bool  # whether every worker process needs a device of its own
-    libraries: frozenset[str]  # libraries of the device that compute a whole stage: "cudf" reads tables, "cuml" embeds
+    libraries: frozenset[str]  # libraries of the device that compute whole stages: "cudf" and "cuml"
+    missing_libraries: Mapping[str, str]  # why libraries of the device cannot be used, by name
     device_errors: tuple[type[Exception], ...]  # raised by the device and its libraries, besides MemoryError
 
     def moments(self, X: Rows) -> Moments:
@@ -224,9 +235,26 @@ class Backend(Protocol):
         """Return Euclidean distances (n_rows, n_clusters) in the dtype of X."""
 
     def library_centers(
-        self, X: Rows, weights: Float64s, start: Rows | str, plan: LibraryKMeansSettings
+        self, X: Rows, weights: Float64s, rows: PreparedRows, start: Rows | str, plan: LibraryKMeansSettings
     ) -> tuple[Rows, int]:
         """Return the centers found by the K-Means of the device's own library, and its number of iterations.
 
-        `start` is the initial centers, or the library's name of a method to choose them. X is finite.
+        `start` is the initial centers, or the library's name of a method to choose them. X is finite, and `rows` are
+        its prepared rows.
+
+        Raises
+        ------
+        UsageError
+            If the device has no such library.
+        OutOfResourcesError
+            If the rows, or what the library needs beside them, do not fit on the device.
+        """
+
+    def allocate_columns(self, shape: tuple[int, int]) -> Array:
+        """Return a matrix of float32 zeros for `library_axes`, on the device, column after column; errors as there."""
+
+    def library_axes(self, X: Array) -> PrincipalAxes:
+        """Return all principal axes of a matrix of `allocate_columns`, by the PCA of the device's own library.
+
+        X is overwritten. Errors are those of `library_centers`.
         """

@@ -51,6 +51,12 @@ def fit(
         typer.Option("--k-method", help="What -k auto goes by: valley or elbow. [default: valley]"),
     ] = None,
     device: Device = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="Of PCA and K-Means: auto, lloyd (our own) or cuml. [default: auto]")
+    ] = None,
+    reproducible: Annotated[
+        bool, typer.Option("--reproducible", help="The same bits on every device: nothing by cuML.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="YAML file; options given here win over it.")] = None,
     role: Annotated[list[str] | None, typer.Option(help="COLUMN=ROLE, may be repeated.")] = None,
     missing: Annotated[
@@ -81,16 +87,18 @@ def fit(
     debug: Debug = False,
 ) -> None:
     """Cluster a table of profiles and write a run directory."""
-    from engine.config import FitConfig
+    from engine.config import FitConfig, algorithm_settings
     from engine.progress import Bars
 
     features: dict[str, Any] = {"roles": parse_pairs(role, "--role"), "missing": parse_marks(missing)}
     features["groups"] = {name: {"weight": value} for name, value in parse_pairs(weight, "--weight").items()}
     kmeans: dict[str, Any] = {} if clusters is None else {"n_clusters": parse_cluster_count(clusters)}
     kmeans |= parse_k_range(k_range) | ({} if k_method is None else {"k_method": k_method})
+    algorithms = algorithm_settings(algorithm)
     skipped_stages = None if skip is None else [part.strip() for part in skip.split(",") if part.strip()]
     settings = FitConfig.read(
-        config, id=id, device=device, memory=memory, seed=seed, features=features, kmeans=kmeans, skip=skipped_stages,
+        config, id=id, device=device, memory=memory, seed=seed, features=features, skip=skipped_stages,
+        pca=algorithms["pca"], kmeans=kmeans | algorithms["kmeans"], reproducible=reproducible or None,
         map={"place_all": True} if place_all else {},
         previous=None if previous is None else str(previous),
         lineage=({"refit_features": True} if refit_features else {})

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.blocks import Block, require_columns
+from engine.blocks import RECOGNISED, Block, require_columns
 from engine.config import Role
 from engine.errors import RetypedColumnError, UsageError
 from engine.execution.threads import map_blocks
@@ -144,7 +144,7 @@ def _infer_read_spec(kind: PhysicalKind, role: Role | None, first: Block | None,
         return ReadSpec("labels", None, limit)
     if kind == "text":
         separator = None
-        if first is not None and name in first.rows.column_names:
+        if first is not None and first.has_column(name):
             separator = find_column_separator(first, name, forced=role == "multilabel")
         return ReadSpec("category" if separator is None else "labels", separator, limit)
     return ReadSpec("category", None, limit) if role == "categorical" else ReadSpec("number")
@@ -210,6 +210,8 @@ def infer_roles(
         else:
             role = _infer_from_statistics(statistics, column)
         read_spec, notes = column_statistics.read_spec, [role.reason]
+        if RECOGNISED in (column.metadata or {}):
+            notes.append(column.metadata[RECOGNISED].decode())
         if read_spec.date_format is not None:
             notes.append(describe_date_texts(column_statistics))
         if read_spec.number_format is not None:

@@ -11,8 +11,9 @@ So do columns that say one thing (repeated_columns.py).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -40,6 +41,19 @@ class ColumnWeights:
     by_column: dict[str, float]
     groups: dict[str, ColumnGroup]
     repeated: tuple[RepeatedColumns, ...] = ()
+
+    @classmethod
+    def from_facts(
+        cls, by_column: dict[str, float], groups: Mapping[str, Any], repeated: Iterable[Mapping[str, Any]]
+    ) -> ColumnWeights:
+        """Return the weights whose groups and repeated columns were stored as plain values."""
+        return cls(
+            by_column,
+            {name: ColumnGroup(**group | {"columns": tuple(group["columns"])}) for name, group in groups.items()},
+            tuple(
+                RepeatedColumns(tuple(found["columns"]), tuple(found["shares"]), found["reason"]) for found in repeated
+            ),
+        )
 
     def notice(self) -> str | None:
         """Return a sentence for the user if the table's own groups decide the weights; None otherwise."""
@@ -92,8 +106,11 @@ def compute_weights(
         known = ", ".join(sorted(set(group_of.values())))
         raise UsageError(f"No column is in group {unknown[0]!r}.", hint=f"the groups are: {known}.")
     columns_of: dict[str, list[str]] = {}
-    for source in dict.fromkeys(source_of[name] for name in used):
-        columns_of.setdefault(next(group_of[name] for name in used if source_of[name] == source), []).append(source)
+    group_of_source: dict[str, str] = {}
+    for name in used:
+        group_of_source.setdefault(source_of[name], group_of[name])
+    for source, group in group_of_source.items():
+        columns_of.setdefault(group, []).append(source)
     shares = _vector_shares(source_of, used, variances)
     shares |= {name: share for found in repeated for name, share in zip(found.columns, found.shares, strict=True)}
     if set(columns_of) <= {REST}:

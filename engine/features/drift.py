@@ -31,8 +31,8 @@ def warn_of_drift(plan: EncodingPlan, statistics: TableStatistics) -> None:
     if found:
         more = f" and {len(found) - SHOWN_COLUMNS} more columns" if len(found) > SHOWN_COLUMNS else ""
         warnings.warn(
-            f"Many values are not like those that the previous run was fitted on: {'; '.join(found[:SHOWN_COLUMNS])}{more}."
-            " Clusters cannot tell them apart: --refit-features fits the encoder again.",
+            f"Many values are not like those of the run that is continued: {'; '.join(found[:SHOWN_COLUMNS])}{more}. "
+            "Clusters cannot tell them apart: --refit-features fits the encoder again.",
             DriftWarning,
             stacklevel=3,
         )
@@ -69,8 +69,4 @@ def share_outside(column: ColumnPlan, tonight: ColumnStatistics, reference_day: 
     unknown = [count for name, count in tonight.counts.items() if name not in known]
     # What tonight would get a place of its own: the most frequent of the unknown ones.
     limit = MOST_OUTSIDE * total
-    return (
-        sum(count for count in unknown if count > limit) / total
-        if isinstance(column, CategoryPlan | LabelPlan)
-        else 0.0
-    )
+    return sum(count for count in unknown if count > limit) / total

@@ -73,7 +73,8 @@ def choose_reader(backend: Backend, table: Table) -> GpuTableReader | str:
     if isinstance(backend, BackendWithReader):
         return backend.reader(table)
     if "cudf" not in backend.libraries:
-        return "pyarrow"
+        reason = backend.missing_libraries.get("cudf")
+        return "pyarrow" if reason is None else f"pyarrow, because {reason}"
     if current_cluster() is not None:
         return "pyarrow, because workers read the table"
     from engine.features.gpu_encoder import GpuTableReader
@@ -83,6 +84,11 @@ def choose_reader(backend: Backend, table: Table) -> GpuTableReader | str:
     if isinstance(source, str):
         return source
     return GpuTableReader("cuDF", table, source.unreadable, source.chunks, backend)  # type: ignore[arg-type]  # an array backend
+
+
+def reader_name(reader: GpuTableReader | str) -> str:
+    """Return what reads a table, with the reason after ", because " if there is one."""
+    return reader if isinstance(reader, str) else reader.name
 
 
 def fit_encoder(

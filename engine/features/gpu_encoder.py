@@ -30,6 +30,7 @@ from engine.kernels.arrays.features import encode as kernels
 from engine.tables.date_texts import parse_dates
 from engine.tables.device_columns import Array, DeviceColumns, DictionaryColumn, TimeColumn
 from engine.tables.number_texts import parse_texts
+from engine.utils.array_types import Float32s
 
 if TYPE_CHECKING:
     from engine.features.encoder import FeatureEncoder
@@ -213,9 +214,17 @@ class GpuEncodedTable:
         self._cached: list[EncodedRows | None] | None = None
 
     def map(
-        self, function: Callable[[int, EncodedRows], Result], pass_name: str = "rows", *, last: bool = False
+        self,
+        function: Callable[[int, EncodedRows], Result],
+        pass_name: str = "rows",
+        *,
+        observers: Sequence[BlockObserver[Any]] = (),
+        last: bool = False,
     ) -> Iterator[Result]:
-        """Yield function(first row, encoded rows) of runs of rows, in order; the `last` pass frees them as it goes."""
+        """Yield function(first row, encoded rows) of runs of rows, in order; the `last` pass frees them as it goes.
+
+        Observers are not called: they need rows on the host, and read the table themselves.
+        """
         start = 0
         for rows in self._iter_runs(last):
             yield function(start, rows)
@@ -226,17 +235,26 @@ class GpuEncodedTable:
     ) -> Moments:
         """Compute count, mean and scatter of X over all rows, by blocks of BLOCK_ROWS whatever chunks they come in.
 
-        Observers are not called: they need rows on the host, and read the table themselves.
+        Another backend than the device's gets the rows on the host. Observers are not called, as in `map`.
         """
-        layout = self._encoder.layout
+        layout, device = self._encoder.layout, self._source.device
         n_hot = len(layout.hot_columns)
         total: EncodedMoments | None = None
-        for rows in rebatch_rows(self._source.device.xp, self._iter_runs(last=False), BLOCK_ROWS):
+        for rows in rebatch_rows(device.xp, self._iter_runs(last=False), BLOCK_ROWS):
+            rows = rows if isinstance(backend, ChunkedDevice) else EncodedRows(*map(device.to_host, rows))
             part = backend.encoded_moments(rows, n_hot)
             total = part if total is None else add_encoded_moments(total, part)
             advance(part.n_rows)
         assert total is not None  # the statistics pass raises EmptyTableError where there are no rows
         return feature_moments(total, layout)
+
+    def collect_matrix(self, advance: Callable[[int], None], observers: Sequence[BlockObserver[Any]] = ()) -> Float32s:
+        """Return X of all rows (n_rows, n_features) on the host; observers as in `compute_moments`."""
+        parts = []
+        for rows in self._iter_runs(last=False):
+            parts.append(self._encoder.layout.to_matrix(EncodedRows(*map(self._source.device.to_host, rows))))
+            advance(len(rows.dense))
+        return np.concatenate(parts)
 
     def _iter_runs(self, last: bool) -> Iterator[EncodedRows]:
         """Yield all encoded rows; keep them for the next pass if there is one and they fit."""

@@ -88,7 +88,7 @@ def find_category_columns(
         if column.name in skip or column.name in overrides or row_label_reason(column) is not None:
             continue
         reason = category_reason(column)
-        if reason is None and first is not None and column.name in first.rows.column_names:
+        if reason is None and first is not None and first.has_column(column.name):
             reason = _code_reason(column, first)
         if reason is not None:
             found[column.name] = reason

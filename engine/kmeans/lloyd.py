@@ -101,7 +101,7 @@ class Samples:
 
     def library_centers(self, start: Rows | str, plan: LibraryKMeansSettings) -> tuple[Rows, int]:
         """Return the centers found by the K-Means of the device's own library, and its number of iterations."""
-        return self.backend.library_centers(self.X, self.weights, start, plan)
+        return self.backend.library_centers(self.X, self.weights, self.prepared, start, plan)
 
     def refine(self, n_clusters: int, counts: PassCounts) -> bool:
         """Prepare the rows in a higher precision if that pays, and return whether it was done.

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from engine.config import FitConfig
 from engine.errors import IdColumnError
 from engine.features.column_roles import ColumnRole
-from engine.features.column_weights import ColumnGroup, ColumnWeights
-from engine.features.repeated_columns import RepeatedColumns
+from engine.features.column_weights import ColumnWeights
 from engine.lineage.history import History
 from engine.model.model import Model
 from engine.run import Run
@@ -50,16 +49,9 @@ class PreviousRun:
     @property
     def weights(self) -> ColumnWeights:
         """The weights of its columns."""
-        manifest = self.run.manifest
-        groups = {
-            name: ColumnGroup(**group | {"columns": tuple(group["columns"])})
-            for name, group in manifest["groups"].items()
-        }
-        repeated = tuple(
-            RepeatedColumns(tuple(found["columns"]), tuple(found["shares"]), found["reason"])
-            for found in manifest["repeated_columns"]
-        )
-        return ColumnWeights({plan.column: plan.weight for plan in self.model.encoder.plan.columns}, groups, repeated)
+        manifest, plans = self.run.manifest, self.model.encoder.plan.columns
+        by_column = {plan.column: plan.weight for plan in plans}
+        return ColumnWeights.from_facts(by_column, manifest["groups"], manifest["repeated_columns"])
 
     @property
     def names(self) -> dict[int, str]:

@@ -36,7 +36,8 @@ from engine.execution.threads import thread_count
 from engine.execution.worker_pool import find_worker_resources
 from engine.explain.stage import create_binned_table, draw_row_sample, explain_run
 from engine.features.column_roles import ColumnRole
-from engine.features.fit import FittedFeatures
+from engine.features.encoder import FeatureEncoder
+from engine.features.fit import FittedFeatures, choose_reader
 from engine.kmeans.initialization import distinct_rows, initialize_centers
 from engine.kmeans.lloyd import Samples
 from engine.kmeans.select_k import FIRST_END, choose_k
@@ -45,6 +46,7 @@ from engine.model.assignments import check_id_name
 from engine.pipeline.checkpoints import Checkpoints
 from engine.pipeline.landmark_map import place_all_rows
 from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, nearest_existing_folder, plan_memory
+from engine.pipeline.stage_libraries import StageLibraries
 from engine.pipeline.stages import Job
 from engine.pipeline.timing import StageTimer
 from engine.progress import Advance
@@ -125,6 +127,7 @@ class FitEstimate:
     resources: WorkerResources | None
     seconds: float  # of the whole process
     device: str
+    libraries: StageLibraries
 
     def facts(self) -> dict[str, Any]:
         """Return the estimate as plain JSON values."""
@@ -143,6 +146,7 @@ class FitEstimate:
             "disk_bytes": self.plan.disk_bytes,
             "seconds": round(self.seconds, 1),
             "device": self.device,
+            "computed_by": self.libraries.facts(),
         }
 
     @property
@@ -164,6 +168,7 @@ class FitEstimate:
             f"{self.n_rows:,} rows; roles and rates from the first {self.n_head_rows:,}",
             f"{self.features.encoder.n_features} features, {self.n_components} components, "
             f"k = {self.n_clusters}, device {self.device}",
+            f"computed: {self.libraries.describe()}",
             f"plan: {self.plan.kind}, for {self.plan.why}",
             f"memory: about {self.plan.memory_bytes / 2**30:.2f} GiB{self._per_worker} "
             f"({self.plan.free_bytes / 2**30:.1f} GiB are free{self._per_worker})",
@@ -231,8 +236,17 @@ def estimate_fit(source: Any, settings: FitConfig, *, out: Path | None = None) -
     seconds = start_seconds + growing + trial.constant
     return FitEstimate(
         n_rows, head.n_rows, trial.features, trial.Z.shape[1], settings.kmeans.n_clusters, trial.cached_row_bytes,
-        plan, resources, seconds, trial.device,
+        plan, resources, seconds, trial.device, _stage_libraries(table, settings, trial.features.encoder),
     )  # fmt: skip
+
+
+def _stage_libraries(table: Table, settings: FitConfig, encoder: FeatureEncoder) -> StageLibraries:
+    """Return which library would compute each stage of the fit of the whole table."""
+    backend, reason = backends.resolve(settings.device)
+    libraries, reader = StageLibraries(settings, backend, reason), choose_reader(backend, table)
+    rows = reader if isinstance(reader, str) else reader.encoded_table(encoder)
+    libraries.record_reader(rows if isinstance(rows, str) else rows.reader)
+    return libraries
 
 
 def _role_table(roles: Sequence[ColumnRole]) -> Iterator[tuple[str, str, str]]:
@@ -312,13 +326,14 @@ def _warm_up(head: TableHead, settings: FitConfig, trial_storage: _TrialStorage)
 
 def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialStorage) -> _TrialFit:
     """Run the stages of a fit on the head."""
-    backend, _ = backends.resolve(settings.device)
+    backend, reason = backends.resolve(settings.device)
     clock, n_rows = _RowClock(), head.n_rows
     timer = StageTimer(clock)
     k_range = settings.kmeans.k_range or range(1, FIRST_END + 1)
     choose = settings.kmeans.n_clusters == "auto"
     k = min(k_range[-1] if choose else int(settings.kmeans.n_clusters), n_rows)
-    job = Job(head, n_rows, settings, backend, timer, trial_storage.storage, Checkpoints())
+    libraries = StageLibraries(settings, backend, reason)
+    job = Job(head, n_rows, settings, backend, timer, trial_storage.storage, Checkpoints(), libraries)
     job.check_ids()
     cache = trial_storage.cache
     row_sample = draw_row_sample(n_rows, settings)
@@ -387,7 +402,8 @@ def _trial_map(Z: NDArray[np.float32], job: Job) -> None:
     initial = landmarks[:, [0, min(1, Z.shape[1] - 1)]].copy()
     initial *= np.float32(TRIAL_SPREAD * len(initial) ** 0.5 / max(float(initial.std()), 1e-30))
     perplexity = min(job.settings.map.perplexity, len(landmarks) / 3)
-    plan = EmbeddingPlan(perplexity, 1.0, 0, TRIAL_ITERATIONS, 0.0, 0.0)
-    embedding = embed(job.backend, landmarks, initial, plan, job.timer).embedding
+    backend = job.reproducible_backend
+    plan = EmbeddingPlan(perplexity, 1.0, 0, TRIAL_ITERATIONS, 0.0, 0.0, init="pca")  # cuML starts from no other
+    embedding = embed(backend, landmarks, initial, plan, job.timer).embedding
     with job.timer.stage("place", len(Z)) as advance:
-        place_all_rows(Z, job.backend, build_placement_index(job.backend, landmarks, embedding), job.storage, advance)
+        place_all_rows(Z, backend, build_placement_index(backend, landmarks, embedding), job.storage, advance)

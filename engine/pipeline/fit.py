@@ -19,7 +19,7 @@ import pyarrow as pa
 from engine import backends
 from engine.backends.protocol import Backend
 from engine.blocks import count_rows, reading_bytes
-from engine.config import FitConfig
+from engine.config import FitConfig, algorithm_settings
 from engine.errors import OutOfResourcesError, UsageError, first_line
 from engine.execution.array_storage import Storage
 from engine.execution.block_cache import BlockCache
@@ -30,7 +30,7 @@ from engine.explain.binning.binned_table import BinnedTable
 from engine.explain.row_sample import RowCollector
 from engine.explain.stage import create_binned_table, draw_row_sample, explain_run
 from engine.features.encoder import FeatureEncoder
-from engine.features.fit import FittedFeatures, choose_reader
+from engine.features.fit import FittedFeatures, choose_reader, reader_name
 from engine.kmeans.lloyd import Clustering
 from engine.kmeans.stability import ClusterStability, stability_sentences
 from engine.lineage.previous import PreviousRun
@@ -41,6 +41,7 @@ from engine.pipeline.checkpoints import Checkpoints, check_unchanged
 from engine.pipeline.landmark_map import LandmarkMap, make_landmark_map, write_landmark_map
 from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, plan_memory
 from engine.pipeline.night import write_lineage
+from engine.pipeline.stage_libraries import StageLibraries
 from engine.pipeline.stages import Job
 from engine.pipeline.staging import StagingFolder, staging_folder
 from engine.pipeline.timing import StageTimer
@@ -66,6 +67,8 @@ def fit(
     n_clusters: int | str | None = None,
     missing: Mapping[str, Sequence[Any]] | None = None,
     device: str | None = None,
+    algorithm: str | None = None,
+    reproducible: bool | None = None,
     seed: int | None = None,
     config: FitConfig | str | os.PathLike[str] | None = None,
     memory: int | str | None = None,
@@ -92,6 +95,12 @@ def fit(
         Values of a column that stand for missing ones, such as {"income": [-999]}; an empty sequence says that it has
         none. Those of other columns are found if they plainly stand apart, with a warning.
     device : {"auto", "cpu", "cuda"}, optional
+    algorithm : {"auto", "lloyd", "cuml"}, optional
+        Of PCA and K-Means: our own or cuML's. "auto", the default, takes cuML's on a GPU that has it, on one machine.
+        Labels are always those of the nearest centers by the definition.
+    reproducible : bool, optional
+        Whether the result has the same bits on every device: nothing is computed by cuML, and the moments and the map
+        by the CPU.
     seed : int, optional
         Same seed, same table, same bits; 0 by default.
     config : FitConfig or path of a YAML file, optional
@@ -138,17 +147,19 @@ def fit(
     """
     cluster = {"workers": workers, "scheduler": scheduler}
     settings = _settings(
-        config, id=id, device=device, seed=seed, n_clusters=n_clusters, missing=missing, memory=memory, cluster=cluster
-    )
+        config, id=id, device=device, algorithm=algorithm, reproducible=reproducible, seed=seed,
+        n_clusters=n_clusters, missing=missing, memory=memory, cluster=cluster,
+    )  # fmt: skip
     check_id_name(settings.id)
     target = check_output(source, out, settings, overwrite=overwrite)
     backend, reason = backends.resolve(settings.device)
+    libraries = StageLibraries(settings, backend, reason)
     try:
-        return _fit(source, target, settings, backend, reason, resume, overwrite, reporter)
+        return _fit(source, target, settings, backend, reason, libraries, resume, overwrite, reporter)
     except _failures_of(backend) as error:
         if not backend.device_errors:  # the CPU's own
             raise
-        if settings.device != "auto":
+        if settings.device != "auto" or "cuml" in (settings.pca.algorithm, settings.kmeans.algorithm):
             raise OutOfResourcesError(
                 f"Device {settings.device!r} failed: {first_line(error)}.",
                 hint="see `rooms doctor`, or use --device auto, which falls back to the CPU.",
@@ -159,7 +170,9 @@ def fit(
     logger.warning("Continuing on the CPU from the last checkpoint, because %s.", reason)
     backend, _ = backends.resolve("cpu")
     resume = not is_dataframe(source)  # a fit of a data frame leaves no checkpoints: it begins again
-    return _fit(source, target, settings, backend, f"cpu, because {reason}", resume, overwrite, reporter)
+    reason = f"cpu, because {reason}"
+    libraries = StageLibraries(settings, backend, reason)
+    return _fit(source, target, settings, backend, reason, libraries, resume, overwrite, reporter)
 
 
 def _fit(
@@ -168,11 +181,12 @@ def _fit(
     settings: FitConfig,
     backend: Backend,
     reason: str,
+    libraries: StageLibraries,
     resume: bool,
     overwrite: bool,
     reporter: Reporter | None,
 ) -> Run:
-    """Cluster a table with a backend, stage by stage; `reason` says why it is this one."""
+    """Cluster a table with a backend and libraries, stage by stage; `reason` says why the backend is this one."""
     previous = None if settings.previous is None else PreviousRun.read(settings.previous)
     types = None
     if previous is not None:
@@ -188,7 +202,10 @@ def _fit(
         checkpoints, fingerprint = _open_checkpoints(staging, table, settings, resume)
         storage, cache = _allocate(staging, plan)
         timer, reader = StageTimer(reporter or Silent()), choose_reader(backend, table)
-        job = Job(table, n_rows, settings, backend, timer, storage, checkpoints, reader, previous)
+        libraries.record_reader(reader_name(reader))
+        if backend.name != "cpu":
+            logger.info("Computed on %s: %s.", backend.name, libraries.describe())
+        job = Job(table, n_rows, settings, backend, timer, storage, checkpoints, libraries, reader, previous)
 
         id_digest = job.check_ids()
         row_sample, k_sample = draw_row_sample(n_rows, settings), job.draw_k_sample()
@@ -202,24 +219,19 @@ def _fit(
         stability = job.stability(Z, clustering)
         model = job.model(features, pca, Z, clustering.centers, stability.odds, numbered)
         landmark_map = make_landmark_map(
-            Z, clustering.labels, len(clustering.centers), table, settings, backend=backend, storage=job.storage,
+            Z, clustering.labels, len(clustering.centers), table, settings,
+            backend=job.reproducible_backend, storage=job.storage,
             checkpoints=checkpoints, reporter=timer,
         )  # fmt: skip
         add_map_columns = _map_columns(landmark_map)
         sizes, inertias = job.assignments(Z, model, staging.run / "assignments", add_map_columns)
         names = _explain(
-            staging.run,
-            job,
-            row_sample,
-            binned_table,
-            clustering,
-            stability,
-            features.encoder,
-            model.cluster_numbers,
+            staging.run, job, row_sample, binned_table, clustering, stability, features.encoder, model.cluster_numbers,
             previous,
-        )
+        )  # fmt: skip
         map_facts = write_landmark_map(staging.run, landmark_map, settings.id, model.cluster_numbers, timer)
-        facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "reader": features.rows.reader}
+        libraries.record_map(map_facts)
+        facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "computed_by": libraries.facts()}
         facts |= {"input": fingerprint, "plan": plan.facts(), "map": map_facts}
         facts |= {} if previous is None else {"previous": settings.previous, "continuation": job.choice}
         write_run(
@@ -257,11 +269,13 @@ def _settings(
     *,
     n_clusters: int | str | None,
     missing: Mapping[str, Sequence[Any]] | None,
+    algorithm: str | None,
     **changes: Any,
 ) -> FitConfig:
     """Return the configuration with the arguments of `fit` set in it."""
     changes["features"] = {} if missing is None else {"missing": {name: tuple(m) for name, m in missing.items()}}
-    changes["kmeans"] = {} if n_clusters is None else {"n_clusters": n_clusters}
+    changes |= algorithm_settings(algorithm)
+    changes["kmeans"] |= {} if n_clusters is None else {"n_clusters": n_clusters}
     if isinstance(config, FitConfig):
         base = config.model_dump()
         return FitConfig.merge(base, **changes)

@@ -134,6 +134,7 @@ def _embed_landmarks(
         "iterations": tsne.n_iter,
         "kl_divergence": tsne.kl_divergence,
         "recall_of_neighbours": tsne.recall,
+        "library": tsne.library,
     }
     return facts, tsne.embedding if positions is None else _rescale_to(positions, tsne.embedding)
 

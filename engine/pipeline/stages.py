@@ -11,43 +11,47 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.backends.cpu import CpuBackend
 from engine.backends.protocol import Backend, EncodedRows
 from engine.blocks import Block, Table
 from engine.config import FitConfig
-from engine.errors import UsageError
+from engine.errors import OutOfResourcesError, UsageError
 from engine.execution.array_storage import IN_MEMORY, Storage
 from engine.execution.block_cache import BlockCache
 from engine.execution.observers import BlockObserver
 from engine.execution.passes import over_rows
 from engine.explain.row_sample import RowCollector
-from engine.features.column_roles import ColumnRole
-from engine.features.column_statistics import TableStatistics
-from engine.features.column_weights import ColumnGroup, ColumnWeights
 from engine.features.encoded_moments import make_projection
-from engine.features.encoded_table import EncodedTable, IndexedBlock
-from engine.features.encoder import FeatureEncoder
-from engine.features.encoding_plan import EncodingPlan
+from engine.features.encoded_table import IndexedBlock
 from engine.features.fit import FittedFeatures, fit_encoder, reuse_encoder
-from engine.features.repeated_columns import RepeatedColumns
-from engine.kmeans.lloyd import Clustering, Iteration, PassCounts
-from engine.kmeans.restarts import KMeansCheckpoint, cluster_rows, clustering_by_centers
+from engine.kmeans.lloyd import Clustering, PassCounts
+from engine.kmeans.restarts import cluster_rows, clustering_by_centers
 from engine.kmeans.select_k import VALLEY_SAMPLE_SEED, KSelection, choose_k, score_given_k
 from engine.kmeans.stability import STABLE, ClusterStability, cluster_stability
 from engine.kmeans.valleys import SAMPLE_ROWS
 from engine.lineage.previous import PreviousRun
 from engine.model.assignments import FENCE_SAMPLE, AddMapColumns, FittedRowAssigner, compute_fences, write_assignments
 from engine.model.model import Model, components_from_arrays, components_to_arrays
-from engine.pca.solver import Components, project_points
+from engine.pca.solver import Components, has_few_rows, project_points
 from engine.pipeline.checkpoints import Arrays, Checkpoints, Facts
 from engine.pipeline.continuation import Contest
 from engine.pipeline.night import NumberedClusters, confirm_k, means_of, number, rows_by_previous
+from engine.pipeline.packing import (
+    pack_checkpoint,
+    pack_features,
+    pack_observers,
+    restore_observers,
+    unpack_checkpoint,
+    unpack_features,
+)
+from engine.pipeline.stage_libraries import StageLibraries
 from engine.pipeline.timing import StageTimer
 from engine.tables.unique_ids import check_ids
 from engine.utils.array_types import Float32s
@@ -76,6 +80,8 @@ class Job:
     reader : GpuTableReader or str
         The device's reader of the table for the passes after statistics, or the name of the host's reader, with the
         reason for it.
+    libraries : StageLibraries
+        Which library computes each stage.
     previous : PreviousRun or None
         The run that the fit continues.
     choice : dict
@@ -89,6 +95,7 @@ class Job:
     timer: StageTimer
     storage: Storage
     checkpoints: Checkpoints
+    libraries: StageLibraries
     reader: GpuTableReader | str = "pyarrow"
     previous: PreviousRun | None = None
     choice: Facts = field(default_factory=dict)
@@ -97,6 +104,11 @@ class Job:
     def frozen(self) -> PreviousRun | None:
         """The previous run, if its encoder and components are kept."""
         return None if self.settings.lineage.refit_features else self.previous
+
+    @property
+    def reproducible_backend(self) -> Backend:
+        """Backend of moments and map, whose last digits depend on the device: the CPU's if the fit is reproducible."""
+        return CpuBackend() if self.settings.reproducible else self.backend
 
     def check_ids(self) -> int | None:
         """Return the digest of the ids, None without an id column; raise IdColumnError unless every row has its own."""
@@ -115,29 +127,36 @@ class Job:
     def features(self, cache: BlockCache, observers: Sequence[BlockObserver[Block]] = ()) -> FittedFeatures:
         """Fit the encoder; return it with the table's encoded rows, which `cache` keeps between passes."""
         cache = cache if isinstance(self.reader, str) else BlockCache()
+
+        def restore(facts: Facts, arrays: Arrays) -> FittedFeatures:
+            restore_observers(observers, arrays)
+            return unpack_features(facts, self.table, self.n_rows, cache)
+
         features = self.checkpoints.load_or_make(
             "features",
             lambda: self._fit_features(cache, observers),
-            lambda features: (_pack_features(features), _pack_observers(observers)),
-            lambda facts, arrays: self._unpack_features(facts, arrays, cache, observers),
+            lambda features: (pack_features(features), pack_observers(observers)),
+            restore,
         )
         device_rows = self.reader if isinstance(self.reader, str) else self.reader.encoded_table(features.encoder)
-        if not isinstance(device_rows, str):
-            return replace(features, rows=device_rows)
-        features.rows.reader = device_rows
-        return features
+        self.libraries.record_reader(device_rows if isinstance(device_rows, str) else device_rows.reader)
+        return features if isinstance(device_rows, str) else replace(features, rows=device_rows)
 
     def pca(self, features: FittedFeatures, observers: Sequence[BlockObserver[IndexedBlock]] = ()) -> Components:
         """Compute the principal components of all rows."""
 
         def restore(facts: Facts, arrays: Arrays) -> Components:
-            _restore_observers(observers, arrays)
+            restore_observers(observers, arrays)
+            self.libraries.record("pca", *facts["computed_by"])
             return components_from_arrays(arrays)
 
         return self.checkpoints.load_or_make(
             "pca",
             lambda: self._fit_pca(features, observers),
-            lambda pca: ({}, components_to_arrays(pca) | _pack_observers(observers)),
+            lambda pca: (
+                {"computed_by": self.libraries["pca"]},
+                components_to_arrays(pca) | pack_observers(observers),
+            ),
             restore,
         )
 
@@ -182,6 +201,7 @@ class Job:
         if checkpoint is not None:
             facts, arrays = checkpoint
             self.choice.update(facts["choice"])
+            self.libraries.record("kmeans", *facts["computed_by"])
             labels = self._label_rows(Z, arrays["centres"])
             clustering = Clustering(
                 arrays["centres"], labels, facts["inertia"], facts["n_iter"], PassCounts(**facts["work"])
@@ -191,7 +211,7 @@ class Job:
             return selection, *number(self.previous, clustering, earlier)
         selection, clustering = self._select_k_and_cluster(Z, features, pca, k_sample, earlier)
         facts = {"inertia": clustering.inertia, "n_iter": clustering.n_iter, "work": asdict(clustering.pass_counts)}
-        facts |= {"selection": selection.facts(), "choice": self.choice}
+        facts |= {"selection": selection.facts(), "choice": self.choice, "computed_by": self.libraries["kmeans"]}
         self.checkpoints.save("clusters", facts, {"centres": clustering.centers})
         return selection, *number(self.previous, clustering, earlier)
 
@@ -242,11 +262,16 @@ class Job:
 
         `add_map_columns` adds the map coordinates to a table of assignments, given the number of its first row.
         """
+
+        def restore(facts: Facts, arrays: Arrays) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+            self.libraries.record("assign", *facts["computed_by"])
+            return arrays["sizes"], arrays["inertias"]
+
         return self.checkpoints.load_or_make(
             "assign",
             lambda: self._write_assignments(Z, model, folder, add_map_columns),
-            lambda sums: ({}, {"sizes": sums[0], "inertias": sums[1]}),
-            lambda facts, arrays: (arrays["sizes"], arrays["inertias"]),
+            lambda sums: ({"computed_by": self.libraries["assign"]}, {"sizes": sums[0], "inertias": sums[1]}),
+            restore,
         )
 
     def _fit_features(self, cache: BlockCache, observers: Sequence[BlockObserver[Block]]) -> FittedFeatures:
@@ -271,24 +296,6 @@ class Job:
                 progress=advance,
             )
 
-    def _unpack_features(
-        self, facts: Facts, arrays: Arrays, cache: BlockCache, observers: Sequence[BlockObserver[Block]]
-    ) -> FittedFeatures:
-        encoder = FeatureEncoder(EncodingPlan.model_validate(facts["plan"]))
-        roles = [ColumnRole(**role) for role in facts["roles"]]
-        groups = {
-            name: ColumnGroup(**group | {"columns": tuple(group["columns"])}) for name, group in facts["groups"].items()
-        }
-        repeated = tuple(
-            RepeatedColumns(tuple(found["columns"]), tuple(found["shares"]), found["reason"])
-            for found in facts["repeated"]
-        )
-        weights = ColumnWeights(facts["weights"], groups, repeated)
-        _restore_observers(observers, arrays)
-        statistics = TableStatistics(self.n_rows, {}, {})
-        rows = EncodedTable(self.table, encoder, self.n_rows, cache)
-        return FittedFeatures(encoder, roles, weights, statistics, rows)
-
     def _fit_pca(self, features: FittedFeatures, observers: Sequence[BlockObserver[IndexedBlock]]) -> Components:
         n_wanted, n_most = self.settings.pca.n_components, min(features.encoder.n_features, self.n_rows)
         if isinstance(n_wanted, int) and n_wanted > n_most:
@@ -298,10 +305,24 @@ class Job:
                 hint="lower pca.n_components, or set it to auto.",
             )
         with self.timer.stage("pca", self.n_rows) as advance:
-            moments = features.rows.compute_moments(self.backend, advance, observers)
             if self.frozen is not None:
+                for n_rows in features.rows.map(lambda _, rows: len(rows.dense), "bins", observers=observers):
+                    advance(n_rows)
                 return self.frozen.model.pca
-            return Components.from_moments(moments, self.settings.pca.n_components)
+            if self.libraries.uses_cuml("pca") and self.n_rows > 1:
+                from engine.features.encoded_matrix import find_library_axes
+
+                try:
+                    axes = find_library_axes(
+                        features.rows, features.encoder, self.n_rows, self.backend, advance, observers
+                    )
+                    return Components.from_axes(axes, self.n_rows, n_wanted)
+                except (MemoryError, OutOfResourcesError) as error:
+                    self.libraries.replace("pca", error)
+            if has_few_rows(self.n_rows, features.encoder.n_features):
+                return Components.from_few_rows(features.rows.collect_matrix(advance, observers), n_wanted)
+            moments = features.rows.compute_moments(self.reproducible_backend, advance, observers)
+            return Components.from_moments(moments, n_wanted)
 
     def _select_k_and_cluster(
         self,
@@ -396,21 +417,22 @@ class Job:
         config = self.settings.kmeans
         checkpoint = self.checkpoints.load("k-means") if resume else None
         checkpoints = self.checkpoints if resume else Checkpoints()
+        if checkpoint is not None:  # only our own K-Means has any
+            self.libraries.record("kmeans", self.backend.kernels, "it continues from a checkpoint")
+        cluster = partial(
+            cluster_rows, Z, k, self.backend, seed=self.settings.seed, init="k-means++" if start is None else start,
+            n_init=1 if config.n_init == "auto" or start is not None else config.n_init,
+            max_iter=config.max_iter, tol=config.tol, storage=self.storage,
+            checkpoint=None if checkpoint is None else unpack_checkpoint(*checkpoint),
+            on_checkpoint=lambda state: checkpoints.save("k-means", *pack_checkpoint(state)),
+        )  # fmt: skip
         with self.timer.stage("k-means"):
-            return cluster_rows(
-                Z,
-                k,
-                self.backend,
-                seed=self.settings.seed,
-                init="k-means++" if start is None else start,
-                n_init=1 if config.n_init == "auto" or start is not None else config.n_init,
-                max_iter=config.max_iter,
-                tol=config.tol,
-                algorithm=config.algorithm,
-                storage=self.storage,
-                checkpoint=None if checkpoint is None else _unpack_checkpoint(*checkpoint),
-                on_checkpoint=lambda state: checkpoints.save("k-means", *_pack_checkpoint(state)),
-            )
+            if self.libraries.uses_cuml("kmeans"):
+                try:
+                    return cluster(algorithm="cuml")
+                except OutOfResourcesError as error:
+                    self.libraries.replace("kmeans", error)
+            return cluster()
 
     def _write_assignments(
         self, Z: Float32s, model: Model, folder: Path, add_map_columns: AddMapColumns | None
@@ -427,42 +449,3 @@ class Job:
                 np.add(inertias, squared, out=inertias)
                 advance(n_rows)
         return sizes, inertias
-
-
-def _pack_observers(observers: Sequence[BlockObserver[Any]]) -> Arrays:
-    return {f"observer {i}: {name}": array for i, each in enumerate(observers) for name, array in each.state().items()}
-
-
-def _restore_observers(observers: Sequence[BlockObserver[Any]], arrays: Arrays) -> None:
-    for i, observer in enumerate(observers):
-        prefix = f"observer {i}: "
-        observer.restore({name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)})
-
-
-def _pack_features(features: FittedFeatures) -> Facts:
-    return {
-        "plan": features.encoder.plan.model_dump(mode="json"),
-        "roles": [asdict(role) for role in features.roles],
-        "groups": {name: asdict(group) for name, group in features.weights.groups.items()},
-        "weights": features.weights.by_column,
-        "repeated": [asdict(found) for found in features.weights.repeated],
-    }
-
-
-def _pack_checkpoint(checkpoint: KMeansCheckpoint) -> tuple[Facts, Arrays]:
-    kind, key, position, *rest = checkpoint.generator_state
-    facts: Facts = {"run": checkpoint.run, "iteration": checkpoint.iteration.number, "random": [kind, position, *rest]}
-    arrays = {"key": key, "previous": checkpoint.iteration.previous_centers, "centres": checkpoint.iteration.centers}
-    if checkpoint.best is not None:
-        facts["best"] = {"inertia": checkpoint.best.inertia, "n_iter": checkpoint.best.n_iter}
-        arrays["best"] = checkpoint.best.centers
-    return facts, arrays
-
-
-def _unpack_checkpoint(facts: Facts, arrays: Arrays) -> KMeansCheckpoint:
-    kind, position, *rest = facts["random"]
-    best = None
-    if "best" in facts:
-        best = Clustering(arrays["best"], np.empty(0, np.int32), **facts["best"], pass_counts=PassCounts())
-    iteration = Iteration(facts["iteration"], arrays["previous"], arrays["centres"])
-    return KMeansCheckpoint(facts["run"], (kind, arrays["key"], position, *rest), iteration, best)

@@ -25,6 +25,7 @@ from engine.errors import SchemaMismatchError, SourceFormatError
 from engine.tables.arrow_buffers import arrow_reader
 from engine.tables.arrow_errors import describe_arrow_error
 from engine.tables.csv_dialect import HEADER_BYTES, MISSING, CsvDialect, delimiter_of_name, detect_dialect
+from engine.tables.csv_faults import find_fault
 from engine.tables.csv_header import read_header
 from engine.tables.number_texts import CODES, DECIMAL_MARK
 from engine.tables.source_paths import SourceFiles
@@ -38,6 +39,10 @@ MAX_SHOWN_CHARACTERS = 40  # of a text in an error message
 MEMORY_PER_BYTE_READ = 120  # bytes of memory that a pass takes per byte read at a time
 # Whole numbers below 1000, and numbers whose points may mark thousands.
 _GROUPED = r"^[+-]?(0|[1-9][0-9]{0,2}(\.[0-9]{3})*)$"
+LAYOUT_HINT = (
+    "the engine reads UTF-8 text with one header line, separated by commas, semicolons, tabs or bars; "
+    "quotation marks within texts are doubled, not escaped by a backslash."
+)
 _COLUMN_IN_ERROR = re.compile(r"In CSV column #(\d+)")
 
 
@@ -71,16 +76,20 @@ def open_csv(files: SourceFiles, *, id: str | None, types: Mapping[str, pa.DataT
                 if "straddles two block" not in str(error):
                     raise
         else:
-            what = f"A row of {files.paths[0]} is longer than {n_bytes:,} bytes."
-            raise SourceFormatError(what, hint="a quotation mark may be missing.")
-    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, OSError) as error:
-        more = f", or one of the {len(files.paths) - 1} files after it," if len(files.paths) > 1 else ""
-        raise SourceFormatError(
-            f"{files.paths[0]}{more} cannot be read as CSV: {describe_arrow_error(error)}.",
-            hint="the engine reads UTF-8 text with one header line, separated by commas, semicolons, tabs or bars; "
-            "quotation marks within texts are doubled, not escaped by a backslash.",
-        ) from error
+            raise pa.ArrowInvalid(f"a row is longer than {n_bytes:,} bytes; a quotation mark may be missing")
+    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, EOFError, OSError) as error:
+        raise _unreadable(files, error) from error
     return _dataset(files, dialect, schema, n_bytes), n_rows, MEMORY_PER_BYTE_READ * n_bytes
+
+
+def _unreadable(files: SourceFiles, error: BaseException) -> SourceFormatError:
+    """Return the error that names the file, and the line if one is at fault, but nothing that stands in it."""
+    fault = find_fault(files, detect_dialect(files).delimiter) if isinstance(error, ValueError) else None
+    if fault is not None:
+        return SourceFormatError(f"{fault.path} cannot be read as CSV: {fault.what}.", hint=fault.hint or LAYOUT_HINT)
+    more = f", or one of the {len(files.paths) - 1} files after it," if len(files.paths) > 1 else ""
+    what = f"{files.paths[0]}{more} cannot be read as CSV: {describe_arrow_error(error)}."
+    return SourceFormatError(what, hint=LAYOUT_HINT)
 
 
 def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa.DataType], n_bytes: int) -> pa.Schema:
@@ -89,6 +98,8 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
     for path in files.paths:
         with files.filesystem.open(path, "rb", compression="infer") as stream:
             head = stream.read(2 * n_bytes)  # one block, and the end of its last row
+        if len(head) == 2 * n_bytes and not _holds_a_row(head[:n_bytes], dialect):
+            raise pa.ArrowInvalid("a row straddles two block")  # in Arrow's words, for more bytes to be tried
         _check_header(head, path, files, dialect)
         schema = pacsv.open_csv(
             arrow_reader(head),
@@ -101,7 +112,7 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
                 raise pa.ArrowInvalid(f"column {field.name!r} is not UTF-8 text")
         check_distinct_names(schema.names, path)
         if inferred is not None:
-            _check_same_names(inferred.names, schema.names, files.paths[0], path)
+            check_same_names(inferred.names, schema.names, files.paths[0], path)
         inferred = (
             schema
             if inferred is None
@@ -117,6 +128,12 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
     return pa.schema([pa.field(name, known.get(name, inferred.field(name).type)) for name in inferred.names])
 
 
+def _holds_a_row(block: bytes, dialect: CsvDialect) -> bool:
+    """Return whether a block of bytes has as many ends of lines as the header and a row."""
+    n_header = 1 + dialect.header.n_before + dialect.header.n_after
+    return max(block.count(b"\n"), block.count(b"\r")) > n_header
+
+
 def _check_header(head: bytes, path: str, files: SourceFiles, dialect: CsvDialect) -> None:
     """Raise SchemaMismatchError if the header of a file is written in another way than that of the first file."""
     first, text = files.paths[0], head[:HEADER_BYTES].decode("utf-8-sig", errors="replace")
@@ -129,14 +146,14 @@ def _check_header(head: bytes, path: str, files: SourceFiles, dialect: CsvDialec
         what = f"{path} is separated by {header.delimiter!r}, but {first} by {dialect.delimiter!r}."
         raise SchemaMismatchError(what, hint="write all files of the table alike.")
     if dialect.header.n_before and header.n_before:
-        _check_same_names(dialect.header.names, header.names, first, path)
+        check_same_names(dialect.header.names, header.names, first, path)
     if header.layout != dialect.header.layout:
         ours, others = (h.layout or "nothing but rows" for h in (header, dialect.header))
         what = f"Beside the names, {path} has {ours}, but {first} has {others}."
         raise SchemaMismatchError(what, hint="write all files of the table alike.")
 
 
-def _check_same_names(names: Sequence[str], others: Sequence[str], path: str, other_path: str) -> None:
+def check_same_names(names: Sequence[str], others: Sequence[str], path: str, other_path: str) -> None:
     """Raise SchemaMismatchError if two files do not have the same columns in the same order."""
     if list(names) != list(others):
         differing = ", ".join(repr(name) for name in sorted(set(names) ^ set(others)))

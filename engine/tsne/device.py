@@ -46,9 +46,12 @@ def build_placement_index(backend: Backend, landmarks: Float32s, embedding: Floa
 
 
 def place_rows(backend: Backend, X: Float32s, index: Any) -> Placement:
-    """Return the placement of new rows X (n_rows, n_features); no row's depends on the others."""
+    """Return the placement of new rows X (n_rows, n_features); no row's depends on the others.
+
+    The CPU takes rows of a device, too.
+    """
     if not isinstance(backend, ChunkedDevice):
-        return _place_on_cpu(backend, X, index)
+        return _place_on_cpu(backend, X.get() if hasattr(X, "get") else X, index)
     device = backend
 
     def place_in_chunks(chunk_values: int) -> Placement:

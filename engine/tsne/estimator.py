@@ -167,7 +167,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 neighbors=self.neighbors,
                 centering=self._centering,
             )
-        self.embedding_, self.kl_divergence_, self.n_iter_, self.neighbors_recall_ = result
+        self.embedding_, self.kl_divergence_, self.n_iter_, self.neighbors_recall_ = result[:4]
         self.device_ = backend.name
         self._n_features_out = self.n_components
         return self

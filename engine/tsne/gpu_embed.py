@@ -55,36 +55,38 @@ def embed(device: ChunkedDevice, X: Rows, start: Float32s, plan: EmbeddingPlan, 
         p = affinities.calibrate_perplexity(device.xp, squared, plan.perplexity)
         starts, ends, joint = _joint_probabilities(device, neighbors, p)
         kl = divergence.kl_divergence(device.xp, starts, ends, joint, embedding, chunk_values)
-        return Embedding(device.to_host(embedding), kl, n_iter)
+        return Embedding(device.to_host(embedding), kl, n_iter, library="cuML")
 
     return device.run_in_chunks(compute, lambda _: gradient_descent.embed(X, start, plan, reporter))
 
 
 def _run_cuml(device: ChunkedDevice, rows: Any, neighbors: Any, squared: Any, plan: EmbeddingPlan) -> tuple[Any, int]:
     """Return the centered embedding (n_rows, 2) by cuML, and the number of iterations."""
-    from cuml.manifold import TSNE
-
     xp, n_rows = device.xp, len(rows)
     self_index = xp.arange(n_rows, dtype=np.int64)[:, None]
     indices = xp.concatenate([self_index, neighbors], axis=1)
     distances = xp.concatenate([xp.zeros((n_rows, 1), np.float32), xp.sqrt(squared).astype(np.float32)], axis=1)
-    model = TSNE(
-        n_components=2,
-        perplexity=plan.perplexity,
-        early_exaggeration=plan.early_exaggeration,
-        learning_rate=n_rows / plan.early_exaggeration if plan.learning_rate is None else plan.learning_rate,
-        max_iter=plan.max_iter,
-        min_grad_norm=plan.min_grad_norm,
-        init=plan.init,
-        random_state=0,
-        method="fft",
-        n_neighbors=indices.shape[1],
-        exaggeration_iter=plan.early_exaggeration_iter,
-        learning_rate_method=None,  # "adaptive" would replace perplexity, neighbors and exaggeration
-        output_type="cupy",
-    )
-    embedding = xp.ascontiguousarray(model.fit_transform(rows, knn_graph=(indices, distances)))
-    return embedding - embedding.mean(axis=0), int(model.n_iter_)
+    with device.library_call("cuML's t-SNE"):
+        from cuml.manifold import TSNE
+
+        model = TSNE(
+            n_components=2,
+            perplexity=plan.perplexity,
+            early_exaggeration=plan.early_exaggeration,
+            learning_rate=n_rows / plan.early_exaggeration if plan.learning_rate is None else plan.learning_rate,
+            max_iter=plan.max_iter,
+            min_grad_norm=plan.min_grad_norm,
+            init=plan.init,
+            random_state=0,
+            method="fft",
+            n_neighbors=indices.shape[1],
+            exaggeration_iter=plan.early_exaggeration_iter,
+            learning_rate_method=None,  # "adaptive" would replace perplexity, neighbors and exaggeration
+            output_type="cupy",
+        )
+        embedding = xp.ascontiguousarray(model.fit_transform(rows, knn_graph=(indices, distances)))
+        n_iter = int(model.n_iter_)
+    return embedding - embedding.mean(axis=0), n_iter
 
 
 def _joint_probabilities(device: ChunkedDevice, neighbors: Any, p: Any) -> tuple[Any, Any, Any]:

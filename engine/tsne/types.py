@@ -30,6 +30,7 @@ class Embedding(NamedTuple):
     kl_divergence: float  # KL(P || Q) over all pairs of rows, in nats
     n_iter: int
     recall: float = 1.0  # share of the true nearest neighbors that the neighbor search found
+    library: str = "numba"  # what computed it: "numba" or "cuML"
 
 
 class Placement(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import sys
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,10 @@ import engine
 from engine import backends
 from engine.backends import gpu
 from engine.backends.array_kmeans import ArrayBackend
+from engine.backends.chunked import LibraryError
 from engine.backends.cpu import CpuBackend
 from engine.backends.gpu import GpuBackend, GpuProbe
-from engine.backends.protocol import Backend, LibraryKMeansSettings
+from engine.backends.protocol import Backend
 from engine.errors import DeviceNotAvailableError, OutOfResourcesError, UsageError
 from engine.progress import Silent
 from engine.tsne.device import build_placement_index, embed, place_rows
@@ -179,31 +179,88 @@ def test_estimators_have_the_bits_of_the_cpu(pool: Any) -> None:
 def test_cuml_finds_the_centers_and_the_engine_labels_the_rows(pool: Any, init: str) -> None:
     X = rows()
     start: Any = {"array": X[:4], "callable": lambda X, k, random_state: X[:k]}.get(init, init)
-    kmeans = engine.KMeans(4, init=start, n_init=1, algorithm="cuml", random_state=0, device="cuda").fit(X)
-    np.testing.assert_array_equal(kmeans.cluster_centers_, X[:4])
-    assert kmeans.labels_.tolist() == reference.labels(X.tolist(), X[:4].tolist())
-    assert kmeans.inertia_ == reference.inertia(X.tolist(), [1.0] * len(X), X[:4].tolist(), kmeans.labels_, 1024)
-    assert kmeans.n_iter_ == 3
+    options: dict[str, Any] = {"n_init": 1, "tol": 0, "max_iter": 40, "random_state": 0}
+    kmeans = engine.KMeans(4, init=start, algorithm="cuml", device="cuda", **options).fit(X)
+    found = kmeans.cluster_centers_.tolist()
+    assert kmeans.labels_.tolist() == reference.labels(X.tolist(), found)
+    assert kmeans.inertia_ == reference.inertia(X.tolist(), [1.0] * len(X), found, kmeans.labels_, 1024)
+    if init in ("array", "callable"):
+        ours = engine.KMeans(4, init=X[:4], device="cpu", **options).fit(X)
+        np.testing.assert_allclose(kmeans.cluster_centers_, ours.cluster_centers_, rtol=1e-5)
+        np.testing.assert_array_equal(to_numpy(libraries.KMeans.last["init"]), X[:4])
 
 
-def test_cuml_takes_rows_from_the_host_where_they_do_not_fit(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = {}
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_cuml_ends_when_our_own_would_whatever_the_unit_of_the_rows(pool: Any, scale: float) -> None:
+    X = np.random.default_rng(3).normal(size=(900, 6)).astype(np.float32) * np.float32(scale)
+    options: dict[str, Any] = {"init": X[:5], "n_init": 1, "tol": 1e-3, "random_state": 0}
+    ours = engine.KMeans(5, device="cpu", **options).fit(X)
+    assert 3 < ours.n_iter_ < 100
+    engine.KMeans(5, device="cuda", algorithm="cuml", **options).fit(X)
+    assert libraries.KMeans.last["tol"] == pytest.approx(1e-3 * X.var(axis=0, dtype=np.float64).mean(), rel=1e-6)
 
-    class RecordingKMeans(libraries.KMeans):
-        def fit(self, *args: Any, **kwargs: Any) -> Any:
-            arguments.update(self.parameters, rows=args[0], weights=kwargs["sample_weight"])
-            return super().fit(*args, **kwargs)
 
-    monkeypatch.setattr(sys.modules["cuml.cluster"], "KMeans", RecordingKMeans)
-    X, plan = rows(), LibraryKMeansSettings(3, 1, 10, 1e-4, 0)
+class CumlError(Exception):
+    """As a library in C++ raises."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "error", "message"),
+    [
+        (CumlError("RAFT failure at kmeans.cuh\nObtained 9 stack frames"), LibraryError, "failed: RAFT failure at"),
+        (TypeError("unexpected keyword"), LibraryError, "failed: unexpected keyword"),
+        (MemoryError("std::bad_alloc: out_of_memory"), OutOfResourcesError, "ran out of GPU memory: std::bad_alloc"),
+    ],
+)
+def test_what_cuml_raises_is_an_error_of_the_device_or_of_its_memory(
+    pool: Any, monkeypatch: pytest.MonkeyPatch, raised: Exception, error: type[Exception], message: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(libraries.KMeans, "fit", fail)
+    monkeypatch.setattr(libraries.PCA, "fit", fail)
     backend = GpuBackend()
-    backend.library_centers(X, np.ones(len(X)), "random", plan)
-    assert (type(arguments["rows"]).__name__, arguments["device_buffer_samples"]) == ("StrictArray", 0)
-    assert arguments["weights"].dtype == np.float32
+    assert LibraryError in backend.device_errors
+    with pytest.raises(error, match=f"cuML's K-Means {message}"):
+        engine.KMeans(3, algorithm="cuml", device="cuda").fit(rows())
+    with pytest.raises(error, match=f"cuML's PCA {message}"):
+        backend.library_axes(backend.allocate_columns((50, 4)))
+
+
+def test_axes_that_cannot_be_right_are_refused(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = GpuBackend()
+    for wrong in (np.full((4, 4), np.nan), np.eye(4) * 1.01):
+        parts = {"mean_": np.zeros(4), "explained_variance_": np.ones(4), "components_": wrong}
+        monkeypatch.setattr(libraries.PCA, "fit", lambda model, X, parts=parts: model.set_fitted(**parts))
+        with pytest.raises(LibraryError, match="its axes are not orthonormal"):
+            backend.library_axes(backend.allocate_columns((50, 4)))
+
+
+def test_the_matrix_of_cumls_pca_is_bounded(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = GpuBackend()
+    with pytest.raises(OutOfResourcesError, match=r"cuML's PCA takes 2,147,483,647 values"):
+        backend.allocate_columns((1 << 26, 32))
     monkeypatch.setattr(backend, "free_memory", lambda: 1000)
-    backend.library_centers(X, np.empty(0), "random", plan)
-    assert (type(arguments["rows"]).__name__, arguments["device_buffer_samples"]) == ("ndarray", gpu.BUFFER_ROWS)
-    assert arguments["weights"] is None
+    with pytest.raises(OutOfResourcesError, match=r"cuML's PCA needs all rows on the GPU: .* GiB are free"):
+        backend.allocate_columns((100, 2))
+
+
+def test_cuml_takes_the_rows_that_are_on_the_device_and_no_others(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    X = rows()
+    uploaded = []
+    prepare = GpuBackend.prepare_and_range
+
+    def prepare_and_note(backend: GpuBackend, *arguments: Any) -> Any:
+        uploaded.append(arguments[2].X)
+        return prepare(backend, *arguments)
+
+    monkeypatch.setattr(GpuBackend, "prepare_and_range", prepare_and_note)
+    engine.KMeans(3, algorithm="cuml", device="cuda").fit(X, sample_weight=np.ones(len(X)))
+    assert libraries.KMeans.last["X"] is uploaded[0]  # not a second copy
+    monkeypatch.setattr(GpuBackend, "free_memory", lambda _: 1000)
+    with pytest.raises(OutOfResourcesError, match="cuML's K-Means needs all rows on the GPU"):
+        engine.KMeans(3, algorithm="cuml", device="cuda").fit(X)
 
 
 def test_cuml_is_refused_on_the_cpu() -> None:

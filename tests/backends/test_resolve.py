@@ -124,7 +124,7 @@ def test_cupy_alone_is_enough_and_what_is_missing_is_named(cupy: StrictModule) -
     assert probe.usable
     assert probe.description == (
         f"{CARD.describe()}; CuPy computes, pyarrow loads tables (pylibcudf, cudf cannot be found), "
-        "the CPU embeds (cuml cannot be found)"
+        "no cuML (cuml cannot be found)"
     )
 
 
@@ -144,7 +144,8 @@ def test_an_optional_library_that_does_not_import_says_why(monkeypatch: pytest.M
     found = gpu_libraries.installed_libraries()
     assert found.available == {"rmm", "cuml"}
     assert found.describe() == (
-        "CuPy computes, pyarrow loads tables (cudf does not work: numba 0.68 is too new), cuML embeds"
+        "CuPy computes, pyarrow loads tables (cudf does not work: numba 0.68 is too new), "
+        "cuML computes PCA, K-Means and t-SNE"
     )
 
 

@@ -14,6 +14,7 @@ import inspect
 import json
 import re
 import sys
+from functools import cache
 from importlib import import_module
 from importlib.metadata import distribution, version
 from pathlib import Path
@@ -79,13 +80,14 @@ ARRAY_METHODS = (
 ATTRIBUTES = {  # fitted or instance attributes, which are found in the source only
     "cuml.cluster.KMeans": ["cluster_centers_", "n_iter_"],
     "cuml.manifold.TSNE": ["n_iter_", "embedding_"],
-    "cuml.decomposition.PCA": ["components_", "explained_variance_"],
+    "cuml.decomposition.PCA": ["components_", "explained_variance_", "mean_"],
     "rmm.statistics.Statistics": ["current_bytes"],
     "cudf.Series": ["dtype", "list"],
     "cudf.core.accessors.lists.ListMethods": ["leaves"],
 }
 
 
+@cache
 def read_record() -> dict[str, Any]:
     """Read signatures.json."""
     record: dict[str, Any] = json.loads(RECORD.read_text())

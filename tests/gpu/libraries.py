@@ -11,7 +11,7 @@ import pytest
 
 from engine.backends import gpu_libraries
 from tests.gpu.contract import ATTRIBUTES, make_signature, read_record
-from tests.gpu.strict import StrictModule, to_device, to_numpy
+from tests.gpu.strict import StrictArray, StrictModule, to_device, to_numpy
 
 GIB = 1 << 30
 
@@ -40,13 +40,68 @@ def bind(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
 
 
 class KMeans(CheckedCalls):
+    """Lloyd's algorithm with cuML's stopping rules, which are not ours: both of them are absolute."""
+
     path = "cuml.cluster.KMeans"
+    last: Any = None
 
     def fit(self, *args: Any, **kwargs: Any) -> KMeans:
         arguments = self.bind_call("fit", *args, **kwargs)
-        X = np.asarray(to_numpy(arguments["X"]))
-        start, k = self.parameters["init"], self.parameters["n_clusters"]
-        self.set_fitted(cluster_centers_=X[:k] if isinstance(start, str) else to_numpy(start).copy(), n_iter_=3)
+        KMeans.last = self.parameters | arguments
+        X, weights = arguments["X"], arguments["sample_weight"]
+        assert isinstance(X, StrictArray), "cuML would copy rows of the host in every iteration"
+        assert X.flags.c_contiguous
+        assert weights is None or (isinstance(weights, StrictArray) and weights.dtype == X.dtype)
+        rows, start = to_numpy(X).astype(np.float64), self.parameters["init"]
+        assert isinstance(start, str) or start.dtype == X.dtype
+        if isinstance(start, str):
+            assert start in ("scalable-k-means++", "random")
+            start = rows[np.random.default_rng(self.parameters["random_state"]).permutation(len(rows))]
+        weights = np.ones(len(rows)) if weights is None else to_numpy(weights)
+        centers = np.array(start)[: self.parameters["n_clusters"]].astype(np.float64)
+        centers, n_iter = self._iterate(rows, weights, centers)
+        self.set_fitted(cluster_centers_=centers.astype(X.dtype), n_iter_=n_iter)
+        return self
+
+    def _iterate(self, rows: Any, weights: Any, centers: Any) -> tuple[Any, int]:
+        tol, cost_before = self.parameters["tol"], 0.0
+        n_iter = 0
+        while n_iter < self.parameters["max_iter"]:
+            n_iter += 1
+            squared = np.square(rows[:, None] - centers).sum(axis=2)
+            labels, cost = squared.argmin(axis=1), float((weights * squared.min(axis=1)).sum())
+            moved = centers.copy()
+            for label in np.unique(labels):  # an empty cluster keeps its center
+                moved[label] = np.average(rows[labels == label], axis=0, weights=weights[labels == label])
+            movement, centers = np.square(moved - centers).sum(), moved
+            if movement < tol or (cost_before > 0.0 and cost / cost_before > 1.0 - tol):
+                break
+            cost_before = cost
+        return centers, n_iter
+
+
+class PCA(CheckedCalls):
+    """Eigenvectors of the covariance in float32, of whatever sign; centers X where it lies if it may."""
+
+    path = "cuml.decomposition.PCA"
+
+    def fit(self, *args: Any, **kwargs: Any) -> PCA:
+        X = self.bind_call("fit", *args, **kwargs)["X"]
+        assert isinstance(X, StrictArray)
+        assert X.flags.f_contiguous, "cuML would copy it"
+        assert X.dtype == np.float32
+        assert (self.parameters["copy"], self.parameters["svd_solver"]) == (False, "full")
+        rows = to_numpy(X)
+        mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+        rows -= mean
+        variances, axes = np.linalg.eigh(rows.T.astype(np.float64) @ rows / (len(rows) - 1))
+        n_kept = self.parameters["n_components"]
+        signs = np.where(np.arange(n_kept) % 2, 1, -1)[:, None]
+        self.set_fitted(
+            mean_=mean,
+            explained_variance_=variances[::-1][:n_kept].astype(np.float32),
+            components_=np.asfortranarray((signs * axes.T[::-1][:n_kept]).astype(np.float32)),
+        )
         return self
 
 
@@ -118,10 +173,12 @@ def install(
     allocators.rmm_cupy_allocator = "RMM's allocator"
     cluster: Any = ModuleType("cuml.cluster")
     cluster.KMeans = KMeans
+    decomposition: Any = ModuleType("cuml.decomposition")
+    decomposition.PCA = PCA
     manifold: Any = ModuleType("cuml.manifold")
     manifold.TSNE = TSNE
     modules = {"cupy": cupy, "cupyx": pinned, "rmm": rmm, "rmm.allocators.cupy": allocators, "cuml": ModuleType("cuml")}
-    modules |= {"cuml.cluster": cluster, "cuml.manifold": manifold}
+    modules |= {"cuml.cluster": cluster, "cuml.decomposition": decomposition, "cuml.manifold": manifold}
     if not rapids:
         own_pool = MemoryPool(pool)
         cupy.__dict__["get_default_memory_pool"] = lambda: own_pool

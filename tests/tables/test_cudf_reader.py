@@ -103,13 +103,15 @@ def test_a_fit_reads_encodes_and_clusters_on_the_gpu_and_finds_what_the_cpu_find
     needed = plan_memory(2200, schema, keeping_none, streamed=True, n_features=80).memory_bytes
     memory = needed if kind == "streamed" else None
     runs = [
-        engine.fit(source, out=tmp_path / device, n_clusters=5, device=device, config=LEAN, memory=memory)
+        engine.fit(
+            source, out=tmp_path / device, n_clusters=5, device=device, config=LEAN, memory=memory, algorithm="lloyd"
+        )
         for device in ("cuda", "cpu")
     ]
     assert [run.manifest["plan"]["kind"] for run in runs] == [kind] * 2
     on_gpu, on_cpu = (run.manifest for run in runs)
-    assert (on_gpu["device"], on_gpu["reader"]) == ("cuda", "cuDF")
-    assert (on_cpu["device"], on_cpu["reader"]) == ("cpu", "pyarrow")
+    assert (on_gpu["device"], on_gpu["computed_by"]["read"]["library"]) == ("cuda", "cuDF")
+    assert (on_cpu["device"], on_cpu["computed_by"]["read"]["library"]) == ("cpu", "pyarrow")
     labels = [run.assignments["cluster"].to_numpy() for run in runs]
     assert (labels[0] == labels[1]).mean() >= 0.9999
     gpu_model, cpu_model = (engine.load(run.path) for run in runs)
@@ -123,10 +125,10 @@ def test_the_reader_and_the_place_of_the_scores_do_not_change_a_bit(
     source = write([everything(900)], tmp_path / "table", "parquet")
     options: dict[str, Any] = {"n_clusters": 4, "device": "cuda", "config": LEAN}
     first = engine.fit(source, out=tmp_path / "one", **options)
-    monkeypatch.setattr("engine.pipeline.fit.choose_reader", lambda backend, table: "pyarrow, for this test")
+    monkeypatch.setattr("engine.pipeline.fit.choose_reader", lambda backend, table: "pyarrow, because of this test")
     monkeypatch.setattr(GpuBackend, "allocate_scores", CpuBackend.allocate_scores)
     second = engine.fit(source, out=tmp_path / "two", **options)
-    assert second.manifest["reader"] == "pyarrow, for this test"
+    assert second.manifest["computed_by"]["read"] == {"library": "pyarrow", "reason": "of this test"}
     assert contents(first) == contents(second)
 
 
@@ -176,7 +178,9 @@ def test_the_manifest_names_the_reader_of_the_table(tmp_path: Path) -> None:
     options: dict[str, Any] = {"n_clusters": 2, "device": "cuda"}
     config = FitConfig.merge({}, skip=["explain", "map", "report"])
     run = engine.fit(source, out=tmp_path / "run", config=config, **options)
-    assert json.loads((run.path / "manifest.json").read_text())["reader"].startswith("pyarrow, because cuDF does not")
+    read = json.loads((run.path / "manifest.json").read_text())["computed_by"]["read"]
+    assert read["library"] == "pyarrow"
+    assert read["reason"].startswith("cuDF does not read csv files")
 
 
 def test_int96_timestamps_are_left_to_pyarrow(tmp_path: Path) -> None:

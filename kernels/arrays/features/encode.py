@@ -89,6 +89,18 @@ def _select_columns(xp: Any, lists: HotColumnLists) -> tuple[Array, Array, Array
     return rows, columns, per_row, missing_is_hot
 
 
+def fill_matrix(xp: Any, encoded: tuple[Array, Array, Array], columns: tuple[Array, Array, Array], out: Array) -> None:
+    """Write encoded rows into X (n_rows, n_features), which is zero.
+
+    `columns` are those of the dense and of the hot ones in X, and the values of the hot ones.
+    """
+    (dense, starts, hot), (dense_columns, hot_columns, hot_values) = encoded, columns
+    if len(dense_columns):
+        out[:, dense_columns] = dense
+    rows = xp.searchsorted(starts, xp.arange(len(hot), dtype=starts.dtype), side="right") - 1
+    out[rows, hot_columns[hot]] = hot_values[hot]
+
+
 def concatenate_rows(xp: Any, parts: Sequence[tuple[Array, Array, Array]]) -> tuple[Array, Array, Array]:
     """Concatenate encoded rows: return dense, starts and hot of several parts, one after another."""
     if len(parts) == 1:
