@@ -22,9 +22,11 @@ from engine.lineage.matching import UNMATCHED, Counts, match_clusters
 from engine.report.contents import read_cluster_names
 from engine.run import Run
 from engine.utils.array_types import Int32s
+from engine.utils.formatting import format_people, format_percent, natural_list, printable_text
 
 FILE = "lineage.json"
 FORMAT = 1
+SHOWN_SIZES = 8  # sizes of a cluster that a line has room for
 MIN_PART = 0.2  # share of its people that a cluster has in common with the one whose number it keeps, both ways
 
 
@@ -151,12 +153,35 @@ class History:
 
     def write(self, folder: Path) -> None:
         """Write lineage.json into a folder."""
-        document = {
-            "format": FORMAT,
+        document = {"format": FORMAT, **self.facts()}
+        (folder / FILE).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def facts(self) -> dict[str, Any]:
+        """Return the history as plain values."""
+        return {
             "nights": [asdict(night) for night in self.nights],
             "clusters": [asdict(cluster) for cluster in self.clusters],
         }
-        (folder / FILE).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def describe(self) -> str:
+        """Return the history as text: a line for every night, and one for every cluster."""
+        nights = [
+            f"night {night.night}: {format_people(night.rows)}, {len(night.sizes)} clusters" + _night_words(night)
+            for night in self.nights
+        ]
+        return "\n".join([*nights, "", *(self._cluster_words(cluster) for cluster in self.clusters)])
+
+    def _cluster_words(self, cluster: ClusterHistory) -> str:
+        sizes = [f"{night.sizes[cluster.number]:,}" for night in self.nights if cluster.number in night.sizes]
+        shown = sizes if len(sizes) <= SHOWN_SIZES else [*sizes[:2], "…", *sizes[2 - SHOWN_SIZES :]]
+        name = "" if cluster.name is None else f" “{printable_text(cluster.name)}”"
+        words = [f"{cluster.number}{name}: {' → '.join(shown)}"]
+        if cluster.born:
+            origin = f" of {natural_list([str(number) for number in cluster.parents])}" if cluster.parents else ""
+            words.append(f"born in night {cluster.born}{origin}")
+        words += [] if cluster.died is None else [f"gone since night {cluster.died}"]
+        words += [f"renamed in night {night}" for night, _ in cluster.names[1:]]
+        return "; ".join(words)
 
     def next_night(
         self,
@@ -199,6 +224,11 @@ class History:
         if name is None or name == cluster.name:
             return cluster
         return replace(cluster, names=(*cluster.names, (night, name)))
+
+
+def _night_words(night: Night) -> str:
+    words = f", {format_percent(night.moved / night.stayed)} of {night.stayed:,} moved" if night.stayed else ""
+    return words + ("" if night.choice is None else f"; {night.choice['why']}")
 
 
 def model_digest(folder: Path) -> str:
