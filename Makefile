@@ -10,7 +10,7 @@ GPU_VENV := .venv-gpu
 KERNELS_VENV := .venv-kernels
 WHEEL_VENV := build/venv-wheel
 
-.PHONY: demo test wheel test-wheel test-gpu-contract test-gpu-kernels lint bench setup clean
+.PHONY: demo kernels test wheel test-wheel test-gpu-contract test-gpu-kernels lint bench setup clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -54,6 +54,10 @@ test-gpu-contract:
 # The Triton kernels without a GPU: in the interpreter against plain loops, with mutants; and compiled for every GPU.
 test-gpu-kernels: $(KERNELS_VENV)/.installed-$(shell cksum kernels/cuda/requirements.txt | cut -d' ' -f1)
 	$(KERNELS_VENV)/bin/python -m pytest -p no:cacheprovider --confcutdir=tests/kernels/cuda tests/kernels/cuda
+
+# Compile the Triton kernels again, after their source has changed: their archives are committed.
+kernels: $(KERNELS_VENV)/.installed-$(shell cksum kernels/cuda/requirements.txt | cut -d' ' -f1)
+	$(KERNELS_VENV)/bin/python -m engine.kernels.cuda.build kernels/cuda/cubins
 
 $(KERNELS_VENV)/.installed-%: kernels/cuda/requirements.txt
 	test -x $(KERNELS_VENV)/bin/python || $(PYTHON) -m venv $(KERNELS_VENV)

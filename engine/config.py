@@ -96,7 +96,8 @@ class KMeansConfig(_StageConfig):
 
     Without `k_max`, the range ends at 20 and grows to 40 while its end looks best. No cluster has a smaller share of
     the rows than `min_share`: the smallest is dissolved, and K-Means goes on from the others, until all are larger.
-    The algorithm "lloyd" is the engine's own, "cuml" is cuML's on a GPU; "auto" is cuML's where it can be used.
+    The algorithm "lloyd" is the engine's own, "cuml" is cuML's on a GPU; "auto" is cuML's where it can be used. "fused"
+    is "lloyd" by fused kernels of a GPU, to the same bits.
     """
 
     n_clusters: CountOrAuto = "auto"
@@ -107,7 +108,7 @@ class KMeansConfig(_StageConfig):
     n_init: CountOrAuto = "auto"
     max_iter: int = Field(default=300, ge=1)
     tol: float = Field(default=1e-4, ge=0.0)
-    algorithm: Literal["auto", "lloyd", "cuml"] = "auto"
+    algorithm: Literal["auto", "lloyd", "cuml", "fused"] = "auto"
 
     @property
     def k_range(self) -> range | None:
@@ -275,11 +276,11 @@ def algorithm_settings(algorithm: str | None) -> dict[str, dict[str, str]]:
     Raises
     ------
     UsageError
-        If it is none of auto, lloyd and cuml.
+        If it is none of auto, lloyd, cuml and fused.
     """
     if algorithm is None:
         return {"pca": {}, "kmeans": {}}
-    of_pca = {"auto": "auto", "lloyd": "moments", "cuml": "cuml"}
+    of_pca = {"auto": "auto", "lloyd": "moments", "cuml": "cuml", "fused": "moments"}
     if algorithm not in of_pca:
         raise UsageError(f"algorithm={algorithm!r} is not one of {', '.join(of_pca)}.")
     return {"pca": {"algorithm": of_pca[algorithm]}, "kmeans": {"algorithm": algorithm}}

@@ -7,6 +7,8 @@ Messages name files, columns and numbers of rows, and never a user's values.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class RoomsError(Exception):
     """Base of all errors that the engine raises."""
@@ -17,6 +19,9 @@ class RoomsError(Exception):
         self.message = message
         self.hint = hint
         super().__init__(message if hint is None else f"{message}\nHint: {hint}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore_error, (type(self), self.args, self.__dict__)  # constructors take other arguments than `args`
 
 
 class UsageError(RoomsError, ValueError):
@@ -177,6 +182,13 @@ class WorkersDifferError(ClusterError):
 
 class TaskFailedError(ClusterError):
     """A task of a pass failed on every attempt."""
+
+
+def _restore_error(kind: type[RoomsError], args: tuple[Any, ...], state: dict[str, Any]) -> RoomsError:
+    """Return a pickled error as it was, with its notes."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 def first_line(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.backends.test_fused_kmeans import FusedDevice
 from tests.gpu.chunks import NumpyDevice
+from tests.gpu.counting import CountingModule
 from tests.gpu.strict import StrictModule
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "gpu"
@@ -27,7 +30,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks" / "gpu"
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Import the modules of the script, which import each other as top-level modules."""
-    names = ("agreement", "common", "kmeans", "measure", "stages")
+    names = ("agreement", "common", "fused", "kmeans", "measure", "stages")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(FOLDER)
@@ -66,7 +69,7 @@ def test_the_whole_script_runs_on_numpy(tmp_path: Path) -> None:
     assert list(report) == ["settings", *sections]
     missing = {name: report[name]["section"]["missing"] for name in sections if "missing" in report[name]["section"]}
     assert missing == {
-        "fused-bits": "torch, triton cannot be found", "fused": "torch, triton cannot be found",
+        "fused-bits": "NumPy has no such kernels", "fused": "NumPy has no such kernels",
         "flash": "torch, flash_kmeans cannot be found", "rapids-agreement": "cudf, pylibcudf cannot be found",
         "rapids-kmeans": "cuml cannot be found", "rapids-pca": "cuml cannot be found",
         "rapids-tsne": "cuml cannot be found", "rapids-parquet": "cudf, pylibcudf cannot be found",
@@ -149,6 +152,29 @@ def test_every_section_fits_into_a_call(script: Any) -> None:
     assert list(measure.SECTIONS)[: len(without_rapids)] == without_rapids
     needed = {module for name in without_rapids for module in measure.SECTIONS[name].modules}
     assert needed == {"torch", "triton", "flash_kmeans"}
+
+
+def test_the_fused_kernels_are_compared_and_timed(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend: Any = FusedDevice(CountingModule())
+    backend.with_fused_kernels = lambda: backend
+    for module in (script.fused, script.kmeans):
+        monkeypatch.setattr(module, "gpu", lambda: backend)
+    report = run_sections(
+        script, tmp_path / "out.json",
+        {
+            "fused-bits": (script.fused.run_bits, 60.0), "fused": (partial(script.fused.run_speed, size=0), 60.0),
+            "fused-tuning": (script.fused.run_tuning, 60.0),
+        },
+    )  # fmt: skip
+    assert script.common.all_passed(report["fused-bits"])
+    assert [len(facts) for facts in report["fused-bits"].values() if "share_open" in facts] == 5 * [5]
+    for k in (3, 20):
+        facts = report["fused"][f"2000 x 64, k = {k}, fused"]
+        assert set(facts["settled_milliseconds"]) == {"label_rows", "refine_rows"}
+        assert 0 < facts["share_open"] < 0.2
+    first = report["fused-tuning"]["k = 3, first pass, 64 copies of the sums"]
+    assert set(first) == {"label_rows", "refine_rows"}
+    assert "triton" in report["fused-tuning"]["k = 3, 64 rows, 32 centers, 4 warps"]["error"]
 
 
 def test_streamed_rows_are_not_resident(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ first, in which every row joins a cluster, is left out of the median; for a libr
 subtracted from a run of ITERATIONS. Streamed rows are copied from the host in every pass, as those of tables that do
 not fit on the device. The floor is the bytes of the rows divided by the bandwidth of a copy on the device (bytes read
 and written). flash-kmeans computes float32 products in TF32, and cuML sums in float32: the inertia of their centers
-says what that costs. The fused kernel is in fused.py.
+says what that costs. The fused kernels are in fused.py.
 """
 
 from __future__ import annotations

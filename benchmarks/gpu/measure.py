@@ -9,9 +9,9 @@ is guarded: its error is recorded, and cases after the section's time are record
 every case. The next call with the same file measures what is left; a section that is named is measured anew. A section
 records the commit, the GPU with its driver, and the versions of libraries.
 
-CuPy, Triton and torch are enough for all sections but those that begin with "rapids"; a section that needs what is not
-installed is skipped, and the reason is recorded. The exit status is 1 where a comparison of this call failed or was not
-made.
+CuPy alone is enough for most sections, and Triton and torch for all but those that begin with "rapids"; a section that
+needs what is not installed is skipped, and the reason is recorded. The exit status is 1 where a comparison of this call
+failed or was not made.
 
 `--tiny --device cpu` runs the same lines on small shapes with NumPy in the place of a GPU: it shows that the script
 works, and nothing about a GPU.
@@ -26,12 +26,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import agreement
+import fused
 import kmeans
 import stages
 from common import Report, Section, Setting, all_passed, describe_environment, use_numpy_device
@@ -48,28 +48,21 @@ class Plan(NamedTuple):
     run: Callable[[Section, Setting], None]
     seconds: float  # in which its cases may begin
     modules: tuple[str, ...] = ()  # that it needs besides CuPy
+    needs_gpu: bool = False  # NumPy cannot stand in for it
 
 
-def call_later(module: str, function: str, **options: Any) -> Callable[[Section, Setting], None]:
-    """Return a function of a module that is imported when it is called: it imports what may not be installed."""
-
-    def call(section: Section, setting: Setting) -> None:
-        getattr(import_module(module), function)(section, setting, **options)
-
-    return call
-
-
-FUSED, FLASH, CUML = ("torch", "triton"), ("torch", "flash_kmeans"), ("cuml",)
+FLASH, CUML = ("torch", "flash_kmeans"), ("cuml",)
 SIZES = {"": 0, "-large": 1, "-largest": 2}
 # In the order of their worth: what a call has no time for is left to the next one.
 SECTIONS: dict[str, Plan] = {
     "compile": Plan(stages.compile_kernels, 150),
     "machine": Plan(stages.machine, 30),
     "agreement": Plan(agreement.run, 120),
-    "fused-bits": Plan(call_later("fused", "run_bits"), 150, FUSED),
-    **{f"fused{name}": Plan(call_later("fused", "run_speed", size=size), 240, FUSED) for name, size in SIZES.items()},
+    "fused-bits": Plan(fused.run_bits, 150, needs_gpu=True),
+    **{f"fused{name}": Plan(partial(fused.run_speed, size=size), 200, needs_gpu=True) for name, size in SIZES.items()},
     **{f"flash{name}": Plan(partial(kmeans.run_flash, size=size), 150, FLASH) for name, size in SIZES.items()},
     **{f"kmeans{name}": Plan(partial(kmeans.run_engine, size=size), 150) for name, size in SIZES.items()},
+    "fused-tuning": Plan(fused.run_tuning, 240, ("triton",), needs_gpu=True),
     "members": Plan(stages.write_members, 100),
     "job": Plan(stages.job, 200),
     "pca": Plan(stages.pca, 40),
@@ -118,9 +111,11 @@ def passes(report: Report, name: str) -> bool:
 def run_section(name: str, setting: Setting, report: Report, left: float, environment: dict[str, Any]) -> bool:
     """Run a section in a process, which is ended when it takes too long; return False if no time is left for it."""
     plan = SECTIONS[name]
-    if missing := [module for module in plan.modules if find_spec(module) is None]:
+    missing = [module for module in plan.modules if find_spec(module) is None]
+    if missing or (plan.needs_gpu and setting.device == "cpu"):
         report.clear(name)
-        report.add(name, "section", {"missing": f"{', '.join(missing)} cannot be found"})
+        reason = f"{', '.join(missing)} cannot be found" if missing else "NumPy has no such kernels"
+        report.add(name, "section", {"missing": reason})
         return True
     if left < plan.seconds:
         return False

@@ -53,6 +53,9 @@ class ArrayBackend(ArrayPCA):
     def rows_per_block(self, n_rows: int) -> int:
         return BLOCK_ROWS
 
+    def rows_per_lloyd_pass(self, n_rows: int) -> int:
+        return BLOCK_ROWS
+
     def allocate_scores(self, shape: tuple[int, int], storage: Storage) -> Rows:
         """Allocate on the device, or in the storage if that is a folder or the rows do not fit."""
         if storage.folder is None:
@@ -164,7 +167,7 @@ class ArrayBackend(ArrayPCA):
             gap_bound[0] = rows.label_ids[part.start] = next(rows.next_id)
 
         def compute(chunk_values: int) -> ClusterSums:
-            total = ClusterSums(*_zero_sums(centers.host), 0, len(X), 0, 0)
+            total = ClusterSums(*zero_sums(centers.host), 0, len(X), 0, 0)
             changes: list[tuple[Any, Any]] = []  # row numbers, new labels
             for piece, block in self._blocks(X, rows, part):
                 piece_rows = slice(part.start + piece.start, part.start + piece.stop)
@@ -172,7 +175,7 @@ class ArrayBackend(ArrayPCA):
                 after, opened, defined = assign.label_rows(self.xp, block, centers, chunk_values)
                 changed = self.xp.flatnonzero(after != before)
                 sums, masses = self._sum_changes(
-                    self.xp, block, weights[piece], grid, before, after, changed, centers, chunk_values
+                    self.xp, block, weights[piece], grid, before, after, changed, len(centers.host), chunk_values
                 )  # fmt: skip
                 changes.append((self.to_host(changed) + piece.start, self.to_host(after[changed])))
                 total = _add(
@@ -186,21 +189,27 @@ class ArrayBackend(ArrayPCA):
 
         def compute_on_cpu(cpu: CpuBackend) -> ClusterSums:
             rows.label_ids.pop(part.start, None)
-            after, host_X = np.empty(len(X), np.int32), self.to_host(X)
-            cpu.label(host_X, centers.host, after)
-            changed = np.flatnonzero(after != labels)
-            sums, masses = self._sum_changes(
-                np, host_X, weights, grid, labels, after, changed, centers, self.chunk_values
-            )  # fmt: skip
-            labels[changed] = after[changed]
-            return ClusterSums(sums, masses, len(changed), len(X), len(X), 0)
+            return self._lloyd_pass_on_cpu(cpu, self.to_host(X), weights, centers.host, grid, labels)
 
         return self.run_in_chunks(compute, compute_on_cpu)
+
+    def _lloyd_pass_on_cpu(
+        self, cpu: CpuBackend, X: Rows, weights: Float64s, centers: Rows, grid: FixedPointGrid, labels: Int32s
+    ) -> ClusterSums:
+        """Label rows of the host in place, and return the changes of the clusters' sums."""
+        after = np.empty(len(X), np.int32)
+        cpu.label(X, centers, after)
+        changed = np.flatnonzero(after != labels)
+        sums, masses = self._sum_changes(
+            np, X, weights, grid, labels, after, changed, len(centers), self.chunk_values
+        )  # fmt: skip
+        labels[changed] = after[changed]
+        return ClusterSums(sums, masses, len(changed), len(X), len(X), 0)
 
     @staticmethod
     def _sum_changes(
         xp: Any, X: Array, weights: Float64s, grid: FixedPointGrid, before: Array, after: Array, changed: Array,
-        centers: row_filter.CenterArrays, chunk_values: int,
+        n_clusters: int, chunk_values: int,
     ) -> tuple[Array, Array]:  # fmt: skip
         """Return by how much the rows `changed` change sums and masses."""
         device_weights, rows = xp.asarray(weights), None
@@ -209,7 +218,7 @@ class ArrayBackend(ArrayPCA):
             device_weights = device_weights[changed] if len(weights) else device_weights
         fixed_point = xp.asarray(grid.shift), xp.asarray(grid.scale), grid.mass_scale
         return lloyd.compute_sum_changes(
-            xp, X, rows, device_weights, fixed_point, before, after, len(centers.host), chunk_values
+            xp, X, rows, device_weights, fixed_point, before, after, n_clusters, chunk_values
         )  # fmt: skip
 
     def label(self, X: Rows, centers: Rows, labels: Int32s) -> None:
@@ -288,7 +297,8 @@ class ArrayBackend(ArrayPCA):
         return squared
 
 
-def _zero_sums(centers: Rows) -> tuple[Int64s, Int64s]:
+def zero_sums(centers: Rows) -> tuple[Int64s, Int64s]:
+    """Return sums and masses of clusters that no row is in."""
     return np.zeros(centers.shape, np.int64), np.zeros(len(centers), np.int64)
 
 

@@ -8,6 +8,7 @@ the CPU and a warning says so; without a fallback, OutOfResourcesError says what
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -22,10 +23,38 @@ from engine.utils.array_types import Array
 
 Result = TypeVar("Result")
 
-CHUNK_VALUES = 1 << 24  # 64 MiB of float32 scores: of the order of a GPU's L2 cache. Not measured yet
+CHUNK_VALUES = 1 << 24  # 64 MiB of float32 scores, where the size of the L2 cache is not known
+MIN_CHUNK_VALUES, MAX_CHUNK_VALUES = (
+    1 << 23,
+    1 << 26,
+)  # less takes more time to launch than to compute. Not measured yet
 SHRINK_FACTOR = 4  # the chunk size is divided by this after running out of memory
 N_RETRIES = 3
 logger = logging.getLogger(__name__)
+
+
+_in_flight: dict[object, float] = {}  # start of every call of a device that has not returned, in monotonic seconds
+
+
+@contextmanager
+def _device_call() -> Iterator[None]:
+    """Note that a call of a device is in flight."""
+    key = object()
+    _in_flight[key] = time.monotonic()
+    try:
+        yield
+    finally:
+        del _in_flight[key]
+
+
+def seconds_in_flight() -> float:
+    """Return the seconds since the oldest call of a device began that has not returned; 0 if there is none."""
+    return time.monotonic() - min(list(_in_flight.values()), default=time.monotonic())
+
+
+def values_in_cache(cache_bytes: int) -> int:
+    """Return the values of a chunk of which one float32 array fills a cache of so many bytes, within limits."""
+    return min(max(cache_bytes // np.dtype(np.float32).itemsize, MIN_CHUNK_VALUES), MAX_CHUNK_VALUES)
 
 
 class LibraryError(Exception):
@@ -59,7 +88,8 @@ class ChunkedDevice:
         Libraries pass on what C++ raised under classes of their own, and other versions want other arguments.
         """
         try:
-            yield
+            with _device_call():
+                yield
         except (MemoryError, RoomsError):
             raise
         except Exception as error:
@@ -70,7 +100,8 @@ class ChunkedDevice:
         chunk_values = self.chunk_values
         for _ in range(1 + N_RETRIES):
             try:
-                return compute(chunk_values)
+                with _device_call():
+                    return compute(chunk_values)
             except MemoryError as error:
                 reason = str(error).split("\n", 1)[0] or "no reason given"
             except self.device_errors as error:

@@ -121,6 +121,9 @@ class CpuBackend:
             MAX_BLOCK_ROWS,
         )
 
+    def rows_per_lloyd_pass(self, n_rows: int) -> int:
+        return self.rows_per_block(n_rows)
+
     def allocate_rows(self, X: Rows, storage: Storage) -> PreparedCpuRows:
         return _allocate_rows(
             quantize.coarsest_level(X.shape[1]), evenly_spaced_rows(X, QUANTIZER_SAMPLE_ROWS), len(X), storage
@@ -230,6 +233,12 @@ class CpuBackend:
         out = np.empty((len(X), len(centers)), X.dtype)
         distance.distances(X, _columns(centers), out)
         return out
+
+    def with_fused_kernels(self) -> CpuBackend:
+        raise UsageError(
+            "algorithm='fused' is kernels of GPUs, which run on device 'cuda' only, and this is 'cpu'.",
+            hint="use algorithm='lloyd', or see `rooms doctor` for what keeps the GPU from being used.",
+        )
 
     def library_centers(
         self, X: Rows, weights: Float64s, rows: PreparedRows, start: Rows | str, plan: LibraryKMeansSettings

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from engine.backends.array_kmeans import RESIDENT_SHARE, ArrayBackend, PreparedDeviceRows
-from engine.backends.chunked import LibraryError
+from engine.backends.chunked import LibraryError, values_in_cache
 from engine.backends.cpu import CpuBackend
 from engine.backends.cuda_driver import GpuNotFoundError, first_gpu
 from engine.backends.gpu_libraries import device_errors, installed_libraries, memory_pool
@@ -108,7 +108,8 @@ class GpuBackend(ArrayBackend):
     def __init__(self, *, fallback: CpuBackend | None = None) -> None:
         import cupy
 
-        super().__init__(cupy, fallback=fallback)
+        cache_bytes = int(cupy.cuda.Device().attributes["L2CacheSize"])
+        super().__init__(cupy, fallback=fallback, chunk_values=values_in_cache(cache_bytes))
         self._copy_lock = threading.Lock()
         self._buffers: PinnedStagingBuffers | None = None
         with _starting:
@@ -123,7 +124,7 @@ class GpuBackend(ArrayBackend):
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _backend_of_this_process, (
+        return backend_of_this_process, (
             self.fallback is not None,
         )  # the pool is not pickled: every process has its own
 
@@ -145,6 +146,11 @@ class GpuBackend(ArrayBackend):
     def free_unused_memory(self) -> None:
         gc.collect()  # frees arrays in reference cycles; their memory returns to the pool
         self._pool.free_unused()
+
+    def with_fused_kernels(self) -> GpuBackend:
+        from engine.backends.fused_gpu import fused_backend  # imported late: it imports this module
+
+        return fused_backend(self.fallback is not None)
 
     def library_centers(
         self, X: Rows, weights: Float64s, rows: PreparedDeviceRows, start: Rows | str, plan: LibraryKMeansSettings
@@ -227,7 +233,7 @@ def _does_not_fit(what: str, n_bytes: int, free: int) -> OutOfResourcesError:
 
 
 @cache
-def _backend_of_this_process(with_fallback: bool) -> GpuBackend:
+def backend_of_this_process(with_fallback: bool) -> GpuBackend:
     """Return the backend of this worker process, on the first GPU that is visible to it.
 
     A worker without a GPU is an error even if the device was chosen by "auto": its moments would differ in their last

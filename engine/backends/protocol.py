@@ -160,6 +160,9 @@ class Backend(Protocol):
     def rows_per_block(self, n_rows: int) -> int:
         """Return the number of rows in a block of a pass over `n_rows` prepared rows: a multiple of SUM_ROWS."""
 
+    def rows_per_lloyd_pass(self, n_rows: int) -> int:
+        """Return the number of rows in a block of lloyd_pass."""
+
     def allocate_rows(self, X: Rows, storage: Storage) -> PreparedRows:
         """Allocate what is stored about the rows X between passes; its scale is chosen on a sample of them."""
 
@@ -233,6 +236,17 @@ class Backend(Protocol):
 
     def distances(self, X: Rows, centers: Rows) -> Rows:
         """Return Euclidean distances (n_rows, n_clusters) in the dtype of X."""
+
+    def with_fused_kernels(self) -> Backend:
+        """Return a backend of the same device whose lloyd_pass launches fused kernels.
+
+        Raises
+        ------
+        UsageError
+            If the device is no GPU.
+        DeviceNotAvailableError
+            If the kernels were not compiled for the GPU, or fail their test there.
+        """
 
     def library_centers(
         self, X: Rows, weights: Float64s, rows: PreparedRows, start: Rows | str, plan: LibraryKMeansSettings

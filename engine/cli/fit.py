@@ -52,7 +52,7 @@ def fit(
     ] = None,
     device: Device = None,
     algorithm: Annotated[
-        str | None, typer.Option(help="Of PCA and K-Means: auto, lloyd (our own) or cuml. [default: auto]")
+        str | None, typer.Option(help="Of PCA and K-Means: auto, lloyd (our own), cuml or fused. [default: auto]")
     ] = None,
     reproducible: Annotated[
         bool, typer.Option("--reproducible", help="The same bits on every device: nothing by cuML.")

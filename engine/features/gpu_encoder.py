@@ -39,6 +39,9 @@ Result = TypeVar("Result")
 
 # Bytes decoded at a time: about what a GPU decodes in tens of milliseconds. Not measured yet.
 CHUNK_BYTES = 1 << 28
+MOMENT_ROWS = (
+    8 * BLOCK_ROWS
+)  # of a block of moments on the device; counts of pairs are exact up to 2^24. Not measured yet
 CACHE_SHARE = 0.35  # of free device memory, for encoded rows kept between passes; the scores need memory beside them
 # Milliseconds in a tick of each unit; a negative number is the ticks in a millisecond.
 MILLISECONDS = {"D": 86_400_000, "s": 1000, "ms": 1, "us": -1000, "ns": -1_000_000}
@@ -233,15 +236,19 @@ class GpuEncodedTable:
     def compute_moments(
         self, backend: Backend, advance: Callable[[int], None], observers: Sequence[BlockObserver[Any]] = ()
     ) -> Moments:
-        """Compute count, mean and scatter of X over all rows, by blocks of BLOCK_ROWS whatever chunks they come in.
+        """Compute count, mean and scatter of X over all rows, by blocks of a fixed size whatever chunks they come in.
 
-        Another backend than the device's gets the rows on the host. Observers are not called, as in `map`.
+        The device takes MOMENT_ROWS at a time, since every block is a row of launches. Another backend than the
+        device's gets the rows on the host, in blocks of BLOCK_ROWS as without a device, to the same bits. Observers are
+        not called, as in `map`.
         """
         layout, device = self._encoder.layout, self._source.device
         n_hot = len(layout.hot_columns)
         total: EncodedMoments | None = None
-        for rows in rebatch_rows(device.xp, self._iter_runs(last=False), BLOCK_ROWS):
-            rows = rows if isinstance(backend, ChunkedDevice) else EncodedRows(*map(device.to_host, rows))
+        on_device = isinstance(backend, ChunkedDevice)
+        block_rows = MOMENT_ROWS if on_device else BLOCK_ROWS
+        for rows in rebatch_rows(device.xp, self._iter_runs(last=False), block_rows):
+            rows = rows if on_device else EncodedRows(*map(device.to_host, rows))
             part = backend.encoded_moments(rows, n_hot)
             total = part if total is None else add_encoded_moments(total, part)
             advance(part.n_rows)

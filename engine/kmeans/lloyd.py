@@ -311,7 +311,8 @@ class LloydState:
             )  # fmt: skip
 
         n_changed, self.last_counts = 0, PassCounts()
-        for block in map_blocks(relabel_block, pass_blocks(len(samples.X), backend)):
+        blocks = list(row_blocks(len(samples.X), backend.rows_per_lloyd_pass(len(samples.X))))
+        for block in map_blocks(relabel_block, blocks):
             self.sums += block.sums
             self.masses += block.masses
             n_changed += block.changed

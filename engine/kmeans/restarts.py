@@ -101,8 +101,10 @@ def cluster_rows(
 ) -> Clustering:
     """Cluster rows (n_rows, n_features) known to be finite: the bits of engine.KMeans of the same parameters.
 
-    The algorithm "cuml" has no checkpoints: the library reports nothing before it has ended.
+    The algorithm "cuml" has no checkpoints: the library reports nothing before it has ended. "fused" is "lloyd" by
+    fused kernels of a GPU.
     """
+    backend = backend.with_fused_kernels() if algorithm == "fused" else backend
     random = np.random.RandomState(seed)
     # Workers read rows from mapped files only.
     cluster = None if storage.folder is None else current_cluster()

@@ -11,12 +11,14 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from engine import backends
+from engine.backends.cpu import CpuBackend
 from engine.backends.protocol import Backend
 from engine.blocks import count_rows, reading_bytes
 from engine.config import FitConfig, algorithm_settings
@@ -36,8 +38,10 @@ from engine.kmeans.stability import ClusterStability, stability_sentences
 from engine.lineage.previous import PreviousRun
 from engine.model.assignments import AddMapColumns, check_id_name
 from engine.pca.solver import Components
+from engine.pipeline import gpu_process
 from engine.pipeline.audit import Expected, audit_run
 from engine.pipeline.checkpoints import Checkpoints, check_unchanged
+from engine.pipeline.gpu_process import DeviceFailedError
 from engine.pipeline.landmark_map import LandmarkMap, make_landmark_map, write_landmark_map
 from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, plan_memory
 from engine.pipeline.night import write_lineage
@@ -95,8 +99,9 @@ def fit(
         Values of a column that stand for missing ones, such as {"income": [-999]}; an empty sequence says that it has
         none. Those of other columns are found if they plainly stand apart, with a warning.
     device : {"auto", "cpu", "cuda"}, optional
-    algorithm : {"auto", "lloyd", "cuml"}, optional
-        Of PCA and K-Means: our own or cuML's. "auto", the default, takes cuML's on a GPU that has it, on one machine.
+    algorithm : {"auto", "lloyd", "cuml", "fused"}, optional
+        Of PCA and K-Means: our own or cuML's; "fused" is our own, with K-Means by fused kernels of a GPU. "auto", the
+        default, takes cuML's on a GPU that has it, on one machine.
         Labels are always those of the nearest centers by the definition.
     reproducible : bool, optional
         Whether the result has the same bits on every device: nothing is computed by cuML, and the moments and the map
@@ -152,6 +157,37 @@ def fit(
     )  # fmt: skip
     check_id_name(settings.id)
     target = check_output(source, out, settings, overwrite=overwrite)
+    attempt = partial(fit_on_device, source, target, settings, resume, overwrite)
+    try:
+        if gpu_process.is_wanted(source, settings):
+            return Run(gpu_process.run(attempt, reporter or Silent(), target))
+        return Run(attempt(reporter or Silent()))
+    except DeviceFailedError as error:
+        reason = str(error)
+        if settings.device != "auto" or "cuml" in (settings.pca.algorithm, settings.kmeans.algorithm):
+            raise OutOfResourcesError(
+                f"Device {settings.device!r} failed: {reason}.",
+                hint="see `rooms doctor`, or use --device auto, which falls back to the CPU.",
+            ) from error
+    from engine.tables.dataframe_table import is_dataframe  # narwhals, which a fit of files does without
+
+    logger.warning("Continuing on the CPU from the last checkpoint, because the GPU failed: %s.", reason)
+    cpu, reason = CpuBackend(), f"cpu, because the GPU failed: {reason}"
+    # A fit of a data frame leaves no checkpoints: it begins again.
+    libraries, resume = StageLibraries(settings, cpu, reason), not is_dataframe(source)
+    return Run(_fit(source, target, settings, cpu, reason, libraries, resume, overwrite, reporter or Silent()))
+
+
+def fit_on_device(
+    source: Any, target: Path, settings: FitConfig, resume: bool, overwrite: bool, reporter: Reporter
+) -> Path:
+    """Cluster a table on the device of the settings; return the run directory.
+
+    Raises
+    ------
+    DeviceFailedError
+        If the device or one of its libraries fails, or its memory does not suffice; the message is the reason.
+    """
     backend, reason = backends.resolve(settings.device)
     libraries = StageLibraries(settings, backend, reason)
     try:
@@ -159,20 +195,7 @@ def fit(
     except _failures_of(backend) as error:
         if not backend.device_errors:  # the CPU's own
             raise
-        if settings.device != "auto" or "cuml" in (settings.pca.algorithm, settings.kmeans.algorithm):
-            raise OutOfResourcesError(
-                f"Device {settings.device!r} failed: {first_line(error)}.",
-                hint="see `rooms doctor`, or use --device auto, which falls back to the CPU.",
-            ) from error
-        reason = f"the GPU failed: {first_line(error)}"
-    from engine.tables.dataframe_table import is_dataframe  # narwhals, which a fit of files does without
-
-    logger.warning("Continuing on the CPU from the last checkpoint, because %s.", reason)
-    backend, _ = backends.resolve("cpu")
-    resume = not is_dataframe(source)  # a fit of a data frame leaves no checkpoints: it begins again
-    reason = f"cpu, because {reason}"
-    libraries = StageLibraries(settings, backend, reason)
-    return _fit(source, target, settings, backend, reason, libraries, resume, overwrite, reporter)
+        raise DeviceFailedError(first_line(error)) from error
 
 
 def _fit(
@@ -184,9 +207,9 @@ def _fit(
     libraries: StageLibraries,
     resume: bool,
     overwrite: bool,
-    reporter: Reporter | None,
-) -> Run:
-    """Cluster a table with a backend and libraries, stage by stage; `reason` says why the backend is this one."""
+    reporter: Reporter,
+) -> Path:
+    """Cluster a table with a backend and libraries, stage by stage; return the run directory."""
     previous = None if settings.previous is None else PreviousRun.read(settings.previous)
     types = None
     if previous is not None:
@@ -201,7 +224,7 @@ def _fit(
         plan = _plan_memory(staging, n_rows, table, settings)
         checkpoints, fingerprint = _open_checkpoints(staging, table, settings, resume)
         storage, cache = _allocate(staging, plan)
-        timer, reader = StageTimer(reporter or Silent()), choose_reader(backend, table)
+        timer, reader = StageTimer(reporter), choose_reader(backend, table)
         libraries.record_reader(reader_name(reader))
         if backend.name != "cpu":
             logger.info("Computed on %s: %s.", backend.name, libraries.describe())
@@ -243,7 +266,7 @@ def _fit(
         _write_report(staging.run, job)
         check_unchanged(fingerprint, table.fingerprint())
         _audit(staging.run, job, id_digest, clustering, model.cluster_numbers)
-    return Run(out)
+    return out
 
 
 def _failures_of(backend: Backend) -> tuple[type[Exception], ...]:

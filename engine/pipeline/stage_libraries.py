@@ -16,6 +16,7 @@ from engine.backends.protocol import Backend
 from engine.config import FitConfig
 from engine.errors import DeviceNotAvailableError, OutOfResourcesError, UsageError, first_line
 
+FUSED = "fused kernels"
 TITLES = {"pca": "PCA", "kmeans": "K-Means"}
 NAMED, REPRODUCIBLE = "it was asked for", "the fit is reproducible"
 
@@ -38,9 +39,10 @@ class StageLibraries:
         Raises
         ------
         UsageError
-            If cuML is named for a stage, and device or workers are too, which it does not run on.
+            If cuML is named for a stage, and device or workers are too, which it does not run on; or fused kernels,
+            and the device is no GPU.
         DeviceNotAvailableError
-            If cuML is named for a stage, and there is no GPU, or no cuML.
+            If cuML is named for a stage, and there is no GPU, or no cuML; or fused kernels, which the GPU does not run.
         """
         why_not = _why_not_cuml(settings, backend)
         own = StageLibrary(backend.kernels, f"the device is {backend.name}")
@@ -56,6 +58,9 @@ class StageLibraries:
             elif algorithm == "cuml":
                 _check_named(stage, settings, backend, device_reason)
                 self._stages[stage] = StageLibrary("cuML", NAMED)
+            elif algorithm == "fused":
+                backend.with_fused_kernels()  # raises if they cannot be used
+                self._stages[stage] = StageLibrary(FUSED, NAMED)
             else:
                 self._stages[stage] = own._replace(reason=NAMED)
         self._stages["assign"] = own

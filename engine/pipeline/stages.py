@@ -417,7 +417,8 @@ class Job:
         config = self.settings.kmeans
         checkpoint = self.checkpoints.load("k-means") if resume else None
         checkpoints = self.checkpoints if resume else Checkpoints()
-        if checkpoint is not None:  # only our own K-Means has any
+        own = "fused" if config.algorithm == "fused" else "lloyd"
+        if checkpoint is not None and own == "lloyd":  # cuML's K-Means has none
             self.libraries.record("kmeans", self.backend.kernels, "it continues from a checkpoint")
         cluster = partial(
             cluster_rows, Z, k, self.backend, seed=self.settings.seed, init="k-means++" if start is None else start,
@@ -432,7 +433,7 @@ class Job:
                     return cluster(algorithm="cuml")
                 except OutOfResourcesError as error:
                     self.libraries.replace("kmeans", error)
-            return cluster()
+            return cluster(algorithm=own)
 
     def _write_assignments(
         self, Z: Float32s, model: Model, folder: Path, add_map_columns: AddMapColumns | None

@@ -33,6 +33,11 @@ class StagingFolder:
 
     root: Path
 
+    @classmethod
+    def of(cls, target: Path) -> StagingFolder:
+        """Return the staging folder of a target."""
+        return cls(target.parent.absolute() / f".{target.name}.staging")
+
     @property
     def run(self) -> Path:
         """The folder that becomes the run directory."""
@@ -76,7 +81,7 @@ def staging_folder(target: Path, *, overwrite: bool = False, resume: bool = Fals
     the error carries a note that says so.
     """
     check_target(target, overwrite=overwrite)
-    staging = StagingFolder(target.parent.absolute() / f".{target.name}.staging")
+    staging = StagingFolder.of(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_renaming(target)

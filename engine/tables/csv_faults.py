@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple, cast
 
+from engine.tables.csv_dialect import CsvDialect
 from engine.tables.csv_header import read_header
 from engine.tables.source_paths import SourceFiles
 
@@ -30,11 +31,28 @@ class CsvFault(NamedTuple):
     hint: str | None = None
 
 
+def find_line(
+    files: SourceFiles, dialect: CsvDialect, is_meant: Callable[[Sequence[str]], bool]
+) -> tuple[str, int] | None:
+    """Return the file and the number of the first line of a row whose cells are meant, None if there is none."""
+    for path in files.paths:
+        with suppress(OSError, EOFError, csv.Error), files.filesystem.open(path, "rb", compression="infer") as stream:
+            lines = io.TextIOWrapper(cast(BinaryIO, stream), "utf-8-sig", errors="replace", newline="")
+            for _ in range(dialect.header.n_before):
+                next(lines, None)
+            reader, last = csv.reader(lines, delimiter=dialect.delimiter), 0
+            for number, cells in enumerate(reader):
+                if number > dialect.header.n_after and is_meant(cells):
+                    return path, dialect.header.n_before + last + 1
+                last = reader.line_num
+    return None
+
+
 def find_fault(files: SourceFiles, delimiter: str) -> CsvFault | None:
     """Return the first line that has not as many columns as the header of its file, or is not UTF-8 text."""
     for path in files.paths:
         with suppress(OSError, EOFError), files.filesystem.open(path, "rb", compression="infer") as stream:
-            fault = _find_foreign_bytes(path, cast(BinaryIO, stream))
+            fault = _find_foreign_bytes(path, cast(BinaryIO, stream), delimiter)
             if fault is not None:
                 return fault
             stream.seek(0)
@@ -44,12 +62,17 @@ def find_fault(files: SourceFiles, delimiter: str) -> CsvFault | None:
     return None
 
 
-def _find_foreign_bytes(path: str, stream: BinaryIO) -> CsvFault | None:
+def _find_foreign_bytes(path: str, stream: BinaryIO, delimiter: str) -> CsvFault | None:
     for number, line in enumerate(stream, 1):
         try:
             line.decode("utf-8")
         except UnicodeDecodeError:
-            return CsvFault(path, f"line {number:,} is not UTF-8 text", "write the file again in the encoding UTF-8.")
+            stream.seek(0)
+            names = read_header(stream.read(HEADER_CHARACTERS).decode("utf-8-sig", "replace"), delimiter).names
+            cells = next(csv.reader([line.decode("utf-8", "replace")], delimiter=delimiter), [])
+            column = next((f" in column {n!r}" for n, cell in zip(names, cells, strict=False) if "\ufffd" in cell), "")
+            what = f"line {number:,} is not UTF-8 text" + (column if number > 1 else "")
+            return CsvFault(path, what, "write the file again in the encoding UTF-8.")
     return None
 
 

@@ -10,6 +10,7 @@ zip code, and a column that holds one stays text; an id is an integer only if it
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections import Counter
@@ -27,7 +28,8 @@ from engine.tables.arrow_errors import describe_arrow_error
 from engine.tables.csv_dialect import HEADER_BYTES, MISSING, CsvDialect, delimiter_of_name, detect_dialect
 from engine.tables.csv_faults import find_fault
 from engine.tables.csv_header import read_header
-from engine.tables.number_texts import CODES, DECIMAL_MARK
+from engine.tables.csv_late_texts import find_late_texts
+from engine.tables.number_texts import CODES, DECIMAL_MARK, LATE_TEXTS
 from engine.tables.source_paths import SourceFiles
 
 logger = logging.getLogger(__name__)
@@ -70,7 +72,9 @@ def open_csv(files: SourceFiles, *, id: str | None, types: Mapping[str, pa.DataT
             logger.info("%s: beside the names, there are %s: left out", files.paths[0], dialect.header.layout)
         for n_bytes in (BYTES_PER_READ * times for times in READ_FACTORS):
             try:
-                n_rows, schema = _scan(files, dialect, _first_guess(files, dialect, known, n_bytes), types, id, n_bytes)
+                guess, begins = _first_guess(files, dialect, known, n_bytes)
+                n_rows, schema = _scan(files, dialect, guess, types, id, n_bytes)
+                schema = _note_late_texts(files, dialect, schema, begins, {*known}, n_bytes)
                 break
             except pa.ArrowInvalid as error:
                 if "straddles two block" not in str(error):
@@ -92,9 +96,12 @@ def _unreadable(files: SourceFiles, error: BaseException) -> SourceFormatError:
     return SourceFormatError(what, hint=LAYOUT_HINT)
 
 
-def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa.DataType], n_bytes: int) -> pa.Schema:
-    """Infer types from the first bytes of every file; a column that is empty there has type null."""
+def _first_guess(
+    files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa.DataType], n_bytes: int
+) -> tuple[pa.Schema, pa.Schema]:
+    """Infer types from the first bytes of every file, and of the first file; an empty column has type null."""
     inferred: pa.Schema | None = None
+    begins = pa.schema([])
     for path in files.paths:
         with files.filesystem.open(path, "rb", compression="infer") as stream:
             head = stream.read(2 * n_bytes)  # one block, and the end of its last row
@@ -113,6 +120,7 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
         check_distinct_names(schema.names, path)
         if inferred is not None:
             check_same_names(inferred.names, schema.names, files.paths[0], path)
+        begins = begins if inferred is not None else schema
         inferred = (
             schema
             if inferred is None
@@ -125,7 +133,8 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
         )
     assert inferred is not None
     known = {inferred.names[position]: pa.string() for position in dialect.grouped} | dict(known)
-    return pa.schema([pa.field(name, known.get(name, inferred.field(name).type)) for name in inferred.names])
+    guess = pa.schema([pa.field(name, known.get(name, inferred.field(name).type)) for name in inferred.names])
+    return guess, begins
 
 
 def _holds_a_row(block: bytes, dialect: CsvDialect) -> bool:
@@ -214,6 +223,34 @@ def _scan(
             if field.type == pa.string():
                 raise
             schema = schema.set(index, field.with_type(_next_wider(field.type)))
+
+
+def _note_late_texts(
+    files: SourceFiles, dialect: CsvDialect, schema: pa.Schema, begins: pa.Schema, known: set[str], n_bytes: int
+) -> pa.Schema:
+    """Note in the metadata of columns that begin as numbers, or empty, and hold texts later how those are written."""
+    undecided = {begins.names[position] for position in (*dialect.grouped, *dialect.mixed)}
+    guessed = {
+        field.name: pa.int64() if field.name in undecided else begins.field(field.name).type
+        for field in schema
+        if field.type == pa.string() and field.name not in known and CODES not in (field.metadata or {})
+        if field.name in undecided or _is_open(begins.field(field.name).type)
+    }
+    if not guessed:
+        return schema
+    batches = _dataset(files, dialect, schema, n_bytes).scanner(columns=list(guessed)).to_batches()
+    late = find_late_texts(batches, guessed, dialect, files)
+    notes = {name: {LATE_TEXTS: json.dumps(texts).encode()} for name, texts in late.items()}
+    return pa.schema(
+        [
+            field.with_metadata((field.metadata or {}) | notes[field.name]) if field.name in notes else field
+            for field in schema
+        ]
+    )
+
+
+def _is_open(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_null(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _annotate_texts(
@@ -323,7 +360,7 @@ def _common_type(a: pa.DataType, b: pa.DataType) -> pa.DataType:
     if pa.types.is_null(a):
         return b
     numbers = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (a, b))
-    return pa.float64() if numbers else pa.string()
+    return pa.int64() if numbers else pa.string()  # widened in the scan, which looks at marks between thousands
 
 
 def _dataset(files: SourceFiles, dialect: CsvDialect, schema: pa.Schema, n_bytes: int) -> ds.Dataset:

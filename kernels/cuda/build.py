@@ -1,18 +1,25 @@
 """Compile the Triton kernels offline, one cubin for each architecture and tile size: no GPU is needed for that.
 
     python -m engine.kernels.cuda.build FOLDER [ARCHITECTURE ...]
-      ->  FOLDER/NAME.cubin, and FOLDER/kernels.json: how each is launched, and what it takes of a multiprocessor
+      ->  FOLDER/smNN.tar.xz: cubins, and in kernels.json how each is launched, and what it takes of a multiprocessor
 
-The instructions of a cubin are read by cuobjdump, which Triton's wheel brings.
+launch.py reads these archives; those that are committed are in cubins/, and `make kernels` writes them again. The same
+sources give the same bytes. Names and types of parameters are read from what Triton made of a kernel, not from the
+tables here. The instructions of a cubin are read by cuobjdump, which Triton's wheel brings.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import lzma
 import re
 import subprocess
 import sys
+import tarfile
+import tempfile
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,21 +29,21 @@ from triton.compiler import ASTSource
 from triton.compiler import compile as compile_source
 
 from engine.kernels.cuda.kmeans import lloyd
+from engine.kernels.cuda.launch import ALIGNMENT, ARCHITECTURES, DESCRIPTION, SCRATCH
 
-ARCHITECTURES = (80, 90, 100, 120)  # Ampere, Hopper, Blackwell in data centers, Blackwell in workstations
 TENSOR_CORES = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA", 120: "HMMA"}  # the instruction of matrix products of each
 WARP = 32  # threads
-ALIGNMENT = 16  # bytes: every array begins at a multiple of it
+IN_PTX = {"i32": "u32", "i64": "u64", "fp32": "f32", "fp64": "f64"}  # types of parameters; pointers are u64
 
 POINTERS = {
     "label_rows": {
         "X": "fp32", "Weights": "fp64", "High": "bf16", "Low": "bf16", "Offsets": "fp32", "Blurs": "fp32",
         "Shift": "fp64", "FrameShift": "fp32", "Scale": "fp64", "Labels": "i32", "Sums": "i64", "Masses": "i64",
-        "Open": "i64", "Counts": "i64",
+        "Open": "i32", "Changed": "i32", "Counts": "i64",
     },
     "refine_rows": {
         "X": "fp32", "Weights": "fp64", "Centers": "fp32", "Shift": "fp64", "Scale": "fp64", "Labels": "i32",
-        "Sums": "i64", "Masses": "i64", "Open": "i64", "Counts": "i64",
+        "Sums": "i64", "Masses": "i64", "Open": "i32", "Changed": "i32", "Counts": "i64",
     },
 }  # fmt: skip
 SCALARS = {
@@ -45,7 +52,8 @@ SCALARS = {
         "per_row": "fp32", "floor": "fp32", "mass_scale": "fp64", "n_copies": "i32",
     },
     "refine_rows": {
-        "n_clusters": "i32", "n_features": "i32", "n_centers_padded": "i32", "mass_scale": "fp64", "n_copies": "i32",
+        "first_row": "i64", "n_clusters": "i32", "n_features": "i32", "n_centers_padded": "i32", "mass_scale": "fp64",
+        "n_copies": "i32",
     },
 }  # fmt: skip
 
@@ -96,6 +104,25 @@ def compile_kernel(configuration: Configuration, architecture: int) -> Any:
     return compile_source(source, target=GPUTarget("cuda", architecture, WARP), options=options)
 
 
+def read_parameters(kernel: Any) -> list[tuple[str, str]]:
+    """Return names and types of a compiled kernel's parameters, in order; Triton's own pointers are called SCRATCH.
+
+    Names are those of Triton's intermediate code. The types of the PTX have to agree with it.
+    """
+    (header,) = re.findall(r"tt\.func public @\w+\((.*)\) attributes", kernel.asm["ttir"])
+    parameters = [
+        (name, ("*" if pointee else "") + re.sub(r"^f(\d+)$", r"fp\1", pointee or scalar))
+        for name, pointee, scalar in re.findall(r"%(\w+): (?:!tt\.ptr<(\w+)>|(\w+))", header)
+    ]
+    in_ptx = re.findall(r"\.param \.(\w+)", re.split(r"\.entry|\)", kernel.asm["ptx"])[1])
+    n_own = len(in_ptx) - len(parameters)
+    if in_ptx != [IN_PTX.get(kind, "u64") for _, kind in parameters] + n_own * ["u64"]:
+        raise ValueError(f"parameters of {kernel.metadata.name}: {parameters}, but {in_ptx} in PTX")
+    if kernel.metadata.global_scratch_size or kernel.metadata.profile_scratch_size:
+        raise ValueError(f"{kernel.metadata.name} needs scratch memory, which launch.py does not allocate")
+    return [*parameters, *(n_own * [(SCRATCH, "*i8")])]
+
+
 def resources(cubin: Path) -> dict[str, Any]:
     """Return the registers a thread takes, the bytes that spill, and how often tensor cores are used."""
     cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -113,36 +140,57 @@ def resources(cubin: Path) -> dict[str, Any]:
     }
 
 
-def build(folder: Path, architectures: tuple[int, ...] = ARCHITECTURES) -> list[dict[str, Any]]:
-    """Write all cubins and kernels.json; return what it says."""
+def describe(configuration: Configuration, kernel: Any, architecture: int) -> dict[str, Any]:
+    """Return how a compiled kernel is launched, and what it takes of a multiprocessor."""
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = Path(folder) / "kernel.cubin"
+        cubin.write_bytes(kernel.asm["cubin"])
+        taken = resources(cubin)
+    return {
+        "name": f"sm{architecture}_{configuration.name}",
+        "entry": kernel.metadata.name,
+        "constants": configuration.constants,
+        "threads": configuration.n_warps * WARP,
+        "shared_bytes": kernel.metadata.shared,
+        "parameters": read_parameters(kernel),
+        **taken,
+    }
+
+
+def build(folder: Path, architecture: int) -> dict[str, Any]:
+    """Write the archive of an architecture; return what its kernels.json says."""
     folder.mkdir(parents=True, exist_ok=True)
     triton.knobs.compilation.disable_line_info = True  # which is two thirds of a cubin
-    described = []
-    for architecture in architectures:
-        for configuration in configurations():
-            kernel = compile_kernel(configuration, architecture)
-            cubin = folder / f"sm{architecture}_{configuration.name}.cubin"
-            cubin.write_bytes(kernel.asm["cubin"])
-            described.append(
-                {
-                    "file": cubin.name,
-                    "architecture": architecture,
-                    "kernel": configuration.kernel,
-                    "entry": kernel.metadata.name,
-                    "constants": configuration.constants,
-                    "threads": configuration.n_warps * WARP,
-                    "shared_bytes": kernel.metadata.shared,
-                    "scratch_bytes": getattr(kernel.metadata, "global_scratch_size", 0),
-                    "arguments": [*POINTERS[configuration.kernel], *SCALARS[configuration.kernel]],
-                    "triton": triton.__version__,
-                    **resources(cubin),
-                }
-            )
-    (folder / "kernels.json").write_text(json.dumps(described, indent=1) + "\n")
-    return described
+    files, kernels = {}, []
+    for configuration in configurations():
+        kernel = compile_kernel(configuration, architecture)
+        kernels.append(describe(configuration, kernel, architecture))
+        files[f"{kernels[-1]['name']}.cubin"] = kernel.asm["cubin"]
+    description = {"triton": triton.__version__, "source": hash_source(), "kernels": kernels}
+    files[DESCRIPTION] = (json.dumps(description, indent=1) + "\n").encode()
+    (folder / f"sm{architecture}.tar.xz").write_bytes(lzma.compress(_tar(files), preset=9))
+    return description
+
+
+def hash_source() -> str:
+    """Return a hash of the kernels' source, by which a test tells whether the archives are those of the source."""
+    return hashlib.sha256(Path(lloyd.__file__).read_bytes()).hexdigest()
+
+
+def _tar(files: dict[str, bytes]) -> bytes:
+    """Return an archive whose bytes depend on nothing but the files."""
+    written = BytesIO()
+    with tarfile.open(fileobj=written, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, BytesIO(content))
+    return written.getvalue()
 
 
 if __name__ == "__main__":
-    chosen = tuple(map(int, sys.argv[2:])) or ARCHITECTURES
-    for line in build(Path(sys.argv[1]), chosen):
-        print(line["file"], line["registers"], "registers", line["stack_bytes"], "bytes spilled", line["instructions"])
+    for chosen in tuple(map(int, sys.argv[2:])) or ARCHITECTURES:
+        for line in build(Path(sys.argv[1]), chosen)["kernels"]:
+            print(
+                line["name"], line["registers"], "registers", line["stack_bytes"], "bytes spilled", line["instructions"]
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import sys
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ PLAN = EmbeddingPlan(10.0, 12.0, 250, 500, None, 1e-7, "pca")
 
 def clear_caches() -> None:
     libraries.clear_gpu_caches()
-    for function in (gpu._products_are_exact, gpu._backend_of_this_process):
+    for function in (gpu._products_are_exact, gpu.backend_of_this_process):
         function.cache_clear()
 
 
@@ -93,6 +94,12 @@ def test_without_cuml_its_k_means_is_refused_and_the_cpu_embeds(cupy_alone: Any)
 def test_every_public_method_of_the_backend_is_one_that_is_called() -> None:
     methods = {name for name, value in vars(GpuBackend).items() if callable(value) and not name.startswith("_")}
     assert methods <= {*dir(ArrayBackend), *dir(Backend)}  # any other is an override that has kept an old name
+
+
+@pytest.mark.parametrize(("mib", "values"), [(4, 1 << 23), (50, 50 << 18), (126, 126 << 18), (1000, 1 << 26)])
+def test_an_array_of_a_chunk_fills_the_cache_of_the_device(pool: Any, mib: int, values: int) -> None:
+    sys.modules["cupy"].cuda.Device().attributes["L2CacheSize"] = mib << 20
+    assert GpuBackend().chunk_values == values
 
 
 class CudaError(RuntimeError):

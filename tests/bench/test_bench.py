@@ -20,7 +20,7 @@ from engine.bench.output import format_table
 from engine.bench.task import Task
 from engine.cli import app
 from engine.errors import UsageError
-from tests.gpu.libraries import bind
+from tests.gpu.contract import bind
 
 
 @pytest.fixture(autouse=True)

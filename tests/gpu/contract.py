@@ -66,6 +66,7 @@ FUNCTIONS = {
         *("set_allocator", "Event", "Event.record", "Event.synchronize", "get_elapsed_time"),
         *("Stream", "Stream.wait_event", "get_current_stream"),
         *("MemoryPool.set_limit", "MemoryPool.used_bytes", "MemoryPool.free_all_blocks"),
+        *("Module", "Module.load", "Module.get_function", "driver.funcSetAttribute"),
     ],
     "cupyx": ["empty_pinned"],
     "dask_cuda": ["LocalCUDACluster"],
@@ -82,6 +83,8 @@ ATTRIBUTES = {  # fitted or instance attributes, which are found in the source o
     "cuml.manifold.TSNE": ["n_iter_", "embedding_"],
     "cuml.decomposition.PCA": ["components_", "explained_variance_", "mean_"],
     "rmm.statistics.Statistics": ["current_bytes"],
+    "cupy.cuda.Device": ["compute_capability", "attributes"],
+    "cupy.cuda.Function": ["ptr"],
     "cudf.Series": ["dtype", "list"],
     "cudf.core.accessors.lists.ListMethods": ["leaves"],
 }
@@ -102,6 +105,12 @@ def make_signature(parameters: list[list[Any]]) -> inspect.Signature:
             for name, kind, optional in parameters
         ]
     )
+
+
+def bind(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Return the arguments of a call by their names; raise TypeError if it does not fit the recorded signature."""
+    bound = make_signature(read_record()["signatures"][path]).bind(*args, **kwargs)
+    return dict(bound.arguments)
 
 
 def inspect_installed() -> dict[str, Any]:

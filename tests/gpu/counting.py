@@ -5,6 +5,7 @@ Every operation of CuPy is at least one kernel launch. Views (slices, reshape, v
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,11 @@ METHODS = ("all", "any", "argmin", "astype", "copy", "max", "mean", "min", "sum"
 
 
 class Counter:
-    """Operations by name, the bytes they read of `watched`, and the longest axis that one reduced over rows."""
+    """Operations by name, the bytes they read of `watched`, and the sizes of what they reduce and return."""
 
     def __init__(self) -> None:
         self.operations: list[str] = []
-        self.bytes_read, self.longest_column = 0, 0
+        self.bytes_read, self.longest_column, self.largest = 0, 0, 0
         self.watched: Any = np.empty(0)
 
     def add(self, name: str, inputs: Any) -> None:
@@ -33,6 +34,13 @@ COUNTER = Counter()
 
 class CountingArray(np.ndarray):
     """An array whose operations are counted."""
+
+    @property
+    def data(self) -> Any:  # type: ignore[override]
+        return SimpleNamespace(ptr=to_plain(self).__array_interface__["data"][0])
+
+    def get(self) -> Any:
+        return np.array(to_plain(self))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         COUNTER.add(f"{ufunc.__name__}.{method}", inputs)
@@ -102,10 +110,14 @@ def to_plain(value: Any) -> Any:
 def to_counting(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(to_counting, value))
-    return np.asarray(value).view(CountingArray) if isinstance(value, np.ndarray | np.generic) else value
+    if isinstance(value, np.ndarray | np.generic):
+        COUNTER.largest = max(COUNTER.largest, value.size)
+        return np.asarray(value).view(CountingArray)
+    return value
 
 
 def start_counting(watched: Any) -> Counter:
     """Reset the counter, and watch an array."""
-    COUNTER.operations, COUNTER.bytes_read, COUNTER.longest_column, COUNTER.watched = [], 0, 0, to_plain(watched)
+    COUNTER.operations, COUNTER.bytes_read, COUNTER.longest_column, COUNTER.largest = [], 0, 0, 0
+    COUNTER.watched = to_plain(watched)
     return COUNTER

@@ -18,8 +18,7 @@ import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.gpu.contract import read_record
-from tests.gpu.libraries import bind
+from tests.gpu.contract import bind, read_record
 from tests.gpu.strict import to_device
 
 CHUNK_ROWS = [7, 1, 30]  # lengths of the chunks of a file, repeated

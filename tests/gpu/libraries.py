@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.backends import gpu_libraries
-from tests.gpu.contract import ATTRIBUTES, make_signature, read_record
+from tests.gpu.contract import ATTRIBUTES, bind
 from tests.gpu.strict import StrictArray, StrictModule, to_device, to_numpy
 
 GIB = 1 << 30
@@ -32,11 +32,6 @@ class CheckedCalls:
         unknown = set(attributes) - set(ATTRIBUTES[self.path])
         assert not unknown, f"{self.path} has no {unknown}"
         self.__dict__ |= attributes
-
-
-def bind(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    bound = make_signature(read_record()["signatures"][path]).bind(*args, **kwargs)
-    return dict(bound.arguments)
 
 
 class KMeans(CheckedCalls):
@@ -150,10 +145,14 @@ def install(
     pool: dict[str, Any] = {}
     cupy: Any = StrictModule() if xp is None else xp
     runtime = SimpleNamespace(memGetInfo=lambda: (free, 2 * free))
+    attributes = {"L2CacheSize": 50 << 20, "MultiProcessorCount": 132}
+    device = SimpleNamespace(compute_capability="90", attributes=attributes)
     from tests.gpu.streams import Cuda, empty_pinned  # imported late: it imports this module
 
     cupy.__dict__["cuda"] = Cuda().namespace(
-        runtime=runtime, set_allocator=lambda *args: pool.update(bind("cupy.cuda.set_allocator", *args))
+        runtime=runtime,
+        Device=lambda: device,
+        set_allocator=lambda *args: pool.update(bind("cupy.cuda.set_allocator", *args)),
     )
     pinned: Any = ModuleType("cupyx")
     pinned.empty_pinned = empty_pinned

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.gpu.libraries import bind
+from tests.gpu.contract import bind
 
 Log = list[tuple[str, str]]
 

@@ -6,6 +6,7 @@ NumPy's: not in an operation, not as an index, not as values to assign; only `as
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,10 @@ class StrictArray(np.ndarray):
             np.copyto(to_numpy(self), arr)
         else:
             stream.queue("copies", lambda: np.copyto(to_numpy(self), arr))
+
+    @property
+    def data(self) -> Any:  # type: ignore[override]
+        return SimpleNamespace(ptr=to_numpy(self).__array_interface__["data"][0])
 
     def __getattribute__(self, name: str) -> Any:
         if not name.startswith("_") and name not in RECORD["array"]:

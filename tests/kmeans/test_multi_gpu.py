@@ -29,7 +29,7 @@ from engine.execution.task_scheduler import Reply, RetryPolicy, TaskScheduler
 from engine.kmeans import multi_gpu
 from engine.kmeans.multi_gpu import MultiGpuKMeans
 from engine.kmeans.restarts import cluster_rows
-from tests.gpu.libraries import bind
+from tests.gpu.contract import bind
 
 PLAN = LibraryKMeansSettings(3, 2, 50, 1e-3, 17)
 SETTINGS = ClusterConfig(workers=2, deadline_seconds=20.0)

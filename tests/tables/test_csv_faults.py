@@ -85,7 +85,9 @@ def test_a_text_that_is_never_closed_is_told_by_the_line_it_begins_in(tmp_path: 
 def test_the_line_that_is_not_utf8_is_named(before: int, tmp_path: Path) -> None:
     rows = "".join(f"{row},none,30\n" for row in range(before)) + "0,d\u00e9pression,30\n"
     (tmp_path / "a.csv").write_bytes((HEADER + rows).encode("latin-1"))
-    assert f"a.csv cannot be read as CSV: line {before + 2:,} is not UTF-8 text." in error_of(tmp_path / "a.csv")
+    assert f"a.csv cannot be read as CSV: line {before + 2:,} is not UTF-8 text in column 'diagnosis'." in error_of(
+        tmp_path / "a.csv"
+    )
 
 
 def test_a_compressed_file_that_is_cut_off_is_named(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """One pass of Lloyd's algorithm by one read of X: labels, certificate, list of open rows, and int64 sums (Triton).
 
     X (n_rows, n_features) float32, centers in two bfloat16 parts, labels before
-      -> labels after, open rows, sums (n_copies, n_clusters, n_features) and masses of what changed clusters
+      -> labels after, open and changed rows, sums (n_copies, n_clusters, n_features) and masses of what moved
 
 label_rows scores a tile of rows against tiles of centers on tensor cores, keeps the two lowest scores of every row, and
 certifies the label where they lie farther apart than the error bound (certificate.py). The tile's rows are still in
 registers when rows that changed their cluster are moved between the sums. Rows that the bound leaves open keep their
 label, and their numbers go to a list; refine_rows labels those by the float64 definition, and moves them likewise.
+Rows whose label changed go to a second list. Numbers in lists count from the first row of a launch: they are int32.
 
 Nothing is written per row and center. Sums are integers, so the order of atomic additions does not matter: the bits are
 those of kernels/cpu/kmeans/lloyd.py. Not measured yet on a GPU: it runs in Triton's interpreter and compiles offline.
@@ -100,16 +101,23 @@ def _move_masses(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _list_rows(List, Count, number, chosen, n_chosen):  # type: ignore[no-untyped-def]
+    """Append the numbers of the chosen rows to a list of int32, whose length is at Count."""
+    begin = tl.atomic_add(Count, n_chosen, sem="relaxed")
+    tl.store(List + begin + tl.cumsum(chosen.to(tl.int64), 0) - 1, number.to(tl.int32), mask=chosen)
+
+
+@triton.jit
 def label_rows(  # type: ignore[no-untyped-def]
-    X, Weights, High, Low, Offsets, Blurs, Shift, FrameShift, Scale, Labels, Sums, Masses, Open, Counts,
+    X, Weights, High, Low, Offsets, Blurs, Shift, FrameShift, Scale, Labels, Sums, Masses, Open, Changed, Counts,
     first_row, n_rows, n_clusters, n_features, factor, per_row, floor, mass_scale, n_copies,
     ROWS: tl.constexpr, CENTERS: tl.constexpr, FEATURES: tl.constexpr, FEATURE_BLOCKS: tl.constexpr,
     WEIGHTED: tl.constexpr, WIDEN: tl.constexpr = False,
 ):  # fmt: skip
-    """Label rows from `first_row` on, ROWS of them by CENTERS centers at a time, of n_rows in all.
+    """Label rows from `first_row` on, ROWS of them by CENTERS centers at a time, up to row n_rows - 1.
 
     FEATURES * FEATURE_BLOCKS is n_features, padded. Labels are replaced in place; -1 is no cluster. Counts is int64:
-    rows left open, rows whose label changed.
+    rows left open, rows whose label changed. Open and Changed have room for all rows of the launch.
     """
     program = tl.program_id(0).to(tl.int64)
     row = first_row + program * ROWS + tl.arange(0, ROWS)
@@ -148,12 +156,11 @@ def label_rows(  # type: ignore[no-untyped-def]
     is_open = live & (certain == 0)
     n_open = tl.sum(is_open.to(tl.int64), 0)
     if n_open > 0:
-        begin = tl.atomic_add(Counts, n_open, sem="relaxed")
-        tl.store(Open + begin + tl.cumsum(is_open.to(tl.int64), 0) - 1, row, mask=is_open)
+        _list_rows(Open, Counts, row - first_row, is_open, n_open)
     moved = live & (after != before)
     n_moved = tl.sum(moved.to(tl.int64), 0)
     if n_moved > 0:
-        tl.atomic_add(Counts + 1, n_moved, sem="relaxed")
+        _list_rows(Changed, Counts + 1, row - first_row, moved, n_moved)
         tl.store(Labels + row, after, mask=moved)
         copy = program % n_copies
         _move_rows(
@@ -164,8 +171,8 @@ def label_rows(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def refine_rows(  # type: ignore[no-untyped-def]
-    X, Weights, Centers, Shift, Scale, Labels, Sums, Masses, Open, Counts,
-    n_clusters, n_features, n_centers_padded, mass_scale, n_copies,
+    X, Weights, Centers, Shift, Scale, Labels, Sums, Masses, Open, Changed, Counts,
+    first_row, n_clusters, n_features, n_centers_padded, mass_scale, n_copies,
     ROWS: tl.constexpr, CENTERS: tl.constexpr, WEIGHTED: tl.constexpr,
 ):  # fmt: skip
     """Label open rows by the definition: float64 squared distances, features in their order, ties to the lowest.
@@ -179,7 +186,8 @@ def refine_rows(  # type: ignore[no-untyped-def]
     for start in range(program * ROWS, n_open, tl.num_programs(0).to(tl.int64) * ROWS):
         slot = start + tl.arange(0, ROWS)
         live = slot < n_open
-        row = tl.load(Open + slot, mask=live, other=0)
+        number = tl.load(Open + slot, mask=live, other=0)
+        row = first_row + number
         lowest = tl.full((ROWS,), float("inf"), tl.float64)
         label = tl.zeros((ROWS,), tl.int32)
         for first in range(0, n_clusters, CENTERS):
@@ -198,7 +206,7 @@ def refine_rows(  # type: ignore[no-untyped-def]
         moved = live & (label != before)
         n_moved = tl.sum(moved.to(tl.int64), 0)
         if n_moved > 0:
-            tl.atomic_add(Counts + 1, n_moved, sem="relaxed")
+            _list_rows(Changed, Counts + 1, number, moved, n_moved)
             tl.store(Labels + row, label, mask=moved)
             copy = program % n_copies
             _move_rows(

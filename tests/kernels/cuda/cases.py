@@ -18,11 +18,11 @@ def mixture(n: int, d: int, k: int, seed: int = 0, **options: object) -> Case:
 
 
 def ties() -> Case:
-    """Return rows halfway between two centers, exactly: every one is open, and the lower center wins."""
+    """Return rows halfway between two centers, exactly: open in all of three launches, and the lower center wins."""
     centers = np.random.default_rng(1).integers(-3, 4, (20, 16)).astype(np.float32)
     pairs = [(i, j) for i in range(20) for j in range(i + 1, 20)]
     X = np.array([(centers[i] + centers[j]) / 2 for i, j in pairs], np.float32)
-    return Case(X, centers, np.zeros(len(X), np.int32))
+    return Case(X, centers, np.zeros(len(X), np.int32), list_rows=75)
 
 
 def near_ties() -> Case:
@@ -71,8 +71,18 @@ def one_center() -> Case:
     return mixture(70, 3, 1, seed=8, least_certified=1.0)
 
 
+def outside_float32() -> Case:
+    """Return centers of which one lies so far out that its score is no float32 number: nothing can be certified."""
+    case = mixture(80, 5, 4, seed=14)
+    case.centers[2] *= np.float32(1e25)
+    return case
+
+
 CASES = {
     "a mixture": lambda: mixture(330, 64, 20, least_certified=0.98),
+    "several launches": lambda: mixture(330, 12, 6, seed=15, list_rows=150, least_certified=0.98),
+    "a center that is far out": outside_float32,
+    "a frame that is not sound": lambda: mixture(70, 6, 5, seed=16, is_sound=False),
     "many tiles of centers": lambda: mixture(129, 48, 150, seed=9, tiles={"CENTERS": 32}, least_certified=0.95),
     "blocks of features": lambda: mixture(130, 70, 33, seed=10, tiles={"FEATURES": 32}, least_certified=0.95),
     "one row more than a tile": lambda: mixture(65, 5, 17, seed=11),

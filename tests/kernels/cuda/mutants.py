@@ -68,10 +68,10 @@ MUTANTS = {
         "label = tl.where(tile_lowest < lowest, place, label)  #",
     ),
     "rows of cluster 0 do not leave it": ("lloyd", "left = moved & (before >= 0)", "left = moved & (before > 0)"),
-    "open rows are written one place too far": (
+    "listed rows are written one place too far": (
         "lloyd",
-        "tl.cumsum(is_open.to(tl.int64), 0) - 1",
-        "tl.cumsum(is_open.to(tl.int64), 0)",
+        "tl.cumsum(chosen.to(tl.int64), 0) - 1",
+        "tl.cumsum(chosen.to(tl.int64), 0)",
     ),
     "weights are forgotten": ("lloyd", "term *= tl.load(Weights + row, mask=moved, other=0.0)[:, None]", "term *= 1.0"),
     "features beyond the first block are forgotten": (
@@ -81,9 +81,67 @@ MUTANTS = {
     ),
     "changed rows are not counted": (
         "lloyd",
-        'tl.atomic_add(Counts + 1, n_moved, sem="relaxed")',
-        'tl.atomic_add(Counts + 1, n_moved * 0, sem="relaxed")',
+        "_list_rows(Changed, Counts + 1, row - first_row, moved, n_moved)\n        tl.store",
+        "_list_rows(Changed, Counts + 1, row - first_row, moved, n_moved * 0)\n        tl.store",
     ),
+    "rows that the definition changed are not listed": (
+        "lloyd",
+        "            _list_rows(Changed, Counts + 1, number, moved, n_moved)\n            tl.store",
+        "            tl.store",
+    ),
+    "listed rows count from the first row of the table": (
+        "lloyd",
+        "_list_rows(Open, Counts, row - first_row, is_open, n_open)",
+        "_list_rows(Open, Counts, row, is_open, n_open)",
+    ),
+    "changed rows count from the first row of the table": (
+        "lloyd",
+        "_list_rows(Changed, Counts + 1, row - first_row, moved, n_moved)\n        tl.store",
+        "_list_rows(Changed, Counts + 1, row, moved, n_moved)\n        tl.store",
+    ),
+    "two arrays are swapped": (
+        "launch",
+        "arguments.get(name))",
+        'arguments.get({"Open": "Changed", "Changed": "Open"}.get(name, name)))',
+    ),
+    "two numbers are swapped": (
+        "launch",
+        "arguments.get(name))",
+        'arguments.get({"n_clusters": "n_features", "n_features": "n_clusters"}.get(name, name)))',
+    ),
+    "arguments are packed in the order of their names": (
+        "launch",
+        "name, kind in parameters)",
+        "name, kind in sorted(parameters))",
+    ),
+    "numbers are packed in 8 bytes": ("launch", "return SCALARS[kind](value)", "return np.int64(value)"),
+    "scratch pointers are left out": (
+        "launch",
+        "name, kind in parameters)\n\n\ndef _pack",
+        "name, kind in parameters if name != SCRATCH)\n\n\ndef _pack",
+    ),
+    "shared memory is not asked for": ("launch", "packed, kernel.shared_bytes)", "packed, 0)"),
+    "the last program is not launched": (
+        "fused_pass",
+        "(label, -(-(last - first) // tiles.rows))",
+        "(label, (last - first) // tiles.rows)",
+    ),
+    "every launch begins at the first row": ("fused_pass", '"first_row": first}', '"first_row": 0}'),
+    "every launch goes to the last row": ("fused_pass", '"n_rows": last', '"n_rows": arguments["X"].shape[0]'),
+    "launches share their counts": ("fused_pass", '"Counts": counts[i]', '"Counts": counts[0]'),
+    "changes of later launches have wrong numbers": ("fused_pass", "numbers.get() + np.int64(first)", "numbers.get()"),
+    "only one copy of the sums is returned": (
+        "fused_pass",
+        "array.sum(axis=0).get() if n_copies > 1",
+        "array[0].get() if n_copies > 1",
+    ),
+    "the frame's shift is forgotten": (
+        "fused_pass",
+        '"FrameShift": shift.astype(np.float32)',
+        '"FrameShift": np.zeros_like(shift)',
+    ),
+    "the bound is that of one feature": ("fused_pass", 'error_bound(arguments["n_features"])', "error_bound(1)"),
+    "arrays of a buffer overlap": ("fused_pass", "-(-size // PACKING) * PACKING", "-(-size // PACKING) * PACKING // 2"),
     "the parts are truncated": (
         "lloyd",
         "bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000",

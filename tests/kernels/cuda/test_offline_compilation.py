@@ -2,42 +2,64 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed: make test-gpu-kernels has an environment with it")
 
+from engine.kernels.cuda import build
+from engine.kernels.cuda.launch import FOLDER, SCRATCH
+from tests.kernels.cuda.archives import read_archive
+
 TENSOR_CORES = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA", 120: "HMMA"}  # the instruction of matrix products of each
 
 
+class Compiled(NamedTuple):
+    """The archive of an architecture, compiled in this test."""
+
+    architecture: int
+    files: dict[str, bytes]
+    description: dict[str, Any]
+
+
 @pytest.fixture(scope="module", params=TENSOR_CORES)
-def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """Compile all configurations for an architecture, in a process that does not interpret them."""
     folder = tmp_path_factory.mktemp("cubins")
     command = [sys.executable, "-m", "engine.kernels.cuda.build", str(folder), str(request.param)]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     subprocess.run(command, check=True, capture_output=True, env=environment)
-    described: list[dict[str, Any]] = json.loads((folder / "kernels.json").read_text())
-    assert all((folder / kernel["file"]).stat().st_size > 0 for kernel in described)
-    return described
+    return Compiled(request.param, *read_archive(folder / f"sm{request.param}.tar.xz"))
 
 
-def test_scores_are_computed_on_tensor_cores(compiled: list[dict[str, Any]]) -> None:
-    labeling = [kernel for kernel in compiled if kernel["kernel"] == "label_rows"]
+def test_the_committed_archives_are_compiled_from_this_source(compiled: Compiled) -> None:
+    files, _ = read_archive(FOLDER / f"sm{compiled.architecture}.tar.xz")
+    assert [name for name in files.keys() | compiled.files.keys() if files.get(name) != compiled.files.get(name)] == []
+
+
+def test_parameters_are_those_of_the_source(compiled: Compiled) -> None:
+    for kernel in compiled.description["kernels"]:
+        arrays = [[name, f"*{kind}"] for name, kind in build.POINTERS[kernel["entry"]].items()]
+        numbers = [[name, kind] for name, kind in build.SCALARS[kernel["entry"]].items()]
+        assert kernel["parameters"] == [*arrays, *numbers, *2 * [[SCRATCH, "*i8"]]]
+
+
+def test_scores_are_computed_on_tensor_cores(compiled: Compiled) -> None:
+    labeling = [kernel for kernel in compiled.description["kernels"] if kernel["entry"] == "label_rows"]
     assert len(labeling) == 18
     for kernel in labeling:
-        assert kernel["instructions"].get(TENSOR_CORES[kernel["architecture"]], 0) > 0, kernel["file"]
+        assert kernel["instructions"].get(TENSOR_CORES[compiled.architecture], 0) > 0, kernel["name"]
 
 
-def test_no_register_spills(compiled: list[dict[str, Any]]) -> None:
-    assert {kernel["file"]: kernel["stack_bytes"] for kernel in compiled if kernel["stack_bytes"]} == {}
+def test_no_register_spills(compiled: Compiled) -> None:
+    kernels = compiled.description["kernels"]
+    assert {kernel["name"]: kernel["stack_bytes"] for kernel in kernels if kernel["stack_bytes"]} == {}
 
 
-def test_the_definition_is_rounded_after_every_operation(compiled: list[dict[str, Any]]) -> None:
-    for kernel in compiled:
-        assert "DFMA" not in kernel["instructions"], kernel["file"]
+def test_the_definition_is_rounded_after_every_operation(compiled: Compiled) -> None:
+    for kernel in compiled.description["kernels"]:
+        assert "DFMA" not in kernel["instructions"], kernel["name"]
