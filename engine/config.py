@@ -182,6 +182,18 @@ class ClusterConfig(_StageConfig):
         return self.workers is not None or self.scheduler is not None
 
 
+class LineageConfig(_StageConfig):
+    """How a fit continues the run `previous`: what it keeps, and what it takes to give clusters up.
+
+    Its encoder and components are kept unless `refit_features`. New clusters take over if their inertia is lower by
+    more than the share `takeover`. At most the share `max_moved` of the people who stayed may change their cluster.
+    """
+
+    refit_features: bool = False
+    takeover: float = Field(default=0.005, ge=0.0, lt=1.0)
+    max_moved: float | None = Field(default=None, ge=0.0, le=1.0)
+
+
 def _parse_optional_bytes(size: Any) -> int | None:
     return None if size is None else parse_bytes(size)
 
@@ -206,6 +218,8 @@ class FitConfig(_StageConfig):
     map: MapConfig = MapConfig()
     cluster: ClusterConfig = ClusterConfig()
     previous: str | None = None
+    lineage: LineageConfig = LineageConfig()
+    names: dict[int, str] = {}  # number of a cluster -> its name, until it is taken back
     skip: tuple[SkippableStage, ...] = ()
 
     @model_validator(mode="after")

@@ -103,8 +103,9 @@ class Run:
         path = self.path / "map.parquet"
         if not path.is_file():
             raise NotMappedError(f"{self.path} has no map.", hint="fit again without --skip map.")
-        names = read_cluster_names(self.path, self.manifest["clusters"])
-        return to_plotly_figure(read_map_chart(path, names, self.clusters["size"].to_pylist()))
+        numbers = self.clusters["cluster"].to_pylist()
+        names, sizes = read_cluster_names(self.path, numbers), self.clusters["size"].to_pylist()
+        return to_plotly_figure(read_map_chart(path, names, sizes, numbers))
 
     def plot_elbow(self) -> Any:
         """Return inertia and four scores over k, with the chosen k marked, as a plotly figure."""
@@ -129,11 +130,12 @@ class Run:
             f"{manifest['clusters']} clusters of {manifest['rows']:,} people; {manifest['components']} components, "
             f"{format_percent(manifest['variance_explained'])} of the variance; {seconds:.1f} s on {manifest['device']}"
         )
-        names, colors = read_cluster_names(self.path, manifest["clusters"]), palette(manifest["clusters"])
+        numbers = self.clusters["cluster"].to_pylist()
+        names, colors = read_cluster_names(self.path, numbers), palette(numbers)
         sizes = zip(self.clusters["size"].to_pylist(), self.clusters["share"].to_pylist(), strict=True)
         rows = [
             [
-                f'<span style="color:{colors[c]}">\u25a0</span> {c}',
+                f'<span style="color:{colors[c]}">\u25a0</span> {numbers[c]}',
                 escape(printable_text(names[c])),
                 f"{size:,}",
                 format_percent(share),

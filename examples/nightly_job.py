@@ -2,8 +2,8 @@
 
     python nightly_job.py profiles/ --id user_id --clusters 12 --runs nights [--new new_users.parquet]
 
-Every night leaves `<runs>/<date>/`, a complete run directory or nothing, and `<runs>/<date>-movers.parquet`. The map
-continues the one of the night before, so that clusters stay where they were. Start a job that was killed again with the
+Every night leaves `<runs>/<date>/`, a complete run directory or nothing, and `<runs>/<date>-movers.parquet`. Clusters
+and map continue those of the night before, so that numbers and places stay. Start a job that was killed again with the
 same command: it continues from its last checkpoint, and does not repeat a fit that is complete.
 
 Exit code: 0 if tonight's clusters can be used, 1 if a check failed, else that of the error (see docs/cli.md).

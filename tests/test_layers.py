@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     "cli", "bench",
     "comparison", "pipeline",
+    "lineage",
     "run",
     "report", "explain", "model",
     "tsne", "kmeans", "pca", "features",

@@ -218,6 +218,17 @@ def cluster_options(
     return {"workers": workers, "scheduler": scheduler, **files}
 
 
+def parse_share(text: str, flag: str) -> float:
+    """Return the share that "5%" or "0.05" means; raises UsageError."""
+    try:
+        share = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise UsageError(f"{flag} takes a share of at most 1, not {text!r}.", hint="write it like 5% or 0.05.")
+    return share
+
+
 def parse_pairs(options: list[str] | None, flag: str) -> dict[str, str]:
     """Return the values of a repeated NAME=VALUE option by name.
 

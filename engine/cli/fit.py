@@ -29,6 +29,7 @@ from engine.cli.app import (
     parse_k_range,
     parse_marks,
     parse_pairs,
+    parse_share,
     print_result,
     print_run,
 )
@@ -66,7 +67,13 @@ def fit(
     threads: Threads = None,
     skip: Annotated[str | None, typer.Option(help="Stages to leave out: explain,map,report.")] = None,
     place_all: Annotated[bool, typer.Option("--place-all", help="Write every row's place on the map.")] = False,
-    previous: Annotated[Path | None, typer.Option(help="An earlier run whose map this one continues.")] = None,
+    previous: Annotated[Path | None, typer.Option(help="The run that this one continues.")] = None,
+    refit_features: Annotated[
+        bool, typer.Option("--refit-features", help="Renew the encoder and components of --previous.")
+    ] = False,
+    max_moved: Annotated[
+        str | None, typer.Option("--max-moved", help="Largest share of people who may change clusters, like 5%.")
+    ] = None,
     memory: Annotated[str | None, typer.Option(help="Memory to use at most, like 2GiB. [default: half of it]")] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -94,6 +101,8 @@ def fit(
         pca=algorithms["pca"], kmeans=kmeans | algorithms["kmeans"], reproducible=reproducible or None,
         map={"place_all": True} if place_all else {},
         previous=None if previous is None else str(previous),
+        lineage=({"refit_features": True} if refit_features else {})
+        | ({} if max_moved is None else {"max_moved": parse_share(max_moved, "--max-moved")}),
         cluster=cluster_options(workers, scheduler, tls_ca, tls_cert, tls_key),
     )  # fmt: skip
     if out is None and not dry_run:

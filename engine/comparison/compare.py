@@ -2,8 +2,7 @@
 
     assignments/ of two runs  ->  people matched by id, part by part  ->  Comparison [, movers in Parquet]
 
-Ids are matched exactly. They are partitioned by their hash, so that memory holds a few million at a time however many
-there are; for each part the ids of both runs are read. What the moves mean for clusters is found in transitions.py.
+Ids are matched exactly (lineage/people.py). What the moves mean for clusters is found in transitions.py.
 """
 
 from __future__ import annotations
@@ -16,24 +15,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
-from numpy.typing import NDArray
 
-from engine.blocks import storage_array
 from engine.comparison.summary import ComparisonSummary
-from engine.comparison.transitions import UNMATCHED, ClusterTransitions, Counts, find_transitions
-from engine.errors import IdColumnError, NothingInCommonError, UsageError
+from engine.comparison.transitions import ClusterTransitions, find_transitions
+from engine.errors import NothingInCommonError, UsageError
 from engine.kmeans.metrics import adjusted_rand_index
-from engine.model.assignments import ROW
+from engine.lineage.matching import UNMATCHED, Counts
+from engine.lineage.people import id_column, match_people
 from engine.model.model import check_table_target, write_table
 from engine.run import Run
 from engine.tables.output_paths import check_apart, parquet_path
-from engine.tables.unique_ids import hash_ids
 
-ROWS_PER_PART = 1 << 22  # people of the larger run whose ids are in memory at once: 20 bytes of text each make 0.3 GB
 MOVE_COLUMNS = ("old", "new", "matched")  # beside the id
-Labels = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,8 @@ class Comparison:
     ----------
     old, new : Run
     moves : int64 array of shape (n_old_clusters, n_new_clusters)
-        People who are in both runs, by their old and new cluster: a contingency table.
+        People who are in both runs, by their old and new cluster, in the order of clusters.parquet: a contingency
+        table.
     """
 
     old: Run
@@ -81,8 +75,10 @@ class Comparison:
             expected = matched[old]
             moved = expected != new
             unmatched = expected[moved] == UNMATCHED
-            clusters = pa.array(old[moved]), pa.array(new[moved]), pa.array(expected[moved], mask=unmatched)
-            names = [_id_column(self.new), *MOVE_COLUMNS]
+            old_numbers, new_numbers = (run.clusters["cluster"].to_numpy() for run in (self.old, self.new))
+            expected_numbers = pa.array(new_numbers[expected[moved]], mask=unmatched)
+            clusters = pa.array(old_numbers[old[moved]]), pa.array(new_numbers[new[moved]]), expected_numbers
+            names = [id_column(self.new), *MOVE_COLUMNS]
             yield pa.table([ids.filter(pa.array(moved)), *clusters], names=names)
 
     def facts(self) -> dict[str, Any]:
@@ -137,9 +133,9 @@ def compare(
     if path is not None:
         check_apart(path, before.path, after.path)
         check_table_target(path, overwrite=overwrite)
-    if path is not None and _id_column(after) in MOVE_COLUMNS:
+    if path is not None and id_column(after) in MOVE_COLUMNS:
         raise UsageError(
-            f"The id column is named {_id_column(after)!r}, as a column that is written beside the ids of movers.",
+            f"The id column is named {id_column(after)!r}, as a column that is written beside the ids of movers.",
             hint="rename it in the tables and fit again, or compare without --out.",
         )
     moves = np.zeros((before.manifest["clusters"], after.manifest["clusters"]), np.int64)
@@ -148,78 +144,10 @@ def compare(
         moves += np.bincount(cells, minlength=moves.size).reshape(moves.shape)
     if not moves.any():
         raise NothingInCommonError(
-            f"{before.path} and {after.path} have no {_id_column(after)!r} in common.",
+            f"{before.path} and {after.path} have no {id_column(after)!r} in common.",
             hint="compare runs on the same people.",
         )
     comparison = Comparison(before, after, moves)
     if path is not None:
         write_table(comparison.movers(), path, overwrite=overwrite)
     return comparison
-
-
-def match_people(old: Run, new: Run) -> Iterator[tuple[pa.Array, Labels, Labels]]:
-    """Yield the people who are in both runs, part by part in the order of the new run: ids, old and new clusters.
-
-    Raises
-    ------
-    IdColumnError
-        If the runs have different id columns, ids of different types, or no id column and different numbers of rows.
-    """
-    kind = _common_id_type(old, new)
-    n_parts = -(-max(old.manifest["rows"], new.manifest["rows"]) // ROWS_PER_PART)
-    for part in range(n_parts):
-        before, after = (_read_people(run, kind, part, n_parts) for run in (old, new))
-        # Arrow looks ids up by the values that an extension type, such as UUID, stores.
-        index = pc.index_in(storage_array(after["id"].combine_chunks()), storage_array(before["id"].combine_chunks()))
-        in_both = index.is_valid()
-        labels = before["cluster"].to_numpy()[index.drop_null().to_numpy()]
-        common = after.filter(in_both)
-        yield common["id"].combine_chunks(), labels, common["cluster"].to_numpy()
-
-
-def _read_people(run: Run, kind: pa.DataType, part: int, n_parts: int) -> pa.Table:
-    """Return ids and clusters of the people whose hash falls into a part."""
-    tables = []
-    for batch in _assignments(run).to_batches(columns=[_id_column(run), "cluster"]):
-        ids, labels = batch.column(0).cast(kind), batch.column(1).cast(pa.int32())
-        table = pa.table({"id": ids, "cluster": labels})
-        tables.append(table if n_parts == 1 else table.filter(pa.array(hash_ids(ids) % np.uint64(n_parts) == part)))
-    return pa.concat_tables(tables)
-
-
-def _common_id_type(old: Run, new: Run) -> pa.DataType:
-    """Return the type that the ids of both runs are cast to before they are matched."""
-    names, kinds = zip(*((_id_column(run), _assignments(run).schema.field(0).type) for run in (old, new)), strict=True)
-    if names[0] != names[1]:
-        raise IdColumnError(
-            f"{old.path} tells people apart by column {names[0]!r}, {new.path} by {names[1]!r}.",
-            hint="fit both with the same --id.",
-        )
-    rows = old.manifest["rows"], new.manifest["rows"]
-    if names[0] == ROW and rows[0] != rows[1]:
-        raise IdColumnError(
-            f"Neither run has an id column, and they have {rows[0]:,} and {rows[1]:,} rows: who is who is unknown.",
-            hint="fit both with --id.",
-        )
-    for is_kind, common in ((pa.types.is_integer, pa.int64()), (_is_text, pa.string())):
-        if all(map(is_kind, kinds)):
-            return kinds[0] if kinds[0] == kinds[1] else common
-    if kinds[0] != kinds[1]:
-        raise IdColumnError(
-            f"Column {names[0]!r} holds {kinds[0]} in {old.path} and {kinds[1]} in {new.path}.",
-            hint="give both tables ids of one type, and fit again.",
-        )
-    return kinds[0]
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
-
-
-def _id_column(run: Run) -> str:
-    name: str = _assignments(run).schema.names[0]
-    return name
-
-
-def _assignments(run: Run) -> Any:
-    return ds.dataset((run.path / "assignments").absolute(), format="parquet")

@@ -15,11 +15,10 @@ from engine.comparison.transitions import (
     MAJORITY,
     MIN_PART,
     RESIZE_RATIO,
-    UNMATCHED,
     ClusterTransition,
     ClusterTransitions,
-    Counts,
 )
+from engine.lineage.matching import UNMATCHED, Counts
 from engine.report.contents import read_cluster_names
 from engine.run import Run
 from engine.utils.formatting import format_people, format_percent, natural_list
@@ -31,8 +30,9 @@ MAX_FLOWS = 3  # destinations or sources that are mentioned, at most
 
 @dataclass(frozen=True)
 class RunClusters:
-    """The clusters of one run: their names, sizes, and shares of the run's people."""
+    """The clusters of one run: their numbers, names, sizes, and shares of the run's people."""
 
+    numbers: list[int]
     names: list[str]
     sizes: list[int]
     shares: list[float]
@@ -42,11 +42,12 @@ class RunClusters:
         """Read the clusters of a run."""
         clusters = run.clusters
         sizes, shares = clusters["size"].to_pylist(), clusters["share"].to_pylist()
-        return cls(read_cluster_names(run.path, len(sizes)), sizes, shares)
+        numbers = clusters["cluster"].to_pylist()
+        return cls(numbers, read_cluster_names(run.path, numbers), sizes, shares)
 
     def display_name(self, c: int) -> str:
         """Return a cluster's name and number as text shows it."""
-        return f"“{self.names[c]}” ({c})"
+        return f"“{self.names[c]}” ({self.numbers[c]})"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class ComparisonSummary:
     def facts(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
         common = int(self.moves.sum())
-        matched = [None if cluster == UNMATCHED else cluster for cluster in self.changes.matched.tolist()]
+        matched = [None if c == UNMATCHED else self.new.numbers[c] for c in self.changes.matched.tolist()]
         return {
             "old": str(self.old_run.path),
             "new": str(self.new_run.path),
@@ -85,11 +86,11 @@ class ComparisonSummary:
             "adjusted_rand_index": self.adjusted_rand_index,
             "thresholds": {"most": MAJORITY, "part": MIN_PART, "resized": RESIZE_RATIO},
             "old_clusters": [
-                {**_facts(transition, self.old), "matched": cluster, "words": self.describe_old(transition)}
+                {**_facts(transition, self.old, self.new), "matched": cluster, "words": self.describe_old(transition)}
                 for transition, cluster in zip(self.changes.old, matched, strict=True)
             ],
             "new_clusters": [
-                {**_facts(transition, self.new), "words": self.describe_new(transition)}
+                {**_facts(transition, self.new, self.old), "words": self.describe_new(transition)}
                 for transition in self.changes.new
             ],
             "moves": self.moves.tolist(),
@@ -132,7 +133,11 @@ class ComparisonSummary:
         share_kept = format_percent(destinations[successor] / destinations.sum())
         if transition.verdict == "merged":
             return f"{name} went into {self.new.display_name(successor)}, with {share_kept} of its people{elsewhere}"
-        now = self.new.display_name(successor) if self.new.names[successor] != self.old.names[c] else str(successor)
+        now = (
+            self.new.display_name(successor)
+            if self.new.names[successor] != self.old.names[c]
+            else str(self.new.numbers[successor])
+        )
         new_size = format_people(self.new.sizes[successor])
         return f"{name} is now {now}: {size:,} → {new_size}, {share_kept} stayed{elsewhere}"
 
@@ -163,7 +168,7 @@ class ComparisonSummary:
         return f"; {natural_list(flows)}" if flows else ""
 
 
-def _facts(transition: ClusterTransition, clusters: RunClusters) -> dict[str, Any]:
-    c = transition.cluster
-    facts = {"cluster": c, "name": clusters.names[c], "users": clusters.sizes[c], "share": clusters.shares[c]}
-    return {**facts, "verdict": transition.verdict, "others": list(transition.others)}
+def _facts(transition: ClusterTransition, clusters: RunClusters, others: RunClusters) -> dict[str, Any]:
+    c, number = transition.cluster, clusters.numbers[transition.cluster]
+    facts = {"cluster": number, "name": clusters.names[c], "users": clusters.sizes[c], "share": clusters.shares[c]}
+    return {**facts, "verdict": transition.verdict, "others": [others.numbers[p] for p in transition.others]}

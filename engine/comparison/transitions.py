@@ -4,7 +4,7 @@
 
 A cluster survives in the new cluster that more than half of its people went to, if they are more than half of that
 cluster. Shares are of the people in both runs: those who left or joined say nothing about whether a cluster survives.
-Surviving clusters are matched; the others are matched so that fewest people count as moved (the Hungarian algorithm).
+Surviving clusters are matched; the others are matched so that fewest people count as moved (lineage/matching.py).
 
 The verdicts in MONIC's words: kept, grown and shrunk are survival, split is split, merged is absorption, died is
 disappearance and born is emergence.
@@ -19,16 +19,15 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
-Counts = NDArray[np.int64]
+from engine.lineage.matching import UNMATCHED, Counts, match_clusters
+
 Shares = NDArray[np.float64]
 Verdict = Literal["kept", "grown", "shrunk", "split", "merged", "born", "died"]
 
 MAJORITY = 0.5  # a survivor or absorber holds a larger share than this
 MIN_PART = 0.2  # smallest share of a cluster that counts as a part of a split or merge
 RESIZE_RATIO = 1.2  # a cluster has grown if its share of everybody rose by this factor, shrunk if it fell by it
-UNMATCHED = -1
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def find_transitions(moves: Counts, old_share: Shares, new_share: Shares) -> Clu
     return ClusterTransitions(
         tuple(map(old_transition, range(n_old))),
         tuple(map(new_transition, range(n_new))),
-        _match_clusters(moves, survives),
+        _match_rest(moves, survives),
     )
 
 
@@ -122,15 +121,14 @@ def _indices(mask: NDArray[np.bool_]) -> tuple[int, ...]:
     return tuple(np.flatnonzero(mask).tolist())
 
 
-def _match_clusters(moves: Counts, survives: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return the new cluster of each old one: survivors first, the others by the Hungarian algorithm."""
+def _match_rest(moves: Counts, survives: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return the new cluster of each old one: survivors first, then the others among themselves."""
     matched = np.full(len(moves), UNMATCHED, np.int32)
     old, new = np.nonzero(survives)
     matched[old] = new
     free_old = np.flatnonzero(~survives.any(axis=1))
     free_new = np.flatnonzero(~survives.any(axis=0))
-    rest = moves[np.ix_(free_old, free_new)]
-    rows, columns = linear_sum_assignment(rest, maximize=True)
-    shares_people = rest[rows, columns] > 0
-    matched[free_old[rows[shares_people]]] = free_new[columns[shares_people]]
+    rest = match_clusters(moves[np.ix_(free_old, free_new)])
+    found = rest != UNMATCHED
+    matched[free_old[found]] = free_new[rest[found]]
     return matched

@@ -6,10 +6,13 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from engine.explain.binning.predicates import YES
 from engine.explain.export_sql import to_sql
@@ -23,6 +26,7 @@ from engine.features.encoding_plan import EncodingPlan
 from engine.utils.formatting import format_iso_day
 
 FORMAT = 1  # of the JSON files
+Numbers = NDArray[np.int32]
 HEAT_MAP_FEATURES = 30  # the most that fit beside each other and can still be read
 
 
@@ -35,11 +39,13 @@ def write_explanation(
     schema: pa.Schema,
     id: str | None,
     min_people: int,
+    numbers: Numbers,
 ) -> None:
-    """Write rules.json, rules.sql, personas.json and personas.md into a folder."""
+    """Write rules.json, rules.sql, personas.json and personas.md into a folder; clusters have these `numbers`."""
+    personas = [replace(persona, cluster=int(numbers[persona.cluster])) for persona in personas]
     names = [persona.name for persona in personas]
-    _write_json(folder / "rules.json", _rules_document(explanation, personas, min_people))
-    (folder / "rules.sql").write_text(to_sql(explanation, names, plan, schema, id), encoding="utf-8")
+    _write_json(folder / "rules.json", _rules_document(explanation, personas, min_people, numbers))
+    (folder / "rules.sql").write_text(to_sql(explanation, names, plan, schema, id, numbers), encoding="utf-8")
     heat_map = _heat_map(effect_sizes, min_people)
     facts = {"format": FORMAT, "min_people": min_people, "sampled_rows": explanation.n_sampled, "contrasts": heat_map}
     _write_json(folder / "personas.json", {**facts, "personas": [_persona_document(p, min_people) for p in personas]})
@@ -50,9 +56,15 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _rules_document(explanation: Explanation, personas: Sequence[Persona], min_people: int) -> dict[str, Any]:
+def _rules_document(
+    explanation: Explanation, personas: Sequence[Persona], min_people: int, numbers: Numbers
+) -> dict[str, Any]:
     overview_tree = explanation.overview.tree
-    named = {int(overview_tree.label[leaf]) for leaf in overview_tree.leaves}
+    named = {int(numbers[overview_tree.label[leaf]]) for leaf in overview_tree.leaves}
+
+    def tree(evaluated: EvaluatedTree) -> dict[str, Any]:
+        return _node_document(explanation, evaluated, 0, min_people, numbers)
+
     clusters = []
     for persona, rules in zip(personas, explanation.clusters, strict=True):
         clusters.append(
@@ -81,7 +93,7 @@ def _rules_document(explanation: Explanation, personas: Sequence[Persona], min_p
         )
     overview = {
         "unnamed": [p.cluster for p in personas if p.size and p.cluster not in named],
-        "tree": _node_document(explanation, explanation.overview, 0, min_people),
+        "tree": tree(explanation.overview),
     }
     return {
         "format": FORMAT,
@@ -89,11 +101,8 @@ def _rules_document(explanation: Explanation, personas: Sequence[Persona], min_p
         "unseen_rows": explanation.n_unseen,
         "clusters": clusters,
         "overview": {**_fidelity(explanation.overview), **overview},
-        "short": {
-            **_fidelity(explanation.short),
-            "tree": _node_document(explanation, explanation.short, 0, min_people),
-        },
-        "full": {**_fidelity(explanation.full), "tree": _node_document(explanation, explanation.full, 0, min_people)},
+        "short": {**_fidelity(explanation.short), "tree": tree(explanation.short)},
+        "full": {**_fidelity(explanation.full), "tree": tree(explanation.full)},
     }
 
 
@@ -105,15 +114,17 @@ def _fidelity(evaluated: EvaluatedTree) -> dict[str, Any]:
     }
 
 
-def _node_document(explanation: Explanation, evaluated: EvaluatedTree, node: int, min_people: int) -> dict[str, Any]:
+def _node_document(
+    explanation: Explanation, evaluated: EvaluatedTree, node: int, min_people: int, numbers: Numbers
+) -> dict[str, Any]:
     tree = evaluated.tree
     if tree.predicate[node] == LEAF:
         label, n_matched = int(tree.label[node]), int(evaluated.counts[node].sum())
         n_correct = int(evaluated.counts[node][label])
         if n_correct < min_people:
-            return {"cluster": label}
+            return {"cluster": int(numbers[label])}
         return {
-            "cluster": label,
+            "cluster": int(numbers[label]),
             "matched": n_matched,
             "users": n_correct,
             "precision": round(n_correct / n_matched, 4),
@@ -127,8 +138,8 @@ def _node_document(explanation: Explanation, evaluated: EvaluatedTree, node: int
     return {
         "if": condition.words(),
         "condition": _condition_document(condition),
-        "then": _node_document(explanation, evaluated, int(yes[node]), min_people),
-        "else": _node_document(explanation, evaluated, int(no[node]), min_people),
+        "then": _node_document(explanation, evaluated, int(yes[node]), min_people, numbers),
+        "else": _node_document(explanation, evaluated, int(no[node]), min_people, numbers),
     }
 
 

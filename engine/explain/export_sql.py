@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from engine.explain.binning.predicates import YES, missing_bin
 from engine.explain.export_sql_dates import date_from_text
@@ -42,7 +43,12 @@ HEADER = """\
 
 
 def to_sql(
-    explanation: Explanation, names: Sequence[str], plan: EncodingPlan, schema: pa.Schema, id: str | None
+    explanation: Explanation,
+    names: Sequence[str],
+    plan: EncodingPlan,
+    schema: pa.Schema,
+    id: str | None,
+    numbers: NDArray[np.int32],
 ) -> str:
     """Return the contents of rules.sql.
 
@@ -56,6 +62,8 @@ def to_sql(
         Schema of the profiles.
     id : str or None
         Column that identifies a profile; without it, all columns are selected beside the result.
+    numbers : int32 array of shape (n_clusters,)
+        The number of each cluster.
     """
     writer = SqlConditionWriter(plan, schema)
     key = writer.dialect.identifier(id) if id is not None else "*"
@@ -65,9 +73,10 @@ def to_sql(
         disjunction = "\n      OR ".join(f"({conjunction})" for conjunction in conjunctions) or "FALSE"
         metrics = f"precision {format_percent(rules.precision)}, coverage {format_percent(rules.coverage)}"
         note = metrics if conjunctions else "no short rule describes this cluster"
-        comment = f"  -- {cluster}: {printable_text(names[cluster])} ({note})\n"
-        columns.append(f"{comment}  CASE WHEN {disjunction} THEN TRUE ELSE FALSE END AS cluster_{cluster}")
-    tree = _case_expression(explanation, writer.sql, node=0, depth=1)
+        number = numbers[cluster]
+        comment = f"  -- {number}: {printable_text(names[cluster])} ({note})\n"
+        columns.append(f"{comment}  CASE WHEN {disjunction} THEN TRUE ELSE FALSE END AS cluster_{number}")
+    tree = _case_expression(explanation, writer.sql, numbers, node=0, depth=1)
     fidelity = format_percent(explanation.full.fidelity)
     return (
         HEADER.format(table=TABLE, dialect=writer.dialect.name)
@@ -80,15 +89,18 @@ def to_sql(
     )
 
 
-def _case_expression(explanation: Explanation, sql: Callable[[Condition], str], *, node: int, depth: int) -> str:
+def _case_expression(
+    explanation: Explanation, sql: Callable[[Condition], str], numbers: NDArray[np.int32], *, node: int, depth: int
+) -> str:
     """Return the CASE expression of the full tree below a node."""
     tree = explanation.full.tree
     if tree.predicate[node] == LEAF:
-        return str(int(tree.label[node]))
+        return str(numbers[tree.label[node]])
     (condition,) = explanation.conditions({int(tree.predicate[node]): (0, int(tree.bin_threshold[node]))})
     indent = "  " * (depth + 1)
     left, right = (
-        _case_expression(explanation, sql, node=int(side[node]), depth=depth + 1) for side in (tree.left, tree.right)
+        _case_expression(explanation, sql, numbers, node=int(side[node]), depth=depth + 1)
+        for side in (tree.left, tree.right)
     )
     return f"CASE WHEN {sql(condition)}\n{indent}THEN {left}\n{indent}ELSE {right} END"
 

@@ -56,10 +56,13 @@ def explain_run(
     encoder: FeatureEncoder,
     settings: FitConfig,
     stability: Sequence[str | None],
+    numbers: NDArray[np.int32],
+    earlier_names: Mapping[int, str],
 ) -> list[str]:
     """Write rules and personas into `folder`; return the clusters' names.
 
-    `stability` is a sentence for each cluster on how sure it is, or None.
+    `stability` is a sentence for each cluster on how sure it is, or None; `numbers` has the clusters' numbers.
+    `earlier_names` has the names of the previous run by number: they stay while they fit.
     """
     explain_settings, columns = settings.explain, encoder.columns
     words = _vocabulary(table.schema, encoder, settings)
@@ -69,8 +72,13 @@ def explain_run(
     explanation = explain(packed, binner, labels, sample, explain_settings, settings.seed)
     readable_plan = _leave_out_unnamed(encoder.plan, table.schema, settings)
     effect_sizes = compute_effect_sizes(sample, readable_plan, words, _column_groups(table, columns, settings))
-    personas = build_personas(sample, effect_sizes, stability, min_people=min_people)
-    write_explanation(folder, explanation, personas, effect_sizes, encoder.plan, table.schema, settings.id, min_people)
+    earlier, given = ([names.get(number) for number in numbers.tolist()] for names in (earlier_names, settings.names))
+    personas = build_personas(
+        sample, effect_sizes, stability, min_people=min_people, earlier_names=earlier, given_names=given
+    )
+    write_explanation(
+        folder, explanation, personas, effect_sizes, encoder.plan, table.schema, settings.id, min_people, numbers
+    )
     return [persona.name for persona in personas]
 
 

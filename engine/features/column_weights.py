@@ -11,8 +11,9 @@ So do columns that say one thing (repeated_columns.py).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -40,6 +41,19 @@ class ColumnWeights:
     by_column: dict[str, float]
     groups: dict[str, ColumnGroup]
     repeated: tuple[RepeatedColumns, ...] = ()
+
+    @classmethod
+    def from_facts(
+        cls, by_column: dict[str, float], groups: Mapping[str, Any], repeated: Iterable[Mapping[str, Any]]
+    ) -> ColumnWeights:
+        """Return the weights whose groups and repeated columns were stored as plain values."""
+        return cls(
+            by_column,
+            {name: ColumnGroup(**group | {"columns": tuple(group["columns"])}) for name, group in groups.items()},
+            tuple(
+                RepeatedColumns(tuple(found["columns"]), tuple(found["shares"]), found["reason"]) for found in repeated
+            ),
+        )
 
     def notice(self) -> str | None:
         """Return a sentence for the user if the table's own groups decide the weights; None otherwise."""

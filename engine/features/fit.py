@@ -29,6 +29,7 @@ from engine.features.column_roles import (
 from engine.features.column_statistics import TableStatistics, collect_statistics
 from engine.features.column_weights import ColumnWeights, compute_weights, find_owners
 from engine.features.date_columns import check_date_columns, find_date_columns
+from engine.features.drift import warn_of_drift
 from engine.features.encoded_table import EncodedTable
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import make_plan
@@ -197,6 +198,48 @@ def fit_encoder(
     encoder = FeatureEncoder(plan.weighted(weights.by_column))
     rows = EncodedTable(table, encoder, statistics.n_rows, cache)
     return FittedFeatures(encoder, roles, weights, statistics, rows)
+
+
+def reuse_encoder(
+    table: Table,
+    encoder: FeatureEncoder,
+    roles: list[ColumnRole],
+    weights: ColumnWeights,
+    *,
+    seed: int = 0,
+    cache: BlockCache | None = None,
+    observers: Sequence[BlockObserver[Block]] = (),
+    progress: Callable[[int], None] | None = None,
+) -> FittedFeatures:
+    """Return the features of a table by an encoder that was fitted before, in one streaming pass.
+
+    Parameters are those of fit_encoder; `roles` and `weights` are those of the encoder's fit.
+
+    Raises
+    ------
+    MissingColumnError, RetypedColumnError
+        If the table lacks columns of the encoder, or holds something else in them.
+
+    Warns
+    -----
+    DriftWarning
+        If many values of a column lie outside of what the encoder was fitted on, so that it clips them.
+    """
+    encoder.check_schema(table.schema)
+    cache = BlockCache() if cache is None else cache
+    statistics = collect_statistics(
+        partial(over_table, table=table, columns=encoder.columns, dictionary_encoded=True, pass_name="statistics"),
+        encoder.layout.read_specs,
+        seed=seed,
+        n_rows=table.n_rows,
+        cache=cache,
+        observers=observers,
+        progress=progress,
+    )
+    check_number_columns(statistics, {})
+    check_date_columns(statistics, {})
+    warn_of_drift(encoder.plan, statistics)
+    return FittedFeatures(encoder, roles, weights, statistics, EncodedTable(table, encoder, statistics.n_rows, cache))
 
 
 def _report_roles(

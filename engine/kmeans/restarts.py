@@ -123,6 +123,13 @@ def cluster_rows(
     )  # fmt: skip
 
 
+def clustering_by_centers(Z: Rows, centers: Rows, backend: Backend, storage: Storage = IN_MEMORY) -> Clustering:
+    """Return the clustering of rows (n_rows, n_features), known to be finite, by given centers."""
+    state = Samples.from_array(Z, None, backend, storage).new_state(len(centers))
+    state.relabel(centers)
+    return Clustering(centers, state.labels, state.inertia(centers), 0, state.pass_counts)
+
+
 def library_clustering(
     samples: Samples,
     n_clusters: int,

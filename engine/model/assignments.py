@@ -81,12 +81,18 @@ def assignment_table(
     nearest: TwoNearest,
     fences: NDArray[np.float32],
     odds: NDArray[np.float32] | None,
+    numbers: NDArray[np.int32],
 ) -> pa.Table:
-    """Return the assignments of one block of rows as a table; without `odds`, those of the runner-up are null."""
+    """Return the assignments of one block of rows as a table; without `odds`, those of the runner-up are null.
+
+    `numbers` (n_clusters,) has the number of the cluster that each label stands for.
+    """
     outliers = nearest.distances > fences[nearest.labels]
     margins, n_rows = nearest.margin(), len(nearest.labels)
     of_runner_up = pa.nulls(n_rows, pa.float32()) if odds is None else runner_up_odds(odds, nearest.labels, margins)
-    values = (nearest.labels, nearest.distances, nearest.second_labels, margins, of_runner_up, outliers)
+    # There is no runner-up, -1, where there is one cluster.
+    runner_up = numbers[nearest.second_labels] if len(numbers) > 1 else nearest.second_labels
+    values = (numbers[nearest.labels], nearest.distances, runner_up, margins, of_runner_up, outliers)
     return pa.table([ids, *map(pa.array, values)], names=[id_name, *COLUMNS])
 
 
@@ -118,6 +124,7 @@ class FittedRowAssigner:
     centers: NDArray[np.float32]
     fences: NDArray[np.float32]
     odds: NDArray[np.float32] | None
+    numbers: NDArray[np.int32]
     backend: Backend
     add_map_columns: AddMapColumns | None
 
@@ -125,7 +132,9 @@ class FittedRowAssigner:
         """Return the block's assignments, and its share of every cluster."""
         nearest = self.backend.nearest_two(self.Z[block.start : block.start + len(block)], self.centers)
         squared = np.square(nearest.distances.astype(np.float64))
-        table = assignment_table(read_ids(block, self.id), self.id or ROW, nearest, self.fences, self.odds)
+        table = assignment_table(
+            read_ids(block, self.id), self.id or ROW, nearest, self.fences, self.odds, self.numbers
+        )
         table = table if self.add_map_columns is None else self.add_map_columns(table, block.start)
         sizes = np.bincount(nearest.labels, minlength=len(self.centers)).astype(np.int64)
         inertias = np.bincount(nearest.labels, squared, minlength=len(self.centers)).astype(np.float64)

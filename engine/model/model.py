@@ -83,6 +83,8 @@ class Model:
         Name of the id column of the table the model was fitted on.
     odds : float32 array of shape (n_clusters, n_bins) or None
         Odds of the runner-up by the margin (kmeans/stability.py); None in models of version 0.1.
+    numbers : int32 array of shape (n_clusters,) or None
+        The number of each cluster, ascending; None stands for 0, 1, … (lineage/history.py).
     landmarks : Landmarks or None
         None if the run has no map, or has not been written yet.
     run_folder : Path or None
@@ -95,6 +97,7 @@ class Model:
     fences: NDArray[np.float32]
     id: str | None
     odds: NDArray[np.float32] | None = None
+    numbers: NDArray[np.int32] | None = None
     landmarks: Landmarks | None = None
     run_folder: Path | None = None
 
@@ -102,6 +105,11 @@ class Model:
     def n_clusters(self) -> int:
         """The number of clusters."""
         return len(self.centers)
+
+    @property
+    def cluster_numbers(self) -> NDArray[np.int32]:
+        """The number of each cluster, int32 of shape (n_clusters,), ascending."""
+        return np.arange(self.n_clusters, dtype=np.int32) if self.numbers is None else self.numbers
 
     def scores(self, rows: Any) -> NDArray[np.float32]:
         """Compute the scores Z of rows, float32 of shape (n_rows, n_components).
@@ -233,7 +241,8 @@ class Model:
         """Write the model's files into `folder`; an earlier model there is replaced."""
         facts = {"id": self.id, "plan": self.encoder.plan.model_dump(mode="json")}
         odds = {} if self.odds is None else {"odds": self.odds}
-        arrays = {"centres": self.centers, "fences": self.fences, **odds, **components_to_arrays(self.pca)}
+        numbers = {} if self.numbers is None else {"numbers": self.numbers}
+        arrays = {"centres": self.centers, "fences": self.fences, **odds, **numbers, **components_to_arrays(self.pca)}
         write_model(folder, facts, arrays)
 
     @classmethod
@@ -251,7 +260,8 @@ class Model:
             encoder = FeatureEncoder(EncodingPlan.model_validate(facts["plan"]))
             landmarks = None if map_arrays is None else Landmarks(map_arrays["scores"], map_arrays["places"])
             pca, centers, fences = components_from_arrays(arrays), arrays["centres"], arrays["fences"]
-            model = cls(encoder, pca, centers, fences, facts["id"], arrays.get("odds"), landmarks, folder.parent)
+            odds, numbers = arrays.get("odds"), arrays.get("numbers")
+            model = cls(encoder, pca, centers, fences, facts["id"], odds, numbers, landmarks, folder.parent)
             _check_model(model)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ModelNotReadableError(
@@ -279,6 +289,11 @@ def _check_model(model: Model) -> None:
         raise ValueError("an array holds NaN")
     if not np.isfinite(model.pca.components_).all() or not np.isfinite(model.pca.mean_).all():
         raise ValueError("the components hold NaN")
+    numbers = model.cluster_numbers
+    if numbers.shape != (model.n_clusters,) or numbers.dtype != np.int32:
+        raise ValueError("the numbers of clusters have another shape or type")
+    if numbers[0] < 0 or (np.diff(numbers) <= 0).any():
+        raise ValueError("the numbers of clusters do not ascend")
     if not isinstance(model.id, str | None):
         raise TypeError("the id is no name")
 
@@ -304,7 +319,8 @@ class _NewRowAssigner:
         Z = model.block_scores(rows)
         nearest = backend.nearest_two(Z, model.centers)
         _check_finite(nearest.distances)
-        table = assignment_table(read_ids(block, model.id), model.id or ROW, nearest, model.fences, model.odds)
+        ids, numbers = read_ids(block, model.id), model.cluster_numbers
+        table = assignment_table(ids, model.id or ROW, nearest, model.fences, model.odds, numbers)
         if self.place:
             table = add_map_columns(table, place_rows(backend, Z, self._placement_index))
         return table, count_unseen(rows, model.encoder)

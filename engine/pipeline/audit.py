@@ -48,6 +48,8 @@ class Expected:
         Digest of the table's ids; None if rows are numbered.
     sizes : int64 array of shape (n_clusters,)
         By the labels of K-Means.
+    numbers : int32 array of shape (n_clusters,)
+        The number of each cluster, ascending.
     inertia : float
         Of K-Means.
     """
@@ -57,6 +59,7 @@ class Expected:
     id_type: pa.DataType
     ids: int | None
     sizes: NDArray[np.int64]
+    numbers: NDArray[np.int32]
     inertia: float
 
 
@@ -110,7 +113,8 @@ def _assignment_flaws(folder: Path, expected: Expected, facts: dict[str, Any]) -
         wrong = np.flatnonzero(sizes != expected.sizes)
         c = int(wrong[0])
         yield (
-            f"{len(wrong)} of {len(expected.sizes)} clusters have another size in the assignments: cluster {c} has "
+            f"{len(wrong)} of {len(expected.sizes)} clusters have another size in the assignments: cluster "
+            f"{expected.numbers[c]} has "
             f"{sizes[c]:,} rows, and K-Means counted {expected.sizes[c]:,}"
         )
     if not math.isclose(inertia, expected.inertia, rel_tol=INERTIA_TOLERANCE):
@@ -128,7 +132,7 @@ def _audit_block(block: Block, expected: Expected) -> _BlockAudit:
     flaws: dict[str, int] = {}
     for name in ("cluster", "runner_up"):
         values = block.rows[name].to_numpy()
-        is_valid = (values >= 0) & (values < n_clusters)
+        is_valid = np.isin(values, expected.numbers)
         if name == "runner_up" and n_clusters == 1:
             is_valid = values == -1  # there is no other cluster
         n_outside = int(np.count_nonzero(~is_valid))
@@ -140,7 +144,7 @@ def _audit_block(block: Block, expected: Expected) -> _BlockAudit:
             if n_bad:
                 flaws[f"column {name!r} is {_NOT_A_NUMBER}"] = n_bad
     clusters = block.rows["cluster"].to_numpy()
-    valid = clusters[(clusters >= 0) & (clusters < n_clusters)].astype(np.int64)
+    valid = np.searchsorted(expected.numbers, clusters[np.isin(clusters, expected.numbers)])
     distances = block.rows["distance"].to_numpy().astype(np.float64)
     return _BlockAudit(
         len(block),
@@ -159,6 +163,8 @@ def _add_digests(digests: Iterable[int]) -> int:
 def _table_flaws(folder: Path, expected: Expected) -> Iterator[str]:
     """Yield what is wrong with clusters.parquet and map.parquet."""
     clusters = pq.read_table(folder.absolute() / "clusters.parquet")
+    if not np.array_equal(clusters["cluster"].to_numpy(), expected.numbers):
+        yield "the numbers of clusters in clusters.parquet are not those of the model"
     if not np.array_equal(clusters["size"].to_numpy(), expected.sizes):
         yield "the sizes in clusters.parquet are not those that K-Means counted"
     inertia = math.fsum(clusters["inertia"].to_pylist())

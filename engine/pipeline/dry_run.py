@@ -355,7 +355,7 @@ def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialSt
     with timer.stage("seeds"):
         samples = Samples.from_array(Z, None, backend)
         initialize_centers(samples, "k-means++", k, np.random.RandomState(settings.seed), settings.kmeans.max_iter)
-    _, clustering = job.clusters(Z, features, pca, k_sample)
+    _, clustering, _ = job.clusters(Z, features, pca, k_sample)
     if choose:
         one_k, X = [min(k_range[len(k_range) // 2], k)], Z
         if settings.kmeans.k_method == "valley":
@@ -372,7 +372,7 @@ def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialSt
         with timer.stage("explain"):
             explain_run(
                 trial_storage.folder, head, row_sample, binned_table, clustering.labels, k, features.encoder, settings,
-                [None] * k,
+                [None] * k, np.arange(k, dtype=np.int32), {},
             )  # fmt: skip
     seconds = {record["stage"]: float(record["seconds"]) for record in timer.records}
     passes = [name for name in ("ids", "statistics", "pca", "scores", "place", "assign") if name in seconds]

@@ -35,6 +35,7 @@ from engine.features.encoder import FeatureEncoder
 from engine.features.fit import FittedFeatures, choose_reader, reader_name
 from engine.kmeans.lloyd import Clustering
 from engine.kmeans.stability import ClusterStability, stability_sentences
+from engine.lineage.previous import PreviousRun
 from engine.model.assignments import AddMapColumns, check_id_name
 from engine.pca.solver import Components
 from engine.pipeline import gpu_process
@@ -43,6 +44,7 @@ from engine.pipeline.checkpoints import Checkpoints, check_unchanged
 from engine.pipeline.gpu_process import DeviceFailedError
 from engine.pipeline.landmark_map import LandmarkMap, make_landmark_map, write_landmark_map
 from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, plan_memory
+from engine.pipeline.night import write_lineage
 from engine.pipeline.stage_libraries import StageLibraries
 from engine.pipeline.stages import Job
 from engine.pipeline.staging import StagingFolder, staging_folder
@@ -54,6 +56,7 @@ from engine.report.html_report import write_report
 from engine.run import Run
 from engine.tables import Table, open_table
 from engine.tables.output_paths import check_apart, local_path
+from engine.utils.array_types import Int32s
 from engine.utils.atomic_directory import check_target
 from engine.utils.row_sampling import count_labels
 
@@ -207,7 +210,12 @@ def _fit(
     reporter: Reporter,
 ) -> Path:
     """Cluster a table with a backend and libraries, stage by stage; return the run directory."""
-    table = open_table(source, id=settings.id)
+    previous = None if settings.previous is None else PreviousRun.read(settings.previous)
+    types = None
+    if previous is not None:
+        previous.check(settings)
+        types = None if settings.lineage.refit_features else previous.model.encoder.csv_types()
+    table = open_table(source, id=settings.id, types=types)
     n_rows = count_rows(table)
     with (
         staging_folder(out, overwrite=overwrite, resume=resume) as staging,
@@ -220,7 +228,7 @@ def _fit(
         libraries.record_reader(reader_name(reader))
         if backend.name != "cpu":
             logger.info("Computed on %s: %s.", backend.name, libraries.describe())
-        job = Job(table, n_rows, settings, backend, timer, storage, checkpoints, libraries, reader)
+        job = Job(table, n_rows, settings, backend, timer, storage, checkpoints, libraries, reader, previous)
 
         id_digest = job.check_ids()
         row_sample, k_sample = draw_row_sample(n_rows, settings), job.draw_k_sample()
@@ -230,9 +238,9 @@ def _fit(
         pca = job.pca(features, [] if binned_table is None else [binned_table])
         job, plan = _plan_memory_again(job, plan, pca, features, binned_table, staging)
         Z = job.scores(features, pca)
-        selection, clustering = job.clusters(Z, features, pca, k_sample)
+        selection, clustering, numbered = job.clusters(Z, features, pca, k_sample)
         stability = job.stability(Z, clustering)
-        model = job.model(features, pca, Z, clustering.centers, stability.odds)
+        model = job.model(features, pca, Z, clustering.centers, stability.odds, numbered)
         landmark_map = make_landmark_map(
             Z, clustering.labels, len(clustering.centers), table, settings,
             backend=job.reproducible_backend, storage=job.storage,
@@ -240,18 +248,24 @@ def _fit(
         )  # fmt: skip
         add_map_columns = _map_columns(landmark_map)
         sizes, inertias = job.assignments(Z, model, staging.run / "assignments", add_map_columns)
-        names = _explain(staging.run, job, row_sample, binned_table, clustering, stability, features.encoder)
-        map_facts = write_landmark_map(staging.run, landmark_map, settings.id, timer)
+        names = _explain(
+            staging.run, job, row_sample, binned_table, clustering, stability, features.encoder, model.cluster_numbers,
+            previous,
+        )  # fmt: skip
+        map_facts = write_landmark_map(staging.run, landmark_map, settings.id, model.cluster_numbers, timer)
         libraries.record_map(map_facts)
         facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "computed_by": libraries.facts()}
         facts |= {"input": fingerprint, "plan": plan.facts(), "map": map_facts}
+        facts |= {} if previous is None else {"previous": settings.previous, "continuation": job.choice}
         write_run(
             staging.run, settings, model, features, selection, clustering, stability, sizes, inertias, names, facts,
             timer.records,
         )  # fmt: skip
+        if previous is not None and numbered is not None:
+            write_lineage(staging.run, previous, numbered, sizes, names, job.choice)
         _write_report(staging.run, job)
         check_unchanged(fingerprint, table.fingerprint())
-        _audit(staging.run, job, id_digest, clustering)
+        _audit(staging.run, job, id_digest, clustering, model.cluster_numbers)
     return out
 
 
@@ -372,6 +386,8 @@ def _explain(
     clustering: Clustering,
     stability: ClusterStability,
     encoder: FeatureEncoder,
+    numbers: Int32s,
+    previous: PreviousRun | None,
 ) -> list[str] | None:
     """Write rules and personas; return the clusters' names, None if the explanation is skipped."""
     if "explain" in job.settings.skip:
@@ -383,7 +399,7 @@ def _explain(
             labels, n_clusters = clustering.labels, len(clustering.centers)
             return explain_run(
                 folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings,
-                stability_sentences(stability),
+                stability_sentences(stability), numbers, {} if previous is None else previous.names,
             )  # fmt: skip
 
     return job.checkpoints.load_or_make(
@@ -399,11 +415,11 @@ def _write_report(folder: Path, job: Job) -> None:
         write_report(folder)
 
 
-def _audit(folder: Path, job: Job, id_digest: int | None, clustering: Clustering) -> None:
+def _audit(folder: Path, job: Job, id_digest: int | None, clustering: Clustering, numbers: Int32s) -> None:
     """Compare the files of the run with what was computed, and complete the manifest."""
     id = job.settings.id
     id_type = pa.int64() if id is None else job.table.schema.field(id).type
     with job.timer.stage("audit", job.n_rows):
         sizes = count_labels(clustering.labels, len(clustering.centers))
-        audit = audit_run(folder, Expected(job.n_rows, id, id_type, id_digest, sizes, clustering.inertia))
+        audit = audit_run(folder, Expected(job.n_rows, id, id_type, id_digest, sizes, numbers, clustering.inertia))
     update_manifest(folder, {"audit": audit, "stages": job.timer.records})

@@ -9,6 +9,7 @@ to that map, so clusters keep their positions: t-SNE by itself would spread a ma
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 
 from engine.backends.protocol import Backend
 from engine.config import FitConfig
-from engine.errors import ModelNotReadableError
 from engine.execution.array_storage import Storage
 from engine.execution.passes import over_rows, over_table
 from engine.explain.row_sample import RowCollector
@@ -35,6 +35,8 @@ from engine.tsne.device import build_placement_index, place_rows
 from engine.tsne.types import Placement
 from engine.utils.array_types import Float32s
 from engine.utils.row_sampling import sample_stratified_rows
+
+logger = logging.getLogger(__name__)
 
 PLACE_ROWS = 32_768  # rows placed by one thread at a time
 EARLY_EXAGGERATION = 12.0
@@ -77,8 +79,6 @@ def make_landmark_map(
 
     Raises
     ------
-    ModelNotReadableError
-        If `settings.previous` is no complete run, or has no map.
     MissingColumnError, RetypedColumnError
         If the table lacks what the previous run's model was fitted on.
     """
@@ -114,9 +114,12 @@ def _embed_landmarks(
     perplexity = min(config.perplexity, len(landmarks) / 3)
     init: Any = "pca"
     early_exaggeration = EARLY_EXAGGERATION
+    positions = None
     if settings.previous is not None:
         with reporter.stage("previous map", None):
-            init, early_exaggeration = _previous_positions(Path(settings.previous), table, landmarks, backend), 1.0
+            positions = _previous_positions(Path(settings.previous), table, landmarks, backend)
+        if positions is not None:
+            init, early_exaggeration = positions, 1.0
     # Imported here: SciPy's linear algebra takes a tenth of a second, which a run without a map saves.
     from engine.tsne.embed import compute_embedding
 
@@ -133,17 +136,17 @@ def _embed_landmarks(
         "recall_of_neighbours": tsne.recall,
         "library": tsne.library,
     }
-    return facts, tsne.embedding if settings.previous is None else _rescale_to(init, tsne.embedding)
+    return facts, tsne.embedding if positions is None else _rescale_to(positions, tsne.embedding)
 
 
 def write_landmark_map(
-    folder: Path, landmark_map: LandmarkMap | None, id: str | None, reporter: Reporter
+    folder: Path, landmark_map: LandmarkMap | None, id: str | None, numbers: NDArray[np.int32], reporter: Reporter
 ) -> dict[str, Any] | None:
     """Write map.parquet, map.png and map/ beside the assignments; return facts for the manifest."""
     if landmark_map is None:
         return None
     with reporter.stage("draw map", None):
-        draw_map(landmark_map.coordinates, landmark_map.labels, folder / "map.png")
+        draw_map(landmark_map.coordinates, landmark_map.labels, numbers, folder / "map.png")
         rows, columns = RowCollector(landmark_map.landmarks), [id or ROW, "cluster"]
         assignments = open_table(folder / "assignments", id=columns[0])
         for picked in over_table(rows.observe, assignments, columns, pass_name="landmarks"):
@@ -179,12 +182,13 @@ def _rescale_to(previous: Float32s, embedding: Float32s) -> Float32s:
     return rescaled
 
 
-def _previous_positions(run: Path, table: Table, landmarks: NDArray[np.int64], backend: Backend) -> Float32s:
-    """Return where the previous run's model and map place the landmarks of this run."""
+def _previous_positions(run: Path, table: Table, landmarks: NDArray[np.int64], backend: Backend) -> Float32s | None:
+    """Return where the previous run's model and map place the landmarks of this run; None if it has no map."""
     model = Run(run).model
     model.encoder.check_schema(table.schema)
     if model.landmarks is None:
-        raise ModelNotReadableError(f"{run} has no map to continue.", hint="fit it without --skip map.")
+        logger.warning("%s has no map to continue: this one begins anew.", run)
+        return None
     rows = RowCollector(landmarks)
     for picked in over_table(rows.observe, table, model.encoder.columns, pass_name="previous map"):
         rows.collect(picked)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,29 +23,34 @@ from engine.backends.protocol import Backend, EncodedRows
 from engine.blocks import Block, Table
 from engine.config import FitConfig
 from engine.errors import OutOfResourcesError, UsageError
-from engine.execution.array_storage import Storage
+from engine.execution.array_storage import IN_MEMORY, Storage
 from engine.execution.block_cache import BlockCache
 from engine.execution.observers import BlockObserver
 from engine.execution.passes import over_rows
 from engine.explain.row_sample import RowCollector
-from engine.features.column_roles import ColumnRole
-from engine.features.column_statistics import TableStatistics
-from engine.features.column_weights import ColumnGroup, ColumnWeights
 from engine.features.encoded_moments import make_projection
-from engine.features.encoded_table import EncodedTable, IndexedBlock
-from engine.features.encoder import FeatureEncoder
-from engine.features.encoding_plan import EncodingPlan
-from engine.features.fit import FittedFeatures, fit_encoder
-from engine.features.repeated_columns import RepeatedColumns
-from engine.kmeans.lloyd import Clustering, Iteration, PassCounts
-from engine.kmeans.restarts import KMeansCheckpoint, cluster_rows
+from engine.features.encoded_table import IndexedBlock
+from engine.features.fit import FittedFeatures, fit_encoder, reuse_encoder
+from engine.kmeans.lloyd import Clustering, PassCounts
+from engine.kmeans.restarts import cluster_rows, clustering_by_centers
 from engine.kmeans.select_k import VALLEY_SAMPLE_SEED, KSelection, choose_k, score_given_k
 from engine.kmeans.stability import STABLE, ClusterStability, cluster_stability
 from engine.kmeans.valleys import SAMPLE_ROWS
+from engine.lineage.previous import PreviousRun
 from engine.model.assignments import FENCE_SAMPLE, AddMapColumns, FittedRowAssigner, compute_fences, write_assignments
 from engine.model.model import Model, components_from_arrays, components_to_arrays
 from engine.pca.solver import Components, has_few_rows, project_points
 from engine.pipeline.checkpoints import Arrays, Checkpoints, Facts
+from engine.pipeline.continuation import Contest
+from engine.pipeline.night import NumberedClusters, confirm_k, means_of, number, rows_by_previous
+from engine.pipeline.packing import (
+    pack_checkpoint,
+    pack_features,
+    pack_observers,
+    restore_observers,
+    unpack_checkpoint,
+    unpack_features,
+)
 from engine.pipeline.stage_libraries import StageLibraries
 from engine.pipeline.timing import StageTimer
 from engine.tables.unique_ids import check_ids
@@ -77,6 +82,10 @@ class Job:
         reason for it.
     libraries : StageLibraries
         Which library computes each stage.
+    previous : PreviousRun or None
+        The run that the fit continues.
+    choice : dict
+        Facts on why its clusters go on, or do not; `clusters` fills it in.
     """
 
     table: Table
@@ -88,6 +97,13 @@ class Job:
     checkpoints: Checkpoints
     libraries: StageLibraries
     reader: GpuTableReader | str = "pyarrow"
+    previous: PreviousRun | None = None
+    choice: Facts = field(default_factory=dict)
+
+    @cached_property
+    def frozen(self) -> PreviousRun | None:
+        """The previous run, if its encoder and components are kept."""
+        return None if self.settings.lineage.refit_features else self.previous
 
     @property
     def reproducible_backend(self) -> Backend:
@@ -111,11 +127,16 @@ class Job:
     def features(self, cache: BlockCache, observers: Sequence[BlockObserver[Block]] = ()) -> FittedFeatures:
         """Fit the encoder; return it with the table's encoded rows, which `cache` keeps between passes."""
         cache = cache if isinstance(self.reader, str) else BlockCache()
+
+        def restore(facts: Facts, arrays: Arrays) -> FittedFeatures:
+            restore_observers(observers, arrays)
+            return unpack_features(facts, self.table, self.n_rows, cache)
+
         features = self.checkpoints.load_or_make(
             "features",
             lambda: self._fit_features(cache, observers),
-            lambda features: (_pack_features(features), _pack_observers(observers)),
-            lambda facts, arrays: self._unpack_features(facts, arrays, cache, observers),
+            lambda features: (pack_features(features), pack_observers(observers)),
+            restore,
         )
         device_rows = self.reader if isinstance(self.reader, str) else self.reader.encoded_table(features.encoder)
         self.libraries.record_reader(device_rows if isinstance(device_rows, str) else device_rows.reader)
@@ -125,7 +146,7 @@ class Job:
         """Compute the principal components of all rows."""
 
         def restore(facts: Facts, arrays: Arrays) -> Components:
-            _restore_observers(observers, arrays)
+            restore_observers(observers, arrays)
             self.libraries.record("pca", *facts["computed_by"])
             return components_from_arrays(arrays)
 
@@ -134,7 +155,7 @@ class Job:
             lambda: self._fit_pca(features, observers),
             lambda pca: (
                 {"computed_by": self.libraries["pca"]},
-                components_to_arrays(pca) | _pack_observers(observers),
+                components_to_arrays(pca) | pack_observers(observers),
             ),
             restore,
         )
@@ -173,23 +194,26 @@ class Job:
 
     def clusters(
         self, Z: Float32s, features: FittedFeatures, pca: Components, k_sample: RowCollector
-    ) -> tuple[KSelection, Clustering]:
-        """Cluster the scores; return how k was chosen, and the clustering."""
+    ) -> tuple[KSelection, Clustering, NumberedClusters | None]:
+        """Cluster the scores; return how k was chosen, the clustering, and the numbers of clusters that go on."""
+        earlier = None if self.previous is None else self._earlier(Z)
         checkpoint = self.checkpoints.load("clusters")
         if checkpoint is not None:
             facts, arrays = checkpoint
+            self.choice.update(facts["choice"])
             self.libraries.record("kmeans", *facts["computed_by"])
             labels = self._label_rows(Z, arrays["centres"])
             clustering = Clustering(
                 arrays["centres"], labels, facts["inertia"], facts["n_iter"], PassCounts(**facts["work"])
             )
             saved = facts["selection"]
-            return KSelection(**saved | {"notes": tuple(saved["notes"])}), clustering
-        selection, clustering = self._select_k_and_cluster(Z, features, pca, k_sample)
+            selection = KSelection(**saved | {"notes": tuple(saved["notes"])})
+            return selection, *number(self.previous, clustering, earlier)
+        selection, clustering = self._select_k_and_cluster(Z, features, pca, k_sample, earlier)
         facts = {"inertia": clustering.inertia, "n_iter": clustering.n_iter, "work": asdict(clustering.pass_counts)}
-        facts |= {"selection": selection.facts(), "computed_by": self.libraries["kmeans"]}
+        facts |= {"selection": selection.facts(), "choice": self.choice, "computed_by": self.libraries["kmeans"]}
         self.checkpoints.save("clusters", facts, {"centres": clustering.centers})
-        return selection, clustering
+        return selection, *number(self.previous, clustering, earlier)
 
     def stability(self, Z: Float32s, clustering: Clustering) -> ClusterStability:
         """Return how stable each cluster is under resampling."""
@@ -216,11 +240,20 @@ class Job:
                 advance(n_done)
         return labels
 
-    def model(self, features: FittedFeatures, pca: Components, Z: Float32s, centers: Float32s, odds: Float32s) -> Model:
+    def model(
+        self,
+        features: FittedFeatures,
+        pca: Components,
+        Z: Float32s,
+        centers: Float32s,
+        odds: Float32s,
+        numbered: NumberedClusters | None = None,
+    ) -> Model:
         """Return the model that assigns new rows; its fences are computed from a sample of the rows."""
+        numbers = None if numbered is None else numbered.numbers
         nearest = self.backend.nearest_two(Z[sample_rows(len(Z), FENCE_SAMPLE, seed=0)], centers)
         fences = compute_fences(nearest.labels, nearest.distances, len(centers))
-        return Model(features.encoder, pca, centers, fences, self.settings.id, odds)
+        return Model(features.encoder, pca, centers, fences, self.settings.id, odds, numbers)
 
     def assignments(
         self, Z: Float32s, model: Model, folder: Path, add_map_columns: AddMapColumns | None = None
@@ -242,8 +275,13 @@ class Job:
         )
 
     def _fit_features(self, cache: BlockCache, observers: Sequence[BlockObserver[Block]]) -> FittedFeatures:
-        config = self.settings.features
+        config, frozen = self.settings.features, self.frozen
         with self.timer.stage("statistics", self.n_rows) as advance:
+            if frozen is not None:
+                return reuse_encoder(
+                    self.table, frozen.model.encoder, frozen.roles, frozen.weights, seed=self.settings.seed,
+                    cache=cache, observers=observers, progress=advance,
+                )  # fmt: skip
             return fit_encoder(
                 self.table,
                 id=self.settings.id,
@@ -258,24 +296,6 @@ class Job:
                 progress=advance,
             )
 
-    def _unpack_features(
-        self, facts: Facts, arrays: Arrays, cache: BlockCache, observers: Sequence[BlockObserver[Block]]
-    ) -> FittedFeatures:
-        encoder = FeatureEncoder(EncodingPlan.model_validate(facts["plan"]))
-        roles = [ColumnRole(**role) for role in facts["roles"]]
-        groups = {
-            name: ColumnGroup(**group | {"columns": tuple(group["columns"])}) for name, group in facts["groups"].items()
-        }
-        repeated = tuple(
-            RepeatedColumns(tuple(found["columns"]), tuple(found["shares"]), found["reason"])
-            for found in facts["repeated"]
-        )
-        weights = ColumnWeights(facts["weights"], groups, repeated)
-        _restore_observers(observers, arrays)
-        statistics = TableStatistics(self.n_rows, {}, {})
-        rows = EncodedTable(self.table, encoder, self.n_rows, cache)
-        return FittedFeatures(encoder, roles, weights, statistics, rows)
-
     def _fit_pca(self, features: FittedFeatures, observers: Sequence[BlockObserver[IndexedBlock]]) -> Components:
         n_wanted, n_most = self.settings.pca.n_components, min(features.encoder.n_features, self.n_rows)
         if isinstance(n_wanted, int) and n_wanted > n_most:
@@ -285,6 +305,10 @@ class Job:
                 hint="lower pca.n_components, or set it to auto.",
             )
         with self.timer.stage("pca", self.n_rows) as advance:
+            if self.frozen is not None:
+                for n_rows in features.rows.map(lambda _, rows: len(rows.dense), "bins", observers=observers):
+                    advance(n_rows)
+                return self.frozen.model.pca
             if self.libraries.uses_cuml("pca") and self.n_rows > 1:
                 from engine.features.encoded_matrix import find_library_axes
 
@@ -301,12 +325,17 @@ class Job:
             return Components.from_moments(moments, n_wanted)
 
     def _select_k_and_cluster(
-        self, Z: Float32s, features: FittedFeatures, pca: Components, k_sample: RowCollector
+        self,
+        Z: Float32s,
+        features: FittedFeatures,
+        pca: Components,
+        k_sample: RowCollector,
+        earlier: NDArray[np.int32] | None,
     ) -> tuple[KSelection, Clustering]:
         config, seed = self.settings.kmeans, self.settings.seed
         if config.n_clusters != "auto":
             k = int(config.n_clusters)
-            clustering, reason = self._dissolve_small(Z, self._kmeans(Z, k))
+            clustering, reason = self._dissolve_small(Z, self._cluster(Z, k, None, earlier))
             k = len(clustering.centers)
             with self.timer.stage("measure"):
                 selection = score_given_k(Z, clustering.labels, k, clustering.inertia, random_state=seed)
@@ -315,8 +344,9 @@ class Job:
         checkpoint = self.checkpoints.load("sweep")
         with self.timer.stage("choose k"):
             by_valley = config.k_method == "valley"
+            X = features.encoder.encode(k_sample.table()) if by_valley else Z
             selection = choose_k(
-                features.encoder.encode(k_sample.table()) if by_valley else Z,
+                X,
                 config.k_range,
                 method=config.k_method,
                 random_state=seed,
@@ -324,12 +354,45 @@ class Job:
                 earlier=() if checkpoint is None else checkpoint[0]["table"],
                 watch=lambda table: self.checkpoints.save("sweep", {"table": table}),
             )
+            if self.previous is not None and by_valley and selection.k != self.previous.model.n_clusters:
+                k_before = self.previous.model.n_clusters
+                stays = confirm_k(X, features.encoder.attributes, selection.k, k_before)
+                if stays is not None:
+                    selection = replace(selection, k=k_before, reason=stays, runner_up=selection.k, means=None)
         log = logger.warning if selection.k == 1 else logger.info
         log("%s.", " ".join([f"k = {selection.k}: {selection.reason}.", *selection.notes]).removesuffix("."))
         start = None if selection.means is None else project_points(selection.means, pca).astype(Z.dtype)
-        clustering, reason = self._dissolve_small(Z, self._kmeans(Z, selection.k, start))
+        clustering, reason = self._dissolve_small(Z, self._cluster(Z, selection.k, start, earlier))
         selection = replace(selection, k=len(clustering.centers), reason=selection.reason + reason)
         return selection, clustering
+
+    def _cluster(self, Z: Float32s, k: int, seeds: Float32s | None, earlier: NDArray[np.int32] | None) -> Clustering:
+        """Cluster the scores into k clusters: those of the previous run, if there is one and they do."""
+        previous, lineage = self.previous, self.settings.lineage
+        if previous is None or earlier is None:
+            return self._kmeans(Z, k, seeds)
+        centers = previous.model.centers
+        start = centers if self.frozen is not None else means_of(Z, earlier, len(centers))
+        in_memory = replace(self, storage=IN_MEMORY)
+        contest = Contest(
+            Z, start, previous.run.clusters["share"].to_numpy(), earlier,
+            cluster=lambda rows, k, init: (self if rows is Z else in_memory)._kmeans(rows, k, init, resume=False),
+            fix=lambda centers: clustering_by_centers(Z, centers, self.backend, self.storage),
+            takeover=lineage.takeover, max_moved=lineage.max_moved,
+        )  # fmt: skip
+        continuation = contest.decide(k, seeds)
+        self.choice.update(continuation.facts)
+        logger.info("%s.", continuation.facts["why"].capitalize())
+        return continuation.clustering
+
+    def _earlier(self, Z: Float32s) -> NDArray[np.int32]:
+        """Return the cluster of the previous run that each row belongs to."""
+        assert self.previous is not None
+        with self.timer.stage("earlier clusters"):
+            return rows_by_previous(
+                self.previous, self.table, self.settings.id, Z, self.backend, self.storage,
+                same_scores=self.frozen is not None,
+            )  # fmt: skip
 
     def _dissolve_small(self, Z: Float32s, clustering: Clustering) -> tuple[Clustering, str]:
         """Dissolve clusters below the least share, the smallest first; return the rest, and what was done in words."""
@@ -361,8 +424,8 @@ class Job:
             cluster_rows, Z, k, self.backend, seed=self.settings.seed, init="k-means++" if start is None else start,
             n_init=1 if config.n_init == "auto" or start is not None else config.n_init,
             max_iter=config.max_iter, tol=config.tol, storage=self.storage,
-            checkpoint=None if checkpoint is None else _unpack_checkpoint(*checkpoint),
-            on_checkpoint=lambda state: checkpoints.save("k-means", *_pack_checkpoint(state)),
+            checkpoint=None if checkpoint is None else unpack_checkpoint(*checkpoint),
+            on_checkpoint=lambda state: checkpoints.save("k-means", *pack_checkpoint(state)),
         )  # fmt: skip
         with self.timer.stage("k-means"):
             if self.libraries.uses_cuml("kmeans"):
@@ -379,7 +442,7 @@ class Job:
         columns = [model.encoder.columns[0]] if model.id is None else [model.id]
         temporary_folder = self.storage.folder or folder
         assigner = FittedRowAssigner(
-            Z, model.id, model.centers, model.fences, model.odds, self.backend, add_map_columns
+            Z, model.id, model.centers, model.fences, model.odds, model.cluster_numbers, self.backend, add_map_columns
         )
         with self.timer.stage("assign", len(Z)) as advance:
             for n_rows, counts, squared in write_assignments(assigner, self.table, columns, folder, temporary_folder):
@@ -387,42 +450,3 @@ class Job:
                 np.add(inertias, squared, out=inertias)
                 advance(n_rows)
         return sizes, inertias
-
-
-def _pack_observers(observers: Sequence[BlockObserver[Any]]) -> Arrays:
-    return {f"observer {i}: {name}": array for i, each in enumerate(observers) for name, array in each.state().items()}
-
-
-def _restore_observers(observers: Sequence[BlockObserver[Any]], arrays: Arrays) -> None:
-    for i, observer in enumerate(observers):
-        prefix = f"observer {i}: "
-        observer.restore({name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)})
-
-
-def _pack_features(features: FittedFeatures) -> Facts:
-    return {
-        "plan": features.encoder.plan.model_dump(mode="json"),
-        "roles": [asdict(role) for role in features.roles],
-        "groups": {name: asdict(group) for name, group in features.weights.groups.items()},
-        "weights": features.weights.by_column,
-        "repeated": [asdict(found) for found in features.weights.repeated],
-    }
-
-
-def _pack_checkpoint(checkpoint: KMeansCheckpoint) -> tuple[Facts, Arrays]:
-    kind, key, position, *rest = checkpoint.generator_state
-    facts: Facts = {"run": checkpoint.run, "iteration": checkpoint.iteration.number, "random": [kind, position, *rest]}
-    arrays = {"key": key, "previous": checkpoint.iteration.previous_centers, "centres": checkpoint.iteration.centers}
-    if checkpoint.best is not None:
-        facts["best"] = {"inertia": checkpoint.best.inertia, "n_iter": checkpoint.best.n_iter}
-        arrays["best"] = checkpoint.best.centers
-    return facts, arrays
-
-
-def _unpack_checkpoint(facts: Facts, arrays: Arrays) -> KMeansCheckpoint:
-    kind, position, *rest = facts["random"]
-    best = None
-    if "best" in facts:
-        best = Clustering(arrays["best"], np.empty(0, np.int32), **facts["best"], pass_counts=PassCounts())
-    iteration = Iteration(facts["iteration"], arrays["previous"], arrays["centres"])
-    return KMeansCheckpoint(facts["run"], (kind, arrays["key"], position, *rest), iteration, best)

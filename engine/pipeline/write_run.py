@@ -91,7 +91,7 @@ def _cluster_table(
     names: list[str] | None,
 ) -> pa.Table:
     columns: dict[str, Any] = {
-        "cluster": np.arange(len(sizes), dtype=np.int32),
+        "cluster": model.cluster_numbers,
         "size": sizes,
         "share": sizes / sizes.sum(),
         "inertia": inertias,

@@ -34,7 +34,7 @@ def plotly_text(text: str) -> str:
 
 def map_chart(
     x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]], cluster: NDArray[np.int64], names: Sequence[str],
-    sizes: Sequence[int],
+    sizes: Sequence[int], numbers: Sequence[int],
 ) -> Chart:  # fmt: skip
     """Return the scatter plot of the map: one trace per cluster, so that a click can isolate it.
 
@@ -43,20 +43,21 @@ def map_chart(
     x, y : arrays of shape (n_points,)
         Coordinates on the map. About MAP_POINTS of the points are drawn.
     cluster : int array of shape (n_points,)
-    names, sizes : sequences of length n_clusters
+        Number of each point's cluster.
+    names, sizes, numbers : sequences of length n_clusters
     """
-    colors, total = palette(len(names)), max(sum(sizes), 1)
+    colors, total = palette(numbers), max(sum(sizes), 1)
     step = max(1, math.ceil(len(x) / MAP_POINTS))
     data = []
     for c, name in enumerate(names):
-        members = np.flatnonzero(cluster == c)
+        members = np.flatnonzero(cluster == numbers[c])
         drawn = members[:: min(step, max(1, len(members) // MIN_CLUSTER_POINTS))]
         size = f"{format_people(sizes[c])}, {format_percent(sizes[c] / total)}"
         hover = f"<b>{plotly_text(name)}</b><br>{size}<extra></extra>"
         marker = {"size": 5, "color": colors[c], "opacity": 0.75, "line": {"width": 0}}
         data.append(
-            {"type": "scatter", "mode": "markers", "name": plotly_text(name), "x": _round_values(x[drawn]),
-             "y": _round_values(y[drawn]), "marker": marker, "hovertemplate": hover}
+            {"type": "scatter", "mode": "markers", "name": plotly_text(name), "meta": numbers[c],
+             "x": _round_values(x[drawn]), "y": _round_values(y[drawn]), "marker": marker, "hovertemplate": hover}
         )  # fmt: skip
     hidden_axis = {"visible": False, "showgrid": False, "zeroline": False}
     equal_scale = {"scaleanchor": "x", "scaleratio": 1}
@@ -71,10 +72,10 @@ def map_chart(
     return {"data": data, "layout": layout}
 
 
-def sizes_chart(names: Sequence[str], sizes: Sequence[int]) -> Chart:
+def sizes_chart(names: Sequence[str], sizes: Sequence[int], numbers: Sequence[int]) -> Chart:
     """Return a bar chart of the people in each cluster, the largest on top."""
     order = sorted(range(len(sizes)), key=lambda c: sizes[c])
-    colors, total = palette(len(sizes)), max(sum(sizes), 1)
+    colors, total = palette(numbers), max(sum(sizes), 1)
     bars = {
         "type": "bar",
         "orientation": "h",

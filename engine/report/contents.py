@@ -56,12 +56,12 @@ def read_contents(folder: Path) -> ReportContents:
     rules, personas = (_read_optional_json(folder / name) for name in ("rules.json", "personas.json"))
     table = pq.read_table(folder / "clusters.parquet", columns=["cluster", "size", "share"])
     clusters = _list_clusters(table.to_pylist(), personas, rules)
-    names, sizes = [c["name"] for c in clusters], [c["size"] for c in clusters]
+    names, sizes, numbers = ([c[key] for c in clusters] for key in ("name", "size", "cluster"))
     elbow = pyarrow.csv.read_csv(folder / "elbow.csv").to_pydict()
     for name in ("stability", "runner_up"):
         elbow.setdefault(name, [None] * len(elbow["k"]))
     run_charts = {
-        "sizes": charts.sizes_chart(names, sizes),
+        "sizes": charts.sizes_chart(names, sizes, numbers),
         "variance": charts.variance_chart(arrays["pca.explained_variance_ratio_"].tolist()),
     }
     if len(elbow["k"]) > 1:
@@ -70,7 +70,7 @@ def read_contents(folder: Path) -> ReportContents:
     if heatmap and heatmap["features"]:
         run_charts["heat"] = charts.heatmap_chart(heatmap["features"], heatmap["differences"], names)
     if (folder / "map.parquet").is_file():
-        run_charts["map"] = read_map_chart(folder / "map.parquet", names, sizes)
+        run_charts["map"] = read_map_chart(folder / "map.parquet", names, sizes, numbers)
     rows = [dict(zip(elbow, values, strict=True)) for values in zip(*elbow.values(), strict=True)]
     settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["explain"]
     return ReportContents(
@@ -79,18 +79,18 @@ def read_contents(folder: Path) -> ReportContents:
     )  # fmt: skip
 
 
-def read_map_chart(path: Path, names: list[str], sizes: list[int]) -> charts.Chart:
+def read_map_chart(path: Path, names: list[str], sizes: list[int], numbers: list[int]) -> charts.Chart:
     """Return the chart of a map.parquet, whose rows are landmarks with `cluster`, `map_x` and `map_y`."""
     table = pq.read_table(path.absolute(), columns=["cluster", "map_x", "map_y"])
     x, y, cluster = (table[name].to_numpy() for name in ("map_x", "map_y", "cluster"))
-    return charts.map_chart(x, y, cluster, names, sizes)
+    return charts.map_chart(x, y, cluster, names, sizes, numbers)
 
 
-def read_cluster_names(folder: Path, n_clusters: int) -> list[str]:
-    """Return the names of the personas, or "Cluster 0" and so on for a run without personas."""
+def read_cluster_names(folder: Path, numbers: list[int]) -> list[str]:
+    """Return the names of the personas, or "Cluster 0" and so on, by their numbers, for a run without personas."""
     personas = _read_optional_json(folder / "personas.json")
     if personas is None:
-        return [f"Cluster {c}" for c in range(n_clusters)]
+        return [f"Cluster {number}" for number in numbers]
     return [persona["name"] for persona in personas["personas"]]
 
 
@@ -104,15 +104,15 @@ def _read_optional_json(path: Path) -> dict[str, Any] | None:
 def _list_clusters(
     table: list[dict[str, Any]], personas: dict[str, Any] | None, rules: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
-    colors = palette(len(table))
+    colors = palette(row["cluster"] for row in table)
     clusters = []
-    for row in table:
-        c = row["cluster"]
+    for c, row in enumerate(table):
+        number = row["cluster"]
         # Runs of version 0.1 know nothing of stability.
-        persona = {"stability": None} | (personas["personas"][c] if personas else {"name": f"Cluster {c}"})
+        persona = {"stability": None} | (personas["personas"][c] if personas else {"name": f"Cluster {number}"})
         clusters.append(
             {
-                "cluster": c,
+                "cluster": number,
                 "size": row["size"],
                 "people": format_people(row["size"]),
                 "share": format_percent(row["share"]),

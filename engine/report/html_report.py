@@ -94,7 +94,8 @@ def _template_variables(contents: ReportContents) -> dict[str, Any]:
     manifest, rules = contents.manifest, contents.rules
     clusters = contents.clusters
     personas = clusters and clusters[0]["persona"] is not None
-    names = [clusters[c]["name"] for c in rules["overview"]["unnamed"]] if rules else []
+    by_number = {cluster["cluster"]: cluster for cluster in clusters}
+    names = [by_number[number]["name"] for number in rules["overview"]["unnamed"]] if rules else []
     dropped = [column["name"] for column in contents.columns if column["encoding"] == "left out"]
     one_cluster = len(clusters) == 1
     left_out = {"rules", "overview"} if personas and one_cluster else set()
@@ -107,6 +108,7 @@ def _template_variables(contents: ReportContents) -> dict[str, Any]:
         "community": next((c for c in clusters if c["persona"] and c["persona"]["community"]), None),
         "personas": personas,
         "clusters": clusters,
+        "by_number": by_number,
         "by_size": sorted(clusters, key=lambda c: -c["size"]),
         "charts": contents.charts,
         "n_dots": f"{sum(len(trace['x']) for trace in contents.charts.get('map', {'data': []})['data']):,}",

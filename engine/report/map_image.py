@@ -27,11 +27,13 @@ FEW_ROWS, MANY_ROWS = 30_000, 300_000
 STRIPE = 100  # lines of the image drawn at a time: a few MiB of colors
 
 
-def draw_map(coordinates: NDArray[np.float32], labels: NDArray[np.int32], path: Path) -> None:
-    """Write the image of the rows at their coordinates, colored by label, on white."""
+def draw_map(
+    coordinates: NDArray[np.float32], labels: NDArray[np.int32], numbers: NDArray[np.int32], path: Path
+) -> None:
+    """Write the image of the rows at their coordinates, on white, in the colors of their clusters' `numbers`."""
     from PIL import Image
 
-    counts = _count_pixels(coordinates, labels)
+    counts = _count_pixels(coordinates, labels, numbers)
     radius = (len(coordinates) <= FEW_ROWS) + (len(coordinates) <= MANY_ROWS)
     if radius:
         counts = _sum_discs(counts, radius)
@@ -44,11 +46,13 @@ def draw_map(coordinates: NDArray[np.float32], labels: NDArray[np.int32], path: 
     Image.fromarray(pixels).save(path, compress_level=3)  # as small as level 6, in two thirds of the time
 
 
-def _count_pixels(coordinates: NDArray[np.float32], labels: NDArray[np.int32]) -> PixelCounts:
+def _count_pixels(
+    coordinates: NDArray[np.float32], labels: NDArray[np.int32], numbers: NDArray[np.int32]
+) -> PixelCounts:
     """Return the sums of red, green and blue over the rows of every pixel, and their number, (SIDE, SIDE, 4)."""
     low, high = bounding_box(coordinates)
     side = 1.04 * max(float((high - low).max()), 2.0)  # a square, with a margin
-    colors = [[int(text[at : at + 2], 16) for at in (1, 3, 5)] for text in palette(int(labels.max()) + 1)]
+    colors = [[int(text[at : at + 2], 16) for at in (1, 3, 5)] for text in palette(numbers.tolist())]
     counts = np.zeros((SIDE, SIDE, 4), np.uint32)
     rasterize(coordinates, labels, np.array(colors, np.uint32), (low + high - side) / 2, SIDE / side, counts)
     return counts

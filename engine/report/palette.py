@@ -8,6 +8,8 @@ visible on white and on black. tests/report/test_palette.py checks the distances
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 # fmt: off
 COLORS = (
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#92003D", "#0000FF", "#31F3CE"),
@@ -20,6 +22,6 @@ COLORS = (
 # fmt: on
 
 
-def palette(n: int) -> list[str]:
-    """Return the first `n` colors as #RRGGBB; after the sixtieth they repeat."""
-    return [COLORS[i % len(COLORS)] for i in range(n)]
+def palette(numbers: Iterable[int]) -> list[str]:
+    """Return the color of each cluster's number as #RRGGBB; after the sixtieth they repeat."""
+    return [COLORS[number % len(COLORS)] for number in numbers]

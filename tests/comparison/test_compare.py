@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 import engine
 from engine.cli import app
-from engine.comparison import compare as comparison
 from engine.config import FitConfig
 from engine.datasets.demo_table import DemoPaths
 from engine.errors import IdColumnError, ModelNotReadableError, NothingInCommonError, OutputExistsError, UsageError
+from engine.lineage import people
 
 
 def write_run(folder: Path, ids: pa.Array, labels: Sequence[int], *, id: str = "who", k: int | None = None) -> Path:
@@ -51,7 +51,7 @@ def make_ids(kind: pa.DataType, numbers: Any) -> pa.Array:
 def test_people_are_matched_by_id_in_any_order(
     old_kind: pa.DataType, new_kind: pa.DataType, rows_per_part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparison, "ROWS_PER_PART", rows_per_part)
+    monkeypatch.setattr(people, "ROWS_PER_PART", rows_per_part)
     rng = np.random.default_rng(0)
     old_numbers, new_numbers = rng.permutation(100)[:70], rng.permutation(100)[:80]
     before = dict(zip(old_numbers.tolist(), rng.integers(0, 3, 70).tolist(), strict=True))

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linear_sum_assignment
 
-from engine.comparison.transitions import UNMATCHED, ClusterTransition, ClusterTransitions, find_transitions
+from engine.comparison.transitions import ClusterTransition, ClusterTransitions, find_transitions
+from engine.lineage.matching import UNMATCHED
 
 
 def transitions(moves: list[list[int]]) -> ClusterTransitions:

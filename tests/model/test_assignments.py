@@ -14,7 +14,9 @@ from engine.tsne.types import Placement
 
 def test_ids_named_like_any_column_of_the_assignments_are_refused_by_name() -> None:
     nearest = TwoNearest(*(np.zeros(2, kind) for kind in (np.int32, np.float32, np.int32, np.float32)))
-    table = assignment_table(pa.array(["a", "b"]), "user_id", nearest, np.ones(1, np.float32), None)
+    table = assignment_table(
+        pa.array(["a", "b"]), "user_id", nearest, np.ones(1, np.float32), None, np.zeros(1, np.int32)
+    )
     table = add_map_columns(table, Placement(np.zeros((2, 2), np.float32), np.zeros(2, bool)))
     assert table["runner_up_odds"].null_count == 2  # a model of version 0.1 has none
     names = table.column_names

@@ -35,7 +35,9 @@ def expected(demo: DemoPaths, run: engine.Run) -> Expected:
     id_type = table.schema.field("user_id").type
     sizes = run.clusters["size"].to_numpy()
     ids = check_ids(table, "user_id", run.manifest["rows"])
-    return Expected(run.manifest["rows"], "user_id", id_type, ids, sizes, run.manifest["inertia"])
+    return Expected(
+        run.manifest["rows"], "user_id", id_type, ids, sizes, run.model.cluster_numbers, run.manifest["inertia"]
+    )
 
 
 @pytest.fixture

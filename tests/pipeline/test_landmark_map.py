@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import engine
 from engine.config import FitConfig
 from engine.datasets.demo_table import DemoPaths, write_demo
-from engine.errors import ModelNotReadableError, NotMappedError
+from engine.errors import NotMappedError
 from engine.execution.threads import threads
 
 N = 5000
@@ -106,15 +106,18 @@ def test_a_map_starts_from_the_map_of_the_previous_run(demo: DemoPaths, run: eng
     assert resumed.manifest["map"]["previous"] == str(run.path)
 
 
-def test_a_run_without_a_map_cannot_be_the_previous_run(demo: DemoPaths, tmp_path: Path) -> None:
+def test_a_run_that_continues_one_without_a_map_begins_a_map(
+    demo: DemoPaths, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = FitConfig.merge({}, kmeans={"n_clusters": 3}, skip=["explain", "report", "map"])
     plain = engine.fit(demo.members, out=tmp_path / "plain", id="user_id", config=config)
     assert not {"map.parquet", "map.png", "map"} & {path.name for path in plain.path.iterdir()}
     assert plain.manifest["map"] is None
     with pytest.raises(NotMappedError, match="no map to place rows on"):
         plain.model.assign(demo.members, place=True)
-    with pytest.raises(ModelNotReadableError, match="has no map to continue"):
-        fit(demo, tmp_path / "on", previous=str(plain.path))
+    again = fit(demo, tmp_path / "on", map=SMALL | {"max_iter": 250}, previous=str(plain.path))
+    assert "has no map to continue" in caplog.text
+    assert again.map.num_rows >= 300
 
 
 def test_without_place_all_the_assignments_stay_as_they_are(demo: DemoPaths, tmp_path: Path) -> None:

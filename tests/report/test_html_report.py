@@ -188,7 +188,7 @@ def test_charts_contain_no_nan_and_axis_labels_are_all_different() -> None:
 def test_every_cluster_is_on_the_map_however_small() -> None:
     cluster = np.r_[np.zeros(50_000, int), np.ones(30, int)]
     xy = np.random.default_rng(0).random((2, len(cluster)))
-    chart = charts.map_chart(xy[0], xy[1], cluster, ["big", "small", "empty"], [50_000, 30, 0])
+    chart = charts.map_chart(xy[0], xy[1], cluster, ["big", "small", "empty"], [50_000, 30, 0], [0, 1, 2])
     points = [len(trace["x"]) for trace in chart["data"]]
     assert points[0] <= charts.MAP_POINTS
     assert points[1] >= charts.MIN_CLUSTER_POINTS

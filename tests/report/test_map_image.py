@@ -14,13 +14,14 @@ from engine.report.palette import palette
 
 
 def draw_pixels(coordinates: Any, labels: Any, path: Path) -> Any:
-    map_image.draw_map(np.asarray(coordinates, np.float32), np.asarray(labels, np.int32), path)
+    numbers = np.arange(np.max(labels) + 1, dtype=np.int32)
+    map_image.draw_map(np.asarray(coordinates, np.float32), np.asarray(labels, np.int32), numbers, path)
     with Image.open(path) as image:
         return np.asarray(image)
 
 
 def cluster_color(cluster: int) -> Any:
-    code = palette(cluster + 1)[cluster]
+    (code,) = palette([cluster])
     return np.array([int(code[at : at + 2], 16) for at in (1, 3, 5)])
 
 

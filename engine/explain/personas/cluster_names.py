@@ -5,7 +5,9 @@ effect sizes of every cluster, strongest first  ->  "Comedy and high mobile shar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +18,37 @@ from engine.utils.formatting import capitalize_first, natural_list
 
 LONG_TAG = 36  # characters from which a tag is long: a name is two tags
 DIRECTIONS = {"high", "many", "little", "recent", "towards", "fond"}  # words of a tag beside its subject
+MAX_TAGS = 4  # of a name
+MAX_POSSIBLE_TAGS = 8  # of those that a kept name may be made of
 LEFT_BLANK = "many questions left open"
 
 
-def name_clusters(ranked: list[list[EffectSize]], shown: Sequence[bool], sizes: NDArray[np.int64]) -> list[str]:
-    """Name clusters by their strongest effects, larger clusters first; tags are added until a name is new."""
-    names: dict[int, str] = {}
+def name_clusters(
+    ranked: list[list[EffectSize]],
+    shown: Sequence[bool],
+    sizes: NDArray[np.int64],
+    earlier: Sequence[str | None] = (),
+    given: Sequence[str | None] = (),
+) -> list[str]:
+    """Name clusters by their strongest effects, larger clusters first; tags are added until a name is new.
+
+    A name in `given` is taken as it is. One in `earlier` is kept if each of its tags still describes the cluster.
+    """
+    names = {c: name for c, name in enumerate(given) if name is not None}
     used: set[frozenset[str]] = set()
     columns: dict[str, set[str]] = {}
     for effect_size in (e for of_cluster in ranked for e in of_cluster if e.feature.kind == "category"):
         columns.setdefault(effect_size.feature.value_words, set()).add(effect_size.feature.column)
     ambiguous = {value for value, of_value in columns.items() if len(of_value) > 1}
+    for c, name in enumerate(earlier):
+        if name is not None and c not in names and shown[c]:
+            kept = _tags_of_name(name, [name_tag(e, ambiguous) for e in ranked[c]])
+            if kept and name not in names.values():
+                names[c] = name
+                used.add(frozenset(kept))
     for c in np.argsort(-sizes, kind="stable").tolist():
+        if c in names:
+            continue
         if not shown[c]:
             base, tags = ("Empty cluster" if sizes[c] == 0 else "A few people"), []
         else:
@@ -44,6 +65,17 @@ def name_clusters(ranked: list[list[EffectSize]], shown: Sequence[bool], sizes: 
             unique = f"{name} ({number})"
         names[c] = unique
     return [names[c] for c in range(len(ranked))]
+
+
+def _tags_of_name(name: str, tags: Sequence[str]) -> tuple[str, ...]:
+    """Return those of a cluster's tags that make up a name, none if no choice of them does."""
+    base = re.sub(r" \(\d+\)$", "", name)  # the number of a name that another cluster had as well
+    possible = [tag for tag in dict.fromkeys([LEFT_BLANK, *tags]) if tag.lower() in base.lower()][:MAX_POSSIBLE_TAGS]
+    for n in range(1, MAX_TAGS + 1):
+        for choice in permutations(possible, n):
+            if capitalize_first(natural_list(choice)) == base:
+                return choice
+    return ()
 
 
 def _tags(strongest: list[EffectSize], ambiguous: set[str]) -> list[str]:
@@ -65,7 +97,7 @@ def _tags(strongest: list[EffectSize], ambiguous: set[str]) -> list[str]:
             continue
         used_columns.add(column)
         tags.append(tag)
-        if len(tags) == 4:
+        if len(tags) == MAX_TAGS:
             break
     return tags
 

@@ -73,6 +73,8 @@ def build_personas(
     stability: Sequence[str | None] | None = None,
     *,
     min_people: int,
+    earlier_names: Sequence[str | None] = (),
+    given_names: Sequence[str | None] = (),
 ) -> list[Persona]:
     """Build the persona of every cluster, in the order of the clusters.
 
@@ -85,6 +87,8 @@ def build_personas(
         How sure each cluster is, in a sentence.
     min_people : int
         Smallest number of sampled people behind a figure.
+    earlier_names, given_names : sequences of str or None, one per cluster, optional
+        Names that stay while they fit, and names that people gave.
 
     Returns
     -------
@@ -94,7 +98,7 @@ def build_personas(
     n_sampled = np.bincount(sample.labels, minlength=sample.n_clusters)
     ranked = [_rank(of_cluster, min_people) for of_cluster in effect_sizes]
     shown = [n_sampled[c] >= min_people for c in range(sample.n_clusters)]
-    names = name_clusters(ranked, shown, sample.sizes)
+    names = name_clusters(ranked, shown, sample.sizes, earlier_names, given_names)
     strengths = [_root_mean_square(of_cluster) if shown[c] else 0.0 for c, of_cluster in enumerate(effect_sizes)]
     personas = []
     for c, strongest in enumerate(ranked):

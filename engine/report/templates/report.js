@@ -64,7 +64,7 @@
   const show = () => {
     all.setAttribute("aria-pressed", String(chosen.size === 0));
     buttons.forEach((button) => button.setAttribute("aria-pressed", String(chosen.has(button.dataset.cluster))));
-    charts.map.data.forEach((trace, cluster) => { trace.visible = chosen.size === 0 || chosen.has(String(cluster)); });
+    charts.map.data.forEach((trace) => { trace.visible = chosen.size === 0 || chosen.has(String(trace.meta)); });
     Plotly.restyle(element("map"), { visible: charts.map.data.map((trace) => trace.visible) });
   };
   buttons.forEach((button) => button.addEventListener("click", () => {
