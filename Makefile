@@ -8,8 +8,9 @@ STAMP := $(VENV)/.installed-$(shell cksum pyproject.toml constraints.txt | cksum
 WHEELS ?= $(HOME)/.cache/rooms-engine/wheels
 GPU_VENV := .venv-gpu
 KERNELS_VENV := .venv-kernels
+WHEEL_VENV := build/venv-wheel
 
-.PHONY: demo kernels test test-gpu-contract test-gpu-kernels lint bench setup clean
+.PHONY: demo kernels test wheel test-wheel test-gpu-contract test-gpu-kernels lint bench setup clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -24,6 +25,19 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# A wheel with compiled kernels, for this Python and this platform, in dist/: decisions/0036.
+wheel: setup
+	rm -rf build dist
+	$(BIN)/python -m engine.pipeline.ship_kernels build/kernels
+	ROOMS_COMPILED_KERNELS=$(CURDIR)/build/kernels $(BIN)/python -m pip wheel --quiet --disable-pip-version-check \
+		--no-deps --wheel-dir dist .
+
+# The wheel in an environment of its own: the first fit compiles nothing and takes little longer than the second.
+test-wheel: wheel
+	rm -rf $(WHEEL_VENV) && $(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	$(WHEEL_VENV)/bin/python -P tests/wheel.py
 
 # The engine in the environment of a GPU machine, on a machine without one: signatures, then the tests of the GPU path.
 test-gpu-contract:

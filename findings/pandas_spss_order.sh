@@ -13,8 +13,8 @@
 #
 # Why it matters: codes of categories are a common way to get numbers for clustering. The scale is permuted, distances
 # between answers are wrong, and everything runs.
-# This engine: it does not read SPSS files and never uses the codes of a category as numbers: categories are encoded
-# one column a value. Read scales with convert_categoricals=False to keep their numbers.
+# This engine: it reads SPSS files without pandas, and never uses the codes of a category as numbers: categories are
+# encoded one column a value.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -13,8 +13,7 @@
 # Why it matters: transport files (.xpt) are how national health surveys are published, and 0 is "none" or "no". The
 # column has no zero left: x == 0 selects nobody, a share of zeros is 0, and a logarithm is -180 instead of minus
 # infinity.
-# This engine: it does not read transport files. Convert them with pyreadstat, and check that a yes/no column still
-# has its zeros.
+# This engine: it reads transport files with pyreadstat, and a test holds it to the zeros.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

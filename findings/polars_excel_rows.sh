@@ -12,8 +12,7 @@
 #
 # Why it matters: a score exported to a sheet of its own no longer lines up with the table of members: every row after
 # the first gap belongs to somebody else.
-# This engine: it does not read sheets: it reads Parquet, CSV, Feather and ORC, and never drops a row because of
-# missing values.
+# This engine: it reads sheets with python-calamine, and never drops a row because of missing values.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

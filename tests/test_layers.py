@@ -32,6 +32,7 @@ USERS_OF_NUMBA_INTERNALS = (
     "kernels/cpu/simd/",
     "kernels/cpu/__init__.py",  # listens for compilation
     "kernels/cpu/cache_folder.py",  # asks numba where it caches
+    "kernels/cpu/kernel_cache.py",  # takes the place of numba's cache
     "kernels/cpu/jit_options.py",
     "engine/cli/doctor_checks.py",  # reports the host's features and the cache
     "engine/bench/run.py",  # names the host's processor

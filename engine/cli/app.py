@@ -24,7 +24,7 @@ from engine.execution import forkserver
 from engine.pipeline.worker_modules import WORKER_MODULES
 from engine.utils.signals import defer_signals, exit_on_signals
 
-COMMANDS = ("demo", "profiles", "fit", "assign", "compare", "report", "bench", "doctor")
+COMMANDS = ("demo", "profiles", "fit", "assign", "compare", "report", "bench", "doctor", "warm")
 
 
 class OrderedGroup(TyperGroup):

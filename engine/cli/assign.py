@@ -33,6 +33,10 @@ def assign(
     model: Annotated[Path, typer.Option(help="The run directory that `rooms fit` wrote.")],
     out: Annotated[Path, typer.Option(help="One file if it ends in .parquet, else a folder of parts.")],
     place: Annotated[bool, typer.Option("--place", help="Place them on the run's map as well.")] = False,
+    max_unseen: Annotated[
+        str | None,
+        typer.Option(metavar="SHARE", help="Fail if more of a column is unknown to the model, such as 5%."),
+    ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     tls_ca: TlsCa = None,
@@ -52,7 +56,9 @@ def assign(
 
     cluster = FitConfig.read(None, cluster=cluster_options(workers, scheduler, tls_ca, tls_cert, tls_key)).cluster
     with limit_threads(threads):
-        load(model).assign(source, out=out, overwrite=overwrite, place=place, cluster=cluster, reporter=Bars())
+        load(model).assign(
+            source, out=out, overwrite=overwrite, place=place, max_unseen=max_unseen, cluster=cluster, reporter=Bars()
+        )
     assignments = ds.dataset(out.absolute(), format="parquet")
     outliers = assignments.count_rows(filter=ds.field("outlier"))
     facts = {"out": str(out), "rows": assignments.count_rows(), "outliers": outliers}

@@ -1,4 +1,4 @@
-"""Check what this machine can run: Python, CPU, memory, the cache of compiled kernels, and the GPU."""
+"""Check what this machine can run: Python, CPU, memory, compiled kernels, and the GPU."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run_checks() -> list[Check]:
         Check("engine", True, f"{version('rooms-engine')} on Python {platform.python_version()}"),
         Check("cpu", True, f"{thread_count()} threads, {_instruction_set()}"),
         _check_memory(),
-        _check_kernel_cache(),
+        _check_kernels(),
         _check_driver(),
         *(_check_package(name) for name in GPU_PACKAGES),
         _check_device("cuda"),
@@ -53,17 +53,22 @@ def _check_memory() -> Check:
     return Check("memory", True, f"{free / 2**30:.1f} GiB free")
 
 
-def _check_kernel_cache() -> Check:
-    """Check that compiled kernels can be cached: otherwise every process compiles them again."""
-    from numba.core.caching import FunctionCache
+def _check_kernels() -> Check:
+    """Say where kernels come from, and whether those that have to be compiled are kept for later processes."""
+    from engine.kernels.cpu import kernel_cache
 
-    from engine.kernels.cpu.features import encode
-
-    try:
-        path = FunctionCache(encode.encode_numbers.py_func).cache_path
-    except RuntimeError as error:
-        return Check("kernels", False, f"compiled in every process: {error}. Set NUMBA_CACHE_DIR to a folder of yours")
-    return Check("kernels", True, f"numba {version('numba')}, compiled code kept in {path}")
+    found = kernel_cache.find_kernels()
+    about = f"numba {version('numba')}"
+    if found.level is not None:
+        about += f", {found.n_shipped} compiled kernels for {found.level} came with the package"
+    elif found.other_versions:
+        about += f"; the package has compiled kernels for other versions ({', '.join(found.other_versions)})"
+    if found.folder is None:
+        finding = f"{about}; others are compiled in every process. Set NUMBA_CACHE_DIR to a folder of yours"
+        return Check("kernels", found.level is not None, finding)
+    kept = f"{found.n_kept} compiled here are kept in {found.folder}"
+    hint = "" if found.level is not None or found.n_kept else ": rooms warm compiles all of them"
+    return Check("kernels", True, f"{about}; {kept}{hint}")
 
 
 def _check_driver() -> Check:

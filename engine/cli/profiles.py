@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from engine.cli.app import AsJson, Debug, Overwrite, app, handle_errors, print_result
+
+if TYPE_CHECKING:
+    from engine.ratings.rating_scale import Zeros
 
 
 @app.command()
@@ -19,6 +22,7 @@ def profiles(
     out: Annotated[Path, typer.Option(help="The profile table to write, a .parquet file.")],
     users: Annotated[str | None, typer.Option(help="Users with demographics: u.user, users.dat, CSV, Parquet.")] = None,
     catalogue: Annotated[str | None, typer.Option(help="Keep only titles that this catalogue has.")] = None,
+    zeros: Annotated[str, typer.Option(help="What ratings of 0 are: auto, missing (no rating), ratings.")] = "auto",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -30,8 +34,9 @@ def profiles(
     with Bars().stage("ratings", None) as advance:
         progress = _report_increments(advance)
         profile_table = profiles_from_ratings(
-            ratings, items, users, catalogue=catalogue, out=out, overwrite=overwrite, progress=progress
-        )
+            ratings, items, users, catalogue=catalogue, out=out, overwrite=overwrite, zeros=cast("Zeros", zeros),
+            progress=progress,
+        )  # fmt: skip
     print_result(profile_table.facts(), profile_table.describe(), as_json, written=out)
 
 

@@ -17,14 +17,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.blocks import Block, require_columns
+from engine.blocks import RECOGNISED, Block, require_columns
 from engine.config import Role
 from engine.errors import RetypedColumnError, UsageError
 from engine.execution.threads import map_blocks
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.features.columnar_block import PhysicalKind, ReadSpec, column_array, physical_kind
 from engine.features.date_columns import describe_date_texts
-from engine.features.key_columns import number_rows, row_label_reason
+from engine.features.key_columns import counts_rows, number_rows, row_label_reason
 from engine.features.missing_marks import describe_missing_marks
 from engine.features.number_columns import NUMBER_ROLES, describe_number_texts
 from engine.tables.date_texts import DateFormat
@@ -32,6 +32,8 @@ from engine.tables.list_texts import SEPARATORS, WEAK_SEPARATORS, describe_separ
 from engine.tables.number_texts import NumberFormat
 from engine.tables.vector_columns import vector_name
 
+MIN_DIFFERENT = 10  # rows from which on different texts, or numbers that count the rows, are labels of rows
+MAX_SMALL = 50  # rows of a table in which integers may all be different by chance
 ROLES: tuple[str, ...] = get_args(Role)
 
 MAX_DISTINCT_FORCED = 1_000_000  # distinct texts counted in a column whose role the user has set
@@ -144,7 +146,7 @@ def _infer_read_spec(kind: PhysicalKind, role: Role | None, first: Block | None,
         return ReadSpec("labels", None, limit)
     if kind == "text":
         separator = None
-        if first is not None and name in first.rows.column_names:
+        if first is not None and first.has_column(name):
             separator = find_column_separator(first, name, forced=role == "multilabel")
         return ReadSpec("category" if separator is None else "labels", separator, limit)
     return ReadSpec("category", None, limit) if role == "categorical" else ReadSpec("number")
@@ -210,6 +212,8 @@ def infer_roles(
         else:
             role = _infer_from_statistics(statistics, column)
         read_spec, notes = column_statistics.read_spec, [role.reason]
+        if RECOGNISED in (column.metadata or {}):
+            notes.append(column.metadata[RECOGNISED].decode())
         if read_spec.date_format is not None:
             notes.append(describe_date_texts(column_statistics))
         if read_spec.number_format is not None:
@@ -293,6 +297,8 @@ def _infer_from_statistics(statistics: TableStatistics, field: pa.Field) -> Colu
             )
         if len(column.counts) > 50 and len(column.counts) > 0.5 * column.n_present:
             return ColumnRole(name, "ignore", "id-like: most rows have a text of their own", dropped=True)
+        if len(column.counts) == column.n_present >= MIN_DIFFERENT:
+            return ColumnRole(name, "ignore", "id-like: every row has a text of its own", dropped=True)
         return ColumnRole(name, "categorical", f"{len(column.counts)} different texts")
     if column.read_spec.form == "days":
         return ColumnRole(name, "date", "dates")
@@ -308,15 +314,22 @@ def _infer_number_role(statistics: TableStatistics, field: pa.Field) -> ColumnRo
     n_distinct = 1 + int(np.count_nonzero(sample[1:] != sample[:-1]))
     if kind == "boolean" or n_distinct <= 2:
         return ColumnRole(name, "boolean", "true or false" if kind == "boolean" else "two different values")
-    if integer and n_distinct == len(sample) and column.n_present > 50:
-        span = column.moments.maximum - column.moments.minimum + 1
-        if span == column.n_rows or number_rows(name, statistics.in_row_order(name)):
-            return ColumnRole(name, "ignore", "id-like: every row has a number of its own", dropped=True)
+    if integer and n_distinct == len(sample) and column.n_present >= MIN_DIFFERENT and _number_rows(statistics, name):
+        return ColumnRole(name, "ignore", "id-like: every row has a number of its own", dropped=True)
     if column.moments.minimum >= 0 and len(sample) >= 20:
         skew, logged = _skewness(sample), _skewness(np.log1p(sample))
         if skew > 1.5 and abs(logged) < 0.75 * skew:
             return ColumnRole(name, "count", f"heavy right tail (skewness {skew:.1f}, {logged:.1f} after log1p)")
     return ColumnRole(name, "numeric", f"{'integers' if integer else 'numbers'}")
+
+
+def _number_rows(statistics: TableStatistics, name: str) -> bool:
+    """Tell whether different integers are labels of rows; in small tables only if they count the rows one by one."""
+    column, in_order = statistics.columns[name], statistics.in_row_order(name)
+    if column.n_present <= MAX_SMALL:
+        return counts_rows(in_order)
+    span = column.moments.maximum - column.moments.minimum + 1
+    return span == column.n_rows or number_rows(name, in_order)
 
 
 def _skewness(values: NDArray[np.float64]) -> float:

@@ -92,8 +92,11 @@ def compute_weights(
         known = ", ".join(sorted(set(group_of.values())))
         raise UsageError(f"No column is in group {unknown[0]!r}.", hint=f"the groups are: {known}.")
     columns_of: dict[str, list[str]] = {}
-    for source in dict.fromkeys(source_of[name] for name in used):
-        columns_of.setdefault(next(group_of[name] for name in used if source_of[name] == source), []).append(source)
+    group_of_source: dict[str, str] = {}
+    for name in used:
+        group_of_source.setdefault(source_of[name], group_of[name])
+    for source, group in group_of_source.items():
+        columns_of.setdefault(group, []).append(source)
     shares = _vector_shares(source_of, used, variances)
     shares |= {name: share for found in repeated for name, share in zip(found.columns, found.shares, strict=True)}
     if set(columns_of) <= {REST}:

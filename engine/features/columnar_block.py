@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -78,6 +79,16 @@ class ColumnarBlock:
     labels: dict[str, RaggedLabels]
     parsed: dict[str, ParsedTexts] = field(default_factory=dict)  # number columns that are texts in the table
     n_marked: dict[str, int] = field(default_factory=dict)  # rows with a mark of a missing value, by column
+
+    @cached_property
+    def number_rows(self) -> dict[str, int]:
+        """The row of `numbers` that holds each column."""
+        return {name: row for row, name in enumerate(self.number_columns)}
+
+    @cached_property
+    def text_rows(self) -> dict[str, int]:
+        """The row of `codes` and `names` that holds each column."""
+        return {name: row for row, name in enumerate(self.text_columns)}
 
     @property
     def n_bytes(self) -> int:

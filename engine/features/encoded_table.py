@@ -14,6 +14,8 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from engine.backends.protocol import Backend, EncodedMoments, EncodedRows, Moments
 from engine.blocks import BLOCK_ROWS, Block, Table, has_random_access
 from engine.execution.block_cache import BlockCache
@@ -22,6 +24,7 @@ from engine.execution.passes import over_blocks
 from engine.features.columnar_block import ColumnarBlock
 from engine.features.compact_block import CompactBlock, cache_block
 from engine.features.encoded_moments import add_encoded_moments, feature_moments
+from engine.utils.array_types import Float32s
 
 if TYPE_CHECKING:
     from engine.features.encoder import FeatureEncoder
@@ -133,3 +136,13 @@ class EncodedTable:
             advance(part.n_rows)
         assert total is not None  # the statistics pass raises EmptyTableError where there are no rows
         return feature_moments(total, layout)
+
+    def collect_matrix(
+        self, advance: Callable[[int], None], observers: Sequence[BlockObserver[IndexedBlock]] = ()
+    ) -> Float32s:
+        """Return X of all rows (n_rows, n_features), read in one pass; `observers` as in `map`."""
+        parts = []
+        for rows in self.map(lambda _, rows: rows, "rows", observers=observers):
+            parts.append(self._encoder.layout.to_matrix(rows))
+            advance(len(rows.dense))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -30,6 +30,7 @@ from engine.kernels.arrays.features import encode as kernels
 from engine.tables.date_texts import parse_dates
 from engine.tables.device_columns import Array, DeviceColumns, DictionaryColumn, TimeColumn
 from engine.tables.number_texts import parse_texts
+from engine.utils.array_types import Float32s
 
 if TYPE_CHECKING:
     from engine.features.encoder import FeatureEncoder
@@ -200,6 +201,17 @@ class GpuTableReader:
                 return f"pyarrow, because {self.name} does not read column {column!r}: {self.unreadable[column]}"
         return GpuEncodedTable(self, encoder)
 
+    def encode_chunks(self, encoder: GpuEncoder, columns: Sequence[str], chunk_bytes: int) -> Iterator[EncodedRows]:
+        """Yield all rows of the table encoded, chunk by chunk; what the library raises becomes LibraryError."""
+        chunks = self.chunks(columns, chunk_bytes)
+        while True:
+            with self.device.library_call(self.name):
+                chunk = next(chunks, None)
+                if chunk is None:
+                    return
+                rows = encoder.encode(chunk)
+            yield rows
+
 
 class GpuEncodedTable:
     """The encoded rows of a table on a device: the counterpart of EncodedTable on the host.
@@ -247,6 +259,14 @@ class GpuEncodedTable:
         assert total is not None  # the statistics pass raises EmptyTableError where there are no rows
         return feature_moments(total, layout)
 
+    def collect_matrix(self, advance: Callable[[int], None], observers: Sequence[BlockObserver[Any]] = ()) -> Float32s:
+        """Return X of all rows (n_rows, n_features) on the host; observers as in `compute_moments`."""
+        parts = []
+        for rows in self._iter_runs(last=False):
+            parts.append(self._encoder.layout.to_matrix(EncodedRows(*map(self._source.device.to_host, rows))))
+            advance(len(rows.dense))
+        return np.concatenate(parts)
+
     def _iter_runs(self, last: bool) -> Iterator[EncodedRows]:
         """Yield all encoded rows; keep them for the next pass if there is one and they fit."""
         if self._cached is not None:
@@ -273,7 +293,7 @@ class GpuEncodedTable:
         encoder = GpuEncoder(self._encoder.layout, source.device)
         for _ in range(1 + N_RETRIES):
             try:
-                for rows in _skip_rows(n_done, map(encoder.encode, source.chunks(self._encoder.columns, chunk_bytes))):
+                for rows in _skip_rows(n_done, source.encode_chunks(encoder, self._encoder.columns, chunk_bytes)):
                     yield rows
                     n_done += len(rows.dense)
                 if n_done != source.table.n_rows:

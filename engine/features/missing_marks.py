@@ -85,7 +85,7 @@ def set_missing_marks(
         if read_spec.form in ("number", "days") and name not in marks and vector_name(schema.field(name)) is None
     }
     if first is not None:
-        seen = {name: read_spec for name, read_spec in numeric.items() if name in first.rows.column_names}
+        seen = {name: read_spec for name, read_spec in numeric.items() if first.has_column(name)}
         block = read_block(first.rows, seen)
         for name, values in zip(block.number_columns, block.numbers, strict=True):
             marks[name] = find_marks(values, is_date=seen[name].form == "days")

@@ -9,6 +9,7 @@ numbers: digits in a text column of Parquet or of a data frame may be codes, for
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Mapping
@@ -23,9 +24,11 @@ from engine.config import Role
 from engine.errors import RetypedColumnError
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.features.columnar_block import ColumnarBlock, undecided_text_columns
+from engine.features.key_columns import is_key
 from engine.tables.number_texts import (
     CODES,
     DECIMAL_MARK,
+    LATE_TEXTS,
     NumberFormat,
     find_number_format,
     is_missing_mark,
@@ -59,6 +62,12 @@ class _Texts(NamedTuple):
 
     encoded: pa.DictionaryArray
     distinct: list[str]
+    late: list[str]  # numbers of later rows that are written in another way
+
+    @property
+    def written(self) -> list[str]:
+        """All texts that show how numbers are written."""
+        return self.distinct + self.late
 
 
 def find_number_columns(
@@ -86,9 +95,9 @@ def find_number_columns(
     shown = next((m[DECIMAL_MARK] for f in schema if (m := f.metadata or {}).get(DECIMAL_MARK)), b"").decode()
     for name, column in undecided_text_columns(first.rows, NUMBER_ROLES, overrides, skip):
         form = None
-        if name in overrides or _may_hold_numbers(column):
-            columns[name] = _distinct_texts(column)
-            form = find_number_format(columns[name].distinct, shown)
+        if name in overrides or (not is_key(name) and _may_hold_numbers(column)):
+            columns[name] = _distinct_texts(column, schema.field(name).metadata or {})
+            form = find_number_format(columns[name].written, shown)
         if form is not None:
             forms[name] = form
         elif name in overrides:
@@ -97,7 +106,7 @@ def find_number_columns(
                 hint="see docs/features.md for what is read as a number, or set the role to categorical.",
             )
     if not shown and any(form.decimal == "," for form in forms.values()):
-        forms = {name: find_number_format(columns[name].distinct, ",") or form for name, form in forms.items()}
+        forms = {name: find_number_format(columns[name].written, ",") or form for name, form in forms.items()}
     for name, form in forms.items():
         if name in overrides:
             found.formats[name] = form
@@ -118,10 +127,11 @@ def _may_hold_numbers(column: pa.Array) -> bool:
     return find_number_format(texts) is not None or all(map(is_missing_mark, texts))
 
 
-def _distinct_texts(column: pa.Array) -> _Texts:
+def _distinct_texts(column: pa.Array, metadata: Mapping[bytes, bytes]) -> _Texts:
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     texts = normalize_texts(pc.fill_null(encoded.dictionary.cast(pa.string()), ""))
-    return _Texts(encoded, texts.to_pylist())
+    late = normalize_texts(pa.array(json.loads(metadata.get(LATE_TEXTS, b"[]")), pa.string()))
+    return _Texts(encoded, texts.to_pylist(), late.to_pylist())
 
 
 def _decide(texts: _Texts, form: NumberFormat, metadata: Mapping[bytes, bytes]) -> NumberFormat | str:

@@ -146,7 +146,7 @@ def _find_renamed_categories(
     alike: dict[Any, list[str]] = {}
     for column in plan.columns:
         name = column.column
-        if isinstance(column, CategoryPlan) and name in owners and name in first.rows.column_names:
+        if isinstance(column, CategoryPlan) and name in owners and first.has_column(name):
             found = statistics.columns[name]
             alike.setdefault((owners[name], found.n_missing, *sorted(found.counts.values())), []).append(name)
     sets: list[list[str]] = []

@@ -22,8 +22,9 @@ from engine.config import DEFAULT_K_MAX
 from engine.errors import TooFewRowsError, UsageError
 from engine.kmeans.initialization import distinct_rows
 from engine.kmeans.metrics import adjusted_rand_index, calinski_harabasz, davies_bouldin, silhouette
+from engine.kmeans.overlapping_groups import OverlappingGroups, find_overlapping_groups
 from engine.kmeans.restarts import cluster_rows
-from engine.kmeans.valleys import MAX_VALLEY, SAMPLE_ROWS, Attributes, ValleySearch, find_valleys
+from engine.kmeans.valleys import MAX_VALLEY, SAMPLE_ROWS, Attributes, ValleySearch, find_valleys, guess_attributes
 from engine.utils.array_types import Float64s, Int32s, Int64s, Rows
 from engine.utils.row_sampling import count_labels, sample_rows
 
@@ -136,6 +137,7 @@ def choose_k(
     valleys = None
     if by_valley:
         largest = possible[-1] if k_range is not None else min(DEFAULT_K_MAX, n_distinct)
+        attributes = guess_attributes(sample) if attributes is None else attributes
         valleys = find_valleys(sample, attributes, max_groups=largest)
     sweep = _Sweep(sample, random_state, silhouette_size, list(earlier), watch)
     sweep.run(possible)
@@ -148,7 +150,10 @@ def choose_k(
         k, reason = _choose_elbow(sweep.table)
         best = _best_k(sweep.table, "silhouette")
         return KSelection(k, reason, sweep.table, tuple(notes), None if best == k else best)
-    return _choose_by_valleys(sample, valleys, sweep.table, notes)
+    overlapping = None
+    if len(possible) > 1:
+        overlapping = find_overlapping_groups(sample, valleys.labels, possible, attributes or ())
+    return _choose_by_valleys(sample, valleys, overlapping, sweep.table, notes)
 
 
 class _Sweep:
@@ -241,19 +246,38 @@ def score_given_k(
     return KSelection(k, f"k = {k} was given", [{"k": k, "inertia": inertia, **scores, "stability": np.nan}])
 
 
-def _choose_by_valleys(sample: Rows, valleys: ValleySearch, table: list[KMetrics], notes: list[str]) -> KSelection:
-    """Return the number of groups that valleys separate, within the range of k; what other measures say is noted."""
+def _choose_by_valleys(
+    sample: Rows,
+    valleys: ValleySearch,
+    overlapping: OverlappingGroups | None,
+    table: list[KMetrics],
+    notes: list[str],
+) -> KSelection:
+    """Return the number of groups, within the range of k; what other measures say is noted."""
     ks = [int(row["k"]) for row in table]
-    k = min(ks, key=lambda k: (abs(k - valleys.k), k))
+    found: ValleySearch | OverlappingGroups = valleys if overlapping is None else overlapping
+    k = min(ks, key=lambda k: (abs(k - found.k), k))
     means = None
-    if k == valleys.k:
-        means = np.stack([sample[valleys.labels == c].mean(axis=0, dtype=np.float64) for c in range(k)])
-    differing = [
-        f"{words} at k = {best}" for words, best in _other_choices(table) if best is not None and best != valleys.k
-    ]
+    if k == found.k:
+        means = np.stack([sample[found.labels == c].mean(axis=0, dtype=np.float64) for c in range(k)])
+    differing = [f"{words} at k = {best}" for words, best in _other_choices(table) if best is not None and best != k]
     if differing:
         notes = [*notes, f"Other measures differ: {'; '.join(differing)}."]
-    return KSelection(k, _valley_reason(valleys, k, ks), table, tuple(notes), _runner_up(valleys, k, ks), means)
+    if overlapping is None:
+        return KSelection(k, _valley_reason(valleys, k, ks), table, tuple(notes), _runner_up(valleys, k, ks), means)
+    reason = (
+        f"{k} groups that overlap: their silhouette, {overlapping.silhouette:.2f}, is far beyond the "
+        f"{overlapping.of_clouds:.2f} of {_clouds(valleys.k)}, though valleys separate {_groups(valleys.k)}"
+    )
+    return KSelection(k, reason, table, tuple(notes), valleys.k if valleys.k in ks else None, means)
+
+
+def _clouds(k: int) -> str:
+    return "one cloud with the same columns" if k == 1 else f"{k} clouds with the same columns"
+
+
+def _groups(k: int) -> str:
+    return "none of them" if k == 1 else f"only {k}"
 
 
 def _valley_reason(valleys: ValleySearch, k: int, ks: list[int]) -> str:

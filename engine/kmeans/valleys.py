@@ -39,6 +39,7 @@ STARTS = (64, 32, 16, 8)  # cells to merge from; the largest outcome counts, bec
 ROWS_PER_CELL = 25  # on average, at least
 ITERATIONS = 30  # of K-Means: cells need not have converged
 NEIGHBORS = 8  # cells with which a cell may be merged
+MIDDLE = 0.3  # of the distance of two cells: a third one that is nearer to the point half way is between them
 # Apart is what has its valley (upper bound) below this share of the lower peak (lower bound). Of 21 tables of noise
 # none was below 1.04 at any merge, and the worst pair of clusters planted apart was at 0.50.
 MAX_VALLEY = 0.9
@@ -215,8 +216,11 @@ class _Cells:
     def least_separated(self) -> tuple[float, tuple[int, int] | None]:
         """Return the share of the valley of the neighbours that are least apart, and these: None if there is one."""
         worst: tuple[float, tuple[int, int] | None] = (0.0, None)
-        for pair in self._neighbors():
+        pairs, parted = self._neighbors()
+        for pair in pairs:
             value = self._value(*pair)
+            if value >= MAX_VALLEY and pair in parted and pair not in self.by_attribute:
+                continue  # the rows of a third cell fill the valley
             if worst[1] is None or value > worst[0]:
                 worst = value, pair
         return worst
@@ -237,16 +241,23 @@ class _Cells:
         self.known = {pair: value for pair, value in self.known.items() if i not in pair and j not in pair}
         self.by_attribute = {pair for pair in self.by_attribute if i not in pair and j not in pair}
 
-    def _neighbors(self) -> list[tuple[int, int]]:
+    def _neighbors(self) -> tuple[list[tuple[int, int]], set[tuple[int, int]]]:
+        """Return the pairs of near cells, and those of them that have a third cell near the middle between them."""
         if len(self.alive) < 2:
-            return []
+            return [], set()
         alive = np.array(self.alive)
         centers = self.centers[alive]
         distances = np.square(centers[:, None] - centers).sum(axis=2)
         np.fill_diagonal(distances, -1.0)
         order = np.argsort(distances, axis=1, kind="stable")[:, 1 : NEIGHBORS + 1]
-        pairs = {(min(i, j), max(i, j)) for i, row in zip(self.alive, alive[order].tolist(), strict=True) for j in row}
-        return sorted(pairs)
+        np.fill_diagonal(distances, 0.0)
+        pairs, parted = set(), set()
+        for i, j in ((i, j) for i, row in enumerate(order.tolist()) for j in row):
+            pair = min(self.alive[i], self.alive[j]), max(self.alive[i], self.alive[j])
+            pairs.add(pair)
+            if (distances[i] + distances[j] < (0.5 + 2 * MIDDLE**2) * distances[i, j]).any():
+                parted.add(pair)
+        return sorted(pairs), parted
 
     def _value(self, i: int, j: int) -> float:
         if (i, j) not in self.known:

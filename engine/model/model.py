@@ -26,6 +26,7 @@ from engine.config import ClusterConfig
 from engine.errors import ModelNotReadableError, NotMappedError, UsageError
 from engine.execution.threads import map_blocks
 from engine.execution.worker_pool import run_on_workers
+from engine.features.columnar_block import ColumnarBlock
 from engine.features.encoded_moments import make_projection
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
@@ -40,8 +41,9 @@ from engine.model.assignments import (
     write_parts,
 )
 from engine.model.files import read_model, write_model
+from engine.model.unseen import SeenRows, UnseenCounts, count_unseen
 from engine.pca.solver import Components
-from engine.progress import Advance, Reporter, Silent
+from engine.progress import Reporter, Silent
 from engine.tables import Block, Table, open_table
 from engine.tables.output_paths import check_apart, check_new_file, parquet_path
 from engine.tables.source_paths import infer_format
@@ -51,6 +53,7 @@ from engine.utils.atomic_directory import check_target, write_directory_atomical
 from engine.utils.atomic_files import scratch_folder, write_atomically
 from engine.utils.formatting import printable_text
 from engine.utils.html_table import html_table
+from engine.utils.units import parse_share
 
 WORKER_MODULES = (
     "engine.model.model",
@@ -101,11 +104,27 @@ class Model:
         return len(self.centers)
 
     def scores(self, rows: Any) -> NDArray[np.float32]:
-        """Compute the scores Z of rows, float32 of shape (n_rows, n_components)."""
-        backend, _ = backends.resolve("auto")
+        """Compute the scores Z of rows, float32 of shape (n_rows, n_components).
+
+        Raises
+        ------
+        ModelNotReadableError
+            If they are infinite or NaN. Values are clipped to the range they had in the fit, so the model is at fault.
+        """
+        return self.block_scores(self.read_block(rows))
+
+    def read_block(self, rows: Any) -> ColumnarBlock:
+        """Read rows for `block_scores`; raise RetypedColumnError if too many texts are no numbers."""
         block = self.encoder.read_block(rows)
         check_parsed_texts(block)
-        return backend.encoded_scores(self.encoder.encode_block(block), self.projection)
+        return block
+
+    def block_scores(self, block: ColumnarBlock) -> NDArray[np.float32]:
+        """Compute the scores Z of rows that `read_block` has read."""
+        backend, _ = backends.resolve("auto")
+        Z = backend.encoded_scores(self.encoder.encode_block(block), self.projection)
+        _check_finite(Z)
+        return Z
 
     @cached_property
     def projection(self) -> Projection:
@@ -126,6 +145,7 @@ class Model:
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         place: bool = False,
+        max_unseen: float | str | None = None,
         cluster: ClusterConfig | None = None,
         reporter: Reporter | None = None,
     ) -> pa.Table | Path:
@@ -141,6 +161,10 @@ class Model:
             Whether an existing `out` is replaced.
         place : bool, default=False
             Whether rows are placed on the map as well.
+        max_unseen : float or str, optional
+            The largest share of the rows, such as 0.05 or "5%", whose categories or labels in a column may be unknown
+            to the model, beyond those that were rare in the fit. A column without any value counts as unknown in all.
+            Without it, columns with more than 20 % are named in a warning.
         cluster : ClusterConfig, optional
             Workers to share the work, as in engine.fit: they write the parts of the folder `out`.
         reporter : Reporter, optional
@@ -160,8 +184,16 @@ class Model:
             share the work: the table is not Parquet, or `out` is a single file.
         OutputExistsError, OutputOverlapError
             If `out` exists already, or overlaps the table or the run of the model.
+        UnseenValuesError
+            If a column has more unknown values than `max_unseen`. It names all of them, and nothing is written.
         MissingColumnError, RetypedColumnError, DataError
+
+        Warns
+        -----
+        UnseenValuesWarning
+            Naming columns whose values the model does not know, or that are empty.
         """
+        accepted = None if max_unseen is None else parse_share(max_unseen)
         if place and self.landmarks is None:
             raise NotMappedError("The model has no map to place rows on.", hint="fit again without --skip map.")
         check_id_name(self.id)
@@ -178,9 +210,10 @@ class Model:
         columns = list(dict.fromkeys([*([] if self.id is None else [self.id]), *self.encoder.columns]))
         assign = _NewRowAssigner(self, place)
         with (reporter or Silent()).stage("assign", table.n_rows) as advance:
+            seen = SeenRows(self.encoder, self.pca.mean_, accepted, advance)
             if path is not None and in_parts:
-                return _write_parts(assign, table, columns, path, overwrite, cluster, advance)
-            parts = _report_progress(map_blocks(assign, table.blocks(columns, dictionary_encoded=True)), advance)
+                return _write_parts(assign, table, columns, path, overwrite, cluster, seen)
+            parts = seen.watch(map_blocks(assign, table.blocks(columns, dictionary_encoded=True)))
             return pa.concat_tables(list(parts)) if path is None else write_table(parts, path, overwrite=overwrite)
 
     def _repr_html_(self) -> str:
@@ -250,6 +283,13 @@ def _check_model(model: Model) -> None:
         raise TypeError("the id is no name")
 
 
+def _check_finite(values: NDArray[np.float32]) -> None:
+    if not np.isfinite(values).all():
+        raise ModelNotReadableError(
+            "The model's numbers are so large that rows have no finite distance to a cluster.", hint="fit it again."
+        )
+
+
 @dataclass(frozen=True)
 class _NewRowAssigner:
     """Assigns the blocks of a new table: a pure function of a block, on any thread or worker."""
@@ -257,26 +297,22 @@ class _NewRowAssigner:
     model: Model
     place: bool
 
-    def __call__(self, block: Block) -> tuple[pa.Table, int]:
-        """Return the block's assignments, and their number."""
+    def __call__(self, block: Block) -> tuple[pa.Table, UnseenCounts]:
+        """Return the block's assignments, and the counts of what the model does not know."""
         model, backend = self.model, backends.resolve("auto")[0]
-        Z = model.scores(block.rows)
+        rows = model.read_block(block.rows)
+        Z = model.block_scores(rows)
         nearest = backend.nearest_two(Z, model.centers)
+        _check_finite(nearest.distances)
         table = assignment_table(read_ids(block, model.id), model.id or ROW, nearest, model.fences, model.odds)
         if self.place:
             table = add_map_columns(table, place_rows(backend, Z, self._placement_index))
-        return table, len(block)
+        return table, count_unseen(rows, model.encoder)
 
     @cached_property
     def _placement_index(self) -> Any:
         assert self.model.landmarks is not None
         return build_placement_index(backends.resolve("auto")[0], *self.model.landmarks)
-
-
-def _report_progress(assignments: Iterator[tuple[pa.Table, int]], advance: Advance) -> Iterator[pa.Table]:
-    for table, n_rows in assignments:
-        advance(n_rows)
-        yield table
 
 
 def _write_parts(
@@ -286,7 +322,7 @@ def _write_parts(
     out: Path,
     overwrite: bool,
     cluster: ClusterConfig,
-    advance: Advance,
+    seen: SeenRows,
 ) -> Path:
     """Write a folder of parts, here or on workers."""
     with (
@@ -294,8 +330,9 @@ def _write_parts(
         scratch_folder(folder.parent) as temporary_folder,
         run_on_workers(cluster, table, temporary_folder, modules=WORKER_MODULES),
     ):
-        for n_rows in write_assignments(assign, table, columns, folder, temporary_folder, dictionary_encoded=True):
-            advance(n_rows)
+        for counts in write_assignments(assign, table, columns, folder, temporary_folder, dictionary_encoded=True):
+            seen.add(counts)
+        seen.report()
     return out
 
 

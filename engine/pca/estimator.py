@@ -4,12 +4,14 @@
 
 The count, the mean and the scatter of every MOMENT_ROWS rows are computed in float64, about their own mean, and merged
 in the order of the rows (Chan, Golub & LeVeque, 1979). So nothing cancels when means are far from zero, X is never
-copied, and the result does not depend on threads. The eigenproblem of the covariance is solved in float64: solver.py.
+copied, and the result does not depend on threads. Fewer rows than features are kept until all are there: their Gram
+matrix is smaller than the covariance. The eigenproblem of either is solved in float64: solver.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -20,10 +22,10 @@ from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from engine import backends
-from engine.backends.protocol import Moments
+from engine.backends.protocol import Backend, Moments
 from engine.errors import NonFiniteValueError, TooFewRowsError, UsageError
 from engine.execution.threads import map_blocks, row_blocks
-from engine.pca.solver import MOMENT_ROWS, Components, merge_moments
+from engine.pca.solver import MOMENT_ROWS, Components, check_finite, has_few_rows, merge_moments
 from engine.utils.array_types import Float64s, Rows
 
 MOMENTS_PER_BLOCK = 2  # moments of MOMENT_ROWS rows each that a thread computes at a time
@@ -45,10 +47,11 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     copy : bool, default=True
         For compatibility: X is never written to.
     svd_solver : {"auto", "covariance_eigh"}, default="auto"
-        Both are the eigendecomposition of the covariance.
+        Both are the eigendecomposition of the covariance, or of the Gram matrix if X has fewer rows than features.
     random_state : ignored
         For compatibility: nothing is random.
     device : {"auto", "cpu", "cuda"}, default="auto"
+        Where moments and scores are computed; components of fewer rows than features are computed on the CPU.
 
     Attributes
     ----------
@@ -113,7 +116,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         checks: dict[str, Any] = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": 2}
         X = validate_data(self, X, **checks, ensure_all_finite=False)
         try:
-            return self._fit_moments(X[part] for part in row_blocks(len(X), MOMENTS_PER_BLOCK * MOMENT_ROWS))
+            return self._fit_rows(X[part] for part in row_blocks(len(X), MOMENTS_PER_BLOCK * MOMENT_ROWS))
         except NonFiniteValueError:  # the moments show it; to check before would take another pass
             assert_all_finite(X, input_name="X")
             raise
@@ -129,7 +132,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             rows. Other sizes change the last digits. The iterable is advanced by the calling thread.
         read : callable, optional
             Returns the ndarray of an item of `blocks`. It is called by the thread that computes the moments, so that
-            no more blocks than threads are in memory.
+            no more blocks than threads are in memory; before, the calling thread reads as many rows as features.
 
         Raises
         ------
@@ -142,7 +145,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         for name in ("feature_names_in_", "n_features_in_"):
             self.__dict__.pop(name, None)
-        return self._fit_moments(blocks, read)
+        return self._fit_rows(blocks, read)
 
     def fit_transform(self, X: Any, y: Any = None) -> Rows:
         """Compute the principal components of X and return its scores (n_samples, n_components_)."""
@@ -172,31 +175,19 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _n_features_out(self) -> int:
         return int(self.n_components_)
 
-    def _fit_moments(self, blocks: Iterable[Any], read: Callable[[Any], Rows] | None = None) -> PCA:
+    def _fit_rows(self, blocks: Iterable[Any], read: Callable[[Any], Rows] | None = None) -> PCA:
         if self.n_components == "mle":
             raise UsageError("n_components='mle' is not offered.", hint="use n_components='auto', or a number.")
         backend, _ = backends.resolve(self.device)
-
-        def compute_moments(block: Any) -> list[Moments]:
-            X = block if read is None else read(block)
-            return [backend.moments(X[part]) for part in row_blocks(len(X), MOMENT_ROWS)]
-
-        total: Moments | None = None
-        for block_moments in map_blocks(compute_moments, blocks):
-            for moments in block_moments:
-                if total is not None and len(moments.mean) != len(total.mean):
-                    raise UsageError(
-                        f"A block has {len(moments.mean)} features, but the first one had {len(total.mean)}."
-                    )
-                if not np.isfinite(moments.scatter).all():
-                    raise NonFiniteValueError(
-                        "PCA needs finite values, but some are NaN, infinite, or so large that their squares are."
-                    )
-                total = moments if total is None else merge_moments(total, moments)
-        if total is None:
-            raise TooFewRowsError("PCA needs at least 2 rows, but there are 0.")
-        components = Components.from_moments(total, self.n_components)
-        self.n_features_in_ = len(total.mean)
+        blocks = iter(blocks)
+        first = _read_first_rows(blocks, read)
+        n_rows, n_features = sum(map(len, first)), first[0].shape[1]
+        if has_few_rows(n_rows, n_features):
+            X = first[0] if len(first) == 1 else np.concatenate(first)
+            components = Components.from_few_rows(X, self.n_components)
+        else:
+            components = Components.from_moments(_compute_moments(backend, first, blocks, read), self.n_components)
+        self.n_features_in_ = n_features
         self.mean_ = components.mean_
         self.components_ = components.components_
         self.explained_variance_ = components.explained_variance_
@@ -221,3 +212,49 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _read_first_rows(blocks: Iterator[Any], read: Callable[[Any], Rows] | None) -> list[Rows]:
+    """Read blocks until there are as many rows as features, or none are left."""
+    first: list[Rows] = []
+    for block in blocks:
+        X = block if read is None else read(block)
+        if first:
+            _check_width(X.shape[1], first[0].shape[1])
+        first.append(X)
+        if not has_few_rows(sum(map(len, first)), X.shape[1]):
+            break
+    if not first:
+        raise TooFewRowsError("PCA needs at least 2 rows, but there are 0.")
+    return first
+
+
+def _compute_moments(
+    backend: Backend, first: list[Rows], rest: Iterator[Any], read: Callable[[Any], Rows] | None
+) -> Moments:
+    """Return the moments of all rows: those of `first`, which it empties, and of the blocks that follow."""
+
+    def compute(source: Callable[[], Rows]) -> list[Moments]:
+        X = source()
+        return [backend.moments(X[part]) for part in row_blocks(len(X), MOMENT_ROWS)]
+
+    def sources() -> Iterator[Callable[[], Rows]]:
+        while first:
+            yield partial(np.asarray, first.pop(0))
+        for block in rest:
+            yield partial(np.asarray, block) if read is None else partial(read, block)
+
+    total: Moments | None = None
+    for block_moments in map_blocks(compute, sources()):
+        for moments in block_moments:
+            if total is not None:
+                _check_width(len(moments.mean), len(total.mean))
+            check_finite(moments.scatter)
+            total = moments if total is None else merge_moments(total, moments)
+    assert total is not None  # there is a first row
+    return total
+
+
+def _check_width(n_features: int, n_expected: int) -> None:
+    if n_features != n_expected:
+        raise UsageError(f"A block has {n_features} features, but the first one had {n_expected}.")

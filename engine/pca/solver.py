@@ -1,9 +1,11 @@
-"""Eigenproblem of the covariance: principal components of moments, their number, and their signs.
+"""Eigenproblem of PCA: principal components, their number, and their signs.
 
-    Moments (n_rows, mean, scatter), or the axes that a device's library found  ->  Components
+    Moments (n_rows, mean, scatter)  ->  Components, of the covariance (n_features, n_features)
+    X (n_rows, n_features)           ->  Components, of the Gram matrix (n_rows, n_rows): fewer rows than features
+    axes of a device's library       ->  Components
 
 This is PCA without its estimator (estimator.py), for a fit that has moments and no matrix: nothing here imports
-scikit-learn.
+scikit-learn. Which of the two eigenproblems is solved depends on the shape of X alone: decisions/0039-few-rows.md.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from engine.backends.protocol import Moments, PrincipalAxes
-from engine.errors import TooFewRowsError, UsageError
+from engine.errors import NonFiniteValueError, TooFewRowsError, UsageError
 from engine.execution.threads import one_blas_thread
 from engine.utils.array_types import Float64s, Rows
 
@@ -52,8 +54,7 @@ class Components:
         UsageError
             If n_components exceeds the number of rows or of features.
         """
-        if moments.n_rows < 2:
-            raise TooFewRowsError(f"PCA needs at least 2 rows, but there are {moments.n_rows}.")
+        _check_rows(moments.n_rows)
         with one_blas_thread():  # bits must not depend on the number of BLAS threads
             eigenvalues, eigenvectors = np.linalg.eigh(moments.scatter / (moments.n_rows - 1))
         found = PrincipalAxes(moments.mean, eigenvalues[::-1], eigenvectors.T[::-1])
@@ -63,20 +64,56 @@ class Components:
     def from_axes(cls, found: PrincipalAxes, n_samples: int, n_components: Any) -> Components:
         """Return those of the principal axes of `n_samples` rows that `n_components` keeps; raises UsageError."""
         n_features = len(found.mean)
-        n_eigenvalues = min(n_samples, n_features)
-        eigenvalues = np.maximum(found.variances[:n_eigenvalues], 0.0)
-        axes = found.axes
-        count = _resolve_n_components(eigenvalues, n_features, n_components)
+        eigenvalues = np.maximum(found.variances[: min(n_samples, n_features)], 0.0)
+        count = _resolve_n_components(eigenvalues, n_samples, n_features, n_components)
+        return cls._from_axes(found.mean, found.axes[:count], eigenvalues, n_samples)
+
+    @classmethod
+    def from_few_rows(cls, X: Rows, n_components: Any) -> Components:
+        """Return the principal components of rows X (n_rows, n_features), fewer than features, by their Gram matrix.
+
+        Axes are orthonormal to rounding, those of no variance included: a QR decomposition makes them so.
+
+        Raises
+        ------
+        TooFewRowsError
+            If there are fewer than 2 rows.
+        NonFiniteValueError
+            If a value is NaN or infinite, or its square is.
+        UsageError
+            If n_components exceeds the number of rows.
+        """
+        n_samples, n_features = X.shape
+        _check_rows(n_samples)
+        with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
+            shift = X.mean(axis=0, dtype=np.float64)
+            deviations = X - shift
+            offset = deviations.mean(axis=0)  # of the mean from the shift: rounding error of large means
+            deviations -= offset
+            gram = deviations @ deviations.T
+            check_finite(gram)
+            eigenvalues, eigenvectors = np.linalg.eigh(gram / (n_samples - 1))
+            eigenvalues = np.maximum(eigenvalues[::-1], 0.0)
+            count = _resolve_n_components(eigenvalues, n_samples, n_features, n_components)
+            axes = deviations.T @ eigenvectors[:, ::-1][:, :count]
+            del deviations, gram, eigenvectors  # the decomposition takes three times the memory of the axes
+            axes, _ = np.linalg.qr(axes)
+        return cls._from_axes(shift + offset, axes.T, eigenvalues, n_samples)
+
+    @classmethod
+    def _from_axes(cls, mean: Float64s, axes: Float64s, eigenvalues: Float64s, n_samples: int) -> Components:
+        """Return components with these axes (n_components, n_features), given all eigenvalues in descending order."""
+        count = len(axes)
         largest = np.abs(axes).argmax(axis=1)
-        axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
+        axes = axes * np.sign(axes[np.arange(count), largest])[:, None]
         total = eigenvalues.sum()
         return cls(
-            mean_=found.mean,
-            components_=np.ascontiguousarray(axes[:count]),
+            mean_=mean,
+            components_=np.ascontiguousarray(axes),
             explained_variance_=eigenvalues[:count],
             explained_variance_ratio_=eigenvalues[:count] / total if total > 0 else np.zeros(count),
             singular_values_=np.sqrt(eigenvalues[:count] * (n_samples - 1)),
-            noise_variance_=float(eigenvalues[count:].mean()) if count < n_eigenvalues else 0.0,
+            noise_variance_=float(eigenvalues[count:].mean()) if count < len(eigenvalues) else 0.0,
             n_samples_=n_samples,
         )
 
@@ -93,21 +130,46 @@ def project_points(points: Float64s, pca: Components) -> Float64s:
     return scores
 
 
-def _resolve_n_components(eigenvalues: Float64s, n_features: int, n_components: Any) -> int:
+def has_few_rows(n_rows: int, n_features: int) -> bool:
+    """Return whether components come from the Gram matrix of the rows, which is then smaller than the covariance."""
+    return n_rows < n_features
+
+
+def few_rows_bytes(n_rows: int, n_features: int) -> int:
+    """Return the bytes that from_few_rows takes at most beside X: measured with all components kept."""
+    return 8 * n_rows * (6 * n_features + 2 * n_rows)
+
+
+def check_finite(products: Float64s) -> None:
+    """Raise NonFiniteValueError unless products of values are finite."""
+    if not np.isfinite(products).all():
+        raise NonFiniteValueError(
+            "PCA needs finite values, but some are NaN, infinite, or so large that their squares are."
+        )
+
+
+def _check_rows(n_rows: int) -> None:
+    if n_rows < 2:
+        raise TooFewRowsError(f"PCA needs at least 2 rows, but there are {n_rows}.")
+
+
+def _resolve_n_components(eigenvalues: Float64s, n_samples: int, n_features: int, n_components: Any) -> int:
     """Return the number of components to keep, given all eigenvalues in descending order."""
     n_eigenvalues = len(eigenvalues)
-    if n_components is None or (n_components == "auto" and n_features <= KEEP_ALL_FEATURES):
+    if n_components is None:
         return n_eigenvalues
-    if n_components == "auto":
-        n_components = AUTO_VARIANCE
     if isinstance(n_components, int | np.integer):
         if n_components > n_eigenvalues:
             raise UsageError(
                 f"n_components={n_components} must be between 1 and min(n_samples, n_features)={n_eigenvalues}."
             )
         return int(n_components)
+    n_varying = min(n_samples - 1, n_features)  # centered rows have no more directions
+    if n_components == "auto" and n_features <= KEEP_ALL_FEATURES:
+        return n_varying
+    share = AUTO_VARIANCE if n_components == "auto" else n_components
     explained = np.cumsum(eigenvalues) / max(eigenvalues.sum(), np.finfo(np.float64).tiny)
-    return min(int(np.searchsorted(explained, n_components, side="right")) + 1, n_eigenvalues)
+    return min(int(np.searchsorted(explained, share, side="right")) + 1, n_varying)
 
 
 def merge_moments(first: Moments, second: Moments) -> Moments:

@@ -24,6 +24,7 @@ from engine.execution.cluster import WorkerResources
 from engine.execution.memory import BUDGET_DIVISOR, available_memory
 from engine.execution.threads import thread_count
 from engine.kmeans.distributed import state_bytes_per_row
+from engine.pca.solver import few_rows_bytes, has_few_rows
 
 # Measured on 1 to 10 million members, with kernels compiled before; compiling them takes up to 300 MiB more, once.
 BASE_BYTES = 212 << 20  # the interpreter, its libraries and kernels
@@ -111,7 +112,7 @@ def plan_memory(
     n_components : int, optional
         Once known; before, the number in the settings, or the number of columns.
     n_features : int, default=0
-        Once known: the covariance takes their square.
+        Once known; before, the number of columns. The covariance takes their square.
     streamed : bool, default=False
         Whether the rows are streamed already.
     cached_row_bytes : float, optional
@@ -133,9 +134,10 @@ def plan_memory(
     types = [schema.field(name).type for name in names]
     compact = sum(map(_compact_value_bytes, types)) if cached_row_bytes is None else cached_row_bytes
     largest = max(compact, ENCODED_VALUE_BYTES * len(names))
-    in_flight = (2 * threads + 1) * BLOCK_ROWS * (ARROW_VALUE_BYTES + COLUMNAR_VALUE_BYTES) * len(names)
+    rows_in_flight = min(n_rows, (2 * threads + 1) * BLOCK_ROWS)
+    in_flight = rows_in_flight * (ARROW_VALUE_BYTES + COLUMNAR_VALUE_BYTES) * len(names)
     in_flight += reading_bytes + (EXPLAIN_SAMPLE_BYTES if with_explanation else 0)
-    in_flight += (2 + threads) * 8 * n_features * n_features
+    in_flight += _pca_bytes(n_rows, n_features or len(names), threads)
     later = max(MAP_STAGE_BYTES if with_map else 0, EXPLAIN_STAGE_BYTES if with_explanation else 0)
     base = BASE_BYTES if resources is not None else STREAMED_BASE_BYTES  # of a worker, and of a streamed fit
     cache_space = max(0, min(budget, free) - base - in_flight)
@@ -165,6 +167,13 @@ def plan_memory(
     if disk_with_spill > free_disk:
         spill, disk_with_spill = 0, disk
     return MemoryPlan("streamed", why, budget, free, memory, disk_with_spill, keep, spill)
+
+
+def _pca_bytes(n_rows: int, n_features: int, threads: int) -> int:
+    """Return the bytes of the eigenproblem: of the Gram matrix with its rows, or of the covariance on every thread."""
+    if has_few_rows(n_rows, n_features):
+        return few_rows_bytes(n_rows, n_features)
+    return (2 + threads) * 8 * n_features * n_features
 
 
 def _compact_value_bytes(kind: pa.DataType) -> int:

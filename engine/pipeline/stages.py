@@ -44,7 +44,7 @@ from engine.kmeans.stability import STABLE, ClusterStability, cluster_stability
 from engine.kmeans.valleys import SAMPLE_ROWS
 from engine.model.assignments import FENCE_SAMPLE, AddMapColumns, FittedRowAssigner, compute_fences, write_assignments
 from engine.model.model import Model, components_from_arrays, components_to_arrays
-from engine.pca.solver import Components, project_points
+from engine.pca.solver import Components, has_few_rows, project_points
 from engine.pipeline.checkpoints import Arrays, Checkpoints, Facts
 from engine.pipeline.stage_libraries import StageLibraries
 from engine.pipeline.timing import StageTimer
@@ -295,6 +295,8 @@ class Job:
                     return Components.from_axes(axes, self.n_rows, n_wanted)
                 except (MemoryError, OutOfResourcesError) as error:
                     self.libraries.replace("pca", error)
+            if has_few_rows(self.n_rows, features.encoder.n_features):
+                return Components.from_few_rows(features.rows.collect_matrix(advance, observers), n_wanted)
             moments = features.rows.compute_moments(self.reproducible_backend, advance, observers)
             return Components.from_moments(moments, n_wanted)
 

@@ -90,22 +90,20 @@ def _cluster_table(
     inertias: NDArray[np.float64],
     names: list[str] | None,
 ) -> pa.Table:
-    table = pa.table(
-        {
-            "cluster": np.arange(len(sizes), dtype=np.int32),
-            "size": sizes,
-            "share": sizes / sizes.sum(),
-            "inertia": inertias,
-            "stability": pa.array(stability.jaccard, from_pandas=True),  # NaN as null
-            "found_again": pa.array(stability.found_again, mask=np.isnan(stability.jaccard)),
-        }
-    )
+    columns: dict[str, Any] = {
+        "cluster": np.arange(len(sizes), dtype=np.int32),
+        "size": sizes,
+        "share": sizes / sizes.sum(),
+        "inertia": inertias,
+        "stability": pa.array(stability.jaccard, from_pandas=True),  # NaN as null
+        "found_again": pa.array(stability.found_again, mask=np.isnan(stability.jaccard)),
+    }
     if names is not None:
-        table = table.append_column("persona", pa.array(names))
+        columns["persona"] = pa.array(names)
     centers = model.centers_in_units()
     for name in centers.column_names:
-        table = table.append_column(name if name not in table.column_names else f"{name} (feature)", centers[name])
-    return table
+        columns[name if name not in columns else f"{name} (feature)"] = centers[name]
+    return pa.table(columns)
 
 
 def _write_elbow(selection: KSelection, path: Path) -> None:

@@ -8,6 +8,7 @@ excluded ratings in user_aggregates.py, and the columns in profile_table.py.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -25,9 +26,12 @@ from engine.ratings.catalogue import CatalogueMatch
 from engine.ratings.items import ItemTable
 from engine.ratings.profile_table import profile_batches, write_profiles
 from engine.ratings.quality_notes import quality_notes
+from engine.ratings.rating_scale import Zeros, check_zeros
 from engine.ratings.readers import RatingStream, UserTable, open_items, open_ratings, open_users
 from engine.ratings.user_aggregates import UserAggregates
 from engine.tables.output_paths import check_apart, check_new_file, parquet_path
+
+logger = logging.getLogger(__name__)
 
 _MAX_RATINGS_PER_USER = 2**31 - 1  # counts per genre are int32
 ProgressCallback = Callable[[int, int | None], object]
@@ -88,6 +92,7 @@ def profiles_from_ratings(
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
     min_ratings: int = 1,
+    zeros: Zeros = "auto",
     progress: ProgressCallback | None = None,
 ) -> ProfilesResult:
     """Summarize the ratings of each user as one row: tastes, activity and demographics.
@@ -107,6 +112,9 @@ def profiles_from_ratings(
         Whether an existing file is replaced, once the new one is complete.
     min_ratings : int
         Users with fewer ratings (of titles in the catalogue) get no profile.
+    zeros : {"auto", "missing", "ratings"}
+        What ratings of 0 are: missing ones, as in Book-Crossing, where people rate from 1 to 10, or ratings. "auto"
+        takes them as missing if they are far more than the steps of the scale beside them (rating_scale.py).
     progress : callable(rows_done, rows_in_all or None), optional
 
     Returns
@@ -133,6 +141,7 @@ def profiles_from_ratings(
     EmptyTableError, TooFewRowsError
         If there is no rating, or no user has `min_ratings`.
     """
+    check_zeros(zeros)
     if min_ratings < 1:
         raise UsageError(f"min_ratings={min_ratings} must be at least 1.")
     path = None if out is None else parquet_path(out)
@@ -144,7 +153,11 @@ def profiles_from_ratings(
     stream = open_ratings(ratings)
     catalogue_filter = None if catalogue is None else _CatalogueFilter(item_table, catalogue)
     is_listed = None if catalogue_filter is None else catalogue_filter.is_listed
-    aggregates = _aggregate_ratings(stream, item_table, user_table, is_listed, progress)
+    missing = zeros == "missing"
+    aggregates = _aggregate_ratings(stream, item_table, user_table, is_listed, missing, progress)
+    if zeros == "auto" and aggregates.scale.zero_is_no_rating:
+        logger.info("%s: %s ratings are 0: no ratings.", stream.source_name, f"{aggregates.scale.n_zeros:,}")
+        aggregates = _aggregate_ratings(stream, item_table, user_table, is_listed, True, None)
     match = None if catalogue_filter is None else catalogue_filter.count_matches(aggregates)
     return _build_result(stream, aggregates, user_table, match, path, min_ratings)
 
@@ -181,9 +194,10 @@ def _aggregate_ratings(
     items: ItemTable,
     users: UserTable | None,
     included: NDArray[np.bool_] | None,
+    zeros_missing: bool,
     progress: ProgressCallback | None,
 ) -> UserAggregates:
-    aggregates = UserAggregates(items, included, id_type_inferred=stream.id_type_inferred)
+    aggregates = UserAggregates(items, included, id_type_inferred=stream.id_type_inferred, zeros_missing=zeros_missing)
     for batch in stream.batches():
         if users is not None and aggregates.n_read == 0:
             # Raise an error about ids before the long pass, not after it.

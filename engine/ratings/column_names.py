@@ -21,11 +21,11 @@ from engine.kernels.cpu.ratings import NO_TIME
 
 COLUMN_NAMES = {
     "user": ("user_id", "user"),
-    "item": ("item_id", "item", "movie_id", "movie"),
-    "rating": ("rating", "stars", "score"),
+    "item": ("item_id", "item", "movie_id", "movie", "book_id", "isbn"),
+    "rating": ("rating", "book_rating", "stars", "score"),
     "timestamp": ("timestamp", "time", "rated_at", "date"),
-    "title": ("title", "movie_title", "name"),
-    "year": ("year", "release_year"),
+    "title": ("title", "movie_title", "book_title", "name"),
+    "year": ("year", "release_year", "year_of_publication"),
     "genres": ("genres", "genre"),
 }
 GENRE_SEPARATORS = ("|", "; ", ", ")

@@ -50,6 +50,14 @@ def _catalogue_notes(match: CatalogueMatch) -> Iterator[str]:
 
 
 def _exclusion_notes(aggregates: UserAggregates, min_ratings: int, *, has_catalogue: bool) -> Iterator[str]:
+    n_zeros = aggregates.scale.n_zeros
+    if aggregates.zeros_missing and n_zeros:
+        yield (
+            f"{n_zeros:,} ratings are 0, below the scale: they were taken as rows without a rating. If 0 is a rating, "
+            "set zeros to 'ratings'."
+        )
+    elif n_zeros:
+        yield f"{n_zeros:,} ratings are 0, and were taken as such. If 0 means none, set zeros to 'missing'."
     if aggregates.n_without_value:
         yield f"{aggregates.n_without_value:,} rows without a rating were left out."
     if aggregates.n_unknown:

@@ -4,7 +4,8 @@
 
 Memory grows with users × (genres + decades), never with ratings. Repeated ratings of one item by one user all count:
 each is an action of the user, and detecting them would need every (user, item) pair in memory. A rating without a
-value (null, or NaN, which pandas writes for null) is counted and excluded; an infinite one is an error. Ratings of
+value (null, or NaN, which pandas writes for null) is counted and excluded, and so are zeros that stand for "no
+rating" (rating_scale.py); an infinite one is an error. Ratings of
 items that are not in the table of items count for everything except genres and decades, as do those of items without
 a genre or a year.
 """
@@ -21,6 +22,7 @@ from engine.errors import NonFiniteValueError
 from engine.kernels.cpu import ratings as kernel
 from engine.ratings.factorize_ids import IdFactorizer, unify_id_types
 from engine.ratings.items import ItemTable
+from engine.ratings.rating_scale import RatingScale
 from engine.ratings.readers import RatingBatch
 
 _ARRAYS = ("count", "total", "squares", "first_time", "last_time", "genre_count", "genre_total", "decade_count")
@@ -36,6 +38,8 @@ class UserAggregates:
         Items whose ratings are included; by default all, and unknown items as well.
     id_type_inferred : bool
         Whether the ratings come from a CSV file, as in ItemTable.
+    zeros_missing : bool
+        Whether ratings of 0 are missing ones.
 
     Attributes
     ----------
@@ -49,6 +53,8 @@ class UserAggregates:
     latest_time : int
         The latest time of all ratings read, excluded ones as well.
     max_rating : float
+    scale : RatingScale
+        Numbers of ratings by value.
     ratings_per_item : int64 of shape (n_items,)
         Ratings with a value.
     n_read, n_without_value, n_unknown, n_excluded : int
@@ -56,8 +62,14 @@ class UserAggregates:
     """
 
     def __init__(
-        self, items: ItemTable, included: NDArray[np.bool_] | None = None, *, id_type_inferred: bool = False
+        self,
+        items: ItemTable,
+        included: NDArray[np.bool_] | None = None,
+        *,
+        id_type_inferred: bool = False,
+        zeros_missing: bool = False,
     ) -> None:
+        self.zeros_missing, self.scale = zeros_missing, RatingScale()
         self.items, self._decade_code, self.id_type_inferred = items, items.decade_code, id_type_inferred
         self.user_ids, self._item_ids = IdFactorizer(), IdFactorizer()
         self._included = np.ones(len(items), bool) if included is None else included
@@ -82,21 +94,23 @@ class UserAggregates:
         IdColumnError
             If item ids are integers on one side and strings on the other.
         """
+        self.scale.update(batch.rating)
+        ratings = np.where(batch.rating == 0, np.nan, batch.rating) if self.zeros_missing else batch.rating
         user = self.user_ids.factorize(batch.user_ids)
         self._extend_arrays(len(self.user_ids))
         item = self._find_item_rows(batch.item_ids)
         counts = kernel.exclude_ratings(
-            user, item, batch.rating, self._included, self._include_unknown, self.ratings_per_item
+            user, item, ratings, self._included, self._include_unknown, self.ratings_per_item
         )
         self._count_exclusions(counts, source_name)
         self.n_read += len(user)
-        self.max_rating = float(np.fmax.reduce(batch.rating, initial=self.max_rating))
-        kernel.add_rating_sums(user, batch.rating, self.count, self.total, self.squares)
+        self.max_rating = float(np.fmax.reduce(ratings, initial=self.max_rating))
+        kernel.add_rating_sums(user, ratings, self.count, self.total, self.squares)
         if batch.timestamp is not None and len(user):
             self.latest_time = max(self.latest_time, int(batch.timestamp.max()))
             kernel.update_time_spans(user, batch.timestamp, self.first_time, self.last_time)
         kernel.add_genres_and_decades(
-            user, item, batch.rating, self.items.genre_start, self.items.genre_code, self._decade_code,
+            user, item, ratings, self.items.genre_start, self.items.genre_code, self._decade_code,
             self.genre_count, self.genre_total, self.decade_count,
         )  # fmt: skip
 

@@ -23,7 +23,7 @@ MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "#N/A"]
 _HEAD_BYTES = 1 << 20  # bytes of a file that the dialect is detected from
 HEADER_BYTES = 1 << 16  # bytes of a file that hold all lines of its header
 # Numbers with decimals after this point, and perhaps the other mark between thousands.
-_NUMBER = {
+NUMBER_WITH_POINT = {
     point: re.compile(rf"[+-]?(?:\d*|\d{{1,3}}(?:{grouping}\d{{3}})+)(?:{re.escape(point)}\d+)?(?:[eE][+-]?\d+)?")
     for point, grouping in ((",", r"\."), (".", ","))
 }
@@ -38,6 +38,7 @@ class CsvDialect(NamedTuple):
     shown_decimal : the decimal point if a column shows it beyond doubt, else ""
     grouped : positions of the columns whose points mark thousands although they could be decimal points
     header : CsvHeader
+    mixed : positions of the columns of numbers of which some have decimal points, and others decimal commas
     """
 
     delimiter: str = ","
@@ -45,6 +46,7 @@ class CsvDialect(NamedTuple):
     shown_decimal: str = ""
     grouped: tuple[int, ...] = ()
     header: CsvHeader = CsvHeader(",", ())
+    mixed: tuple[int, ...] = ()
 
 
 def detect_dialect(files: SourceFiles) -> CsvDialect:
@@ -67,7 +69,25 @@ def detect_dialect(files: SourceFiles) -> CsvDialect:
         refuse_more_headers([list(map(_classify, column)) for column in columns], path, header.n_before)
     present = [_nonmissing(column) for column in columns]
     decimal_point, shown, grouped = _detect_decimal_point(present, header.delimiter)
-    return CsvDialect(header.delimiter, decimal_point, shown, grouped, header)
+    mixed = tuple(position for position, texts in enumerate(present) if _has_both_points(texts))
+    return CsvDialect(header.delimiter, decimal_point, shown, grouped, header, mixed)
+
+
+def shows_decimals(text: str, point: str) -> bool:
+    """Tell whether a text is a number whose decimals follow this point beyond doubt."""
+    other = "," if point == "." else "."
+    return (
+        point in text
+        and NUMBER_WITH_POINT[point].fullmatch(text) is not None
+        and NUMBER_WITH_POINT[other].fullmatch(text) is None
+        and not are_grouped([text], point)
+    )
+
+
+def _has_both_points(texts: Sequence[str]) -> bool:
+    return all(any(shows_decimals(text, point) for text in texts) for point in ".,") and not {
+        _classify(text) for text in texts
+    } - {"0", ""}
 
 
 def read_head(files: SourceFiles, path: str, n_bytes: int) -> bytes:
@@ -93,7 +113,7 @@ def _classify(text: str) -> str:
     text = text.strip()
     if text.lower() in MISSING_MARKS:
         return ""
-    return "0" if any(pattern.fullmatch(text) for pattern in _NUMBER.values()) else text
+    return "0" if any(pattern.fullmatch(text) for pattern in NUMBER_WITH_POINT.values()) else text
 
 
 def _detect_decimal_point(columns: Sequence[Sequence[str]], delimiter: str) -> tuple[str, str, tuple[int, ...]]:
@@ -109,7 +129,7 @@ def _detect_decimal_point(columns: Sequence[Sequence[str]], delimiter: str) -> t
                 continue
             if are_grouped(texts, point):
                 ambiguous[point].append(position)
-            elif all(map(_NUMBER[point].fullmatch, texts)):
+            elif all(map(NUMBER_WITH_POINT[point].fullmatch, texts)):
                 shown[point] = True
     if shown[","] or shown["."]:
         decimal_point = "," if not shown["."] else "."

@@ -10,6 +10,7 @@ zip code, and a column that holds one stays text; an id is an integer only if it
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections import Counter
@@ -25,8 +26,10 @@ from engine.errors import SchemaMismatchError, SourceFormatError
 from engine.tables.arrow_buffers import arrow_reader
 from engine.tables.arrow_errors import describe_arrow_error
 from engine.tables.csv_dialect import HEADER_BYTES, MISSING, CsvDialect, delimiter_of_name, detect_dialect
+from engine.tables.csv_faults import find_fault
 from engine.tables.csv_header import read_header
-from engine.tables.number_texts import CODES, DECIMAL_MARK
+from engine.tables.csv_late_texts import find_late_texts
+from engine.tables.number_texts import CODES, DECIMAL_MARK, LATE_TEXTS
 from engine.tables.source_paths import SourceFiles
 
 logger = logging.getLogger(__name__)
@@ -38,6 +41,10 @@ MAX_SHOWN_CHARACTERS = 40  # of a text in an error message
 MEMORY_PER_BYTE_READ = 120  # bytes of memory that a pass takes per byte read at a time
 # Whole numbers below 1000, and numbers whose points may mark thousands.
 _GROUPED = r"^[+-]?(0|[1-9][0-9]{0,2}(\.[0-9]{3})*)$"
+LAYOUT_HINT = (
+    "the engine reads UTF-8 text with one header line, separated by commas, semicolons, tabs or bars; "
+    "quotation marks within texts are doubled, not escaped by a backslash."
+)
 _COLUMN_IN_ERROR = re.compile(r"In CSV column #(\d+)")
 
 
@@ -65,30 +72,41 @@ def open_csv(files: SourceFiles, *, id: str | None, types: Mapping[str, pa.DataT
             logger.info("%s: beside the names, there are %s: left out", files.paths[0], dialect.header.layout)
         for n_bytes in (BYTES_PER_READ * times for times in READ_FACTORS):
             try:
-                n_rows, schema = _scan(files, dialect, _first_guess(files, dialect, known, n_bytes), types, id, n_bytes)
+                guess, begins = _first_guess(files, dialect, known, n_bytes)
+                n_rows, schema = _scan(files, dialect, guess, types, id, n_bytes)
+                schema = _note_late_texts(files, dialect, schema, begins, {*known}, n_bytes)
                 break
             except pa.ArrowInvalid as error:
                 if "straddles two block" not in str(error):
                     raise
         else:
-            what = f"A row of {files.paths[0]} is longer than {n_bytes:,} bytes."
-            raise SourceFormatError(what, hint="a quotation mark may be missing.")
-    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, OSError) as error:
-        more = f", or one of the {len(files.paths) - 1} files after it," if len(files.paths) > 1 else ""
-        raise SourceFormatError(
-            f"{files.paths[0]}{more} cannot be read as CSV: {describe_arrow_error(error)}.",
-            hint="the engine reads UTF-8 text with one header line, separated by commas, semicolons, tabs or bars; "
-            "quotation marks within texts are doubled, not escaped by a backslash.",
-        ) from error
+            raise pa.ArrowInvalid(f"a row is longer than {n_bytes:,} bytes; a quotation mark may be missing")
+    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, EOFError, OSError) as error:
+        raise _unreadable(files, error) from error
     return _dataset(files, dialect, schema, n_bytes), n_rows, MEMORY_PER_BYTE_READ * n_bytes
 
 
-def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa.DataType], n_bytes: int) -> pa.Schema:
-    """Infer types from the first bytes of every file; a column that is empty there has type null."""
+def _unreadable(files: SourceFiles, error: BaseException) -> SourceFormatError:
+    """Return the error that names the file, and the line if one is at fault, but nothing that stands in it."""
+    fault = find_fault(files, detect_dialect(files).delimiter) if isinstance(error, ValueError) else None
+    if fault is not None:
+        return SourceFormatError(f"{fault.path} cannot be read as CSV: {fault.what}.", hint=fault.hint or LAYOUT_HINT)
+    more = f", or one of the {len(files.paths) - 1} files after it," if len(files.paths) > 1 else ""
+    what = f"{files.paths[0]}{more} cannot be read as CSV: {describe_arrow_error(error)}."
+    return SourceFormatError(what, hint=LAYOUT_HINT)
+
+
+def _first_guess(
+    files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa.DataType], n_bytes: int
+) -> tuple[pa.Schema, pa.Schema]:
+    """Infer types from the first bytes of every file, and of the first file; an empty column has type null."""
     inferred: pa.Schema | None = None
+    begins = pa.schema([])
     for path in files.paths:
         with files.filesystem.open(path, "rb", compression="infer") as stream:
             head = stream.read(2 * n_bytes)  # one block, and the end of its last row
+        if len(head) == 2 * n_bytes and not _holds_a_row(head[:n_bytes], dialect):
+            raise pa.ArrowInvalid("a row straddles two block")  # in Arrow's words, for more bytes to be tried
         _check_header(head, path, files, dialect)
         schema = pacsv.open_csv(
             arrow_reader(head),
@@ -101,7 +119,8 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
                 raise pa.ArrowInvalid(f"column {field.name!r} is not UTF-8 text")
         check_distinct_names(schema.names, path)
         if inferred is not None:
-            _check_same_names(inferred.names, schema.names, files.paths[0], path)
+            check_same_names(inferred.names, schema.names, files.paths[0], path)
+        begins = begins if inferred is not None else schema
         inferred = (
             schema
             if inferred is None
@@ -114,7 +133,14 @@ def _first_guess(files: SourceFiles, dialect: CsvDialect, known: Mapping[str, pa
         )
     assert inferred is not None
     known = {inferred.names[position]: pa.string() for position in dialect.grouped} | dict(known)
-    return pa.schema([pa.field(name, known.get(name, inferred.field(name).type)) for name in inferred.names])
+    guess = pa.schema([pa.field(name, known.get(name, inferred.field(name).type)) for name in inferred.names])
+    return guess, begins
+
+
+def _holds_a_row(block: bytes, dialect: CsvDialect) -> bool:
+    """Return whether a block of bytes has as many ends of lines as the header and a row."""
+    n_header = 1 + dialect.header.n_before + dialect.header.n_after
+    return max(block.count(b"\n"), block.count(b"\r")) > n_header
 
 
 def _check_header(head: bytes, path: str, files: SourceFiles, dialect: CsvDialect) -> None:
@@ -129,14 +155,14 @@ def _check_header(head: bytes, path: str, files: SourceFiles, dialect: CsvDialec
         what = f"{path} is separated by {header.delimiter!r}, but {first} by {dialect.delimiter!r}."
         raise SchemaMismatchError(what, hint="write all files of the table alike.")
     if dialect.header.n_before and header.n_before:
-        _check_same_names(dialect.header.names, header.names, first, path)
+        check_same_names(dialect.header.names, header.names, first, path)
     if header.layout != dialect.header.layout:
         ours, others = (h.layout or "nothing but rows" for h in (header, dialect.header))
         what = f"Beside the names, {path} has {ours}, but {first} has {others}."
         raise SchemaMismatchError(what, hint="write all files of the table alike.")
 
 
-def _check_same_names(names: Sequence[str], others: Sequence[str], path: str, other_path: str) -> None:
+def check_same_names(names: Sequence[str], others: Sequence[str], path: str, other_path: str) -> None:
     """Raise SchemaMismatchError if two files do not have the same columns in the same order."""
     if list(names) != list(others):
         differing = ", ".join(repr(name) for name in sorted(set(names) ^ set(others)))
@@ -197,6 +223,34 @@ def _scan(
             if field.type == pa.string():
                 raise
             schema = schema.set(index, field.with_type(_next_wider(field.type)))
+
+
+def _note_late_texts(
+    files: SourceFiles, dialect: CsvDialect, schema: pa.Schema, begins: pa.Schema, known: set[str], n_bytes: int
+) -> pa.Schema:
+    """Note in the metadata of columns that begin as numbers, or empty, and hold texts later how those are written."""
+    undecided = {begins.names[position] for position in (*dialect.grouped, *dialect.mixed)}
+    guessed = {
+        field.name: pa.int64() if field.name in undecided else begins.field(field.name).type
+        for field in schema
+        if field.type == pa.string() and field.name not in known and CODES not in (field.metadata or {})
+        if field.name in undecided or _is_open(begins.field(field.name).type)
+    }
+    if not guessed:
+        return schema
+    batches = _dataset(files, dialect, schema, n_bytes).scanner(columns=list(guessed)).to_batches()
+    late = find_late_texts(batches, guessed, dialect, files)
+    notes = {name: {LATE_TEXTS: json.dumps(texts).encode()} for name, texts in late.items()}
+    return pa.schema(
+        [
+            field.with_metadata((field.metadata or {}) | notes[field.name]) if field.name in notes else field
+            for field in schema
+        ]
+    )
+
+
+def _is_open(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_null(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _annotate_texts(
@@ -306,7 +360,7 @@ def _common_type(a: pa.DataType, b: pa.DataType) -> pa.DataType:
     if pa.types.is_null(a):
         return b
     numbers = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (a, b))
-    return pa.float64() if numbers else pa.string()
+    return pa.int64() if numbers else pa.string()  # widened in the scan, which looks at marks between thousands
 
 
 def _dataset(files: SourceFiles, dialect: CsvDialect, schema: pa.Schema, n_bytes: int) -> ds.Dataset:

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import base64
 import pickle
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
 from os import PathLike
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -36,7 +34,8 @@ from engine.blocks import (
 from engine.errors import EmptyTableError, SchemaMismatchError, SourceFormatError, UsageError
 from engine.tables import csv_schema as csv
 from engine.tables.arrow_errors import describe_arrow_error
-from engine.tables.source_paths import SourceFiles, find_files
+from engine.tables.hive_partitions import find_partitioning, partition_texts
+from engine.tables.source_paths import SURVEY_FORMATS, SourceFiles, find_files
 from engine.tables.unique_ids import check_id_type
 from engine.tables.vector_columns import expand_vectors
 
@@ -45,7 +44,6 @@ LIST_ELEMENTS = ("list.element", "list.item", "list.array", "bag.array_element",
 BUFFER_BYTES = 64 << 10  # of a Parquet column, read at a time
 # Spark's INT96 timestamps are read as microseconds: nanoseconds end in 2262, and 9999-12-31 would become 1816-03-29.
 INT96_UNIT = "us"
-_LEADING_ZERO, _INTEGER = re.compile(r"0\d+"), re.compile(r"0|-?[1-9]\d{0,8}|__HIVE_DEFAULT_PARTITION__")
 _PARQUET = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit=INT96_UNIT))
 _FORMATS = {"parquet": _PARQUET, "feather": ds.IpcFileFormat(), "orc": ds.OrcFileFormat()}
 
@@ -56,7 +54,8 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
     Parameters
     ----------
     source : path, URL, list of them, or a pandas, polars or pyarrow table
-        A folder stands for all tables in it, hive partitions included; globs are expanded.
+        A folder stands for all tables in it, hive partitions included; globs are expanded. Files of survey programs
+        and spreadsheets need the extra `survey`.
     id : str, optional
         Column that identifies a row. Text ids in CSV files keep leading zeros.
     types : mapping of column name to pyarrow type, optional
@@ -65,12 +64,14 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
     Raises
     ------
     SourceNotFoundError, SourceFormatError, SchemaMismatchError, EmptyTableError, MissingColumnError, IdColumnError
+    UsageError
+        If a library that reads the format is not installed.
     """
     table: Table
     if isinstance(source, str | PathLike):
-        table = FileTable(find_files([str(source)]), id=id, types=types)
+        table = _file_table(find_files([str(source)]), id, types)
     elif isinstance(source, Sequence) and all(isinstance(part, str | PathLike) for part in source):
-        table = FileTable(find_files([str(part) for part in source]), id=id, types=types)
+        table = _file_table(find_files([str(part) for part in source]), id, types)
     elif hasattr(source, "blocks") and hasattr(source, "fingerprint"):
         table = source
     else:
@@ -81,6 +82,18 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
     if table.n_rows == 0:
         raise EmptyTableError("The table has no rows.")
     return expand_vectors(table)
+
+
+def _file_table(files: SourceFiles, id: str | None, types: Mapping[str, pa.DataType] | None) -> Table:
+    if files.format in SURVEY_FORMATS:
+        from engine.tables.survey_table import SurveyTable
+
+        return SurveyTable(files, id=id, types=types)
+    if files.format == "spreadsheet":
+        from engine.tables.spreadsheet_table import SpreadsheetTable
+
+        return SpreadsheetTable(files, id=id, types=types)
+    return FileTable(files, id=id, types=types)
 
 
 def _frame_table(source: Any, id: str | None) -> Table:
@@ -123,7 +136,7 @@ class FileTable:
                 schema=schema,
                 filesystem=files.filesystem,
                 format=_FORMATS[files.format],
-                partitioning=_partitioning(files),
+                partitioning=find_partitioning(files),
                 partition_base_dir=files.root or None,
             )
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
@@ -216,27 +229,6 @@ def _reopen(recipe: bytes) -> FileTable:
     return FileTable(files, id=id, types=types)
 
 
-def _partition_texts(files: SourceFiles) -> dict[str, set[str]]:
-    """Return the values that folder names give to each partition column, as they are written."""
-    texts: dict[str, set[str]] = {}
-    folders = chain.from_iterable(path[len(files.root) :].split("/")[:-1] for path in files.paths)
-    for name, equals, text in (folder.partition("=") for folder in folders):
-        if equals:
-            texts.setdefault(unquote(name), set()).add(text)
-    return texts
-
-
-def _partitioning(files: SourceFiles) -> ds.Partitioning | ds.PartitioningFactory:
-    """Return the partitioning by folder names; integers with leading zeros, such as zip codes, stay texts."""
-    texts = _partition_texts(files)
-    if not any(_LEADING_ZERO.fullmatch(text) for values in texts.values() for text in values):
-        return ds.partitioning(flavor="hive")
-    kinds = {
-        name: pa.int32() if all(map(_INTEGER.fullmatch, values)) else pa.string() for name, values in texts.items()
-    }
-    return ds.partitioning(pa.schema(kinds), flavor="hive")
-
-
 def _check_files(files: SourceFiles) -> None:
     """Raise the error of the first file that cannot be opened by itself, or has columns that the table cannot have."""
     filesystem = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(files.filesystem))
@@ -258,7 +250,7 @@ def _unreadable_file(path: str, files: SourceFiles, error: BaseException) -> Sou
 def _check_names(schema: pa.Schema, path: str, files: SourceFiles) -> None:
     """Raise SchemaMismatchError if a file has two columns of one name, or one that its folders give as well."""
     csv.check_distinct_names(schema.names, path)
-    for name in _partition_texts(files):
+    for name in partition_texts(files):
         if name in schema.names:
             raise SchemaMismatchError(
                 f"Column {name!r} is in {path}, and in the names of the folders as well.",

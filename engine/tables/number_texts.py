@@ -23,6 +23,8 @@ from pydantic import BaseModel, ConfigDict
 
 # Field metadata of text columns of CSV files: the decimal mark that other columns show, or nothing.
 DECIMAL_MARK = b"rooms.decimal_mark"
+# Field metadata of text columns of CSV files: numbers of later rows that are not written as the first are, in JSON.
+LATE_TEXTS = b"rooms.late_texts"
 # Field metadata of text columns of CSV files that hold codes with leading zeros.
 CODES = b"rooms.codes"
 # Texts that stand for missing numbers, in lower case.

@@ -28,7 +28,20 @@ FORMATS = {
     ".arrow": "feather",
     ".ipc": "feather",
     ".orc": "orc",
+    ".sav": "spss",
+    ".zsav": "spss",
+    ".dta": "stata",
+    ".sas7bdat": "sas",
+    ".xpt": "xport",
+    ".xlsx": "spreadsheet",
+    ".xlsm": "spreadsheet",
+    ".xlsb": "spreadsheet",
+    ".xls": "spreadsheet",
+    ".ods": "spreadsheet",
 }
+SURVEY_FORMATS = ("spss", "stata", "sas", "xport")
+# Files that are often beside the tables of a folder: they are read as its tables only if there are no others.
+_DOCUMENTS = (*SURVEY_FORMATS, "spreadsheet")
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,8 @@ def find_files(sources: Sequence[str]) -> SourceFiles:
             found = source_filesystem.find(path)
             refuse_lake_listing(path, found)
             refuse_lake_folders(source_filesystem, {path})
-            matches = [m for m in found if not is_hidden(m[len(path) :]) and infer_format(m)]
+            tables = [m for m in found if not is_hidden(m[len(path) :]) and infer_format(m)]
+            matches = [m for m in tables if infer_format(m) not in _DOCUMENTS] or tables
         elif source_filesystem.exists(path):
             matches = [path]
         else:

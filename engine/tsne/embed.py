@@ -9,14 +9,15 @@ estimator.py. The steps are in neighbors.py (search), affinities.py (P), repulsi
 from __future__ import annotations
 
 import logging
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from engine.backends.protocol import Backend, Moments
+from engine.backends.protocol import Backend
 from engine.errors import NonFiniteValueError, TooFewRowsError
 from engine.execution.threads import map_blocks, row_blocks
-from engine.pca.solver import MOMENT_ROWS, Components, merge_moments
+from engine.pca.solver import MOMENT_ROWS, Components, has_few_rows, merge_moments
 from engine.progress import Reporter
 from engine.tsne.centering import Centering
 from engine.tsne.device import embed
@@ -116,12 +117,12 @@ def initial_embedding(
 
 def _first_scores(X: Rows, backend: Backend, centering: Centering, n_components: int) -> Rows:
     """Return the scores of centered rows on the first principal components."""
-    total: Moments | None = None
     blocks = list(row_blocks(len(X), MOMENT_ROWS))
-    for piece in map_blocks(lambda part: backend.moments(centering.apply(X[part])), blocks):
-        total = piece if total is None else merge_moments(total, piece)
-    assert total is not None
-    pca = Components.from_moments(total, n_components)
+    if has_few_rows(*X.shape):
+        pca = Components.from_few_rows(centering.apply(X), n_components)
+    else:
+        moments = reduce(merge_moments, map_blocks(lambda part: backend.moments(centering.apply(X[part])), blocks))
+        pca = Components.from_moments(moments, n_components)
     axes = np.ascontiguousarray(pca.components_.T)
     return np.concatenate(
         list(map_blocks(lambda part: backend.scores(centering.apply(X[part]), pca.mean_, axes), blocks))

@@ -1,12 +1,13 @@
-"""Find a folder for compiled kernels where numba finds none, so that kernels can be imported there.
+"""Find a folder for kernels that are compiled here: where numba would keep them, or one for temporary files.
 
-numba keeps compiled code in NUMBA_CACHE_DIR, beside the package, or below the home folder, and raises an error if none
-of them can be written: in a read-only container, or for another user than the one who installed the package. Compiled
-code then goes to a private folder for temporary files, or is not kept.
+numba keeps compiled code in NUMBA_CACHE_DIR, beside the package, or below the home folder. None of them can be written
+in a read-only container, or for another user than the one who installed the package. Compiled code then goes to a
+private folder for temporary files, or is not kept.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import stat
@@ -17,19 +18,37 @@ from pathlib import Path
 from types import FunctionType
 
 import numba
-from numba.core.caching import FunctionCache
-from numba.core.dispatcher import Dispatcher
+from numba.core.caching import CompileResultCacheImpl
 
 logger = logging.getLogger(__name__)
 
-_KERNELS = Path(__file__).parent
 _NAME = "rooms-kernels-"  # followed by the user's number
 
 
-def ensure_cache() -> None:
-    """Make sure that numba can decorate the kernels, and log a warning if that takes another folder or no cache."""
-    if _has_folder():
-        return
+def find_cache_folder(source: Path) -> Path | None:
+    """Return the folder to keep kernels in whose sources lie in the folder `source`.
+
+    None, with a warning, if nothing can be written.
+    """
+    folder = _ask_numba(source, numba.config.CACHE_DIR)
+    if folder is None and _use_temporary_folder():
+        folder = _ask_numba(source, numba.config.CACHE_DIR)
+    return folder
+
+
+@functools.cache
+def _ask_numba(source: Path, _: str) -> Path | None:
+    """Return where numba would keep what is compiled from a folder, with NUMBA_CACHE_DIR as it is now."""
+    code = find_cache_folder.__code__.replace(co_filename=str(source / "__init__.py"))
+    try:
+        return Path(CompileResultCacheImpl(FunctionType(code, {})).locator.get_cache_path())
+    except RuntimeError:
+        return None
+
+
+@functools.cache
+def _use_temporary_folder() -> bool:
+    """Set NUMBA_CACHE_DIR to a private temporary folder, with a warning; return whether there is one."""
     for parent in _temporary_folders():
         folder = parent / f"{_NAME}{os.getuid()}"
         if _is_private(folder):
@@ -40,23 +59,12 @@ def ensure_cache() -> None:
                 "Set NUMBA_CACHE_DIR to a folder that lasts, or they are compiled again when it is gone.",
                 folder,
             )
-            return
-    _disable_cache()
+            return True
     logger.warning(
         "numba finds no folder to keep compiled kernels in: every process compiles them again, which takes a minute. "
         "Set NUMBA_CACHE_DIR to a folder that can be written."
     )
-
-
-def _has_folder() -> bool:
-    """Return whether numba finds a folder for the kernels of every file: those beside the package may differ."""
-    try:
-        for folder in {path.parent for path in _KERNELS.rglob("*.py")}:
-            code = ensure_cache.__code__.replace(co_filename=str(folder / "__init__.py"))
-            FunctionCache(FunctionType(code, {}))
-    except RuntimeError:
-        return False
-    return True
+    return False
 
 
 def _temporary_folders() -> Iterator[Path]:
@@ -74,14 +82,3 @@ def _is_private(folder: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o022
-
-
-def _disable_cache() -> None:
-    """Let numba compile the kernels, and nothing else, without a cache."""
-    enable_caching = Dispatcher.enable_caching
-
-    def enable_unless_kernel(dispatcher: Dispatcher) -> None:
-        if not dispatcher.py_func.__module__.startswith("engine.kernels."):
-            enable_caching(dispatcher)
-
-    Dispatcher.enable_caching = enable_unless_kernel  # type: ignore[assignment, method-assign, unused-ignore]

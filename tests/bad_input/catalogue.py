@@ -237,8 +237,8 @@ TABLES = [
     Case("a name without an ending", lambda folder: parquet()(folder).rename(folder / "table"), 3, "table"),
     Case("no file", lambda folder: folder / "nowhere.parquet", 3, "nowhere"),
     Case("an empty folder", lambda folder: folder, 3, ""),
-    Case("a short row", file("a.csv", csv_text() + b"1,2\n"), 3, "Expected 3 columns, got 2"),
-    Case("a long row", file("a.csv", csv_text() + b"1,2,3,4\n"), 3, "Expected 3 columns, got 4"),
+    Case("a short row", file("a.csv", csv_text() + b"1,2\n"), 3, "line 62 has 2 columns, but the header has 3"),
+    Case("a long row", file("a.csv", csv_text() + b"1,2,3,4\n"), 3, "line 62 has 4 columns, but the header has 3"),
     Case("NUL bytes", file("a.csv", csv_text().replace(b"x1", b"x\x001")), 0, check=has_column("plan", "categorical")),
     Case(
         "an unclosed quotation mark",
@@ -246,8 +246,23 @@ TABLES = [
         3,
         r"a\.csv.*quotation marks",
     ),
+    Case(
+        "decimal points, then decimal commas",
+        file("a.csv", "id;x\n" + "".join(f"{n};{n}{',' if n > 40 else '.'}5\n" for n in range(N))),
+        3,
+        r"Line 43 of .*a\.csv has a number with a decimal comma in column 'x'",
+    ),
+    Case("SPSS named as Stata", file("a.dta", b"$FL2@(#) SPSS DATA FILE" + bytes(300)), 3, r"a\.dta cannot be read"),
+    Case("an empty SPSS file", file("a.sav", b""), 3, r"a\.sav cannot be read as a file of spss"),
+    Case("an empty sheet", file("a.xlsx", b""), 3, r"a\.xlsx cannot be read as a spreadsheet"),
+    Case("CSV named as Excel", file("a.xlsx", csv_text()), 3, r"a\.xlsx cannot be read as a spreadsheet"),
     Case("UTF-16", file("a.csv", csv_text(encoding="utf-16")), 3, r"a\.csv"),
-    Case("Latin-1", file("a.csv", csv_text(encoding="latin-1", city="Zürich")), 3, r"'plan' is not UTF-8"),
+    Case(
+        "Latin-1",
+        file("a.csv", csv_text(encoding="latin-1", city="Zürich")),
+        3,
+        "line 2 is not UTF-8 text in column 'plan'",
+    ),
     Case("a byte-order mark", file("a.csv", csv_text(encoding="utf-8-sig")), 0, options=("-k", "2", "--id", "id")),
     Case("10,000 categories", only(age=np.arange(10_000) % 7, word=WIDE), 0, check=has_column("word", dropped=True)),
     Case(
@@ -309,7 +324,7 @@ TABLES = [
         "surrogates that are no text",
         file("a.csv", csv_text().replace(b"x1", b"\xed\xa0\x80")),
         3,
-        "'plan' is not UTF-8",
+        "line 3 is not UTF-8 text in column 'plan'",
     ),
 ]
 

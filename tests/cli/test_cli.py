@@ -166,6 +166,7 @@ def test_doctor_says_what_can_run_and_why_not() -> None:
     assert checks["auto"]["finding"].startswith("cpu")
     assert not checks["cuda"]["ok"]
     assert "threads" in checks["cpu"]["finding"]
+    assert "compiled here are kept in" in checks["kernels"]["finding"]
 
 
 def test_help_and_version_answer_without_loading_the_engine() -> None:

@@ -113,6 +113,16 @@ def test_moments_are_those_of_x(members: pa.Table) -> None:
     np.testing.assert_allclose(moments.scatter, scatter, rtol=1e-11, atol=1e-11 * np.abs(scatter).max())
 
 
+@pytest.mark.parametrize("memory", [0, 1 << 30])
+def test_all_rows_are_collected_as_x_and_observed(members: pa.Table, memory: int) -> None:
+    features, observer, advanced = fit_features(members, memory), Observer(), []
+    with threads(3):
+        X = features.rows.collect_matrix(advanced.append, [observer])
+    assert X.tobytes() == features.encoder.encode(members).tobytes()
+    assert observer.collected == [(start, min(BLOCK, N - start)) for start in range(0, N, BLOCK)]
+    assert sum(advanced) == N
+
+
 def test_scores_are_those_of_x_and_do_not_depend_on_the_block(members: pa.Table) -> None:
     features = fit_features(members, memory=1 << 30)
     moments, scores = run_passes(features)

@@ -161,6 +161,16 @@ def test_blocks_have_the_rows_of_the_runs(xp: Any, lengths: tuple[int, ...]) -> 
         assert_same(block, features.encoder.encode_rows(members.slice(number * 64, 64)))
 
 
+@pytest.mark.parametrize("xp", MODULES)
+def test_rows_are_collected_as_x_on_the_host(xp: Any) -> None:
+    members = pa.concat_tables(block.rows for block in DemoMembers(150).blocks()).drop_columns(["user_id"])
+    features = fit_features(members)
+    rows = NumpyDevice(xp, lengths=(1, 130, 19)).reader(open_table(members)).encoded_table(features.encoder)
+    X = rows.collect_matrix(lambda _: None)
+    assert type(X) is np.ndarray
+    assert X.tobytes() == features.encoder.encode(members).tobytes()
+
+
 def run_passes(rows: Any, features: FittedFeatures, backend: Any) -> tuple[bytes, bytes]:
     """Return moments and scores, as bytes."""
     moments = rows.compute_moments(backend, lambda _: None)
@@ -243,6 +253,6 @@ def test_a_device_asked_for_by_name_says_that_reading_ran_out_of_memory(caplog: 
 def test_a_table_whose_number_of_rows_has_changed_raises(features: FittedFeatures) -> None:
     reader = NumpyDevice().reader(open_table(everything(60)))
     chunks = reader.chunks
-    object.__setattr__(reader, "chunks", lambda columns, size: list(chunks(columns, size))[:-1])
+    object.__setattr__(reader, "chunks", lambda columns, size: iter(list(chunks(columns, size))[:-1]))
     with pytest.raises(InputChangedError, match="had 60 rows when it was opened, but a stand-in read 8"):
         list(reader.encoded_table(features.encoder)._iter_runs(last=True))

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine.errors import RetypedColumnError
 from engine.features.column_roles import ColumnRole
 from engine.features.fit import ColumnsDroppedWarning, fit_encoder
 from engine.features.key_columns import are_answers, category_reason, is_nominal, row_label_reason
@@ -31,7 +32,8 @@ def infer(source: object, **options: object) -> dict[str, ColumnRole]:
 @pytest.mark.parametrize(
     "name",
     ["id", "store_id", "campaign_key", "StoreId", "storeID", "phone", "zip", "ZIP", "zip_code", "Postal Code", "plz",
-     "id_region", "account.number", "country_code", "member_no", "phone_number"],
+     "id_region", "account.number", "country_code", "member_no", "phone_number", "studyid", "townid", "pid", "idcode",
+     "FIPS", "areacode"],
 )  # fmt: skip
 def test_names_of_keys(name: str) -> None:
     for kind in (pa.int64(), pa.float64()):
@@ -43,11 +45,59 @@ def test_names_of_keys(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["paid", "Paid", "COVID", "monkey", "amount", "n_phone", "has_key", "num_id", "mobile", "keys", "idle_hours",
-     "user_num", "order_count", "grid", "zipped"],
+     "user_num", "order_count", "grid", "zipped", "bid", "thyroid", "liquid", "firms", "kids", "subjects", "school",
+     "lot"],
 )  # fmt: skip
 def test_names_of_amounts(name: str) -> None:
     assert category_reason(pa.field(name, pa.int64())) is None
     assert row_label_reason(pa.field(name, pa.int64())) is None
+
+
+@pytest.mark.parametrize("name", ["Subject", "firm", "Hospital", "rater"])
+def test_whole_numbers_of_a_unit_of_observation_name_it(name: str) -> None:
+    assert category_reason(pa.field(name, pa.int64())) == "named as a key or code"
+    assert category_reason(pa.field(name, pa.float64())) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "nominal"),
+    [
+        ("city", True),
+        ("home_city", True),
+        ("mpg_city", False),
+        ("avgPriceRegion", False),
+        ("price_per_category", False),
+    ],
+)
+def test_amounts_of_an_attribute_are_amounts(name: str, nominal: bool) -> None:
+    assert is_nominal(name) is nominal
+
+
+def test_a_key_that_is_text_is_no_number(rng: np.random.Generator, tmp_path: Path) -> None:
+    zips = [str(z) for z in rng.integers(10_000, 99_999, 40)]
+    rows = [f"{rng.choice(zips)},{age}" for age in rng.integers(18, 80, N)]
+    (tmp_path / "a.csv").write_text("\n".join(["zip_code,age", *rows, "98101-2345,30", ""]))
+    assert infer(tmp_path / "a.csv")["zip_code"].role == "categorical"
+    with pytest.raises(RetypedColumnError, match="'zip_code' was set to numeric, but 1 of its"):
+        infer(tmp_path / "a.csv", column_roles={"zip_code": "numeric"})
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_small_tables_have_labels_of_rows_too(first: int) -> None:
+    n = 12
+    table = pa.table(
+        {
+            "time": list(range(first, first + n)),
+            "city": [f"city {number}" for number in range(n)],
+            "year": list(range(1990, 1990 + n)),
+            "score": [5, 3, 8, 1, 12, 7, 2, 9, 4, 11, 6, 10],
+        }
+    )
+    with pytest.warns(ColumnsDroppedWarning, match="'time'.*'city'"):
+        roles = infer(table)
+    assert [roles[name].role for name in table.column_names] == ["ignore", "ignore", "numeric", "numeric"]
+    small = infer(table.slice(0, 9))
+    assert [small[name].role for name in table.column_names] == ["numeric", "categorical", "numeric", "numeric"]
 
 
 @pytest.mark.parametrize("name", ["", "Unnamed: 0", "Unnamed: 0.1", "...1", "rownames", "row_names", "row.names"])

@@ -43,7 +43,7 @@ def test_compiled_kernels_go_to_a_private_temporary_folder_where_numba_finds_non
     assert first.returncode == 0, first.stderr
     assert f"compiled kernels are kept in {folder}. Set NUMBA_CACHE_DIR" in first.stderr
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert list(folder.rglob("*.nbi"))
+    assert list(folder.rglob("*.kernel"))
     second = run(tmp_path, TMPDIR=str(tmp_path))
     assert second.stdout == first.stdout == "[2.]\n"
     assert "Compiling" in first.stderr

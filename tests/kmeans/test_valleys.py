@@ -31,6 +31,26 @@ def test_planted_groups_are_found_row_by_row() -> None:
     assert found.shallowest < 0.5 < found.next_merge
 
 
+HEXAGON = [[np.cos(a), np.sin(a)] for a in np.arange(6) * np.pi / 3]
+
+
+@pytest.mark.parametrize(
+    ("centers", "sizes"),
+    [
+        ([[-1, 0], [0, 0], [1, 0]], [400, 1500, 400]),
+        ([[0, 0], [-1, -1], [1, 1], [-1, 1], [1, -1]], [500] * 5),
+        ([[0, 0], *HEXAGON], [1000] + [300] * 6),
+        ([[i, j] for i in range(3) for j in range(3)], [250] * 9),
+        ([[0, 0, 0], *np.eye(3).tolist(), *(-np.eye(3)).tolist()], [800] + [300] * 6),
+    ],
+    ids=["line", "quincunx", "hexagon", "grid", "octahedron"],
+)
+def test_a_group_between_two_others_does_not_fill_their_valley(centers: Any, sizes: list[int]) -> None:
+    random = np.random.default_rng(1)
+    places = 8.0 * np.repeat(np.asarray(centers, float), sizes, axis=0)
+    assert find_valleys(standardized(places + random.normal(size=places.shape))).k == len(centers)
+
+
 @pytest.mark.parametrize("kind", ["normal", "uniform", "lognormal", "correlated", "answers", "flags", "zeros"])
 def test_noise_is_one_group(kind: str) -> None:
     random = np.random.default_rng(1)

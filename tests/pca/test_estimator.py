@@ -19,7 +19,7 @@ from engine.errors import DeviceNotAvailableError, NonFiniteValueError, TooFewRo
 from engine.execution.threads import threads
 from engine.pca import estimator
 from engine.pca.estimator import MOMENT_ROWS, PCA
-from engine.pca.solver import KEEP_ALL_FEATURES, merge_moments
+from engine.pca.solver import KEEP_ALL_FEATURES, Components, merge_moments
 from tests import reference
 
 
@@ -172,6 +172,75 @@ def test_fewer_samples_than_features_leave_as_many_components() -> None:
     fitted = PCA().fit(X)
     assert fitted.components_.shape == (6, 12)
     np.testing.assert_allclose(fitted.explained_variance_[:5], svd_eigenvalues(X)[:5], rtol=1e-9)
+
+
+def wide(n_rows: int, n_features: int, offset: float = 0.0) -> Any:
+    random = np.random.default_rng(n_rows)
+    return random.normal(size=(n_rows, n_features)) * np.geomspace(1, 0.01, n_features) + offset
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 40])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_components_of_few_rows_are_those_of_a_float64_svd(n_rows: int, offset: float) -> None:
+    X = wide(n_rows, 300, offset)
+    fitted = PCA().fit(X)
+    assert fitted.components_.shape == (n_rows, 300)
+    mean = (X - offset).mean(axis=0) + offset
+    _, singular, axes = np.linalg.svd(X - mean, full_matrices=False)
+    np.testing.assert_allclose(fitted.mean_, mean, rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(fitted.singular_values_[:-1], singular[:-1], rtol=1e-9)
+    assert fitted.singular_values_[-1] < 1e-6 * singular[0]  # centred rows have one direction less
+    cosines = np.abs(np.einsum("ij,ij->i", fitted.components_, axes))[:-1]
+    np.testing.assert_allclose(cosines, 1.0, atol=1e-10)
+    largest = np.abs(fitted.components_).argmax(axis=1)
+    assert (fitted.components_[np.arange(n_rows), largest] > 0).all()
+
+
+def test_both_eigenproblems_have_the_same_components_on_both_sides_of_the_border() -> None:
+    backend, _ = backends.resolve("cpu")
+    for n_rows in (24, 25, 26):
+        X = wide(n_rows, 25, 3.0)
+        by_rows, by_features = Components.from_few_rows(X, "auto"), Components.from_moments(backend.moments(X), "auto")
+        assert by_rows.n_components_ == by_features.n_components_ == min(n_rows - 1, 25)
+        np.testing.assert_allclose(by_rows.components_, by_features.components_, atol=1e-9)
+        for name in ("explained_variance_", "explained_variance_ratio_"):
+            np.testing.assert_allclose(getattr(by_rows, name), getattr(by_features, name), atol=1e-12)
+        np.testing.assert_allclose(by_rows.mean_, by_features.mean_, rtol=1e-13)
+        expected = by_rows if n_rows < 25 else by_features
+        np.testing.assert_array_equal(PCA("auto").fit(X).components_, expected.components_)
+
+
+@pytest.mark.parametrize("n_distinct", [1, 2, 7])
+def test_axes_of_few_rows_are_orthonormal_where_rows_repeat(n_distinct: int) -> None:
+    X = np.tile(wide(n_distinct, 60, 5.0), (4, 1))
+    fitted = PCA().fit(X)
+    n_rows = 4 * n_distinct
+    np.testing.assert_allclose(fitted.components_ @ fitted.components_.T, np.eye(n_rows), atol=1e-12)
+    np.testing.assert_allclose(fitted.explained_variance_[n_distinct - 1 :], 0.0, atol=1e-12)
+    np.testing.assert_allclose(fitted.inverse_transform(fitted.transform(X)), X, atol=1e-12)
+
+
+def test_blocks_of_few_rows_give_the_bits_of_the_whole() -> None:
+    X = wide(40, 300).astype(np.float32)
+    whole = PCA(5).fit(X)
+    for rows in (1, 7, 40):
+        parts = [slice(start, start + rows) for start in range(0, 40, rows)]
+        blocks = PCA(5).fit_blocks(parts, read=X.__getitem__)
+        np.testing.assert_array_equal(blocks.components_, whole.components_)
+        np.testing.assert_array_equal(blocks.explained_variance_, whole.explained_variance_)
+    assert (blocks.n_samples_, blocks.n_features_in_) == (40, 300)
+
+
+def test_few_rows_are_checked() -> None:
+    X = wide(40, 300)
+    with pytest.raises(UsageError, match=r"n_components=41 must be between 1 and min\(n_samples, n_features\)=40"):
+        PCA(41).fit(X)
+    with pytest.raises(UsageError, match="A block has 299 features, but the first one had 300"):
+        PCA().fit_blocks([X, X[:, 1:]])
+    for bad in (np.nan, np.inf, 1e200):
+        X[20, 3] = bad
+        with pytest.raises(ValueError, match=r"NaN|infinity|so large that their squares are"):
+            PCA().fit(X)
 
 
 def test_mle_is_refused_with_a_way_out() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from engine.backends.cpu import CpuBackend
@@ -74,6 +75,22 @@ def test_stages_that_are_skipped_take_nothing() -> None:
     assert plan_memory(1000, SCHEMA, lean).memory_bytes < plan_memory(1000, SCHEMA, ALL).memory_bytes
     few, many = (plan_memory(10**8, SCHEMA, settings, n_components=9).disk_bytes for settings in (lean, ALL))
     assert few <= many
+
+
+def test_a_table_of_few_rows_takes_little_memory_however_many_columns_it_has(tmp_path: Path) -> None:
+    wide = pa.schema([(f"c{number}", pa.float64()) for number in range(6830)])
+    plan = plan_memory(64, wide, FitConfig.merge({}, memory="1GiB"))
+    plan.check(tmp_path)
+    assert plan.kind == "in memory"
+    assert plan.memory_bytes < 300 << 20
+    known = plan_memory(64, wide, FitConfig.merge({}, memory="1GiB"), n_components=63, n_features=6830)
+    assert known.memory_bytes == plan.memory_bytes
+
+
+def test_the_covariance_of_many_columns_is_planned_before_any_work(tmp_path: Path) -> None:
+    wide = pa.schema([(f"c{number}", pa.float64()) for number in range(6830)])
+    with pytest.raises(OutOfResourcesError, match="this fit needs about"):
+        plan_memory(10_000, wide, FitConfig.merge({}, memory="1GiB")).check(tmp_path)
 
 
 def test_too_little_memory_is_refused(tmp_path: Path) -> None:

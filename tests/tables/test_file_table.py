@@ -247,6 +247,8 @@ def test_rows_of_csv_files_may_be_longer_than_what_is_read_at_a_time(
     path = tmp_path / "a.csv"
     path.write_text("a,b\n" + "1,x\n" * 50 + f"2,{'y' * 3000}\n")
     assert whole(path)["b"].to_pylist() == ["x"] * 50 + ["y" * 3000]
+    path.write_text("a,b,c\n" + f"1,{'y' * 70},2\n" * 50)  # the header and the first row are longer
+    assert whole(path)["c"].to_pylist() == [2] * 50
     path.write_text("a,b\n" + "1,x\n" * 50 + f"2,{'y' * 80_000}\n" + "3,z\n" * 50)
     with pytest.raises(SourceFormatError, match="longer than 16,384 bytes"):
         open_table(path)
@@ -350,9 +352,9 @@ def test_impossible_sources_raise_with_a_hint(members: pa.Table, tmp_path: Path)
         open_table(tmp_path / "absent.parquet")
     with pytest.raises(SourceNotFoundError, match="holds no table"):
         open_table(tmp_path)
-    (tmp_path / "a.xlsx").write_text("x")
+    (tmp_path / "a.docx").write_text("x")
     with pytest.raises(SourceFormatError, match=r"\.parquet"):
-        open_table(tmp_path / "a.xlsx")
+        open_table(tmp_path / "a.docx")
     (tmp_path / "broken.parquet").write_text("not parquet")
     with pytest.raises(SourceFormatError, match=r"broken\.parquet"):
         open_table(tmp_path / "broken.parquet")

@@ -55,21 +55,6 @@ def test_columns_of_one_name_are_named(tmp_path: Path) -> None:
             open_table(table)
 
 
-@pytest.mark.parametrize(
-    ("text", "what"),
-    [
-        ("id,diagnosis,age\n1,none,30\n2,depression\n", "Expected 3 columns, got 2"),
-        ('id,diagnosis,age\n1,none,30\n2,"said \\"depression, since\\" then",40\n', "backslash"),
-    ],
-)
-def test_rows_of_a_csv_file_are_not_shown(text: str, what: str, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(SourceFormatError, match=r"a\.csv cannot be read as CSV") as caught:
-        open_table(tmp_path / "a.csv")
-    assert what in str(caught.value)
-    assert "depression" not in str(caught.value)
-
-
 def test_columns_that_arrow_cannot_hold_are_named_without_their_values() -> None:
     frame = pd.DataFrame({"age": [1, 2], "note": [1, "secret"], "z": [1j, 2j]})
     with pytest.raises(SourceFormatError) as caught:

@@ -90,9 +90,9 @@ class Binner:
                 continue
             lines, name = out[column.first_line : column.first_line + column.n_lines], column.plan.column
             if column.lookup is not None:
-                bucketize(rows.numbers[rows.number_columns.index(name)], column.lookup, lines[0])
+                bucketize(rows.numbers[rows.number_rows[name]], column.lookup, lines[0])
             elif isinstance(column.plan, CategoryPlan):
-                number = rows.text_columns.index(name)
+                number = rows.text_rows[name]
                 table = _category_codes(rows.names[number] or [], column.plan.categories)
                 kernels.map_codes(rows.codes[number], table, lines[0])
             else:

@@ -136,7 +136,7 @@ def _column_predicates(plan: ColumnPlan, name: str, rows: ColumnarBlock) -> list
     elif isinstance(plan, LabelPlan):
         predicates = [Predicate(plan.column, name, "label", value) for value in plan.labels]
     else:
-        predicates = _number_predicates(plan, name, rows.numbers[rows.number_columns.index(plan.column)])
+        predicates = _number_predicates(plan, name, rows.numbers[rows.number_rows[plan.column]])
     return [*predicates, Predicate(plan.column, name, "missing")] if plan.indicator else predicates
 
 

@@ -14,7 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from engine.kernels.cpu.simd.vectors import FEATURES, LANES, Vector, _emit_address, _emit_call, _emit_splat
+from engine.kernels.cpu.simd.instruction_sets import FEATURES
+from engine.kernels.cpu.simd.vectors import LANES, Vector, _emit_address, _emit_call, _emit_splat
 
 _INT32, _LONG = ir.IntType(32), ir.IntType(64)
 _REALS = {32: ir.FloatType(), 64: ir.DoubleType()}

@@ -11,7 +11,7 @@ host has it. Everything else is plain LLVM vector code, which runs wherever numb
     arithmetic  +, -, *, /, sqrt, fma, dot_accumulate, minimum, maximum, reduce_sum, reduce_min, reduce_max
     masks       less, select, invert_mask, mask_to_bits, count_lanes, count_trailing_zeros
 
-The host is what numba compiles for: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES choose another one.
+What the host has is what kernels are compiled for: instruction_sets.py chooses it.
 """
 
 from __future__ import annotations
@@ -19,24 +19,13 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
+from engine.kernels.cpu.simd.instruction_sets import FEATURES
 
-def _host_features() -> frozenset[str]:
-    """Return the names of the instruction sets that numba compiles for."""
-    if config.CPU_FEATURES is not None:
-        words = config.CPU_FEATURES.split(",")
-        return frozenset(word.strip()[1:] for word in words if word.strip().startswith("+"))
-    if config.CPU_NAME is not None:
-        return frozenset()
-    return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
-
-
-FEATURES = _host_features()
 LANES = 16 if "avx512f" in FEATURES else 8 if "avx2" in FEATURES else 4
 # Whether the host has dot products of int8 and int16 words: those of int8 in one instruction, of int16 in one or two.
 HAS_INT8_DOT = "avx512vnni" in FEATURES if LANES == 16 else LANES == 8 and "avxvnni" in FEATURES

@@ -1,0 +1,135 @@
+"""Find groups that overlap, or have too few rows for a valley to show: a silhouette beyond that of clouds.
+
+    X (n_rows, n_features), the groups that valleys separate  ->  OverlappingGroups (k, labels, silhouettes), or None
+
+The silhouette of K-Means has a maximum in any table, noise too. So it is compared with that of tables drawn without
+further groups: each group is one cloud, of the group's own values in every column, and of its own rank correlations (a
+Gaussian copula). If K-Means with more clusters has a silhouette far beyond theirs, there are more groups. Attributes
+that are yes or no, or one category of several, are left out: between their values there is nothing, so that their every
+combination is a group to the silhouette.
+
+Nothing is random: the same rows give the same groups. Measurements: decisions/0041-groups-that-overlap.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+
+from engine import backends
+from engine.execution.threads import one_blas_thread
+from engine.kmeans.metrics import silhouette
+from engine.kmeans.restarts import cluster_rows
+from engine.kmeans.valleys import Attributes
+from engine.utils.array_types import Float64s, Int32s, Int64s, Rows
+from engine.utils.row_sampling import sample_rows
+
+TEST_ROWS = 2_000  # rows that are clustered
+SILHOUETTE_ROWS = 1_000  # rows of these that the silhouette is computed on: its cost grows with their square
+SEED = 0  # of the rows, K-Means and the drawn tables: the answer must not follow the seed of a run
+N_CANDIDATES = 3  # numbers of clusters of largest silhouette that are tested
+N_FIRST, N_DRAWN = 5, 20  # tables drawn: after the first ones, it ends if nothing stands out
+# A silhouette stands out that exceeds the mean of drawn tables by so many of their standard deviations. The answer is
+# the largest silhouette of those that exceed it by PLAUSIBLE, if one of them does by CERTAIN.
+CERTAIN, PLAUSIBLE = 5.0, 2.5
+MIN_DEVIATION = 0.005  # a cloud is seldom quite a Gaussian copula: what counts as one standard deviation at least
+
+
+@dataclass(frozen=True)
+class OverlappingGroups:
+    """Groups beyond those that valleys separate.
+
+    Attributes
+    ----------
+    k : int
+    labels : int32 ndarray of shape (n_rows,)
+    silhouette : float
+    of_clouds : float
+        The mean silhouette of tables drawn without further groups, at the same k.
+    """
+
+    k: int
+    labels: Int32s
+    silhouette: float
+    of_clouds: float
+
+
+@one_blas_thread()  # bits must not depend on the number of BLAS threads
+def find_overlapping_groups(
+    X: Rows, labels: Int32s, ks: Sequence[int], attributes: Attributes = ()
+) -> OverlappingGroups | None:
+    """Find more groups than `labels` tells apart.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features), float32 or float64
+    labels : int32 ndarray of shape (n_rows,)
+        The groups that valleys separate: 0 to n_groups - 1.
+    ks : sequence of int
+        The numbers of clusters that may be the answer. Those up to n_groups are only compared with.
+    attributes : sequence of int arrays, default=()
+        The columns of each attribute that is yes or no, or one category of several: they are left out.
+
+    Returns
+    -------
+    OverlappingGroups or None
+        None if no larger number of clusters has a silhouette that is the largest and stands out.
+    """
+    rows, n_groups = sample_rows(len(X), TEST_ROWS, SEED), int(labels.max()) + 1
+    of_attributes = set(np.concatenate([*attributes, np.empty(0, np.int64)]).tolist())
+    numbers = [c for c in range(X.shape[1]) if c not in of_attributes and len(np.unique(X[rows, c])) > 2]
+    tested = np.ascontiguousarray(X[rows][:, numbers])
+    found = {k: _silhouette(tested, k) for k in ks if 1 < k < len(tested) // 2} if numbers else {}
+    if not found or max(found, key=lambda k: found[k]) <= n_groups:
+        return None
+    candidates = sorted((k for k in found if k > n_groups), key=lambda k: -found[k])[:N_CANDIDATES]
+    clouds, random = _Clouds(tested, labels[rows]), np.random.RandomState(SEED)
+    values = np.array([found[k] for k in candidates])
+    of_clouds = np.empty((0, len(candidates)))
+    for n_drawn, least in ((N_FIRST, PLAUSIBLE), (N_DRAWN, CERTAIN)):
+        drawn = [clouds.draw(random) for _ in range(n_drawn - len(of_clouds))]
+        of_clouds = np.vstack([of_clouds, [[_silhouette(table, k) for k in candidates] for table in drawn]])
+        excess = (values - of_clouds.mean(axis=0)) / np.maximum(of_clouds.std(axis=0, ddof=1), MIN_DEVIATION)
+        if excess.max() < least:
+            return None
+    best = int(np.flatnonzero(excess >= PLAUSIBLE)[0])
+    k = candidates[best]
+    clustering = cluster_rows(np.ascontiguousarray(X[:, numbers]), k, backends.resolve("cpu")[0], seed=SEED)
+    return OverlappingGroups(k, clustering.labels, float(values[best]), float(of_clouds[:, best].mean()))
+
+
+def _silhouette(X: Rows, k: int) -> float:
+    """Return the silhouette of K-Means on a sample of the rows; 0 if these are in one cluster."""
+    rows = sample_rows(len(X), SILHOUETTE_ROWS, SEED + 1)
+    labels = cluster_rows(X, k, backends.resolve("cpu")[0], seed=SEED).labels[rows]
+    return silhouette(X[rows], labels) if len(np.unique(labels)) > 1 else 0.0
+
+
+class _Clouds:
+    """A table drawn again and again, in which every group is one cloud with its own values and rank correlations."""
+
+    def __init__(self, X: Rows, labels: Int32s) -> None:
+        self.X, random = X, np.random.RandomState(SEED)
+        self.groups = [np.flatnonzero(labels == group) for group in np.unique(labels)]
+        self.order_and_axes = [_order_and_axes(X[rows], random) for rows in self.groups]
+
+    def draw(self, random: np.random.RandomState) -> Rows:
+        """Return a table of the same shape."""
+        drawn = np.empty_like(self.X)
+        for rows, (order, axes) in zip(self.groups, self.order_and_axes, strict=True):
+            ranks = np.argsort(np.argsort(random.normal(size=order.shape) @ axes, axis=0), axis=0)
+            drawn[rows] = np.take_along_axis(self.X[rows], np.take_along_axis(order, ranks, axis=0), axis=0)
+        return drawn
+
+
+def _order_and_axes(X: Rows, random: np.random.RandomState) -> tuple[Int64s, Float64s]:
+    """Return the order of the rows in every column, and what makes independent normal numbers correlate like them."""
+    ties = random.uniform(size=X.shape)
+    order = np.stack([np.lexsort((ties[:, c], X[:, c])) for c in range(X.shape[1])], axis=1)
+    scores = np.empty(X.shape)
+    np.put_along_axis(scores, order, ndtri((np.arange(len(X)) + 0.5) / len(X))[:, None], axis=0)
+    eigenvalues, vectors = np.linalg.eigh(scores.T @ scores / len(X))
+    return order, (vectors * np.sqrt(np.maximum(eigenvalues, 0.0))).T

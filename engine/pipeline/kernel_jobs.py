@@ -1,0 +1,151 @@
+"""Small jobs that need every kernel, to compile all of them ahead: `rooms warm`, and the kernels of a wheel.
+
+A kernel is compiled when it is first called with arguments of some types, so real fits say what has to be compiled; a
+list of signatures would grow stale. Jobs run in processes of their own. Each takes what others have compiled already
+from where kernels are kept, so the ones that differ most come first.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine.errors import OutOfResourcesError
+from engine.progress import Reporter
+
+
+def _clustered_rows(n_rows: int, n_features: int, dtype: Any, n_clusters: int = 6) -> Any:
+    random = np.random.default_rng(0)
+    centers = random.normal(scale=4.0, size=(n_clusters, n_features))
+    return (centers[np.arange(n_rows) % n_clusters] + random.normal(size=(n_rows, n_features))).astype(dtype)
+
+
+def kmeans_of_many_features(folder: Path) -> None:
+    """Rows in bytes, then in int16, then in float32 where the integers tell too little."""
+    from engine import KMeans
+
+    for dtype in (np.float32, np.float64):
+        model = KMeans(20, random_state=0, device="cpu").fit(_clustered_rows(20_000, 24, dtype))
+        model.predict(_clustered_rows(200, 24, dtype))
+        model.transform(_clustered_rows(200, 24, dtype))
+
+
+def kmeans_of_few_features(folder: Path) -> None:
+    """Rows in int16, and heavy tails, for which that is not fine enough."""
+    from engine import KMeans, choose_k
+
+    rows = _clustered_rows(20_000, 6, np.float32)
+    KMeans(20, random_state=0, device="cpu").fit(rows)
+    KMeans(8, init="random", n_init=2, device="cpu").fit(rows[:900], sample_weight=np.ones(900))
+    heavy = np.random.default_rng(0).standard_t(1.1, size=(20_000, 40)).astype(np.float32)
+    KMeans(20, random_state=0, device="cpu", max_iter=20).fit(heavy)
+    choose_k(rows[:2000])
+
+
+def maps(folder: Path) -> None:
+    """t-SNE with exact and with approximate neighbors, and repulsion over all pairs and on a grid."""
+    from engine import TSNE
+
+    for n_rows, neighbors in ((400, "exact"), (3000, "clusters")):
+        rows = _clustered_rows(n_rows, 8, np.float32)
+        TSNE(perplexity=10, max_iter=250, neighbors=neighbors, random_state=0, device="cpu").fit(rows).transform(rows)
+
+
+def components(folder: Path) -> None:
+    """PCA of rows in memory, of both precisions."""
+    from engine import PCA
+
+    for dtype in (np.float32, np.float64):
+        rows = _clustered_rows(20_000, 40, dtype)
+        PCA(0.95, device="cpu").fit(rows).transform(rows)
+
+
+def ratings(folder: Path) -> None:
+    """Profiles from ratings, and a fit of them."""
+    from engine import profiles_from_ratings
+
+    random = np.random.default_rng(0)
+    genres = ["Crime|Drama", "Comedy", "Sci-Fi|Comedy", "Drama"]
+    items = {"item_id": range(80), "title": [f"Film {i} ({1950 + i % 60})" for i in range(80)]}
+    rated = {"user_id": np.repeat(np.arange(300), 10), "item_id": random.integers(0, 80, 3000)}
+    rated |= {"rating": random.integers(1, 6, 3000).astype(float), "timestamp": random.integers(0, 10**7, 3000)}
+    titles = pa.table({**items, "genres": [genres[i % 4] for i in range(80)]})
+    profiles = profiles_from_ratings(pa.table(rated), titles).table
+    _fit(profiles, folder / "run", id="user_id")
+    texts = pa.table({**rated, "user_id": [f"u{user}" for user in rated["user_id"]]})
+    profiles_from_ratings(texts, titles)
+
+
+def members(folder: Path) -> None:
+    """Whole runs of a demo table, in memory and streamed; new rows assigned and placed; a map that goes on."""
+    from engine import compare, load
+    from engine.datasets.demo_table import write_demo
+
+    source = write_demo(folder, 12_000).members
+    first = _fit(source, folder / "first", id="user_id", n_clusters=12, map={"max_iter": 250, "place_all": True})
+    load(first.path).assign(source, out=folder / "assigned", place=True)
+    second = _fit(source, folder / "second", id="user_id", n_clusters=6, previous=str(first.path), memory="400MiB")
+    compare(first.path, second.path)
+
+
+def _fit(source: Any, out: Path, *, id: str, n_clusters: int | str = "auto", **settings: Any) -> Any:
+    import engine
+    from engine.config import FitConfig
+
+    config = FitConfig.merge({}, device="cpu", **settings)
+    return engine.fit(source, out=out, id=id, n_clusters=n_clusters, config=config)
+
+
+# The longest first, and those that need the same kernels apart.
+JOBS: dict[str, Callable[[Path], None]] = {
+    job.__name__: job for job in (members, maps, kmeans_of_many_features, kmeans_of_few_features, ratings, components)
+}
+
+
+def run_jobs(environment: Mapping[str, str], processes: int, reporter: Reporter, name: str) -> None:
+    """Run all jobs, each in a process with the given environment.
+
+    Parameters
+    ----------
+    environment : mapping
+    processes : int
+        Most processes at a time.
+    reporter : Reporter
+        Is told of every job that is done, in a stage called `name`.
+    name : str
+
+    Raises
+    ------
+    OutOfResourcesError
+        If a job fails, with the last line that it printed.
+    """
+    with reporter.stage(name, len(JOBS)) as advance, ThreadPoolExecutor(processes) as pool:
+        waiting = [pool.submit(_run_process, job, environment) for job in JOBS]
+        for done in as_completed(waiting):
+            done.result()
+            advance(1)
+
+
+def _run_process(job: str, environment: Mapping[str, str]) -> None:
+    command = [sys.executable, "-P", "-m", "engine.pipeline.kernel_jobs", job]
+    process = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    if process.returncode != 0:
+        last = (process.stderr.strip().splitlines() or ["nothing was printed"])[-1]
+        raise OutOfResourcesError(f"Job {job} ended with exit code {process.returncode}: {last}")
+
+
+def _main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        JOBS[sys.argv[1]](Path(folder))
+
+
+if __name__ == "__main__":
+    _main()

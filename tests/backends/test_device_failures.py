@@ -1,0 +1,118 @@
+"""A device that is lost at any moment of a fit: with auto the fit ends on the CPU, loudly, with what the CPU finds."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import engine
+from engine.backends import gpu
+from engine.backends.gpu import GpuProbe
+from engine.config import FitConfig
+from engine.errors import OutOfResourcesError
+from tests.gpu import frames, libraries
+from tests.gpu.strict import StrictModule
+
+SETTINGS = FitConfig.merge({}, skip=["explain", "report"], map={"n_landmarks": 100, "max_iter": 250})
+MOMENTS = [0.0, 0.05, 0.2, 0.5, 0.8, 0.999]  # of a fit, in calls of the module
+
+
+class CudaError(RuntimeError):
+    """As CUDA, cuBLAS and RMM raise."""
+
+
+class LostDevice(StrictModule):
+    """CuPy on a device that is lost at a call: that one and all later ones fail."""
+
+    def __init__(self) -> None:
+        self.n_calls, self.lost_at = 0, float("inf")
+
+    def __getattr__(self, name: str) -> Any:
+        function = super().__getattr__(name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.n_calls += 1
+            if self.n_calls > self.lost_at:
+                raise CudaError("cudaErrorECCUncorrectable: uncorrectable ECC error\nencountered")
+            return function(*args, **kwargs)
+
+        return function if name == "add" else call
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Any:
+    libraries.clear_gpu_caches()
+    gpu._products_are_exact.cache_clear()
+    monkeypatch.setattr(gpu, "probe", lambda: GpuProbe(True, "a GPU of tests"))
+    lost = LostDevice()
+    libraries.install(monkeypatch, xp=lost)
+    frames.install(monkeypatch)
+    yield lost
+    libraries.clear_gpu_caches()
+    gpu._products_are_exact.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    random = np.random.default_rng(0)
+    centers = np.array([[0, 0, 0], [9, 0, 1], [0, 9, 2], [9, 9, 3]])[np.arange(150) % 4]
+    values = centers + random.normal(size=centers.shape)
+    path = tmp_path_factory.mktemp("tables") / "people.parquet"
+    pq.write_table(pa.table({name: values[:, c] for c, name in enumerate("abc")}), path)
+    return path
+
+
+def lose(device: LostDevice, at: float) -> None:
+    """Let a new process, as it were, lose its device at a call."""
+    libraries.clear_gpu_caches()
+    gpu._products_are_exact.cache_clear()
+    device.n_calls, device.lost_at = 0, at
+
+
+def fit(source: Path, out: Path, skip: tuple[str, ...] = (), **options: Any) -> engine.Run:
+    config = SETTINGS.model_copy(update={"skip": SETTINGS.skip + skip})
+    return engine.fit(source, out=out, n_clusters=4, config=config, overwrite=True, **options)
+
+
+@pytest.mark.parametrize(("algorithm", "skip"), [("auto", ()), ("lloyd", ("map",))])
+def test_a_device_that_is_lost_at_any_moment_ends_on_the_cpu(
+    source: Path,
+    tmp_path: Path,
+    device: LostDevice,
+    caplog: pytest.LogCaptureFixture,
+    algorithm: str,
+    skip: tuple[str, ...],
+) -> None:
+    options: dict[str, Any] = {"algorithm": algorithm, "skip": skip}
+    fit(source, tmp_path / "run", device="auto", **options)
+    n_calls = device.n_calls
+    expected = fit(source, tmp_path / "cpu", device="cpu", skip=("map",)).assignments["cluster"].to_numpy()
+    endings = set()
+    for moment in MOMENTS:
+        lose(device, int(moment * n_calls))
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            run = fit(source, tmp_path / "run", device="auto", **options)
+        assert "cudaErrorECCUncorrectable" in caplog.text, moment
+        labels, model = run.assignments["cluster"].to_numpy(), engine.load(run.path)
+        Z = model.scores(pq.read_table(source)).astype(np.float64)
+        np.testing.assert_array_equal(labels, np.square(Z[:, None] - model.centers).sum(axis=2).argmin(axis=1))
+        if algorithm == "lloyd":
+            np.testing.assert_array_equal(labels, expected)
+        endings.add(run.manifest["device"])
+    assert "cpu" in endings
+
+
+def test_a_named_device_that_is_lost_is_an_error(source: Path, tmp_path: Path, device: LostDevice) -> None:
+    fit(source, tmp_path / "run", device="cuda")
+    n_calls = device.n_calls
+    for moment in MOMENTS[1::2]:
+        lose(device, int(moment * n_calls))
+        with pytest.raises(OutOfResourcesError, match=r"Device 'cuda' failed: .*cudaErrorECCUncorrectable"):
+            fit(source, tmp_path / "run", device="cuda")

@@ -1,0 +1,94 @@
+"""The first fit with a wheel that holds compiled kernels: `make test-wheel` runs this in the wheel's environment.
+
+A first fit compiles nothing, writes no cache, and takes at most 1.3 times the processor time of the second. At every
+level that the wheel has, clusters and centers have the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import load_file
+
+from engine.kernels.cpu.simd.instruction_sets import LEVEL, LEVELS
+
+MAX_RATIO = 1.3
+
+
+def write_people(path: Path) -> None:
+    """Write 943 made-up people in six groups."""
+    random = np.random.default_rng(0)
+    group = np.arange(943) % 6
+    columns = {"user_id": np.arange(943), "plan": np.array(["basic", "plus", "family"])[group % 3]}
+    for number in range(12):
+        columns[f"n{number}"] = np.round(random.normal(random.normal(scale=3, size=6)[group], 1.0), 3)
+    pq.write_table(pa.table(columns), path)
+
+
+def run_fit(people: Path, out: Path, environment: dict[str, str]) -> tuple[float, str]:
+    """Fit in a process of its own, without a cache; return its processor seconds and what it printed to stderr."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA")}
+    variables |= {"HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "engine",
+        "fit",
+        str(people),
+        "--id",
+        "user_id",
+        "-k",
+        "6",
+        "--out",
+        str(out),
+    ]
+    process = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert process.returncode == 0, process.stderr
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, process.stderr
+
+
+def bits(run: Path) -> str:
+    """Return a digest of the clusters of all rows and of the model's centers."""
+    clusters = pq.read_table(run / "assignments")["cluster"].to_numpy()
+    centers = load_file(next((run / "model").glob("*.safetensors")))["centres"]
+    return hashlib.sha256(clusters.tobytes() + centers.tobytes()).hexdigest()
+
+
+def main() -> None:
+    """Run the fits, print what they took, and fail if the first is slow, compiles, or has other bits."""
+    assert LEVEL is not None, "the wheel has no kernels for this host"
+    with tempfile.TemporaryDirectory() as folder:
+        people = Path(folder) / "people.parquet"
+        write_people(people)
+        print("level", LEVEL.name)
+        digests = {}
+        for level in [level for level in LEVELS if level.folder.is_dir()]:
+            environment = level.environment if level != LEVEL else {}
+            seconds = []
+            for turn in range(3):
+                out = Path(folder) / f"{level.name}-{turn}"
+                taken, printed = run_fit(people, out, environment)
+                seconds.append(taken)
+                assert "Compiling" not in printed, printed
+            first, *others = seconds
+            print(f"{level.name}: {first:.2f} s of processor time, then", ", ".join(f"{s:.2f}" for s in others))
+            assert first <= MAX_RATIO * min(others)
+            digests[level.name] = bits(out)
+        assert len(set(digests.values())) == 1, digests
+    print("clusters and centers have the same bits at", ", ".join(digests))
+
+
+if __name__ == "__main__":
+    main()
