@@ -82,7 +82,8 @@ def row_label_reason(column: pa.Field) -> str | None:
         return "row labels of a pandas data frame"
     if pa.types.is_integer(column.type) and _LABELS.fullmatch(column.name):
         return "row labels, by its name" if column.name else "row labels: integers without a name"
-    if pa.types.is_temporal(column.type) and _ROW_NAMES.fullmatch(column.name):
+    is_value = pa.types.is_temporal(column.type) or pa.types.is_floating(column.type)
+    if is_value and _ROW_NAMES.fullmatch(column.name):
         return "row labels, by its name"
     return None
 

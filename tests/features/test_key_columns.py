@@ -106,8 +106,8 @@ def test_names_of_row_labels(name: str) -> None:
     assert row_label_reason(pa.field(name, pa.string())) is None  # such as the row names of R: the values decide
 
 
-def test_row_names_that_are_dates_are_labels_and_other_dates_are_not() -> None:
-    for kind in (pa.date32(), pa.timestamp("us")):
+def test_row_names_that_are_dates_or_fractions_are_labels_and_other_columns_are_not() -> None:
+    for kind in (pa.date32(), pa.timestamp("us"), pa.float64()):
         assert row_label_reason(pa.field("rownames", kind)) is not None
         assert row_label_reason(pa.field("joined", kind)) is None
 
