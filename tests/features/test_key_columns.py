@@ -106,6 +106,12 @@ def test_names_of_row_labels(name: str) -> None:
     assert row_label_reason(pa.field(name, pa.string())) is None  # such as the row names of R: the values decide
 
 
+def test_row_names_that_are_dates_or_fractions_are_labels_and_other_columns_are_not() -> None:
+    for kind in (pa.date32(), pa.timestamp("us"), pa.float64()):
+        assert row_label_reason(pa.field("rownames", kind)) is not None
+        assert row_label_reason(pa.field("joined", kind)) is None
+
+
 def test_row_labels_of_pandas_are_left_out_of_files_with_their_name(rng: np.random.Generator, tmp_path: Path) -> None:
     frame = pd.DataFrame({"age": rng.integers(18, 80, 2 * N)}).sample(N, random_state=0)
     frame.to_parquet(tmp_path / "a.parquet")
