@@ -358,7 +358,7 @@ def _with_atoms(X: Rows, attributes: Attributes) -> list[_Attribute]:
             continue
         _, codes, counts = np.unique(X[:, c], return_inverse=True, return_counts=True)
         if MIN_TIES * len(X) <= counts.max() < len(X):
-            found.append(_Attribute(np.array([c]), codes, is_number=True))
+            found.append(_Attribute(np.array([c]), codes, is_number=len(counts) > 2))
     return found
 
 

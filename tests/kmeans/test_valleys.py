@@ -73,6 +73,14 @@ def test_a_yes_or_no_by_chance_splits_no_group() -> None:
     assert find_valleys(standardized(np.column_stack([X, coin]))).k == 4
 
 
+@pytest.mark.parametrize("attributes", [None, []])
+def test_columns_of_two_values_split_no_group_whether_or_not_they_are_named(attributes: Any) -> None:
+    random = np.random.default_rng(2)
+    X = 3.0 * random.normal(size=(6, 8))[random.integers(6, size=2000)] + random.normal(size=(2000, 8))
+    coins = random.random((2000, 5)) < 0.5
+    assert find_valleys(standardized(np.column_stack([X, coins])), attributes).k == 6
+
+
 def test_a_code_for_missing_values_is_no_group() -> None:
     X, _ = planted()
     X[np.random.default_rng(2).random(len(X)) < 0.06, 0] = -999.0
