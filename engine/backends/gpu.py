@@ -34,6 +34,7 @@ from engine.utils.array_types import Array, Float64s, Rows
 
 MIN_FREE_BYTES = 1 << 30  # of GPU memory: contexts and libraries take half of it
 PROBE_SIZE = 64  # numbers, and rows and columns of matrices: their sums are exact in float32
+MIN_LIBRARY_FEATURES = 2  # of cuML's PCA
 MAX_LIBRARY_VALUES = 2**31 - 1  # of the matrix of cuML's PCA: that it counts further is not known
 MAX_AXIS_ERROR = 1e-3  # of the products of two axes by cuML's PCA, which are float32: more is a wrong answer
 USE_OUR_OWN = "leave the algorithm to the engine (auto), which then takes its own."
@@ -181,6 +182,10 @@ class GpuBackend(ArrayBackend):
 
     def allocate_columns(self, shape: tuple[int, int]) -> Array:
         self._check_cuml("PCA", "moments")
+        if shape[1] < MIN_LIBRARY_FEATURES:
+            raise OutOfResourcesError(
+                f"cuML's PCA needs at least {MIN_LIBRARY_FEATURES} features, and there is {shape[1]}.", hint=USE_OUR_OWN
+            )
         if shape[0] * shape[1] > MAX_LIBRARY_VALUES:
             raise OutOfResourcesError(
                 f"cuML's PCA takes {MAX_LIBRARY_VALUES:,} values, and the rows have more.", hint=USE_OUR_OWN

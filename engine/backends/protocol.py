@@ -265,7 +265,10 @@ class Backend(Protocol):
         """
 
     def allocate_columns(self, shape: tuple[int, int]) -> Array:
-        """Return a matrix of float32 zeros for `library_axes`, on the device, column after column; errors as there."""
+        """Return a matrix of float32 zeros for `library_axes`, on the device, column after column; errors as there.
+
+        OutOfResourcesError is also raised if the library does not take matrices of this shape.
+        """
 
     def library_axes(self, X: Array) -> PrincipalAxes:
         """Return all principal axes of a matrix of `allocate_columns`, by the PCA of the device's own library.

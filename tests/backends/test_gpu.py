@@ -246,6 +246,8 @@ def test_axes_that_cannot_be_right_are_refused(pool: Any, monkeypatch: pytest.Mo
 
 def test_the_matrix_of_cumls_pca_is_bounded(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = GpuBackend()
+    with pytest.raises(OutOfResourcesError, match="cuML's PCA needs at least 2 features, and there is 1"):
+        backend.allocate_columns((100, 1))
     with pytest.raises(OutOfResourcesError, match=r"cuML's PCA takes 2,147,483,647 values"):
         backend.allocate_columns((1 << 26, 32))
     monkeypatch.setattr(backend, "free_memory", lambda: 1000)

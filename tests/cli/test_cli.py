@@ -46,9 +46,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_fit_prints_one_json_object_and_assign_uses_the_model(demo: Path, tmp_path: Path) -> None:
     options = ("--id", "user_id", "-k", 5, "--out", tmp_path / "run", "--skip", "explain, map,report")
-    result = rooms("fit", demo / "members", *options, "--json")
+    result = rooms("fit", demo / "members", *options, "--algorithm", "lloyd", "--reproducible", "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["clusters"] == 5
+    settings = FitConfig.read(tmp_path / "run" / "config.yaml")
+    assert (settings.pca.algorithm, settings.kmeans.algorithm, settings.reproducible) == ("moments", "lloyd", True)
     assert result.stderr.startswith("The table groups its columns: ")
     assert result.stderr.count("\n") == 1
     ten = pq.read_table(demo / "members").slice(0, 10)
@@ -61,6 +63,16 @@ def test_fit_prints_one_json_object_and_assign_uses_the_model(demo: Path, tmp_pa
     assert result.returncode == 2
     assert "named as csv, but tables are written as Parquet" in result.stderr
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_cuml_is_refused_without_a_gpu(demo: Path, tmp_path: Path) -> None:
+    no_gpu = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    result = rooms("fit", demo / "members", "--algorithm", "cuml", "--out", tmp_path / "run", env=no_gpu)
+    assert result.returncode == 4
+    assert "pca.algorithm=cuml was asked for, but the device is cpu, because" in result.stderr
+    result = rooms("fit", demo / "members", "--algorithm", "cuml", "--device", "cpu", "--out", tmp_path / "run")
+    assert result.returncode == 2
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_fit_prints_a_line_for_every_cluster_the_largest_first(demo: Path, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ class PCA(CheckedCalls):
         X = self.bind_call("fit", *args, **kwargs)["X"]
         assert isinstance(X, StrictArray)
         assert X.flags.f_contiguous, "cuML would copy it"
+        assert X.shape[1] >= 2, "cuML refuses one feature"
         assert X.dtype == np.float32
         assert (self.parameters["copy"], self.parameters["svd_solver"]) == (False, "full")
         rows = to_numpy(X)
