@@ -9,7 +9,7 @@ WHEELS ?= $(HOME)/.cache/rooms-engine/wheels
 GPU_VENV := .venv-gpu
 KERNELS_VENV := .venv-kernels
 
-.PHONY: demo test test-gpu-contract test-gpu-kernels lint bench setup clean
+.PHONY: demo test coverage test-gpu-contract test-gpu-kernels lint bench setup clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -24,6 +24,12 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Branches of the core that its own tests reach; the settings are in pyproject.toml.
+coverage: setup
+	$(BIN)/python -m coverage run -m pytest -n0 -q tests/tables tests/features tests/pca tests/kmeans tests/model tests/explain \
+		tests/execution tests/utils tests/pipeline tests/bad_input
+	$(BIN)/python -m coverage report --show-missing --skip-covered
 
 # The engine in the environment of a GPU machine, on a machine without one: signatures, then the tests of the GPU path.
 test-gpu-contract:
