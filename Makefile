@@ -10,7 +10,7 @@ GPU_VENV := .venv-gpu
 KERNELS_VENV := .venv-kernels
 WHEEL_VENV := build/venv-wheel
 
-.PHONY: demo kernels test wheel test-wheel test-gpu-contract test-gpu-kernels lint bench setup clean
+.PHONY: demo kernels test wheel test-wheel coverage test-gpu-contract test-gpu-kernels lint bench setup clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -38,6 +38,12 @@ test-wheel: wheel
 	rm -rf $(WHEEL_VENV) && $(PYTHON) -m venv $(WHEEL_VENV)
 	$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
 	$(WHEEL_VENV)/bin/python -P tests/wheel.py
+
+# Branches of the core that its own tests reach; the settings are in pyproject.toml.
+coverage: setup
+	$(BIN)/python -m coverage run -m pytest -n0 -q tests/tables tests/features tests/pca tests/kmeans tests/model tests/explain \
+		tests/execution tests/utils tests/pipeline tests/bad_input
+	$(BIN)/python -m coverage report --show-missing --skip-covered
 
 # The engine in the environment of a GPU machine, on a machine without one: signatures, then the tests of the GPU path.
 test-gpu-contract:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.errors import UnseenValuesError
+from engine.errors import EmptyTableError, UnseenValuesError
 from engine.features.columnar_block import ColumnarBlock, RaggedLabels
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import MISSING_SHARE_RANGE, CategoryPlan, ColumnPlan, LabelPlan, NumberPlan
@@ -102,11 +102,13 @@ class SeenRows:
 
         Raises
         ------
+        EmptyTableError
+            If there was no block.
         UnseenValuesError
             If a column has more than `max_unseen`, or is empty. It names all of them.
         """
         if self._total is None:
-            return
+            raise EmptyTableError("The table has no rows.")
         limit = WARNED_SHARE if self._max_unseen is None else self._max_unseen
         found = _find_unseen(self._total, self._encoder, self._feature_means)
         named = "; ".join(column.text for column in found if column.share > limit + ROUNDING)

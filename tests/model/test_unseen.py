@@ -14,9 +14,9 @@ import pytest
 
 import engine
 from engine.config import FitConfig
-from engine.errors import UnseenValuesError, UsageError
+from engine.errors import EmptyTableError, UnseenValuesError, UsageError
 from engine.model.model import Model
-from engine.model.unseen import UnseenValuesWarning, count_unseen
+from engine.model.unseen import SeenRows, UnseenValuesWarning, count_unseen
 from engine.utils.units import parse_share
 
 N = 300
@@ -114,6 +114,13 @@ def test_a_column_that_weighs_nothing_is_left_alone(model: Model) -> None:
     plan = model.encoder.plan.weighted({"age": 1.0, "hours": 1.0, "plan": 0.0, "likes": 1.0})
     weightless = Model(type(model.encoder)(plan), model.pca, model.centers, model.fences, None)
     assert reported(weightless, people(plan=["new"] * N)) == []
+
+
+def test_no_rows_are_an_error(model: Model) -> None:
+    with pytest.raises(EmptyTableError):
+        model.assign(people().slice(0, 0))
+    with pytest.raises(EmptyTableError):  # where workers write no part
+        SeenRows(model.encoder, model.pca.mean_, None, lambda _: None).report()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pytest
 
 import engine
 from engine.config import FitConfig
-from engine.errors import ModelNotReadableError
+from engine.errors import MissingColumnError, ModelNotReadableError, NotMappedError
 from engine.model.files import read_model, write_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's of the overflow
@@ -64,3 +65,75 @@ def test_centers_that_overflow_assign_nothing(run: Path) -> None:
     write_model(run / "model", facts, arrays | {"centres": np.full_like(arrays["centres"], 3e38)})
     with pytest.raises(ModelNotReadableError, match="no finite distance"):
         engine.load(run).assign(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("centres", lambda a: a[:, :1]),
+        ("centres", lambda a: a[:0]),
+        ("centres", lambda a: a.astype(np.float64)),
+        ("centres", lambda a: np.full_like(a, np.nan)),
+        ("fences", lambda a: np.full_like(a, np.nan)),
+        ("fences", lambda a: a[:1]),
+        ("odds", lambda a: a[:, 1:]),
+        ("pca.components_", lambda a: a[:, 1:]),
+        ("pca.components_", lambda a: np.full_like(a, np.inf)),
+        ("pca.components_", lambda a: a[0]),
+        ("pca.mean_", lambda a: np.full_like(a, np.nan)),
+        ("pca.n_samples_", lambda a: a[:0]),
+        ("fences", None),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused(run: Path, name: str, change: Any) -> None:
+    facts, arrays = read_model(run / "model")
+    changed = {key: array for key, array in arrays.items() if key != name}
+    write_model(run / "model", facts, changed if change is None else changed | {name: change(arrays[name])})
+    with pytest.raises(ModelNotReadableError, match="holds no model that can be used"):
+        engine.load(run)
+
+
+@pytest.mark.parametrize("facts", [{"id": 5}, {"plan": {}}, {"plan": {"columns": []}}, {"plan": None}])
+def test_facts_that_say_what_no_model_says_are_refused(run: Path, facts: dict[str, Any]) -> None:
+    old, arrays = read_model(run / "model")
+    write_model(run / "model", old | facts, arrays)
+    with pytest.raises(ModelNotReadableError, match="holds no model that can be used"):
+        engine.load(run)
+
+
+def test_files_that_are_damaged_or_foreign_are_refused_by_name(run: Path) -> None:
+    facts, arrays = run / "model" / "model.json", run / "model" / "arrays.safetensors"
+    text, content = facts.read_text(), arrays.read_bytes()
+
+    def refused(match: str) -> None:
+        with pytest.raises(ModelNotReadableError, match=match):
+            engine.load(run)
+        facts.write_text(text)
+        arrays.write_bytes(content)
+
+    facts.write_text(text[:-9])
+    refused("model.json is not JSON")
+    facts.write_text("[1]")
+    refused("is of model format None")
+    facts.write_text(text.replace('"format": 2', '"format": 99'))
+    refused("is of model format 99")
+    facts.write_text(text.replace('"plan"', '"plan "'))
+    refused("model.json is not what was written")
+    arrays.write_bytes(content[:-1])
+    refused("arrays.safetensors is not what was written")
+    damaged = b"\xff" * 8 + content[8:]
+    arrays.write_bytes(damaged)
+    of_content, of_damaged = (hashlib.sha256(bytes_).hexdigest() for bytes_ in (content, damaged))
+    facts.write_text(text.replace(of_content, of_damaged))
+    refused("arrays.safetensors cannot be read")
+    facts.unlink()
+    refused("holds no model")
+    engine.load(run)
+
+
+def test_a_map_or_id_that_the_model_lacks_is_refused(run: Path) -> None:
+    shutil.rmtree(run / "map")
+    with pytest.raises(NotMappedError, match="no map to place rows on"):
+        engine.load(run).assign(ROWS, place=True)
+    with pytest.raises(MissingColumnError, match="age"):
+        engine.load(run).assign(ROWS.select(["plan"]))
