@@ -32,13 +32,13 @@ def test_importing_the_fit_loads_no_library_of_single_stages() -> None:
     assert not {"scipy.stats", "scipy.linalg"} & set(loaded)
 
 
-def test_a_job_with_a_map_does_not_import_scikit_learn(tmp_path: Path) -> None:
+def test_a_whole_job_does_not_import_scikit_learn(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np, pyarrow as pa, engine.pipeline.fit\n"
         "rows = np.random.default_rng(0).normal(size=(400, 3))\n"
         "table = pa.table({name: rows[:, i] for i, name in enumerate('abc')})\n"
         f"run = engine.pipeline.fit.fit(table, n_clusters=3, device='cpu', out={str(tmp_path / 'run')!r},\n"
-        "    config=engine.config.FitConfig(skip=('explain', 'report'), map={'max_iter': 250}))\n"
+        "    config=engine.config.FitConfig(map={'max_iter': 250}))\n"
         "print(run.manifest['map']['landmarks'], 'sklearn' in sys.modules)"
     )
     assert run_python(code) == "400 False"
