@@ -84,7 +84,7 @@ def ratings(folder: Path) -> None:
     _fit(profiles.append_column("spend", pa.array(heavy_tail)), folder / "run", id="user_id", n_clusters=4)
     names = pa.array([f"u{user}" for user in rated["user_id"]])
     named = profiles_from_ratings(pa.table({**rated, "user_id": names}), titles).table
-    _fit(named, folder / "named", id="user_id", n_clusters=4, skip=["map", "report"])
+    _fit(named, folder / "named", id="user_id", skip=["map", "report"])
     many = pa.array(range(2000))  # so many that hash tables grow
     for ids in (many, many.cast(pa.string())):
         IdFactorizer().factorize(ids)
