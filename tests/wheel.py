@@ -7,7 +7,9 @@ level that the wheel has, clusters and centers have the same bits.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
+import pkgutil
 import resource
 import subprocess
 import sys
@@ -17,8 +19,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numba.core.dispatcher import Dispatcher
 from safetensors.numpy import load_file
 
+from engine.kernels import cpu
 from engine.kernels.cpu.simd.instruction_sets import LEVEL, LEVELS
 
 MAX_RATIO = 1.3
@@ -32,6 +36,17 @@ def write_people(path: Path) -> None:
     for number in range(12):
         columns[f"n{number}"] = np.round(random.normal(random.normal(scale=3, size=6)[group], 1.0), 3)
     pq.write_table(pa.table(columns), path)
+
+
+def kernels_without_code(folder: Path) -> set[str]:
+    """Return the kernels of which a folder has no compiled code, other than those that are always inlined."""
+    compiled = {path.name.rpartition("-")[0] for path in folder.iterdir()}
+    kernels = set()
+    for module in pkgutil.walk_packages(cpu.__path__, f"{cpu.__name__}."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if isinstance(value, Dispatcher) and value.targetoptions.get("inline") != "always":
+                kernels.add(value.py_func.__name__)
+    return kernels - compiled
 
 
 def run_fit(people: Path, out: Path, environment: dict[str, str]) -> tuple[float, str]:
@@ -76,6 +91,7 @@ def main() -> None:
         digests = {}
         for level in [level for level in LEVELS if level.folder.is_dir()]:
             environment = level.environment if level != LEVEL else {}
+            assert not kernels_without_code(level.folder)
             seconds = []
             for turn in range(3):
                 out = Path(folder) / f"{level.name}-{turn}"

@@ -71,6 +71,7 @@ def components(folder: Path) -> None:
 def ratings(folder: Path) -> None:
     """Profiles from ratings, and a fit of them."""
     from engine import profiles_from_ratings
+    from engine.ratings.factorize_ids import IdFactorizer
 
     random = np.random.default_rng(0)
     genres = ["Crime|Drama", "Comedy", "Sci-Fi|Comedy", "Drama"]
@@ -78,10 +79,15 @@ def ratings(folder: Path) -> None:
     rated = {"user_id": np.repeat(np.arange(300), 10), "item_id": random.integers(0, 80, 3000)}
     rated |= {"rating": random.integers(1, 6, 3000).astype(float), "timestamp": random.integers(0, 10**7, 3000)}
     titles = pa.table({**items, "genres": [genres[i % 4] for i in range(80)]})
-    profiles = profiles_from_ratings(pa.table(rated), titles).table
-    _fit(profiles, folder / "run", id="user_id")
-    texts = pa.table({**rated, "user_id": [f"u{user}" for user in rated["user_id"]]})
-    profiles_from_ratings(texts, titles)
+    profiles: Any = profiles_from_ratings(pa.table(rated), titles).table
+    heavy_tail = np.exp(random.normal(scale=4.0, size=len(profiles)))
+    _fit(profiles.append_column("spend", pa.array(heavy_tail)), folder / "run", id="user_id", n_clusters=4)
+    names = pa.array([f"u{user}" for user in rated["user_id"]])
+    named = profiles_from_ratings(pa.table({**rated, "user_id": names}), titles).table
+    _fit(named, folder / "named", id="user_id", skip=["map", "report"])
+    many = pa.array(range(2000))  # so many that hash tables grow
+    for ids in (many, many.cast(pa.string())):
+        IdFactorizer().factorize(ids)
 
 
 def members(folder: Path) -> None:

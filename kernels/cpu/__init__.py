@@ -19,7 +19,7 @@ from engine.kernels.cpu.kernel_cache import use_kernel_cache
 logger = logging.getLogger(__name__)
 
 NOTICE = (
-    "Compiling kernels for this CPU, as none came with the package: once, a minute for a whole fit. "
+    "Compiling kernels that did not come with the package compiled: once, up to a minute for a whole fit. "
     "Later processes load them; `rooms warm` compiles all of them ahead."
 )
 PROGRESS_SECONDS = 5.0  # between two lines of progress

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 import pickle
 import re
@@ -34,6 +35,8 @@ from numba.core.sigutils import normalize_signature
 
 from engine.kernels.cpu.cache_folder import find_cache_folder
 from engine.kernels.cpu.simd.instruction_sets import LEVEL, SHIPPED, VERSIONS
+
+logger = logging.getLogger(__name__)
 
 SUFFIX = ".kernel"
 _KERNELS = Path(__file__).parent
@@ -76,9 +79,17 @@ class KernelCache(_Cache):
         if not self._enabled or folder is None or data.lifted or data.library.has_dynamic_globals:
             return
         signature = normalize_signature(sig)[0]
-        body = dumps((signature, data._reduce()))
-        path = folder / self._file_name(signature, _target(data.codegen))
-        _write(path, self._header() + hashlib.sha256(body).digest() + body)
+        # Environments hold the constants that compiled code reads. Those without any would only import numba's
+        # implementations when they are loaded.
+        *parts, environments = data._reduce()
+        body = dumps((signature, (*parts, tuple(item for item in environments if item.consts))))
+        self._keep(folder / self._file_name(signature, _target(data.codegen)), body)
+
+    def _keep(self, path: Path, body: bytes) -> None:
+        try:
+            _write(path, self._header() + hashlib.sha256(body).digest() + body)
+        except OSError as error:  # a full disk, say: what was compiled serves this process
+            _warn_of_unkept(path.parent, error.strerror or type(error).__name__)
 
     def enable(self) -> None:
         """Read and write from now on."""
@@ -194,6 +205,11 @@ def _read(path: Path, header: bytes, signature: tuple[Any, ...]) -> tuple[Any, .
         return None
     kept, payload = pickle.loads(body)
     return payload if kept == signature else None
+
+
+@functools.cache
+def _warn_of_unkept(folder: Path, reason: str) -> None:
+    logger.warning("Compiled kernels cannot be kept in %s (%s): later processes compile them again.", folder, reason)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.kernels.cpu import kernel_cache
 from engine.kernels.cpu.kernel_cache import SUFFIX
 from engine.kernels.cpu.simd import instruction_sets
 
@@ -92,6 +93,19 @@ def test_a_damaged_kernel_is_compiled_again(package: Path, tmp_path: Path) -> No
         kernel.write_bytes(kernel.read_bytes()[:-100] + bytes(100))
     assert run(package, tmp_path / "cache") == first
     assert run(package, tmp_path / "cache", "compile nothing") == first[:2]
+
+
+def test_a_kernel_that_cannot_be_written_serves_the_process_that_compiled_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = kernel_cache.KernelCache(test_a_damaged_kernel_is_compiled_again)
+    folder = tmp_path / "no-folder"
+    folder.touch()
+    cache._keep(folder / "a.kernel", b"body")
+    cache._keep(folder / "b.kernel", b"body")
+    assert [record.message for record in caplog.records] == [
+        f"Compiled kernels cannot be kept in {folder} (File exists): later processes compile them again."
+    ]
 
 
 @pytest.mark.parametrize("level", instruction_sets.LEVELS, ids=lambda level: level.name)
