@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 Counts = NDArray[np.int64]
 UNMATCHED = -1
@@ -36,6 +35,8 @@ def match_clusters(shared: Counts) -> NDArray[np.int32]:
     matched = np.full(len(shared), UNMATCHED, np.int32)
     if not shared.any():
         return matched
+    from scipy.optimize import linear_sum_assignment  # its import takes a tenth of a second, which most fits save
+
     n = max(shared.shape)
     weights = np.zeros((n, n))
     weights[: shared.shape[0], : shared.shape[1]] = _weights(shared)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,12 @@ def test_ctrl_c_ends_the_child_and_keeps_what_is_finished(
     members: Path, lean: FitConfig, tmp_path: Path, use_child: Any
 ) -> None:
     use_child("interrupt")
-    with pytest.raises(KeyboardInterrupt) as caught:
-        fit(members, tmp_path / "run", lean)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the workers of pytest-xdist ignore the signal
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            fit(members, tmp_path / "run", lean)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "Finished stages are kept: continue with --resume" in caught.value.__notes__[0]
     assert (tmp_path / ".run.staging" / "checkpoints" / "pca").is_file()
 
