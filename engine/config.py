@@ -17,6 +17,7 @@ from engine.errors import ConfigError, UsageError
 from engine.utils.units import parse_bytes
 
 Role = Literal["numeric", "count", "boolean", "categorical", "multilabel", "date", "ignore"]
+Metric = Literal["euclidean", "cosine"]
 DEFAULT_K_MAX = 40  # largest number of clusters that is chosen where no k_max is given
 SkippableStage = Literal["explain", "map", "report"]
 
@@ -97,7 +98,8 @@ class KMeansConfig(_StageConfig):
     Without `k_max`, the range ends at 20 and grows to 40 while its end looks best. No cluster has a smaller share of
     the rows than `min_share`: the smallest is dissolved, and K-Means goes on from the others, until all are larger.
     The algorithm "lloyd" is the engine's own, "cuml" is cuML's on a GPU; "auto" is cuML's where it can be used. "fused"
-    is "lloyd" by fused kernels of a GPU, to the same bits.
+    is "lloyd" by fused kernels of a GPU, to the same bits. With the metric "cosine", directions of rows from the mean
+    are clustered, however far they go.
     """
 
     n_clusters: CountOrAuto = "auto"
@@ -105,6 +107,7 @@ class KMeansConfig(_StageConfig):
     k_min: int = Field(default=1, ge=1)
     k_max: int | None = Field(default=None, ge=1)
     min_share: float = Field(default=0.0, ge=0.0, le=0.5)
+    metric: Metric = "euclidean"
     n_init: CountOrAuto = "auto"
     max_iter: int = Field(default=300, ge=1)
     tol: float = Field(default=1e-4, ge=0.0)
@@ -119,6 +122,11 @@ class KMeansConfig(_StageConfig):
 
     @model_validator(mode="after")
     def _check_range(self) -> KMeansConfig:
+        if self.metric == "cosine" and self.n_clusters == "auto" and self.k_method == "valley":
+            raise ValueError(
+                "metric=cosine needs a number of clusters (-k N) or k_method=elbow: directions have valleys between "
+                "them in tables without groups, too"
+            )
         if self.k_max is not None and self.k_min > self.k_max:
             raise ValueError(f"k_min={self.k_min} must not be greater than k_max={self.k_max}")
         return self

@@ -54,6 +54,8 @@ class ArrayPCA(ChunkedDevice):
             base, dense_axes, hot_axes = put(projection.base), put(projection.dense_axes), put(projection.hot_axes)
             encoded = (put(rows.dense), put(rows.starts), put(rows.hot))
             Z = scores.project_encoded(self.xp, encoded, base, dense_axes, hot_axes, n_components, chunk_values)
+            if projection.shortest is not None:
+                scores.scale_to_unit_length(self.xp, Z, projection.shortest, chunk_values)
             self.copy_into(target, Z)
 
         def compute_on_cpu(cpu: CpuBackend) -> None:

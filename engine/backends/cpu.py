@@ -27,6 +27,7 @@ from engine.backends.protocol import (
 from engine.errors import UsageError
 from engine.execution.array_storage import Storage
 from engine.execution.threads import thread_count
+from engine.kernels.arrays.pca.project import scale_to_unit_length
 from engine.kernels.cpu import distance
 from engine.kernels.cpu.features import encode
 from engine.kernels.cpu.kmeans import assign, lloyd, quantize, quantized_centers
@@ -36,6 +37,7 @@ from engine.utils.array_types import Array, Float32s, Float64s, Int32s, Int64s, 
 
 SHIFT_SAMPLE_ROWS = 256  # a block is shifted by their mean, so its own mean is within a standard deviation of 0
 PRODUCT_ROWS = 1024  # rows in float64 at a time: 512 KiB at 64 features stay in L2
+UNIT_VALUES = 1 << 16  # scores scaled to unit length at a time: 256 KiB stay in L2
 BLOCK_SAMPLE_ROWS = 1024  # of a block on which a quantizer is fitted if the block is all that is known
 QUANTIZER_SAMPLE_ROWS = 4096  # of all rows on which a quantizer is fitted
 # Rows in a block of a pass: BLOCKS_PER_THREAD blocks a thread, within these limits. A block costs 0.3 ms, so it has at
@@ -109,6 +111,8 @@ class CpuBackend:
         if out is None:
             out = np.empty((len(rows.dense), projection.n_components), np.float32)
         project.project_encoded(*rows, projection.base, projection.dense_axes, projection.hot_axes, out)
+        if projection.shortest is not None:
+            scale_to_unit_length(np, out, projection.shortest, UNIT_VALUES)
         return out
 
     def allocate_scores(self, shape: tuple[int, int], storage: Storage) -> Rows:

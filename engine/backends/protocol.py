@@ -52,13 +52,15 @@ class EncodedMoments(NamedTuple):
 class Projection(NamedTuple):
     """Coefficients of the scores of encoded rows: base + dense @ dense_axes + the sum of the hot columns' hot_axes.
 
-    Columns beyond n_components are zero.
+    Columns beyond n_components are zero. With `shortest`, scores are then divided by their length, and those shorter
+    than it become 0.
     """
 
     n_components: int
     base: Float64s  # (width,)
     dense_axes: Float64s  # (n_dense, width)
     hot_axes: Float64s  # (n_hot_columns, width)
+    shortest: float | None = None
 
 
 class FixedPointGrid(NamedTuple):

@@ -50,6 +50,9 @@ def fit(
         str | None,
         typer.Option("--k-method", help="What -k auto goes by: valley or elbow. [default: valley]"),
     ] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="Of distances: euclidean or cosine. [default: euclidean]")
+    ] = None,
     device: Device = None,
     algorithm: Annotated[
         str | None, typer.Option(help="Of PCA and K-Means: auto, lloyd (our own), cuml or fused. [default: auto]")
@@ -94,6 +97,7 @@ def fit(
     features["groups"] = {name: {"weight": value} for name, value in parse_pairs(weight, "--weight").items()}
     kmeans: dict[str, Any] = {} if clusters is None else {"n_clusters": parse_cluster_count(clusters)}
     kmeans |= parse_k_range(k_range) | ({} if k_method is None else {"k_method": k_method})
+    kmeans |= {} if metric is None else {"metric": metric}
     algorithms = algorithm_settings(algorithm)
     skipped_stages = None if skip is None else [part.strip() for part in skip.split(",") if part.strip()]
     settings = FitConfig.read(

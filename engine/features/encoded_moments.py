@@ -51,8 +51,11 @@ def feature_moments(total: EncodedMoments, layout: Layout) -> Moments:
     return Moments(n, mean, scatter)
 
 
-def make_projection(layout: Layout, mean: Float64s, axes: Float64s) -> Projection:
-    """Return the Projection that takes encoded rows to (X - mean) @ axes; axes (n_features, n_components)."""
+def make_projection(layout: Layout, mean: Float64s, axes: Float64s, shortest: float | None = None) -> Projection:
+    """Return the Projection that takes encoded rows to (X - mean) @ axes; axes (n_features, n_components).
+
+    With `shortest`, scores are divided by their length, and those shorter than it become 0.
+    """
     n_components = axes.shape[1]
     padded = np.zeros((axes.shape[0], -(-n_components // LANES) * LANES))
     padded[:, :n_components] = axes
@@ -60,4 +63,4 @@ def make_projection(layout: Layout, mean: Float64s, axes: Float64s) -> Projectio
     base = np.zeros(padded.shape[1])
     for feature_mean, axis in zip(mean, padded, strict=True):  # in the order of X: the same bits on every machine
         base -= feature_mean * axis
-    return Projection(n_components, base, padded[layout.dense_columns], hot_axes)
+    return Projection(n_components, base, padded[layout.dense_columns], hot_axes, shortest)

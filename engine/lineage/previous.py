@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from engine.config import FitConfig
-from engine.errors import IdColumnError
+from engine.errors import IdColumnError, UsageError
 from engine.features.column_roles import ColumnRole
 from engine.features.column_weights import ColumnWeights
 from engine.lineage.history import History
@@ -59,12 +59,24 @@ class PreviousRun:
         return {c.number: c.name for c in self.history.clusters if c.died is None and c.name is not None}
 
     def check(self, settings: FitConfig) -> None:
-        """Raise IdColumnError if a fit with these settings tells people apart by another column."""
+        """Raise IdColumnError if a fit with these settings tells people apart by another column.
+
+        Raises
+        ------
+        UsageError
+            If it clusters by another metric.
+        """
         if settings.id != self.model.id:
             raise IdColumnError(
                 f"{self.run.path} tells people apart by {_id_words(self.model.id)}, and this fit by "
                 f"{_id_words(settings.id)}.",
                 hint="fit without --id." if self.model.id is None else f"fit with --id {self.model.id}.",
+            )
+        if settings.kmeans.metric != self.model.metric:
+            raise UsageError(
+                f"{self.run.path} is clustered by metric {self.model.metric}, and this fit by "
+                f"{settings.kmeans.metric}: clusters of one are not those of the other.",
+                hint=f"fit with --metric {self.model.metric}, or without --previous.",
             )
 
 

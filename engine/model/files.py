@@ -21,17 +21,18 @@ from safetensors.numpy import save as arrays_to_bytes
 from engine.errors import ModelNotReadableError
 
 FORMAT = 2
-READABLE_FORMATS = (1, FORMAT)
+METRIC_FORMAT = 3  # of models whose facts name a metric other than Euclid's
+READABLE_FORMATS = (1, FORMAT, METRIC_FORMAT)
 
 
-def write_model(folder: Path, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+def write_model(folder: Path, facts: dict[str, Any], arrays: dict[str, NDArray[Any]], *, format: int = FORMAT) -> None:
     """Write a model's facts (plain JSON values) and arrays into `folder`, which is replaced."""
     shutil.rmtree(folder, ignore_errors=True)  # an incomplete model, if a fit was interrupted here
     folder.mkdir()
     content = arrays_to_bytes({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     (folder / "arrays.safetensors").write_bytes(content)
     checksums = {"arrays_sha256": hashlib.sha256(content).hexdigest(), "facts_sha256": _facts_checksum(facts)}
-    document = {"format": FORMAT, **checksums, **facts}
+    document = {"format": format, **checksums, **facts}
     (folder / "model.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 
 from engine import backends
 from engine.backends.protocol import Projection
-from engine.config import ClusterConfig
+from engine.config import ClusterConfig, Metric
 from engine.errors import ModelNotReadableError, NotMappedError, UsageError
 from engine.execution.threads import map_blocks
 from engine.execution.worker_pool import run_on_workers
 from engine.features.columnar_block import ColumnarBlock
-from engine.features.encoded_moments import make_projection
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
 from engine.features.number_columns import check_parsed_texts
@@ -40,7 +39,8 @@ from engine.model.assignments import (
     write_assignments,
     write_parts,
 )
-from engine.model.files import read_model, write_model
+from engine.model.directions import count_without_direction, score_projection
+from engine.model.files import METRIC_FORMAT, read_model, write_model
 from engine.model.unseen import SeenRows, UnseenCounts, count_unseen
 from engine.pca.solver import Components
 from engine.progress import Reporter, Silent
@@ -89,6 +89,8 @@ class Model:
         None if the run has no map, or has not been written yet.
     run_folder : Path or None
         The run that the model was read from.
+    metric : {"euclidean", "cosine"}
+        With "cosine", scores have unit length: clusters, distances and the map are those of directions from the mean.
     """
 
     encoder: FeatureEncoder
@@ -100,6 +102,7 @@ class Model:
     numbers: NDArray[np.int32] | None = None
     landmarks: Landmarks | None = None
     run_folder: Path | None = None
+    metric: Metric = "euclidean"
 
     @property
     def n_clusters(self) -> int:
@@ -137,14 +140,16 @@ class Model:
     @cached_property
     def projection(self) -> Projection:
         """The projection of encoded rows to scores."""
-        return make_projection(self.encoder.layout, self.pca.mean_, self.pca.components_.T)
+        return score_projection(self.encoder, self.pca, self.metric)
 
     def centers_in_units(self) -> pa.Table:
         """Return the centers in the units of the table, one row a cluster, one column a feature.
 
         Centers are mapped back through PCA: directions that the components left out are at the average of all rows.
+        Those of directions are put as far from the mean as rows are on average, for a length of 1 has no unit.
         """
-        return self.encoder.decode(self.pca.inverse_transform(self.centers))
+        length = self.pca.mean_length if self.metric == "cosine" else 1.0
+        return self.encoder.decode(self.pca.inverse_transform(self.centers * np.float32(length)))
 
     def assign(
         self,
@@ -200,6 +205,8 @@ class Model:
         -----
         UnseenValuesWarning
             Naming columns whose values the model does not know, or that are empty.
+        NoDirectionWarning
+            If the metric is cosine, and rows are at the mean.
         """
         accepted = None if max_unseen is None else parse_share(max_unseen)
         if place and self.landmarks is None:
@@ -243,7 +250,10 @@ class Model:
         odds = {} if self.odds is None else {"odds": self.odds}
         numbers = {} if self.numbers is None else {"numbers": self.numbers}
         arrays = {"centres": self.centers, "fences": self.fences, **odds, **numbers, **components_to_arrays(self.pca)}
-        write_model(folder, facts, arrays)
+        if self.metric == "euclidean":
+            write_model(folder, facts, arrays)
+        else:  # in a format that versions without metrics refuse
+            write_model(folder, facts | {"metric": self.metric}, arrays, format=METRIC_FORMAT)
 
     @classmethod
     def read(cls, folder: Path, map_folder: Path) -> Model:
@@ -261,7 +271,8 @@ class Model:
             landmarks = None if map_arrays is None else Landmarks(map_arrays["scores"], map_arrays["places"])
             pca, centers, fences = components_from_arrays(arrays), arrays["centres"], arrays["fences"]
             odds, numbers = arrays.get("odds"), arrays.get("numbers")
-            model = cls(encoder, pca, centers, fences, facts["id"], odds, numbers, landmarks, folder.parent)
+            metric = facts.get("metric", "euclidean")
+            model = cls(encoder, pca, centers, fences, facts["id"], odds, numbers, landmarks, folder.parent, metric)
             _check_model(model)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ModelNotReadableError(
@@ -296,6 +307,8 @@ def _check_model(model: Model) -> None:
         raise ValueError("the numbers of clusters do not ascend")
     if not isinstance(model.id, str | None):
         raise TypeError("the id is no name")
+    if model.metric not in get_args(Metric):
+        raise ValueError("the metric is unknown")
 
 
 def _check_finite(values: NDArray[np.float32]) -> None:
@@ -323,7 +336,8 @@ class _NewRowAssigner:
         table = assignment_table(ids, model.id or ROW, nearest, model.fences, model.odds, numbers)
         if self.place:
             table = add_map_columns(table, place_rows(backend, Z, self._placement_index))
-        return table, count_unseen(rows, model.encoder)
+        directionless = count_without_direction(Z) if model.metric == "cosine" else 0
+        return table, count_unseen(rows, model.encoder)._replace(directionless=directionless)
 
     @cached_property
     def _placement_index(self) -> Any:

@@ -21,6 +21,7 @@ from engine.errors import EmptyTableError, UnseenValuesError
 from engine.features.columnar_block import ColumnarBlock, RaggedLabels
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import MISSING_SHARE_RANGE, CategoryPlan, ColumnPlan, LabelPlan, NumberPlan
+from engine.model.directions import warn_without_direction
 from engine.progress import Advance
 from engine.utils.array_types import Float64s, Int64s
 from engine.utils.formatting import format_percent
@@ -35,15 +36,24 @@ class UnseenValuesWarning(UserWarning):
 
 
 class UnseenCounts(NamedTuple):
-    """Rows of new blocks whose values the model does not know, and rows without a value, per column of the plan."""
+    """Rows of new blocks whose values the model does not know, and rows without a value, per column of the plan.
+
+    `directionless` counts rows without direction, where the metric is cosine.
+    """
 
     n_rows: int
     unknown: Int64s
     missing: Int64s
+    directionless: int = 0
 
     def plus(self, other: UnseenCounts) -> UnseenCounts:
         """Return the counts of the rows of both."""
-        return UnseenCounts(self.n_rows + other.n_rows, self.unknown + other.unknown, self.missing + other.missing)
+        return UnseenCounts(
+            self.n_rows + other.n_rows,
+            self.unknown + other.unknown,
+            self.missing + other.missing,
+            self.directionless + other.directionless,
+        )
 
 
 class _Unseen(NamedTuple):
@@ -109,6 +119,7 @@ class SeenRows:
         """
         if self._total is None:
             raise EmptyTableError("The table has no rows.")
+        warn_without_direction(self._total.directionless)
         limit = WARNED_SHARE if self._max_unseen is None else self._max_unseen
         found = _find_unseen(self._total, self._encoder, self._feature_means)
         named = "; ".join(column.text for column in found if column.share > limit + ROUNDING)

@@ -10,6 +10,7 @@ scikit-learn. Which of the two eigenproblems is solved depends on the shape of X
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +117,11 @@ class Components:
             noise_variance_=float(eigenvalues[count:].mean()) if count < len(eigenvalues) else 0.0,
             n_samples_=n_samples,
         )
+
+    @property
+    def mean_length(self) -> float:
+        """Root mean square of the lengths of the scores: the same bits wherever it is computed."""
+        return math.sqrt(math.fsum(self.explained_variance_.tolist()))
 
     def inverse_transform(self, scores: Rows) -> Rows:
         """Return the points of feature space (n_rows, n_features) with these scores (n_rows, n_components_)."""

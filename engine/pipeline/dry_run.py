@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from engine import backends
 from engine.blocks import count_rows, has_random_access, reading_bytes
-from engine.config import FitConfig
+from engine.config import FitConfig, Metric
 from engine.errors import DataError
 from engine.execution.array_storage import IN_MEMORY, Storage
 from engine.execution.block_cache import BlockCache
@@ -122,6 +122,7 @@ class FitEstimate:
     features: FittedFeatures
     n_components: int
     n_clusters: int | str
+    metric: Metric
     cached_row_bytes: float | None  # bytes of a row in the block cache, if all rows of the head were cached
     plan: MemoryPlan
     resources: WorkerResources | None
@@ -139,6 +140,7 @@ class FitEstimate:
             "groups": {name: group.weight for name, group in self.features.weights.groups.items()},
             "components": self.n_components,
             "clusters": self.n_clusters,
+            "metric": self.metric,
             "plan": self.plan.facts(),
             "memory_bytes": self.plan.memory_bytes,
             "memory_available_bytes": self.plan.free_bytes,
@@ -167,7 +169,7 @@ class FitEstimate:
             *([] if notice is None else [notice]),
             f"{self.n_rows:,} rows; roles and rates from the first {self.n_head_rows:,}",
             f"{self.features.encoder.n_features} features, {self.n_components} components, "
-            f"k = {self.n_clusters}, device {self.device}",
+            f"k = {self.n_clusters}, metric {self.metric}, device {self.device}",
             f"computed: {self.libraries.describe()}",
             f"plan: {self.plan.kind}, for {self.plan.why}",
             f"memory: about {self.plan.memory_bytes / 2**30:.2f} GiB{self._per_worker} "
@@ -235,8 +237,9 @@ def estimate_fit(source: Any, settings: FitConfig, *, out: Path | None = None) -
         growing *= worker_time_factor(resources, started_here=settings.cluster.workers is not None)
     seconds = start_seconds + growing + trial.constant
     return FitEstimate(
-        n_rows, head.n_rows, trial.features, trial.Z.shape[1], settings.kmeans.n_clusters, trial.cached_row_bytes,
-        plan, resources, seconds, trial.device, _stage_libraries(table, settings, trial.features.encoder),
+        n_rows, head.n_rows, trial.features, trial.Z.shape[1], settings.kmeans.n_clusters, settings.kmeans.metric,
+        trial.cached_row_bytes, plan, resources, seconds, trial.device,
+        _stage_libraries(table, settings, trial.features.encoder),
     )  # fmt: skip
 
 

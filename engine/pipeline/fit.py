@@ -37,6 +37,7 @@ from engine.kmeans.lloyd import Clustering
 from engine.kmeans.stability import ClusterStability, stability_sentences
 from engine.lineage.previous import PreviousRun
 from engine.model.assignments import AddMapColumns, check_id_name
+from engine.model.directions import direction_facts
 from engine.pca.solver import Components
 from engine.pipeline import gpu_process
 from engine.pipeline.audit import Expected, audit_run
@@ -147,6 +148,8 @@ def fit(
     -----
     ColumnsDroppedWarning
         Naming columns left out because they are constant, all missing or id-like.
+    NoDirectionWarning
+        If the metric is cosine, and rows are at the mean.
     MissingMarksWarning, RepeatedColumnsWarning
         Naming columns with values that are taken as missing, and columns that share one weight.
     """
@@ -238,6 +241,7 @@ def _fit(
         pca = job.pca(features, [] if binned_table is None else [binned_table])
         job, plan = _plan_memory_again(job, plan, pca, features, binned_table, staging)
         Z = job.scores(features, pca)
+        of_metric = direction_facts(Z, settings.kmeans.metric)
         selection, clustering, numbered = job.clusters(Z, features, pca, k_sample)
         stability = job.stability(Z, clustering)
         model = job.model(features, pca, Z, clustering.centers, stability.odds, numbered)
@@ -255,7 +259,7 @@ def _fit(
         map_facts = write_landmark_map(staging.run, landmark_map, settings.id, model.cluster_numbers, timer)
         libraries.record_map(map_facts)
         facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "computed_by": libraries.facts()}
-        facts |= {"input": fingerprint, "plan": plan.facts(), "map": map_facts}
+        facts |= of_metric | {"input": fingerprint, "plan": plan.facts(), "map": map_facts}
         facts |= {} if previous is None else {"previous": settings.previous, "continuation": job.choice}
         write_run(
             staging.run, settings, model, features, selection, clustering, stability, sizes, inertias, names, facts,

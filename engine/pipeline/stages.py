@@ -28,7 +28,6 @@ from engine.execution.block_cache import BlockCache
 from engine.execution.observers import BlockObserver
 from engine.execution.passes import over_rows
 from engine.explain.row_sample import RowCollector
-from engine.features.encoded_moments import make_projection
 from engine.features.encoded_table import IndexedBlock
 from engine.features.fit import FittedFeatures, fit_encoder, reuse_encoder
 from engine.kmeans.lloyd import Clustering, PassCounts
@@ -38,6 +37,7 @@ from engine.kmeans.stability import STABLE, ClusterStability, cluster_stability
 from engine.kmeans.valleys import SAMPLE_ROWS
 from engine.lineage.previous import PreviousRun
 from engine.model.assignments import FENCE_SAMPLE, AddMapColumns, FittedRowAssigner, compute_fences, write_assignments
+from engine.model.directions import score_projection
 from engine.model.model import Model, components_from_arrays, components_to_arrays
 from engine.pca.solver import Components, has_few_rows, project_points
 from engine.pipeline.checkpoints import Arrays, Checkpoints, Facts
@@ -167,7 +167,7 @@ class Job:
         if stored is not None:
             return stored
         Z = self.backend.allocate_scores(shape, self.storage)
-        projection = make_projection(features.encoder.layout, pca.mean_, pca.components_.T)
+        projection = score_projection(features.encoder, pca, self.settings.kmeans.metric)
         backend = self.backend
 
         def fill(start: int, rows: EncodedRows) -> int:
@@ -253,7 +253,8 @@ class Job:
         numbers = None if numbered is None else numbered.numbers
         nearest = self.backend.nearest_two(Z[sample_rows(len(Z), FENCE_SAMPLE, seed=0)], centers)
         fences = compute_fences(nearest.labels, nearest.distances, len(centers))
-        return Model(features.encoder, pca, centers, fences, self.settings.id, odds, numbers)
+        metric = self.settings.kmeans.metric
+        return Model(features.encoder, pca, centers, fences, self.settings.id, odds, numbers, metric=metric)
 
     def assignments(
         self, Z: Float32s, model: Model, folder: Path, add_map_columns: AddMapColumns | None = None

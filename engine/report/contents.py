@@ -176,6 +176,7 @@ def _list_run_facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         ("Matrix", f"{manifest['features']} features of {len(manifest['columns'])} columns"),
         ("Components", f"{manifest['components']}, {format_percent(manifest['variance_explained'])} of the variance"),
         ("Clusters", f"{manifest['clusters']}: {manifest['clusters_reason']}"),
+        *([("Metric", "cosine: directions from the mean")] if manifest.get("metric") == "cosine" else []),
         ("Seed", str(manifest["seed"])),
         ("Device", f"{manifest['device']} ({manifest['device_reason']})"),
         ("rooms engine", manifest["engine"]),

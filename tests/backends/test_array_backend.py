@@ -180,14 +180,22 @@ def encoded_rows(n_rows: int, n_hot_columns: int) -> EncodedRows:
 
 
 @every_backend
+@pytest.mark.parametrize("shortest", [None, 1.0])
 @pytest.mark.parametrize("n_hot_columns", [0, 13])
-def test_encoded_rows_have_the_scores_and_counts_of_the_cpu(backend: Any, n_hot_columns: int) -> None:
+def test_encoded_rows_have_the_scores_and_counts_of_the_cpu(
+    backend: Any, n_hot_columns: int, shortest: float | None
+) -> None:
     rows, random = encoded_rows(300, n_hot_columns), np.random.default_rng(0)
     projection = Projection(
-        3, random.normal(size=8), random.normal(size=(5, 8)), random.normal(size=(n_hot_columns, 8))
+        3, random.normal(size=8), random.normal(size=(5, 8)), random.normal(size=(n_hot_columns, 8)), shortest
     )
     ours, theirs = backend.encoded_moments(rows, n_hot_columns), CPU.encoded_moments(rows, n_hot_columns)
-    np.testing.assert_array_equal(backend.encoded_scores(rows, projection), CPU.encoded_scores(rows, projection))
+    scores = CPU.encoded_scores(rows, projection)
+    np.testing.assert_array_equal(backend.encoded_scores(rows, projection), scores)
+    if shortest is not None:
+        directionless = (scores == 0).all(axis=1)
+        assert 0 < directionless.sum() < len(scores) / 2
+        np.testing.assert_allclose(np.square(scores[~directionless]).sum(axis=1), 1.0, rtol=1e-6)
     np.testing.assert_array_equal(ours.pairs + ours.pairs.T, theirs.pairs + theirs.pairs.T)
     assert ours.n_rows == theirs.n_rows
     np.testing.assert_allclose(ours.gram, theirs.gram, rtol=1e-12, atol=1e-12)

@@ -193,6 +193,19 @@ def test_any_number_of_workers_gives_the_run_of_one_process(
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_directions_of_workers_are_those_of_one_process(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, shared, path = (tmp_path / name for name in ("alone", "shared", "t.parquet"))
+    X = np.random.default_rng(0).normal(size=(3, BLOCK_ROWS + 100))
+    pq.write_table(pa.table(dict(zip("abc", X, strict=True))), path)
+    config = FitConfig(skip=LEAN.skip, kmeans=KMeansConfig(n_clusters=3, max_iter=5, metric="cosine"))
+    expected = bits(engine.fit(path, out=alone, config=config))
+    monkeypatch.setattr(dask_cluster, "open_cluster", lambda *_, **__: contextlib.nullcontext(cluster))
+    assert bits(engine.fit(path, out=shared, config=config, workers=2)) == expected
+    assert json.loads((shared / "manifest.json").read_text())["metric"] == "cosine"
+
+
 def test_rules_and_places_of_workers_are_those_of_one_process(
     cluster: Cluster, members: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

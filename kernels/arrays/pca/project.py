@@ -88,6 +88,24 @@ def project_encoded(
     return out
 
 
+def scale_to_unit_length(xp: Any, Z: Array, shortest: float, chunk_values: int) -> None:
+    """Divide float32 rows by their lengths, in place; rows shorter than `shortest` have no direction and become 0.
+
+    A length is summed over the components in their order, and every operation is rounded once, in float64.
+    """
+    for chunk in row_chunks(len(Z), Z.shape[1], chunk_values):
+        part = Z[chunk]
+        squares = xp.zeros(len(part))
+        for p in range(Z.shape[1]):
+            squares += xp.square(part[:, p].astype(np.float64))
+        lengths = xp.sqrt(squares)
+        is_short = lengths < shortest
+        lengths[is_short] = 1.0
+        with np.errstate(invalid="ignore"):  # the caller rejects values that are not finite
+            part /= lengths[:, None]
+        part[is_short] = 0.0
+
+
 def _error_factor(n_terms: int) -> float:
     """Return the bound of the difference of two float64 sums of products, of the sum of absolute products."""
     return SLACK * 2.0 * (n_terms + SPARE_TERMS) * 2.0**-53
