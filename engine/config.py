@@ -44,6 +44,12 @@ def _check_components(value: float | str) -> float | str:
     return value
 
 
+def _check_name(name: str) -> str:
+    if not name.split():
+        raise ValueError("a name of a cluster must not be empty")
+    return " ".join(name.split())
+
+
 CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_check_not_boolean), AfterValidator(_check_count)]
 ComponentsOrAuto = Annotated[
     int | float | Literal["auto"], BeforeValidator(_check_not_boolean), AfterValidator(_check_components)
@@ -227,8 +233,14 @@ class FitConfig(_StageConfig):
     cluster: ClusterConfig = ClusterConfig()
     previous: str | None = None
     lineage: LineageConfig = LineageConfig()
-    names: dict[int, str] = {}  # number of a cluster -> its name, until it is taken back
+    names: dict[int, Annotated[str, AfterValidator(_check_name)]] = {}  # number of a cluster -> its name
     skip: tuple[SkippableStage, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_previous(self) -> FitConfig:
+        if self.previous is None and (self.lineage.max_moved is not None or self.lineage.refit_features):
+            raise ValueError("max_moved and refit_features say how a run is continued: name it as `previous`")
+        return self
 
     @model_validator(mode="after")
     def _check_reproducible(self) -> FitConfig:

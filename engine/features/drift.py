@@ -18,6 +18,7 @@ from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, ColumnPla
 from engine.utils.formatting import format_percent
 
 MOST_OUTSIDE = 0.05  # of a column's values: the limits of a fit leave out one in a hundred
+MIN_OUTSIDE = 10.5  # values, for a share to mean something: the ends of a small table are always outside
 SHOWN_COLUMNS = 5
 
 
@@ -40,8 +41,11 @@ def warn_of_drift(plan: EncodingPlan, statistics: TableStatistics) -> None:
 
 def _drifted(plan: EncodingPlan, statistics: TableStatistics) -> Iterator[str]:
     for column in plan.columns:
-        share = share_outside(column, statistics.columns[column.column], plan.reference_day)
-        if share > MOST_OUTSIDE:
+        tonight = statistics.columns[column.column]
+        share = share_outside(column, tonight, plan.reference_day)
+        if tonight.n_present == 0:
+            yield f"{column.column!r} (no value in any row)"
+        elif share > max(MOST_OUTSIDE, MIN_OUTSIDE / tonight.n_present):
             what = "beyond its limits" if isinstance(column, NumberPlan) else "not among its categories"
             yield f"{column.column!r} ({format_percent(share)} {what})"
 

@@ -156,6 +156,13 @@ def choose_k(
     return _choose_by_valleys(sample, valleys, overlapping, sweep.table, notes)
 
 
+def count_groups(sample: Rows, attributes: Attributes, largest: int) -> int:
+    """Return the number of groups of a sample, up to `largest`, as "valley" chooses it."""
+    valleys = find_valleys(sample, attributes, max_groups=largest)
+    overlapping = find_overlapping_groups(sample, valleys.labels, range(1, largest + 1), attributes)
+    return valleys.k if overlapping is None else overlapping.k
+
+
 class _Sweep:
     """K-Means for one k after another on a sample, and the measures of each."""
 

@@ -177,7 +177,7 @@ class History:
         name = "" if cluster.name is None else f" “{printable_text(cluster.name)}”"
         words = [f"{cluster.number}{name}: {' → '.join(shown)}"]
         if cluster.born:
-            origin = f" of {natural_list([str(number) for number in cluster.parents])}" if cluster.parents else ""
+            origin = f" out of {natural_list([str(number) for number in cluster.parents])}" if cluster.parents else ""
             words.append(f"born in night {cluster.born}{origin}")
         words += [] if cluster.died is None else [f"gone since night {cluster.died}"]
         words += [f"renamed in night {night}" for night, _ in cluster.names[1:]]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 from dataclasses import dataclass
 
-from engine.config import FitConfig
+import pyarrow as pa
+
+from engine.config import FeaturesConfig, FitConfig, PCAConfig
 from engine.errors import IdColumnError, UsageError
 from engine.features.column_roles import ColumnRole
 from engine.features.column_weights import ColumnWeights
 from engine.lineage.history import History
 from engine.model.model import Model
 from engine.run import Run
+from engine.tables.vector_columns import vector_name
+
+SHOWN_COLUMNS = 5
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,11 +66,18 @@ class PreviousRun:
         """The names of its clusters by number."""
         return {c.number: c.name for c in self.history.clusters if c.died is None and c.name is not None}
 
+    @property
+    def digest(self) -> str:
+        """A digest of what the run is: of its manifest, which has digests of ids and model figures."""
+        return hashlib.sha256((self.run.path / "manifest.json").read_bytes()).hexdigest()
+
     def check(self, settings: FitConfig) -> None:
-        """Raise IdColumnError if a fit with these settings tells people apart by another column.
+        """Check that a fit with these settings can continue the run; warn of settings that it does not follow.
 
         Raises
         ------
+        IdColumnError
+            If it tells people apart by another column.
         UsageError
             If it clusters by another metric.
         """
@@ -78,6 +93,35 @@ class PreviousRun:
                 f"{settings.kmeans.metric}: clusters of one are not those of the other.",
                 hint=f"fit with --metric {self.model.metric}, or without --previous.",
             )
+        self._warn_of_kept(settings)
+
+    def check_columns(self, schema: pa.Schema, id: str | None) -> None:
+        """Warn of columns of a table that the kept encoder knows nothing of."""
+        known = {role.column for role in self.roles} | {id}
+        vectors = {role.vector for role in self.roles}
+        new = [f.name for f in schema if f.name not in known and (vector_name(f) or f.name) not in vectors]
+        if new:
+            named = ", ".join(map(repr, new[:SHOWN_COLUMNS])) + (" …" if len(new) > SHOWN_COLUMNS else "")
+            logger.warning(
+                "Columns that %s did not have are left out: %s. --refit-features uses them.", self.run, named
+            )
+
+    def _warn_of_kept(self, settings: FitConfig) -> None:
+        """Warn of settings of features and components that differ from the run's, which are kept."""
+        if settings.lineage.refit_features:
+            return
+        kept = FitConfig.read(self.run.path / "config.yaml")
+        asked = {"features": FeaturesConfig(), "pca": PCAConfig()}
+        differing = [
+            name
+            for name, default in asked.items()
+            if getattr(settings, name) != default and getattr(settings, name) != getattr(kept, name)
+        ]
+        if differing:
+            logger.warning(
+                "Settings of %s are not followed: those of %s are kept. --refit-features follows them.",
+                " and ".join(differing), self.run.path,
+            )  # fmt: skip
 
 
 def _id_words(id: str | None) -> str:

@@ -46,8 +46,10 @@ class Checkpoints:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
 
-    def identify(self, settings: FitConfig, fingerprint: Facts) -> bool:
+    def identify(self, settings: FitConfig, fingerprint: Facts, previous: str | None = None) -> bool:
         """Identify the job by its settings and input; return whether there are checkpoints of it to resume from.
+
+        `previous` is a digest of the run that it continues.
 
         Raises
         ------
@@ -61,7 +63,8 @@ class Checkpoints:
         decisive = {
             name: value for name, value in settings.model_dump(mode="json").items() if name not in _FREE_SETTINGS
         }
-        job = {"engine": version("rooms-engine"), "settings": decisive, "input": fingerprint}
+        job: Facts = {"engine": version("rooms-engine"), "settings": decisive, "input": fingerprint}
+        job |= {} if previous is None else {"previous": previous}
         earlier = self.load(JOB)
         if earlier is None:
             self.save(JOB, job)
@@ -136,6 +139,11 @@ def check_unchanged(before: Facts, now: Facts) -> None:
 
 def _check_same_job(earlier: Facts, job: Facts) -> None:
     check_unchanged(earlier["input"], job["input"])
+    if earlier.get("previous") != job.get("previous"):
+        raise InputChangedError(
+            "The run that is continued is not what it was when this fit began.",
+            hint="start anew: the same command without --resume.",
+        )
     if earlier["settings"] != job["settings"]:
         different = [name for name, value in job["settings"].items() if earlier["settings"].get(name) != value]
         raise UsageError(

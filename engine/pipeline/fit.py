@@ -219,13 +219,15 @@ def _fit(
         previous.check(settings)
         types = None if settings.lineage.refit_features else previous.model.encoder.csv_types()
     table = open_table(source, id=settings.id, types=types)
+    if previous is not None and not settings.lineage.refit_features:
+        previous.check_columns(table.schema, settings.id)
     n_rows = count_rows(table)
     with (
         staging_folder(out, overwrite=overwrite, resume=resume) as staging,
         run_on_workers(settings.cluster, table, staging.work, on_gpus=backend.one_per_worker, modules=WORKER_MODULES),
     ):
         plan = _plan_memory(staging, n_rows, table, settings)
-        checkpoints, fingerprint = _open_checkpoints(staging, table, settings, resume)
+        checkpoints, fingerprint = _open_checkpoints(staging, table, settings, resume, previous)
         storage, cache = _allocate(staging, plan)
         timer, reader = StageTimer(reporter), choose_reader(backend, table)
         libraries.record_reader(reader_name(reader))
@@ -310,7 +312,7 @@ def _settings(
 
 
 def _open_checkpoints(
-    staging: StagingFolder, table: Table, settings: FitConfig, resume: bool
+    staging: StagingFolder, table: Table, settings: FitConfig, resume: bool, previous: PreviousRun | None
 ) -> tuple[Checkpoints, dict[str, Any]]:
     """Return the checkpoints of this job, and the fingerprint of its input."""
     fingerprint = table.fingerprint()
@@ -319,7 +321,7 @@ def _open_checkpoints(
             raise UsageError("Only a fit of files can be resumed, not one of a data frame.")
         return Checkpoints(), fingerprint
     checkpoints = Checkpoints(staging.checkpoints)
-    if checkpoints.identify(settings, fingerprint):
+    if checkpoints.identify(settings, fingerprint, None if previous is None else previous.digest):
         logger.info("Continuing from %s.", staging.root)
     elif resume:
         logger.info("There is no interrupted run to continue: starting from the beginning.")

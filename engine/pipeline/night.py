@@ -18,7 +18,8 @@ from engine.execution.array_storage import Storage
 from engine.execution.passes import over_rows, over_table
 from engine.execution.threads import row_blocks
 from engine.kmeans.lloyd import Clustering
-from engine.kmeans.valleys import Attributes, find_valleys
+from engine.kmeans.select_k import count_groups
+from engine.kmeans.valleys import Attributes
 from engine.lineage.history import Night, model_digest, number_clusters
 from engine.lineage.people import earlier_clusters
 from engine.lineage.previous import PreviousRun
@@ -30,6 +31,7 @@ from engine.utils.row_sampling import KEY_ROWS, sample_rows
 if TYPE_CHECKING:
     from engine.blocks import Table
 
+MIN_SAMPLE = 20  # rows below which halves of the sample say nothing
 HALVES, AGREEING = 5, 4  # halves of the sample that are looked at, and how many must agree on another k
 
 logger = logging.getLogger(__name__)
@@ -83,6 +85,8 @@ def rows_by_previous(
     earlier = earlier_clusters(previous.run, table, id, len(Z), storage)
     if (earlier >= 0).any():
         return earlier
+    if id is not None:
+        logger.warning("No %r is in both runs: the earlier model says which cluster a row belongs to.", id)
     centers = previous.model.centers
     if same_scores:
 
@@ -123,8 +127,11 @@ def confirm_k(X: Rows, attributes: Attributes, k: int, k_before: int) -> str | N
 
     k is found on all rows of the sample X. It is taken if most halves of the sample agree.
     """
+    if len(X) < MIN_SAMPLE:
+        return f"k = {k_before} as in the previous run: {len(X)} rows are too few to say more"
+    largest = 2 * max(k, k_before)
     found = [
-        find_valleys(np.ascontiguousarray(X[sample_rows(len(X), len(X) // 2, seed)]), attributes, max_groups=2 * k).k
+        count_groups(np.ascontiguousarray(X[sample_rows(len(X), len(X) // 2, seed)]), attributes, largest)
         for seed in range(1, HALVES + 1)
     ]
     agree = found.count(k)

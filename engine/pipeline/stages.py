@@ -337,10 +337,11 @@ class Job:
         if config.n_clusters != "auto":
             k = int(config.n_clusters)
             clustering, reason = self._dissolve_small(Z, self._cluster(Z, k, None, earlier))
+            kept = self._kept_k(k)
             k = len(clustering.centers)
             with self.timer.stage("measure"):
                 selection = score_given_k(Z, clustering.labels, k, clustering.inertia, random_state=seed)
-            given = f"k = {config.n_clusters} was given{reason}" if reason else selection.reason
+            given = kept or (f"k = {config.n_clusters} was given{reason}" if reason else selection.reason)
             return replace(selection, reason=given), clustering
         checkpoint = self.checkpoints.load("sweep")
         with self.timer.stage("choose k"):
@@ -364,8 +365,16 @@ class Job:
         log("%s.", " ".join([f"k = {selection.k}: {selection.reason}.", *selection.notes]).removesuffix("."))
         start = None if selection.means is None else project_points(selection.means, pca).astype(Z.dtype)
         clustering, reason = self._dissolve_small(Z, self._cluster(Z, selection.k, start, earlier))
-        selection = replace(selection, k=len(clustering.centers), reason=selection.reason + reason)
+        why = (self._kept_k(selection.k) or selection.reason) + reason
+        selection = replace(selection, k=len(clustering.centers), reason=why)
         return selection, clustering
+
+    def _kept_k(self, k: int) -> str | None:
+        """Return why another number of clusters than k was kept, if that is so."""
+        if self.previous is None or self.choice.get("wanted_k") is None:
+            return None
+        n_before = self.previous.model.n_clusters
+        return f"k = {n_before} as in the previous run: with {k}, more people would move than max_moved allows"
 
     def _cluster(self, Z: Float32s, k: int, seeds: Float32s | None, earlier: NDArray[np.int32] | None) -> Clustering:
         """Cluster the scores into k clusters: those of the previous run, if there is one and they do."""
@@ -411,6 +420,9 @@ class Job:
             f"; {n_dissolved} clusters of less than {self.settings.kmeans.min_share:.3g} of the rows were dissolved"
         )
         logger.info("%s.", reason[2:])
+        if self.settings.lineage.max_moved is not None:
+            logger.warning("Dissolved clusters move people: min_share goes before max_moved.")
+        self.choice.update({} if self.previous is None else {"dissolved": n_dissolved})
         return clustering, reason
 
     def _kmeans(self, Z: Float32s, k: int, start: Float32s | None = None, *, resume: bool = True) -> Clustering:

@@ -51,7 +51,7 @@ def find_line(
 def find_fault(files: SourceFiles, delimiter: str) -> CsvFault | None:
     """Return the first line that has not as many columns as the header of its file, or is not UTF-8 text."""
     for path in files.paths:
-        with suppress(OSError, EOFError), files.filesystem.open(path, "rb", compression="infer") as stream:
+        with suppress(OSError, EOFError, csv.Error), files.filesystem.open(path, "rb", compression="infer") as stream:
             fault = _find_foreign_bytes(path, cast(BinaryIO, stream), delimiter)
             if fault is not None:
                 return fault

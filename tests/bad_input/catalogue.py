@@ -411,7 +411,7 @@ MODELS = [
     ModelCase("facts that are a list", change_bytes(FACTS, lambda data: b"[1]"), 6, "is of model format None"),
     ModelCase("facts that nest too deeply", change_bytes(FACTS, lambda data: b"[" * 200_000), 6, "is not JSON"),
     ModelCase(
-        "a newer model", change_json(lambda facts: facts.update(format=3)), 6, r"format 3, .* reads formats \(1, 2\)"
+        "a newer model", change_json(lambda facts: facts.update(format=4)), 6, r"format 4, .* reads formats \(1, 2, 3\)"
     ),
     ModelCase(
         "facts without a plan", change_json(lambda facts: facts.pop("plan")), 6, "holds no model that can be used"

@@ -47,7 +47,7 @@ def test_a_history_is_told_in_words(two_nights: History) -> None:
         "",
         "0 “B”: 5 → 8; renamed in night 1",
         "1: 7; gone since night 1",
-        "2 “C”: 4; born in night 1 of 1",
+        "2 “C”: 4; born in night 1 out of 1",
     ]
 
 
