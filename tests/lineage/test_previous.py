@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 import engine
 from engine.config import FitConfig
-from engine.errors import ConfigError, IdColumnError, MissingColumnError, ModelNotReadableError
+from engine.errors import ConfigError, IdColumnError, InputChangedError, MissingColumnError, ModelNotReadableError
 from engine.features.drift import DriftWarning
 from engine.lineage.history import History
 from engine.lineage.people import NEWCOMER, earlier_clusters
@@ -243,3 +244,79 @@ def test_a_category_that_is_new_is_told(tmp_path: Path) -> None:
     before = fit(tmp_path / "0.parquet", tmp_path / "before")
     with pytest.warns(DriftWarning, match=r"'plan' \(20 % not among its categories\)"):
         fit(tmp_path / "1.parquet", tmp_path / "run", previous=str(before.path))
+
+
+def test_settings_that_a_continued_run_does_not_follow_are_said(
+    first: engine.Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = np.arange(N)
+    table = write_night(tmp_path / "t.parquet", ids % 4, ids, 1)
+    rows = pq.read_table(table)
+    pq.write_table(rows.append_column("more", pa.array(np.arange(N) % 7)), table)
+    settings = {"features": {"roles": {"x": "categorical"}}, "pca": {"n_components": 1}}
+    run = fit(table, tmp_path / "run", previous=str(first.path), **settings)
+    assert "Settings of features and pca are not followed" in caplog.text
+    assert "did not have are left out: 'more'" in caplog.text
+    assert run.model.encoder.plan == first.model.encoder.plan
+    caplog.clear()
+    fit(table, tmp_path / "again", previous=str(first.path), **settings, lineage={"refit_features": True})
+    assert "not followed" not in caplog.text
+    assert "left out" not in caplog.text
+
+
+def test_a_column_without_values_is_told(first: engine.Run, tmp_path: Path) -> None:
+    ids = np.arange(N)
+    table = write_night(tmp_path / "t.parquet", ids % 4, ids, 1)
+    rows = pq.read_table(table)
+    pq.write_table(rows.set_column(1, "x", pa.nulls(N, pa.float64())), table)
+    with pytest.warns(DriftWarning, match=r"'x' \(no value in any row\)"):
+        fit(table, tmp_path / "run", previous=str(first.path))
+
+
+def test_a_few_rows_continue_a_run(first: engine.Run, tmp_path: Path) -> None:
+    ids = np.arange(8)
+    table = write_night(tmp_path / "t.parquet", ids % 4, ids, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DriftWarning)
+        run = fit(table, tmp_path / "run", previous=str(first.path))
+    assert run.clusters["cluster"].to_pylist() == [0, 1, 2, 3]
+    assert "as in the previous run" in run.manifest["clusters_reason"]
+
+
+def test_other_people_are_matched_by_the_earlier_model_and_that_is_said(
+    first: engine.Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = np.arange(N)
+    table = write_night(tmp_path / "t.parquet", ids % 4, ids + 10 * N, 1)
+    run = fit(table, tmp_path / "run", previous=str(first.path))
+    assert "No 'user_id' is in both runs" in caplog.text
+    assert run.assignments["cluster"].to_pylist() == first.model.assign(table)["cluster"].to_pylist()
+
+
+def test_a_resumed_fit_does_not_mix_two_previous_runs(first: engine.Run, tmp_path: Path) -> None:
+    ids = np.arange(N)
+    table = write_night(tmp_path / "t.parquet", ids % 4, ids, 1)
+    last = tmp_path / "last"
+    shutil.copytree(first.path, last)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.pipeline.stages.Job.stability", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit(table, tmp_path / "run", previous=str(last))
+    manifest = last / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
+    config = FitConfig.merge({}, skip=["explain", "map", "report"], previous=str(last))
+    with pytest.raises(InputChangedError, match="The run that is continued is not what it was"):
+        engine.fit(table, out=tmp_path / "run", id="user_id", config=config, resume=True)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"lineage": {"max_moved": 0.1}}, {"lineage": {"refit_features": True}}, {"names": {"3": " "}}],
+)
+def test_settings_of_nights_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        FitConfig.merge({}, **settings)
+
+
+def test_names_are_one_line() -> None:
+    assert FitConfig.merge({}, names={"3": " Night\nowls "}).names == {3: "Night owls"}
