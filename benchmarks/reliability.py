@@ -159,8 +159,8 @@ def streamed_budget(table: Path) -> int:
     from engine.config import FitConfig
     from engine.pipeline.memory_plan import plan_memory
 
-    settings = FitConfig.merge({}, skip=["map"], id="user_id")
-    return plan_memory(0, pq.read_schema(table), settings, streamed=True, n_features=20).memory_bytes + 1000
+    settings = FitConfig.merge({}, skip=["map"], id="user_id", memory=1)  # so that nothing is cached
+    return plan_memory(10**6, pq.read_schema(table), settings, streamed=True, n_features=20).memory_bytes + 1000
 
 
 def look_at(out: Path, old: str, code: int, message: str, rows: int) -> Iterator[str]:

@@ -84,7 +84,7 @@ def test_a_table_of_few_rows_takes_little_memory_however_many_columns_it_has(tmp
     assert plan.kind == "in memory"
     assert plan.memory_bytes < 400 << 20  # of which the engine and its explanation are 322
     known = plan_memory(64, wide, FitConfig.merge({}, memory="1GiB"), n_components=63, n_features=6830)
-    assert known.memory_bytes == plan.memory_bytes
+    assert abs(known.memory_bytes - plan.memory_bytes) < 4 << 20
 
 
 def test_the_covariance_of_many_columns_is_planned_before_any_work(tmp_path: Path) -> None:

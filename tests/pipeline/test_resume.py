@@ -40,7 +40,8 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> DemoPaths:
 
 def streamed(settings: FitConfig) -> FitConfig:
     """Return the settings with a memory budget for which the table is just too large."""
-    needed = plan_memory(0, SCHEMA, settings, streamed=True, n_features=130).memory_bytes
+    nothing_cached = settings.model_copy(update={"memory": 1})
+    needed = plan_memory(N, SCHEMA, nothing_cached, streamed=True, n_features=130).memory_bytes
     return settings.model_copy(update={"memory": needed + 1000})
 
 
