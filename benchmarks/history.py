@@ -43,6 +43,7 @@ FIGURES = {
     ),
     "kmeans": ("results/engine/seconds", "times_faster", "inertia_ratio", "share_of_peak"),
     "pca": ("engine/seconds_least", "engine/times_faster", "engine/error", "engine_streaming/times_faster"),
+    "real": ("tables", "fitted", "refused", "clusters"),
     "reliability": ("fits", "kills", "flipped", "mutated"),
     "streaming": (
         "measured/streamed/seconds", "measured/streamed/own_mib", "measured/in memory/seconds", "speed_by_seconds",
