@@ -1,6 +1,6 @@
 """The explanation as a stage of a fit: collect rows and bins in earlier passes, then write rules and personas.
 
-table, binned table, labels  ->  rules.json, rules.sql, personas.json and personas.md in the run's folder
+table, binned table, labels  ->  rules.json, rules.sql, features.json, personas.json and personas.md in the run's folder
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from engine.explain.binning.binned_table import BinnedTable
 from engine.explain.export import write_explanation
 from engine.explain.personas.effect_sizes import compute_effect_sizes
 from engine.explain.personas.persona import build_personas
+from engine.explain.personas.related_columns import find_related_columns
 from engine.explain.row_sample import RowCollector, stratified_sample
 from engine.explain.rules.explanation import explain
 from engine.features.column_weights import metadata_group
@@ -74,8 +75,9 @@ def explain_run(
     effect_sizes = compute_effect_sizes(sample, readable_plan, words, _column_groups(table, columns, settings))
     earlier, given = ([names.get(number) for number in numbers.tolist()] for names in (earlier_names, settings.names))
     personas = build_personas(
-        sample, effect_sizes, stability, min_people=min_people, earlier_names=earlier, given_names=given
-    )
+        sample, effect_sizes, stability, min_people=min_people, related=find_related_columns(sample, readable_plan),
+        names=words.names, earlier_names=earlier, given_names=given,
+    )  # fmt: skip
     write_explanation(
         folder, explanation, personas, effect_sizes, encoder.plan, table.schema, settings.id, min_people, numbers
     )

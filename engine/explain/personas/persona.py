@@ -8,13 +8,14 @@ typical member is composed of medians and most frequent values, so it is no real
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from engine.explain.personas.cluster_names import name_clusters
 from engine.explain.personas.effect_sizes import NEGLIGIBLE_EFFECT, EffectSize
+from engine.explain.personas.profile import ProfileRow, build_profile
 from engine.explain.personas.sentences import find_interests, write_portrait, write_sentences
 from engine.explain.personas.typical_member import typical_member
 from engine.explain.row_sample import RowSample
@@ -41,6 +42,8 @@ class Persona:
         Topics that a room for them would open with.
     effect_sizes : tuple of EffectSize
         The strongest first; the rows of the report's table.
+    profile : tuple of ProfileRow
+        At most eight traits, the strongest first; columns that say nearly the same share one.
     portrait : tuple of (str, tuple of str)
         Headings and their lines; of the community persona only.
     stability : str or None
@@ -58,6 +61,7 @@ class Persona:
     interests: tuple[str, ...]
     effect_sizes: tuple[EffectSize, ...]
     strength: float
+    profile: tuple[ProfileRow, ...] = ()
     portrait: tuple[tuple[str, tuple[str, ...]], ...] = ()
     stability: str | None = None
 
@@ -73,6 +77,8 @@ def build_personas(
     stability: Sequence[str | None] | None = None,
     *,
     min_people: int,
+    related: Mapping[str, frozenset[str]] | None = None,
+    names: Mapping[str, str] | None = None,
     earlier_names: Sequence[str | None] = (),
     given_names: Sequence[str | None] = (),
 ) -> list[Persona]:
@@ -87,6 +93,10 @@ def build_personas(
         How sure each cluster is, in a sentence.
     min_people : int
         Smallest number of sampled people behind a figure.
+    related : mapping of column to columns, optional
+        Columns that say nearly the same, as find_related_columns returns them.
+    names : mapping of column to its name in words, optional
+        Needed with `related`.
     earlier_names, given_names : sequences of str or None, one per cluster, optional
         Names that stay while they fit, and names that people gave.
 
@@ -98,7 +108,7 @@ def build_personas(
     n_sampled = np.bincount(sample.labels, minlength=sample.n_clusters)
     ranked = [_rank(of_cluster, min_people) for of_cluster in effect_sizes]
     shown = [n_sampled[c] >= min_people for c in range(sample.n_clusters)]
-    names = name_clusters(ranked, shown, sample.sizes, earlier_names, given_names)
+    cluster_names = name_clusters(ranked, shown, sample.sizes, earlier_names, given_names)
     strengths = [_root_mean_square(of_cluster) if shown[c] else 0.0 for c, of_cluster in enumerate(effect_sizes)]
     personas = []
     for c, strongest in enumerate(ranked):
@@ -109,13 +119,14 @@ def build_personas(
                 f"{capitalize_first(format_people(size))}, too few to portray without portraying persons: "
                 f"figures need {min_people}."
             )  # fmt: skip
-            personas.append(Persona(c, size, share, names[c], (note,), (), (), (), 0.0))
+            personas.append(Persona(c, size, share, cluster_names[c], (note,), (), (), (), 0.0))
             continue
         personas.append(
             Persona(
-                c, size, share, names[c], write_sentences(strongest, size, share, min_people),
+                c, size, share, cluster_names[c], write_sentences(strongest, size, share, min_people),
                 typical_member(effect_sizes[c], min_people),
                 find_interests(strongest), tuple(strongest[:MAX_EFFECT_SIZES]), strengths[c],
+                build_profile(strongest, related or {}, names or {}, min_people),
             )
         )  # fmt: skip
     if stability is not None:
