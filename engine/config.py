@@ -150,6 +150,7 @@ class ExplainConfig(_StageConfig):
     min_precision: float = Field(default=0.9, gt=0.0, le=1.0)
     max_rules: int = Field(default=4, ge=1)
     min_people: int = Field(default=11, ge=1)
+    domain: str = Field(default="people", min_length=2)  # what the rows are, in the plural: customers, households, …
     words: dict[str, str] = {}  # column -> its name in sentences
     values: dict[str, dict[str, str]] = {}  # column -> value -> its meaning in sentences
 

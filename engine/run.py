@@ -104,15 +104,14 @@ class Run:
             If the run has no map.
         """
         from engine.report.charts import to_plotly_figure
-        from engine.report.contents import read_cluster_names, read_map_chart
-        from engine.utils.domain_words import DomainWords
+        from engine.report.contents import read_cluster_names, read_domain_words, read_map_chart
 
         path = self.path / "map.parquet"
         if not path.is_file():
             raise NotMappedError(f"{self.path} has no map.", hint="fit again without --skip map.")
         numbers = self.clusters["cluster"].to_pylist()
         names, sizes = read_cluster_names(self.path, numbers), self.clusters["size"].to_pylist()
-        return to_plotly_figure(read_map_chart(path, names, sizes, numbers, DomainWords()))
+        return to_plotly_figure(read_map_chart(path, names, sizes, numbers, read_domain_words(self.path)))
 
     def plot_elbow(self) -> Any:
         """Return inertia and four scores over k, with the chosen k marked, as a plotly figure."""

@@ -25,6 +25,7 @@ from engine.explain.rules.conditions import Condition, rule_words
 from engine.explain.rules.decision_tree import LEAF
 from engine.explain.rules.explanation import EvaluatedTree, Explanation
 from engine.features.encoding_plan import EncodingPlan
+from engine.utils.domain_words import DomainWords
 from engine.utils.formatting import format_iso_day
 
 FORMAT = 1  # of the JSON files
@@ -41,6 +42,7 @@ def write_explanation(
     id: str | None,
     min_people: int,
     numbers: Numbers,
+    words: DomainWords,
 ) -> None:
     """Write rules, features and personas into a folder, as JSON, SQL and Markdown; clusters have these `numbers`."""
     personas = [replace(persona, cluster=int(numbers[persona.cluster])) for persona in personas]
@@ -52,7 +54,9 @@ def write_explanation(
     table = feature_table(effect_sizes, sizes, min_people)
     _write_json(folder / "features.json", {**facts, "clusters": numbers.tolist(), "features": table})
     _write_json(folder / "personas.json", {**facts, "personas": [_persona_document(p, min_people) for p in personas]})
-    (folder / "personas.md").write_text(_to_markdown(personas), encoding="utf-8")
+    (folder / "personas.md").write_text(
+        _to_markdown(personas, explanation.n_sampled, min_people, words), encoding="utf-8"
+    )
 
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:
@@ -204,10 +208,11 @@ def _effect_size_document(effect_size: EffectSize, min_people: int) -> dict[str,
     return document
 
 
-def _to_markdown(personas: Sequence[Persona]) -> str:
-    lines = ["# Personas", ""]
+def _to_markdown(personas: Sequence[Persona], n_sampled: int, min_people: int, words: DomainWords) -> str:
+    note = f"Figures are estimated from a sample of {n_sampled:,}, each from at least {min_people} {words.plural}."
+    lines = ["# Personas", "", note, ""]
     for persona in sorted(personas, key=lambda p: (not p.is_community, -p.size)):
-        community = " (community persona)" if persona.is_community else ""
+        community = f" ({words.community[0].lower()}{words.community[1:]})" if persona.is_community else ""
         lines += [f"## {_escape_markdown(persona.name)}{community}", "", f"Cluster {persona.cluster}.", ""]
         lines += [f"{_escape_markdown(sentence)}\n" for sentence in persona.sentences]
         lines += [f"{persona.stability}\n"] if persona.stability else []
@@ -217,7 +222,7 @@ def _to_markdown(personas: Sequence[Persona]) -> str:
             typical = "; ".join(f"{name}: {value}" for name, value in persona.typical)
             lines += [f"A typical member (composed, not a real person): {_escape_markdown(typical)}.", ""]
         if persona.interests and not persona.portrait:
-            lines += [f"A room for them would open with {_escape_markdown(', '.join(persona.interests))}.", ""]
+            lines += [f"{words.opens_with}: {_escape_markdown(', '.join(persona.interests))}.", ""]
     return "\n".join(lines)
 
 

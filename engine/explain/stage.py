@@ -26,6 +26,7 @@ from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
 from engine.tables import Table
 from engine.tables.vector_columns import expand_vector_settings, vector_name
+from engine.utils.domain_words import DomainWords
 from engine.utils.formatting import Vocabulary
 
 
@@ -66,7 +67,7 @@ def explain_run(
     `earlier_names` has the names of the previous run by number: they stay while they fit.
     """
     explain_settings, columns = settings.explain, encoder.columns
-    words = _vocabulary(table.schema, encoder, settings)
+    words, domain = _vocabulary(table.schema, encoder, settings), DomainWords.of(explain_settings.domain)
     quota, min_people = explain_settings.rows_per_cluster, explain_settings.min_people
     sample = stratified_sample(table, sampled, labels, n_clusters, quota=quota, columns=columns, seed=settings.seed)
     packed, binner = binned_table.complete(table), binned_table.binner
@@ -76,10 +77,19 @@ def explain_run(
     earlier, given = ([names.get(number) for number in numbers.tolist()] for names in (earlier_names, settings.names))
     personas = build_personas(
         sample, effect_sizes, stability, min_people=min_people, related=find_related_columns(sample, readable_plan),
-        names=words.names, earlier_names=earlier, given_names=given,
+        names=words.names, earlier_names=earlier, given_names=given, words=domain,
     )  # fmt: skip
     write_explanation(
-        folder, explanation, personas, effect_sizes, encoder.plan, table.schema, settings.id, min_people, numbers
+        folder,
+        explanation,
+        personas,
+        effect_sizes,
+        encoder.plan,
+        table.schema,
+        settings.id,
+        min_people,
+        numbers,
+        domain,
     )
     return [persona.name for persona in personas]
 

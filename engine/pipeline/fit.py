@@ -258,7 +258,7 @@ def _fit(
             staging.run, job, row_sample, binned_table, clustering, stability, features.encoder, model.cluster_numbers,
             previous,
         )  # fmt: skip
-        map_facts = write_landmark_map(staging.run, landmark_map, settings.id, model.cluster_numbers, timer)
+        map_facts = write_landmark_map(staging.run, landmark_map, settings.id, model.cluster_numbers, names, timer)
         libraries.record_map(map_facts)
         facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "computed_by": libraries.facts()}
         facts |= of_metric | {"input": fingerprint, "plan": plan.facts(), "map": map_facts}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.report.palette import palette
-from engine.utils.domain_words import DomainWords
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
 from engine.utils.formatting import format_percent, printable_text
 
 Chart = dict[str, Any]
@@ -35,7 +35,7 @@ def plotly_text(text: str) -> str:
 
 def map_chart(
     x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]], cluster: NDArray[np.int64], names: Sequence[str],
-    sizes: Sequence[int], numbers: Sequence[int], words: DomainWords = DomainWords(),  # noqa: B008
+    sizes: Sequence[int], numbers: Sequence[int], words: DomainWords = DEFAULT_WORDS,
 ) -> Chart:  # fmt: skip
     """Return the scatter plot of the map: one trace per cluster, so that a click can isolate it.
 

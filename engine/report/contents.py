@@ -21,7 +21,7 @@ from engine.model.files import read_model
 from engine.report import charts
 from engine.report.charts import Chart
 from engine.report.palette import palette
-from engine.utils.domain_words import DomainWords
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
 from engine.utils.formatting import (
     capitalize_first,
     column_words,
@@ -62,7 +62,7 @@ def read_contents(folder: Path) -> ReportContents:
     rules, personas = (_read_optional_json(folder / name) for name in ("rules.json", "personas.json"))
     features = (_read_optional_json(folder / "features.json") or {"features": []})["features"]
     settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["explain"]
-    words = DomainWords.of(settings.get("domain", "people"))
+    words = read_domain_words(folder)
     table = pq.read_table(folder / "clusters.parquet")
     names = [n for n in ("cluster", "size", "share", "stability", "found_again") if n in table.column_names]
     clusters = _list_clusters(table.select(names).to_pylist(), personas, rules, words)
@@ -92,6 +92,12 @@ def read_map_chart(path: Path, names: list[str], sizes: list[int], numbers: list
     table = pq.read_table(path.absolute(), columns=["cluster", "map_x", "map_y"])
     x, y, cluster = (table[name].to_numpy() for name in ("map_x", "map_y", "cluster"))
     return charts.map_chart(x, y, cluster, names, sizes, numbers, words)
+
+
+def read_domain_words(folder: Path) -> DomainWords:
+    """Return what the rows of a run are called, by its settings; runs of version 0.1 have none."""
+    settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["explain"]
+    return DomainWords.of(settings.get("domain", DEFAULT_WORDS.plural))
 
 
 def read_cluster_names(folder: Path, numbers: list[int]) -> list[str]:

@@ -47,3 +47,6 @@ class DomainWords:
     def count(self, number: float) -> str:
         """Format a number of them: "1 person", "1,234 people"."""
         return f"1 {self.singular}" if round(number) == 1 else f"{round(number):,} {self.plural}"
+
+
+DEFAULT_WORDS = DomainWords()

@@ -19,7 +19,8 @@ from engine.explain.personas.profile import ProfileRow, build_profile
 from engine.explain.personas.sentences import find_interests, write_portrait, write_sentences
 from engine.explain.personas.typical_member import typical_member
 from engine.explain.row_sample import RowSample
-from engine.utils.formatting import capitalize_first, format_people
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
+from engine.utils.formatting import capitalize_first
 
 MIN_COMMUNITY_SHARE = 0.01  # of everybody, for the community persona: a tiny unusual cluster is no community
 MAX_EFFECT_SIZES = 12  # of a persona
@@ -81,6 +82,7 @@ def build_personas(
     names: Mapping[str, str] | None = None,
     earlier_names: Sequence[str | None] = (),
     given_names: Sequence[str | None] = (),
+    words: DomainWords = DEFAULT_WORDS,
 ) -> list[Persona]:
     """Build the persona of every cluster, in the order of the clusters.
 
@@ -99,6 +101,8 @@ def build_personas(
         Needed with `related`.
     earlier_names, given_names : sequences of str or None, one per cluster, optional
         Names that stay while they fit, and names that people gave.
+    words : DomainWords, optional
+        What the rows are called.
 
     Returns
     -------
@@ -108,7 +112,7 @@ def build_personas(
     n_sampled = np.bincount(sample.labels, minlength=sample.n_clusters)
     ranked = [_rank(of_cluster, min_people) for of_cluster in effect_sizes]
     shown = [n_sampled[c] >= min_people for c in range(sample.n_clusters)]
-    cluster_names = name_clusters(ranked, shown, sample.sizes, earlier_names, given_names)
+    cluster_names = name_clusters(ranked, shown, sample.sizes, earlier_names, given_names, words)
     strengths = [_root_mean_square(of_cluster) if shown[c] else 0.0 for c, of_cluster in enumerate(effect_sizes)]
     personas = []
     for c, strongest in enumerate(ranked):
@@ -116,14 +120,14 @@ def build_personas(
         share = size / total
         if not shown[c]:
             note = "Nobody is in this cluster." if size == 0 else (
-                f"{capitalize_first(format_people(size))}, too few to portray without portraying persons: "
+                f"{capitalize_first(words.count(size))}, too few to describe without describing single {words.plural}: "
                 f"figures need {min_people}."
             )  # fmt: skip
             personas.append(Persona(c, size, share, cluster_names[c], (note,), (), (), (), 0.0))
             continue
         personas.append(
             Persona(
-                c, size, share, cluster_names[c], write_sentences(strongest, size, share, min_people),
+                c, size, share, cluster_names[c], write_sentences(strongest, size, share, min_people, words),
                 typical_member(effect_sizes[c], min_people),
                 find_interests(strongest), tuple(strongest[:MAX_EFFECT_SIZES]), strengths[c],
                 build_profile(strongest, related or {}, names or {}, min_people),
@@ -131,7 +135,7 @@ def build_personas(
         )  # fmt: skip
     if stability is not None:
         personas = [replace(p, stability=words) for p, words in zip(personas, stability, strict=True)]
-    return _add_community_portrait(personas, ranked, min_people)
+    return _add_community_portrait(personas, ranked, min_people, words)
 
 
 def _rank(effect_sizes: list[EffectSize], min_people: int) -> list[EffectSize]:
@@ -154,11 +158,13 @@ def _root_mean_square(effect_sizes: list[EffectSize]) -> float:
     return float(np.sqrt(np.mean(np.square(list(best.values()))))) if best else 0.0
 
 
-def _add_community_portrait(personas: list[Persona], ranked: list[list[EffectSize]], min_people: int) -> list[Persona]:
+def _add_community_portrait(
+    personas: list[Persona], ranked: list[list[EffectSize]], min_people: int, words: DomainWords
+) -> list[Persona]:
     """Add a portrait to the persona with the strongest differences, unless there is a single cluster."""
     candidates = [p for p in personas if p.effect_sizes and p.share >= MIN_COMMUNITY_SHARE]
     if len(personas) < 2 or not candidates:
         return personas
     community = max(candidates, key=lambda p: p.strength)
-    portrait = write_portrait(ranked[community.cluster], community.interests, min_people)
+    portrait = write_portrait(ranked[community.cluster], community.interests, min_people, words)
     return [replace(p, portrait=portrait) if p is community else p for p in personas]

@@ -84,7 +84,7 @@ def test_too_few_people_have_no_portrait() -> None:
     *many, few = personas_of_people()
     assert few.size == 5
     assert few.effect_sizes == few.typical == few.interests == few.portrait == ()
-    assert few.sentences == ("5 people, too few to portray without portraying persons: figures need 11.",)
+    assert few.sentences == ("5 people, too few to describe without describing single people: figures need 11.",)
     assert all(len(persona.sentences) == 3 for persona in many)
 
 

@@ -6,12 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.explain.feature_table import QUARTILE_PEOPLE, feature_table
+from engine.explain.feature_table import feature_table
 from engine.explain.personas.persona import build_personas
 from engine.explain.personas.related_columns import find_related_columns
 from engine.features.encoding_plan import EncodingPlan
 from engine.features.fit import fit_encoder
 from engine.tables import open_table
+from engine.utils.domain_words import DomainWords
 from tests.explain.people import people
 from tests.explain.personas.test_persona import sample_and_effect_sizes
 
@@ -91,7 +92,39 @@ def test_the_table_of_features_discloses_nothing_of_few_people() -> None:
         if entry["kind"] == "number":
             some += second["box"][0] is None and second["box"][2] is not None
             many += None not in first["box"]
-            assert (second["box"][1] is None) == (60 * 0.95 < 11 * QUARTILE_PEOPLE)
     assert few
     assert some
     assert many
+
+
+def test_a_name_holds_for_most_of_its_cluster() -> None:
+    n_rows = 1000
+    labels = np.arange(n_rows) % 2
+    random = np.random.default_rng(0)
+    app = np.where(labels == 1, random.random(n_rows) < 0.35, random.random(n_rows) < 0.02)
+    spend = 20.0 + 6.0 * labels + 5.0 * random.normal(size=n_rows)
+    table = pa.table({"plan": np.where(app, "Mortgage", "none"), "spend": spend})
+    sample, effect_sizes = sample_and_effect_sizes(table, labels)
+    mortgage = next(e for e in effect_sizes[1] if e.feature.value == "Mortgage")
+    assert mortgage.strength > 0.25  # far more often than others
+    assert "Mortgage" not in build_personas(sample, effect_sizes, min_people=11)[1].name
+    sample, effect_sizes = sample_and_effect_sizes(table.select(["plan"]), labels)
+    assert build_personas(sample, effect_sizes, min_people=11)[1].name == "Often Mortgage"
+
+
+def test_rows_are_called_what_they_are() -> None:
+    table, labels = months()
+    labels = np.where(np.arange(len(labels)) < 3, 2, labels)
+    sample, effect_sizes = sample_and_effect_sizes(table, labels)
+    personas = build_personas(sample, effect_sizes, min_people=11, words=DomainWords.of("households"))
+    assert personas[0].sentences[0].startswith(f"{personas[0].size} households, ")
+    assert personas[2].name == "A few households"
+    assert personas[2].sentences[0].startswith("3 households, too few to describe")
+    assert "people" not in " ".join(sentence for persona in personas for sentence in persona.sentences)
+
+
+@pytest.mark.parametrize(
+    ("plural", "one"), [("people", "person"), ("customers", "customer"), ("companies", "company"), ("women", "woman")]
+)
+def test_the_singular_of_what_rows_are(plural: str, one: str) -> None:
+    assert (DomainWords.of(plural).count(1), DomainWords.of(plural).count(1234)) == (f"1 {one}", f"1,234 {plural}")
