@@ -31,6 +31,7 @@ MAX_MARKS = 4  # marks at each end of a column
 MIN_OTHERS = 3  # distinct other values that a mark stands apart from
 MIN_OTHERS_OF_A_DIGIT = 10  # the same for -1 to -9, which small scales have too
 FAR = 3.0  # ranges of the other values between them and a positive mark
+MIN_HEAP_ROWS, MIN_HEAP = 5.0, 3.0  # rows with a mark after a scale that tapers off, and times those of its last values
 FAR_NEGATIVE = 1.0  # the same for a negative mark of several nines
 LAST_YEARS, FIRST_YEAR = "2900-01-01", "0001-12-31"  # dates from and up to here mark missing ones, once is enough
 _DIGITS = re.compile(r"9{2,}|8{2,}|7{2,}|9*[96-8]9*|9+[678]")
@@ -218,7 +219,7 @@ def _number_stands_apart(position: int, others: _Others) -> bool:
     # An end of a dense scale that tapers off, and then a number with many rows: 99 of an age.
     whole = bool((values == np.rint(values)).all()) and len(values) >= 0.5 * (span + 1)
     edge = counts[-max(len(counts) // 20, 3) :]
-    return whole and gap >= max(5.0, 0.15 * span) and count >= max(5.0, 5.0 * float(np.median(edge)))
+    return whole and gap >= max(5.0, 0.15 * span) and count >= max(MIN_HEAP_ROWS, MIN_HEAP * float(np.median(edge)))
 
 
 def _goes_on(value: float, count: int, values: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:

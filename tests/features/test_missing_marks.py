@@ -23,6 +23,7 @@ N = 1000
 RNG = np.random.default_rng(11)
 AGES = np.clip(np.rint(RNG.normal(45, 14, N)), 18, 88)
 SPEND = np.round(RNG.lognormal(5, 1, N), 2)
+AGES_OF_GROUPS = np.rint(np.random.default_rng(0).normal([[25], [45], [65]], 4.0, (3, N)))
 VISITS = {"few": RNG.poisson(3.0, N), "many": RNG.poisson(30.0, N), "mostly none": RNG.geometric(0.4, N) - 1}
 
 
@@ -47,6 +48,13 @@ MARKS: dict[str, tuple[Any, tuple[float, ...]]] = {
         marked(np.rint(RNG.normal(np.arange(N) % 3 * 20 + 25, 4)), 99, share=0.04),
         (99,),
     ),
+    **{
+        f"99 of {n} people in each of three groups": (
+            np.append(np.concatenate([AGES_OF_GROUPS[group][:n] for group in range(3)]), [99] * (n // 10)),
+            (99,),
+        )
+        for n in (100, 200, 400)
+    },
     "999 of an age": (marked(AGES, 999), (999,)),
     "97 to 99 of ten points": (marked(RNG.integers(0, 11, N), 97, 98, 99), (97, 98, 99)),
     "777 and 999 of a few drinks": (marked(RNG.poisson(3, N), 777, 999), (777, 999)),
