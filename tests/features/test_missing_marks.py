@@ -24,6 +24,7 @@ RNG = np.random.default_rng(11)
 AGES = np.clip(np.rint(RNG.normal(45, 14, N)), 18, 88)
 SPEND = np.round(RNG.lognormal(5, 1, N), 2)
 AGES_OF_GROUPS = np.rint(np.random.default_rng(0).normal([[25], [45], [65]], 4.0, (3, N)))
+COUNTS_OF_GROUPS = np.random.default_rng(0).poisson(np.arange(N) % 3 * 12 + 3.0)
 VISITS = {"few": RNG.poisson(3.0, N), "many": RNG.poisson(30.0, N), "mostly none": RNG.geometric(0.4, N) - 1}
 
 
@@ -55,6 +56,11 @@ MARKS: dict[str, tuple[Any, tuple[float, ...]]] = {
         )
         for n in (100, 200, 400)
     },
+    "99999.99 far from amounts": (marked(SPEND, 99999.99, share=0.02), (99999.99,)),
+    "-9 below a scale from 0 on": (
+        marked(COUNTS_OF_GROUPS, -9, share=0.03),
+        (-9,),
+    ),
     "999 of an age": (marked(AGES, 999), (999,)),
     "97 to 99 of ten points": (marked(RNG.integers(0, 11, N), 97, 98, 99), (97, 98, 99)),
     "777 and 999 of a few drinks": (marked(RNG.poisson(3, N), 777, 999), (777, 999)),
