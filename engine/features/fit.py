@@ -28,7 +28,7 @@ from engine.features.column_roles import (
 )
 from engine.features.column_statistics import TableStatistics, collect_statistics
 from engine.features.column_weights import ColumnWeights, compute_weights, find_owners
-from engine.features.date_columns import check_date_columns, find_date_columns
+from engine.features.date_columns import check_date_columns, find_date_columns, warn_of_day_numbers
 from engine.features.drift import warn_of_drift
 from engine.features.encoded_table import EncodedTable
 from engine.features.encoder import FeatureEncoder
@@ -149,7 +149,8 @@ def fit_encoder(
     NumberTextsWarning
         If text columns are read as numbers, or look like numbers and are not; it names them.
     DateTextsWarning
-        If texts are read as dates although day and month could be the other way round, or some are no dates.
+        If texts are read as dates although day and month could be the other way round, or some are no dates; or if
+        numbers such as 20240904 look like days.
     """
     cache = BlockCache() if cache is None else cache
     overrides = roles_in_metadata(table.schema) | expand_vector_settings(column_roles or {}, table.schema)
@@ -175,6 +176,7 @@ def fit_encoder(
     )
     check_number_columns(statistics, overrides)
     check_date_columns(statistics, overrides)
+    warn_of_day_numbers(statistics, overrides)
     report_missing_marks(statistics, missing or {})
     roles = infer_roles(statistics, table.schema, categories, overrides, skip)
     _report_roles(roles, statistics, categories, overrides)
