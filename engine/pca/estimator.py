@@ -30,7 +30,7 @@ from engine.pca.density import ProbabilisticPCA
 from engine.pca.dimension import SPARSE_SOLVERS, SVD_SOLVERS, check_n_components
 from engine.pca.solver import MOMENT_ROWS, Components, check_finite, has_few_rows, merge_moments
 from engine.utils.array_types import Float64s, Rows
-from engine.utils.sparse_rows import dense_rows
+from engine.utils.sparse_rows import readable_rows
 
 MOMENTS_PER_BLOCK = 2  # moments of MOMENT_ROWS rows each that a thread computes at a time
 SCORE_ROWS = 16384  # rows that a thread projects at a time
@@ -147,7 +147,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_n_components(self.n_components, self.svd_solver, *X.shape)
         parts = row_blocks(X.shape[0], MOMENTS_PER_BLOCK * MOMENT_ROWS)
         try:
-            return self._fit_rows(parts, partial(dense_rows, X))
+            return self._fit_rows(parts, readable_rows(X).__getitem__)
         except NonFiniteValueError:  # the moments show it; to check before would take another pass
             assert_all_finite(X, input_name="X")
             raise
@@ -256,7 +256,8 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _map_rows(self, X: Any, function: Callable[[Rows], Any]) -> Any:
         """Validate X, and return the results of `function` on blocks of its rows, made dense, one after another."""
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", reset=False)
-        parts = map_blocks(lambda part: function(dense_rows(X, part)), row_blocks(X.shape[0], SCORE_ROWS))
+        rows = readable_rows(X)
+        parts = map_blocks(lambda part: function(rows[part]), row_blocks(len(rows), SCORE_ROWS))
         return np.concatenate(list(parts))
 
     def _distribution(self) -> ProbabilisticPCA:

@@ -21,6 +21,7 @@ from engine.execution.threads import threads
 from engine.pca import estimator
 from engine.pca.estimator import MOMENT_ROWS, PCA
 from engine.pca.solver import KEEP_ALL_FEATURES, Components, merge_moments
+from engine.utils.sparse_rows import SparseRows
 from tests import reference
 
 
@@ -289,11 +290,16 @@ def test_sparse_rows_have_the_bits_of_dense_ones(
 
 def test_sparse_rows_are_dense_in_blocks_only(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
+
+    class Recorded(SparseRows):
+        def __getitem__(self, rows: Any) -> Any:
+            dense = super().__getitem__(rows)
+            sizes.append(len(dense))
+            return dense
+
     monkeypatch.setattr(estimator, "MOMENT_ROWS", 64)
     monkeypatch.setattr(estimator, "SCORE_ROWS", 100)
-    monkeypatch.setattr(
-        estimator, "dense_rows", lambda X, part: sizes.append(len(range(*part.indices(1000)))) or X[part].toarray()
-    )
+    monkeypatch.setattr(estimator, "readable_rows", Recorded)
     X = scipy.sparse.random_array((1000, 10), density=0.1, format="csr", rng=np.random.default_rng(0))
     PCA(2).fit(X).transform(X)
     assert max(sizes) == 128
