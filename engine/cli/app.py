@@ -24,7 +24,9 @@ from engine.execution import forkserver
 from engine.pipeline.worker_modules import WORKER_MODULES
 from engine.utils.signals import defer_signals, exit_on_signals
 
-COMMANDS = ("demo", "profiles", "fit", "assign", "compare", "history", "report", "bench", "doctor", "warm")
+COMMANDS = (
+    "demo", "profiles", "fit", "assign", "why", "similar", "compare", "history", "report", "bench", "doctor", "warm",
+)  # fmt: skip
 
 
 class OrderedGroup(TyperGroup):
@@ -45,6 +47,10 @@ app = typer.Typer(
 Command = TypeVar("Command", bound=Callable[..., None])
 
 Source = Annotated[list[str], typer.Argument(help="Files, folders, globs or URLs: Parquet, CSV, Feather or ORC.")]
+ProfileTable = Annotated[
+    list[str] | None,
+    typer.Option("--table", help="Where the profiles are; may be repeated. [default: the files of the run]"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out.")]
