@@ -235,6 +235,11 @@ def parse_share(text: str, flag: str) -> float:
     return share
 
 
+def parse_list(text: str | None) -> list[str]:
+    """Return the parts of a list with commas."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
 def parse_pairs(options: list[str] | None, flag: str) -> dict[str, str]:
     """Return the values of a repeated NAME=VALUE option by name.
 
