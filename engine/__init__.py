@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.ratings.build import profiles_from_ratings as profiles_from_ratings
     from engine.run import Run as Run
     from engine.run import load as load
+    from engine.run import similar as similar
     from engine.tsne.estimator import TSNE as TSNE
 
 _MODULES = {
@@ -32,9 +33,10 @@ _MODULES = {
     "fit": "engine.pipeline.fit",
     "load": "engine.run",
     "profiles_from_ratings": "engine.ratings.build",
+    "similar": "engine.run",
 }
 
-__all__ = ["PCA", "TSNE", "KMeans", "Run", "choose_k", "compare", "fit", "load", "profiles_from_ratings"]
+__all__ = ["PCA", "TSNE", "KMeans", "Run", "choose_k", "compare", "fit", "load", "profiles_from_ratings", "similar"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """The command line: `rooms …`, and `python -m engine …`.
 
     app.py            the application, shared options, errors to exit codes, signals, printing
-    demo.py … warm.py   one file per command: demo, profiles, fit, assign, compare, history, report, bench, …
+    demo.py … warm.py   one file per command: demo, profiles, fit, assign, why, similar, compare, …
     summary.py        the summary of a run, for `rooms fit` and `rooms demo`
     doctor_checks.py  the checks of `rooms doctor`
 
@@ -9,7 +9,7 @@ Results go to stdout (`--json`: one object), progress and logs to stderr. Comman
 so that `--help` answers within a second. Exit codes are those of engine.errors; 130 and 143 after an interrupt.
 """
 
-from engine.cli import assign, bench, compare, demo, doctor, fit, history, profiles, report, warm
+from engine.cli import assign, bench, compare, demo, doctor, fit, history, profiles, report, similar, warm, why
 from engine.cli.app import app, main
 
 __all__ = [
@@ -24,5 +24,7 @@ __all__ = [
     "main",
     "profiles",
     "report",
+    "similar",
     "warm",
+    "why",
 ]

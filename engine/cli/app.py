@@ -24,7 +24,9 @@ from engine.execution import forkserver
 from engine.pipeline.worker_modules import WORKER_MODULES
 from engine.utils.signals import defer_signals, exit_on_signals
 
-COMMANDS = ("demo", "profiles", "fit", "assign", "compare", "history", "report", "bench", "doctor", "warm")
+COMMANDS = (
+    "demo", "profiles", "fit", "assign", "why", "similar", "compare", "history", "report", "bench", "doctor", "warm",
+)  # fmt: skip
 
 
 class OrderedGroup(TyperGroup):
@@ -45,6 +47,10 @@ app = typer.Typer(
 Command = TypeVar("Command", bound=Callable[..., None])
 
 Source = Annotated[list[str], typer.Argument(help="Files, folders, globs or URLs: Parquet, CSV, Feather or ORC.")]
+ProfileTable = Annotated[
+    list[str] | None,
+    typer.Option("--table", help="Where the profiles are; may be repeated. [default: the files of the run]"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out.")]
@@ -227,6 +233,11 @@ def parse_share(text: str, flag: str) -> float:
     if not 0.0 <= share <= 1.0:
         raise UsageError(f"{flag} takes a share of at most 1, not {text!r}.", hint="write it like 5% or 0.05.")
     return share
+
+
+def parse_list(text: str | None) -> list[str]:
+    """Return the parts of a list with commas."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def parse_pairs(options: list[str] | None, flag: str) -> dict[str, str]:

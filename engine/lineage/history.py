@@ -19,6 +19,7 @@ import numpy as np
 
 from engine.errors import ModelNotReadableError
 from engine.lineage.matching import UNMATCHED, Counts, match_clusters
+from engine.model.files import model_version
 from engine.report.contents import read_cluster_names
 from engine.run import Run
 from engine.utils.array_types import Int32s
@@ -106,7 +107,9 @@ class History:
     def begin(cls, run: Run) -> History:
         """Return the history of a run that continues no other."""
         numbers, sizes = run.clusters["cluster"].to_pylist(), run.clusters["size"].to_pylist()
-        night = Night(0, model_digest(run.path), run.manifest["rows"], dict(zip(numbers, sizes, strict=True)))
+        night = Night(
+            0, model_version(run.path / "model"), run.manifest["rows"], dict(zip(numbers, sizes, strict=True))
+        )
         names = read_cluster_names(run.path, numbers)
         explained = (run.path / "personas.json").is_file()
         clusters = (
@@ -229,12 +232,6 @@ class History:
 def _night_words(night: Night) -> str:
     words = f", {format_percent(night.moved / night.stayed)} of {night.stayed:,} moved" if night.stayed else ""
     return words + ("" if night.choice is None else f"; {night.choice['why']}")
-
-
-def model_digest(folder: Path) -> str:
-    """Return the beginning of the checksum of a run's model."""
-    checksum: str = json.loads((folder / "model" / "model.json").read_text())["arrays_sha256"]
-    return checksum[:12]
 
 
 def number_clusters(moves: Counts, old_numbers: Int32s, next_number: int) -> tuple[Int32s, dict[int, tuple[int, ...]]]:

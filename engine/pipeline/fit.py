@@ -265,7 +265,7 @@ def _fit(
         facts |= {} if previous is None else {"previous": settings.previous, "continuation": job.choice}
         write_run(
             staging.run, settings, model, features, selection, clustering, stability, sizes, inertias, names, facts,
-            timer.records,
+            timer.records, id_digest,
         )  # fmt: skip
         if previous is not None and numbered is not None:
             write_lineage(staging.run, previous, numbered, sizes, names, job.choice)

@@ -20,9 +20,10 @@ from engine.execution.threads import row_blocks
 from engine.kmeans.lloyd import Clustering
 from engine.kmeans.select_k import count_groups
 from engine.kmeans.valleys import Attributes
-from engine.lineage.history import Night, model_digest, number_clusters
+from engine.lineage.history import Night, number_clusters
 from engine.lineage.people import earlier_clusters
 from engine.lineage.previous import PreviousRun
+from engine.model.files import model_version
 from engine.pipeline.continuation import count_moves, moved_people
 from engine.tables import Block
 from engine.utils.array_types import Int32s, Rows
@@ -170,7 +171,7 @@ def write_lineage(
     """Write lineage.json into the folder of a run whose model is written."""
     by_number = dict(zip(numbered.numbers.tolist(), sizes.tolist(), strict=True))
     night = Night(
-        previous.history.night + 1, model_digest(folder), int(sizes.sum()), by_number, numbered.stayed,
+        previous.history.night + 1, model_version(folder / "model"), int(sizes.sum()), by_number, numbered.stayed,
         numbered.moved, choice,
     )  # fmt: skip
     previous.history.next_night(numbered.numbers, numbered.parents, names, night).write(folder)
