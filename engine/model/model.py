@@ -27,6 +27,7 @@ from engine.errors import ModelNotReadableError, NotMappedError, UsageError
 from engine.execution.threads import map_blocks
 from engine.execution.worker_pool import run_on_workers
 from engine.features.columnar_block import ColumnarBlock
+from engine.features.distributions import TableDistributions
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
 from engine.features.number_columns import check_parsed_texts
@@ -91,6 +92,8 @@ class Model:
         The run that the model was read from.
     metric : {"euclidean", "cosine"}
         With "cosine", scores have unit length: clusters, distances and the map are those of directions from the mean.
+    distributions : TableDistributions or None
+        How the columns of its table were distributed; None in models of version 0.1.
     """
 
     encoder: FeatureEncoder
@@ -103,6 +106,7 @@ class Model:
     landmarks: Landmarks | None = None
     run_folder: Path | None = None
     metric: Metric = "euclidean"
+    distributions: TableDistributions | None = None
 
     @property
     def n_clusters(self) -> int:
@@ -246,10 +250,13 @@ class Model:
 
     def write(self, folder: Path) -> None:
         """Write the model's files into `folder`; an earlier model there is replaced."""
-        facts = {"id": self.id, "plan": self.encoder.plan.model_dump(mode="json")}
+        facts: dict[str, Any] = {"id": self.id, "plan": self.encoder.plan.model_dump(mode="json")}
         odds = {} if self.odds is None else {"odds": self.odds}
         numbers = {} if self.numbers is None else {"numbers": self.numbers}
         arrays = {"centres": self.centers, "fences": self.fences, **odds, **numbers, **components_to_arrays(self.pca)}
+        if self.distributions is not None:
+            facts["distributions"] = self.distributions.facts()
+            arrays |= self.distributions.arrays()
         if self.metric == "euclidean":
             write_model(folder, facts, arrays)
         else:  # in a format that versions without metrics refuse
@@ -272,7 +279,21 @@ class Model:
             pca, centers, fences = components_from_arrays(arrays), arrays["centres"], arrays["fences"]
             odds, numbers = arrays.get("odds"), arrays.get("numbers")
             metric = facts.get("metric", "euclidean")
-            model = cls(encoder, pca, centers, fences, facts["id"], odds, numbers, landmarks, folder.parent, metric)
+            known = facts.get("distributions")
+            distributions = None if known is None else TableDistributions.from_parts(known, arrays)
+            model = cls(
+                encoder,
+                pca,
+                centers,
+                fences,
+                facts["id"],
+                odds,
+                numbers,
+                landmarks,
+                folder.parent,
+                metric,
+                distributions,
+            )
             _check_model(model)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ModelNotReadableError(
