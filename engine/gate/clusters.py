@@ -23,8 +23,10 @@ class ClusterFacts:
     Attributes
     ----------
     sizes_before, sizes_now : dict of number to size
-        Of each run, by the number of the cluster; the numbers of the run before are those of the clusters that they
-        are matched to, where the runs number their clusters apart.
+        Of each run, by the number of the cluster. Where the runs number their clusters apart, the new ones have the
+        numbers of those that are matched to them.
+    rows_before, rows_now : int
+        People of each run.
     common, moved : int
         People in both runs, and those of them whose cluster is another one.
     outliers_before, outliers_now : int
@@ -34,6 +36,8 @@ class ClusterFacts:
 
     sizes_before: dict[int, int]
     sizes_now: dict[int, int]
+    rows_before: int
+    rows_now: int
     common: int
     moved: int
     outliers_before: int
@@ -61,7 +65,7 @@ def compare_clusters(facts: ClusterFacts, limits: GateConfig, n_other_checks: in
 
 
 def _sizes(facts: ClusterFacts, limits: GateConfig, chance: float) -> Iterator[Finding]:
-    n_before, n_now = sum(facts.sizes_before.values()), sum(facts.sizes_now.values())
+    n_before, n_now = facts.rows_before, facts.rows_now
     for number in sorted(facts.sizes_before.keys() & facts.sizes_now.keys()):
         before, now = facts.sizes_before[number] / n_before, facts.sizes_now[number] / n_now
         if compare_share(before, now, n_before, n_now).chance >= chance:
@@ -76,7 +80,7 @@ def _sizes(facts: ClusterFacts, limits: GateConfig, chance: float) -> Iterator[F
 
 
 def _outliers(facts: ClusterFacts, limits: GateConfig, chance: float) -> Iterator[Finding]:
-    n_before, n_now = sum(facts.sizes_before.values()), sum(facts.sizes_now.values())
+    n_before, n_now = facts.rows_before, facts.rows_now
     before, now = facts.outliers_before / n_before, facts.outliers_now / n_now
     if limits.outliers is None or abs(now - before) <= limits.outliers:
         return

@@ -87,6 +87,11 @@ class Verdict:
             "limits": self.limits.model_dump(mode="json"),
         }
 
+    def lines(self) -> list[str]:
+        """Return the findings as lines of text."""
+        found = [f"{'drift' if finding.column else 'gate':<8}{finding.words}" for finding in self.findings]
+        return found + ([f"{self.unchecked}."] if self.unchecked else [])
+
     def page(self) -> str:
         """Return the page that says why, in Markdown."""
         clusters = self.clusters
@@ -100,9 +105,9 @@ class Verdict:
             lines += ["", "## Columns that differ most", "", *self._table(self.columns)]
         return "\n".join([*lines, "", f"All figures are in `{FILE}`.", ""])
 
-    def write(self, folder: Path) -> None:
-        """Write gate.json, and the page if the run is stopped, into the folder of a run."""
-        document = json.dumps(self.facts(), indent=1, ensure_ascii=False) + "\n"
+    def write(self, folder: Path, more: dict[str, Any]) -> None:
+        """Write gate.json, with more facts, and the page if the run is stopped, into the folder of a run."""
+        document = json.dumps(self.facts() | more, indent=1, ensure_ascii=False) + "\n"
         (folder / FILE).write_text(document, encoding="utf-8")
         if self.stopped:
             (folder / PAGE).write_text(self.page(), encoding="utf-8")

@@ -17,7 +17,10 @@ from engine.config import FitConfig
 from engine.errors import GateStoppedError
 from engine.gate.clusters import ClusterFacts
 from engine.gate.verdict import FILE, Verdict, judge
+from engine.kmeans.metrics import adjusted_rand_index
 from engine.lineage.previous import PreviousRun
+from engine.lineage.summary import ComparisonSummary, RunClusters
+from engine.lineage.transitions import find_transitions
 from engine.model.model import Model
 from engine.pipeline.night import NumberedClusters
 from engine.pipeline.staging import StagingFolder
@@ -61,6 +64,8 @@ def check_run(
     facts = ClusterFacts(
         sizes_before,
         sizes_now,
+        previous.run.manifest["rows"],
+        int(sizes.sum()),
         numbered.stayed,
         numbered.moved,
         count_outliers(previous.run.path),
@@ -68,7 +73,7 @@ def check_run(
         tuple(sorted(sizes_before.keys() - sizes_now.keys())),
     )
     verdict = judge(str(settings.previous), previous.model.distributions, model.distributions, facts, settings.gate)
-    verdict.write(folder)
+    verdict.write(folder, {"changes": _changes(folder, previous, numbered)})
     if verdict.unchecked is not None:
         logger.warning("%s. The next run is checked against this one.", verdict.unchecked)
     if verdict.findings and not verdict.stopped:
@@ -76,6 +81,14 @@ def check_run(
         more = len(verdict.findings) - len(shown)
         logger.info("%s: %s", verdict.headline, " ".join(shown) + (f" {more} more are in {FILE}." if more else ""))
     return verdict
+
+
+def _changes(folder: Path, previous: PreviousRun, numbered: NumberedClusters) -> dict[str, Any]:
+    """Return what became of the clusters of the previous run, as `rooms compare` says it."""
+    before, now, moves = RunClusters.read(previous.run.path), RunClusters.read(folder), numbered.moves
+    transitions = find_transitions(moves, np.array(before.shares), np.array(now.shares))
+    agreement = adjusted_rand_index(moves)
+    return ComparisonSummary(before, now, moves, transitions, numbered.moved, agreement).facts()
 
 
 def count_outliers(folder: Path) -> int:

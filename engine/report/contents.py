@@ -43,6 +43,7 @@ class ReportContents:
     elbow: list[dict[str, Any]]
     columns: list[dict[str, str]]
     facts: list[tuple[str, str]]
+    gate: dict[str, Any] | None
     charts: dict[str, charts.Chart]
 
 
@@ -71,11 +72,14 @@ def read_contents(folder: Path) -> ReportContents:
         run_charts["heat"] = charts.heatmap_chart(heatmap["features"], heatmap["differences"], names)
     if (folder / "map.parquet").is_file():
         run_charts["map"] = read_map_chart(folder / "map.parquet", names, sizes, numbers)
+    gate = _read_optional_json(folder / "gate.json")
+    if gate:
+        run_charts["moves"] = charts.moves_chart(gate["changes"])
     rows = [dict(zip(elbow, values, strict=True)) for values in zip(*elbow.values(), strict=True)]
     settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["explain"]
     return ReportContents(
         manifest, clusters, rules, heatmap, settings["min_people"], settings["min_precision"], rows,
-        _list_columns(manifest, plan), _list_run_facts(manifest), run_charts,
+        _list_columns(manifest, plan), _list_run_facts(manifest), gate, run_charts,
     )  # fmt: skip
 
 

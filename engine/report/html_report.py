@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import ModelNotReadableError
 from engine.report.contents import ReportContents, read_contents
 from engine.utils.atomic_files import write_atomically
-from engine.utils.formatting import format_percent, natural_list
+from engine.utils.formatting import format_percent, natural_list, printable_text
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 # exists.
 _PLOTLY_STYLE_ID = re.compile(r'getElementById\("([0-9a-f]{64})"\)')
 TEMPLATES = Path(__file__).parent / "templates"
+SHOWN_COLUMNS = 10  # of those that differ most from the earlier run
 _SECTIONS = (
-    ("map", "Map"), ("sizes", "Sizes"), ("personas", "Personas"), ("rules", "Rules"), ("overview", "Tree"),
-    ("contrasts", "Contrasts"), ("choice", "Number"), ("data", "Data"), ("run", "Run"),
+    ("changes", "Changes"), ("map", "Map"), ("sizes", "Sizes"), ("personas", "Personas"), ("rules", "Rules"),
+    ("overview", "Tree"), ("contrasts", "Contrasts"), ("choice", "Number"), ("data", "Data"), ("run", "Run"),
 )  # fmt: skip
 
 
@@ -101,6 +102,7 @@ def _template_variables(contents: ReportContents) -> dict[str, Any]:
     left_out = {"rules", "overview"} if personas and one_cluster else set()
     left_out |= set() if personas else {"personas", "rules", "overview"}
     left_out |= set() if "heat" in contents.charts else {"contrasts"}
+    left_out |= set() if contents.gate else {"changes"}
     return {
         "title": _title(manifest),
         "sections": [section for section in _SECTIONS if section[0] not in left_out],
@@ -125,9 +127,12 @@ def _template_variables(contents: ReportContents) -> dict[str, Any]:
         "n_used": len(contents.columns) - len(dropped),
         "dropped": natural_list(dropped),
         "facts": contents.facts,
+        "gate": contents.gate,
+        "drifted": sorted(contents.gate["columns"], key=lambda c: -c["js"])[:SHOWN_COLUMNS] if contents.gate else [],
         "swatch": _swatch,
         "bar": _bar,
         "percent": format_percent,
+        "printable": printable_text,
         "signed": _format_signed,
         "figure": _format_score,
     }

@@ -9,7 +9,7 @@ import pytest
 from engine.config import GateConfig
 from engine.gate.clusters import ClusterFacts, compare_clusters
 
-SAME = ClusterFacts({0: 6100, 1: 3000, 3: 900}, {0: 6120, 1: 2990, 3: 890}, 9800, 40, 120, 130, ())
+SAME = ClusterFacts({0: 6100, 1: 3000, 3: 900}, {0: 6120, 1: 2990, 3: 890}, 10_000, 10_000, 9800, 40, 120, 130, ())
 
 
 def found(facts: ClusterFacts, limits: GateConfig | None = None) -> list[tuple[str, int | None]]:
@@ -37,7 +37,7 @@ def test_each_check_finds_its_own(facts: ClusterFacts, expected: list[tuple[str,
 
 
 def test_sizes_of_a_small_table_may_differ_by_chance() -> None:
-    assert found(ClusterFacts({0: 30, 1: 30}, {0: 36, 1: 24}, 50, 3, 1, 3, ())) == []
+    assert found(ClusterFacts({0: 30, 1: 30}, {0: 36, 1: 24}, 60, 60, 50, 3, 1, 3, ())) == []
 
 
 def test_the_words_of_a_finding_name_its_cluster_and_both_shares() -> None:

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 import engine
+from engine.cli import app
 from engine.config import FitConfig
 from engine.errors import ConfigError, GateStoppedError, OutputExistsError
 from engine.pipeline.stages import Job
@@ -141,3 +143,21 @@ def test_a_gate_file_sets_limits_and_names_unknown_keys(tmp_path: Path) -> None:
     path.write_text("psy: 0.1\n")
     with pytest.raises(ConfigError, match=r"The gate file .*gate\.yaml is not valid: psy: "):
         FitConfig.read(None, gate_file=path)
+
+
+def test_the_report_and_the_comparison_show_what_changed(first: engine.Run, tmp_path: Path) -> None:
+    table = write_people(tmp_path / "t.parquet", 2, shift=0.2)
+    run = fit(table, tmp_path / "run", previous=str(first.path), skip=("explain", "map"))
+    page = (run.path / "report.html").read_text()
+    for words in ("What changed", "The gate would stop this run", "Column &#39;y&#39; is distributed", '"sankey"'):
+        assert words in page
+    compared = engine.compare(first, run)
+    facts = compared.facts()
+    assert [finding["column"] for finding in facts["findings"]] == ["y"]
+    assert [column["column"] for column in facts["columns"]] == ["x", "y"]
+    assert "drift   Column 'y' is distributed in another way" in compared.describe()
+    assert gate_of(run.path)["changes"]["moves"] == facts["moves"]
+    result = CliRunner().invoke(app, ["compare", str(first.path), str(run.path), "--gate"])
+    assert result.exit_code == 7
+    assert "people in both runs" in result.stdout
+    assert CliRunner().invoke(app, ["compare", str(first.path), str(run.path)]).exit_code == 0
