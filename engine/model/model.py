@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from engine import backends
 from engine.backends.protocol import Projection
-from engine.config import ClusterConfig, Metric
+from engine.config import ClusterConfig, Metric, ScoringLimits
 from engine.errors import ModelNotReadableError, NotMappedError, UsageError
 from engine.execution.threads import map_blocks
 from engine.execution.worker_pool import run_on_workers
@@ -42,6 +42,7 @@ from engine.model.assignments import (
 )
 from engine.model.directions import count_without_direction, score_projection
 from engine.model.files import METRIC_FORMAT, read_model, write_model
+from engine.model.row_gate import RowGate
 from engine.model.unseen import SeenRows, UnseenCounts, count_unseen
 from engine.pca.solver import Components
 from engine.progress import Reporter, Silent
@@ -163,6 +164,8 @@ class Model:
         overwrite: bool = False,
         place: bool = False,
         max_unseen: float | str | None = None,
+        gate: bool = False,
+        limits: ScoringLimits | None = None,
         cluster: ClusterConfig | None = None,
         reporter: Reporter | None = None,
     ) -> pa.Table | Path:
@@ -182,6 +185,10 @@ class Model:
             The largest share of the rows, such as 0.05 or "5%", whose categories or labels in a column may be unknown
             to the model, beyond those that were rare in the fit. A column without any value counts as unknown in all.
             Without it, columns with more than 20 % are named in a warning.
+        gate : bool, default=False
+            Whether rows that are not like those of the fit are an error, not a warning; nothing is written then.
+        limits : ScoringLimits, optional
+            How far columns may differ.
         cluster : ClusterConfig, optional
             Workers to share the work, as in engine.fit: they write the parts of the folder `out`.
         reporter : Reporter, optional
@@ -203,12 +210,18 @@ class Model:
             If `out` exists already, or overlaps the table or the run of the model.
         UnseenValuesError
             If a column has more unknown values than `max_unseen`. It names all of them, and nothing is written.
+        GateStoppedError
+            If `gate` is set, and columns differ too much from those of the fit. It names all of them.
+        ModelNotReadableError
+            If `gate` is set, and the model knows nothing of the table of its fit.
         MissingColumnError, RetypedColumnError, DataError
 
         Warns
         -----
         UnseenValuesWarning
             Naming columns whose values the model does not know, or that are empty.
+        DriftedRowsWarning
+            Naming columns that differ too much from those of the fit.
         NoDirectionWarning
             If the metric is cosine, and rows are at the mean.
         """
@@ -216,6 +229,7 @@ class Model:
         if place and self.landmarks is None:
             raise NotMappedError("The model has no map to place rows on.", hint="fit again without --skip map.")
         check_id_name(self.id)
+        row_gate = RowGate.of(self.distributions, limits, stops=gate)
         path = None if out is None else parquet_path(out)
         if path is not None:
             check_apart(path, source, self.run_folder)
@@ -229,7 +243,7 @@ class Model:
         columns = list(dict.fromkeys([*([] if self.id is None else [self.id]), *self.encoder.columns]))
         assign = _NewRowAssigner(self, place)
         with (reporter or Silent()).stage("assign", table.n_rows) as advance:
-            seen = SeenRows(self.encoder, self.pca.mean_, accepted, advance)
+            seen = SeenRows(self.encoder, self.pca.mean_, accepted, advance, row_gate)
             if path is not None and in_parts:
                 return _write_parts(assign, table, columns, path, overwrite, cluster, seen)
             parts = seen.watch(map_blocks(assign, table.blocks(columns, dictionary_encoded=True)))
@@ -358,7 +372,7 @@ class _NewRowAssigner:
         if self.place:
             table = add_map_columns(table, place_rows(backend, Z, self._placement_index))
         directionless = count_without_direction(Z) if model.metric == "cosine" else 0
-        return table, count_unseen(rows, model.encoder)._replace(directionless=directionless)
+        return table, count_unseen(rows, model.encoder, model.distributions)._replace(directionless=directionless)
 
     @cached_property
     def _placement_index(self) -> Any:
