@@ -23,6 +23,7 @@ from engine.utils.formatting import format_percent, printable_text
 Chart = dict[str, Any]
 MAP_POINTS = 6000  # points on the map: drawn as SVG in well under a second; more would hide each other
 MIN_CLUSTER_POINTS = 20  # points drawn of each cluster, or all if it has fewer
+MIN_FLOW = 11  # people of a flow that is drawn
 MAX_LABEL_LENGTH = 34  # characters of an axis label
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8a8f98"
 _MARGIN = {"l": 56, "r": 16, "t": 16, "b": 44}
@@ -166,6 +167,38 @@ def box_chart(boxes: Sequence[Sequence[float | None] | None], names: Sequence[st
         "yaxis": {"automargin": True, "autorange": "reversed"},
     }
     return {"data": data, "layout": layout}
+
+
+def moves_chart(changes: dict[str, Any]) -> Chart:
+    """Return a Sankey diagram of the people in two runs: old clusters on the left, new ones on the right.
+
+    `changes` are the facts of a ComparisonSummary. Flows of fewer than MIN_FLOW people are not drawn.
+    """
+    old, new = changes["old_clusters"], changes["new_clusters"]
+    colors = [palette(cluster["cluster"] for cluster in side) for side in (old, new)]
+    links = [
+        (i, len(old) + j, count, colors[0][i])
+        for i, row in enumerate(changes["moves"])
+        for j, count in enumerate(row)
+        if count >= MIN_FLOW
+    ]
+    source, target, value, color = (list(part) for part in zip(*links, strict=True)) if links else ([], [], [], [])
+    sankey = {
+        "type": "sankey",
+        "node": {
+            "label": [label for side in (old, new) for label in axis_labels([cluster["name"] for cluster in side])],
+            "color": [*colors[0], *colors[1]],
+            "pad": 14,
+            "thickness": 14,
+            "line": {"width": 0},
+            "hovertemplate": "<b>%{label}</b><br>%{value:,} people<extra></extra>",
+        },
+        "link": {
+            "source": source, "target": target, "value": value, "color": [f"{c}66" for c in color],
+            "hovertemplate": "%{source.label} → %{target.label}<br>%{value:,} people<extra></extra>",
+        },
+    }  # fmt: skip
+    return {"data": [sankey], "layout": {"height": 120 + 34 * max(len(old), len(new)), "margin": {**_MARGIN, "l": 8}}}
 
 
 def axis_labels(names: Sequence[str]) -> list[str]:

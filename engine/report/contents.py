@@ -48,6 +48,7 @@ class ReportContents:
     elbow: list[dict[str, Any]]
     columns: list[dict[str, str]]
     facts: list[tuple[str, str]]
+    gate: dict[str, Any] | None
     charts: dict[str, Chart]
     boxes: list[tuple[str, Chart]]
 
@@ -80,10 +81,13 @@ def read_contents(folder: Path) -> ReportContents:
         run_charts["box"] = boxes[0][1]
     if (folder / "map.parquet").is_file():
         run_charts["map"] = read_map_chart(folder / "map.parquet", names, sizes, numbers, words)
+    gate = _read_optional_json(folder / "gate.json")
+    if gate:
+        run_charts["moves"] = charts.moves_chart(gate["changes"])
     rows = [dict(zip(elbow, values, strict=True)) for values in zip(*elbow.values(), strict=True)]
     return ReportContents(
         manifest, clusters, rules, features, words, settings["min_people"], settings["min_precision"], rows,
-        _list_columns(manifest, plan), _list_run_facts(manifest), run_charts, boxes,
+        _list_columns(manifest, plan), _list_run_facts(manifest), gate, run_charts, boxes,
     )  # fmt: skip
 
 

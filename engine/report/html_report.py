@@ -24,7 +24,7 @@ from engine.errors import ModelNotReadableError
 from engine.report.contents import ReportContents, read_contents
 from engine.utils.atomic_files import write_atomically
 from engine.utils.domain_words import DomainWords
-from engine.utils.formatting import format_percent, natural_list
+from engine.utils.formatting import format_percent, natural_list, printable_text
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 _PLOTLY_STYLE_ID = re.compile(r'getElementById\("([0-9a-f]{64})"\)')
 GZIP_LEVEL = 4  # 4 % larger than the best, in two fifths of the time
 TEMPLATES = Path(__file__).parent / "templates"
+SHOWN_COLUMNS = 10  # of those that differ most from the earlier run
 _SECTIONS = (
-    ("map", "Clusters"), ("personas", "Personas"), ("features", "Features"), ("overview", "Tree"),
-    ("choice", "How many"), ("data", "Data"), ("run", "Run"),
+    ("map", "Clusters"), ("changes", "Changes"), ("personas", "Personas"), ("features", "Features"),
+    ("overview", "Tree"), ("choice", "How many"), ("data", "Data"), ("run", "Run"),
 )  # fmt: skip
 
 
@@ -105,6 +106,7 @@ def _template_variables(contents: ReportContents) -> dict[str, Any]:
     left_out = set() if contents.features else {"features"}
     left_out |= set() if personas else {"personas"}
     left_out |= set() if personas and not one_cluster else {"overview"}
+    left_out |= set() if contents.gate else {"changes"}
     return {
         "title": _title(manifest, contents.words),
         "sections": [section for section in _SECTIONS if section[0] not in left_out],
@@ -131,10 +133,13 @@ def _template_variables(contents: ReportContents) -> dict[str, Any]:
         "n_used": len(contents.columns) - len(dropped),
         "dropped": natural_list(dropped),
         "facts": contents.facts,
+        "gate": contents.gate,
+        "drifted": sorted(contents.gate["columns"], key=lambda c: -c["js"])[:SHOWN_COLUMNS] if contents.gate else [],
         "swatch": _swatch,
         "bar": _bar,
         "position_bar": _position_bar,
         "percent": format_percent,
+        "printable": printable_text,
         "signed": _format_signed,
         "figure": _format_score,
     }
