@@ -142,7 +142,7 @@ class FeatureEncoder:
         X : float32 array of shape (n_rows, n_features), C order
         unknown : bool array of shape (n_rows, n_features)
             The cells of missing values, which X has filled; and, in all rows, the columns that tell that another value
-            is missing.
+            is missing. Categories and lists that are missing in too few rows for such a column count as known.
         """
         block = self.read_block(rows)
         X = self.layout.to_matrix(self.encode_block(block))

@@ -21,8 +21,9 @@ def planted(random: Any, k: int = 4, n_rows: int = 2000, n_columns: int = 6) -> 
 
 
 def n_groups(columns: dict[str, Any]) -> int:
-    encoder = fit_encoder(open_table(pa.table(columns))).encoder
-    X, unknown = encoder.encode_sample(pa.table(columns))
+    table = open_table(pa.table(columns))
+    encoder = fit_encoder(table).encoder
+    X, unknown = encoder.encode_sample(pa.concat_tables(block.rows for block in table.blocks()))
     return find_valleys(fill_unknown(X, unknown), encoder.attributes).k
 
 
@@ -112,3 +113,31 @@ def test_the_choice_looks_past_unknown_cells() -> None:
     assert chosen.k == 3
     assert chosen.means is not None
     assert chosen.means.shape == (3, 6)
+
+
+def lists(random: Any, n_rows: int, share_missing: float) -> dict[str, Any]:
+    """Return a multi-select column of answers by chance, and a vector of many small numbers, some of them missing."""
+    asked = random.random((2, n_rows)) >= share_missing
+    tags = [np.array(list("abcdef"))[row] for row in random.random((n_rows, 6)) < 0.3]
+    vectors = 0.1 * random.normal(size=(n_rows, 15))
+    return {
+        "tags": pa.array([row.tolist() if given else None for row, given in zip(tags, asked[0], strict=True)]),
+        "vector": pa.array([row.tolist() if given else None for row, given in zip(vectors, asked[1], strict=True)]),
+    }
+
+
+@pytest.mark.parametrize(("k", "share_missing"), [(1, 0.4), (3, 0.0), (3, 0.4)])
+def test_multi_select_answers_by_chance_and_vectors_not_given_make_no_groups(k: int, share_missing: float) -> None:
+    random = np.random.default_rng(8)
+    X, _ = planted(random, k, n_rows=1500)
+    columns = {f"x{i}": X[:, i] for i in range(X.shape[1])}
+    assert n_groups(columns | lists(random, len(X), share_missing)) == k
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_a_yes_or_no_by_chance_does_not_split_the_largest_group(share: float) -> None:
+    random = np.random.default_rng(9)
+    group = random.choice(3, 2000, p=[0.75, 0.2, 0.05])
+    X = 6.0 * np.eye(3, 5)[group] + random.normal(size=(2000, 5))
+    flags = {f"flag{i}": random.random(2000) < share for i in range(3)}
+    assert n_groups({f"x{i}": X[:, i] for i in range(5)} | flags) == 3
