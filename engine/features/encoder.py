@@ -134,6 +134,32 @@ class FeatureEncoder:
         """
         return self.layout.to_matrix(self.encode_rows(rows))
 
+    def encode_sample(self, rows: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Encode rows as `encode` does, and tell which cells of X are not known.
+
+        Returns
+        -------
+        X : float32 array of shape (n_rows, n_features), C order
+        unknown : bool array of shape (n_rows, n_features)
+            The cells of missing values, which X has filled; and, in all rows, the columns that tell that another value
+            is missing. Categories and lists that are missing in too few rows for such a column count as known.
+        """
+        block = self.read_block(rows)
+        X = self.layout.to_matrix(self.encode_block(block))
+        unknown = np.zeros(X.shape, np.bool_)
+        j = 0
+        for column in self.plan.columns:
+            width = 1
+            if isinstance(column, NumberPlan):
+                missing = np.isnan(block.numbers[block.number_rows[column.column]])
+            else:
+                width = len(column.categories if isinstance(column, CategoryPlan) else column.labels) + 1
+                missing = X[:, j + width] > 0 if column.indicator else np.zeros(len(X), np.bool_)
+            unknown[missing, j : j + width] = True
+            unknown[:, j + width : j + width + column.indicator] = True
+            j += width + column.indicator
+        return X, unknown
+
     def encode_rows(self, rows: Any) -> EncodedRows:
         """Encode rows as `encode` does, but without the zeros of X."""
         return self.encode_block(self.read_block(rows))

@@ -45,6 +45,17 @@ def column_of(encoder: FeatureEncoder, X: np.ndarray, name: str) -> np.ndarray:
     return X[:, [feature.name for feature in encoder.features].index(name)].astype(np.float64)
 
 
+def test_a_sample_comes_with_the_cells_that_are_not_known(members: pa.Table, encoder: FeatureEncoder) -> None:
+    X, unknown = encoder.encode_sample(members)
+    assert np.array_equal(X, encoder.encode(members))
+    for column, name in enumerate(feature.name for feature in encoder.features):
+        is_null = members[name.partition(":")[0]].is_null().to_numpy()
+        if name.endswith(": (missing)"):
+            assert unknown[:, column].all()
+        else:
+            assert np.array_equal(unknown[:, column], is_null), name
+
+
 def test_numbers_are_imputed_clipped_and_standardised(members: pa.Table, encoder: FeatureEncoder) -> None:
     X = encoder.encode(members)
     ages = np.array([np.nan if v is None else v for v in members["age"].to_pylist()])
