@@ -4,7 +4,8 @@
     texts, separator                 ->  lists of labels
 
 A separator is a sign between answers, or one of the forms of a list in brackets: LIST for `[a, b]`, and QUOTED_LIST for
-`["a", "b"]`, `['a', 'b']` or `['a' 'b']`, as JSON, Python and numpy write lists. SQL splits the same texts by the same steps.
+`["a", "b"]`, `['a', 'b']` or `['a' 'b']`, as JSON, Python and numpy write lists. SQL splits the same texts by the same
+steps.
 """
 
 from __future__ import annotations
