@@ -3,7 +3,7 @@
     python benchmarks/mutants.py [--number N] [--kernels M] [--seed S]
 
 A mutant is a copy of the source tree with one comparison, sign, number, condition or boolean operator changed. The
-tests of its folder run on it, and those of the whole part if they pass. It is killed if a test fails or takes far too
+tests of its folder run on it, and others of the part if they pass. It is killed if a test fails or takes far too
 long; else it survived, and is listed in results/reliability.json. Kernels are compiled anew for each of their mutants.
 """
 
@@ -31,13 +31,14 @@ RESULTS = Path(__file__).parent / "results" / "reliability.json"
 LIMIT_SECONDS = 600  # of the tests of a mutant, on a busy machine: those that are killed so loop for ever
 HEAVY = ("numpy", "scipy.stats", "pyarrow.dataset", "pyarrow.parquet", "numba", "sklearn.tree", "pandas", "duckdb",
          "hypothesis", "pytest")  # fmt: skip
-# Tests of the folders whose code is changed, and those that run where these find nothing.
+# Tests of the folders whose code is changed: the next ones run where these find nothing.
 TESTS = {
-    "engine/explain/binning": ("tests/explain/binning", "tests/explain"),
-    "engine/explain/rules": ("tests/explain/rules", "tests/explain"),
-    "engine/explain/personas": ("tests/explain/personas", "tests/explain"),
-    "engine/explain": ("tests/explain/test_export_sql_numbers.py tests/explain/test_export_sql_dates.py "
-                       "tests/explain/test_export.py", "tests/explain"),
+    "engine/explain/binning": ("tests/explain/binning", "tests/explain/rules", "tests/explain/test_explain_run.py"),
+    "engine/explain/rules": ("tests/explain/rules", "tests/explain/test_export.py",
+                             "tests/explain/test_explain_run.py"),
+    "engine/explain/personas": ("tests/explain/personas", "tests/explain/test_explain_run.py"),
+    "engine/explain": ("tests/explain/test_export_sql_numbers.py tests/explain/test_export_sql_dates.py",
+                       "tests/explain/test_export.py", "tests/explain/test_export_sql.py"),
     "kernels/cpu/explain": ("tests/kernels/explain", "tests/explain/rules tests/explain/binning"),
     "kernels/cpu/hashing": ("tests/kernels/hashing", "tests/tables/test_unique_ids.py"),
     "kernels/cpu/features": ("tests/kernels/features", "tests/features/test_encoder.py"),
