@@ -60,13 +60,14 @@ class FeatureEncoder:
             name = column.column
             if isinstance(column, NumberPlan):
                 features.append(Feature(name, name, "date" if column.role == "date" else "number", column.unit))
+                values: tuple[str, ...] = ()
             else:
                 values = column.categories if isinstance(column, CategoryPlan) else column.labels
-                features += [
-                    Feature(f"{name}: {value}", name, "share", "share of members") for value in (*values, OTHER)
-                ]
+                values = *values, _distinct_name(OTHER, values)
+                features += [Feature(f"{name}: {value}", name, "share", "share of members") for value in values]
             if column.indicator:
-                features.append(Feature(f"{name}: {MISSING}", name, "missing", "share of members"))
+                missing = f"{name}: {_distinct_name(MISSING, values)}"
+                features.append(Feature(missing, name, "missing", "share of members"))
         return features
 
     @property
@@ -211,6 +212,13 @@ class FeatureEncoder:
         from engine.features.layout import Layout
 
         return Layout(self.plan)
+
+
+def _distinct_name(name: str, values: tuple[str, ...]) -> str:
+    """Return the name, in parentheses if it is a value of the column itself."""
+    while name in values:
+        name = f"({name})"
+    return name
 
 
 def _allowed_kinds(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, ...]:
