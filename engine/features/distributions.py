@@ -2,9 +2,8 @@
 
     EncodingPlan, statistics  ->  TableDistributions: per column missing rows, and quantiles or shares of categories
 
-Numbers and dates: sample values at QUANTILES, each with the share of the values below it and up to it. Between two of
-them the distribution is taken as linear, which a value that many rows have does not disturb: it is one of them, and the
-shares below it and up to it differ. Categories and labels: the shares of those that MIN_SHARE of the rows have, and no
+Numbers and dates: sample values at QUANTILES, and those that MIN_SHARE of the rows have, each with the share of the
+values below it and up to it. Between two of them the distribution is taken as linear. Categories and labels: the shares of those that MIN_SHARE of the rows have, and no
 fewer than MIN_COUNT. Tables are compared by engine/gate.
 """
 
@@ -159,11 +158,13 @@ def _describe(plan: ColumnPlan, statistics: ColumnStatistics) -> ColumnDistribut
 
 
 def find_quantiles(ascending: Float64s) -> tuple[Float64s, Float64s, Float64s]:
-    """Return the values at QUANTILES of sorted values, each once, and the shares of the values below and up to each."""
+    """Return edges of the distribution of sorted values, and the shares of the values below and up to each."""
     n = len(ascending)
     if n < MIN_COUNT:
         return _EMPTY, _EMPTY, _EMPTY
-    edges = np.unique(ascending[np.minimum((QUANTILES * n).astype(np.int64), n - 1)])
+    step = max(int(np.ceil(MIN_SHARE * n)), MIN_COUNT)  # values that as many rows have are equal over this distance
+    frequent = ascending[: n - step + 1][ascending[: n - step + 1] == ascending[step - 1 :]]
+    edges = np.unique(np.append(frequent, ascending[np.minimum((QUANTILES * n).astype(np.int64), n - 1)]))
     return edges, np.searchsorted(ascending, edges) / n, np.searchsorted(ascending, edges, side="right") / n
 
 
