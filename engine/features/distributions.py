@@ -3,8 +3,8 @@
     EncodingPlan, statistics  ->  TableDistributions: per column missing rows, and quantiles or shares of categories
 
 Numbers and dates: sample values at QUANTILES, and those that MIN_SHARE of the rows have, each with the share of the
-values below it and up to it. Between two of them the distribution is taken as linear. Categories and labels: the shares of those that MIN_SHARE of the rows have, and no
-fewer than MIN_COUNT. Tables are compared by engine/gate.
+values below it and up to it. Between two of them the distribution is taken as linear. Categories and labels: the shares
+of those that MIN_SHARE of the rows have, and no fewer than MIN_COUNT. Tables are compared by engine/gate.
 """
 
 from __future__ import annotations
