@@ -6,6 +6,7 @@ changes of columns, findings of clusters, limits  ->  Verdict  ->  gate.json for
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -129,6 +130,7 @@ def judge(
     now: TableDistributions | None,
     clusters: ClusterFacts,
     limits: GateConfig,
+    others: Sequence[TableDistributions] = (),
 ) -> Verdict:
     """Compare a run with an earlier one.
 
@@ -140,10 +142,15 @@ def judge(
         Of the tables of both runs.
     clusters : ClusterFacts
     limits : GateConfig
+    others : sequence of TableDistributions
+        Of other earlier runs: a column that is like theirs is no finding.
     """
     columns = None
     if before is not None and now is not None:
         columns = tuple(compare_columns(before, now, limits, clusters.n_checks))
+        for other in others:
+            like = {c.column: c for c in compare_columns(other, now, limits, clusters.n_checks) if not c.findings}
+            columns = tuple(like.get(change.column, change) if change.findings else change for change in columns)
     found = compare_clusters(clusters, limits, CHECKS_PER_COLUMN * len(columns or ()))
     return Verdict(earlier, columns, clusters, tuple(found), limits)
 
