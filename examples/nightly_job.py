@@ -6,8 +6,8 @@ Every night leaves `<runs>/<date>/`, a complete run directory or nothing, and `<
 and map continue those of the night before, so that numbers and places stay. Start a job that was killed again with the
 same command: it continues from its last checkpoint, and does not repeat a fit that is complete.
 
-Exit code: 0 if tonight's clusters can be used, 1 if a check failed, 7 if the gate stopped a run that differs too much from
-the night before, else that of the error (see docs/cli.md).
+Exit code: 0 if tonight's clusters can be used, 1 if a check failed, 7 if the gate stopped a run that differs too much
+from the night before, else that of the error (see docs/cli.md).
 """
 
 from __future__ import annotations
