@@ -6,6 +6,7 @@ changes of columns, findings of clusters, limits  ->  Verdict  ->  gate.json for
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -97,8 +98,8 @@ class Verdict:
         """Return the page that says why, in Markdown."""
         clusters = self.clusters
         lines = [f"# {self.headline}", "", f"It was compared with `{printable_text(self.earlier)}`.", ""]
-        lines += [f"- {finding.words}" for finding in self.findings]
-        lines += [f"- {self.unchecked}."] if self.unchecked else []
+        lines += [f"- {_escape(finding.words)}" for finding in self.findings]
+        lines += [f"- {_escape(self.unchecked)}."] if self.unchecked else []
         lines += ["", "## Clusters", "", f"{format_people(clusters.common)} are in both runs."]
         if clusters.common:
             lines += [f"{format_percent(clusters.moved / clusters.common)} of them are in another cluster."]
@@ -156,4 +157,9 @@ def judge(
 
 
 def _cell(text: str) -> str:
-    return printable_text(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return _escape(printable_text(text)).replace("|", "\\|")
+
+
+def _escape(text: str) -> str:
+    """Return text that Markdown shows as it is: names of columns are data."""
+    return re.sub(r"([\\`*_\[\]])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")

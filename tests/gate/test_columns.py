@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,32 @@ def test_tables_with_quantiles_of_their_own_are_compared_as_well() -> None:
     now["normal"] = now["normal"] + 0.2 * before["normal"].std()
     fitted[1] = fit_encoder(open_table(pa.table(now))).distributions
     assert {name for name, _ in checks(compare_columns(*fitted, GateConfig()))} == {"normal"}
+
+
+def test_a_column_that_is_left_out_or_read_in_another_way_is_a_finding() -> None:
+    before = {"a": np.arange(500.0), "b": np.arange(500.0), "c": np.arange(500.0)}
+    now = before | {"a": [f"text {i % 4}" for i in range(500)], "b": [None] * 500}
+    fitted = [fit_encoder(open_table(pa.table(table))).distributions for table in (before, now)]
+    found = [finding.words for change in compare_columns(*fitted, GateConfig()) for finding in change.findings]
+    assert found == ["Column 'a' is read as categories, before as numbers.", "Column 'b' is left out."]
+
+
+def test_distributions_that_cannot_be_are_refused() -> None:
+    encoder = fit_encoder(open_table(pa.table(columns(300, 0) | {"plan": ["a", "b", "c"] * 100})))
+    known = encoder.distributions
+    known.check(encoder.encoder.plan)
+    first, category = known.columns[0], known.columns[-1]
+    for broken in (
+        known.columns[1:],
+        (replace(first, form="date"), *known.columns[1:]),
+        (replace(first, n_rows=-1), *known.columns[1:]),
+        (replace(first, n_values="3"), *known.columns[1:]),
+        (replace(first, edges=first.edges[::-1]), *known.columns[1:]),
+        (replace(first, upto=first.below * np.nan), *known.columns[1:]),
+        (*known.columns[:-1], replace(category, names=(1, 2, 3))),
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            TableDistributions(broken).check(encoder.encoder.plan)
 
 
 def test_distributions_are_what_was_stored() -> None:
