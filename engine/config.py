@@ -208,6 +208,13 @@ class LineageConfig(_StageConfig):
     max_moved: float | None = Field(default=None, ge=0.0, le=1.0)
 
 
+class GivenName(_StageConfig):
+    """A name that `rooms rename` gave a cluster, and the one that the engine had for what it was like then."""
+
+    name: Annotated[str, AfterValidator(_check_name)]
+    instead_of: str
+
+
 def _parse_optional_bytes(size: Any) -> int | None:
     return None if size is None else parse_bytes(size)
 
@@ -234,6 +241,7 @@ class FitConfig(_StageConfig):
     previous: str | None = None
     lineage: LineageConfig = LineageConfig()
     names: dict[int, Annotated[str, AfterValidator(_check_name)]] = {}  # number of a cluster -> its name
+    renamed: dict[int, GivenName] = {}  # number of a cluster -> its name by `rooms rename`; it goes from run to run
     skip: tuple[SkippableStage, ...] = ()
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ Results go to stdout (`--json`: one object), progress and logs to stderr. Comman
 so that `--help` answers within a second. Exit codes are those of engine.errors; 130 and 143 after an interrupt.
 """
 
-from engine.cli import assign, bench, compare, demo, doctor, fit, history, profiles, report, similar, warm, why
+from engine.cli import assign, bench, compare, demo, doctor, fit, history, profiles, rename, report, similar, warm, why
 from engine.cli.app import app, main
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "history",
     "main",
     "profiles",
+    "rename",
     "report",
     "similar",
     "warm",

@@ -68,8 +68,23 @@ class PreviousRun:
 
     @property
     def digest(self) -> str:
-        """A digest of what the run is: of its manifest, which has digests of ids and model figures."""
-        return hashlib.sha256((self.run.path / "manifest.json").read_bytes()).hexdigest()
+        """A digest of what the run is: of its manifest, which has digests of ids and model figures, and its names."""
+        files = (self.run.path / name for name in ("manifest.json", "config.yaml"))
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+    def carry_names(self, settings: FitConfig) -> FitConfig:
+        """Return settings with the names that `rooms rename` gave clusters of the run that live."""
+        alive = {cluster.number for cluster in self.history.clusters if cluster.died is None}
+        kept = FitConfig.read(self.run.path / "config.yaml").renamed
+        carried = {number: given for number, given in kept.items() if number in alive}
+        return settings.model_copy(update={"renamed": carried | settings.renamed})
+
+    @property
+    def descriptions(self) -> dict[int, str]:
+        """The names that the engine has for clusters whose name people gave, by number."""
+        if not (self.run.path / "personas.json").is_file():
+            return {}
+        return {p["cluster"]: p["automatic_name"] for p in self.run.personas if "automatic_name" in p}
 
     def check(self, settings: FitConfig) -> None:
         """Check that a fit with these settings can continue the run; warn of settings that it does not follow.

@@ -375,7 +375,7 @@ def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialSt
         with timer.stage("explain"):
             explain_run(
                 trial_storage.folder, head, row_sample, binned_table, clustering.labels, k, features.encoder, settings,
-                [None] * k, np.arange(k, dtype=np.int32), {},
+                [None] * k, np.arange(k, dtype=np.int32), {}, {},
             )  # fmt: skip
     seconds = {record["stage"]: float(record["seconds"]) for record in timer.records}
     passes = [name for name in ("ids", "statistics", "pca", "scores", "place", "assign") if name in seconds]

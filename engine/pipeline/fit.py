@@ -217,6 +217,7 @@ def _fit(
     types = None
     if previous is not None:
         previous.check(settings)
+        settings = previous.carry_names(settings)
         types = None if settings.lineage.refit_features else previous.model.encoder.csv_types()
     table = open_table(source, id=settings.id, types=types)
     if previous is not None and not settings.lineage.refit_features:
@@ -406,6 +407,7 @@ def _explain(
             return explain_run(
                 folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings,
                 stability_sentences(stability), numbers, {} if previous is None else previous.names,
+                {} if previous is None else previous.descriptions,
             )  # fmt: skip
 
     return job.checkpoints.load_or_make(

@@ -47,6 +47,8 @@ class Persona:
         How sure the cluster is, in a sentence.
     strength : float
         Root mean square of the standardized differences, with the largest of each column: 0 is like everybody.
+    automatic_name : str or None
+        If people gave the name: what the engine would have called the cluster.
     """
 
     cluster: int
@@ -60,6 +62,7 @@ class Persona:
     strength: float
     portrait: tuple[tuple[str, tuple[str, ...]], ...] = ()
     stability: str | None = None
+    automatic_name: str | None = None
 
     @property
     def is_community(self) -> bool:
@@ -75,6 +78,7 @@ def build_personas(
     min_people: int,
     earlier_names: Sequence[str | None] = (),
     given_names: Sequence[str | None] = (),
+    descriptions: Sequence[str | None] = (),
 ) -> list[Persona]:
     """Build the persona of every cluster, in the order of the clusters.
 
@@ -89,6 +93,8 @@ def build_personas(
         Smallest number of sampled people behind a figure.
     earlier_names, given_names : sequences of str or None, one per cluster, optional
         Names that stay while they fit, and names that people gave.
+    descriptions : sequence of str or None, one per cluster, optional
+        What the engine called the clusters that people named: that stays while it fits, too.
 
     Returns
     -------
@@ -118,6 +124,11 @@ def build_personas(
                 find_interests(strongest), tuple(strongest[:MAX_EFFECT_SIZES]), strengths[c],
             )
         )  # fmt: skip
+    if any(name is not None for name in given_names):
+        names_before = [known or name for known, name in zip(descriptions, earlier_names, strict=False)]
+        automatic = name_clusters(ranked, shown, sample.sizes, names_before or earlier_names)
+        given = [name is not None for name in given_names]
+        personas = [replace(p, automatic_name=automatic[c] if given[c] else None) for c, p in enumerate(personas)]
     if stability is not None:
         personas = [replace(p, stability=words) for p, words in zip(personas, stability, strict=True)]
     return _add_community_portrait(personas, ranked, min_people)
