@@ -8,10 +8,20 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from engine.errors import ConfigError, UsageError
 from engine.utils.units import parse_bytes
@@ -24,6 +34,9 @@ SkippableStage = Literal["explain", "map", "report"]
 
 class _StageConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Config = TypeVar("Config", bound=_StageConfig)
 
 
 def _check_not_boolean(value: Any) -> Any:
@@ -150,6 +163,7 @@ class ExplainConfig(_StageConfig):
     min_precision: float = Field(default=0.9, gt=0.0, le=1.0)
     max_rules: int = Field(default=4, ge=1)
     min_people: int = Field(default=11, ge=1)
+    domain: str = Field(default="people", min_length=2)  # what the rows are, in the plural: customers, households, …
     words: dict[str, str] = {}  # column -> its name in sentences
     values: dict[str, dict[str, str]] = {}  # column -> value -> its meaning in sentences
 
@@ -215,6 +229,79 @@ class GivenName(_StageConfig):
     instead_of: str
 
 
+Limit = Annotated[float | None, Field(ge=0.0, le=1.0)]  # a share or a distance; null leaves the check out
+
+
+class ColumnLimits(_StageConfig):
+    """How far a column may differ from the earlier table, beyond what its sample of rows does by chance.
+
+    `psi` is the population stability index, `js` the Jensen-Shannon distance (0 to 1); `new_categories` and `outside`
+    are shares of the rows with a category that was rare or unknown, or a number beyond nearly all earlier ones;
+    `missing` is the change of the share of missing values. null leaves a check out.
+    """
+
+    psi: Annotated[float | None, Field(ge=0.0)] = 0.015
+    js: Limit = 0.055
+    new_categories: Limit = 0.02
+    missing: Limit = 0.02
+    outside: Limit = 0.05
+
+
+class OwnLimits(ColumnLimits):
+    """Limits that a column has instead of those of the others: the ones that are given."""
+
+    @model_serializer(mode="wrap")
+    def _keep_given(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if name in self.model_fields_set}
+
+
+class ScoringLimits(ColumnLimits):
+    """The limits of rows that a model assigns. They need not be like those of the fit, so only what is broken counts.
+
+    `columns` has limits for single columns, which win over the others; columns in `ignore` are not checked.
+    """
+
+    psi: Annotated[float | None, Field(ge=0.0)] = None
+    js: Limit = 0.5
+    new_categories: Limit = 0.2
+    missing: Limit = 0.2
+    columns: dict[str, OwnLimits] = {}
+    ignore: tuple[str, ...] = ()
+
+    def of(self, column: str) -> ColumnLimits:
+        """Return the limits of a column."""
+        limits = {name: getattr(self, name) for name in ColumnLimits.model_fields}
+        own = self.columns.get(column)
+        return ColumnLimits(**limits | ({} if own is None else own.model_dump()))
+
+    @classmethod
+    def read(cls, path: Path | None) -> Self:
+        """Read a YAML file of limits, or return the defaults; raises ConfigError, which names every fault."""
+        raw = {} if path is None else _read_yaml(path, "The gate file")
+        return _validate(cls, raw, f"The gate file {path}")
+
+
+class GateConfig(ScoringLimits):
+    """The gate of a fit that continues a run, and of a comparison: limits, and whether a run beyond them is stopped.
+
+    `size` bounds the change of a cluster's share of everybody in points, and `size_ratio` its ratio. `moved` bounds the
+    share of people whose cluster is another one, `outliers` the change of the share of outliers, and `deaths` counts
+    clusters that no longer exist. Dates may be up to `date_days` later than in the earlier table.
+    """
+
+    psi: Annotated[float | None, Field(ge=0.0)] = 0.015
+    js: Limit = 0.055
+    new_categories: Limit = 0.02
+    missing: Limit = 0.02
+    date_days: int = Field(default=31, ge=0, le=366)
+    size: Limit = 0.05
+    size_ratio: Annotated[float | None, Field(ge=1.0)] = 2.0
+    moved: Limit = 0.1
+    outliers: Limit = 0.02
+    deaths: Annotated[int | None, Field(ge=0)] = 0
+    stop: bool = False
+
+
 def _parse_optional_bytes(size: Any) -> int | None:
     return None if size is None else parse_bytes(size)
 
@@ -240,6 +327,7 @@ class FitConfig(_StageConfig):
     cluster: ClusterConfig = ClusterConfig()
     previous: str | None = None
     lineage: LineageConfig = LineageConfig()
+    gate: GateConfig = GateConfig()
     names: dict[int, Annotated[str, AfterValidator(_check_name)]] = {}  # number of a cluster -> its name
     renamed: dict[int, GivenName] = {}  # number of a cluster -> its name by `rooms rename`; it goes from run to run
     skip: tuple[SkippableStage, ...] = ()
@@ -248,6 +336,8 @@ class FitConfig(_StageConfig):
     def _check_previous(self) -> FitConfig:
         if self.previous is None and (self.lineage.max_moved is not None or self.lineage.refit_features):
             raise ValueError("max_moved and refit_features say how a run is continued: name it as `previous`")
+        if self.previous is None and self.gate.stop:
+            raise ValueError("the gate compares with the run that is continued: name it as `previous`")
         return self
 
     @model_validator(mode="after")
@@ -260,42 +350,54 @@ class FitConfig(_StageConfig):
         return self
 
     @classmethod
-    def read(cls, path: Path | None, **changes: Any) -> FitConfig:
-        """Read a YAML file, or start from the defaults, and set `changes`, nested by stage.
+    def read(cls, path: Path | None, *, gate_file: Path | None = None, **changes: Any) -> FitConfig:
+        """Read a YAML file, or start from the defaults, and set the limits of a gate file and `changes`, by stage.
 
         Raises
         ------
         ConfigError
             If the file is missing, is not YAML, or is not valid; names every fault with its key.
         """
-        raw: Any = {}
-        if path is not None:
-            try:
-                raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            except OSError as error:
-                raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from error
-            except UnicodeDecodeError as error:
-                raise ConfigError(f"The configuration {path} is not text in UTF-8.") from error
-            except yaml.YAMLError as error:
-                raise ConfigError(f"The configuration {path} is not YAML: {str(error).splitlines()[0]}.") from error
-            if not isinstance(raw, dict):
-                raise ConfigError(f"The configuration {path} must be a mapping of stages.")
+        raw = {} if path is None else _read_yaml(path, "The configuration")
+        if gate_file is not None:
+            given = GateConfig.read(gate_file).model_dump(exclude_unset=True)
+            raw["gate"] = (raw["gate"] if isinstance(raw.get("gate"), dict) else {}) | given
         return cls.merge(raw, where="The configuration" if path is None else f"The configuration {path}", **changes)
 
     @classmethod
     def merge(cls, base: dict[str, Any], *, where: str = "The configuration", **changes: Any) -> FitConfig:
         """Set `changes` in `base`, except those that are None, and validate; raises ConfigError."""
-        try:
-            return cls.model_validate(_merge(base, changes))
-        except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
-            )
-            raise ConfigError(f"{where} is not valid: {faults}.") from error
+        return _validate(cls, _merge(base, changes), where)
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML that `read` takes."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_yaml(path: Path, what: str) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds; raises ConfigError."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"{what} {path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{what} {path} is not text in UTF-8.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{what} {path} is not YAML: {str(error).splitlines()[0]}.") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{what} {path} must be a mapping.")
+    return raw
+
+
+def _validate(kind: type[Config], raw: dict[str, Any], where: str) -> Config:
+    """Return the settings that a mapping holds; raises ConfigError, which names every fault with its key."""
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+        )
+        raise ConfigError(f"{where} is not valid: {faults}.") from error
 
 
 def algorithm_settings(algorithm: str | None) -> dict[str, dict[str, str]]:

@@ -1,7 +1,7 @@
 """The errors of the engine, one class per cause. Each message says what is wrong, where, with both values.
 
 The message ends with a `Hint:` line where there is a remedy. `exit_code` is what the command line returns:
-2 usage, 3 bad data, 4 out of memory, disk or GPU, 5 output conflict, 6 model not readable.
+2 usage, 3 bad data, 4 out of memory, disk or GPU, 5 output conflict, 6 model not readable, 7 stopped by the gate.
 Messages name files, columns and numbers of rows, and never a user's values.
 """
 
@@ -164,6 +164,24 @@ class NotExplainedError(RoomsError):
     """A run was made without rules and personas."""
 
     exit_code = 6
+
+
+class GateStoppedError(RoomsError):
+    """A table or a run is too different from the earlier one, and the gate was told to stop it.
+
+    Parameters
+    ----------
+    message : str
+    findings : list of str
+        What differs, one sentence each.
+    hint : str, optional
+    """
+
+    exit_code = 7
+
+    def __init__(self, message: str, findings: list[str], *, hint: str | None = None) -> None:
+        self.findings = findings
+        super().__init__("\n".join([message, *(f"- {finding}" for finding in findings)]), hint=hint)
 
 
 class ClusterError(RoomsError):

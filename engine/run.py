@@ -83,6 +83,12 @@ class Run:
         return self._read_explanation("rules.json")
 
     @cached_property
+    def features(self) -> list[dict[str, Any]]:
+        """One dict a feature: its importance, its value and difference in every cluster, as in features.json."""
+        features: list[dict[str, Any]] = self._read_explanation("features.json")["features"]
+        return features
+
+    @cached_property
     def map(self) -> pa.Table:
         """The landmarks of the map: id, cluster, map_x, map_y."""
         return pq.read_table(self.path.absolute() / "map.parquet")
@@ -101,14 +107,14 @@ class Run:
             If the run has no map.
         """
         from engine.report.charts import to_plotly_figure
-        from engine.report.contents import read_cluster_names, read_map_chart
+        from engine.report.contents import read_cluster_names, read_domain_words, read_map_chart
 
         path = self.path / "map.parquet"
         if not path.is_file():
             raise NotMappedError(f"{self.path} has no map.", hint="fit again without --skip map.")
         numbers = self.clusters["cluster"].to_pylist()
         names, sizes = read_cluster_names(self.path, numbers), self.clusters["size"].to_pylist()
-        return to_plotly_figure(read_map_chart(path, names, sizes, numbers))
+        return to_plotly_figure(read_map_chart(path, names, sizes, numbers, read_domain_words(self.path)))
 
     def plot_elbow(self) -> Any:
         """Return inertia and four scores over k, with the chosen k marked, as a plotly figure."""

@@ -10,6 +10,7 @@ import typer
 from engine.cli.app import (
     AsJson,
     Debug,
+    GateFile,
     Overwrite,
     Scheduler,
     Source,
@@ -44,6 +45,10 @@ def assign(
         str | None,
         typer.Option(metavar="SHARE", help="Fail if more of a column is unknown to the model, such as 5%."),
     ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Fail if the rows are not like those of the fit: exit code 7.")
+    ] = False,
+    gate_file: GateFile = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     tls_ca: TlsCa = None,
@@ -57,15 +62,16 @@ def assign(
     """Assign new profiles to the clusters of a run."""
     import pyarrow.dataset as ds
 
-    from engine.config import FitConfig
+    from engine.config import FitConfig, ScoringLimits
     from engine.progress import Bars
     from engine.run import load
 
     cluster = FitConfig.read(None, cluster=cluster_options(workers, scheduler, tls_ca, tls_cert, tls_key)).cluster
+    limits = ScoringLimits.read(gate_file)
     with limit_threads(threads):
         load(model).assign(
             source, out=out, overwrite=overwrite, place=place, top=top, with_columns=parse_list(with_columns),
-            max_unseen=max_unseen, cluster=cluster, reporter=Bars(),
+            max_unseen=max_unseen, gate=gate, limits=limits, cluster=cluster, reporter=Bars(),
         )  # fmt: skip
     assignments = ds.dataset(out.absolute(), format="parquet")
     outliers = assignments.count_rows(filter=ds.field("outlier"))

@@ -12,6 +12,7 @@ from engine.cli.app import (
     Clusters,
     Debug,
     Device,
+    GateFile,
     Overwrite,
     Scheduler,
     Seed,
@@ -78,6 +79,10 @@ def fit(
     max_moved: Annotated[
         str | None, typer.Option("--max-moved", help="Largest share of people who may change clusters, like 5%.")
     ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Stop a run that differs too much from --previous: exit code 7.")
+    ] = False,
+    gate_file: GateFile = None,
     memory: Annotated[str | None, typer.Option(help="Memory to use at most, like 2GiB. [default: half of it]")] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -102,12 +107,14 @@ def fit(
     algorithms = algorithm_settings(algorithm)
     skipped_stages = None if skip is None else parse_list(skip)
     settings = FitConfig.read(
-        config, id=id, device=device, memory=memory, seed=seed, features=features, skip=skipped_stages,
-        pca=algorithms["pca"], kmeans=kmeans | algorithms["kmeans"], reproducible=reproducible or None,
+        config, gate_file=gate_file, id=id, device=device, memory=memory, seed=seed, features=features,
+        skip=skipped_stages, pca=algorithms["pca"], kmeans=kmeans | algorithms["kmeans"],
+        reproducible=reproducible or None,
         map={"place_all": True} if place_all else {},
         previous=None if previous is None else str(previous),
         lineage=({"refit_features": True} if refit_features else {})
         | ({} if max_moved is None else {"max_moved": parse_share(max_moved, "--max-moved")}),
+        gate={"stop": True} if gate else {},
         cluster=cluster_options(workers, scheduler, tls_ca, tls_cert, tls_key),
     )  # fmt: skip
     if out is None and not dry_run:

@@ -16,17 +16,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from engine.comparison.summary import ComparisonSummary
-from engine.comparison.transitions import ClusterTransitions, find_transitions
+from engine.config import GateConfig
 from engine.errors import NothingInCommonError, UsageError
+from engine.features.distributions import TableDistributions
+from engine.gate.clusters import ClusterFacts
+from engine.gate.verdict import Verdict, judge
 from engine.kmeans.metrics import adjusted_rand_index
 from engine.lineage.matching import UNMATCHED, Counts
 from engine.lineage.people import id_column, match_people
+from engine.lineage.summary import ComparisonSummary, RunClusters
+from engine.lineage.transitions import ClusterTransitions, find_transitions
 from engine.model.model import check_table_target, write_table
+from engine.pipeline.gating import count_outliers
 from engine.run import Run
 from engine.tables.output_paths import check_apart, parquet_path
 
 MOVE_COLUMNS = ("old", "new", "matched")  # beside the id
+GONE = ("died", "merged")  # what became of a cluster that no longer exists
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,14 @@ class Comparison:
     moves : int64 array of shape (n_old_clusters, n_new_clusters)
         People who are in both runs, by their old and new cluster, in the order of clusters.parquet: a contingency
         table.
+    gate : GateConfig
+        The limits of the gate.
     """
 
     old: Run
     new: Run
     moves: Counts
+    gate: GateConfig
 
     @cached_property
     def changes(self) -> ClusterTransitions:
@@ -82,16 +91,48 @@ class Comparison:
             yield pa.table([ids.filter(pa.array(moved)), *clusters], names=names)
 
     def facts(self) -> dict[str, Any]:
-        """Return the comparison as plain JSON values: counts, a verdict and words for every cluster, and the moves."""
-        return self._summary.facts()
+        """Return the comparison as plain JSON values.
+
+        Counts, a verdict and words for every cluster, the moves, and how the columns differ, with the gate's findings.
+        """
+        runs = {"old": str(self.old.path), "new": str(self.new.path)}
+        gate = self.verdict.facts()
+        return runs | self._summary.facts() | {name: gate[name] for name in ("columns", "unchecked", "findings")}
 
     def describe(self) -> str:
-        """Return the comparison as text: a headline, and a line for every cluster."""
-        return self._summary.text()
+        """Return the comparison as text: a headline, a line for every cluster, and what the gate found."""
+        return "\n".join([self._summary.text(), *self.verdict.lines()])
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What the gate says of the new run, by the limits of `gate`."""
+        before, now, matched = self._clusters[0], self._clusters[1], self.changes.matched.tolist()
+        pairs = [(c, new) for c, new in enumerate(matched) if new != UNMATCHED]
+        gone = (transition.cluster for transition in self.changes.old if transition.verdict in GONE)
+        clusters = ClusterFacts(
+            {before.numbers[c]: before.sizes[c] for c, _ in pairs},
+            {before.numbers[c]: now.sizes[new] for c, new in pairs},
+            sum(before.sizes),
+            sum(now.sizes),
+            self.n_common,
+            self.n_moved,
+            count_outliers(self.old.path),
+            count_outliers(self.new.path),
+            tuple(before.numbers[c] for c in gone),
+        )
+        return judge(str(self.old.path), _distributions(self.old), _distributions(self.new), clusters, self.gate)
+
+    @cached_property
+    def _clusters(self) -> tuple[RunClusters, RunClusters]:
+        return RunClusters.read(self.old.path), RunClusters.read(self.new.path)
 
     @cached_property
     def _summary(self) -> ComparisonSummary:
-        return ComparisonSummary(self.old, self.new, self.moves, self.changes, self.n_moved, self.adjusted_rand_index)
+        return ComparisonSummary(*self._clusters, self.moves, self.changes, self.n_moved, self.adjusted_rand_index)
+
+
+def _distributions(run: Run) -> TableDistributions | None:
+    return run.model.distributions if (run.path / "model").is_dir() else None
 
 
 def compare(
@@ -100,6 +141,7 @@ def compare(
     *,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    gate: GateConfig | None = None,
 ) -> Comparison:
     """Compare two runs that have people in common.
 
@@ -110,6 +152,8 @@ def compare(
         Where to write the people who moved: one Parquet file if it ends in `.parquet`, else a folder of parts.
     overwrite : bool, default=False
         Whether `out` may be there already.
+    gate : GateConfig, optional
+        Limits other than the defaults. `Comparison.verdict` says what is beyond them.
 
     Returns
     -------
@@ -147,7 +191,7 @@ def compare(
             f"{before.path} and {after.path} have no {id_column(after)!r} in common.",
             hint="compare runs on the same people.",
         )
-    comparison = Comparison(before, after, moves)
+    comparison = Comparison(before, after, moves, gate or GateConfig())
     if path is not None:
         write_table(comparison.movers(), path, overwrite=overwrite)
     return comparison

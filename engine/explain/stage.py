@@ -1,6 +1,6 @@
 """The explanation as a stage of a fit: collect rows and bins in earlier passes, then write rules and personas.
 
-table, binned table, labels  ->  rules.json, rules.sql, personas.json and personas.md in the run's folder
+table, binned table, labels  ->  rules.json, rules.sql, features.json, personas.json and personas.md in the run's folder
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from engine.explain.binning.binned_table import BinnedTable
 from engine.explain.export import write_explanation
 from engine.explain.personas.effect_sizes import compute_effect_sizes
 from engine.explain.personas.persona import Persona, build_personas
+from engine.explain.personas.related_columns import find_related_columns
 from engine.explain.row_sample import RowCollector, stratified_sample
 from engine.explain.rules.explanation import explain
 from engine.features.column_weights import metadata_group
@@ -26,6 +27,7 @@ from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
 from engine.tables import Table
 from engine.tables.vector_columns import expand_vector_settings, vector_name
+from engine.utils.domain_words import DomainWords
 from engine.utils.formatting import Vocabulary, printable_text
 
 logger = logging.getLogger(__name__)
@@ -70,7 +72,7 @@ def explain_run(
     what the engine called those that people named.
     """
     explain_settings, columns = settings.explain, encoder.columns
-    words = _vocabulary(table.schema, encoder, settings)
+    words, domain = _vocabulary(table.schema, encoder, settings), DomainWords.of(explain_settings.domain)
     quota, min_people = explain_settings.rows_per_cluster, explain_settings.min_people
     sample = stratified_sample(table, sampled, labels, n_clusters, quota=quota, columns=columns, seed=settings.seed)
     packed, binner = binned_table.complete(table), binned_table.binner
@@ -83,12 +85,21 @@ def explain_run(
         [names.get(number) for number in numbers.tolist()] for names in (earlier_names, renamed, descriptions)
     )
     personas = build_personas(
-        sample, effect_sizes, stability, min_people=min_people, earlier_names=earlier, given_names=given,
-        descriptions=described,
+        sample, effect_sizes, stability, min_people=min_people, related=find_related_columns(sample, readable_plan),
+        names=words.names, earlier_names=earlier, given_names=given, descriptions=described, words=domain,
     )  # fmt: skip
     _warn_of_names(personas, described, numbers)
     write_explanation(
-        folder, explanation, personas, effect_sizes, encoder.plan, table.schema, settings.id, min_people, numbers
+        folder,
+        explanation,
+        personas,
+        effect_sizes,
+        encoder.plan,
+        table.schema,
+        settings.id,
+        min_people,
+        numbers,
+        domain,
     )
     return [persona.name for persona in personas]
 

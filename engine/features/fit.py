@@ -28,7 +28,8 @@ from engine.features.column_roles import (
 )
 from engine.features.column_statistics import TableStatistics, collect_statistics
 from engine.features.column_weights import ColumnWeights, compute_weights, find_owners
-from engine.features.date_columns import check_date_columns, find_date_columns
+from engine.features.date_columns import check_date_columns, find_date_columns, warn_of_day_numbers
+from engine.features.distributions import TableDistributions
 from engine.features.drift import warn_of_drift
 from engine.features.encoded_table import EncodedTable
 from engine.features.encoder import FeatureEncoder
@@ -51,12 +52,13 @@ class ColumnsDroppedWarning(UserWarning):
 
 @dataclass(frozen=True)
 class FittedFeatures:
-    """Result of fit_encoder: the encoder, roles and weights, the statistics they follow from, and the encoded rows."""
+    """Result of fit_encoder: encoder, roles, weights, the statistics they follow from, distributions, encoded rows."""
 
     encoder: FeatureEncoder
     roles: list[ColumnRole]
     weights: ColumnWeights
     statistics: TableStatistics
+    distributions: TableDistributions
     rows: EncodedTable | GpuEncodedTable
 
 
@@ -149,7 +151,8 @@ def fit_encoder(
     NumberTextsWarning
         If text columns are read as numbers, or look like numbers and are not; it names them.
     DateTextsWarning
-        If texts are read as dates although day and month could be the other way round, or some are no dates.
+        If texts are read as dates although day and month could be the other way round, or some are no dates; or if
+        numbers such as 20240904 look like days.
     """
     cache = BlockCache() if cache is None else cache
     overrides = roles_in_metadata(table.schema) | expand_vector_settings(column_roles or {}, table.schema)
@@ -175,6 +178,7 @@ def fit_encoder(
     )
     check_number_columns(statistics, overrides)
     check_date_columns(statistics, overrides)
+    warn_of_day_numbers(statistics, overrides)
     report_missing_marks(statistics, missing or {})
     roles = infer_roles(statistics, table.schema, categories, overrides, skip)
     _report_roles(roles, statistics, categories, overrides)
@@ -197,7 +201,8 @@ def fit_encoder(
     weights = compute_weights(table.schema, used, groups or {}, variances, repeated)
     encoder = FeatureEncoder(plan.weighted(weights.by_column))
     rows = EncodedTable(table, encoder, statistics.n_rows, cache)
-    return FittedFeatures(encoder, roles, weights, statistics, rows)
+    distributions = TableDistributions.from_statistics(plan, statistics)
+    return FittedFeatures(encoder, roles, weights, statistics, distributions, rows)
 
 
 def reuse_encoder(
@@ -239,7 +244,9 @@ def reuse_encoder(
     check_number_columns(statistics, {})
     check_date_columns(statistics, {})
     warn_of_drift(encoder.plan, statistics)
-    return FittedFeatures(encoder, roles, weights, statistics, EncodedTable(table, encoder, statistics.n_rows, cache))
+    distributions = TableDistributions.from_statistics(encoder.plan, statistics)
+    rows = EncodedTable(table, encoder, statistics.n_rows, cache)
+    return FittedFeatures(encoder, roles, weights, statistics, distributions, rows)
 
 
 def _report_roles(

@@ -134,17 +134,18 @@ class _Renaming:
         return _to_json(document)
 
     def _markdown(self, text: str) -> str:
+        lines = text.split("\n")
         old, new = (f"## {escape_markdown(name)}" for name in (self.old, self.new))
-        return self._replace_line(text, lambda line: line in (old, f"{old} (community persona)"), old, new)
+        below = [position for position, line in enumerate(lines) if line == f"Cluster {self.number}."]
+        return self._replace_line(lines, [at - 2 for at in below if lines[at - 2].startswith(old)], old, new)
 
     def _statements(self, text: str) -> str:
-        old, new = (f"  -- {self.number}: {printable_text(name)} (" for name in (self.old, self.new))
-        return self._replace_line(text, lambda line: line.startswith(old), old, new)
-
-    def _replace_line(self, text: str, names_it: Callable[[str], bool], old: str, new: str) -> str:
-        """Replace the beginning of the one line that names the cluster."""
         lines = text.split("\n")
-        found = [position for position, line in enumerate(lines) if names_it(line)]
+        old, new = (f"  -- {self.number}: {printable_text(name)} (" for name in (self.old, self.new))
+        return self._replace_line(lines, [at for at, line in enumerate(lines) if line.startswith(old)], old, new)
+
+    def _replace_line(self, lines: list[str], found: list[int], old: str, new: str) -> str:
+        """Replace the beginning of the one line that names the cluster."""
         if len(found) != 1:
             raise ModelNotReadableError(f"A file of the run does not name cluster {self.number} once.")
         lines[found[0]] = new + lines[found[0]][len(old) :]

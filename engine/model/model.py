@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from engine import backends
 from engine.backends.protocol import Projection
-from engine.config import ClusterConfig, Metric
+from engine.config import ClusterConfig, Metric, ScoringLimits
 from engine.errors import ModelNotReadableError, UsageError
 from engine.execution.threads import map_blocks
 from engine.features.columnar_block import ColumnarBlock
+from engine.features.distributions import TableDistributions
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
 from engine.features.number_columns import check_parsed_texts
@@ -34,6 +35,7 @@ from engine.model.assignments import check_id_name, write_parts
 from engine.model.directions import score_projection
 from engine.model.files import METRIC_FORMAT, read_model, write_model
 from engine.model.new_rows import AddedColumns, NewRowAssigner, check_finite, write_new_rows
+from engine.model.row_gate import RowGate
 from engine.model.unseen import SeenRows
 from engine.pca.solver import Components
 from engine.progress import Reporter, Silent
@@ -77,6 +79,8 @@ class Model:
         The run that the model was read from.
     metric : {"euclidean", "cosine"}
         With "cosine", scores have unit length: clusters, distances and the map are those of directions from the mean.
+    distributions : TableDistributions or None
+        How the columns of its table were distributed; None in models of version 0.1.
     """
 
     encoder: FeatureEncoder
@@ -89,6 +93,7 @@ class Model:
     landmarks: Landmarks | None = None
     run_folder: Path | None = None
     metric: Metric = "euclidean"
+    distributions: TableDistributions | None = None
 
     @property
     def n_clusters(self) -> int:
@@ -147,6 +152,8 @@ class Model:
         top: int = 1,
         with_columns: Sequence[str] = (),
         max_unseen: float | str | None = None,
+        gate: bool = False,
+        limits: ScoringLimits | None = None,
         cluster: ClusterConfig | None = None,
         reporter: Reporter | None = None,
     ) -> pa.Table | Path:
@@ -171,6 +178,10 @@ class Model:
             The largest share of the rows, such as 0.05 or "5%", whose categories or labels in a column may be unknown
             to the model, beyond those that were rare in the fit. A column without any value counts as unknown in all.
             Without it, columns with more than 20 % are named in a warning.
+        gate : bool, default=False
+            Whether rows that are not like those of the fit are an error, not a warning; nothing is written then.
+        limits : ScoringLimits, optional
+            How far columns may differ.
         cluster : ClusterConfig, optional
             Workers to share the work, as in engine.fit: they write the parts of the folder `out`.
         reporter : Reporter, optional
@@ -192,18 +203,25 @@ class Model:
             If `out` exists already, or overlaps the table or the run of the model.
         UnseenValuesError
             If a column has more unknown values than `max_unseen`. It names all of them, and nothing is written.
+        GateStoppedError
+            If `gate` is set, and columns differ too much from those of the fit. It names all of them.
+        ModelNotReadableError
+            If `gate` is set, and the model knows nothing of the table of its fit.
         MissingColumnError, RetypedColumnError, DataError
 
         Warns
         -----
         UnseenValuesWarning
             Naming columns whose values the model does not know, or that are empty.
+        DriftedRowsWarning
+            Naming columns that differ too much from those of the fit.
         NoDirectionWarning
             If the metric is cosine, and rows are at the mean.
         """
         accepted = None if max_unseen is None else parse_share(max_unseen)
         check_id_name(self.id)
         added = AddedColumns.choose(self, place=place, top=top, with_columns=with_columns)
+        row_gate = RowGate.of(self.distributions, limits, stops=gate)
         path = None if out is None else parquet_path(out)
         if path is not None:
             check_apart(path, source, self.run_folder)
@@ -217,7 +235,7 @@ class Model:
         columns = list(dict.fromkeys([*([] if self.id is None else [self.id]), *self.encoder.columns]))
         assign = NewRowAssigner(self, added)
         with (reporter or Silent()).stage("assign", table.n_rows) as advance:
-            seen = SeenRows(self.encoder, self.pca.mean_, accepted, advance)
+            seen = SeenRows(self.encoder, self.pca.mean_, accepted, advance, row_gate)
             if path is not None and in_parts:
                 return write_new_rows(assign, table, columns, path, overwrite, cluster, seen)
             parts = seen.watch(map_blocks(assign, table.blocks(columns, dictionary_encoded=True)))
@@ -238,10 +256,13 @@ class Model:
 
     def write(self, folder: Path) -> None:
         """Write the model's files into `folder`; an earlier model there is replaced."""
-        facts = {"id": self.id, "plan": self.encoder.plan.model_dump(mode="json")}
+        facts: dict[str, Any] = {"id": self.id, "plan": self.encoder.plan.model_dump(mode="json")}
         odds = {} if self.odds is None else {"odds": self.odds}
         numbers = {} if self.numbers is None else {"numbers": self.numbers}
         arrays = {"centres": self.centers, "fences": self.fences, **odds, **numbers, **components_to_arrays(self.pca)}
+        if self.distributions is not None:
+            facts["distributions"] = self.distributions.facts()
+            arrays |= self.distributions.arrays()
         if self.metric == "euclidean":
             write_model(folder, facts, arrays)
         else:  # in a format that versions without metrics refuse
@@ -264,7 +285,21 @@ class Model:
             pca, centers, fences = components_from_arrays(arrays), arrays["centres"], arrays["fences"]
             odds, numbers = arrays.get("odds"), arrays.get("numbers")
             metric = facts.get("metric", "euclidean")
-            model = cls(encoder, pca, centers, fences, facts["id"], odds, numbers, landmarks, folder.parent, metric)
+            known = facts.get("distributions")
+            distributions = None if known is None else TableDistributions.from_parts(known, arrays)
+            model = cls(
+                encoder,
+                pca,
+                centers,
+                fences,
+                facts["id"],
+                odds,
+                numbers,
+                landmarks,
+                folder.parent,
+                metric,
+                distributions,
+            )
             _check_model(model)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ModelNotReadableError(

@@ -147,7 +147,7 @@ class NewRowAssigner:
             table = add_map_columns(table, place_rows(backend, Z, self._placement_index))
         table = self._add_names(self._add_ranked(table, Z, nearest), nearest)
         directionless = count_without_direction(Z) if model.metric == "cosine" else 0
-        return table, count_unseen(rows, model.encoder)._replace(directionless=directionless)
+        return table, count_unseen(rows, model.encoder, model.distributions)._replace(directionless=directionless)
 
     def _add_ranked(self, table: pa.Table, Z: Float32s, nearest: TwoNearest) -> pa.Table:
         """Add the second nearest cluster, the third and so on, with their odds."""

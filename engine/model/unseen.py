@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 
 from engine.errors import EmptyTableError, UnseenValuesError
 from engine.features.columnar_block import ColumnarBlock, RaggedLabels
+from engine.features.distributions import TableDistributions
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import MISSING_SHARE_RANGE, CategoryPlan, ColumnPlan, LabelPlan, NumberPlan
+from engine.gate.scored_rows import ScoredRows, count_scored
 from engine.model.directions import warn_without_direction
+from engine.model.row_gate import RowGate
 from engine.progress import Advance
 from engine.utils.array_types import Float64s, Int64s
 from engine.utils.formatting import format_percent
@@ -38,13 +41,15 @@ class UnseenValuesWarning(UserWarning):
 class UnseenCounts(NamedTuple):
     """Rows of new blocks whose values the model does not know, and rows without a value, per column of the plan.
 
-    `directionless` counts rows without direction, where the metric is cosine.
+    `directionless` counts rows without direction, where the metric is cosine; `scored` has what the gate compares, None
+    if the model knows nothing of the table of its fit.
     """
 
     n_rows: int
     unknown: Int64s
     missing: Int64s
     directionless: int = 0
+    scored: ScoredRows | None = None
 
     def plus(self, other: UnseenCounts) -> UnseenCounts:
         """Return the counts of the rows of both."""
@@ -53,6 +58,7 @@ class UnseenCounts(NamedTuple):
             self.unknown + other.unknown,
             self.missing + other.missing,
             self.directionless + other.directionless,
+            None if self.scored is None or other.scored is None else self.scored.plus(other.scored),
         )
 
 
@@ -60,14 +66,18 @@ class _Unseen(NamedTuple):
     """The share of the new rows whose values of a column the model does not know, beyond that of the fit; in words."""
 
     share: float
+    column: str
     text: str
 
 
-def count_unseen(block: ColumnarBlock, encoder: FeatureEncoder) -> UnseenCounts:
+def count_unseen(
+    block: ColumnarBlock, encoder: FeatureEncoder, fitted: TableDistributions | None = None
+) -> UnseenCounts:
     """Count the rows of a block that the encoder's plan has no category or label for, and those without a value."""
     counts = [_count_column(block, column) for column in encoder.plan.columns]
     unknown, missing = np.array(counts, np.int64).reshape(len(counts), 2).T
-    return UnseenCounts(block.n_rows, unknown, missing)
+    scored = None if fitted is None else count_scored(block, fitted)
+    return UnseenCounts(block.n_rows, unknown, missing, scored=scored)
 
 
 class SeenRows:
@@ -82,11 +92,19 @@ class SeenRows:
         The largest share of the rows, beyond that of the fit, that is accepted in a column; None only warns.
     advance : callable
         Called with the number of rows of every block.
+    gate : RowGate, optional
+        Compares the rows with the table of the fit.
     """
 
     def __init__(
-        self, encoder: FeatureEncoder, feature_means: Float64s, max_unseen: float | None, advance: Advance
+        self,
+        encoder: FeatureEncoder,
+        feature_means: Float64s,
+        max_unseen: float | None,
+        advance: Advance,
+        gate: RowGate | None = None,
     ) -> None:
+        self._gate = gate
         self._encoder, self._feature_means, self._max_unseen, self._advance = (
             encoder,
             feature_means,
@@ -116,18 +134,24 @@ class SeenRows:
             If there was no block.
         UnseenValuesError
             If a column has more than `max_unseen`, or is empty. It names all of them.
+        GateStoppedError
+            If rows are not like those of the fit, and the gate stops them.
         """
         if self._total is None:
             raise EmptyTableError("The table has no rows.")
         warn_without_direction(self._total.directionless)
         limit = WARNED_SHARE if self._max_unseen is None else self._max_unseen
         found = _find_unseen(self._total, self._encoder, self._feature_means)
-        named = "; ".join(column.text for column in found if column.share > limit + ROUNDING)
+        found = [column for column in found if column.share > limit + ROUNDING]
+        named = "; ".join(column.text for column in found)
         if named and self._max_unseen is not None:
             raise UnseenValuesError(
                 f"More of the new rows is unknown to the model than --max-unseen {format_percent(limit)}: {named}.",
                 hint="fit again on a table that has these values, or mend the columns.",
             )
+        counts = self._total
+        if self._gate is not None and counts.scored is not None:
+            self._gate.check(counts.scored, counts.n_rows, counts.missing, {column.column for column in found})
         if named:
             message = f"The model does not know what these columns say: {named}. Rows are assigned by the others."
             warnings.warn(message, UnseenValuesWarning, stacklevel=3)
@@ -144,7 +168,9 @@ def _find_unseen(counts: UnseenCounts, encoder: FeatureEncoder, feature_means: F
         n_unknown, n_missing = int(counts.unknown[number]), int(counts.missing[number])
         missing_before = _share_of_ones(of_column[-1], column) if column.indicator else 0.0
         if n_missing == n_rows and not _may_be_chance(n_rows, n_rows, max(missing_before, MISSING_SHARE_RANGE[0])):
-            found.append(_Unseen(1.0, f"column {column.column!r} has no value in any of {n_rows:,} rows"))
+            found.append(
+                _Unseen(1.0, column.column, f"column {column.column!r} has no value in any of {n_rows:,} rows")
+            )
         elif n_unknown:
             rare_before = _share_of_ones(of_column[n_known], column)
             if _may_be_chance(n_unknown, n_rows, rare_before):
@@ -154,7 +180,7 @@ def _find_unseen(counts: UnseenCounts, encoder: FeatureEncoder, feature_means: F
             text = (
                 f"column {column.column!r} has {what} that the model does not know in {n_unknown:,} of {n_rows:,} rows"
             )
-            found.append(_Unseen(n_unknown / n_rows - rare_before, text + note))
+            found.append(_Unseen(n_unknown / n_rows - rare_before, column.column, text + note))
     return found
 
 

@@ -42,6 +42,7 @@ from engine.pca.solver import Components
 from engine.pipeline import gpu_process
 from engine.pipeline.audit import Expected, audit_run
 from engine.pipeline.checkpoints import Checkpoints, check_unchanged
+from engine.pipeline.gating import check_output, check_run, divert, raise_if_stopped
 from engine.pipeline.gpu_process import DeviceFailedError
 from engine.pipeline.landmark_map import LandmarkMap, make_landmark_map, write_landmark_map
 from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, plan_memory
@@ -56,9 +57,7 @@ from engine.progress import Reporter, Silent
 from engine.report.html_report import write_report
 from engine.run import Run
 from engine.tables import Table, open_table
-from engine.tables.output_paths import check_apart, local_path
 from engine.utils.array_types import Int32s
-from engine.utils.atomic_directory import check_target
 from engine.utils.row_sampling import count_labels
 
 logger = logging.getLogger(__name__)
@@ -259,7 +258,7 @@ def _fit(
             staging.run, job, row_sample, binned_table, clustering, stability, features.encoder, model.cluster_numbers,
             previous,
         )  # fmt: skip
-        map_facts = write_landmark_map(staging.run, landmark_map, settings.id, model.cluster_numbers, timer)
+        map_facts = write_landmark_map(staging.run, landmark_map, settings.id, model.cluster_numbers, names, timer)
         libraries.record_map(map_facts)
         facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "computed_by": libraries.facts()}
         facts |= of_metric | {"input": fingerprint, "plan": plan.facts(), "map": map_facts}
@@ -268,30 +267,21 @@ def _fit(
             staging.run, settings, model, features, selection, clustering, stability, sizes, inertias, names, facts,
             timer.records, id_digest,
         )  # fmt: skip
+        verdict = None
         if previous is not None and numbered is not None:
             write_lineage(staging.run, previous, numbered, sizes, names, job.choice)
+            verdict = check_run(staging.run, previous, model, numbered, sizes, settings)
+            divert(staging, verdict)
         _write_report(staging.run, job)
         check_unchanged(fingerprint, table.fingerprint())
         _audit(staging.run, job, id_digest, clustering, model.cluster_numbers)
+    raise_if_stopped(out, verdict)
     return out
 
 
 def _failures_of(backend: Backend) -> tuple[type[Exception], ...]:
     """Return the errors that a device raises when it fails or its memory runs out."""
     return MemoryError, *backend.device_errors
-
-
-def check_output(source: Any, out: str | os.PathLike[str], settings: FitConfig, *, overwrite: bool) -> Path:
-    """Check before any work that the run directory can be written, and loses no input; return its path.
-
-    Raises
-    ------
-    UsageError, OutputExistsError, OutputOverlapError
-    """
-    target = local_path(out)
-    check_apart(target, source, settings.previous)
-    check_target(target, overwrite=overwrite)
-    return target
 
 
 def _settings(

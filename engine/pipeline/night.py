@@ -21,6 +21,7 @@ from engine.kmeans.lloyd import Clustering
 from engine.kmeans.select_k import count_groups
 from engine.kmeans.valleys import Attributes
 from engine.lineage.history import Night, number_clusters
+from engine.lineage.matching import Counts
 from engine.lineage.people import earlier_clusters
 from engine.lineage.previous import PreviousRun
 from engine.model.files import model_version
@@ -49,12 +50,15 @@ class NumberedClusters:
         Of the clusters born tonight.
     stayed, moved : int
         People who were there the night before, and those of them whose cluster has another number now.
+    moves : int64 array of shape (n_before, n_clusters)
+        Those people by their clusters of both nights.
     """
 
     numbers: Int32s
     parents: dict[int, tuple[int, ...]]
     stayed: int
     moved: int
+    moves: Counts
 
     def words(self, previous: PreviousRun) -> str:
         """Return in a sentence what became of the previous run's clusters."""
@@ -155,7 +159,7 @@ def number(
     labels = clustering.labels
     for rows in row_blocks(len(labels), KEY_ROWS):
         labels[rows] = rank[labels[rows]]
-    numbered = NumberedClusters(numbers[order], parents, int(moves.sum()), moved_people(moves))
+    numbered = NumberedClusters(numbers[order], parents, int(moves.sum()), moved_people(moves), moves[:, order])
     logger.info("%s.", numbered.words(previous))
     return replace(clustering, centers=np.ascontiguousarray(clustering.centers[order])), numbered
 

@@ -14,6 +14,7 @@ from engine.execution.observers import BlockObserver
 from engine.features.column_roles import ColumnRole
 from engine.features.column_statistics import TableStatistics
 from engine.features.column_weights import ColumnWeights
+from engine.features.distributions import TableDistributions
 from engine.features.encoded_table import EncodedTable
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
@@ -43,16 +44,21 @@ def pack_features(features: FittedFeatures) -> Facts:
         "groups": {name: asdict(group) for name, group in features.weights.groups.items()},
         "weights": features.weights.by_column,
         "repeated": [asdict(found) for found in features.weights.repeated],
+        "distributions": features.distributions.facts(),
     }
 
 
-def unpack_features(facts: Facts, table: Table, n_rows: int, cache: BlockCache) -> FittedFeatures:
-    """Return the features that pack_features was given, with the rows of the table, which `cache` keeps."""
+def unpack_features(facts: Facts, arrays: Arrays, table: Table, n_rows: int, cache: BlockCache) -> FittedFeatures:
+    """Return the features that pack_features was given, with the rows of the table, which `cache` keeps.
+
+    `arrays` has those of the distributions.
+    """
     encoder = FeatureEncoder(EncodingPlan.model_validate(facts["plan"]))
     roles = [ColumnRole(**role) for role in facts["roles"]]
     weights = ColumnWeights.from_facts(facts["weights"], facts["groups"], facts["repeated"])
     rows = EncodedTable(table, encoder, n_rows, cache)
-    return FittedFeatures(encoder, roles, weights, TableStatistics(n_rows, {}, {}), rows)
+    distributions = TableDistributions.from_parts(facts["distributions"], arrays)
+    return FittedFeatures(encoder, roles, weights, TableStatistics(n_rows, {}, {}), distributions, rows)
 
 
 def pack_checkpoint(checkpoint: KMeansCheckpoint) -> tuple[Facts, Arrays]:

@@ -130,12 +130,12 @@ class Job:
 
         def restore(facts: Facts, arrays: Arrays) -> FittedFeatures:
             restore_observers(observers, arrays)
-            return unpack_features(facts, self.table, self.n_rows, cache)
+            return unpack_features(facts, arrays, self.table, self.n_rows, cache)
 
         features = self.checkpoints.load_or_make(
             "features",
             lambda: self._fit_features(cache, observers),
-            lambda features: (pack_features(features), pack_observers(observers)),
+            lambda features: (pack_features(features), pack_observers(observers) | features.distributions.arrays()),
             restore,
         )
         device_rows = self.reader if isinstance(self.reader, str) else self.reader.encoded_table(features.encoder)
@@ -254,7 +254,10 @@ class Job:
         nearest = self.backend.nearest_two(Z[sample_rows(len(Z), FENCE_SAMPLE, seed=0)], centers)
         fences = compute_fences(nearest.labels, nearest.distances, len(centers))
         metric = self.settings.kmeans.metric
-        return Model(features.encoder, pca, centers, fences, self.settings.id, odds, numbers, metric=metric)
+        return Model(
+            features.encoder, pca, centers, fences, self.settings.id, odds, numbers, metric=metric,
+            distributions=features.distributions,
+        )  # fmt: skip
 
     def assignments(
         self, Z: Float32s, model: Model, folder: Path, add_map_columns: AddMapColumns | None = None

@@ -27,16 +27,26 @@ from engine.utils.signals import defer_signals, on_signal
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class StagingFolder:
-    """The folders of a fit under way, below `root`."""
+    """The folders of a fit under way, below `root`, and where the run will be.
+
+    Attributes
+    ----------
+    root : Path
+    target : Path
+    publish_at : Path or None
+        Where the run is published instead, if the gate has stopped it: what is there of an earlier fit is replaced.
+    """
 
     root: Path
+    target: Path
+    publish_at: Path | None = None
 
     @classmethod
     def of(cls, target: Path) -> StagingFolder:
         """Return the staging folder of a target."""
-        return cls(target.parent.absolute() / f".{target.name}.staging")
+        return cls(target.parent.absolute() / f".{target.name}.staging", target)
 
     @property
     def run(self) -> Path:
@@ -75,7 +85,7 @@ class StagingFolder:
 
 @contextmanager
 def staging_folder(target: Path, *, overwrite: bool = False, resume: bool = False) -> Iterator[StagingFolder]:
-    """Yield the staging folder of a target; its run/ becomes the target when the block ends without an error.
+    """Yield the staging folder of a target; its run/ is published when the block ends without an error.
 
     Without `resume` it is emptied first. After an interrupt, and when memory or disk run out, checkpoints are kept, and
     the error carries a note that says so.
@@ -98,7 +108,8 @@ def staging_folder(target: Path, *, overwrite: bool = False, resume: bool = Fals
                     staging.clear()
                 yield staging
                 with defer_signals():
-                    commit(staging.run, target, overwrite=overwrite)
+                    diverted = staging.publish_at is not None
+                    commit(staging.run, staging.publish_at or target, overwrite=overwrite or diverted)
                     remove(staging.root)
                     unregister()
             except BaseException as error:

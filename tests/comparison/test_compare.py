@@ -28,6 +28,7 @@ def write_run(folder: Path, ids: pa.Array, labels: Sequence[int], *, id: str = "
     sizes = np.bincount(cluster, minlength=k or 0)
     half = len(cluster) // 2
     table = pa.table({id: ids, "cluster": cluster, "margin": np.ones(len(cluster), np.float32)})
+    table = table.append_column("outlier", pa.array(np.zeros(len(cluster), bool)))
     for number, part in enumerate((table.slice(0, half), table.slice(half))):
         pq.write_table(part, folder / "assignments" / f"part-{number:05d}.parquet")
     shares = {"cluster": np.arange(len(sizes), dtype=np.int32), "size": sizes, "share": sizes / len(cluster)}

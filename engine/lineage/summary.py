@@ -6,21 +6,21 @@ runs, moves, transitions, names  ->  facts for programs; text for people: a head
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from engine.comparison.transitions import (
+from engine.lineage.matching import UNMATCHED, Counts
+from engine.lineage.transitions import (
     MAJORITY,
     MIN_PART,
     RESIZE_RATIO,
     ClusterTransition,
     ClusterTransitions,
 )
-from engine.lineage.matching import UNMATCHED, Counts
 from engine.report.contents import read_cluster_names
-from engine.run import Run
 from engine.utils.formatting import format_people, format_percent, natural_list
 
 SURVIVAL = ("kept", "grown", "shrunk")
@@ -38,12 +38,11 @@ class RunClusters:
     shares: list[float]
 
     @classmethod
-    def from_run(cls, run: Run) -> RunClusters:
-        """Read the clusters of a run."""
-        clusters = run.clusters
-        sizes, shares = clusters["size"].to_pylist(), clusters["share"].to_pylist()
-        numbers = clusters["cluster"].to_pylist()
-        return cls(numbers, read_cluster_names(run.path, numbers), sizes, shares)
+    def read(cls, folder: Path) -> RunClusters:
+        """Read the clusters of a run, or of one in the making."""
+        clusters = pq.read_table(folder.absolute() / "clusters.parquet", columns=["cluster", "size", "share"])
+        numbers, sizes, shares = (clusters[name].to_pylist() for name in ("cluster", "size", "share"))
+        return cls(numbers, read_cluster_names(folder, numbers), sizes, shares)
 
     def display_name(self, c: int) -> str:
         """Return a cluster's name and number as text shows it."""
@@ -54,30 +53,18 @@ class RunClusters:
 class ComparisonSummary:
     """The summary of a comparison: facts() for programs, text() for people."""
 
-    old_run: Run
-    new_run: Run
+    old: RunClusters
+    new: RunClusters
     moves: Counts
     changes: ClusterTransitions
     n_moved: int
     adjusted_rand_index: float
-
-    @cached_property
-    def old(self) -> RunClusters:
-        """The clusters of the old run."""
-        return RunClusters.from_run(self.old_run)
-
-    @cached_property
-    def new(self) -> RunClusters:
-        """The clusters of the new run."""
-        return RunClusters.from_run(self.new_run)
 
     def facts(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
         common = int(self.moves.sum())
         matched = [None if c == UNMATCHED else self.new.numbers[c] for c in self.changes.matched.tolist()]
         return {
-            "old": str(self.old_run.path),
-            "new": str(self.new_run.path),
             "common": common,
             "left": sum(self.old.sizes) - common,
             "joined": sum(self.new.sizes) - common,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linear_sum_assignment
 
-from engine.comparison.transitions import ClusterTransition, ClusterTransitions, find_transitions
 from engine.lineage.matching import UNMATCHED
+from engine.lineage.transitions import ClusterTransition, ClusterTransitions, find_transitions
 
 
 def transitions(moves: list[list[int]]) -> ClusterTransitions:

@@ -1,0 +1,116 @@
+"""The gate of a fit that continues a run: compare tonight's run with the earlier one before it takes its place.
+
+PreviousRun, tonight's model, sizes and files  ->  Verdict, gate.json  ->  published at `out`, or beside it
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.dataset as ds
+
+from engine.config import FitConfig
+from engine.errors import GateStoppedError
+from engine.gate.clusters import ClusterFacts
+from engine.gate.verdict import FILE, Verdict, judge
+from engine.kmeans.metrics import adjusted_rand_index
+from engine.lineage.previous import PreviousRun
+from engine.lineage.summary import ComparisonSummary, RunClusters
+from engine.lineage.transitions import find_transitions
+from engine.model.model import Model
+from engine.pipeline.night import NumberedClusters
+from engine.pipeline.staging import StagingFolder
+from engine.tables.output_paths import check_apart, local_path
+from engine.utils.array_types import Int64s
+from engine.utils.atomic_directory import check_target
+
+SHOWN_FINDINGS = 5
+
+logger = logging.getLogger(__name__)
+
+
+def stopped_path(out: Path) -> Path:
+    """Return where a run lies that the gate stopped."""
+    return out.with_name(f"{out.name}.stopped")
+
+
+def check_output(source: Any, out: str | os.PathLike[str], settings: FitConfig, *, overwrite: bool) -> Path:
+    """Check before any work that the run directory can be written, and loses no input; return its path.
+
+    Raises
+    ------
+    UsageError, OutputExistsError, OutputOverlapError
+    """
+    target = local_path(out)
+    check_apart(target, source, settings.previous)
+    check_target(target, overwrite=overwrite)
+    if settings.gate.stop:
+        check_apart(stopped_path(target), source, settings.previous)
+        check_target(stopped_path(target), overwrite=True)
+    return target
+
+
+def check_run(
+    folder: Path, previous: PreviousRun, model: Model, numbered: NumberedClusters, sizes: Int64s, settings: FitConfig
+) -> Verdict:
+    """Compare a run in the making with the one that it continues, and write gate.json into its folder."""
+    before = previous.run.clusters
+    sizes_before = dict(zip(before["cluster"].to_pylist(), before["size"].to_pylist(), strict=True))
+    sizes_now = dict(zip(numbered.numbers.tolist(), np.asarray(sizes).tolist(), strict=True))
+    facts = ClusterFacts(
+        sizes_before,
+        sizes_now,
+        previous.run.manifest["rows"],
+        int(sizes.sum()),
+        numbered.stayed,
+        numbered.moved,
+        count_outliers(previous.run.path),
+        count_outliers(folder),
+        tuple(sorted(sizes_before.keys() - sizes_now.keys())),
+    )
+    verdict = judge(str(settings.previous), previous.model.distributions, model.distributions, facts, settings.gate)
+    verdict.write(folder, {"changes": _changes(folder, previous, numbered)})
+    if verdict.unchecked is not None:
+        logger.warning("%s. The next run is checked against this one.", verdict.unchecked)
+    if verdict.findings and not verdict.stopped:
+        shown = [finding.words for finding in verdict.findings[:SHOWN_FINDINGS]]
+        more = len(verdict.findings) - len(shown)
+        logger.info("%s: %s", verdict.headline, " ".join(shown) + (f" {more} more are in {FILE}." if more else ""))
+    return verdict
+
+
+def _changes(folder: Path, previous: PreviousRun, numbered: NumberedClusters) -> dict[str, Any]:
+    """Return what became of the clusters of the previous run, as `rooms compare` says it."""
+    before, now, moves = RunClusters.read(previous.run.path), RunClusters.read(folder), numbered.moves
+    transitions = find_transitions(moves, np.array(before.shares), np.array(now.shares))
+    agreement = adjusted_rand_index(moves)
+    return ComparisonSummary(before, now, moves, transitions, numbered.moved, agreement).facts()
+
+
+def count_outliers(folder: Path) -> int:
+    """Return the number of outliers in the assignments of a run."""
+    assignments: Any = ds.dataset((folder / "assignments").absolute(), format="parquet")
+    return int(assignments.count_rows(filter=ds.field("outlier")))
+
+
+def divert(staging: StagingFolder, verdict: Verdict | None) -> None:
+    """Let a run that the gate stopped be published beside its target."""
+    if verdict is not None and verdict.stopped:
+        staging.publish_at = stopped_path(staging.target)
+
+
+def raise_if_stopped(out: Path, verdict: Verdict | None) -> None:
+    """Raise GateStoppedError if the gate stopped the run."""
+    if verdict is None or not verdict.stopped:
+        return
+    stopped = stopped_path(out)
+    kept = f"; {out} is what it was" if out.exists() else ""
+    raise GateStoppedError(
+        f"The gate stopped the run. It lies in {stopped}{kept}.",
+        [finding.words for finding in verdict.findings],
+        hint=f"see {stopped / 'gate.md'}; if it is right, rename it to {out}, or fit with wider limits: --gate-file.",
+    )

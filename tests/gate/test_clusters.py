@@ -1,0 +1,47 @@
+"""Each kind of check of clusters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engine.config import GateConfig
+from engine.gate.clusters import ClusterFacts, compare_clusters
+
+SAME = ClusterFacts({0: 6100, 1: 3000, 3: 900}, {0: 6120, 1: 2990, 3: 890}, 10_000, 10_000, 9800, 40, 120, 130, ())
+
+
+def found(facts: ClusterFacts, limits: GateConfig | None = None) -> list[tuple[str, int | None]]:
+    return [(finding.check, finding.cluster) for finding in compare_clusters(facts, limits or GateConfig())]
+
+
+def test_clusters_that_go_on_are_no_finding() -> None:
+    assert found(SAME) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (replace(SAME, sizes_now={0: 5300, 1: 3800, 3: 900}), [("size", 0), ("size", 1)]),
+        (replace(SAME, sizes_now={0: 6520, 1: 3050, 3: 430}), [("size_ratio", 3)]),
+        (replace(SAME, moved=1200), [("moved", None)]),
+        (replace(SAME, outliers_now=500), [("outliers", None)]),
+        (replace(SAME, sizes_now={0: 6010, 1: 3000, 4: 990}, died=(3,)), [("deaths", None)]),
+    ],
+)
+def test_each_check_finds_its_own(facts: ClusterFacts, expected: list[tuple[str, int | None]]) -> None:
+    assert found(facts) == expected
+    off = GateConfig(size=None, size_ratio=None, moved=None, outliers=None, deaths=None)
+    assert found(facts, off) == []
+
+
+def test_sizes_of_a_small_table_may_differ_by_chance() -> None:
+    assert found(ClusterFacts({0: 30, 1: 30}, {0: 36, 1: 24}, 60, 60, 50, 3, 1, 3, ())) == []
+
+
+def test_the_words_of_a_finding_name_its_cluster_and_both_shares() -> None:
+    (finding,) = compare_clusters(replace(SAME, sizes_now={0: 6520, 1: 3050, 3: 430}), GateConfig())
+    assert finding.words == "Cluster 3 shrank from 9.0 % to 4.3 % of everybody."
+    (finding,) = compare_clusters(replace(SAME, died=(3,)), GateConfig())
+    assert finding.words == "Cluster 3 no longer exists."
