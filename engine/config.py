@@ -215,11 +215,13 @@ class LineageConfig(_StageConfig):
 
     Its encoder and components are kept unless `refit_features`. New clusters take over if their inertia is lower by
     more than the share `takeover`. At most the share `max_moved` of the people who stayed may change their cluster.
+    Moves between two clusters that fewer than `min_movers` people made are not told in movers.parquet.
     """
 
     refit_features: bool = False
     takeover: float = Field(default=0.005, ge=0.0, lt=1.0)
     max_moved: float | None = Field(default=None, ge=0.0, le=1.0)
+    min_movers: int = Field(default=11, ge=1)
 
 
 class GivenName(_StageConfig):

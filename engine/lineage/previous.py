@@ -19,6 +19,10 @@ from engine.run import Run
 from engine.tables.vector_columns import vector_name
 
 SHOWN_COLUMNS = 5
+MOVER_COLUMNS = (  # of movers.parquet, beside the id
+    "event", "old_cluster", "new_cluster", "old_name", "new_name", "margin", "runner_up", "runner_up_odds", "columns",
+    "run", "previous_run", "time",
+)  # fmt: skip
 logger = logging.getLogger(__name__)
 
 
@@ -67,6 +71,12 @@ class PreviousRun:
         return {c.number: c.name for c in self.history.clusters if c.died is None and c.name is not None}
 
     @property
+    def run_id(self) -> str | None:
+        """The id of the run; None if it was made before runs had ids."""
+        run_id: str | None = self.run.manifest.get("run_id")
+        return run_id
+
+    @property
     def digest(self) -> str:
         """A digest of what the run is: of its manifest, which has digests of ids and model figures, and its names."""
         files = (self.run.path / name for name in ("manifest.json", "config.yaml"))
@@ -94,13 +104,18 @@ class PreviousRun:
         IdColumnError
             If it tells people apart by another column.
         UsageError
-            If it clusters by another metric.
+            If it clusters by another metric, or the id column is named like one of movers.parquet.
         """
         if settings.id != self.model.id:
             raise IdColumnError(
                 f"{self.run.path} tells people apart by {_id_words(self.model.id)}, and this fit by "
                 f"{_id_words(settings.id)}.",
                 hint="fit without --id." if self.model.id is None else f"fit with --id {self.model.id}.",
+            )
+        if settings.id in MOVER_COLUMNS:
+            raise UsageError(
+                f"The id column is named {settings.id!r}, as a column that movers.parquet has beside the ids.",
+                hint="rename the column in the table, for example to 'user_id', and begin a new history.",
             )
         if settings.kmeans.metric != self.model.metric:
             raise UsageError(

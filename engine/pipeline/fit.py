@@ -46,6 +46,7 @@ from engine.pipeline.gating import check_output, check_run, divert, raise_if_sto
 from engine.pipeline.gpu_process import DeviceFailedError
 from engine.pipeline.landmark_map import LandmarkMap, make_landmark_map, write_landmark_map
 from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, plan_memory
+from engine.pipeline.movers import write_movers
 from engine.pipeline.night import write_lineage
 from engine.pipeline.stage_libraries import StageLibraries
 from engine.pipeline.stages import Job
@@ -270,6 +271,11 @@ def _fit(
         verdict = None
         if previous is not None and numbered is not None:
             write_lineage(staging.run, previous, numbered, sizes, names, job.choice)
+            moved = write_movers(
+                staging.run, table, Z, clustering.labels, model, backend, previous, numbered, names,
+                settings.lineage.min_movers,
+            )  # fmt: skip
+            update_manifest(staging.run, moved)
             verdict = check_run(staging.run, previous, model, numbered, sizes, settings)
             divert(staging, verdict)
         _write_report(staging.run, job)
