@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from engine.config import FeaturesConfig, FitConfig, PCAConfig
-from engine.errors import IdColumnError, UsageError
+from engine.errors import IdColumnError, MissingColumnError, RetypedColumnError, UsageError
 from engine.features.column_roles import ColumnRole
 from engine.features.column_weights import ColumnWeights
 from engine.lineage.history import History
 from engine.model.model import Model
 from engine.run import Run
 from engine.tables.vector_columns import vector_name
+from engine.utils.formatting import capitalize_first
 
 SHOWN_COLUMNS = 5
 MOVER_COLUMNS = (  # of movers.parquet, beside the id
@@ -69,6 +70,11 @@ class PreviousRun:
     def names(self) -> dict[int, str]:
         """The names of its clusters by number."""
         return {c.number: c.name for c in self.history.clusters if c.died is None and c.name is not None}
+
+    @property
+    def n_people(self) -> int:
+        """The number of its rows."""
+        return int(self.run.manifest["rows"])
 
     @property
     def run_id(self) -> str | None:
@@ -126,7 +132,20 @@ class PreviousRun:
         self._warn_of_kept(settings)
 
     def check_columns(self, schema: pa.Schema, id: str | None) -> None:
-        """Warn of columns of a table that the kept encoder knows nothing of."""
+        """Check that a table has the columns of the kept encoder; warn of those that it knows nothing of.
+
+        Raises
+        ------
+        MissingColumnError, RetypedColumnError
+            If the table lacks columns, or holds something else in them.
+        """
+        try:
+            self.model.encoder.check_schema(schema)
+        except (MissingColumnError, RetypedColumnError) as error:
+            raise type(error)(
+                f"{error.message} The columns of {self.run.path} are kept.",
+                hint=f"--refit-features takes the columns as they are now. {capitalize_first(error.hint or '')}",
+            ) from error
         known = {role.column for role in self.roles} | {id}
         vectors = {role.vector for role in self.roles}
         new = [f.name for f in schema if f.name not in known and (vector_name(f) or f.name) not in vectors]

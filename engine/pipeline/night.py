@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from engine.backends.protocol import Backend
+from engine.config import FitConfig
 from engine.execution.array_storage import Storage
 from engine.execution.passes import over_rows, over_table
 from engine.execution.threads import row_blocks
@@ -26,17 +27,38 @@ from engine.lineage.people import earlier_clusters
 from engine.lineage.previous import PreviousRun
 from engine.model.files import model_version
 from engine.pipeline.continuation import count_moves, moved_people
-from engine.tables import Block
+from engine.tables import Block, Table, open_table
 from engine.utils.array_types import Int32s, Rows
 from engine.utils.row_sampling import KEY_ROWS, sample_rows
-
-if TYPE_CHECKING:
-    from engine.blocks import Table
 
 MIN_SAMPLE = 20  # rows below which halves of the sample say nothing
 HALVES, AGREEING = 5, 4  # halves of the sample that are looked at, and how many must agree on another k
 
 logger = logging.getLogger(__name__)
+
+
+def open_night(source: Any, settings: FitConfig) -> tuple[Table, FitConfig, PreviousRun | None]:
+    """Open the table of a fit, and the run that it continues, if there is one; settings come with its names.
+
+    Raises
+    ------
+    ModelNotReadableError
+        If the previous run is no complete run, or a file of it is damaged.
+    IdColumnError, UsageError, MissingColumnError, RetypedColumnError
+        If the settings or the table do not fit the previous run.
+    DataError
+        One named subclass per fault of the table.
+    """
+    if settings.previous is None:
+        return open_table(source, id=settings.id), settings, None
+    previous = PreviousRun.read(settings.previous)
+    previous.check(settings)
+    settings = previous.carry_names(settings)
+    frozen = not settings.lineage.refit_features
+    table = open_table(source, id=settings.id, types=previous.model.encoder.csv_types() if frozen else None)
+    if frozen:
+        previous.check_columns(table.schema, settings.id)
+    return table, settings, previous
 
 
 class EarlierClusters(NamedTuple):

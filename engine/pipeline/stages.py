@@ -196,7 +196,7 @@ class Job:
         self, Z: Float32s, features: FittedFeatures, pca: Components, k_sample: RowCollector
     ) -> tuple[KSelection, Clustering, NumberedClusters | None]:
         """Cluster the scores; return how k was chosen, the clustering, and the numbers of clusters that go on."""
-        earlier = None if self.previous is None else self._earlier(Z)
+        earlier = None if self.previous is None else self.earlier_clusters(Z)
         checkpoint = self.checkpoints.load("clusters")
         if checkpoint is not None:
             facts, arrays = checkpoint
@@ -400,7 +400,7 @@ class Job:
         logger.info("%s.", continuation.facts["why"].capitalize())
         return continuation.clustering
 
-    def _earlier(self, Z: Float32s) -> EarlierClusters:
+    def earlier_clusters(self, Z: Float32s) -> EarlierClusters:
         """Return the cluster of the previous run that each row belongs to."""
         assert self.previous is not None
         with self.timer.stage("earlier clusters"):
