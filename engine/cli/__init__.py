@@ -9,7 +9,22 @@ Results go to stdout (`--json`: one object), progress and logs to stderr. Comman
 so that `--help` answers within a second. Exit codes are those of engine.errors; 130 and 143 after an interrupt.
 """
 
-from engine.cli import assign, bench, compare, demo, doctor, fit, history, profiles, report, show, similar, warm, why
+from engine.cli import (
+    assign,
+    bench,
+    compare,
+    demo,
+    doctor,
+    fit,
+    history,
+    profiles,
+    rename,
+    report,
+    show,
+    similar,
+    warm,
+    why,
+)
 from engine.cli.app import app, main
 
 __all__ = [
@@ -23,6 +38,7 @@ __all__ = [
     "history",
     "main",
     "profiles",
+    "rename",
     "report",
     "show",
     "similar",

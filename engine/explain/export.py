@@ -169,6 +169,7 @@ def _persona_document(persona: Persona, min_people: int) -> dict[str, Any]:
     return {
         "cluster": persona.cluster,
         "name": persona.name,
+        **({} if persona.automatic_name is None else {"automatic_name": persona.automatic_name}),
         "users": persona.size,
         "share": persona.share,
         "strength": round(persona.strength, 4),
@@ -213,20 +214,20 @@ def _to_markdown(personas: Sequence[Persona], n_sampled: int, min_people: int, w
     lines = ["# Personas", "", note, ""]
     for persona in sorted(personas, key=lambda p: (not p.is_community, -p.size)):
         community = f" ({words.community[0].lower()}{words.community[1:]})" if persona.is_community else ""
-        lines += [f"## {_escape_markdown(persona.name)}{community}", "", f"Cluster {persona.cluster}.", ""]
-        lines += [f"{_escape_markdown(sentence)}\n" for sentence in persona.sentences]
+        lines += [f"## {escape_markdown(persona.name)}{community}", "", f"Cluster {persona.cluster}.", ""]
+        lines += [f"{escape_markdown(sentence)}\n" for sentence in persona.sentences]
         lines += [f"{persona.stability}\n"] if persona.stability else []
         for heading, sentences in persona.portrait:
-            lines += [f"**{heading}**", "", *(f"- {_escape_markdown(line)}" for line in sentences), ""]
+            lines += [f"**{heading}**", "", *(f"- {escape_markdown(line)}" for line in sentences), ""]
         if persona.typical:
             typical = "; ".join(f"{name}: {value}" for name, value in persona.typical)
-            lines += [f"A typical member (composed, not a real person): {_escape_markdown(typical)}.", ""]
+            lines += [f"A typical member (composed, not a real person): {escape_markdown(typical)}.", ""]
         if persona.interests and not persona.portrait:
-            lines += [f"{words.opens_with}: {_escape_markdown(', '.join(persona.interests))}.", ""]
+            lines += [f"{words.opens_with}: {escape_markdown(', '.join(persona.interests))}.", ""]
     return "\n".join(lines)
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Escape the characters that have a meaning in Markdown or HTML."""
     escaped = re.sub(r"&(?=#?\w+;)", "&amp;", text.replace("\\", "\\\\"))  # "Action & Adventure" has no entity
     escaped = escaped.replace("<", "&lt;").replace(">", "&gt;")

@@ -131,33 +131,41 @@ class History:
         if not path.is_file():
             return cls.begin(run)
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            if document["format"] != FORMAT:
-                raise ValueError(f"its format is {document['format']}")
-            nights = (
-                Night(**night | {"sizes": {int(number): size for number, size in night["sizes"].items()}})
-                for night in document["nights"]
-            )
-            clusters = (
-                ClusterHistory(
-                    **cluster
-                    | {
-                        "parents": tuple(cluster["parents"]),
-                        "names": tuple((night, name) for night, name in cluster["names"]),
-                    }
-                )
-                for cluster in document["clusters"]
-            )
-            return cls(tuple(nights), tuple(clusters))
+            return cls.from_text(path.read_text(encoding="utf-8"))
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ModelNotReadableError(
                 f"{path} cannot be read: {error}.", hint="it was written by `rooms fit --previous`; fit that run again."
             ) from error
 
+    @classmethod
+    def from_text(cls, text: str) -> History:
+        """Return the history that `to_text` wrote; raise ValueError, KeyError or TypeError if it is none."""
+        document = json.loads(text)
+        if document["format"] != FORMAT:
+            raise ValueError(f"its format is {document['format']}")
+        nights = (
+            Night(**night | {"sizes": {int(number): size for number, size in night["sizes"].items()}})
+            for night in document["nights"]
+        )
+        clusters = (
+            ClusterHistory(
+                **cluster
+                | {
+                    "parents": tuple(cluster["parents"]),
+                    "names": tuple((night, name) for night, name in cluster["names"]),
+                }
+            )
+            for cluster in document["clusters"]
+        )
+        return cls(tuple(nights), tuple(clusters))
+
+    def to_text(self) -> str:
+        """Return the content of lineage.json."""
+        return json.dumps({"format": FORMAT, **self.facts()}, indent=1, ensure_ascii=False) + "\n"
+
     def write(self, folder: Path) -> None:
         """Write lineage.json into a folder."""
-        document = {"format": FORMAT, **self.facts()}
-        (folder / FILE).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / FILE).write_text(self.to_text(), encoding="utf-8")
 
     def facts(self) -> dict[str, Any]:
         """Return the history as plain values."""
@@ -216,6 +224,17 @@ class History:
             for number in born
         ]
         return History((*self.nights, night), tuple(clusters))
+
+    def renamed_tonight(self, number: int, name: str) -> History:
+        """Return this history with another name of a cluster in its last night."""
+
+        def rename(cluster: ClusterHistory) -> ClusterHistory:
+            before = tuple((night, known) for night, known in cluster.names if night != self.night)
+            same = bool(before) and before[-1][1] == name
+            return replace(cluster, names=before if same else (*before, (self.night, name)))
+
+        clusters = (rename(cluster) if cluster.number == number else cluster for cluster in self.clusters)
+        return replace(self, clusters=tuple(clusters))
 
     @staticmethod
     def _tomorrow(cluster: ClusterHistory, numbers: Int32s, named: dict[int, str], night: int) -> ClusterHistory:

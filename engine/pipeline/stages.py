@@ -43,7 +43,7 @@ from engine.model.model import Model, components_from_arrays, components_to_arra
 from engine.pca.solver import Components, has_few_rows, project_points
 from engine.pipeline.checkpoints import Arrays, Checkpoints, Facts
 from engine.pipeline.continuation import Contest
-from engine.pipeline.night import NumberedClusters, confirm_k, means_of, number, rows_by_previous
+from engine.pipeline.night import EarlierClusters, NumberedClusters, confirm_k, means_of, number, rows_by_previous
 from engine.pipeline.packing import (
     pack_checkpoint,
     pack_features,
@@ -197,7 +197,7 @@ class Job:
         self, Z: Float32s, features: FittedFeatures, pca: Components, k_sample: RowCollector
     ) -> tuple[KSelection, Clustering, NumberedClusters | None]:
         """Cluster the scores; return how k was chosen, the clustering, and the numbers of clusters that go on."""
-        earlier = None if self.previous is None else self._earlier(Z)
+        earlier = None if self.previous is None else self.earlier_clusters(Z)
         checkpoint = self.checkpoints.load("clusters")
         if checkpoint is not None:
             facts, arrays = checkpoint
@@ -210,7 +210,9 @@ class Job:
             saved = facts["selection"]
             selection = KSelection(**saved | {"notes": tuple(saved["notes"])})
             return selection, *number(self.previous, clustering, earlier)
-        selection, clustering = self._select_k_and_cluster(Z, features, pca, k_sample, earlier)
+        selection, clustering = self._select_k_and_cluster(
+            Z, features, pca, k_sample, None if earlier is None else earlier.labels
+        )
         facts = {"inertia": clustering.inertia, "n_iter": clustering.n_iter, "work": asdict(clustering.pass_counts)}
         facts |= {"selection": selection.facts(), "choice": self.choice, "computed_by": self.libraries["kmeans"]}
         self.checkpoints.save("clusters", facts, {"centres": clustering.centers})
@@ -401,7 +403,7 @@ class Job:
         logger.info("%s.", continuation.facts["why"].capitalize())
         return continuation.clustering
 
-    def _earlier(self, Z: Float32s) -> NDArray[np.int32]:
+    def earlier_clusters(self, Z: Float32s) -> EarlierClusters:
         """Return the cluster of the previous run that each row belongs to."""
         assert self.previous is not None
         with self.timer.stage("earlier clusters"):

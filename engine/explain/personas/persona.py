@@ -51,6 +51,8 @@ class Persona:
         How sure the cluster is, in a sentence.
     strength : float
         Root mean square of the standardized differences, with the largest of each column: 0 is like everybody.
+    automatic_name : str or None
+        If people gave the name: what the engine would have called the cluster.
     """
 
     cluster: int
@@ -65,6 +67,7 @@ class Persona:
     profile: tuple[ProfileRow, ...] = ()
     portrait: tuple[tuple[str, tuple[str, ...]], ...] = ()
     stability: str | None = None
+    automatic_name: str | None = None
 
     @property
     def is_community(self) -> bool:
@@ -82,6 +85,7 @@ def build_personas(
     names: Mapping[str, str] | None = None,
     earlier_names: Sequence[str | None] = (),
     given_names: Sequence[str | None] = (),
+    descriptions: Sequence[str | None] = (),
     words: DomainWords = DEFAULT_WORDS,
 ) -> list[Persona]:
     """Build the persona of every cluster, in the order of the clusters.
@@ -101,6 +105,8 @@ def build_personas(
         Needed with `related`.
     earlier_names, given_names : sequences of str or None, one per cluster, optional
         Names that stay while they fit, and names that people gave.
+    descriptions : sequence of str or None, one per cluster, optional
+        What the engine called the clusters that people named: that stays while it fits, too.
     words : DomainWords, optional
         What the rows are called.
 
@@ -133,6 +139,11 @@ def build_personas(
                 build_profile(strongest, related or {}, names or {}, min_people),
             )
         )  # fmt: skip
+    if any(name is not None for name in given_names):
+        names_before = [known or name for known, name in zip(descriptions, earlier_names, strict=False)]
+        automatic = name_clusters(ranked, shown, sample.sizes, names_before or earlier_names, (), words)
+        given = [name is not None for name in given_names]
+        personas = [replace(p, automatic_name=automatic[c] if given[c] else None) for c, p in enumerate(personas)]
     if stability is not None:
         personas = [replace(p, stability=words) for p, words in zip(personas, stability, strict=True)]
     return _add_community_portrait(personas, ranked, min_people, words)
