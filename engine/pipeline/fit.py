@@ -34,7 +34,7 @@ from engine.explain.stage import create_binned_table, draw_row_sample, explain_r
 from engine.features.encoder import FeatureEncoder
 from engine.features.fit import FittedFeatures, choose_reader, reader_name
 from engine.kmeans.lloyd import Clustering
-from engine.kmeans.stability import ClusterStability, stability_sentences
+from engine.kmeans.stability import ClusterStability, describe_stability
 from engine.lineage.previous import PreviousRun
 from engine.model.assignments import AddMapColumns, check_id_name
 from engine.model.directions import direction_facts
@@ -405,7 +405,7 @@ def _explain(
             labels, n_clusters = clustering.labels, len(clustering.centers)
             return explain_run(
                 folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings,
-                stability_sentences(stability), numbers, {} if previous is None else previous.names,
+                describe_stability(stability), numbers, {} if previous is None else previous.names,
                 {} if previous is None else previous.descriptions,
             )  # fmt: skip
 
