@@ -207,7 +207,7 @@ def _scan(
                     continue
                 n_rows += batch.num_rows
                 repeats_header |= may_repeat_header(batch)
-                if id in batch.schema.names and (n_missing := batch[id].null_count):
+                if id is not None and id in batch.schema.names and (n_missing := batch[id].null_count):
                     raise IdColumnError(
                         f"Column {id!r} is the id, and it is missing in {n_missing:,} of the first {n_rows:,} rows"
                         f"{locate_missing(files, id)}.",
