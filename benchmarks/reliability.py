@@ -1,8 +1,9 @@
 """Break runs on purpose: failing file operations, kills at random instants, flipped bytes of a model.
 
     python benchmarks/reliability.py faults [--sample N]     every file operation of a fit fails once
-    python benchmarks/reliability.py kills [--number N]      a fit is killed at a random instant
+    python benchmarks/reliability.py kills [--number N]      fits are killed at random instants
     python benchmarks/reliability.py model [--minutes M]     every byte of a model is changed, then random mutations
+    python benchmarks/reliability.py clean --before FOLDER   CPU time of fits of a clean table, against earlier code
 
 Each adds its figures to results/reliability.json, or to the file that --results names. Whatever happens, the old or the
 new run has to be whole, the exit code has to say which, and a second run has to succeed.
@@ -14,10 +15,10 @@ import argparse
 import ctypes
 import errno
 import hashlib
-import importlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -37,12 +38,11 @@ from machine_info import describe_machine
 SOURCE = Path(__file__).with_name("failing_files.c")
 RESULTS = Path(__file__).parent / "results" / "reliability.json"
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
-N_ROWS = 2_000
 FIT = ("-k", "3", "--id", "user_id", "--overwrite")
 LEAN = ("--skip", "map,report")
 
 
-def write_table(path: Path, n_rows: int = N_ROWS) -> None:
+def write_table(path: Path, n_rows: int) -> None:
     """Write people in three groups."""
     rng = np.random.default_rng(0)
     group = np.arange(n_rows) % 3
@@ -63,7 +63,7 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def is_whole(run: Path, n_rows: int = N_ROWS) -> bool:
+def is_whole(run: Path, n_rows: int) -> bool:
     """Tell whether a run directory is complete: marked so, audited, readable, with all rows and a model."""
     import engine
 
@@ -183,54 +183,64 @@ def look_at(out: Path, old: str, code: int, message: str, rows: int) -> Iterator
 # Kills
 
 
-def kills(number: int) -> dict[str, Any]:
-    """Kill a fit at random instants; every fifth run goes to its end, with --resume or without."""
+def kills(number: int, rows: int) -> dict[str, Any]:
+    """Kill so many fits at random instants; after every fourth kill a fit goes to its end, with --resume or without.
 
-    for module in ("engine.cli", "engine.pipeline.fit"):  # forked processes then have them
-        importlib.import_module(module)
+    Every fit is a process that is forked from this one, which has loaded the kernels, so that an instant lies in the
+    work of the fit itself. It lies within the length of the last fit that went to its end; a fit that ends before it
+    is no kill.
+    """
     flaws: list[str] = []
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_table(folder / "people.parquet")
+        write_table(folder / "people.parquet", rows)
         out = folder / "out" / "run"
-        fit = ["fit", str(folder / "people.parquet"), *FIT, *LEAN, "--out", str(out)]
-        assert wait_for(fork_fit(fit), None) == 0  # compiles and caches kernels
-        start = time.perf_counter()
-        code = wait_for(fork_fit(fit), None)
-        seconds = time.perf_counter() - start
-        assert code == 0
-        finished, replaced = 0, 0
+        fit = ["fit", str(folder / "people.parquet"), *FIT, *LEAN, "--threads", "1", "--out", str(out)]
+        code, message = rooms(*fit)  # compiles and loads the kernels
+        assert code == 0, message
+        seconds = [time_fit(fit)]
+        killed, finished, replaced = 0, 0, 0
         before = digest(out)
-        for number_of_kill in range(number):
-            seeds = number_of_kill + 1
-            resume = ["--resume"] if rng.random() < 0.5 and seeds % 5 else []
-            command = [*fit, "--seed", str(seeds // 5), *resume] if resume else [*fit, "--seed", str(seeds)]
-            code = wait_for(fork_fit(command), rng.uniform(0.0, 1.1 * seconds))
-            finished += code == 0
+        while killed < number:
+            attempt = killed + finished + 1
+            same_seed = [*fit, "--seed", str(killed // 4)]  # so that there is something to resume
+            resume = ["--resume"] if rng.random() < 0.5 else []
+            code = wait_for(fork_fit([*same_seed, *resume]), rng.uniform(0.0, seconds[-1]))
+            killed += code == -signal.SIGKILL
+            finished += code != -signal.SIGKILL
+            if code not in (0, -signal.SIGKILL):
+                flaws.append(f"fit {attempt}: ended with {code}")
             if not out.is_dir():
-                flaws.append(f"kill {number_of_kill}: the run is gone")
+                flaws.append(f"fit {attempt}: the run is gone")
             elif (now := digest(out)) != before:
                 before, replaced = now, replaced + 1
-                if not is_whole(out):
-                    flaws.append(f"kill {number_of_kill}: the run is torn")
-            if number_of_kill % 5 == 4:
-                code = wait_for(fork_fit([*fit, *(["--resume"] if rng.random() < 0.5 else [])]), None)
-                if code not in (0, 2) or not is_whole(out):  # 2: the interrupted run had another seed
-                    flaws.append(f"kill {number_of_kill}: the next run ended with {code}")
-                if code == 2 and wait_for(fork_fit(fit), None):
-                    flaws.append(f"kill {number_of_kill}: a new run did not succeed")
+                if not is_whole(out, rows):
+                    flaws.append(f"fit {attempt}: the run is torn")
+            if code == -signal.SIGKILL and killed % 4 == 0:
+                if rng.random() < 0.5:
+                    seconds.append(time_fit(fit))
+                elif wait_for(fork_fit([*same_seed, "--resume"]), None):
+                    flaws.append(f"fit {attempt}: what it left cannot be resumed")
+                if not is_whole(out, rows):
+                    flaws.append(f"fit {attempt}: the next run is not whole")
                 before = digest(out)
-        left = sorted(path.name for path in out.parent.iterdir())
-        if left != ["run"]:
-            flaws.append(f"left behind after a run that succeeded: {left}")
+                left = sorted(path.name for path in out.parent.iterdir())
+                if left != ["run"]:
+                    flaws.append(f"fit {attempt}: left behind after a run that succeeded: {left}")
     return {
-        "kills": number,
-        "ended_before": finished,
-        "replaced": replaced,
-        "flaws": flaws,
-        "seconds_of_a_fit": seconds,
-    }
+        "kills": killed, "rows": rows, "ended_before": finished, "replaced": replaced, "flaws": flaws,
+        "seconds_of_a_fit": [round(min(seconds), 2), round(max(seconds), 2)],
+    }  # fmt: skip
+
+
+def time_fit(command: list[str]) -> float:
+    """Return the seconds of a fit that has to succeed."""
+    start = time.perf_counter()
+    code = wait_for(fork_fit(command), None)
+    if code:
+        raise RuntimeError(f"a fit that nobody killed ended with {code}")
+    return time.perf_counter() - start
 
 
 def fork_fit(arguments: list[str]) -> int:
@@ -353,12 +363,63 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
+# Clean tables
+
+
+def clean(before: Path, rows: int, rounds: int) -> dict[str, Any]:
+    """Fit members by earlier code and by this code, in turn: CPU time, and what share of it the audit takes.
+
+    `before` is a folder whose `engine` is the package as it was. One thread each, so that CPU time is work.
+    """
+    import engine
+    from engine.datasets.demo_table import write_demo
+
+    seconds: dict[str, list[float]] = {"before": [], "after": []}
+    stages: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
+    packages = {"before": before.resolve(), "after": Path(engine.__file__).parents[1]}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        members = str(write_demo(folder / "demo", rows).members)
+        for number in range(rounds + 1):
+            for which, package in packages.items():
+                command = [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "engine",
+                    "fit",
+                    members,
+                    "-k",
+                    "12",
+                    "--threads",
+                    "1",
+                ]
+                command += ["--id", "user_id", *LEAN, "--out", str(folder / which), "--overwrite"]
+                used = resource.getrusage(resource.RUSAGE_CHILDREN)
+                subprocess.run(command, env=os.environ | {"PYTHONPATH": str(package)}, check=True, capture_output=True)
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                if number:  # the first compiles kernels
+                    seconds[which].append(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime)
+                    manifest = json.loads((folder / which / "manifest.json").read_text())
+                    stages[which].append({stage["stage"]: stage["seconds"] for stage in manifest["stages"]})
+    medians = {which: float(np.median(found)) for which, found in seconds.items()}
+    audit = [found["audit"] / sum(found.values()) for found in stages["after"]]
+    return {
+        "rows": rows, "rounds": rounds, "cpu_seconds": {k: [round(s, 2) for s in v] for k, v in seconds.items()},
+        "ratio": round(medians["after"] / medians["before"], 3), "audit_share": round(float(np.median(audit)), 4),
+        "stages": {which: {name: round(float(np.median([one[name] for one in found])), 3) for name in found[0]}
+                   for which, found in stages.items()},
+        "flaws": [],
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["faults", "kills", "model"])
+    parser.add_argument("what", choices=["faults", "kills", "model", "clean"])
     parser.add_argument("--sample", type=int, help="of the file operations; by default all")
-    parser.add_argument("--rows", type=int, default=300, help="of the table whose file operations fail")
-    parser.add_argument("--number", type=int, default=500, help="of kills")
+    parser.add_argument("--rows", type=int, default=300, help="of the table that fails or is killed")
+    parser.add_argument("--number", type=int, default=500, help="of kills, or of rounds of clean fits")
+    parser.add_argument("--before", type=Path, help="a folder whose `engine` is the package as it was")
     parser.add_argument("--minutes", type=float, default=1.0, help="of random mutations of a model")
     parser.add_argument("--every", type=int, default=1, help="change every so many bytes of a model")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -368,13 +429,15 @@ def main() -> None:
         print(json.dumps(faults_inside(options.inside, options.sample, options.rows)))
         return
     start = time.perf_counter()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     if options.what == "faults":
         found = faults(options.sample, options.rows)
     elif options.what == "kills":
-        found = kills(options.number)
+        found = kills(options.number, options.rows)
+    elif options.what == "clean":
+        found = clean(options.before, options.rows, options.number)
     else:
         found = flip_model_bytes(options.minutes, options.every)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     found |= {"seconds": round(time.perf_counter() - start, 1), "commit": commit.stdout.strip()}
     results = json.loads(options.results.read_text()) if options.results.exists() else {}
     results |= {"machine": describe_machine(), options.what: found}

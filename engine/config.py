@@ -163,6 +163,7 @@ class ExplainConfig(_StageConfig):
     min_precision: float = Field(default=0.9, gt=0.0, le=1.0)
     max_rules: int = Field(default=4, ge=1)
     min_people: int = Field(default=11, ge=1)
+    domain: str = Field(default="people", min_length=2)  # what the rows are, in the plural: customers, households, …
     words: dict[str, str] = {}  # column -> its name in sentences
     values: dict[str, dict[str, str]] = {}  # column -> value -> its meaning in sentences
 
@@ -214,11 +215,20 @@ class LineageConfig(_StageConfig):
 
     Its encoder and components are kept unless `refit_features`. New clusters take over if their inertia is lower by
     more than the share `takeover`. At most the share `max_moved` of the people who stayed may change their cluster.
+    Moves between two clusters that fewer than `min_movers` people made are not told in movers.parquet.
     """
 
     refit_features: bool = False
     takeover: float = Field(default=0.005, ge=0.0, lt=1.0)
     max_moved: float | None = Field(default=None, ge=0.0, le=1.0)
+    min_movers: int = Field(default=11, ge=1)
+
+
+class GivenName(_StageConfig):
+    """A name that `rooms rename` gave a cluster, and the one that the engine had for what it was like then."""
+
+    name: Annotated[str, AfterValidator(_check_name)]
+    instead_of: str
 
 
 Limit = Annotated[float | None, Field(ge=0.0, le=1.0)]  # a share or a distance; null leaves the check out
@@ -323,6 +333,7 @@ class FitConfig(_StageConfig):
     lineage: LineageConfig = LineageConfig()
     gate: GateConfig = GateConfig()
     names: dict[int, Annotated[str, AfterValidator(_check_name)]] = {}  # number of a cluster -> its name
+    renamed: dict[int, GivenName] = {}  # number of a cluster -> its name by `rooms rename`; it goes from run to run
     skip: tuple[SkippableStage, ...] = ()
 
     @model_validator(mode="after")

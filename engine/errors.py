@@ -84,6 +84,10 @@ class IdColumnError(DataError):
     """The id column holds a null or a repeated value."""
 
 
+class PersonNotFoundError(DataError):
+    """No row of a table or run has the id that was asked for."""
+
+
 class NothingInCommonError(DataError):
     """Two runs to compare have no ids in common."""
 

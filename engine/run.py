@@ -13,12 +13,15 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from engine.errors import ModelNotReadableError, NotExplainedError, NotMappedError
+from engine.errors import ModelNotReadableError, NotExplainedError, NotMappedError, UsageError
 from engine.utils.formatting import format_percent, printable_text
 from engine.utils.html_table import html_table
 
 if TYPE_CHECKING:
+    from engine.blocks import Table
+    from engine.explain.person.why import Why
     from engine.model.model import Model
+    from engine.model.similar import ScoredRows
 
 
 class Run:
@@ -80,6 +83,12 @@ class Run:
         return self._read_explanation("rules.json")
 
     @cached_property
+    def features(self) -> list[dict[str, Any]]:
+        """One dict a feature: its importance, its value and difference in every cluster, as in features.json."""
+        features: list[dict[str, Any]] = self._read_explanation("features.json")["features"]
+        return features
+
+    @cached_property
     def map(self) -> pa.Table:
         """The landmarks of the map: id, cluster, map_x, map_y."""
         return pq.read_table(self.path.absolute() / "map.parquet")
@@ -98,14 +107,14 @@ class Run:
             If the run has no map.
         """
         from engine.report.charts import to_plotly_figure
-        from engine.report.contents import read_cluster_names, read_map_chart
+        from engine.report.contents import read_cluster_names, read_domain_words, read_map_chart
 
         path = self.path / "map.parquet"
         if not path.is_file():
             raise NotMappedError(f"{self.path} has no map.", hint="fit again without --skip map.")
         numbers = self.clusters["cluster"].to_pylist()
         names, sizes = read_cluster_names(self.path, numbers), self.clusters["size"].to_pylist()
-        return to_plotly_figure(read_map_chart(path, names, sizes, numbers))
+        return to_plotly_figure(read_map_chart(path, names, sizes, numbers, read_domain_words(self.path)))
 
     def plot_elbow(self) -> Any:
         """Return inertia and four scores over k, with the chosen k marked, as a plotly figure."""
@@ -118,6 +127,80 @@ class Run:
         from engine.report.html_report import write_report
 
         return write_report(self.path)
+
+    def why(self, id: Any, *, table: Any = None) -> Why:
+        """Return why a person is in their cluster: persona, rule, runner-up, and the least change that moves them.
+
+        Parameters
+        ----------
+        id : scalar
+            The person's id, or the number of their row if the run has no id column.
+        table : path, URL, list of them, or a pandas, polars or pyarrow table, optional
+            Where their profile is. By default the files that the run was made of, unchanged.
+
+        Returns
+        -------
+        Why
+
+        Raises
+        ------
+        PersonNotFoundError
+            If nobody in the run or in the table has the id.
+        SourceNotFoundError, InputChangedError, UsageError
+            If the run's own table is gone, has changed, or was a data frame.
+        MissingColumnError, RetypedColumnError, DataError
+        """
+        from engine.config import FitConfig
+        from engine.explain.person.why import explain_person
+        from engine.model.assignments import ROW
+        from engine.tables import open_table
+        from engine.tables.find_row import find_row, read_row
+
+        id_name = self.model.id or ROW
+        people = open_table(self.path / "assignments", id=id_name)
+        found = read_row(people, find_row(people, id_name, id, f"Run {self.path}"), [id_name, "cluster"])
+        profiles = self.open_table(table)
+        row = read_row(profiles, find_row(profiles, self.model.id, id, "The table"), self.model.encoder.columns)
+        rules = self.rules["clusters"] if (self.path / "rules.json").is_file() else None
+        settings = FitConfig.read(self.path / "config.yaml")
+        return explain_person(
+            self.model, settings, rules, self.names, found[id_name][0].as_py(), found["cluster"][0].as_py(), row
+        )
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The name of each cluster by its number."""
+        from engine.report.contents import read_cluster_names
+
+        numbers = self.clusters["cluster"].to_pylist()
+        return dict(zip(numbers, read_cluster_names(self.path, numbers), strict=True))
+
+    def open_table(self, table: Any = None) -> Table:
+        """Open a table for the run's model; by default the one that the run was made of.
+
+        Raises
+        ------
+        SourceNotFoundError, InputChangedError, UsageError
+            If the run's own table is gone, has changed, or was a data frame.
+        MissingColumnError, RetypedColumnError, DataError
+        """
+        from engine.tables import open_table
+        from engine.tables.recorded_table import open_recorded_table
+
+        types = self.model.encoder.csv_types()
+        if table is None:
+            opened = open_recorded_table(self.manifest["input"], str(self.path), id=self.model.id, types=types)
+        else:
+            opened = open_table(table, id=self.model.id, types=types)
+        self.model.encoder.check_schema(opened.schema)
+        return opened
+
+    @cached_property
+    def scored_people(self) -> ScoredRows:
+        """The scores of all people of the run, in memory: 6 bytes a component and person, and the ids."""
+        from engine.model.similar import load_scores
+
+        return load_scores(self.model, self.open_table())
 
     def _repr_html_(self) -> str:
         """Return the run as HTML for notebooks: a summary, and one line a cluster."""
@@ -163,3 +246,48 @@ def load(path: str | os.PathLike[str]) -> Model:
         If the directory is not a complete run, or its model is damaged or of another format.
     """
     return Run(path).model
+
+
+def similar(
+    run: Run | str | os.PathLike[str], id: Any, n: int = 10, *, same_cluster: bool = False, table: Any = None
+) -> pa.Table:
+    """Return the people nearest to one person by their scores: who would enjoy their company.
+
+    The scores are those that the clusters are made of, so every source column weighs what it weighs there. Distances
+    are exact, and ties go to the rows that come first in the table.
+
+    Parameters
+    ----------
+    run : Run or path of a run directory
+        A Run keeps the scores of its people in memory from the first call on, which makes later ones quick. A path, or
+        a `table`, is read in one pass, block by block.
+    id : scalar
+        The person's id, or the number of their row if the run has no id column.
+    n : int, default=10
+    same_cluster : bool, default=False
+        Whether only people of the same cluster are looked at.
+    table : path, URL, list of them, or a pandas, polars or pyarrow table, optional
+        Where the profiles are. By default the files that the run was made of, unchanged.
+
+    Returns
+    -------
+    pyarrow.Table of id, cluster and distance, the nearest first; fewer than n rows if there are fewer people.
+
+    Raises
+    ------
+    UsageError
+        If n is less than 1, or the run was made of a data frame.
+    PersonNotFoundError
+        If nobody in the table has the id.
+    SourceNotFoundError, InputChangedError
+        If the run's own table is gone or has changed.
+    MissingColumnError, RetypedColumnError, DataError
+    """
+    from engine.model.similar import find_similar, find_similar_in_table
+
+    if n < 1:
+        raise UsageError(f"n is {n}, but it has to be 1 or more.")
+    if isinstance(run, Run) and table is None:
+        return find_similar(run.model, run.scored_people, id, n, same_cluster=same_cluster)
+    run = run if isinstance(run, Run) else Run(run)
+    return find_similar_in_table(run.model, run.open_table(table), id, n, same_cluster=same_cluster)

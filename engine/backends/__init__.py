@@ -53,4 +53,15 @@ def resolve(device: str = "auto") -> tuple[Backend, str]:
     return CpuBackend(), f"cpu, because {reason}"
 
 
-__all__ = ["DEVICES", "Backend", "resolve"]
+def for_sparse_rows(device: str, n_features: int) -> Backend:
+    """Return the backend for sparse rows, which is the CPU's; raises UsageError if device is "cuda"."""
+    if device == "cuda":
+        raise UsageError(
+            "Sparse rows are computed on the CPU only, and device='cuda' was asked for.", hint="use device='auto'."
+        )
+    from engine.backends.sparse_cpu import SparseCpuBackend  # imported late: rows are seldom sparse
+
+    return SparseCpuBackend(n_features)
+
+
+__all__ = ["DEVICES", "Backend", "for_sparse_rows", "resolve"]

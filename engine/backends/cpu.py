@@ -129,7 +129,7 @@ class CpuBackend:
         return self.rows_per_block(n_rows)
 
     def allocate_rows(self, X: Rows, storage: Storage) -> PreparedCpuRows:
-        return _allocate_rows(
+        return allocate_rows_at(
             quantize.coarsest_level(X.shape[1]), evenly_spaced_rows(X, QUANTIZER_SAMPLE_ROWS), len(X), storage
         )
 
@@ -151,7 +151,7 @@ class CpuBackend:
         if saved <= max(n_rows * n_features * QUANTIZE_NANOSECONDS, MIN_SAVED_NANOSECONDS):
             return None
         # The factor stays the same, as the gap bounds of all rows contain it.
-        return _allocate_rows(rows.level + 1, evenly_spaced_rows(X, QUANTIZER_SAMPLE_ROWS), n_rows, storage)
+        return allocate_rows_at(rows.level + 1, evenly_spaced_rows(X, QUANTIZER_SAMPLE_ROWS), n_rows, storage)
 
     def requantize_rows(self, X: Rows, rows: PreparedCpuRows, part: slice) -> None:
         if len(rows.quantized.values):
@@ -268,7 +268,8 @@ def evenly_spaced_rows(X: Rows, size: int = BLOCK_SAMPLE_ROWS) -> Rows:
     return X[:: max(1, len(X) // size)][:size]
 
 
-def _allocate_rows(level: int, sample: Rows, n_rows: int, storage: Storage) -> PreparedCpuRows:
+def allocate_rows_at(level: int, sample: Rows, n_rows: int, storage: Storage) -> PreparedCpuRows:
+    """Return room for n_rows rows, quantized at a level of precision as a sample of them suggests."""
     quantized = quantize.allocate_quantized_rows(n_rows, sample.shape[1], level, storage.scratch)
     return PreparedCpuRows(level, quantize.fit_quantizer(sample, level), quantized)
 

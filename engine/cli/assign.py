@@ -23,6 +23,7 @@ from engine.cli.app import (
     cluster_options,
     handle_errors,
     limit_threads,
+    parse_list,
     print_result,
 )
 
@@ -34,6 +35,12 @@ def assign(
     model: Annotated[Path, typer.Option(help="The run directory that `rooms fit` wrote.")],
     out: Annotated[Path, typer.Option(help="One file if it ends in .parquet, else a folder of parts.")],
     place: Annotated[bool, typer.Option("--place", help="Place them on the run's map as well.")] = False,
+    top: Annotated[
+        int, typer.Option(min=1, help="Name so many of the nearest clusters: cluster_2, cluster_2_odds, …")
+    ] = 1,
+    with_columns: Annotated[
+        str | None, typer.Option("--with", metavar="name,run", help="Add the cluster's name; the run's id and model.")
+    ] = None,
     max_unseen: Annotated[
         str | None,
         typer.Option(metavar="SHARE", help="Fail if more of a column is unknown to the model, such as 5%."),
@@ -63,8 +70,8 @@ def assign(
     limits = ScoringLimits.read(gate_file)
     with limit_threads(threads):
         load(model).assign(
-            source, out=out, overwrite=overwrite, place=place, max_unseen=max_unseen, gate=gate, limits=limits,
-            cluster=cluster, reporter=Bars(),
+            source, out=out, overwrite=overwrite, place=place, top=top, with_columns=parse_list(with_columns),
+            max_unseen=max_unseen, gate=gate, limits=limits, cluster=cluster, reporter=Bars(),
         )  # fmt: skip
     assignments = ds.dataset(out.absolute(), format="parquet")
     outliers = assignments.count_rows(filter=ds.field("outlier"))

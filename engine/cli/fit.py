@@ -28,6 +28,7 @@ from engine.cli.app import (
     limit_threads,
     parse_cluster_count,
     parse_k_range,
+    parse_list,
     parse_marks,
     parse_pairs,
     parse_share,
@@ -107,7 +108,7 @@ def fit(
     kmeans |= parse_k_range(k_range) | ({} if k_method is None else {"k_method": k_method})
     kmeans |= {} if metric is None else {"metric": metric}
     algorithms = algorithm_settings(algorithm)
-    skipped_stages = None if skip is None else [part.strip() for part in skip.split(",") if part.strip()]
+    skipped_stages = None if skip is None else parse_list(skip)
     settings = FitConfig.read(
         config, gate_file=gate_file, id=id, device=device, memory=memory, seed=seed, features=features,
         skip=skipped_stages, pca=algorithms["pca"], kmeans=kmeans | algorithms["kmeans"],

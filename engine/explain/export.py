@@ -1,4 +1,4 @@
-"""Write an explanation into a run directory: rules.json, rules.sql, personas.json and personas.md."""
+"""Write an explanation into a run directory: rules.json, rules.sql, features.json, personas.json and personas.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,20 @@ from numpy.typing import NDArray
 
 from engine.explain.binning.predicates import YES
 from engine.explain.export_sql import to_sql
+from engine.explain.feature_table import feature_table
 from engine.explain.personas.effect_sizes import EffectSize
 from engine.explain.personas.persona import Persona
 from engine.explain.personas.phrases import feature_title, format_value
+from engine.explain.personas.profile import ProfileRow
 from engine.explain.rules.conditions import Condition, rule_words
 from engine.explain.rules.decision_tree import LEAF
 from engine.explain.rules.explanation import EvaluatedTree, Explanation
 from engine.features.encoding_plan import EncodingPlan
+from engine.utils.domain_words import DomainWords
 from engine.utils.formatting import format_iso_day
 
 FORMAT = 1  # of the JSON files
 Numbers = NDArray[np.int32]
-HEAT_MAP_FEATURES = 30  # the most that fit beside each other and can still be read
 
 
 def write_explanation(
@@ -40,16 +42,21 @@ def write_explanation(
     id: str | None,
     min_people: int,
     numbers: Numbers,
+    words: DomainWords,
 ) -> None:
-    """Write rules.json, rules.sql, personas.json and personas.md into a folder; clusters have these `numbers`."""
+    """Write rules, features and personas into a folder, as JSON, SQL and Markdown; clusters have these `numbers`."""
     personas = [replace(persona, cluster=int(numbers[persona.cluster])) for persona in personas]
     names = [persona.name for persona in personas]
     _write_json(folder / "rules.json", _rules_document(explanation, personas, min_people, numbers))
     (folder / "rules.sql").write_text(to_sql(explanation, names, plan, schema, id, numbers), encoding="utf-8")
-    heat_map = _heat_map(effect_sizes, min_people)
-    facts = {"format": FORMAT, "min_people": min_people, "sampled_rows": explanation.n_sampled, "contrasts": heat_map}
+    facts = {"format": FORMAT, "min_people": min_people, "sampled_rows": explanation.n_sampled}
+    sizes = np.array([persona.size for persona in personas], np.int64)
+    table = feature_table(effect_sizes, sizes, min_people)
+    _write_json(folder / "features.json", {**facts, "clusters": numbers.tolist(), "features": table})
     _write_json(folder / "personas.json", {**facts, "personas": [_persona_document(p, min_people) for p in personas]})
-    (folder / "personas.md").write_text(_to_markdown(personas), encoding="utf-8")
+    (folder / "personas.md").write_text(
+        _to_markdown(personas, explanation.n_sampled, min_people, words), encoding="utf-8"
+    )
 
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:
@@ -162,6 +169,7 @@ def _persona_document(persona: Persona, min_people: int) -> dict[str, Any]:
     return {
         "cluster": persona.cluster,
         "name": persona.name,
+        **({} if persona.automatic_name is None else {"automatic_name": persona.automatic_name}),
         "users": persona.size,
         "share": persona.share,
         "strength": round(persona.strength, 4),
@@ -171,8 +179,14 @@ def _persona_document(persona: Persona, min_people: int) -> dict[str, Any]:
         "typical": [list(pair) for pair in persona.typical],
         "interests": list(persona.interests),
         "portrait": [{"heading": heading, "lines": list(lines)} for heading, lines in persona.portrait],
+        "profile": [_profile_document(row) for row in persona.profile],
         "contrasts": [_effect_size_document(effect_size, min_people) for effect_size in persona.effect_sizes],
     }
+
+
+def _profile_document(row: ProfileRow) -> dict[str, Any]:
+    figures = {name: round(getattr(row, name), 4) for name in ("position", "everybody_position", "difference")}
+    return {**asdict(row), "columns": list(row.columns), **figures}
 
 
 def _effect_size_document(effect_size: EffectSize, min_people: int) -> dict[str, Any]:
@@ -195,39 +209,25 @@ def _effect_size_document(effect_size: EffectSize, min_people: int) -> dict[str,
     return document
 
 
-def _heat_map(effect_sizes: Sequence[Sequence[EffectSize]], min_people: int) -> dict[str, Any]:
-    """Return the standardized differences of the features that distinguish clusters most, one row per cluster."""
-    shown = [[e for e in of_cluster if e.n_known >= min_people] for of_cluster in effect_sizes]
-    best: dict[str, float] = {}
-    for effect_size in (e for of_cluster in shown for e in of_cluster):
-        title = feature_title(effect_size)
-        best[title] = max(best.get(title, 0.0), effect_size.strength)
-    features = sorted(sorted(best, key=lambda name: -best[name])[:HEAT_MAP_FEATURES])
-    rows = []
-    for of_cluster in shown:
-        row = {feature_title(e): round(e.disclosed_difference(min_people), 3) for e in of_cluster}
-        rows.append([row.get(name) for name in features])
-    return {"features": features, "differences": rows}
-
-
-def _to_markdown(personas: Sequence[Persona]) -> str:
-    lines = ["# Personas", ""]
+def _to_markdown(personas: Sequence[Persona], n_sampled: int, min_people: int, words: DomainWords) -> str:
+    note = f"Figures are estimated from a sample of {n_sampled:,}, each from at least {min_people} {words.plural}."
+    lines = ["# Personas", "", note, ""]
     for persona in sorted(personas, key=lambda p: (not p.is_community, -p.size)):
-        community = " (community persona)" if persona.is_community else ""
-        lines += [f"## {_escape_markdown(persona.name)}{community}", "", f"Cluster {persona.cluster}.", ""]
-        lines += [f"{_escape_markdown(sentence)}\n" for sentence in persona.sentences]
+        community = f" ({words.community[0].lower()}{words.community[1:]})" if persona.is_community else ""
+        lines += [f"## {escape_markdown(persona.name)}{community}", "", f"Cluster {persona.cluster}.", ""]
+        lines += [f"{escape_markdown(sentence)}\n" for sentence in persona.sentences]
         lines += [f"{persona.stability}\n"] if persona.stability else []
         for heading, sentences in persona.portrait:
-            lines += [f"**{heading}**", "", *(f"- {_escape_markdown(line)}" for line in sentences), ""]
+            lines += [f"**{heading}**", "", *(f"- {escape_markdown(line)}" for line in sentences), ""]
         if persona.typical:
             typical = "; ".join(f"{name}: {value}" for name, value in persona.typical)
-            lines += [f"A typical member (composed, not a real person): {_escape_markdown(typical)}.", ""]
+            lines += [f"A typical member (composed, not a real person): {escape_markdown(typical)}.", ""]
         if persona.interests and not persona.portrait:
-            lines += [f"A room for them would open with {_escape_markdown(', '.join(persona.interests))}.", ""]
+            lines += [f"{words.opens_with}: {escape_markdown(', '.join(persona.interests))}.", ""]
     return "\n".join(lines)
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Escape the characters that have a meaning in Markdown or HTML."""
     escaped = re.sub(r"&(?=#?\w+;)", "&amp;", text.replace("\\", "\\\\"))  # "Action & Adventure" has no entity
     escaped = escaped.replace("<", "&lt;").replace(">", "&gt;")

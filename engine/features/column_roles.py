@@ -333,7 +333,9 @@ def _number_rows(statistics: TableStatistics, name: str) -> bool:
 
 
 def _skewness(values: NDArray[np.float64]) -> float:
-    """Return the third standardised moment of values that are not all equal."""
+    """Return the third standardised moment of ascending values, NaN if they are equal up to rounding."""
+    if values[-1] - values[0] <= ROUNDING_FLOAT64 * abs(values[-1]):
+        return np.nan
     deviations = values - values.mean()
     squares = np.square(deviations)
     return float((squares * deviations).mean() / squares.mean() ** 1.5)

@@ -12,7 +12,9 @@ import logging
 import warnings
 from collections.abc import Mapping
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from engine.blocks import Block
 from engine.config import Role
@@ -23,6 +25,8 @@ from engine.features.number_columns import MAX_UNREAD_SHARE
 from engine.tables.date_texts import DAY_FIRST, MONTH_FIRST, DateFormat, find_date_format
 
 logger = logging.getLogger(__name__)
+FIRST_DAY_NUMBER, LAST_DAY_NUMBER = 19_000_101, 21_001_231
+MIN_DAY_NUMBERS = 10  # fewer may be amounts
 _FIRST_ROWS = 1000  # rows whose texts rule out most columns
 
 
@@ -97,6 +101,31 @@ def check_date_columns(statistics: TableStatistics, overrides: Mapping[str, Role
     if assumed:
         remedy = "write dates as year-month-day where that is wrong"
         warnings.warn(f"Texts are read as dates: {'; '.join(assumed)}; {remedy}.", DateTextsWarning, stacklevel=3)
+
+
+def warn_of_day_numbers(statistics: TableStatistics, overrides: Mapping[str, Role]) -> None:
+    """Warn of columns of numbers such as 20240904: the last day of a month and the next one are 70 or more apart."""
+    named = [
+        repr(name)
+        for name, column in statistics.columns.items()
+        if name not in overrides and column.read_spec.form == "number" and _are_day_numbers(column.sorted_sample)
+    ]
+    if named:
+        what = f"Numbers that look like days, written as year, month and day, stay numbers: {', '.join(named)}"
+        remedy = "write them as 2024-09-04, and they are dates"
+        warnings.warn(
+            f"{what}; {remedy}. --role COLUMN=numeric keeps them without a warning.", DateTextsWarning, stacklevel=3
+        )
+
+
+def _are_day_numbers(values: NDArray[np.float64]) -> bool:
+    """Tell whether ascending numbers are all like 20240904, and of several days."""
+    if len(values) < MIN_DAY_NUMBERS or values[0] < FIRST_DAY_NUMBER or values[-1] > LAST_DAY_NUMBER:
+        return False
+    month, day = values // 100 % 100, values % 100
+    return bool(
+        values[0] < values[-1] and ((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31) & (day % 1 == 0)).all()
+    )
 
 
 def describe_date_texts(column: ColumnStatistics) -> str:

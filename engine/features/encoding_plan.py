@@ -25,6 +25,7 @@ from engine.features.column_roles import ColumnRole, is_constant
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.tables.date_texts import DateFormat
 from engine.tables.number_texts import NumberFormat
+from engine.utils.name_words import unit_in_name
 
 CLIP_QUANTILE = 0.005  # numbers are clipped to this quantile and to 1 minus it
 MIN_VARIANCE = 0.05 * 0.95  # of a flag set in 5 % of rows: what rarer rows have is not scaled up to a whole variance
@@ -147,7 +148,8 @@ def make_plan(
         metadata = schema.field(role.column).metadata or {}
         number_format = column.read_spec.number_format
         written_unit = None if number_format is None else number_format.unit
-        unit = metadata.get(b"rooms.unit", b"").decode() or written_unit
+        named_unit = unit_in_name(role.column, column.moments.minimum, column.moments.maximum)
+        unit = metadata.get(b"rooms.unit", b"").decode() or written_unit or named_unit
         indicator = role.column in indicators
         if role.role == "categorical":
             return _plan_categories(column, unit, indicator)

@@ -28,7 +28,7 @@ from engine.features.column_roles import (
 )
 from engine.features.column_statistics import TableStatistics, collect_statistics
 from engine.features.column_weights import ColumnWeights, compute_weights, find_owners
-from engine.features.date_columns import check_date_columns, find_date_columns
+from engine.features.date_columns import check_date_columns, find_date_columns, warn_of_day_numbers
 from engine.features.distributions import TableDistributions
 from engine.features.drift import warn_of_drift
 from engine.features.encoded_table import EncodedTable
@@ -38,6 +38,7 @@ from engine.features.key_columns import find_category_columns
 from engine.features.missing_marks import report_missing_marks, set_missing_marks
 from engine.features.number_columns import check_number_columns, find_number_columns, warn_of_left_texts
 from engine.features.repeated_columns import RepeatedColumns, find_repeated_columns, warn_of_repeated_columns
+from engine.features.total_rows import warn_of_total_row
 from engine.tables.vector_columns import expand_vector_settings, vector_name
 
 if TYPE_CHECKING:
@@ -146,12 +147,15 @@ def fit_encoder(
         If columns are constant, all missing or id-like; it names them.
     MissingMarksWarning
         If values such as -999 or 9999-12-31 are taken as missing; it names them.
+    TotalRowWarning
+        If a row looks like the totals of the others.
     RepeatedColumnsWarning
         If columns say one thing and share a weight; it names them.
     NumberTextsWarning
         If text columns are read as numbers, or look like numbers and are not; it names them.
     DateTextsWarning
-        If texts are read as dates although day and month could be the other way round, or some are no dates.
+        If texts are read as dates although day and month could be the other way round, or some are no dates; or if
+        numbers such as 20240904 look like days.
     """
     cache = BlockCache() if cache is None else cache
     overrides = roles_in_metadata(table.schema) | expand_vector_settings(column_roles or {}, table.schema)
@@ -177,6 +181,8 @@ def fit_encoder(
     )
     check_number_columns(statistics, overrides)
     check_date_columns(statistics, overrides)
+    warn_of_day_numbers(statistics, overrides)
+    warn_of_total_row(statistics)
     report_missing_marks(statistics, missing or {})
     roles = infer_roles(statistics, table.schema, categories, overrides, skip)
     _report_roles(roles, statistics, categories, overrides)

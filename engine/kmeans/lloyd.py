@@ -192,7 +192,7 @@ def lloyd(
     tolerance : float
         See `scaled_tolerance`.
     verbose : bool, default=False
-        Log every iteration.
+        Log every iteration with its inertia, which takes another pass each.
     state : LloydState, optional
         Of a run that labelled the rows by other centers and updated its bounds to `centers`: its bounds make the first
         pass shorter. It is changed in place.
@@ -214,12 +214,16 @@ def lloyd(
         if verbose:
             counts = state.last_counts
             logger.info(
-                "iteration %d: %d labels changed, centres moved by %.6g; %d rows screened, %d open, %d defined",
-                number, n_changed, center_shift, counts.screened, counts.opened, counts.defined,
+                "Iteration %d, inertia %.6g: %d labels changed, centers moved by %.6g; "
+                "%d rows screened, %d open, %d defined",
+                number, state.inertia(previous), n_changed, center_shift,
+                counts.screened, counts.opened, counts.defined,
             )  # fmt: skip
         # In the first iteration the centers are not the means of the labels before them.
         strict_convergence = n_changed == 0 and number > 1
         if strict_convergence or center_shift <= tolerance:
+            if verbose:
+                _log_convergence(number, strict_convergence, center_shift, tolerance)
             break
         state.update_bounds(previous, centers)
         if on_iteration is not None and number < max_iter:
@@ -229,6 +233,11 @@ def lloyd(
             state.update_bounds(previous, centers)
         state.relabel(centers)
     return Clustering(centers, state.labels, state.inertia(centers), number, state.pass_counts)
+
+
+def _log_convergence(number: int, strict: bool, center_shift: float, tolerance: float) -> None:
+    reason = "strict convergence" if strict else f"center shift {center_shift:.6g} within tolerance {tolerance:.6g}"
+    logger.info("Converged at iteration %d: %s.", number, reason)
 
 
 def prepare_and_range(

@@ -72,6 +72,8 @@ def best_clustering(
         resume_from = checkpoint.iteration if checkpoint is not None and run == checkpoint.run else None
         if resume_from is None:
             centers = initialize_centers(samples, init, n_clusters, random, max_iter)
+            if verbose:
+                logger.info("Initialization complete")
         else:
             centers = resume_from.centers
         clustering = lloyd(

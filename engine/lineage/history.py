@@ -19,6 +19,7 @@ import numpy as np
 
 from engine.errors import ModelNotReadableError
 from engine.lineage.matching import UNMATCHED, Counts, match_clusters
+from engine.model.files import model_version
 from engine.report.contents import read_cluster_names
 from engine.run import Run
 from engine.utils.array_types import Int32s
@@ -106,7 +107,9 @@ class History:
     def begin(cls, run: Run) -> History:
         """Return the history of a run that continues no other."""
         numbers, sizes = run.clusters["cluster"].to_pylist(), run.clusters["size"].to_pylist()
-        night = Night(0, model_digest(run.path), run.manifest["rows"], dict(zip(numbers, sizes, strict=True)))
+        night = Night(
+            0, model_version(run.path / "model"), run.manifest["rows"], dict(zip(numbers, sizes, strict=True))
+        )
         names = read_cluster_names(run.path, numbers)
         explained = (run.path / "personas.json").is_file()
         clusters = (
@@ -128,33 +131,41 @@ class History:
         if not path.is_file():
             return cls.begin(run)
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            if document["format"] != FORMAT:
-                raise ValueError(f"its format is {document['format']}")
-            nights = (
-                Night(**night | {"sizes": {int(number): size for number, size in night["sizes"].items()}})
-                for night in document["nights"]
-            )
-            clusters = (
-                ClusterHistory(
-                    **cluster
-                    | {
-                        "parents": tuple(cluster["parents"]),
-                        "names": tuple((night, name) for night, name in cluster["names"]),
-                    }
-                )
-                for cluster in document["clusters"]
-            )
-            return cls(tuple(nights), tuple(clusters))
+            return cls.from_text(path.read_text(encoding="utf-8"))
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ModelNotReadableError(
                 f"{path} cannot be read: {error}.", hint="it was written by `rooms fit --previous`; fit that run again."
             ) from error
 
+    @classmethod
+    def from_text(cls, text: str) -> History:
+        """Return the history that `to_text` wrote; raise ValueError, KeyError or TypeError if it is none."""
+        document = json.loads(text)
+        if document["format"] != FORMAT:
+            raise ValueError(f"its format is {document['format']}")
+        nights = (
+            Night(**night | {"sizes": {int(number): size for number, size in night["sizes"].items()}})
+            for night in document["nights"]
+        )
+        clusters = (
+            ClusterHistory(
+                **cluster
+                | {
+                    "parents": tuple(cluster["parents"]),
+                    "names": tuple((night, name) for night, name in cluster["names"]),
+                }
+            )
+            for cluster in document["clusters"]
+        )
+        return cls(tuple(nights), tuple(clusters))
+
+    def to_text(self) -> str:
+        """Return the content of lineage.json."""
+        return json.dumps({"format": FORMAT, **self.facts()}, indent=1, ensure_ascii=False) + "\n"
+
     def write(self, folder: Path) -> None:
         """Write lineage.json into a folder."""
-        document = {"format": FORMAT, **self.facts()}
-        (folder / FILE).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / FILE).write_text(self.to_text(), encoding="utf-8")
 
     def facts(self) -> dict[str, Any]:
         """Return the history as plain values."""
@@ -214,6 +225,17 @@ class History:
         ]
         return History((*self.nights, night), tuple(clusters))
 
+    def renamed_tonight(self, number: int, name: str) -> History:
+        """Return this history with another name of a cluster in its last night."""
+
+        def rename(cluster: ClusterHistory) -> ClusterHistory:
+            before = tuple((night, known) for night, known in cluster.names if night != self.night)
+            same = bool(before) and before[-1][1] == name
+            return replace(cluster, names=before if same else (*before, (self.night, name)))
+
+        clusters = (rename(cluster) if cluster.number == number else cluster for cluster in self.clusters)
+        return replace(self, clusters=tuple(clusters))
+
     @staticmethod
     def _tomorrow(cluster: ClusterHistory, numbers: Int32s, named: dict[int, str], night: int) -> ClusterHistory:
         if cluster.died is not None:
@@ -229,12 +251,6 @@ class History:
 def _night_words(night: Night) -> str:
     words = f", {format_percent(night.moved / night.stayed)} of {night.stayed:,} moved" if night.stayed else ""
     return words + ("" if night.choice is None else f"; {night.choice['why']}")
-
-
-def model_digest(folder: Path) -> str:
-    """Return the beginning of the checksum of a run's model."""
-    checksum: str = json.loads((folder / "model" / "model.json").read_text())["arrays_sha256"]
-    return checksum[:12]
 
 
 def number_clusters(moves: Counts, old_numbers: Int32s, next_number: int) -> tuple[Int32s, dict[int, tuple[int, ...]]]:

@@ -10,15 +10,20 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from engine.config import FeaturesConfig, FitConfig, PCAConfig
-from engine.errors import IdColumnError, UsageError
+from engine.errors import IdColumnError, MissingColumnError, RetypedColumnError, UsageError
 from engine.features.column_roles import ColumnRole
 from engine.features.column_weights import ColumnWeights
 from engine.lineage.history import History
 from engine.model.model import Model
 from engine.run import Run
 from engine.tables.vector_columns import vector_name
+from engine.utils.formatting import capitalize_first
 
 SHOWN_COLUMNS = 5
+MOVER_COLUMNS = (  # of movers.parquet, beside the id
+    "event", "old_cluster", "new_cluster", "old_name", "new_name", "margin", "runner_up", "runner_up_odds", "columns",
+    "run", "previous_run", "time",
+)  # fmt: skip
 logger = logging.getLogger(__name__)
 
 
@@ -67,9 +72,35 @@ class PreviousRun:
         return {c.number: c.name for c in self.history.clusters if c.died is None and c.name is not None}
 
     @property
+    def n_people(self) -> int:
+        """The number of its rows."""
+        return int(self.run.manifest["rows"])
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the run; None if it was made before runs had ids."""
+        run_id: str | None = self.run.manifest.get("run_id")
+        return run_id
+
+    @property
     def digest(self) -> str:
-        """A digest of what the run is: of its manifest, which has digests of ids and model figures."""
-        return hashlib.sha256((self.run.path / "manifest.json").read_bytes()).hexdigest()
+        """A digest of what the run is: of its manifest, which has digests of ids and model figures, and its names."""
+        files = (self.run.path / name for name in ("manifest.json", "config.yaml"))
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+    def carry_names(self, settings: FitConfig) -> FitConfig:
+        """Return settings with the names that `rooms rename` gave clusters of the run that live."""
+        alive = {cluster.number for cluster in self.history.clusters if cluster.died is None}
+        kept = FitConfig.read(self.run.path / "config.yaml").renamed
+        carried = {number: given for number, given in kept.items() if number in alive}
+        return settings.model_copy(update={"renamed": carried | settings.renamed})
+
+    @property
+    def descriptions(self) -> dict[int, str]:
+        """The names that the engine has for clusters whose name people gave, by number."""
+        if not (self.run.path / "personas.json").is_file():
+            return {}
+        return {p["cluster"]: p["automatic_name"] for p in self.run.personas if "automatic_name" in p}
 
     def check(self, settings: FitConfig) -> None:
         """Check that a fit with these settings can continue the run; warn of settings that it does not follow.
@@ -79,13 +110,18 @@ class PreviousRun:
         IdColumnError
             If it tells people apart by another column.
         UsageError
-            If it clusters by another metric.
+            If it clusters by another metric, or the id column is named like one of movers.parquet.
         """
         if settings.id != self.model.id:
             raise IdColumnError(
                 f"{self.run.path} tells people apart by {_id_words(self.model.id)}, and this fit by "
                 f"{_id_words(settings.id)}.",
                 hint="fit without --id." if self.model.id is None else f"fit with --id {self.model.id}.",
+            )
+        if settings.id in MOVER_COLUMNS:
+            raise UsageError(
+                f"The id column is named {settings.id!r}, as a column that movers.parquet has beside the ids.",
+                hint="rename the column in the table, for example to 'user_id', and begin a new history.",
             )
         if settings.kmeans.metric != self.model.metric:
             raise UsageError(
@@ -96,7 +132,20 @@ class PreviousRun:
         self._warn_of_kept(settings)
 
     def check_columns(self, schema: pa.Schema, id: str | None) -> None:
-        """Warn of columns of a table that the kept encoder knows nothing of."""
+        """Check that a table has the columns of the kept encoder; warn of those that it knows nothing of.
+
+        Raises
+        ------
+        MissingColumnError, RetypedColumnError
+            If the table lacks columns, or holds something else in them.
+        """
+        try:
+            self.model.encoder.check_schema(schema)
+        except (MissingColumnError, RetypedColumnError) as error:
+            raise type(error)(
+                f"{error.message} The columns of {self.run.path} are kept.",
+                hint=f"--refit-features takes the columns as they are now. {capitalize_first(error.hint or '')}",
+            ) from error
         known = {role.column for role in self.roles} | {id}
         vectors = {role.vector for role in self.roles}
         new = [f.name for f in schema if f.name not in known and (vector_name(f) or f.name) not in vectors]

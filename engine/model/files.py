@@ -70,6 +70,12 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         raise ModelNotReadableError(f"{folder / 'arrays.safetensors'} cannot be read: {error}.") from error
 
 
+def model_version(folder: Path) -> str:
+    """Return the version of a model: the beginning of the checksum of its arrays."""
+    checksum: str = json.loads((folder / "model.json").read_text())["arrays_sha256"]
+    return checksum[:12]
+
+
 def _facts_checksum(facts: dict[str, Any]) -> str:
     """Return the SHA-256 of facts, whatever the white space and the order of names in their file."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

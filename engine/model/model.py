@@ -8,7 +8,7 @@ model/files.py reads and writes the files of a model; pipeline/fit.py fits one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -23,44 +23,30 @@ from numpy.typing import NDArray
 from engine import backends
 from engine.backends.protocol import Projection
 from engine.config import ClusterConfig, Metric, ScoringLimits
-from engine.errors import ModelNotReadableError, NotMappedError, UsageError
+from engine.errors import ModelNotReadableError, UsageError
 from engine.execution.threads import map_blocks
-from engine.execution.worker_pool import run_on_workers
 from engine.features.columnar_block import ColumnarBlock
 from engine.features.distributions import TableDistributions
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
 from engine.features.number_columns import check_parsed_texts
 from engine.kmeans.stability import MARGIN_EDGES
-from engine.model.assignments import (
-    ROW,
-    add_map_columns,
-    assignment_table,
-    check_id_name,
-    write_assignments,
-    write_parts,
-)
-from engine.model.directions import count_without_direction, score_projection
+from engine.model.assignments import check_id_name, write_parts
+from engine.model.directions import score_projection
 from engine.model.files import METRIC_FORMAT, read_model, write_model
+from engine.model.new_rows import AddedColumns, NewRowAssigner, check_finite, write_new_rows
 from engine.model.row_gate import RowGate
-from engine.model.unseen import SeenRows, UnseenCounts, count_unseen
+from engine.model.unseen import SeenRows
 from engine.pca.solver import Components
 from engine.progress import Reporter, Silent
-from engine.tables import Block, Table, open_table
+from engine.tables import open_table
 from engine.tables.output_paths import check_apart, check_new_file, parquet_path
 from engine.tables.source_paths import infer_format
-from engine.tables.unique_ids import read_ids
-from engine.tsne.device import build_placement_index, place_rows
 from engine.utils.atomic_directory import check_target, write_directory_atomically
-from engine.utils.atomic_files import scratch_folder, write_atomically
+from engine.utils.atomic_files import write_atomically
 from engine.utils.formatting import printable_text
 from engine.utils.html_table import html_table
 from engine.utils.units import parse_share
-
-WORKER_MODULES = (
-    "engine.model.model",
-    "fsspec.implementations.local",
-)  # the fork server imports them for workers that assign rows
 
 
 class Landmarks(NamedTuple):
@@ -139,7 +125,7 @@ class Model:
         """Compute the scores Z of rows that `read_block` has read."""
         backend, _ = backends.resolve("auto")
         Z = backend.encoded_scores(self.encoder.encode_block(block), self.projection)
-        _check_finite(Z)
+        check_finite(Z)
         return Z
 
     @cached_property
@@ -163,6 +149,8 @@ class Model:
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         place: bool = False,
+        top: int = 1,
+        with_columns: Sequence[str] = (),
         max_unseen: float | str | None = None,
         gate: bool = False,
         limits: ScoringLimits | None = None,
@@ -181,6 +169,11 @@ class Model:
             Whether an existing `out` is replaced.
         place : bool, default=False
             Whether rows are placed on the map as well.
+        top : int, default=1
+            How many of the nearest clusters are named: from 2 on with the columns cluster_2, cluster_2_odds and so on.
+        with_columns : sequence of "name" and "run", optional
+            "name" adds the name of the cluster as `cluster_name`; "run" adds the run's id and the model's version, by
+            which whoever reads the assignments knows what made them, as `run` and `model`.
         max_unseen : float or str, optional
             The largest share of the rows, such as 0.05 or "5%", whose categories or labels in a column may be unknown
             to the model, beyond those that were rare in the fit. A column without any value counts as unknown in all.
@@ -197,15 +190,15 @@ class Model:
         Returns
         -------
         pyarrow.Table of id, cluster, distance, runner_up, margin, runner_up_odds, outlier, and with `place` map_x,
-        map_y and map_doubtful; or the path written.
+        map_y and map_doubtful, and the columns of `top` and `with_columns`; or the path written.
 
         Raises
         ------
         NotMappedError
             If `place` is set, but there is no map.
         UsageError
-            If the id column is named like another column, `out` has the ending of another format, or workers cannot
-            share the work: the table is not Parquet, or `out` is a single file.
+            If the id column is named like another column, `out` has the ending of another format, `top` is more than
+            there are clusters, or workers cannot share the work: the table is not Parquet, or `out` is a single file.
         OutputExistsError, OutputOverlapError
             If `out` exists already, or overlaps the table or the run of the model.
         UnseenValuesError
@@ -226,9 +219,8 @@ class Model:
             If the metric is cosine, and rows are at the mean.
         """
         accepted = None if max_unseen is None else parse_share(max_unseen)
-        if place and self.landmarks is None:
-            raise NotMappedError("The model has no map to place rows on.", hint="fit again without --skip map.")
         check_id_name(self.id)
+        added = AddedColumns.choose(self, place=place, top=top, with_columns=with_columns)
         row_gate = RowGate.of(self.distributions, limits, stops=gate)
         path = None if out is None else parquet_path(out)
         if path is not None:
@@ -241,11 +233,11 @@ class Model:
         if cluster.uses_workers and not in_parts:
             raise UsageError("Workers write parts: --out must be a folder.", hint="leave out the ending .parquet.")
         columns = list(dict.fromkeys([*([] if self.id is None else [self.id]), *self.encoder.columns]))
-        assign = _NewRowAssigner(self, place)
+        assign = NewRowAssigner(self, added)
         with (reporter or Silent()).stage("assign", table.n_rows) as advance:
             seen = SeenRows(self.encoder, self.pca.mean_, accepted, advance, row_gate)
             if path is not None and in_parts:
-                return _write_parts(assign, table, columns, path, overwrite, cluster, seen)
+                return write_new_rows(assign, table, columns, path, overwrite, cluster, seen)
             parts = seen.watch(map_blocks(assign, table.blocks(columns, dictionary_encoded=True)))
             return pa.concat_tables(list(parts)) if path is None else write_table(parts, path, overwrite=overwrite)
 
@@ -346,61 +338,6 @@ def _check_model(model: Model) -> None:
         raise TypeError("the id is no name")
     if model.metric not in get_args(Metric):
         raise ValueError("the metric is unknown")
-
-
-def _check_finite(values: NDArray[np.float32]) -> None:
-    if not np.isfinite(values).all():
-        raise ModelNotReadableError(
-            "The model's numbers are so large that rows have no finite distance to a cluster.", hint="fit it again."
-        )
-
-
-@dataclass(frozen=True)
-class _NewRowAssigner:
-    """Assigns the blocks of a new table: a pure function of a block, on any thread or worker."""
-
-    model: Model
-    place: bool
-
-    def __call__(self, block: Block) -> tuple[pa.Table, UnseenCounts]:
-        """Return the block's assignments, and the counts of what the model does not know."""
-        model, backend = self.model, backends.resolve("auto")[0]
-        rows = model.read_block(block.rows)
-        Z = model.block_scores(rows)
-        nearest = backend.nearest_two(Z, model.centers)
-        _check_finite(nearest.distances)
-        ids, numbers = read_ids(block, model.id), model.cluster_numbers
-        table = assignment_table(ids, model.id or ROW, nearest, model.fences, model.odds, numbers)
-        if self.place:
-            table = add_map_columns(table, place_rows(backend, Z, self._placement_index))
-        directionless = count_without_direction(Z) if model.metric == "cosine" else 0
-        return table, count_unseen(rows, model.encoder, model.distributions)._replace(directionless=directionless)
-
-    @cached_property
-    def _placement_index(self) -> Any:
-        assert self.model.landmarks is not None
-        return build_placement_index(backends.resolve("auto")[0], *self.model.landmarks)
-
-
-def _write_parts(
-    assign: _NewRowAssigner,
-    table: Table,
-    columns: list[str],
-    out: Path,
-    overwrite: bool,
-    cluster: ClusterConfig,
-    seen: SeenRows,
-) -> Path:
-    """Write a folder of parts, here or on workers."""
-    with (
-        write_directory_atomically(out, overwrite=overwrite) as folder,
-        scratch_folder(folder.parent) as temporary_folder,
-        run_on_workers(cluster, table, temporary_folder, modules=WORKER_MODULES),
-    ):
-        for counts in write_assignments(assign, table, columns, folder, temporary_folder, dictionary_encoded=True):
-            seen.add(counts)
-        seen.report()
-    return out
 
 
 _PCA_ARRAYS = ("mean_", "components_", "explained_variance_", "explained_variance_ratio_", "singular_values_")

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
 from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
@@ -25,8 +26,11 @@ from engine import backends
 from engine.backends.protocol import Backend, Moments
 from engine.errors import NonFiniteValueError, TooFewRowsError, UsageError
 from engine.execution.threads import map_blocks, row_blocks
+from engine.pca.density import ProbabilisticPCA
+from engine.pca.dimension import SPARSE_SOLVERS, SVD_SOLVERS, check_n_components
 from engine.pca.solver import MOMENT_ROWS, Components, check_finite, has_few_rows, merge_moments
 from engine.utils.array_types import Float64s, Rows
+from engine.utils.sparse_rows import readable_rows
 
 MOMENTS_PER_BLOCK = 2  # moments of MOMENT_ROWS rows each that a thread computes at a time
 SCORE_ROWS = 16384  # rows that a thread projects at a time
@@ -37,19 +41,22 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_components : int, float, "auto" or None, default=None
+    n_components : int, float, "auto", "mle" or None, default=None
         Number of components to keep. An int is that number; a float in (0, 1) keeps the fewest components that explain
         more than this share of the variance; "auto" keeps all of up to 30 features, and of more the fewest that explain
-        more than 95 %; None keeps min(n_samples, n_features). "mle" is not offered.
+        more than 95 %; "mle" estimates the dimension by Minka's maximum likelihood; None keeps
+        min(n_samples, n_features), one less with svd_solver="arpack".
     whiten : bool, default=False
         Divide each score by its standard deviation. A variance below n_features * eps times the largest is rounding
         error: its scores are divided as if it were that large.
     copy : bool, default=True
         For compatibility: X is never written to.
-    svd_solver : {"auto", "covariance_eigh"}, default="auto"
-        Both are the eigendecomposition of the covariance, or of the Gram matrix if X has fewer rows than features.
-    random_state : ignored
-        For compatibility: nothing is random.
+    svd_solver : {"auto", "full", "covariance_eigh", "arpack", "randomized"}, default="auto"
+        scikit-learn's names, for compatibility. All are the same exact computation: the eigendecomposition of the
+        covariance, or of the Gram matrix if X has fewer rows than features. The limits of a name are those that it has
+        in scikit-learn: "arpack" keeps less than all components, and "full" and "randomized" take no sparse X.
+    tol, iterated_power, n_oversamples, power_iteration_normalizer, random_state : ignored
+        For compatibility: nothing is iterated, and nothing is random.
     device : {"auto", "cpu", "cuda"}, default="auto"
         Where moments and scores are computed; components of fewer rows than features are computed on the CPU.
 
@@ -75,14 +82,18 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [
-            Interval(Integral, 1, None, closed="left"),
+            Interval(Integral, 0, None, closed="left"),
             Interval(RealNotInt, 0, 1, closed="neither"),
-            StrOptions({"auto", "mle"}),  # "mle" is accepted here so that fit can raise an error with a hint
+            StrOptions({"auto", "mle"}),
             None,
         ],
         "whiten": ["boolean"],
         "copy": ["boolean"],
-        "svd_solver": [StrOptions({"auto", "covariance_eigh"})],
+        "svd_solver": [StrOptions(set(SVD_SOLVERS))],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "iterated_power": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
+        "n_oversamples": [Interval(Integral, 1, None, closed="left")],
+        "power_iteration_normalizer": [StrOptions({"auto", "QR", "LU", "none"})],
         "random_state": ["random_state"],
         "device": [StrOptions(set(backends.DEVICES))],
     }
@@ -94,6 +105,10 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         whiten: bool = False,
         copy: bool = True,
         svd_solver: str = "auto",
+        tol: float = 0.0,
+        iterated_power: Any = "auto",
+        n_oversamples: int = 10,
+        power_iteration_normalizer: str = "auto",
         random_state: Any = None,
         device: str = "auto",
     ) -> None:
@@ -101,6 +116,10 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.whiten = whiten
         self.copy = copy
         self.svd_solver = svd_solver
+        self.tol = tol
+        self.iterated_power = iterated_power
+        self.n_oversamples = n_oversamples
+        self.power_iteration_normalizer = power_iteration_normalizer
         self.random_state = random_state
         self.device = device
 
@@ -108,15 +127,27 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> PCA:
         """Compute the principal components of X (n_samples, n_features), float32 or float64.
 
+        A sparse X (CSR; other formats are converted) is made dense in blocks of rows, and as a whole only if it has
+        fewer rows than features.
+
         Raises
         ------
         ValueError
-            If X holds NaN or infinity, fewer than 2 samples, or fewer samples or features than n_components.
+            If X holds NaN or infinity, fewer than 2 samples, or if n_components or svd_solver do not suit its shape.
+        TypeError
+            If X is sparse and svd_solver is "full" or "randomized".
         """
-        checks: dict[str, Any] = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": 2}
-        X = validate_data(self, X, **checks, ensure_all_finite=False)
+        if issparse(X) and self.svd_solver not in SPARSE_SOLVERS:
+            raise TypeError(
+                'PCA only support sparse inputs with the "arpack" and "covariance_eigh" solvers, while '
+                f'"{self.svd_solver}" was passed.'
+            )
+        checks: dict[str, Any] = {"accept_sparse": "csr", "dtype": [np.float64, np.float32], "order": "C"}
+        X = validate_data(self, X, **checks, ensure_min_samples=2, ensure_all_finite=False)
+        check_n_components(self.n_components, self.svd_solver, *X.shape)
+        parts = row_blocks(X.shape[0], MOMENTS_PER_BLOCK * MOMENT_ROWS)
         try:
-            return self._fit_rows(X[part] for part in row_blocks(len(X), MOMENTS_PER_BLOCK * MOMENT_ROWS))
+            return self._fit_rows(parts, readable_rows(X).__getitem__)
         except NonFiniteValueError:  # the moments show it; to check before would take another pass
             assert_all_finite(X, input_name="X")
             raise
@@ -158,11 +189,10 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         The bits of a row's scores do not depend on the other rows of X.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False)
         backend, _ = backends.resolve(self.device)
         axes = np.ascontiguousarray(self.components_.T / self._scale())
-        parts = map_blocks(lambda part: backend.scores(X[part], self.mean_, axes), row_blocks(len(X), SCORE_ROWS))
-        return np.concatenate(list(parts))
+        scores: Rows = self._map_rows(X, lambda rows: backend.scores(rows, self.mean_, axes))
+        return scores
 
     def inverse_transform(self, X: Any) -> Rows:
         """Return the points of feature space (n_samples, n_features) with these scores (n_samples, n_components_)."""
@@ -171,22 +201,46 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         points: Rows = ((X * self._scale()) @ self.components_ + self.mean_).astype(X.dtype)
         return points
 
+    def get_covariance(self) -> Float64s:
+        """Return the covariance of the model (n_features, n_features): of its components, and of equal noise across."""
+        check_is_fitted(self)
+        return self._distribution().covariance
+
+    def get_precision(self) -> Float64s:
+        """Return the inverse of the covariance (n_features, n_features), or its pseudo-inverse if that is singular."""
+        check_is_fitted(self)
+        return self._distribution().precision
+
+    def score_samples(self, X: Any) -> Float64s:
+        """Return the log-likelihood of every sample of X (n_samples, n_features) in float64, of shape (n_samples,).
+
+        The model is the normal distribution of probabilistic PCA: see density.py. Where its covariance is singular, it
+        is the density within the span of the components, and -inf for a sample outside of it.
+        """
+        check_is_fitted(self)
+        likelihoods: Float64s = self._map_rows(X, self._distribution().log_likelihoods)
+        return likelihoods
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the mean log-likelihood of the samples of X (n_samples, n_features): see score_samples."""
+        return float(self.score_samples(X).mean())
+
     @property
     def _n_features_out(self) -> int:
         return int(self.n_components_)
 
     def _fit_rows(self, blocks: Iterable[Any], read: Callable[[Any], Rows] | None = None) -> PCA:
-        if self.n_components == "mle":
-            raise UsageError("n_components='mle' is not offered.", hint="use n_components='auto', or a number.")
         backend, _ = backends.resolve(self.device)
         blocks = iter(blocks)
         first = _read_first_rows(blocks, read)
         n_rows, n_features = sum(map(len, first)), first[0].shape[1]
         if has_few_rows(n_rows, n_features):
-            X = first[0] if len(first) == 1 else np.concatenate(first)
-            components = Components.from_few_rows(X, self.n_components)
+            wanted = check_n_components(self.n_components, self.svd_solver, n_rows, n_features)
+            components = Components.from_few_rows(first[0] if len(first) == 1 else np.concatenate(first), wanted)
         else:
-            components = Components.from_moments(_compute_moments(backend, first, blocks, read), self.n_components)
+            moments = _compute_moments(backend, first, blocks, read)
+            wanted = check_n_components(self.n_components, self.svd_solver, moments.n_rows, n_features)
+            components = Components.from_moments(moments, wanted)
         self.n_features_in_ = n_features
         self.mean_ = components.mean_
         self.components_ = components.components_
@@ -199,17 +253,28 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.device_ = backend.name
         return self
 
+    def _map_rows(self, X: Any, function: Callable[[Rows], Any]) -> Any:
+        """Validate X, and return the results of `function` on blocks of its rows, made dense, one after another."""
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", reset=False)
+        rows = readable_rows(X)
+        parts = map_blocks(lambda part: function(rows[part]), row_blocks(len(rows), SCORE_ROWS))
+        return np.concatenate(list(parts))
+
+    def _distribution(self) -> ProbabilisticPCA:
+        return ProbabilisticPCA(self.mean_, self.components_, self.explained_variance_, self.noise_variance_)
+
     def _scale(self) -> Float64s:
         """Return what scores are divided by (n_components_,): standard deviations, or ones."""
         if not self.whiten:
             return np.ones(self.n_components_)
         variances = self.explained_variance_
-        floor = len(self.mean_) * np.finfo(np.float64).eps * variances.max()
+        floor = len(self.mean_) * np.finfo(np.float64).eps * variances.max(initial=0.0)
         scale: Float64s = np.sqrt(np.maximum(variances, floor if floor > 0 else 1.0))
         return scale
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = self.svd_solver in SPARSE_SOLVERS
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

@@ -19,6 +19,7 @@ import numpy as np
 from engine.backends.protocol import Moments, PrincipalAxes
 from engine.errors import NonFiniteValueError, TooFewRowsError, UsageError
 from engine.execution.threads import one_blas_thread
+from engine.pca.dimension import likeliest_dimension
 from engine.utils.array_types import Float64s, Rows
 
 # With n_components="auto", all components are kept of so many features, and else those of this share of the variance.
@@ -167,9 +168,11 @@ def _resolve_n_components(eigenvalues: Float64s, n_samples: int, n_features: int
     if isinstance(n_components, int | np.integer):
         if n_components > n_eigenvalues:
             raise UsageError(
-                f"n_components={n_components} must be between 1 and min(n_samples, n_features)={n_eigenvalues}."
+                f"n_components={n_components} must be between 0 and min(n_samples, n_features)={n_eigenvalues}."
             )
         return int(n_components)
+    if n_components == "mle":
+        return likeliest_dimension(eigenvalues, n_samples)
     n_varying = min(n_samples - 1, n_features)  # centered rows have no more directions
     if n_components == "auto" and n_features <= KEEP_ALL_FEATURES:
         return n_varying

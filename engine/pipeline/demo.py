@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from engine.config import FitConfig
 from engine.datasets.demo_table import N_COMMUNITIES, write_demo
 from engine.kmeans.metrics import adjusted_rand_index
 from engine.pipeline.fit import fit
@@ -55,6 +56,7 @@ def run_demo(
         seed=seed,
         overwrite=overwrite,
         reporter=reporter,
+        config=FitConfig.merge({}, explain={"domain": "members"}),
     )
     planted = pq.read_table(paths.planted.absolute())["community"].to_numpy()
     clusters = run.assignments["cluster"].to_numpy()

@@ -41,16 +41,19 @@ from engine.features.fit import FittedFeatures, choose_reader
 from engine.kmeans.initialization import distinct_rows, initialize_centers
 from engine.kmeans.lloyd import Samples
 from engine.kmeans.select_k import FIRST_END, choose_k
+from engine.kmeans.unknown_values import fill_unknown
 from engine.kmeans.valleys import find_valleys
+from engine.lineage.previous import PreviousRun
 from engine.model.assignments import check_id_name
 from engine.pipeline.checkpoints import Checkpoints
 from engine.pipeline.landmark_map import place_all_rows
 from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, nearest_existing_folder, plan_memory
+from engine.pipeline.night import open_night
 from engine.pipeline.stage_libraries import StageLibraries
 from engine.pipeline.stages import Job
 from engine.pipeline.timing import StageTimer
 from engine.progress import Advance
-from engine.tables import BLOCK_ROWS, Block, Table, open_table
+from engine.tables import BLOCK_ROWS, Block, Table
 from engine.tables.output_paths import check_apart, local_path
 from engine.tsne.device import build_placement_index, embed
 from engine.tsne.types import EmbeddingPlan
@@ -205,13 +208,14 @@ def estimate_fit(source: Any, settings: FitConfig, *, out: Path | None = None) -
     if out is not None:
         check_apart(local_path(out), source, settings.previous)
     check_id_name(settings.id)
-    table = open_table(source, id=settings.id)
+    table, settings, previous = open_night(source, settings)
     n_rows = count_rows(table)
     parent = (out or Path.cwd() / "run").absolute().parent
     resources = find_worker_resources(settings.cluster, table, nearest_existing_folder(parent))
     plan_fit = partial(
         plan_memory, n_rows, table.schema, settings, free_disk=free_disk_bytes(parent),
         reading_bytes=reading_bytes(table), resources=resources,
+        earlier_people=None if previous is None else previous.n_people,
     )  # fmt: skip
     plan = plan_fit()
     plan.check(parent)
@@ -224,8 +228,8 @@ def estimate_fit(source: Any, settings: FitConfig, *, out: Path | None = None) -
         file_limit = UNLIMITED_FILE_BYTES if plan.file_bytes else 0
         trial_storage = _TrialStorage(folder, plan.streamed, memory_limit, file_limit)
         n_warm_up = max(-(-head.n_rows // WARM_UP_DIVISOR), head.n_rows // 2 // BLOCK_ROWS * BLOCK_ROWS)
-        _warm_up(TableHead(table, n_warm_up), settings, trial_storage)
-        trial = _run_trial_fit(head, settings, trial_storage)
+        _warm_up(TableHead(table, n_warm_up), settings, previous, trial_storage)
+        trial = _run_trial_fit(head, settings, previous, trial_storage)
     plan = plan_fit(
         streamed=plan.streamed, n_components=trial.Z.shape[1], n_features=trial.features.encoder.n_features,
         cached_row_bytes=trial.cached_row_bytes,
@@ -320,15 +324,17 @@ class _TrialFit:
     cached_row_bytes: float | None  # bytes of a row in the block cache, if all rows were cached
 
 
-def _warm_up(head: TableHead, settings: FitConfig, trial_storage: _TrialStorage) -> None:
+def _warm_up(head: TableHead, settings: FitConfig, previous: PreviousRun | None, trial_storage: _TrialStorage) -> None:
     """Run a trial fit whose result does not count: what its rows lack, and are warned of, the whole table may have."""
     with warnings.catch_warnings(), suppress(DataError):
         warnings.simplefilter("ignore")
-        _run_trial_fit(head, settings, trial_storage)
+        _run_trial_fit(head, settings, previous, trial_storage)
 
 
-def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialStorage) -> _TrialFit:
-    """Run the stages of a fit on the head."""
+def _run_trial_fit(
+    head: TableHead, settings: FitConfig, previous: PreviousRun | None, trial_storage: _TrialStorage
+) -> _TrialFit:
+    """Run the stages of a fit on the head; K-Means as if it continued no other, which takes no less."""
     backend, reason = backends.resolve(settings.device)
     clock, n_rows = _RowClock(), head.n_rows
     timer = StageTimer(clock)
@@ -336,7 +342,9 @@ def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialSt
     choose = settings.kmeans.n_clusters == "auto"
     k = min(k_range[-1] if choose else int(settings.kmeans.n_clusters), n_rows)
     libraries = StageLibraries(settings, backend, reason)
-    job = Job(head, n_rows, settings, backend, timer, trial_storage.storage, Checkpoints(), libraries)
+    job = Job(
+        head, n_rows, settings, backend, timer, trial_storage.storage, Checkpoints(), libraries, previous=previous
+    )
     job.check_ids()
     cache = trial_storage.cache
     row_sample = draw_row_sample(n_rows, settings)
@@ -354,7 +362,9 @@ def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialSt
         sample = np.ascontiguousarray(Z[sample_rows(n_rows, MIN_HEAD_ROWS, settings.seed)])
         k = min(k, len(distinct_rows(sample, np.ones(len(sample)))[0]))
     with_k = settings.model_copy(update={"kmeans": settings.kmeans.model_copy(update={"n_clusters": k})})
-    job = replace(job, settings=with_k)
+    if previous is not None:
+        job.earlier_clusters(Z)
+    job = replace(job, settings=with_k, previous=None)
     with timer.stage("seeds"):
         samples = Samples.from_array(Z, None, backend)
         initialize_centers(samples, "k-means++", k, np.random.RandomState(settings.seed), settings.kmeans.max_iter)
@@ -362,9 +372,9 @@ def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialSt
     if choose:
         one_k, X = [min(k_range[len(k_range) // 2], k)], Z
         if settings.kmeans.k_method == "valley":
-            X = features.encoder.encode(k_sample.table())
+            X, unknown = features.encoder.encode_sample(k_sample.table())
             with timer.stage("valleys"):
-                find_valleys(X, features.encoder.attributes)
+                find_valleys(fill_unknown(X, unknown), features.encoder.attributes)
         with timer.stage("choose k"):
             choose_k(X, one_k, method="elbow", random_state=settings.seed)
     odds = job.stability(Z, clustering).odds
@@ -375,14 +385,15 @@ def _run_trial_fit(head: TableHead, settings: FitConfig, trial_storage: _TrialSt
         with timer.stage("explain"):
             explain_run(
                 trial_storage.folder, head, row_sample, binned_table, clustering.labels, k, features.encoder, settings,
-                [None] * k, np.arange(k, dtype=np.int32), {},
+                [None] * k, np.arange(k, dtype=np.int32), {}, {},
             )  # fmt: skip
     seconds = {record["stage"]: float(record["seconds"]) for record in timer.records}
     passes = [name for name in ("ids", "statistics", "pca", "scores", "place", "assign") if name in seconds]
     growing = sum(clock.growing(name, seconds[name]) for name in passes)
     constant = sum(seconds[name] for name in passes) - growing
     constant += sum(
-        seconds.get(name, 0.0) for name in ("measure", "stability", "valleys", "neighbours", "explain", "seeds")
+        seconds.get(name, 0.0)
+        for name in ("measure", "stability", "valleys", "neighbours", "explain", "seeds", "earlier clusters")
     )
     constant += seconds.get("map", 0.0) * settings.map.max_iter / TRIAL_ITERATIONS
     constant += seconds.get("choose k", 0.0) * len(k_range)

@@ -46,7 +46,8 @@ from engine.pipeline.gating import check_output, check_run, divert, raise_if_sto
 from engine.pipeline.gpu_process import DeviceFailedError
 from engine.pipeline.landmark_map import LandmarkMap, make_landmark_map, write_landmark_map
 from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, plan_memory
-from engine.pipeline.night import write_lineage
+from engine.pipeline.movers import write_movers
+from engine.pipeline.night import open_night, write_lineage
 from engine.pipeline.stage_libraries import StageLibraries
 from engine.pipeline.stages import Job
 from engine.pipeline.staging import StagingFolder, staging_folder
@@ -56,7 +57,7 @@ from engine.pipeline.write_run import update_manifest, write_run
 from engine.progress import Reporter, Silent
 from engine.report.html_report import write_report
 from engine.run import Run
-from engine.tables import Table, open_table
+from engine.tables import Table
 from engine.utils.array_types import Int32s
 from engine.utils.row_sampling import count_labels
 
@@ -212,20 +213,13 @@ def _fit(
     reporter: Reporter,
 ) -> Path:
     """Cluster a table with a backend and libraries, stage by stage; return the run directory."""
-    previous = None if settings.previous is None else PreviousRun.read(settings.previous)
-    types = None
-    if previous is not None:
-        previous.check(settings)
-        types = None if settings.lineage.refit_features else previous.model.encoder.csv_types()
-    table = open_table(source, id=settings.id, types=types)
-    if previous is not None and not settings.lineage.refit_features:
-        previous.check_columns(table.schema, settings.id)
+    table, settings, previous = open_night(source, settings)
     n_rows = count_rows(table)
     with (
         staging_folder(out, overwrite=overwrite, resume=resume) as staging,
         run_on_workers(settings.cluster, table, staging.work, on_gpus=backend.one_per_worker, modules=WORKER_MODULES),
     ):
-        plan = _plan_memory(staging, n_rows, table, settings)
+        plan = _plan_memory(staging, n_rows, table, settings, previous=previous)
         checkpoints, fingerprint = _open_checkpoints(staging, table, settings, resume, previous)
         storage, cache = _allocate(staging, plan)
         timer, reader = StageTimer(reporter), choose_reader(backend, table)
@@ -257,18 +251,23 @@ def _fit(
             staging.run, job, row_sample, binned_table, clustering, stability, features.encoder, model.cluster_numbers,
             previous,
         )  # fmt: skip
-        map_facts = write_landmark_map(staging.run, landmark_map, settings.id, model.cluster_numbers, timer)
+        map_facts = write_landmark_map(staging.run, landmark_map, settings.id, model.cluster_numbers, names, timer)
         libraries.record_map(map_facts)
         facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "computed_by": libraries.facts()}
         facts |= of_metric | {"input": fingerprint, "plan": plan.facts(), "map": map_facts}
         facts |= {} if previous is None else {"previous": settings.previous, "continuation": job.choice}
         write_run(
             staging.run, settings, model, features, selection, clustering, stability, sizes, inertias, names, facts,
-            timer.records,
+            timer.records, id_digest,
         )  # fmt: skip
         verdict = None
         if previous is not None and numbered is not None:
             write_lineage(staging.run, previous, numbered, sizes, names, job.choice)
+            moved = write_movers(
+                staging.run, table, Z, clustering.labels, model, backend, previous, numbered, names,
+                settings.lineage.min_movers,
+            )  # fmt: skip
+            update_manifest(staging.run, moved)
             verdict = check_run(staging.run, previous, model, numbered, sizes, settings)
             divert(staging, verdict)
         _write_report(staging.run, job)
@@ -318,12 +317,21 @@ def _open_checkpoints(
     return checkpoints, fingerprint
 
 
-def _plan_memory(staging: StagingFolder, n_rows: int, table: Table, settings: FitConfig, **known: Any) -> MemoryPlan:
+def _plan_memory(
+    staging: StagingFolder,
+    n_rows: int,
+    table: Table,
+    settings: FitConfig,
+    *,
+    previous: PreviousRun | None = None,
+    **known: Any,
+) -> MemoryPlan:
     """Plan where rows are kept, here or on workers; raise OutOfResourcesError if memory or disk will not suffice."""
     cluster = current_cluster()
     plan = plan_memory(
         n_rows, table.schema, settings, resources=None if cluster is None else cluster.resources,
-        free_disk=free_disk_bytes(staging.root), reading_bytes=reading_bytes(table), **known,
+        free_disk=free_disk_bytes(staging.root), reading_bytes=reading_bytes(table),
+        earlier_people=None if previous is None else previous.n_people, **known,
     )  # fmt: skip
     plan.check(staging.root)
     if cluster is not None:
@@ -341,7 +349,9 @@ def _plan_memory_again(
 ) -> tuple[Job, MemoryPlan]:
     """Plan again once the number of components is known: scores may turn out too wide for memory."""
     known = {"n_components": pca.n_components_, "n_features": features.encoder.n_features}
-    plan = _plan_memory(staging, job.n_rows, job.table, job.settings, streamed=plan.streamed, **known)
+    plan = _plan_memory(
+        staging, job.n_rows, job.table, job.settings, previous=job.previous, streamed=plan.streamed, **known
+    )
     job = replace(job, storage=Storage(staging.work if plan.streamed else None))
     if binned_table is not None:
         binned_table.move(job.storage)
@@ -396,6 +406,7 @@ def _explain(
             return explain_run(
                 folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings,
                 stability_sentences(stability), numbers, {} if previous is None else previous.names,
+                {} if previous is None else previous.descriptions,
             )  # fmt: skip
 
     return job.checkpoints.load_or_make(

@@ -10,6 +10,7 @@ to that map, so clusters keep their positions: t-SNE by itself would spread a ma
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,13 +141,18 @@ def _embed_landmarks(
 
 
 def write_landmark_map(
-    folder: Path, landmark_map: LandmarkMap | None, id: str | None, numbers: NDArray[np.int32], reporter: Reporter
+    folder: Path,
+    landmark_map: LandmarkMap | None,
+    id: str | None,
+    numbers: NDArray[np.int32],
+    names: Sequence[str] | None,
+    reporter: Reporter,
 ) -> dict[str, Any] | None:
     """Write map.parquet, map.png and map/ beside the assignments; return facts for the manifest."""
     if landmark_map is None:
         return None
     with reporter.stage("draw map", None):
-        draw_map(landmark_map.coordinates, landmark_map.labels, numbers, folder / "map.png")
+        draw_map(landmark_map.coordinates, landmark_map.labels, numbers, folder / "map.png", names or ())
         rows, columns = RowCollector(landmark_map.landmarks), [id or ROW, "cluster"]
         assignments = open_table(folder / "assignments", id=columns[0])
         for picked in over_table(rows.observe, assignments, columns, pass_name="landmarks"):

@@ -24,6 +24,7 @@ from engine.execution.cluster import WorkerResources
 from engine.execution.memory import BUDGET_DIVISOR, available_memory
 from engine.execution.threads import thread_count
 from engine.kmeans.distributed import state_bytes_per_row
+from engine.lineage.people import matching_bytes
 from engine.pca.solver import few_rows_bytes, has_few_rows
 
 # Measured on 1 to 10 million members, with kernels compiled before; compiling them takes up to 300 MiB more, once.
@@ -38,6 +39,7 @@ MAP_ROW_BYTES = 9  # map coordinates of a row, and whether they are uncertain
 EXPLAIN_SAMPLE_BYTES = 16 << 20  # the row sample of the explanation, and drawing it
 BINNED_VALUE_BYTES = 1  # a value in the binned table of the explanation
 ID_KEY_BYTES = 16  # per row, while ids are compared
+EARLIER_ROW_BYTES = 4  # the cluster that each row's person had in the run that is continued
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def plan_memory(
     free_disk: int = 0,
     reading_bytes: int = 0,
     resources: WorkerResources | None = None,
+    earlier_people: int | None = None,
 ) -> MemoryPlan:
     """Choose where a fit keeps its rows.
 
@@ -123,6 +126,8 @@ def plan_memory(
         Bytes that reading the table takes beside the blocks in flight.
     resources : WorkerResources, optional
         Of the workers that passes run on.
+    earlier_people : int, optional
+        Rows of the run that the fit continues: their ids are matched, part by part.
     """
     free = available_memory() if resources is None else resources.free_bytes
     budget = free // BUDGET_DIVISOR if settings.memory is None else settings.memory
@@ -143,24 +148,31 @@ def plan_memory(
     cache_space = max(0, min(budget, free) - base - in_flight)
     keep = int(cache_space / HEAP_OVERHEAD)
     kmeans, binned = state_bytes_per_row(d), BINNED_VALUE_BYTES * len(names) if with_explanation else 0  # bytes a row
-    kmeans_stage = n_rows * (4 * d + kmeans + binned)
-    last_stages = n_rows * (4 * d + 4 + (MAP_ROW_BYTES if with_map else 0) + binned)
+    earlier = 0 if earlier_people is None else EARLIER_ROW_BYTES
+    matching = 0
+    if earlier_people is not None and settings.id is not None:
+        matching = matching_bytes(n_rows, earlier_people, schema.field(settings.id).type)
+    kmeans_stage = n_rows * (4 * d + kmeans + binned + earlier)
+    last_stages = n_rows * (4 * d + 4 + (MAP_ROW_BYTES if with_map else 0) + binned + earlier)
+    matching_stage = n_rows * (4 * d + binned + earlier) + matching
     # Freed compact rows leave pieces of the heap that are too small for encoded ones, so both count.
     both = HEAP_OVERHEAD * compact + ENCODED_VALUE_BYTES * len(names)
-    in_memory = BASE_BYTES + max(in_flight + int(n_rows * (both + binned)), kmeans_stage, later + last_stages)
+    in_memory = BASE_BYTES + max(
+        in_flight + int(n_rows * (both + binned)), kmeans_stage, later + last_stages, matching_stage
+    )
     disk = max(kmeans_stage, last_stages, n_rows * ID_KEY_BYTES)
     if resources is not None:
         n_workers = resources.n_workers
         share = -(-n_rows // n_workers)
         cached = min(cache_space, int(HEAP_OVERHEAD * share * largest))
-        memory = base + max(in_flight + cached, min(keep, share * kmeans))
+        memory = base + max(in_flight + cached, min(keep, share * kmeans), matching)
         why = "one worker" if n_workers == 1 else f"{n_workers} workers that share what lies in files"
         return MemoryPlan("distributed", why, budget, free, memory, disk, keep, 0)
     if in_memory <= budget and not streamed:
         why = f"about {_gib(in_memory)} fit in {_gib(budget)}"
         return MemoryPlan("in memory", why, budget, free, in_memory, 0, keep, 0)
     cached = min(cache_space, int(HEAP_OVERHEAD * n_rows * largest))
-    memory = base + max(in_flight + cached, later)
+    memory = base + max(in_flight + cached, later, matching)
     why = f"in memory it would take about {_gib(in_memory)}, and the budget is {_gib(budget)}"
     spill = max(0, int(n_rows * compact) - keep)
     disk_with_spill = max(disk, spill + n_rows * (4 * d + binned))

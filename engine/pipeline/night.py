@@ -9,33 +9,63 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from engine.backends.protocol import Backend
+from engine.config import FitConfig
 from engine.execution.array_storage import Storage
 from engine.execution.passes import over_rows, over_table
 from engine.execution.threads import row_blocks
 from engine.kmeans.lloyd import Clustering
 from engine.kmeans.select_k import count_groups
 from engine.kmeans.valleys import Attributes
-from engine.lineage.history import Night, model_digest, number_clusters
+from engine.lineage.history import Night, number_clusters
 from engine.lineage.matching import Counts
 from engine.lineage.people import earlier_clusters
 from engine.lineage.previous import PreviousRun
+from engine.model.files import model_version
 from engine.pipeline.continuation import count_moves, moved_people
-from engine.tables import Block
+from engine.tables import Block, Table, open_table
 from engine.utils.array_types import Int32s, Rows
 from engine.utils.row_sampling import KEY_ROWS, sample_rows
-
-if TYPE_CHECKING:
-    from engine.blocks import Table
 
 MIN_SAMPLE = 20  # rows below which halves of the sample say nothing
 HALVES, AGREEING = 5, 4  # halves of the sample that are looked at, and how many must agree on another k
 
 logger = logging.getLogger(__name__)
+
+
+def open_night(source: Any, settings: FitConfig) -> tuple[Table, FitConfig, PreviousRun | None]:
+    """Open the table of a fit, and the run that it continues, if there is one; settings come with its names.
+
+    Raises
+    ------
+    ModelNotReadableError
+        If the previous run is no complete run, or a file of it is damaged.
+    IdColumnError, UsageError, MissingColumnError, RetypedColumnError
+        If the settings or the table do not fit the previous run.
+    DataError
+        One named subclass per fault of the table.
+    """
+    if settings.previous is None:
+        return open_table(source, id=settings.id), settings, None
+    previous = PreviousRun.read(settings.previous)
+    previous.check(settings)
+    settings = previous.carry_names(settings)
+    frozen = not settings.lineage.refit_features
+    table = open_table(source, id=settings.id, types=previous.model.encoder.csv_types() if frozen else None)
+    if frozen:
+        previous.check_columns(table.schema, settings.id)
+    return table, settings, previous
+
+
+class EarlierClusters(NamedTuple):
+    """The previous run's cluster of each row."""
+
+    labels: Int32s  # (n_rows,): positions, or NEWCOMER
+    by_id: bool  # whether people are known by their ids, and not by what the previous model says of their rows
 
 
 @dataclass(frozen=True)
@@ -51,6 +81,7 @@ class NumberedClusters:
         People who were there the night before, and those of them whose cluster has another number now.
     moves : int64 array of shape (n_before, n_clusters)
         Those people by their clusters of both nights.
+    earlier : EarlierClusters
     """
 
     numbers: Int32s
@@ -58,6 +89,7 @@ class NumberedClusters:
     stayed: int
     moved: int
     moves: Counts
+    earlier: EarlierClusters
 
     def words(self, previous: PreviousRun) -> str:
         """Return in a sentence what became of the previous run's clusters."""
@@ -80,15 +112,15 @@ def rows_by_previous(
     storage: Storage,
     *,
     same_scores: bool,
-) -> Int32s:
-    """Return the cluster of the previous run that each row belongs to, int32 of shape (n_rows,), or NEWCOMER.
+) -> EarlierClusters:
+    """Return the cluster of the previous run that each row belongs to.
 
     It is the cluster that the row's person had. If no person of the previous run is known, it is the one that the
     previous model assigns the row to. `same_scores` says that Z are scores of that model.
     """
     earlier = earlier_clusters(previous.run, table, id, len(Z), storage)
     if (earlier >= 0).any():
-        return earlier
+        return EarlierClusters(earlier, by_id=True)
     if id is not None:
         logger.warning("No %r is in both runs: the earlier model says which cluster a row belongs to.", id)
     centers = previous.model.centers
@@ -99,7 +131,7 @@ def rows_by_previous(
 
         for _ in over_rows(label, len(Z), backend.rows_per_block(len(Z)), pass_name="earlier clusters"):
             pass
-        return earlier
+        return EarlierClusters(earlier, by_id=False)
     model = previous.model
 
     def assign(block: Block) -> tuple[int, Int32s]:
@@ -107,7 +139,7 @@ def rows_by_previous(
 
     for start, labels in over_table(assign, table, model.encoder.columns, pass_name="earlier clusters"):
         earlier[start : start + len(labels)] = labels
-    return earlier
+    return EarlierClusters(earlier, by_id=False)
 
 
 def means_of(Z: Rows, labels: Int32s, n_clusters: int) -> Rows:
@@ -145,12 +177,12 @@ def confirm_k(X: Rows, attributes: Attributes, k: int, k_before: int) -> str | N
 
 
 def number(
-    previous: PreviousRun | None, clustering: Clustering, earlier: Int32s | None
+    previous: PreviousRun | None, clustering: Clustering, earlier: EarlierClusters | None
 ) -> tuple[Clustering, NumberedClusters | None]:
     """Number clusters, and put them into the order of their numbers."""
     if previous is None or earlier is None:
         return clustering, None
-    moves = count_moves(earlier, clustering.labels, previous.model.n_clusters, len(clustering.centers))
+    moves = count_moves(earlier.labels, clustering.labels, previous.model.n_clusters, len(clustering.centers))
     numbers, parents = number_clusters(moves, previous.model.cluster_numbers, previous.history.next_number)
     order = np.argsort(numbers)
     rank = np.empty(len(order), np.int32)
@@ -158,7 +190,9 @@ def number(
     labels = clustering.labels
     for rows in row_blocks(len(labels), KEY_ROWS):
         labels[rows] = rank[labels[rows]]
-    numbered = NumberedClusters(numbers[order], parents, int(moves.sum()), moved_people(moves), moves[:, order])
+    numbered = NumberedClusters(
+        numbers[order], parents, int(moves.sum()), moved_people(moves), moves[:, order], earlier
+    )
     logger.info("%s.", numbered.words(previous))
     return replace(clustering, centers=np.ascontiguousarray(clustering.centers[order])), numbered
 
@@ -174,7 +208,7 @@ def write_lineage(
     """Write lineage.json into the folder of a run whose model is written."""
     by_number = dict(zip(numbered.numbers.tolist(), sizes.tolist(), strict=True))
     night = Night(
-        previous.history.night + 1, model_digest(folder), int(sizes.sum()), by_number, numbered.stayed,
+        previous.history.night + 1, model_version(folder / "model"), int(sizes.sum()), by_number, numbered.stayed,
         numbered.moved, choice,
     )  # fmt: skip
     previous.history.next_night(numbered.numbers, numbered.parents, names, night).write(folder)

@@ -34,6 +34,7 @@ from engine.kmeans.lloyd import Clustering, PassCounts
 from engine.kmeans.restarts import cluster_rows, clustering_by_centers
 from engine.kmeans.select_k import VALLEY_SAMPLE_SEED, KSelection, choose_k, score_given_k
 from engine.kmeans.stability import STABLE, ClusterStability, cluster_stability
+from engine.kmeans.unknown_values import fill_unknown
 from engine.kmeans.valleys import SAMPLE_ROWS
 from engine.lineage.previous import PreviousRun
 from engine.model.assignments import FENCE_SAMPLE, AddMapColumns, FittedRowAssigner, compute_fences, write_assignments
@@ -42,7 +43,7 @@ from engine.model.model import Model, components_from_arrays, components_to_arra
 from engine.pca.solver import Components, has_few_rows, project_points
 from engine.pipeline.checkpoints import Arrays, Checkpoints, Facts
 from engine.pipeline.continuation import Contest
-from engine.pipeline.night import NumberedClusters, confirm_k, means_of, number, rows_by_previous
+from engine.pipeline.night import EarlierClusters, NumberedClusters, confirm_k, means_of, number, rows_by_previous
 from engine.pipeline.packing import (
     pack_checkpoint,
     pack_features,
@@ -196,7 +197,7 @@ class Job:
         self, Z: Float32s, features: FittedFeatures, pca: Components, k_sample: RowCollector
     ) -> tuple[KSelection, Clustering, NumberedClusters | None]:
         """Cluster the scores; return how k was chosen, the clustering, and the numbers of clusters that go on."""
-        earlier = None if self.previous is None else self._earlier(Z)
+        earlier = None if self.previous is None else self.earlier_clusters(Z)
         checkpoint = self.checkpoints.load("clusters")
         if checkpoint is not None:
             facts, arrays = checkpoint
@@ -209,7 +210,9 @@ class Job:
             saved = facts["selection"]
             selection = KSelection(**saved | {"notes": tuple(saved["notes"])})
             return selection, *number(self.previous, clustering, earlier)
-        selection, clustering = self._select_k_and_cluster(Z, features, pca, k_sample, earlier)
+        selection, clustering = self._select_k_and_cluster(
+            Z, features, pca, k_sample, None if earlier is None else earlier.labels
+        )
         facts = {"inertia": clustering.inertia, "n_iter": clustering.n_iter, "work": asdict(clustering.pass_counts)}
         facts |= {"selection": selection.facts(), "choice": self.choice, "computed_by": self.libraries["kmeans"]}
         self.checkpoints.save("clusters", facts, {"centres": clustering.centers})
@@ -349,19 +352,21 @@ class Job:
         checkpoint = self.checkpoints.load("sweep")
         with self.timer.stage("choose k"):
             by_valley = config.k_method == "valley"
-            X = features.encoder.encode(k_sample.table()) if by_valley else Z
+            X, unknown = features.encoder.encode_sample(k_sample.table()) if by_valley else (Z, None)
             selection = choose_k(
                 X,
                 config.k_range,
                 method=config.k_method,
                 random_state=seed,
                 attributes=features.encoder.attributes,
+                unknown=unknown,
                 earlier=() if checkpoint is None else checkpoint[0]["table"],
                 watch=lambda table: self.checkpoints.save("sweep", {"table": table}),
             )
             if self.previous is not None and by_valley and selection.k != self.previous.model.n_clusters:
                 k_before = self.previous.model.n_clusters
-                stays = confirm_k(X, features.encoder.attributes, selection.k, k_before)
+                looked_at = fill_unknown(X, unknown)
+                stays = confirm_k(looked_at, features.encoder.attributes, selection.k, k_before)
                 if stays is not None:
                     selection = replace(selection, k=k_before, reason=stays, runner_up=selection.k, means=None)
         log = logger.warning if selection.k == 1 else logger.info
@@ -398,7 +403,7 @@ class Job:
         logger.info("%s.", continuation.facts["why"].capitalize())
         return continuation.clustering
 
-    def _earlier(self, Z: Float32s) -> NDArray[np.int32]:
+    def earlier_clusters(self, Z: Float32s) -> EarlierClusters:
         """Return the cluster of the previous run that each row belongs to."""
         assert self.previous is not None
         with self.timer.stage("earlier clusters"):

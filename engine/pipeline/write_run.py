@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import platform
 from dataclasses import asdict
@@ -42,8 +43,9 @@ def write_run(
     names: list[str] | None,
     facts: dict[str, Any],
     stages: list[dict[str, Any]],
+    id_digest: int | None,
 ) -> None:
-    """Write a run's files into its staging folder."""
+    """Write a run's files into its staging folder; `id_digest` is that of the table's ids, if it has some."""
     (folder / "config.yaml").write_text(settings.to_yaml())
     model.write(folder / "model")
     pq.write_table(_cluster_table(model, stability, sizes, inertias, names), folder / "clusters.parquet")
@@ -54,6 +56,7 @@ def write_run(
         "python": platform.python_version(),
         "platform": platform.platform(),
         "libraries": {name: version(name) for name in LIBRARIES},
+        "run_id": _run_id(folder, id_digest, int(sizes.sum())),
         "seed": settings.seed,
         **facts,
         "rows": int(sizes.sum()),
@@ -74,6 +77,13 @@ def write_run(
         "stages": stages,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _run_id(folder: Path, id_digest: int | None, n_rows: int) -> str:
+    """Return what identifies a run: its model, and the ids of its people in their order. The same run has the same."""
+    document = json.loads((folder / "model" / "model.json").read_text())
+    parts = (document["arrays_sha256"], document["facts_sha256"], str(id_digest), str(n_rows))
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
 def update_manifest(folder: Path, facts: dict[str, Any]) -> None:

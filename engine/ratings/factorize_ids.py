@@ -17,13 +17,17 @@ from numpy.typing import NDArray
 
 from engine.errors import IdColumnError
 from engine.kernels.cpu.hashing import factorize as kernel
+from engine.tables.csv_faults import locate_missing
+from engine.tables.source_paths import SourceFiles
 
 _INITIAL_SLOTS = 1 << 10  # of a hash table; doubled when half of them are full
 _INITIAL_BYTES = 1 << 13  # for the unique strings of a hash table
 
 
-def normalize_ids(column: pa.Array | pa.ChunkedArray, name: str, source_name: str) -> pa.Array:
-    """Return ids as one pyarrow array of int64 or string without nulls.
+def normalize_ids(
+    column: pa.Array | pa.ChunkedArray, name: str, source_name: str, files: SourceFiles | None = None
+) -> pa.Array:
+    """Return ids as one pyarrow array of int64 or string without nulls; `files` are those of CSV, to name a line of.
 
     Raises
     ------
@@ -35,8 +39,9 @@ def normalize_ids(column: pa.Array | pa.ChunkedArray, name: str, source_name: st
     if not (pa.types.is_integer(id_type) or pa.types.is_string(id_type)):
         raise IdColumnError(f"Column {name!r} of {source_name} holds {id_type}, but ids must be integers or text.")
     if ids.null_count:
+        where = "" if files is None else locate_missing(files, name)
         raise IdColumnError(
-            f"Column {name!r} of {source_name} has no id in {ids.null_count:,} of {len(ids):,} rows.",
+            f"Column {name!r} of {source_name} has no id in {ids.null_count:,} of {len(ids):,} rows{where}.",
             hint="leave those rows out, or give them an id of their own.",
         )
     if pa.types.is_uint64(id_type) and len(ids) and pc.max(ids).as_py() >= 2**63:

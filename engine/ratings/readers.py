@@ -26,9 +26,10 @@ from engine.ratings import movielens
 from engine.ratings.factorize_ids import normalize_distinct_ids, normalize_ids, unify_id_types
 from engine.ratings.items import ItemTable, build_item_table
 from engine.tables.csv_dialect import read_names
+from engine.tables.csv_faults import locate_text
 from engine.tables.dataframe_table import is_dataframe
 from engine.tables.file_table import open_table
-from engine.tables.source_paths import find_files, infer_format
+from engine.tables.source_paths import SourceFiles, find_files, infer_format
 
 _RATING_LINE = re.compile(r"\d+(\t|::)\d+\1[0-9.]+\1\d+\s*$")
 
@@ -108,10 +109,11 @@ def open_ratings(source: Any) -> RatingStream:
     id_type_inferred = _is_csv(source)
     types = {names["item"]: pa.string(), names["rating"]: pa.float64()} if id_type_inferred else None
     table = open_table(source, id=names["user"], types=types)
+    files = find_files([str(source)]) if id_type_inferred else None
     layout = f"a table with the columns {', '.join(map(repr, names.values()))}"
     return RatingStream(
         layout, source_name, "timestamp" in names, id_type_inferred, table.n_rows,
-        lambda: (_build_batch(block.rows, names, source_name) for block in table.blocks(list(names.values()))),
+        lambda: (_build_batch(block.rows, names, source_name, files) for block in table.blocks(list(names.values()))),
     )  # fmt: skip
 
 
@@ -176,14 +178,17 @@ def open_users(source: Any) -> UserTable:
     return UserTable(source_name, ids, table.drop_columns([name]), _is_table(source) and _is_csv(source))
 
 
-def _build_batch(rows: pa.Table | pa.RecordBatch, names: dict[str, str], source_name: str) -> RatingBatch:
+def _build_batch(
+    rows: pa.Table | pa.RecordBatch, names: dict[str, str], source_name: str, files: SourceFiles | None = None
+) -> RatingBatch:
     rating = rows[names["rating"]]
     if not (pa.types.is_integer(rating.type) or pa.types.is_floating(rating.type)):
+        where = "" if files is None else locate_text(files, names["rating"])
         raise RetypedColumnError(
-            f"Column {names['rating']!r} of {source_name} holds {rating.type}, but ratings must be numbers."
+            f"Column {names['rating']!r} of {source_name} holds {rating.type}, but ratings must be numbers{where}."
         )
-    user_ids = normalize_ids(rows[names["user"]], names["user"], source_name)
-    item_ids = normalize_ids(rows[names["item"]], names["item"], source_name)
+    user_ids = normalize_ids(rows[names["user"]], names["user"], source_name, files)
+    item_ids = normalize_ids(rows[names["item"]], names["item"], source_name, files)
     values = np.asarray(rating.cast(pa.float64()).to_numpy(zero_copy_only=False))
     timestamp = None
     if "timestamp" in names:

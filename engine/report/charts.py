@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.report.palette import palette
-from engine.utils.formatting import format_people, format_percent, printable_text
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
+from engine.utils.formatting import format_percent, printable_text
 
 Chart = dict[str, Any]
 MAP_POINTS = 6000  # points on the map: drawn as SVG in well under a second; more would hide each other
@@ -35,7 +36,7 @@ def plotly_text(text: str) -> str:
 
 def map_chart(
     x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]], cluster: NDArray[np.int64], names: Sequence[str],
-    sizes: Sequence[int], numbers: Sequence[int],
+    sizes: Sequence[int], numbers: Sequence[int], words: DomainWords = DEFAULT_WORDS,
 ) -> Chart:  # fmt: skip
     """Return the scatter plot of the map: one trace per cluster, so that a click can isolate it.
 
@@ -46,6 +47,8 @@ def map_chart(
     cluster : int array of shape (n_points,)
         Number of each point's cluster.
     names, sizes, numbers : sequences of length n_clusters
+    words : DomainWords, optional
+        What the points are called.
     """
     colors, total = palette(numbers), max(sum(sizes), 1)
     step = max(1, math.ceil(len(x) / MAP_POINTS))
@@ -53,7 +56,7 @@ def map_chart(
     for c, name in enumerate(names):
         members = np.flatnonzero(cluster == numbers[c])
         drawn = members[:: min(step, max(1, len(members) // MIN_CLUSTER_POINTS))]
-        size = f"{format_people(sizes[c])}, {format_percent(sizes[c] / total)}"
+        size = f"{words.count(sizes[c])}, {format_percent(sizes[c] / total)}"
         hover = f"<b>{plotly_text(name)}</b><br>{size}<extra></extra>"
         marker = {"size": 5, "color": colors[c], "opacity": 0.75, "line": {"width": 0}}
         data.append(
@@ -73,32 +76,6 @@ def map_chart(
     return {"data": data, "layout": layout}
 
 
-def sizes_chart(names: Sequence[str], sizes: Sequence[int], numbers: Sequence[int]) -> Chart:
-    """Return a bar chart of the people in each cluster, the largest on top."""
-    order = sorted(range(len(sizes)), key=lambda c: sizes[c])
-    colors, total = palette(numbers), max(sum(sizes), 1)
-    bars = {
-        "type": "bar",
-        "orientation": "h",
-        "x": [sizes[c] for c in order],
-        "y": axis_labels([names[c] for c in order]),
-        "marker": {"color": [colors[c] for c in order]},
-        "text": [format_percent(sizes[c] / total) for c in order],
-        "textposition": "outside",
-        "cliponaxis": False,
-        "customdata": [plotly_text(names[c]) for c in order],
-        "hovertemplate": "<b>%{customdata}</b><br>%{x:,} people, %{text}<extra></extra>",
-    }
-    layout = {
-        "height": 60 + 26 * len(sizes),
-        "margin": {**_MARGIN, "l": 8, "r": 64},
-        "xaxis": {"title": {"text": "people"}, "rangemode": "tozero", "separatethousands": True, "nticks": 5},
-        "yaxis": {"automargin": True},
-        "bargap": 0.25,
-    }
-    return {"data": [bars], "layout": layout}
-
-
 def elbow_chart(elbow: dict[str, list[Any]]) -> Chart:
     """Return line charts over k, of inertia and the other measures, with the chosen k marked in each."""
     panels = (
@@ -110,7 +87,7 @@ def elbow_chart(elbow: dict[str, list[Any]]) -> Chart:
     )
     chosen = next((k for k, is_chosen in zip(elbow["k"], elbow["chosen"], strict=True) if is_chosen), None)
     data: list[Chart] = []
-    layout: Chart = {"height": 690, "margin": {**_MARGIN, "t": 36}, "showlegend": False, "annotations": []}
+    layout, narrow = _elbow_layout(elbow, panels, n_columns=2), _elbow_layout(elbow, panels, n_columns=1)
     for number, (name, title) in enumerate(panels, 1):
         suffix = "" if number == 1 else str(number)
         values = [None if v is None or not math.isfinite(v) else v for v in elbow[name]]
@@ -121,16 +98,29 @@ def elbow_chart(elbow: dict[str, list[Any]]) -> Chart:
              "marker": {"color": colors, "size": [13 if k == chosen else 6 for k in elbow["k"]]},
              "hovertemplate": "k = %{x}: %{y:.4~g}<extra></extra>"}
         )  # fmt: skip
-        left, bottom = 0.54 * ((number - 1) % 2), 0.37 * (2 - (number - 1) // 2)
-        layout[f"xaxis{suffix}"] = {"domain": [left, left + 0.46], "anchor": f"y{suffix}", "nticks": 8,
+    return {"data": data, "layout": layout, "narrow": narrow}
+
+
+def _elbow_layout(elbow: dict[str, list[Any]], panels: Sequence[tuple[str, str]], n_columns: int) -> Chart:
+    """Return the layout of the panels over k, in one column for narrow screens or in two."""
+    n_lines = -(-len(panels) // n_columns)
+    height = 230 * n_lines
+    layout: Chart = {"height": height, "margin": {**_MARGIN, "t": 36}, "showlegend": False, "annotations": []}
+    for number, (name, title) in enumerate(panels):
+        suffix = "" if number == 0 else str(number + 1)
+        line, column = divmod(number, n_columns)
+        left, width = (0.54 * column, 0.46) if n_columns == 2 else (0.0, 1.0)
+        bottom, top = (n_lines - 1 - line) / n_lines, (n_lines - line - 0.32) / n_lines
+        large = max((abs(v) for v in elbow[name] if v is not None and math.isfinite(v)), default=0.0) >= 1000
+        layout[f"xaxis{suffix}"] = {"domain": [left, left + width], "anchor": f"y{suffix}", "nticks": 8,
                                     "title": {"text": "k", "standoff": 4}}  # fmt: skip
-        layout[f"yaxis{suffix}"] = {"domain": [bottom, bottom + 0.26], "anchor": f"x{suffix}", "nticks": 5,
-                                    "tickformat": "~s"}  # fmt: skip
+        layout[f"yaxis{suffix}"] = {"domain": [bottom, top], "anchor": f"x{suffix}", "nticks": 5,
+                                    "tickformat": "~s" if large else ",.3~g"}  # fmt: skip
         layout["annotations"].append(
-            {"text": title, "x": left, "y": bottom + 0.26, "xref": "paper", "yref": "paper", "xanchor": "left",
+            {"text": title, "x": left, "y": top, "xref": "paper", "yref": "paper", "xanchor": "left",
              "yanchor": "bottom", "showarrow": False}
         )  # fmt: skip
-    return {"data": data, "layout": layout}
+    return layout
 
 
 def variance_chart(ratios: Sequence[float]) -> Chart:
@@ -152,32 +142,31 @@ def variance_chart(ratios: Sequence[float]) -> Chart:
     return {"data": [bars, line], "layout": layout}
 
 
-def heatmap_chart(features: Sequence[str], rows: Sequence[Sequence[float | None]], names: Sequence[str]) -> Chart:
-    """Return a heatmap of clusters and features: the difference from everybody's mean in standard deviations."""
-    heatmap = {
-        "type": "heatmap",
-        "x": axis_labels(features),
-        "y": axis_labels(names),
-        "z": [list(row) for row in rows],
-        "zmin": -2,
-        "zmid": 0,
-        "zmax": 2,
-        "xgap": 1,
-        "ygap": 1,
-        "hoverongaps": False,
-        "customdata": [[plotly_text(feature) for feature in features] for _ in names],
-        "hovertemplate": "<b>%{y}</b><br>%{customdata}: %{z:.2f} standard deviations<extra></extra>",
-        "colorbar": {"title": {"text": "standard<br>deviations"}, "thickness": 12, "lenmode": "pixels", "len": 190,
-                     "yanchor": "top", "y": 1,
-                     "tickvals": [-2, -1, 0, 1, 2], "ticktext": ["≤ −2", "−1", "0", "1", "≥ 2"]},
-    }  # fmt: skip
+def box_chart(boxes: Sequence[Sequence[float | None] | None], names: Sequence[str], numbers: Sequence[int]) -> Chart:
+    """Return box plots of one number, a box a cluster: whiskers at 5 and 95 %, box at 25 and 75 %, and the median.
+
+    Quantiles that too few people are behind are None: the box is then drawn as far as it is known.
+    """
+    colors, labels = palette(numbers), axis_labels(names)
+    data = []
+    for box, label, color, number in zip(boxes, labels, colors, numbers, strict=True):
+        if box is None:
+            continue
+        low, first, median, third, high = box
+        first, third = (median if q is None else q for q in (first, third))
+        data.append(
+            {"type": "box", "orientation": "h", "y": [label], "q1": [first], "median": [median], "q3": [third],
+             "lowerfence": [first if low is None else low], "upperfence": [third if high is None else high],
+             "name": label, "meta": number, "marker": {"color": color}, "line": {"width": 1.5}, "hoverinfo": "x+name"}
+        )  # fmt: skip
     layout = {
-        "height": 190 + 22 * len(names),
-        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
-        "xaxis": {"automargin": True, "tickangle": -50, "showgrid": False, "constrain": "domain"},
-        "yaxis": {"automargin": True, "autorange": "reversed", "showgrid": False},
+        "height": 70 + 30 * len(data),
+        "margin": {**_MARGIN, "l": 8, "t": 8},
+        "showlegend": False,
+        "xaxis": {"nticks": 6, "tickformat": ",.3~g"},
+        "yaxis": {"automargin": True, "autorange": "reversed"},
     }
-    return {"data": [heatmap], "layout": layout}
+    return {"data": data, "layout": layout}
 
 
 def moves_chart(changes: dict[str, Any]) -> Chart:
@@ -230,7 +219,7 @@ def to_plotly_figure(chart: Chart) -> Any:
     """Return a chart as a `plotly.graph_objects.Figure`, for notebooks."""
     from plotly.graph_objects import Figure
 
-    return Figure(chart)
+    return Figure({name: chart[name] for name in ("data", "layout")})
 
 
 def _round_values(values: NDArray[np.floating[Any]], digits: int = 3) -> list[float]:

@@ -16,18 +16,22 @@ import pyarrow.parquet as pq
 import yaml
 
 from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, EncodingPlan, LabelPlan, NumberPlan
+from engine.kmeans.stability import FOUND_AGAIN, N_RESAMPLES, STABLE
 from engine.model.files import read_model
 from engine.report import charts
+from engine.report.charts import Chart
 from engine.report.palette import palette
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
 from engine.utils.formatting import (
     capitalize_first,
     column_words,
     format_iso_day,
     format_number,
-    format_people,
     format_percent,
     printable_text,
 )
+
+MAX_BOXES = 60  # numbers that box plots can be chosen of
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,16 @@ class ReportContents:
     manifest: dict[str, Any]
     clusters: list[dict[str, Any]]
     rules: dict[str, Any] | None
-    heatmap: dict[str, Any] | None
+    features: list[dict[str, Any]]
+    words: DomainWords
     min_people: int
     min_precision: float
     elbow: list[dict[str, Any]]
     columns: list[dict[str, str]]
     facts: list[tuple[str, str]]
     gate: dict[str, Any] | None
-    charts: dict[str, charts.Chart]
+    charts: dict[str, Chart]
+    boxes: list[tuple[str, Chart]]
 
 
 def read_contents(folder: Path) -> ReportContents:
@@ -55,39 +61,47 @@ def read_contents(folder: Path) -> ReportContents:
     model, arrays = read_model(folder / "model")
     plan = EncodingPlan.model_validate(model["plan"])
     rules, personas = (_read_optional_json(folder / name) for name in ("rules.json", "personas.json"))
-    table = pq.read_table(folder / "clusters.parquet", columns=["cluster", "size", "share"])
-    clusters = _list_clusters(table.to_pylist(), personas, rules)
+    features = (_read_optional_json(folder / "features.json") or {"features": []})["features"]
+    settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["explain"]
+    words = read_domain_words(folder)
+    table = pq.read_table(folder / "clusters.parquet")
+    names = [n for n in ("cluster", "size", "share", "stability", "found_again") if n in table.column_names]
+    clusters = _list_clusters(table.select(names).to_pylist(), personas, rules, words)
     names, sizes, numbers = ([c[key] for c in clusters] for key in ("name", "size", "cluster"))
     elbow = pyarrow.csv.read_csv(folder / "elbow.csv").to_pydict()
     for name in ("stability", "runner_up"):
         elbow.setdefault(name, [None] * len(elbow["k"]))
     run_charts = {
-        "sizes": charts.sizes_chart(names, sizes, numbers),
         "variance": charts.variance_chart(arrays["pca.explained_variance_ratio_"].tolist()),
     }
     if len(elbow["k"]) > 1:
         run_charts["elbow"] = charts.elbow_chart(elbow)
-    heatmap = personas["contrasts"] if personas else None
-    if heatmap and heatmap["features"]:
-        run_charts["heat"] = charts.heatmap_chart(heatmap["features"], heatmap["differences"], names)
+    boxes = _list_boxes(features, names, numbers)
+    if boxes:
+        run_charts["box"] = boxes[0][1]
     if (folder / "map.parquet").is_file():
-        run_charts["map"] = read_map_chart(folder / "map.parquet", names, sizes, numbers)
+        run_charts["map"] = read_map_chart(folder / "map.parquet", names, sizes, numbers, words)
     gate = _read_optional_json(folder / "gate.json")
     if gate:
         run_charts["moves"] = charts.moves_chart(gate["changes"])
     rows = [dict(zip(elbow, values, strict=True)) for values in zip(*elbow.values(), strict=True)]
-    settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["explain"]
     return ReportContents(
-        manifest, clusters, rules, heatmap, settings["min_people"], settings["min_precision"], rows,
-        _list_columns(manifest, plan), _list_run_facts(manifest), gate, run_charts,
+        manifest, clusters, rules, features, words, settings["min_people"], settings["min_precision"], rows,
+        _list_columns(manifest, plan), _list_run_facts(manifest), gate, run_charts, boxes,
     )  # fmt: skip
 
 
-def read_map_chart(path: Path, names: list[str], sizes: list[int], numbers: list[int]) -> charts.Chart:
+def read_map_chart(path: Path, names: list[str], sizes: list[int], numbers: list[int], words: DomainWords) -> Chart:
     """Return the chart of a map.parquet, whose rows are landmarks with `cluster`, `map_x` and `map_y`."""
     table = pq.read_table(path.absolute(), columns=["cluster", "map_x", "map_y"])
     x, y, cluster = (table[name].to_numpy() for name in ("map_x", "map_y", "cluster"))
-    return charts.map_chart(x, y, cluster, names, sizes, numbers)
+    return charts.map_chart(x, y, cluster, names, sizes, numbers, words)
+
+
+def read_domain_words(folder: Path) -> DomainWords:
+    """Return what the rows of a run are called, by its settings; runs of version 0.1 have none."""
+    settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["explain"]
+    return DomainWords.of(settings.get("domain", DEFAULT_WORDS.plural))
 
 
 def read_cluster_names(folder: Path, numbers: list[int]) -> list[str]:
@@ -105,28 +119,54 @@ def _read_optional_json(path: Path) -> dict[str, Any] | None:
     return document
 
 
+def _list_boxes(features: list[dict[str, Any]], names: list[str], numbers: list[int]) -> list[tuple[str, Chart]]:
+    """Return title and box plots of each number, those of the largest importance first."""
+    boxes: list[tuple[str, Chart]] = []
+    for feature in features:
+        quantiles = [cell.get("box") if cell else None for cell in feature["clusters"]]
+        if any(quantiles) and len(boxes) < MAX_BOXES:
+            boxes.append((feature["what"], charts.box_chart(quantiles, names, numbers)))
+    return boxes
+
+
 def _list_clusters(
-    table: list[dict[str, Any]], personas: dict[str, Any] | None, rules: dict[str, Any] | None
+    table: list[dict[str, Any]], personas: dict[str, Any] | None, rules: dict[str, Any] | None, words: DomainWords
 ) -> list[dict[str, Any]]:
     colors = palette(row["cluster"] for row in table)
+    largest = max(row["size"] for row in table)
     clusters = []
     for c, row in enumerate(table):
         number = row["cluster"]
         # Runs of version 0.1 know nothing of stability.
-        persona = {"stability": None} | (personas["personas"][c] if personas else {"name": f"Cluster {number}"})
+        persona: dict[str, Any] = {"stability": None, "profile": []} | (
+            personas["personas"][c] if personas else {"name": f"Cluster {number}"}
+        )
         clusters.append(
             {
                 "cluster": number,
                 "size": row["size"],
-                "people": format_people(row["size"]),
+                "people": words.count(row["size"]),
                 "share": format_percent(row["share"]),
+                "share_of_largest": row["size"] / max(largest, 1),
+                **_describe_sureness(row.get("stability"), row.get("found_again")),
                 "color": colors[c],
                 "name": persona["name"],
                 "persona": persona if personas else None,
+                "has_lifts": any("lift" in contrast for contrast in persona.get("contrasts", [])),
                 "rules": rules["clusters"][c] if rules else None,
             }
         )
     return clusters
+
+
+def _describe_sureness(stability: float | None, found_again: int | None) -> dict[str, Any]:
+    """Return how sure a cluster is, as a class of the style sheet and in a few words."""
+    if stability is None or found_again is None:
+        return {"sureness": "", "sureness_words": ""}
+    found = f"found again {found_again} of {N_RESAMPLES} times"
+    if stability < STABLE:
+        return {"sureness": "weak", "sureness_words": f"not stable: {found}"}
+    return {"sureness": "good" if stability >= FOUND_AGAIN else "fair", "sureness_words": found}
 
 
 def _list_columns(manifest: dict[str, Any], plan: EncodingPlan) -> list[dict[str, str]]:
@@ -182,6 +222,7 @@ def _list_run_facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         ("Clusters", f"{manifest['clusters']}: {manifest['clusters_reason']}"),
         *([("Metric", "cosine: directions from the mean")] if manifest.get("metric") == "cosine" else []),
         ("Seed", str(manifest["seed"])),
+        ("Seconds", f"{sum(stage['seconds'] for stage in manifest['stages']):.1f}"),
         ("Device", f"{manifest['device']} ({manifest['device_reason']})"),
         ("rooms engine", manifest["engine"]),
         ("Python", f"{manifest['python']}, {manifest['platform']}"),

@@ -9,7 +9,9 @@ datashader: decisions/0009.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +20,33 @@ from engine.execution.threads import row_blocks
 from engine.kernels.cpu.rasterize import MAX_COLOR_ROWS, bounding_box, rasterize
 from engine.report.palette import palette
 
+if TYPE_CHECKING:
+    import PIL.Image
+
 PixelCounts = NDArray[np.uint32]
 
 SIDE = 1200  # pixels
 MIN_OPACITY = 150  # of 255: the opacity of a pixel with a single row, which must be visible
 # A row is a disc 5 pixels across in a map of at most FEW_ROWS rows, 3 in one of at most MANY_ROWS, else one pixel.
 FEW_ROWS, MANY_ROWS = 30_000, 300_000
+LEGEND_WIDTH, LINE = 520, 34  # pixels of the legend, and of one of its lines
+MAX_NAME = 44  # letters of a name that fit into a line
+LAST_LATIN = 0x17F  # the last letter that Pillow's own font has for sure
 STRIPE = 100  # lines of the image drawn at a time: a few MiB of colors
 
 
 def draw_map(
-    coordinates: NDArray[np.float32], labels: NDArray[np.int32], numbers: NDArray[np.int32], path: Path
+    coordinates: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    numbers: NDArray[np.int32],
+    path: Path,
+    names: Sequence[str] = (),
 ) -> None:
-    """Write the image of the rows at their coordinates, on white, in the colors of their clusters' `numbers`."""
-    from PIL import Image
+    """Write the image of the rows at their coordinates, on white, in the colors of their clusters' `numbers`.
+
+    With `names`, a legend stands on the right, in the order of the sizes.
+    """
+    import PIL.Image
 
     counts = _count_pixels(coordinates, labels, numbers)
     radius = (len(coordinates) <= FEW_ROWS) + (len(coordinates) <= MANY_ROWS)
@@ -43,7 +58,38 @@ def draw_map(
         n_rows = counts[part, :, 3]
         colors = counts[part, :, :3] / np.clip(n_rows, 1, MAX_COLOR_ROWS)[..., None]
         pixels[part] = np.rint(255.0 + _compute_opacity(n_rows, filled)[..., None] / 255.0 * (colors - 255.0))
-    Image.fromarray(pixels).save(path, compress_level=3)  # as small as level 6, in two thirds of the time
+    image = PIL.Image.fromarray(pixels)
+    if names:
+        order = np.argsort(-np.bincount(labels, minlength=len(names)), kind="stable").tolist()
+        image = _add_legend(image, [(names[c], int(numbers[c])) for c in order])
+    image.save(path, compress_level=3)  # as small as level 6, in two thirds of the time
+
+
+def _add_legend(image: PIL.Image.Image, entries: Sequence[tuple[str, int]]) -> PIL.Image.Image:
+    """Return the image with a legend of names and colors of numbers on its right; names too many for it are counted."""
+    import PIL.Image
+    from PIL import ImageDraw, ImageFont
+
+    font, n_shown = ImageFont.load_default(size=LINE * 0.6), SIDE // LINE - 1
+    shown = [(_printable(name, number), palette([number])[0]) for name, number in entries[:n_shown]]
+    if len(entries) > n_shown:
+        shown.append((f"and {len(entries) - n_shown} more", "#ffffff"))
+    wider = PIL.Image.new("RGB", (SIDE + LEGEND_WIDTH, SIDE), "white")
+    wider.paste(image, (0, 0))
+    draw = ImageDraw.Draw(wider)
+    top = (SIDE - LINE * len(shown)) // 2
+    for line, (name, color) in enumerate(shown):
+        y = top + LINE * line
+        draw.rectangle((SIDE, y, SIDE + LINE // 2, y + LINE // 2), fill=color)
+        draw.text((SIDE + 0.8 * LINE, y + LINE // 4), name, fill="#1b1f24", font=font, anchor="lm")
+    return wider
+
+
+def _printable(name: str, number: int) -> str:
+    """Return a name that fits into the legend; by its number, if the font may lack a letter of it."""
+    if not name.isascii() and any(ord(letter) > LAST_LATIN for letter in name):
+        return f"Cluster {number}"
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1].rstrip() + "…"
 
 
 def _count_pixels(

@@ -14,11 +14,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple, cast
 
-from engine.tables.csv_dialect import CsvDialect
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.errors import SourceFormatError
+from engine.tables.csv_dialect import MISSING, NUMBER_WITH_POINT, CsvDialect, detect_dialect
 from engine.tables.csv_header import read_header
 from engine.tables.source_paths import SourceFiles
 
 HEADER_CHARACTERS = 1 << 16  # of a file, in which all lines of its header are
+BYTE_ORDER_MARK = "\ufeff"
 BACKSLASH_HINT = "quotation marks within texts are to be doubled, not escaped by a backslash."
 QUOTE_HINT = "a quotation mark may be missing, or a line break be left over."
 
@@ -46,6 +52,47 @@ def find_line(
                     return path, dialect.header.n_before + last + 1
                 last = reader.line_num
     return None
+
+
+def locate_missing(files: SourceFiles, column: str) -> str:
+    """Return " (see line 12 of people.csv)" for the first row that lacks a value of a column, "" if none does."""
+    return _locate(files, column, detect_dialect(files), lambda cell: cell in MISSING)
+
+
+def locate_text(files: SourceFiles, column: str) -> str:
+    """Return the same for the first value of a column that is no number."""
+    dialect = detect_dialect(files)
+    is_number = NUMBER_WITH_POINT[dialect.decimal_point].fullmatch
+    return _locate(files, column, dialect, lambda cell: cell not in MISSING and not is_number(cell.strip()))
+
+
+def _locate(files: SourceFiles, column: str, dialect: CsvDialect, is_meant: Callable[[str], bool]) -> str:
+    position = dialect.header.names.index(column)
+    line = find_line(files, dialect, lambda cells: position < len(cells) and is_meant(cells[position]))
+    return "" if line is None else f" (see line {line[1]:,} of {line[0]})"
+
+
+def may_repeat_header(batch: pa.RecordBatch) -> bool:
+    """Tell whether a row of a batch has the names of all columns of texts for values: it makes texts of most."""
+    texts = [(name, c) for name, c in zip(batch.schema.names, batch.columns, strict=True) if pa.types.is_string(c.type)]
+    repeated = np.ones(batch.num_rows if texts and batch.num_columns > 1 else 0, bool)
+    for name, column in texts:
+        if not repeated.any():
+            break
+        same = pc.is_in(column, pa.array([name, BYTE_ORDER_MARK + name]))
+        repeated &= (pc.or_(same, column.is_null()) if name == "" else same).to_numpy(zero_copy_only=False)
+    return bool(repeated.any())
+
+
+def refuse_repeated_header(files: SourceFiles, dialect: CsvDialect) -> None:
+    """Raise SourceFormatError if a line below the header is the header again."""
+    names = list(dialect.header.names)
+    line = find_line(files, dialect, lambda cells: [cell.removeprefix(BYTE_ORDER_MARK) for cell in cells] == names)
+    if line is not None:
+        raise SourceFormatError(
+            f"Line {line[1]:,} of {line[0]} is the header again: files have been joined together with theirs.",
+            hint="leave out that line and others like it, or give the files one by one.",
+        )
 
 
 def find_fault(files: SourceFiles, delimiter: str) -> CsvFault | None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 import pyarrow as pa
+
+from engine.utils.name_words import without_unit, write_out
 
 _WORD_EDGE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+|\s+")
 _PREFIXES = {"share": "{} share", "affinity": "{} affinity", "n": "number of {}", "num": "number of {}"}
@@ -45,8 +48,11 @@ class Vocabulary:
     ) -> Vocabulary:
         """Collect the words for columns of a table; `names` and `values` take precedence over the table's metadata."""
         metadata = {name: ((schema.field(name).metadata or {}).get(b"rooms.words", b"")).decode() for name in columns}
+        short = {name: column_words(without_unit(name)) for name in columns}
+        counts = Counter(short.values())  # revenue_eur and revenue_usd are not both the revenue
+        by_name = {name: short[name] if counts[short[name]] == 1 else column_words(name) for name in columns}
         return cls(
-            {name: printable_text(names.get(name) or metadata[name]) or column_words(name) for name in columns}, values
+            {name: printable_text(names.get(name) or metadata[name]) or by_name[name] for name in columns}, values
         )
 
     def meanings(self, column: str) -> tuple[tuple[str, str], ...]:
@@ -55,14 +61,15 @@ class Vocabulary:
 
 
 def column_words(column: str) -> str:
-    """Return a column's name in words: snake_case and CamelCase are split, acronyms and proper names kept."""
+    """Return a column's name in words: snake_case and CamelCase are split, abbreviations written out, acronyms kept."""
     prefix, _, rest = column.partition("_")
     if rest and prefix in _PREFIXES:
         if prefix in ("share", "affinity"):
             return _PREFIXES[prefix].format(printable_text(rest.replace("_", " ")))
         return _PREFIXES[prefix].format(column_words(rest))
     parts = [part for part in _WORD_EDGE.split(printable_text(column)) if part]
-    return " ".join(part if part.isupper() or "-" in part else part[0].lower() + part[1:] for part in parts) or column
+    words = (part if part.isupper() or "-" in part else write_out(part[0].lower() + part[1:]) for part in parts)
+    return " ".join(words) or column
 
 
 def printable_text(text: str) -> str:

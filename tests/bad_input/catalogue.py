@@ -238,6 +238,14 @@ TABLES = [
     Case("no file", lambda folder: folder / "nowhere.parquet", 3, "nowhere"),
     Case("an empty folder", lambda folder: folder, 3, ""),
     Case("a short row", file("a.csv", csv_text() + b"1,2\n"), 3, "line 62 has 2 columns, but the header has 3"),
+    Case("two files joined with their headers", file("a.csv", 2 * csv_text()), 3, "Line 62 of .* is the header again"),
+    Case(
+        "a row without an id",
+        file("a.csv", csv_text() + b",30,x1\n"),
+        3,
+        r"missing in 1 of the first 61 rows \(see line 62 of",
+        options=("-k", "2", "--id", "id"),
+    ),
     Case("a long row", file("a.csv", csv_text() + b"1,2,3,4\n"), 3, "line 62 has 4 columns, but the header has 3"),
     Case("NUL bytes", file("a.csv", csv_text().replace(b"x1", b"x\x001")), 0, check=has_column("plan", "categorical")),
     Case(

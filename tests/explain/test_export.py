@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.explain.export import _escape_markdown
+from engine.explain.export import escape_markdown
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from engine.explain.export import _escape_markdown
     ],
 )
 def test_characters_with_a_meaning_in_markdown_are_escaped(text: str, markdown: str) -> None:
-    assert _escape_markdown(text) == markdown
+    assert escape_markdown(text) == markdown

@@ -82,6 +82,13 @@ def test_distinct_integers_that_do_not_number_the_rows_stay_numeric(rng: np.rand
     assert inferred_roles({"income": income, "age": rng.integers(18, 80, N)})["income"] == "numeric"
 
 
+def test_numbers_whose_logarithms_are_equal_stay_numeric(rng: np.random.Generator) -> None:
+    values = 2.0**60 + 256 * rng.geometric(0.3, N)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert inferred_roles({"value": values, "age": rng.integers(18, 80, N)})["value"] == "numeric"
+
+
 def test_roles_are_overridden_by_the_user_and_by_the_table(rng: np.random.Generator) -> None:
     ages = pa.field("age", pa.int64(), metadata={b"rooms.role": b"ignore"})
     rows = pa.table(

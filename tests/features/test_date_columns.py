@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,17 @@ def test_an_order_that_the_texts_leave_open_is_warned_of_and_taken_from_other_co
     assert "leave open" in features.roles[0].reason
     features = fit_features(pa.table(columns))
     assert features.roles[0].reason.startswith("dates; written with the day first")
+
+
+def test_numbers_that_look_like_days_stay_numbers_with_a_warning() -> None:
+    days = np.array([int(day.strftime("%Y%m%d")) for day in DAYS])
+    with pytest.warns(DateTextsWarning, match="stay numbers: 'joined'; write them as 2024-09-04"):
+        features = fit_features(pa.table({"joined": days, "age": AGES, "paid": days + 20_000_000}))
+    assert [role.role for role in features.roles] == ["numeric"] * 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DateTextsWarning)
+        fit_features(pa.table({"joined": days, "age": AGES}), column_roles={"joined": "numeric"})
+        fit_features(pa.table({"joined": np.where(AGES[0] == AGES, 20_240_231, days - days % 100), "age": AGES}))
 
 
 def test_texts_that_are_no_dates_are_refused_if_they_are_many_or_the_role_is_set(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def infer(source: object, **options: object) -> dict[str, ColumnRole]:
     "name",
     ["id", "store_id", "campaign_key", "StoreId", "storeID", "phone", "zip", "ZIP", "zip_code", "Postal Code", "plz",
      "id_region", "account.number", "country_code", "member_no", "phone_number", "studyid", "townid", "pid", "idcode",
-     "FIPS", "areacode"],
+     "FIPS", "areacode", "ean", "SKU", "ssn", "cust_no", "msisdn", "naics2", "home_iban"],
 )  # fmt: skip
 def test_names_of_keys(name: str) -> None:
     for kind in (pa.int64(), pa.float64()):
@@ -46,7 +46,7 @@ def test_names_of_keys(name: str) -> None:
     "name",
     ["paid", "Paid", "COVID", "monkey", "amount", "n_phone", "has_key", "num_id", "mobile", "keys", "idle_hours",
      "user_num", "order_count", "grid", "zipped", "bid", "thyroid", "liquid", "firms", "kids", "subjects", "school",
-     "lot"],
+     "lot", "basic"],
 )  # fmt: skip
 def test_names_of_amounts(name: str) -> None:
     assert category_reason(pa.field(name, pa.int64())) is None

@@ -23,6 +23,8 @@ N = 1000
 RNG = np.random.default_rng(11)
 AGES = np.clip(np.rint(RNG.normal(45, 14, N)), 18, 88)
 SPEND = np.round(RNG.lognormal(5, 1, N), 2)
+AGES_OF_GROUPS = np.rint(np.random.default_rng(0).normal([[25], [45], [65]], 4.0, (3, N)))
+COUNTS_OF_GROUPS = np.random.default_rng(0).poisson(np.arange(N) % 3 * 12 + 3.0)
 VISITS = {"few": RNG.poisson(3.0, N), "many": RNG.poisson(30.0, N), "mostly none": RNG.geometric(0.4, N) - 1}
 
 
@@ -46,6 +48,18 @@ MARKS: dict[str, tuple[Any, tuple[float, ...]]] = {
     "99 of the ages of three groups": (
         marked(np.rint(RNG.normal(np.arange(N) % 3 * 20 + 25, 4)), 99, share=0.04),
         (99,),
+    ),
+    **{
+        f"99 of {n} people in each of three groups": (
+            np.append(np.concatenate([AGES_OF_GROUPS[group][:n] for group in range(3)]), [99] * (n // 10)),
+            (99,),
+        )
+        for n in (100, 200, 400)
+    },
+    "99999.99 far from amounts": (marked(SPEND, 99999.99, share=0.02), (99999.99,)),
+    "-9 below a scale from 0 on": (
+        marked(COUNTS_OF_GROUPS, -9, share=0.03),
+        (-9,),
     ),
     "999 of an age": (marked(AGES, 999), (999,)),
     "97 to 99 of ten points": (marked(RNG.integers(0, 11, N), 97, 98, 99), (97, 98, 99)),

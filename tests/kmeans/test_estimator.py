@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 import sklearn.cluster
 from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
@@ -16,11 +17,17 @@ from sklearn.utils.estimator_checks import check_estimator
 import engine.kmeans.initialization
 import engine.kmeans.lloyd
 from engine import backends
+from engine.backends import sparse_cpu
+from engine.backends.cpu import QUANTIZER_SAMPLE_ROWS
 from engine.backends.protocol import SUM_ROWS
+from engine.errors import UsageError
 from engine.execution.threads import threads
 from engine.kernels.cpu.kmeans import quantize
+from engine.kmeans import estimator
 from engine.kmeans.estimator import KMeans, nearest_two
+from engine.kmeans.initialization import SAMPLE_ROWS
 from engine.kmeans.restarts import cluster_rows
+from engine.utils.sparse_rows import SparseRows
 from tests import reference
 from tests.kmeans.overlapping_clusters import mixture
 
@@ -175,9 +182,100 @@ def test_a_single_center_has_no_second_nearest_and_full_margin() -> None:
 
 def test_verbose_logs_every_iteration(caplog: pytest.LogCaptureFixture) -> None:
     X = mixture(n_rows=300)
-    with caplog.at_level(logging.INFO, logger="engine.kmeans.lloyd"):
+    with caplog.at_level(logging.INFO, logger="engine.kmeans"):
         fitted = KMeans(5, init=X[:5], verbose=1).fit(X)
-    assert len(caplog.records) == fitted.n_iter_
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum(message.startswith("Iteration ") for message in messages) == fitted.n_iter_
+    assert messages[0] == "Initialization complete"
+    assert messages[-1].startswith(f"Converged at iteration {fitted.n_iter_}: ")
+
+
+def test_verbose_prints_where_nothing_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    X = mixture(n_rows=300)
+    silent = KMeans(5, init=X[:5]).fit(X)
+    assert capsys.readouterr().out == ""
+    fitted = KMeans(5, init=X[:5], verbose=1).fit(X)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == fitted.n_iter_ + 2
+    inertias = [float(line.split("inertia ")[1].split(":")[0]) for line in lines[1:-1]]
+    assert inertias == sorted(inertias, reverse=True)
+    assert inertias[-1] >= float(f"{fitted.inertia_:.6g}")
+    assert fitted.cluster_centers_.tobytes() == silent.cluster_centers_.tobytes()
+    assert logging.getLogger("engine.kmeans").level == logging.NOTSET
+    assert not logging.getLogger("engine.kmeans").handlers
+
+
+def sparse_mixture(dtype: Any, n_rows: int = 5000, n_features: int = 40) -> Any:
+    random = np.random.default_rng(0)
+    centers = random.normal(size=(6, n_features)) * 4
+    X = centers[random.integers(6, size=n_rows)] + random.normal(size=(n_rows, n_features))
+    return np.where(random.random(X.shape) < 0.2, X, 0).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("init", ["k-means++", "k-means||", "random"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sparse_rows_have_the_bits_of_dense_ones(init: str, weighted: bool, dtype: Any) -> None:
+    X = sparse_mixture(dtype)
+    weights = np.random.default_rng(1).uniform(0.5, 2, len(X)) if weighted else None
+    dense = KMeans(6, init=init, n_init=1, random_state=0, device="cpu").fit(X, sample_weight=weights)
+    matrix = scipy.sparse.csr_array(X)
+    sparse = KMeans(6, init=init, n_init=1, random_state=0).fit(matrix, sample_weight=weights)
+    assert sparse.cluster_centers_.tobytes() == dense.cluster_centers_.tobytes()
+    np.testing.assert_array_equal(sparse.labels_, dense.labels_)
+    assert (sparse.inertia_, sparse.n_iter_) == (dense.inertia_, dense.n_iter_)
+    np.testing.assert_array_equal(sparse.predict(matrix), dense.labels_)
+    np.testing.assert_array_equal(sparse.transform(matrix), dense.transform(X))
+    assert sparse.score(matrix, sample_weight=weights) == dense.score(X, sample_weight=weights)
+
+
+def test_an_empty_cluster_takes_a_sparse_row_as_a_dense_one() -> None:
+    X = sparse_mixture(np.float32)
+    start = np.vstack([X[:3], np.full((2, X.shape[1]), 1e4)])
+    dense, sparse = (KMeans(5, init=start).fit(rows) for rows in (X, scipy.sparse.csr_matrix(X)))
+    assert sparse.cluster_centers_.tobytes() == dense.cluster_centers_.tobytes()
+    assert len(np.unique(sparse.labels_)) == 5
+
+
+def test_sparse_rows_are_dense_in_blocks_and_as_a_sample_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    class Recorded(SparseRows):
+        def __getitem__(self, rows: Any) -> Any:
+            dense = super().__getitem__(rows)
+            sizes.append(len(dense) if dense.ndim == 2 else 1)
+            return dense
+
+    monkeypatch.setattr(estimator, "readable_rows", Recorded)
+    monkeypatch.setattr(sparse_cpu, "BLOCK_VALUES", 40 * SUM_ROWS)
+    X = scipy.sparse.csr_array(sparse_mixture(np.float32, n_rows=30_000))
+    KMeans(6, random_state=0).fit(X).predict(X)
+    assert max(sizes) == SAMPLE_ROWS
+    assert sorted(set(sizes))[-2] <= 2 * QUANTIZER_SAMPLE_ROWS
+    assert SUM_ROWS in sizes
+
+
+def test_a_callable_gets_the_sparse_matrix() -> None:
+    X = scipy.sparse.csr_array(sparse_mixture(np.float64))
+    fitted = KMeans(3, init=lambda rows, k, random_state: rows[:k].toarray(), n_init=1).fit(X)
+    assert fitted.cluster_centers_.shape == (3, 40)
+
+
+def test_sparse_rows_are_checked() -> None:
+    X = scipy.sparse.csr_array(sparse_mixture(np.float64))
+    with pytest.raises(UsageError, match=r"on the CPU only, and device='cuda' was asked for"):
+        KMeans(3, device="cuda").fit(X)
+    X.data[5] = np.inf
+    with pytest.raises(ValueError, match="infinity"):
+        KMeans(3).fit(X)
+
+
+def test_elkan_is_lloyd_and_warns_of_a_single_cluster() -> None:
+    X = mixture(n_rows=300)
+    lloyd, elkan = (KMeans(5, algorithm=name, random_state=0).fit(X) for name in ("lloyd", "elkan"))
+    assert elkan.cluster_centers_.tobytes() == lloyd.cluster_centers_.tobytes()
+    with pytest.warns(RuntimeWarning, match="doesn't make sense for a single cluster"):
+        KMeans(1, algorithm="elkan").fit(X)
 
 
 def test_rows_are_clustered_without_the_estimator_to_the_same_bits() -> None:

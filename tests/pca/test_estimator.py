@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.sparse
 import sklearn.decomposition
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from engine.execution.threads import threads
 from engine.pca import estimator
 from engine.pca.estimator import MOMENT_ROWS, PCA
 from engine.pca.solver import KEEP_ALL_FEATURES, Components, merge_moments
+from engine.utils.sparse_rows import SparseRows
 from tests import reference
 
 
@@ -233,7 +235,7 @@ def test_blocks_of_few_rows_give_the_bits_of_the_whole() -> None:
 
 def test_few_rows_are_checked() -> None:
     X = wide(40, 300)
-    with pytest.raises(UsageError, match=r"n_components=41 must be between 1 and min\(n_samples, n_features\)=40"):
+    with pytest.raises(UsageError, match=r"n_components=41 must be between 0 and min\(n_samples, n_features\)=40"):
         PCA(41).fit(X)
     with pytest.raises(UsageError, match="A block has 299 features, but the first one had 300"):
         PCA().fit_blocks([X, X[:, 1:]])
@@ -243,13 +245,8 @@ def test_few_rows_are_checked() -> None:
             PCA().fit(X)
 
 
-def test_mle_is_refused_with_a_way_out() -> None:
-    with pytest.raises(UsageError, match=r"'mle' is not offered.*\nHint: use n_components='auto'"):
-        PCA("mle").fit(correlated())
-
-
 def test_more_components_than_features_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"n_components=13 must be between 1 and min\(n_samples, n_features\)=12"):
+    with pytest.raises(ValueError, match=r"n_components=13 must be between 0 and min\(n_samples, n_features\)=12"):
         PCA(13).fit(correlated())
 
 
@@ -271,3 +268,48 @@ def test_blocks_are_checked() -> None:
 def test_a_missing_gpu_is_an_error() -> None:
     with pytest.raises(DeviceNotAvailableError):
         PCA(device="cuda").fit(correlated())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(700, 12), (8, 30)])
+@pytest.mark.parametrize("container", ["csr_matrix", "csr_array", "csc_matrix", "coo_array"])
+def test_sparse_rows_have_the_bits_of_dense_ones(
+    container: str, shape: Any, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimator, "MOMENT_ROWS", 64)
+    monkeypatch.setattr(estimator, "SCORE_ROWS", 100)
+    random = np.random.default_rng(0)
+    dense = np.where(random.random(shape) < 0.2, random.normal(size=shape), 0).astype(dtype)
+    X = getattr(scipy.sparse, container)(dense)
+    ours, expected = PCA(4).fit(X), PCA(4).fit(dense)
+    assert ours.components_.tobytes() == expected.components_.tobytes()
+    for method in ("transform", "score_samples"):
+        np.testing.assert_array_equal(getattr(ours, method)(X), getattr(expected, method)(dense))
+    assert ours.transform(X).dtype == dtype
+
+
+def test_sparse_rows_are_dense_in_blocks_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    class Recorded(SparseRows):
+        def __getitem__(self, rows: Any) -> Any:
+            dense = super().__getitem__(rows)
+            sizes.append(len(dense))
+            return dense
+
+    monkeypatch.setattr(estimator, "MOMENT_ROWS", 64)
+    monkeypatch.setattr(estimator, "SCORE_ROWS", 100)
+    monkeypatch.setattr(estimator, "readable_rows", Recorded)
+    X = scipy.sparse.random_array((1000, 10), density=0.1, format="csr", rng=np.random.default_rng(0))
+    PCA(2).fit(X).transform(X)
+    assert max(sizes) == 128
+
+
+def test_sparse_rows_with_bad_values_or_solvers_are_refused() -> None:
+    X = scipy.sparse.random_array((100, 10), density=0.1, format="csr", rng=np.random.default_rng(0))
+    for solver in ("full", "randomized"):
+        with pytest.raises(TypeError, match=f'sparse inputs with the "arpack" .*while "{solver}" was passed'):
+            PCA(svd_solver=solver).fit(X)
+    X.data[3] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        PCA().fit(X)

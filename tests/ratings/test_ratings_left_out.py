@@ -166,3 +166,17 @@ def test_a_pandas_column_with_gaps_is_ratings_not_given() -> None:
     frame = pd.DataFrame({"user": [1, 1], "item": [1, 2], "rating": [np.nan, 2.5]})
     result = profiles_from_ratings(frame, ITEMS)
     assert (result.n_ratings_read, result.n_ratings_used) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "words"),
+    [
+        ("1,1,good", RetypedColumnError, r"ratings must be numbers \(see line 3 of"),
+        ("1,,4", IdColumnError, r"'item_id' of .* has no id in 1 of 3 rows \(see line 3 of"),
+        (",1,4", IdColumnError, r"'user_id' is the id, and it is missing in 1 of the first 3 rows \(see line 3 of"),
+    ],
+)
+def test_the_line_of_a_bad_rating_is_named(line: str, error: type[Exception], words: str, tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text(f"user_id,item_id,rating\n1,1,\n{line}\n2,1,3.5\n")
+    with pytest.raises(error, match=words):
+        profiles_from_ratings(tmp_path / "ratings.csv", ITEMS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -64,12 +65,20 @@ def open_report(browser: Any, run: engine.Run, shape: str = "desktop") -> tuple[
     return page, complaints
 
 
-def visible_traces(page: Any) -> list[bool]:
-    """Return for every trace of the map whether it is visible."""
-    visible: list[bool] = page.evaluate(
-        "document.getElementById('chart-map').data.map(trace => trace.visible !== false)"
+def bright_traces(page: Any) -> list[bool]:
+    """Return for every trace of the map whether it is bright."""
+    bright: list[bool] = page.evaluate(
+        "document.getElementById('chart-map').data.map(trace => trace.marker.opacity > 0.5)"
     )
-    return visible
+    return bright
+
+
+def axes_of_the_map(page: Any) -> list[list[float]]:
+    """Return the ranges of the map's axes."""
+    ranges: list[list[float]] = page.evaluate(
+        "['xaxis', 'yaxis'].map(axis => document.getElementById('chart-map')._fullLayout[axis].range)"
+    )
+    return ranges
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -82,21 +91,88 @@ def test_it_opens_without_errors_and_no_wider_than_the_screen(browser: Any, run:
     assert min(drawn) > 0
 
 
-def test_a_click_in_the_legend_isolates_a_cluster_and_another_one_shows_all(browser: Any, run: engine.Run) -> None:
+def highlighted(page: Any) -> dict[str, list[str]]:
+    """Return the clusters that are highlighted, by where they are."""
+    found: dict[str, list[str]] = page.evaluate("""() => ({
+        list: [...document.querySelectorAll("[data-cluster][aria-pressed=true]")].map(b => b.dataset.cluster),
+        cards: [...document.querySelectorAll("[data-card].chosen")].map(c => c.dataset.card),
+        table: [...document.querySelectorAll("#feature-table thead .chosen")].map(h => h.dataset.column),
+        boxes: document.getElementById("chart-box").data.filter(b => b.opacity > 0.5).map(b => String(b.meta)),
+    })""")
+    return found
+
+
+def test_a_chosen_cluster_is_highlighted_everywhere_and_leaves_the_axes_where_they_are(
+    browser: Any, run: engine.Run
+) -> None:
     page, complaints = open_report(browser, run)
-    legend = page.get_by_role("group", name="Clusters on the map")
-    assert visible_traces(page) == [True] * 5
-    legend.locator("[data-cluster='2']").click()
-    assert visible_traces(page) == [False, False, True, False, False]
-    assert legend.locator("[data-cluster='2']").get_attribute("aria-pressed") == "true"
-    legend.get_by_role("button", name="All clusters").click()
-    assert visible_traces(page) == [True] * 5
+    ranking = page.get_by_role("group", name="Clusters, the largest first")
+    axes = axes_of_the_map(page)
+    assert bright_traces(page) == [True] * 5
+    ranking.locator("[data-cluster='2']").click()
+    assert bright_traces(page) == [False, False, True, False, False]
+    assert highlighted(page) == {"list": ["2"], "cards": ["2"], "table": ["2"], "boxes": ["2"]}
+    assert axes_of_the_map(page) == axes
+    page.locator("[data-card='2'] h3").click()
+    assert bright_traces(page) == [True] * 5
+    page.locator("[data-card='3'] h3").click()
+    assert highlighted(page)["list"] == ["3"]
+    ranking.get_by_role("button", name="All clusters").click()
+    assert bright_traces(page) == [True] * 5
+    assert complaints == []
+
+
+def test_a_click_on_a_dot_chooses_its_cluster(browser: Any, run: engine.Run) -> None:
+    page, _ = open_report(browser, run)
+    page.evaluate("document.getElementById('chart-map').emit('plotly_click', { points: [{ data: { meta: 4 } }] })")
+    assert highlighted(page)["list"] == ["4"]
+
+
+def test_the_first_screen_shows_the_map_and_the_first_clusters(browser: Any, run: engine.Run) -> None:
+    for shape in ("desktop", "phone"):
+        page, _ = open_report(browser, run, shape)
+        height = page.evaluate("window.innerHeight")
+        for selector in ("#chart-map", ".entry .traits"):
+            box = page.locator(selector).first.bounding_box()
+            assert box["y"] + box["height"] <= height, (shape, selector)
+
+
+def test_the_table_of_features_sorts_searches_and_downloads(browser: Any, run: engine.Run) -> None:
+    page, complaints = open_report(browser, run)
+
+    def first_column() -> list[str]:
+        names: list[str] = page.locator("#feature-table tbody th").all_text_contents()
+        return names
+
+    importances = [feature["importance"] for feature in run.features]
+    assert importances == sorted(importances, reverse=True)
+    assert first_column() == [feature["what"] for feature in run.features][:25]
+    page.get_by_label("Search").fill("AGE")
+    assert first_column()
+    assert all("age" in name.lower() for name in first_column())
+    page.get_by_label("Search").fill("")
+    page.locator("#feature-table thead button").nth(2).click()
+    differences = {f["what"]: (f["clusters"][0] or {"difference": -99.0})["difference"] for f in run.features}
+    shown = [differences[name] for name in first_column()]
+    assert shown == sorted(shown, reverse=True)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as CSV").click()
+    lines = Path(download.value.path()).read_text(encoding="utf-8-sig").splitlines()
+    assert len(lines) == 1 + len(run.features)
+    assert complaints == []
+
+
+def test_another_feature_can_be_chosen_for_the_box_plots(browser: Any, run: engine.Run) -> None:
+    page, complaints = open_report(browser, run)
+    medians = "document.getElementById('chart-box').data.map(box => box.median[0])"
+    before = page.evaluate(medians)
+    page.locator("#box-feature").select_option(index=1)
+    page.wait_for_function(f"JSON.stringify({medians}) !== '{json.dumps(before, separators=(',', ':'))}'")
     assert complaints == []
 
 
 def test_hovering_over_a_dot_shows_the_persona_and_its_size(browser: Any, run: engine.Run) -> None:
     page, _ = open_report(browser, run)
-    page.get_by_role("heading", name="Map").scroll_into_view_if_needed()
     dot = page.locator("#chart-map .scatterlayer path.point").nth(7)
     box = dot.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -109,7 +185,7 @@ def test_hovering_over_a_dot_shows_the_persona_and_its_size(browser: Any, run: e
 def test_a_rule_is_visible(browser: Any, run: engine.Run) -> None:
     page, _ = open_report(browser, run)
     rule = next(cluster["rules"][0] for cluster in run.rules["clusters"] if cluster["rules"])
-    assert page.locator("#rules").get_by_text(rule["words"].replace(" %", "\u00a0%"), exact=True).first.is_visible()
+    assert page.locator("#personas").get_by_text(rule["words"].replace(" %", "\u00a0%"), exact=True).first.is_visible()
 
 
 def test_the_keyboard_reaches_the_content_the_legend_and_the_details(browser: Any, run: engine.Run) -> None:
@@ -118,10 +194,10 @@ def test_the_keyboard_reaches_the_content_the_legend_and_the_details(browser: An
     assert page.evaluate("document.activeElement.textContent") == "Skip to the report"
     page.locator("[data-cluster='1']").focus()
     page.keyboard.press("Enter")
-    assert visible_traces(page) == [False, True, False, False, False]
-    page.locator("#sizes summary").focus()
+    assert bright_traces(page) == [False, True, False, False, False]
+    page.locator("#data summary").focus()
     page.keyboard.press("Space")
-    assert page.locator("#sizes table").is_visible()
+    assert page.locator("#data table").is_visible()
 
 
 def test_the_theme_button_changes_the_page_and_the_charts(browser: Any, run: engine.Run) -> None:
@@ -130,7 +206,7 @@ def test_the_theme_button_changes_the_page_and_the_charts(browser: Any, run: eng
     def page_colors() -> list[str]:
         return [
             page.evaluate("getComputedStyle(document.body).backgroundColor"),
-            page.evaluate("document.getElementById('chart-sizes').layout.font.color"),
+            page.evaluate("document.getElementById('chart-variance').layout.font.color"),
         ]
 
     light = page_colors()
@@ -170,12 +246,12 @@ REFERENCE_WORK = """() => {
 }"""
 
 
-def test_fifty_clusters_are_drawn_in_time_and_eight_megabytes(browser: Any, tmp_path: Path) -> None:
+def test_fifty_clusters_are_drawn_in_time_and_four_megabytes(browser: Any, tmp_path: Path) -> None:
     run = fit_with_map(people(4000), tmp_path / "run", 50)
-    assert (run.path / "report.html").stat().st_size <= 8 * 2**20
+    assert (run.path / "report.html").stat().st_size <= 4 * 2**20
     page, complaints = open_report(browser, run)
     assert complaints == []
-    legend = "[...document.querySelectorAll('.legend button')]"
+    legend = "[...document.querySelectorAll('.ranking button')]"
     assert page.evaluate(f"{legend}.filter(button => button.scrollHeight > button.offsetHeight).length") == 0
     # A limit in seconds would depend on the machine and on what else it does: it is a multiple of other work, which
     # takes about one second where the page takes two to three, and the best of three measurements counts.

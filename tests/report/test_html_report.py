@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -65,20 +66,24 @@ def test_the_page_loads_nothing_and_runs_only_the_scripts_its_policy_names(run: 
     assert policy is not None
     assert "default-src 'none'" in policy
     assert not re.search(r"script-src[^;]*unsafe", policy)
-    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
-    assert len(scripts) == 2
-    for script in scripts:
-        assert f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
-    assert len(html.encode()) < 8 * 2**20
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    (compressed,) = re.findall(r'id="plotly">(.*?)</script>', html, re.DOTALL)
+    plotly_js = gzip.decompress(base64.b64decode(compressed)).decode()
+    assert "plotly.js" in plotly_js[:200]
+    for text in (script, plotly_js):
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" in policy
+    assert len(html.encode()) < 3 * 2**20
 
 
 def test_hostile_names_are_escaped(run: engine.Run) -> None:
     html = (run.path / "report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert" in html
-    embedded = json.loads(re.findall(r'id="charts">(.*?)</script>', html, re.DOTALL)[0])
-    assert "&lt;script" in json.dumps(embedded)
-    assert "<script" not in json.dumps(embedded).lower()
+    (embedded,) = re.findall(r'id="contents">(.*?)</script>', html, re.DOTALL)
+    assert not set("<>&") & set(embedded)
+    contents = json.loads(embedded)
+    assert "<script" not in json.dumps([contents["charts"], contents["boxes"]])  # plotly would make elements of it
+    assert any(HOSTILE in feature["what"] for feature in contents["features"])  # the script sets it as text
     assert "<script>" in HOSTILE
 
 
@@ -94,6 +99,8 @@ def test_the_report_shows_the_personas_rules_and_stages_of_the_run(run: engine.R
     for persona in run.personas:
         assert persona["name"] in words
         assert all(sentence in words for sentence in persona["sentences"])
+        assert 1 <= len(persona["profile"]) <= 8
+        assert all(row["what"] in words and row["here"] in words for row in persona["profile"])
     for cluster in run.rules["clusters"]:
         assert all(rule["words"] in words for rule in cluster["rules"])
     for stage in ("statistics", "pca", "k-means", "explain"):
@@ -140,11 +147,12 @@ def test_the_report_shows_a_map_if_the_run_has_one(run: engine.Run, tmp_path: Pa
 
 
 def test_a_run_without_rules_or_map_has_a_report_that_says_so(run: engine.Run, tmp_path: Path) -> None:
-    assert 'id="rules"' in (run.path / "report.html").read_text(encoding="utf-8")
+    assert 'class="rules"' in (run.path / "report.html").read_text(encoding="utf-8")
     config = FitConfig.merge({}, skip=["explain", "map"])
     bare = engine.fit(people(300), out=tmp_path / "run", id="who", n_clusters=3, config=config)
     html = (bare.path / "report.html").read_text(encoding="utf-8")
-    assert 'id="rules"' not in html
+    assert 'class="rules"' not in html
+    assert 'id="features"' not in html
     assert "Cluster 0" in html
     assert "This run has no map." in html
     labels = bare.assignments["cluster"].to_numpy()

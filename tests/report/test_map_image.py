@@ -62,3 +62,28 @@ def test_a_pixel_counts_more_rows_than_its_color_is_the_mean_of() -> None:
     rasterize(coordinates, labels, colors, np.zeros(2), 1.0, counts)
     assert counts[1, 0].tolist() == [7 * MAX_COLOR_ROWS, 0, 255 * MAX_COLOR_ROWS, MAX_COLOR_ROWS + 4]
     assert not counts[0].any()
+
+
+def test_a_legend_names_the_clusters_in_their_colors_the_largest_first(tmp_path: Path) -> None:
+    names = ["Fond of \u5bff\u53f8", "Night owls", "x" * 99]
+    labels, coordinates = np.array([0, 1, 1, 2]), np.arange(8.0).reshape(4, 2)
+    map_image.draw_map(coordinates.astype(np.float32), labels.astype(np.int32), np.arange(3, dtype=np.int32),
+                       tmp_path / "map.png", names)  # fmt: skip
+    with Image.open(tmp_path / "map.png") as image:
+        legend = np.asarray(image)[:, map_image.SIDE :]
+    assert legend.shape[1] == map_image.LEGEND_WIDTH
+    swatches = legend[:, 2]
+    drawn = [tuple(color) for color in swatches[(swatches != 255).any(axis=1)]]
+    assert list(dict.fromkeys(drawn)) == [tuple(cluster_color(c)) for c in (1, 0, 2)]
+    assert (legend[:, 60:] < 128).all(axis=2).any()  # there are letters
+    assert (legend[:, -4:] == 255).all()  # that fit
+    assert map_image._printable(names[0], 7) == "Cluster 7"
+
+
+def test_a_legend_counts_what_it_has_no_room_for(tmp_path: Path) -> None:
+    k = 60
+    coordinates = np.random.default_rng(0).random((k, 2)).astype(np.float32)
+    map_image.draw_map(coordinates, np.arange(k, dtype=np.int32), np.arange(k, dtype=np.int32),
+                       tmp_path / "map.png", [f"Cluster {c}" for c in range(k)])  # fmt: skip
+    with Image.open(tmp_path / "map.png") as image:
+        assert image.size == (map_image.SIDE + map_image.LEGEND_WIDTH, map_image.SIDE)

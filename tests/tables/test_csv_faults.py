@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import SourceFormatError
+from engine.errors import IdColumnError, MissingColumnError, SourceFormatError
 from engine.tables import open_table
 
 HEADER = "id,diagnosis,age\n"
@@ -95,3 +95,32 @@ def test_a_compressed_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
     for kept in (40, len(whole) // 2):
         (tmp_path / "a.csv.gz").write_bytes(whole[:kept])
         assert "a.csv.gz cannot be read as CSV" in error_of(tmp_path / "a.csv.gz")
+
+
+NUMBERS = "1,30,2.5\n2,40,3.5\n"
+
+
+@pytest.mark.parametrize("between", ["", "\ufeff", "3,50,\n", "3,,4.5\n\n"])
+def test_a_header_in_the_middle_is_named_by_its_line(between: str, tmp_path: Path) -> None:
+    for name, text in (("a.csv", "id,age,hours\n"), ("b.csv", "sep=,\nid,age,hours\n"), ("c.csv", "id,2019,2020\n")):
+        (tmp_path / name).write_text(text + NUMBERS + between + text.removeprefix("sep=,\n") + NUMBERS)
+        line = text.count("\n") + 3 + between.count("\n")
+        assert f"Line {line} of " in (message := error_of(tmp_path / name))
+        assert f"{name} is the header again: files have been joined together with theirs." in message
+
+
+def test_a_column_in_which_its_name_is_an_answer_is_no_header(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,plan,age\n1,plan,30\n2,none,40\n")
+    (tmp_path / "b.csv").write_text("plan\nplan\nnone\n")
+    assert open_table(tmp_path / "a.csv", id="id").n_rows == 2
+    assert open_table(tmp_path / "b.csv").n_rows == 2
+
+
+@pytest.mark.parametrize("missing", ["", "NA", '""'])
+def test_a_row_without_an_id_is_named_by_its_line(missing: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(HEADER + '1,"no\nne",30\n\n' + f"{missing},none,30\n3,none,40\n")
+    with pytest.raises(IdColumnError, match=r"'id' is the id, .* missing in 1 of the first 3 rows \(see line 5 of"):
+        open_table(tmp_path / "a.csv", id="id")
+    assert open_table(tmp_path / "a.csv").n_rows == 3
+    with pytest.raises(MissingColumnError, match="no column 'ID'"):
+        open_table(tmp_path / "a.csv", id="ID")

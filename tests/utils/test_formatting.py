@@ -18,6 +18,7 @@ from engine.utils.formatting import (
     natural_list,
     printable_text,
 )
+from engine.utils.name_words import unit_in_name
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,9 @@ from engine.utils.formatting import (
         ("BMI", "BMI"),
         ("age", "age"),
         ("_", "_"),
+        ("GenHlth", "gen health"),
+        ("avg_amt", "average amount"),
+        ("card_tx_m6", "card transaction month 6"),
     ],
 )
 def test_column_names_are_split_into_words(column: str, words: str) -> None:
@@ -91,6 +95,36 @@ def test_lists_and_plurals() -> None:
 
 def test_control_and_direction_characters_are_stripped() -> None:
     assert printable_text("a\u202eb\x00c\u2028d\ue000 ") == "abcd"
+
+
+@pytest.mark.parametrize(
+    ("column", "lowest", "highest", "unit"),
+    [
+        ("spend_eur", 0.0, 900.0, "EUR"),
+        ("eur", 0.0, 900.0, None),
+        ("weekend_share", 0.0, 1.0, "share"),
+        ("weekend_share", 0.0, 45.0, None),  # of what, nobody knows
+        ("heart_rate", 40.0, 180.0, None),
+        ("churn_rate", 0.0, 0.4, "share"),
+        ("discount_pct", 0.0, 80.0, "%"),
+        ("discount_pct", 0.0, 0.8, "share"),
+        ("growth_pct", -20.0, 80.0, "%"),
+        ("data_gb", 0.0, 30.0, "GB"),
+        ("call_min", 0.0, 900.0, "min"),
+        ("temperature_min", -10.0, 30.0, None),  # the smallest
+        ("age", 18.0, 90.0, None),
+    ],
+)
+def test_the_unit_of_a_number_is_read_from_its_name(
+    column: str, lowest: float, highest: float, unit: str | None
+) -> None:
+    assert unit_in_name(column, lowest, highest) == unit
+
+
+def test_a_unit_is_not_repeated_in_words_unless_it_tells_columns_apart() -> None:
+    names = ["spend_eur", "revenue_eur", "revenue_usd", "discount_pct", "temperature_min", "call_min"]
+    words = Vocabulary.from_schema(pa.schema([(name, pa.float64()) for name in names]), names, {}, {}).names
+    assert list(words.values()) == ["spend", "revenue eur", "revenue usd", "discount", "temperature min", "call"]
 
 
 def test_words_of_the_table_and_of_the_user_take_precedence_over_the_column_name() -> None:

@@ -1,4 +1,4 @@
-"""Name clusters: two tags of the strongest effects, unique in the run.
+"""Name clusters: two tags of the strongest effects that hold for most of the cluster, unique in the run.
 
 effect sizes of every cluster, strongest first  ->  "Comedy and high mobile share"
 """
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.explain.personas.effect_sizes import SMALL_EFFECT, EffectSize
 from engine.explain.personas.phrases import interest_words, is_sensitive, name_tag
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
 from engine.utils.formatting import capitalize_first, natural_list
 
 LONG_TAG = 36  # characters from which a tag is long: a name is two tags
@@ -29,6 +30,7 @@ def name_clusters(
     sizes: NDArray[np.int64],
     earlier: Sequence[str | None] = (),
     given: Sequence[str | None] = (),
+    words: DomainWords = DEFAULT_WORDS,
 ) -> list[str]:
     """Name clusters by their strongest effects, larger clusters first; tags are added until a name is new.
 
@@ -50,7 +52,7 @@ def name_clusters(
         if c in names:
             continue
         if not shown[c]:
-            base, tags = ("Empty cluster" if sizes[c] == 0 else "A few people"), []
+            base, tags = ("Empty cluster" if sizes[c] == 0 else f"A few {words.plural}"), []
         else:
             tags = _tags(ranked[c], ambiguous)
             base = "Much like everybody" if len(ranked) > 1 else "Everybody"
@@ -79,8 +81,16 @@ def _tags_of_name(name: str, tags: Sequence[str]) -> tuple[str, ...]:
 
 
 def _tags(strongest: list[EffectSize], ambiguous: set[str]) -> list[str]:
-    """Return up to four tags, the most informative first, one per column; a notable interest is among the first two."""
-    answered = [e for e in strongest if e.feature.kind != "missing"]
+    """Return up to four tags, the most informative first, one per column; a notable interest is among the first two.
+
+    They hold for most of the cluster; only where none does, what it has more often than others is named as such.
+    """
+    answered = [e for e in strongest if e.feature.kind != "missing" and _holds_for_most(e)]
+    if not answered and not _leaves_blank(strongest):
+        more = [e for e in strongest if e.feature.kind != "missing" and e.difference > 0]
+        answered, often = more[:1], "often "
+    else:
+        often = ""
     preferred = sorted(answered, key=lambda e: -e.strength * _informativeness(e, ambiguous))
     interest = next(
         (e for e in preferred if e.difference > 0 and interest_words(e) and e.strength >= SMALL_EFFECT), None
@@ -90,7 +100,7 @@ def _tags(strongest: list[EffectSize], ambiguous: set[str]) -> list[str]:
     tags = [LEFT_BLANK] if _leaves_blank(strongest) else []
     used_columns: set[str] = set()
     for effect_size in preferred:
-        column, tag = effect_size.feature.column, name_tag(effect_size, ambiguous)
+        column, tag = effect_size.feature.column, often + name_tag(effect_size, ambiguous)
         if (column in used_columns and effect_size.feature.kind != "label") or any(
             _same_subject(tag, other) for other in tags
         ):
@@ -102,6 +112,13 @@ def _tags(strongest: list[EffectSize], ambiguous: set[str]) -> list[str]:
     return tags
 
 
+def _holds_for_most(effect_size: EffectSize) -> bool:
+    """Return whether what the tag says is true of most of the cluster, and so of its typical member."""
+    if effect_size.is_share:
+        return (effect_size.cluster_value >= 0.5) == (effect_size.difference > 0)
+    return effect_size.position != 0.5 and (effect_size.position > 0.5) == (effect_size.difference > 0)
+
+
 def _leaves_blank(strongest: list[EffectSize]) -> bool:
     """Return whether missing answers characterize a cluster most: ten columns or more with a difference of 0.5."""
     return sum(e.feature.kind == "missing" and e.difference > 0 and e.strength >= 0.5 for e in strongest) >= 10
@@ -110,9 +127,10 @@ def _leaves_blank(strongest: list[EffectSize]) -> bool:
 def _informativeness(effect_size: EffectSize, ambiguous: set[str]) -> float:
     """Return the weight of an effect in a name: interests count most, absent things and long texts least.
 
-    A sensitive attribute appears only where little else distinguishes a cluster.
+    Dates count half, and a sensitive attribute appears only where little else distinguishes a cluster.
     """
     weight = 1.0 if len(name_tag(effect_size, ambiguous)) <= LONG_TAG else 0.4
+    weight *= 0.5 if effect_size.feature.kind == "date" else 1.0
     weight *= 0.3 if is_sensitive(effect_size) else 1.0
     if effect_size.difference > 0 and interest_words(effect_size):
         return 1.5 * weight

@@ -37,6 +37,8 @@ Z95 = 1.959964  # quantile of the normal distribution for 95 % intervals
 SMALL_EFFECT = 0.2  # standardized difference from which an effect is worth a word: Cohen's "small"
 NEGLIGIBLE_EFFECT = 0.1  # standardized difference below which people are like everybody
 DEMOGRAPHICS, INTERESTS = "demographics", "interests"  # groups of columns that personas treat specially
+BOX_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 Floats = NDArray[np.float64]
 
 
@@ -61,6 +63,11 @@ class EffectSize:
     spread : float
         The standard deviation of everybody: of a share p it is sqrt(p (1 - p)), of a number half the distance of its
         16 % and 84 % quantiles, in units.
+    position : float
+        Where `cluster_value` lies among everybody, in [0, 1]: a share is its own position, that of a number is the
+        share of everybody with a smaller one, equal ones counted half.
+    quantiles : tuple of float
+        Of a number: the BOX_QUANTILES of the cluster's people, in units; else empty.
     """
 
     feature: Predicate
@@ -76,6 +83,8 @@ class EffectSize:
     n_known: int
     n_people: int
     spread: float
+    position: float
+    quantiles: tuple[float, ...] = ()
 
     @property
     def strength(self) -> float:
@@ -87,6 +96,11 @@ class EffectSize:
         if self.is_share and self.n_people < min_people:
             return -self.overall_value / self.spread
         return self.difference
+
+    @property
+    def overall_position(self) -> float:
+        """Where `overall_value` lies among everybody: see `position`."""
+        return self.overall_value if self.is_share else 0.5
 
     @property
     def is_share(self) -> bool:
@@ -167,7 +181,10 @@ def _compare_numbers(
     scaled = np.clip(scaled, low, high) if low < high else scaled
     mean = float(np.average(scaled, weights=weight))
     spread = float(np.sqrt(np.average((scaled - mean) ** 2, weights=weight)))
-    median = _weighted_median(value, weight)
+    order = np.argsort(value, kind="stable")
+    ascending, cumulative = value[order], np.cumsum(weight[order])
+    median = float(ascending[np.searchsorted(cumulative, cumulative[-1] / 2)])
+    below = np.append(0.0, cumulative) / cumulative[-1]
     half_width = float(np.subtract(*np.quantile(value, [0.84, 0.16]))) / 2
     for cluster in np.unique(label):
         in_cluster = label == cluster
@@ -175,9 +192,13 @@ def _compare_numbers(
         difference = (float(scaled[in_cluster].mean()) - mean) / spread if spread > 0 else 0.0
         margin = Z95 * float(scaled[in_cluster].std()) / np.sqrt(n) / spread if spread > 0 else 0.0
         margin = max(margin, Z95 / np.sqrt(n) * 0.1)  # a few equal values do not make a mean certain
+        typical = float(np.median(value[in_cluster]))
+        position = float(np.mean([below[np.searchsorted(ascending, typical, side)] for side in SIDES]))
+        quantiles = tuple(np.quantile(value[in_cluster], BOX_QUANTILES).tolist())
         yield int(cluster), EffectSize(
-            feature, group, float(np.median(value[in_cluster])), median,
+            feature, group, typical, median,
             difference, difference - margin, difference + margin, None, None, None, n, n, half_width,
+            position, quantiles,
         )  # fmt: skip
 
 
@@ -197,6 +218,7 @@ def _compare_shares(
             feature, group, cluster_share, share,
             (cluster_share - share) / spread, (low - share) / spread, (high - share) / spread,
             cluster_share / share, low / share, high / share, n, round(n_with[cluster]), spread,
+            cluster_share,
         )  # fmt: skip
 
 
@@ -205,9 +227,3 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     center = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half_width = Z95 / (1 + Z95**2 / n) * float(np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2)))
     return max(0.0, center - half_width), min(1.0, center + half_width)
-
-
-def _weighted_median(values: Floats, weights: Floats) -> float:
-    order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(cumulative, cumulative[-1] / 2)])

@@ -8,17 +8,19 @@ typical member is composed of medians and most frequent values, so it is no real
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from engine.explain.personas.cluster_names import name_clusters
 from engine.explain.personas.effect_sizes import NEGLIGIBLE_EFFECT, EffectSize
+from engine.explain.personas.profile import ProfileRow, build_profile
 from engine.explain.personas.sentences import find_interests, write_portrait, write_sentences
 from engine.explain.personas.typical_member import typical_member
 from engine.explain.row_sample import RowSample
-from engine.utils.formatting import capitalize_first, format_people
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
+from engine.utils.formatting import capitalize_first
 
 MIN_COMMUNITY_SHARE = 0.01  # of everybody, for the community persona: a tiny unusual cluster is no community
 MAX_EFFECT_SIZES = 12  # of a persona
@@ -41,12 +43,16 @@ class Persona:
         Topics that a room for them would open with.
     effect_sizes : tuple of EffectSize
         The strongest first; the rows of the report's table.
+    profile : tuple of ProfileRow
+        At most eight traits, the strongest first; columns that say nearly the same share one.
     portrait : tuple of (str, tuple of str)
         Headings and their lines; of the community persona only.
     stability : str or None
         How sure the cluster is, in a sentence.
     strength : float
         Root mean square of the standardized differences, with the largest of each column: 0 is like everybody.
+    automatic_name : str or None
+        If people gave the name: what the engine would have called the cluster.
     """
 
     cluster: int
@@ -58,8 +64,10 @@ class Persona:
     interests: tuple[str, ...]
     effect_sizes: tuple[EffectSize, ...]
     strength: float
+    profile: tuple[ProfileRow, ...] = ()
     portrait: tuple[tuple[str, tuple[str, ...]], ...] = ()
     stability: str | None = None
+    automatic_name: str | None = None
 
     @property
     def is_community(self) -> bool:
@@ -73,8 +81,12 @@ def build_personas(
     stability: Sequence[str | None] | None = None,
     *,
     min_people: int,
+    related: Mapping[str, frozenset[str]] | None = None,
+    names: Mapping[str, str] | None = None,
     earlier_names: Sequence[str | None] = (),
     given_names: Sequence[str | None] = (),
+    descriptions: Sequence[str | None] = (),
+    words: DomainWords = DEFAULT_WORDS,
 ) -> list[Persona]:
     """Build the persona of every cluster, in the order of the clusters.
 
@@ -87,8 +99,16 @@ def build_personas(
         How sure each cluster is, in a sentence.
     min_people : int
         Smallest number of sampled people behind a figure.
+    related : mapping of column to columns, optional
+        Columns that say nearly the same, as find_related_columns returns them.
+    names : mapping of column to its name in words, optional
+        Needed with `related`.
     earlier_names, given_names : sequences of str or None, one per cluster, optional
         Names that stay while they fit, and names that people gave.
+    descriptions : sequence of str or None, one per cluster, optional
+        What the engine called the clusters that people named: that stays while it fits, too.
+    words : DomainWords, optional
+        What the rows are called.
 
     Returns
     -------
@@ -98,7 +118,7 @@ def build_personas(
     n_sampled = np.bincount(sample.labels, minlength=sample.n_clusters)
     ranked = [_rank(of_cluster, min_people) for of_cluster in effect_sizes]
     shown = [n_sampled[c] >= min_people for c in range(sample.n_clusters)]
-    names = name_clusters(ranked, shown, sample.sizes, earlier_names, given_names)
+    cluster_names = name_clusters(ranked, shown, sample.sizes, earlier_names, given_names, words)
     strengths = [_root_mean_square(of_cluster) if shown[c] else 0.0 for c, of_cluster in enumerate(effect_sizes)]
     personas = []
     for c, strongest in enumerate(ranked):
@@ -106,21 +126,27 @@ def build_personas(
         share = size / total
         if not shown[c]:
             note = "Nobody is in this cluster." if size == 0 else (
-                f"{capitalize_first(format_people(size))}, too few to portray without portraying persons: "
+                f"{capitalize_first(words.count(size))}, too few to describe without describing single {words.plural}: "
                 f"figures need {min_people}."
             )  # fmt: skip
-            personas.append(Persona(c, size, share, names[c], (note,), (), (), (), 0.0))
+            personas.append(Persona(c, size, share, cluster_names[c], (note,), (), (), (), 0.0))
             continue
         personas.append(
             Persona(
-                c, size, share, names[c], write_sentences(strongest, size, share, min_people),
+                c, size, share, cluster_names[c], write_sentences(strongest, size, share, min_people, words),
                 typical_member(effect_sizes[c], min_people),
                 find_interests(strongest), tuple(strongest[:MAX_EFFECT_SIZES]), strengths[c],
+                build_profile(strongest, related or {}, names or {}, min_people),
             )
         )  # fmt: skip
+    if any(name is not None for name in given_names):
+        names_before = [known or name for known, name in zip(descriptions, earlier_names, strict=False)]
+        automatic = name_clusters(ranked, shown, sample.sizes, names_before or earlier_names, (), words)
+        given = [name is not None for name in given_names]
+        personas = [replace(p, automatic_name=automatic[c] if given[c] else None) for c, p in enumerate(personas)]
     if stability is not None:
         personas = [replace(p, stability=words) for p, words in zip(personas, stability, strict=True)]
-    return _add_community_portrait(personas, ranked, min_people)
+    return _add_community_portrait(personas, ranked, min_people, words)
 
 
 def _rank(effect_sizes: list[EffectSize], min_people: int) -> list[EffectSize]:
@@ -143,11 +169,13 @@ def _root_mean_square(effect_sizes: list[EffectSize]) -> float:
     return float(np.sqrt(np.mean(np.square(list(best.values()))))) if best else 0.0
 
 
-def _add_community_portrait(personas: list[Persona], ranked: list[list[EffectSize]], min_people: int) -> list[Persona]:
+def _add_community_portrait(
+    personas: list[Persona], ranked: list[list[EffectSize]], min_people: int, words: DomainWords
+) -> list[Persona]:
     """Add a portrait to the persona with the strongest differences, unless there is a single cluster."""
     candidates = [p for p in personas if p.effect_sizes and p.share >= MIN_COMMUNITY_SHARE]
     if len(personas) < 2 or not candidates:
         return personas
     community = max(candidates, key=lambda p: p.strength)
-    portrait = write_portrait(ranked[community.cluster], community.interests, min_people)
+    portrait = write_portrait(ranked[community.cluster], community.interests, min_people, words)
     return [replace(p, portrait=portrait) if p is community else p for p in personas]

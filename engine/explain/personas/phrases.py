@@ -42,7 +42,7 @@ def name_tag(effect_size: EffectSize, ambiguous: Container[str] = ()) -> str:
             and not more
             and truth_words(feature, yes=False).endswith(" is no")
         ):
-            return f"no {name}"
+            return f"no {name.removeprefix('any ')}"
         return truth_words(feature, yes=more).removesuffix(" is yes").removeprefix("has ")
     if feature.kind == "date":
         event = name.removesuffix(" date")

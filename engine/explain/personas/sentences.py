@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from engine.explain.personas.effect_sizes import DEMOGRAPHICS, INTERESTS, SMALL_EFFECT, EffectSize
 from engine.explain.personas.phrases import clause, interest_words
-from engine.utils.formatting import capitalize_first, format_people, format_percent, natural_list
+from engine.utils.domain_words import DomainWords
+from engine.utils.formatting import capitalize_first, format_percent, natural_list
 
 MAX_CLAUSES = 3  # of a sentence: nobody can listen to more
 MAX_INTERESTS = 5
 
 
-def write_sentences(strongest: list[EffectSize], size: int, share: float, min_people: int) -> tuple[str, ...]:
+def write_sentences(
+    strongest: list[EffectSize], size: int, share: float, min_people: int, words: DomainWords
+) -> tuple[str, ...]:
     """Return three sentences: who the people are, what they share, and what sets them apart."""
     answered = [e for e in strongest if e.feature.kind != "missing"]
     identity = _select(
@@ -24,7 +27,7 @@ def write_sentences(strongest: list[EffectSize], size: int, share: float, min_pe
     distinctive = _select([e for e in answered if e.strength >= SMALL_EFFECT] or answered, [*identity, *shared])
     clauses = [_join_clauses(distinctive, min_people)] if distinctive else []
     return (
-        f"{capitalize_first(format_people(size))}, {format_percent(share)} of all"
+        f"{words.count(size)}, {format_percent(share)} of all"
         + (f": {_join_clauses(identity, min_people)}." if identity else ", much like everybody in who they are."),
         f"What they share: {_join_clauses(shared, min_people)}."
         if shared
@@ -86,7 +89,7 @@ def find_interests(strongest: list[EffectSize]) -> tuple[str, ...]:
 
 
 def write_portrait(
-    strongest: list[EffectSize], interests: tuple[str, ...], min_people: int
+    strongest: list[EffectSize], interests: tuple[str, ...], min_people: int, words: DomainWords
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return the headings of a fuller portrait and the lines below each."""
     answered = [e for e in strongest if e.feature.kind != "missing"]
@@ -109,7 +112,7 @@ def write_portrait(
         )
     }
     if interests:
-        portrait["A room for them would open with"] = (capitalize_first(natural_list(interests)) + ".",)
+        portrait[words.opens_with] = (capitalize_first(natural_list(interests)) + ".",)
     return tuple((heading, lines) for heading, lines in portrait.items() if lines)
 
 

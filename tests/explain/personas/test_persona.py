@@ -84,7 +84,7 @@ def test_too_few_people_have_no_portrait() -> None:
     *many, few = personas_of_people()
     assert few.size == 5
     assert few.effect_sizes == few.typical == few.interests == few.portrait == ()
-    assert few.sentences == ("5 people, too few to portray without portraying persons: figures need 11.",)
+    assert few.sentences == ("5 people, too few to describe without describing single people: figures need 11.",)
     assert all(len(persona.sentences) == 3 for persona in many)
 
 
@@ -149,7 +149,7 @@ def test_clusters_are_named_by_sensitive_attributes_only_if_nothing_else_disting
 def test_two_tags_in_another_order_are_the_same_name() -> None:
     def effect_sizes_of(**strengths: float) -> list[EffectSize]:
         return [
-            EffectSize(Predicate(name, name, "number"), "rest", 2.0, 1.0, d, d, d, None, None, None, 99, 99, 1.0)
+            EffectSize(Predicate(name, name, "number"), "rest", 2.0, 1.0, d, d, d, None, None, None, 99, 99, 1.0, 0.9)
             for name, d in strengths.items()
         ]
 

@@ -1,0 +1,194 @@
+"""Sixty nights that follow each other: who keeps their cluster's number, at what inertia, and which events are told.
+
+    python benchmarks/many_nights.py health developer demo events --data FOLDER [--nights 60] [--rows 10000]
+
+FOLDER has health_survey_2015.csv.gz and developer_survey_2017.csv.gz; demo and events generate their tables. Every
+night 2 % of the people are replaced by others of the same population, and the night continues the one before it.
+
+    health, developer, demo   k as given: the stayers that keep their number, numbers that are born or die, and every
+                              tenth night the inertia over the best of three K-Means from new seeds on the same scores
+    events                    demo with -k auto: a community is born on night 20, half of one becomes another on night
+                              35, and one leaves on night 50; what the history tells of births and deaths, and k
+
+Nothing is tuned. results/many_nights.json has every night; nights that are in --work already are not fitted again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from machine_info import describe_machine
+
+import engine
+from engine.config import FitConfig
+from engine.datasets.demo_table import DemoPaths, write_demo
+from engine.execution.threads import threads
+from engine.lineage.history import History
+
+RESULTS = Path(__file__).parent / "results" / "many_nights.json"
+CHURN = 0.02
+COLD_EVERY, COLD_SEEDS = 10, (1, 2, 3)
+CLUSTERS: dict[str, int | str] = {"health": 8, "developer": 6, "demo": 12, "events": "auto"}
+BORN, SPLIT, DEAD = 20, 35, 50  # nights of the planted events
+LATE, PARTED, NEW_PLACE, LEAVING = (  # communities of the demo
+    "night-owl anime fans",
+    "family movie nights",
+    "classic film lovers",
+    "prime-time drama followers",
+)
+Facts = dict[str, Any]
+Night = Callable[[int], tuple[pa.Table, str]]  # the table of a night, and its id column
+
+
+def population(name: str, data: Path, folder: Path, n_rows: int) -> tuple[pa.Table, str, np.ndarray]:
+    """Return all people of a population, their id column, and the planted community of each ("" if there is none)."""
+    if name == "health":
+        table = pa.csv.read_csv(data / "health_survey_2015.csv.gz")
+        table = table.append_column("person", pa.array(np.arange(len(table))))
+        return table, "person", np.full(len(table), "")
+    if name == "developer":
+        table = pa.csv.read_csv(
+            data / "developer_survey_2017.csv.gz",
+            convert_options=pa.csv.ConvertOptions(null_values=["NA"], strings_can_be_null=True),
+        )
+        return table, "Respondent", np.full(len(table), "")
+    if not (folder / "population").is_dir():
+        write_demo(folder / "population", 4 * n_rows)
+    paths = DemoPaths(folder / "population" / "members", folder / "population" / "planted")
+    planted = pq.read_table(paths.planted)["community"].to_numpy(zero_copy_only=False)
+    return pq.read_table(paths.members), "user_id", planted
+
+
+def draw_nights(n_people: int, n_rows: int, n_nights: int, allowed: Callable[[int], np.ndarray]) -> list[np.ndarray]:
+    """Return the people of every night: CHURN of them are replaced, and those who are not allowed any more."""
+    rng = np.random.default_rng(0)
+    people = np.empty(0, np.int64)
+    nights = []
+    for night in range(n_nights + 1):
+        may = allowed(night)
+        people = people[may[people]]
+        leaving = rng.random(len(people)) < CHURN
+        people = people[~leaving]
+        others = np.setdiff1d(np.flatnonzero(may), people)
+        n_rows = min(n_rows, int(may.sum()))
+        if night and (may & ~allowed(night - 1)).any():  # a community that is new comes with its share, at once
+            new = np.flatnonzero(may & ~allowed(night - 1))
+            share = len(new) / may.sum()
+            people = np.union1d(people, rng.choice(new, int(share * n_rows), replace=False))
+            others = np.setdiff1d(others, new)
+        n_new = max(n_rows - len(people), 0)
+        people = np.union1d(people, rng.choice(others, min(n_new, len(others)), replace=False))
+        nights.append(people)
+    return nights
+
+
+def plan_nights(name: str, data: Path, folder: Path, n_rows: int, n_nights: int) -> tuple[Night, str]:
+    """Return the function that gives the table of each night, and the id column."""
+    table, id, planted = population(name, data, folder, n_rows)
+    if name != "events":
+        nights = draw_nights(len(table), n_rows, n_nights, lambda _: np.ones(len(table), bool))
+        return (lambda night: (table.take(pa.array(nights[night])), id)), id
+    parted = (planted == PARTED) & (np.arange(len(planted)) % 2 == 0)
+    places = np.arange(len(planted))  # whose profile a person has from the night of the split on
+    places[parted] = np.resize(np.flatnonzero(planted == NEW_PLACE), int(parted.sum()))
+
+    def allowed(night: int) -> np.ndarray:
+        may = planted != NEW_PLACE  # whose profiles are those of the people who part
+        may &= (planted != LATE) | (night >= BORN)
+        return may & ((planted != LEAVING) | (night < DEAD))
+
+    nights = draw_nights(len(table), n_rows, n_nights, allowed)
+
+    def tonight(night: int) -> tuple[pa.Table, str]:
+        people = nights[night]
+        rows = table.take(pa.array(places[people] if night >= SPLIT else people))
+        position = rows.schema.get_field_index(id)
+        return rows.set_column(position, id, table[id].take(pa.array(people))), id
+
+    return tonight, id
+
+
+def cold_inertia(run: engine.Run, table: pa.Table) -> float:
+    """Return the least inertia of three fits from new seeds on the scores of a run."""
+    Z, k = run.model.scores(table), run.manifest["clusters"]
+    return float(min(engine.KMeans(n_clusters=k, random_state=seed).fit(Z).inertia_ for seed in COLD_SEEDS))
+
+
+def fit_night(name: str, night: int, table: pa.Table, id: str, work: Path) -> Facts:
+    """Fit a night, or read it if it is there; return what happened."""
+    out = work / name / str(night)
+    settings: Facts = {"kmeans": {"n_clusters": CLUSTERS[name]}, "skip": ["explain", "map", "report"], "id": id}
+    settings |= {"previous": str(work / name / str(night - 1))} if night else {}
+    start = time.process_time()
+    if not (out / "_SUCCESS").is_file():
+        path = work / name / f"{night}.parquet"
+        pq.write_table(table, path)
+        engine.fit(path, out=out, config=FitConfig.merge(settings))
+        path.unlink()
+    run = engine.Run(out)
+    history = History.read(run)
+    facts: Facts = {"night": night, "clusters": run.manifest["clusters"], "rows": run.manifest["rows"]}
+    facts["cpu_seconds"] = round(time.process_time() - start, 2)
+    if night:
+        last = history.nights[-1]
+        facts["kept_share"] = round(1.0 - last.moved / last.stayed, 5)
+        facts["chosen"] = (last.choice or {})["chosen"]
+        facts["born"] = [[c.number, list(c.parents)] for c in history.clusters if c.born == night]
+        facts["died"] = [c.number for c in history.clusters if c.died == night]
+    if night % COLD_EVERY == 0 and name != "events":
+        facts["inertia_over_cold"] = round(run.manifest["inertia"] / cold_inertia(run, table), 5)
+    return facts
+
+
+def summarize(records: list[Facts]) -> Facts:
+    """Return the figures that the nights are about."""
+    later = [record for record in records if record["night"]]
+    ratios = [record["inertia_over_cold"] for record in records if "inertia_over_cold" in record]
+    changes = [record["night"] for record in later if record["born"] or record["died"]]
+    return {
+        "nights": len(later),
+        "rows": records[0]["rows"],
+        "kept_share_least": min((record["kept_share"] for record in later), default=None),
+        "kept_share_median": float(np.median([record["kept_share"] for record in later])) if later else None,
+        "nights_with_births_or_deaths": changes,
+        "inertia_over_cold_most": max(ratios, default=None),
+        "k": sorted({record["clusters"] for record in records}),
+    }
+
+
+def main() -> None:
+    """Fit the nights of the tables that are named, one table after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="+", choices=list(CLUSTERS))
+    parser.add_argument("--data", type=Path, default=Path(), help="folder of the surveys")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--nights", type=int, default=60)
+    parser.add_argument("--rows", type=int, default=10_000)
+    arguments = parser.parse_args()
+    for name in arguments.tables:
+        folder = arguments.work / name
+        folder.mkdir(parents=True, exist_ok=True)
+        tonight, id = plan_nights(name, arguments.data, folder, arguments.rows, arguments.nights)
+        records = []
+        with threads(1):
+            for night in range(arguments.nights + 1):
+                table, _ = tonight(night)
+                records.append(fit_night(name, night, table, id, arguments.work))
+                print(name, json.dumps(records[-1]), flush=True)
+                earlier = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+                result = {"summary": summarize(records), "nights": records}
+                document = earlier | {"machine": describe_machine(), name: result}
+                RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One person: the rule that holds for them, and the least change that would move them."""
