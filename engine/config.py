@@ -288,7 +288,8 @@ class GateConfig(ScoringLimits):
 
     `size` bounds the change of a cluster's share of everybody in points, and `size_ratio` its ratio. `moved` bounds the
     share of people whose cluster is another one, `outliers` the change of the share of outliers, and `deaths` counts
-    clusters that no longer exist. Dates may be up to `date_days` later than in the earlier table.
+    clusters that no longer exist. Dates may be up to `date_days` later than in the earlier table. A column that is like
+    that of one of the runs `also`, such as that of a week ago, is no finding.
     """
 
     psi: Annotated[float | None, Field(ge=0.0)] = 0.015
@@ -301,6 +302,7 @@ class GateConfig(ScoringLimits):
     moved: Limit = 0.1
     outliers: Limit = 0.02
     deaths: Annotated[int | None, Field(ge=0)] = 0
+    also: tuple[str, ...] = ()
     stop: bool = False
 
 

@@ -6,7 +6,8 @@ Every night leaves `<runs>/<date>/`, a complete run directory or nothing, and `<
 and map continue those of the night before, so that numbers and places stay. Start a job that was killed again with the
 same command: it continues from its last checkpoint, and does not repeat a fit that is complete.
 
-Exit code: 0 if tonight's clusters can be used, 1 if a check failed, else that of the error (see docs/cli.md).
+Exit code: 0 if tonight's clusters can be used, 1 if a check failed, 7 if the gate stopped a run that differs too much
+from the night before, else that of the error (see docs/cli.md).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from datetime import date
 from pathlib import Path
 
 import engine
-from engine.config import FitConfig
+from engine.config import FitConfig, GateConfig
 from engine.errors import RoomsError
 
 
@@ -74,7 +75,8 @@ def fit_tonight(options: argparse.Namespace, last: engine.Run | None) -> engine.
     out = options.runs / options.night
     if (out / "_SUCCESS").exists():
         return engine.Run(out)
-    config = FitConfig(id=options.id, previous=None if last is None else str(last.path))
+    previous = None if last is None else str(last.path)
+    config = FitConfig(id=options.id, previous=previous, gate=GateConfig(stop=last is not None))
     return engine.fit(options.source, out=out, n_clusters=options.clusters, config=config, resume=True)
 
 

@@ -2,14 +2,29 @@
 
     app.py            the application, shared options, errors to exit codes, signals, printing
     demo.py … warm.py   one file per command: demo, profiles, fit, assign, why, similar, compare, …
-    summary.py        the summary of a run, for `rooms fit` and `rooms demo`
+    summary.py        the summary of a run and its clusters, for `rooms fit`, `demo` and `show`
     doctor_checks.py  the checks of `rooms doctor`
 
 Results go to stdout (`--json`: one object), progress and logs to stderr. Commands import what they need when they run,
 so that `--help` answers within a second. Exit codes are those of engine.errors; 130 and 143 after an interrupt.
 """
 
-from engine.cli import assign, bench, compare, demo, doctor, fit, history, profiles, rename, report, similar, warm, why
+from engine.cli import (
+    assign,
+    bench,
+    compare,
+    demo,
+    doctor,
+    fit,
+    history,
+    profiles,
+    rename,
+    report,
+    show,
+    similar,
+    warm,
+    why,
+)
 from engine.cli.app import app, main
 
 __all__ = [
@@ -25,6 +40,7 @@ __all__ = [
     "profiles",
     "rename",
     "report",
+    "show",
     "similar",
     "warm",
     "why",

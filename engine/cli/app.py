@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import io
@@ -25,7 +26,7 @@ from engine.pipeline.worker_modules import WORKER_MODULES
 from engine.utils.signals import defer_signals, exit_on_signals
 
 COMMANDS = (
-    "demo", "profiles", "fit", "assign", "why", "similar", "rename", "compare", "history", "report", "bench",
+    "demo", "profiles", "fit", "show", "assign", "why", "similar", "rename", "compare", "history", "report", "bench",
     "doctor", "warm",
 )  # fmt: skip
 
@@ -42,7 +43,7 @@ app = typer.Typer(
     name="rooms",
     cls=OrderedGroup,
     no_args_is_help=True,
-    add_completion=False,
+    epilog="Begin with `rooms demo`, or with `rooms fit TABLE --id COLUMN --out runs/1`; then open its report.html.",
     pretty_exceptions_enable=False,
 )
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -87,23 +88,25 @@ def rooms(version: Version = False) -> None:
 
 
 def handle_errors(command: Command) -> Command:
-    """Wrap a command so that errors become a message on stderr and an exit code; --debug adds the traceback."""
+    """Wrap a command so that errors become a message on stderr and an exit code.
+
+    --debug adds the traceback, and --json a JSON object on stdout.
+    """
 
     @functools.wraps(command)
     def run_command(*args: Any, **kwargs: Any) -> None:
-        debug = bool(kwargs.get("debug"))
         try:
             _start_forkserver(**kwargs)
             command(*args, **kwargs)
         except RoomsError as error:
-            _exit_with_error(error, error.exit_code, debug, error)
+            _exit_with_error(error, error.exit_code, error, **kwargs)
         except MemoryError as error:
             out_of_memory = OutOfResourcesError("There is not enough memory.", hint="lower --memory.")
-            _exit_with_error(out_of_memory, 4, debug, error)
+            _exit_with_error(out_of_memory, 4, error, **kwargs)
         except Exception as error:  # an internal error: report its class and location
             location = f"{type(error).__name__} in {_locate_error(error)}"
             internal = RoomsError(f"Internal error: {location}.", hint="run again with --debug and report it.")
-            _exit_with_error(internal, 70, debug, error)
+            _exit_with_error(internal, 70, error, **kwargs)
 
     return run_command  # type: ignore[return-value]
 
@@ -158,7 +161,9 @@ def _print_warning(message: Warning | str, category: type[Warning], *_: Any, **_
         typer.echo(f"warning: {message}", err=True)
 
 
-def _exit_with_error(error: RoomsError, code: int, debug: bool, cause: BaseException) -> NoReturn:
+def _exit_with_error(
+    error: RoomsError, code: int, cause: BaseException, *, debug: bool = False, as_json: bool = False, **_: Any
+) -> NoReturn:
     with defer_signals():  # so that no error is printed for a file that a signal's cleanup has deleted
         if debug:
             import traceback
@@ -166,6 +171,11 @@ def _exit_with_error(error: RoomsError, code: int, debug: bool, cause: BaseExcep
             traceback.print_exc()
         # The notes of an error say how to go on.
         typer.echo("\n".join([f"error: {error}", *getattr(cause, "__notes__", [])]), err=True)
+        if as_json:
+            facts = {"error": type(error).__name__, "message": error.message, "hint": error.hint, "exit_code": code}
+            with contextlib.suppress(OSError):  # what could not be written is on stderr
+                sys.stdout.write(json.dumps(facts, indent=1) + "\n")
+                sys.stdout.flush()
     raise typer.Exit(code)
 
 

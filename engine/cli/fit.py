@@ -83,6 +83,9 @@ def fit(
         bool, typer.Option("--gate", help="Stop a run that differs too much from --previous: exit code 7.")
     ] = False,
     gate_file: GateFile = None,
+    gate_also: Annotated[
+        list[str] | None, typer.Option("--gate-also", help="Another run that columns may be like; may be repeated.")
+    ] = None,
     memory: Annotated[str | None, typer.Option(help="Memory to use at most, like 2GiB. [default: half of it]")] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -114,7 +117,7 @@ def fit(
         previous=None if previous is None else str(previous),
         lineage=({"refit_features": True} if refit_features else {})
         | ({} if max_moved is None else {"max_moved": parse_share(max_moved, "--max-moved")}),
-        gate={"stop": True} if gate else {},
+        gate=({"stop": True} if gate else {}) | ({"also": gate_also} if gate_also else {}),
         cluster=cluster_options(workers, scheduler, tls_ca, tls_cert, tls_key),
     )  # fmt: skip
     if out is None and not dry_run:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from engine.kmeans.stability import N_RESAMPLES, STABLE
 from engine.run import Run
 from engine.utils.formatting import format_percent
+
+MAX_TRAITS = 3  # of a cluster
 
 
 def run_facts(run: Run) -> dict[str, Any]:
@@ -38,6 +42,38 @@ def format_summary(run: Run, extra: dict[str, Any]) -> str:
         *(f"{name.replace('_', ' ')}: {value}" for name, value in extra.items() if value is not None),
         f"written to {run.path}",
     ]
+    return "\n".join(lines)
+
+
+def cluster_facts(run: Run) -> list[dict[str, Any]]:
+    """Return number, name, size, share, sureness and the strongest traits of every cluster, the largest first."""
+    explained = (run.path / "personas.json").is_file()
+    keys = ("what", "here", "everybody")
+    traits = {
+        persona["cluster"]: [{key: trait[key] for key in keys} for trait in persona.get("profile", [])[:MAX_TRAITS]]
+        for persona in (run.personas if explained else [])
+    }
+    figures = ("cluster", "size", "share", "stability", "found_again")  # runs of version 0.1 lack the last two
+    return [
+        {name: row.get(name) for name in figures}
+        | {"name": row.get("persona"), "traits": traits.get(row["cluster"], [])}
+        for row in sorted(run.clusters.to_pylist(), key=lambda row: -row["size"])
+    ]
+
+
+def format_clusters(clusters: Sequence[dict[str, Any]]) -> str:
+    """Return the clusters as a table of lines: number, size, share, sureness and name, and the traits below."""
+    lines = [f"{'cluster':>7} {'size':>13} {'share':>8} {'found again':>12}  name"]
+    for row in clusters:
+        sure = "" if row["found_again"] is None else f"{row['found_again']} of {N_RESAMPLES}"
+        sure += " !" if row["stability"] is not None and row["stability"] < STABLE else ""
+        figures = f"{row['cluster']:>7} {row['size']:>13,} {format_percent(row['share']):>8} {sure:>12}"
+        lines.append(f"{figures}  {row['name'] or ''}".rstrip())
+        if row["traits"]:
+            traits = (f"{trait['what']} {trait['here']} (everybody: {trait['everybody']})" for trait in row["traits"])
+            lines.append(" " * 45 + "; ".join(traits))
+    if any(row["stability"] is not None and row["stability"] < STABLE for row in clusters):
+        lines.append("! not a stable group: clustered again, other samples of the rows give others")
     return "\n".join(lines)
 
 

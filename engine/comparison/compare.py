@@ -27,7 +27,7 @@ from engine.lineage.people import id_column, match_people
 from engine.lineage.summary import ComparisonSummary, RunClusters
 from engine.lineage.transitions import ClusterTransitions, find_transitions
 from engine.model.model import check_table_target, write_table
-from engine.pipeline.gating import count_outliers
+from engine.pipeline.gating import count_outliers, read_others
 from engine.run import Run
 from engine.tables.output_paths import check_apart, parquet_path
 
@@ -120,7 +120,10 @@ class Comparison:
             count_outliers(self.new.path),
             tuple(before.numbers[c] for c in gone),
         )
-        return judge(str(self.old.path), _distributions(self.old), _distributions(self.new), clusters, self.gate)
+        others = read_others(self.gate)
+        return judge(
+            str(self.old.path), _distributions(self.old), _distributions(self.new), clusters, self.gate, others
+        )
 
     @cached_property
     def _clusters(self) -> tuple[RunClusters, RunClusters]:

@@ -2,10 +2,9 @@
 
     EncodingPlan, statistics  ->  TableDistributions: per column missing rows, and quantiles or shares of categories
 
-Numbers and dates: sample values at QUANTILES, each with the share of the values below it and up to it. Between two of
-them the distribution is taken as linear, which a value that many rows have does not disturb: it is one of them, and the
-shares below it and up to it differ. Categories and labels: the shares of those that MIN_SHARE of the rows have, and no
-fewer than MIN_COUNT. Tables are compared by engine/gate.
+Numbers and dates: sample values at QUANTILES, and those that MIN_SHARE of the rows have, each with the share of the
+values below it and up to it. Between two of them the distribution is taken as linear. Categories and labels: the shares
+of those that MIN_SHARE of the rows have, and no fewer than MIN_COUNT. Tables are compared by engine/gate.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ Form = Literal["number", "date", "category", "labels"]
 
 QUANTILES = np.array([0.005, *np.arange(1, 40) / 40, 0.995])
 MIN_SHARE = 0.005  # of the rows: rarer categories and labels are not kept
+MOST_ROWS = 2**53  # of a table
 MIN_COUNT = 11  # rows with a category or label that is kept, and rows without which a column has no quantiles
 
 _EMPTY = np.empty(0)
@@ -100,6 +100,23 @@ class TableDistributions:
         """Return the distributions of the columns of a plan."""
         return cls(tuple(_describe(column, statistics.columns[column.column]) for column in plan.columns))
 
+    def check(self, plan: EncodingPlan) -> None:
+        """Raise ValueError or TypeError unless these can be distributions of the columns of a plan."""
+        forms = [(column.column, _form(column)) for column in plan.columns]
+        if [(c.column, c.form) for c in self.columns] != forms:
+            raise ValueError("the distributions are of other columns")
+        for c in self.columns:
+            numbers = (c.n_rows, c.n_missing, c.n_values)
+            if not all(isinstance(n, int) and 0 <= n <= MOST_ROWS for n in numbers) or c.n_missing > c.n_rows:
+                raise ValueError("the distributions count no rows")
+            if not all(isinstance(name, str) for name in c.names):
+                raise TypeError("a category is no text")
+            arrays = (c.edges, c.below, c.upto, c.shares)
+            if not all(a.dtype == np.float64 and a.ndim == 1 and np.isfinite(a).all() for a in arrays):
+                raise ValueError("a distribution holds no numbers")
+            if (np.diff(c.edges) <= 0).any() or (c.below > c.upto).any() or (c.below[1:] < c.upto[:-1]).any():
+                raise ValueError("a distribution does not ascend")
+
     def facts(self) -> list[dict[str, Any]]:
         """Return everything but the arrays as plain values, for `from_parts`."""
         return [
@@ -151,19 +168,27 @@ def _describe(plan: ColumnPlan, statistics: ColumnStatistics) -> ColumnDistribut
     if isinstance(plan, NumberPlan):
         values = statistics.sorted_sample
         edges, below, upto = find_quantiles(values)
-        form: Form = "date" if plan.role == "date" else "number"
-        return ColumnDistribution(plan.column, form, n_rows, n_missing, len(values), edges, below, upto)
-    form = "category" if isinstance(plan, CategoryPlan) else "labels"
+        return ColumnDistribution(plan.column, _form(plan), n_rows, n_missing, len(values), edges, below, upto)
     names, shares = frequent_names(statistics.counts, statistics.n_present)
-    return ColumnDistribution(plan.column, form, n_rows, n_missing, statistics.n_present, names=names, shares=shares)
+    return ColumnDistribution(
+        plan.column, _form(plan), n_rows, n_missing, statistics.n_present, names=names, shares=shares
+    )
+
+
+def _form(plan: ColumnPlan) -> Form:
+    if isinstance(plan, NumberPlan):
+        return "date" if plan.role == "date" else "number"
+    return "category" if isinstance(plan, CategoryPlan) else "labels"
 
 
 def find_quantiles(ascending: Float64s) -> tuple[Float64s, Float64s, Float64s]:
-    """Return the values at QUANTILES of sorted values, each once, and the shares of the values below and up to each."""
+    """Return edges of the distribution of sorted values, and the shares of the values below and up to each."""
     n = len(ascending)
     if n < MIN_COUNT:
         return _EMPTY, _EMPTY, _EMPTY
-    edges = np.unique(ascending[np.minimum((QUANTILES * n).astype(np.int64), n - 1)])
+    step = max(int(np.ceil(MIN_SHARE * n)), MIN_COUNT)  # values that as many rows have are equal over this distance
+    frequent = ascending[: n - step + 1][ascending[: n - step + 1] == ascending[step - 1 :]]
+    edges = np.unique(np.append(frequent, ascending[np.minimum((QUANTILES * n).astype(np.int64), n - 1)]))
     return edges, np.searchsorted(ascending, edges) / n, np.searchsorted(ascending, edges, side="right") / n
 
 

@@ -14,7 +14,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
-from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, ColumnPlan, EncodingPlan, NumberPlan
+from engine.features.encoding_plan import (
+    DAYS_PER_YEAR,
+    MIN_CATEGORY_SHARE,
+    CategoryPlan,
+    ColumnPlan,
+    EncodingPlan,
+    NumberPlan,
+)
 from engine.utils.formatting import format_percent
 
 MOST_OUTSIDE = 0.05  # of a column's values: the limits of a fit leave out one in a hundred
@@ -72,5 +79,6 @@ def share_outside(column: ColumnPlan, tonight: ColumnStatistics, reference_day: 
     total = sum(tonight.counts.values())
     unknown = [count for name, count in tonight.counts.items() if name not in known]
     # What tonight would get a place of its own: the most frequent of the unknown ones.
-    limit = MOST_OUTSIDE * total
+    # In a column that few rows have a value in, a plan leaves out what many of these have.
+    limit = max(MOST_OUTSIDE * total, 2.0 * MIN_CATEGORY_SHARE * tonight.n_rows)
     return sum(count for count in unknown if count > limit) / total

@@ -60,13 +60,14 @@ class FeatureEncoder:
             name = column.column
             if isinstance(column, NumberPlan):
                 features.append(Feature(name, name, "date" if column.role == "date" else "number", column.unit))
+                values: tuple[str, ...] = ()
             else:
                 values = column.categories if isinstance(column, CategoryPlan) else column.labels
-                features += [
-                    Feature(f"{name}: {value}", name, "share", "share of members") for value in (*values, OTHER)
-                ]
+                values = *values, _distinct_name(OTHER, values)
+                features += [Feature(f"{name}: {value}", name, "share", "share of members") for value in values]
             if column.indicator:
-                features.append(Feature(f"{name}: {MISSING}", name, "missing", "share of members"))
+                missing = f"{name}: {_distinct_name(MISSING, values)}"
+                features.append(Feature(missing, name, "missing", "share of members"))
         return features
 
     @property
@@ -134,6 +135,32 @@ class FeatureEncoder:
         """
         return self.layout.to_matrix(self.encode_rows(rows))
 
+    def encode_sample(self, rows: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Encode rows as `encode` does, and tell which cells of X are not known.
+
+        Returns
+        -------
+        X : float32 array of shape (n_rows, n_features), C order
+        unknown : bool array of shape (n_rows, n_features)
+            The cells of missing values, which X has filled; and, in all rows, the columns that tell that another value
+            is missing. Categories and lists that are missing in too few rows for such a column count as known.
+        """
+        block = self.read_block(rows)
+        X = self.layout.to_matrix(self.encode_block(block))
+        unknown = np.zeros(X.shape, np.bool_)
+        j = 0
+        for column in self.plan.columns:
+            width = 1
+            if isinstance(column, NumberPlan):
+                missing = np.isnan(block.numbers[block.number_rows[column.column]])
+            else:
+                width = len(column.categories if isinstance(column, CategoryPlan) else column.labels) + 1
+                missing = X[:, j + width] > 0 if column.indicator else np.zeros(len(X), np.bool_)
+            unknown[missing, j : j + width] = True
+            unknown[:, j + width : j + width + column.indicator] = True
+            j += width + column.indicator
+        return X, unknown
+
     def encode_rows(self, rows: Any) -> EncodedRows:
         """Encode rows as `encode` does, but without the zeros of X."""
         return self.encode_block(self.read_block(rows))
@@ -185,6 +212,13 @@ class FeatureEncoder:
         from engine.features.layout import Layout
 
         return Layout(self.plan)
+
+
+def _distinct_name(name: str, values: tuple[str, ...]) -> str:
+    """Return the name, in parentheses if it is a value of the column itself."""
+    while name in values:
+        name = f"({name})"
+    return name
 
 
 def _allowed_kinds(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ from engine.features.key_columns import find_category_columns
 from engine.features.missing_marks import report_missing_marks, set_missing_marks
 from engine.features.number_columns import check_number_columns, find_number_columns, warn_of_left_texts
 from engine.features.repeated_columns import RepeatedColumns, find_repeated_columns, warn_of_repeated_columns
+from engine.features.total_rows import warn_of_total_row
 from engine.tables.vector_columns import expand_vector_settings, vector_name
 
 if TYPE_CHECKING:
@@ -146,6 +147,8 @@ def fit_encoder(
         If columns are constant, all missing or id-like; it names them.
     MissingMarksWarning
         If values such as -999 or 9999-12-31 are taken as missing; it names them.
+    TotalRowWarning
+        If a row looks like the totals of the others.
     RepeatedColumnsWarning
         If columns say one thing and share a weight; it names them.
     NumberTextsWarning
@@ -179,6 +182,7 @@ def fit_encoder(
     check_number_columns(statistics, overrides)
     check_date_columns(statistics, overrides)
     warn_of_day_numbers(statistics, overrides)
+    warn_of_total_row(statistics)
     report_missing_marks(statistics, missing or {})
     roles = infer_roles(statistics, table.schema, categories, overrides, skip)
     _report_roles(roles, statistics, categories, overrides)

@@ -28,6 +28,7 @@ LEAST_BIN = 0.002  # of a bin below a value that BIN_SHARE of the rows have
 CHECKS_PER_COLUMN = 5
 EXPECTED_OUTSIDE = 0.01  # of the values: those beyond the quantiles of 0.5 % and 99.5 %
 
+_FORMS = {"number": "numbers", "date": "dates", "category": "categories", "labels": "lists of labels"}
 _NO_DIVERGENCE = Divergence(0.0, 0.0, 0.0, 0.0, 0)
 
 
@@ -64,7 +65,7 @@ class ColumnChange:
 def compare_columns(
     before: TableDistributions, now: TableDistributions, limits: ScoringLimits, n_other_checks: int = 0
 ) -> list[ColumnChange]:
-    """Compare the columns that both tables have, in the order of the earlier one.
+    """Compare the columns of the earlier table, in its order, with those of the same name.
 
     Parameters
     ----------
@@ -74,12 +75,26 @@ def compare_columns(
         Checks of other things among which the probability of a false finding is shared, too.
     """
     tonight = {column.column: column for column in now.columns}
-    pairs = [(column, tonight[column.column]) for column in before.columns if column.column in tonight]
-    pairs = [(old, new) for old, new in pairs if old.form == new.form and old.column not in limits.ignore]
-    n_labels = sum(len(old.names) for old, _ in pairs if old.form == "labels")
-    chance = CHANCE / max(CHECKS_PER_COLUMN * len(pairs) + n_labels + n_other_checks, 1)
+    checked = [column for column in before.columns if column.column not in limits.ignore]
+    n_labels = sum(len(old.names) for old in checked if old.form == "labels")
+    chance = CHANCE / max(CHECKS_PER_COLUMN * len(checked) + n_labels + n_other_checks, 1)
     date_days = limits.date_days if isinstance(limits, GateConfig) else None
-    return [_Pair(old, new, limits.of(old.column), chance).compare(date_days) for old, new in pairs]
+    changes = []
+    for old in checked:
+        new = tonight.get(old.column)
+        if new is None or new.form != old.form:
+            changes.append(_other_role(old, new))
+        else:
+            changes.append(_Pair(old, new, limits.of(old.column), chance).compare(date_days))
+    return changes
+
+
+def _other_role(old: ColumnDistribution, new: ColumnDistribution | None) -> ColumnChange:
+    """Return the change of a column that is left out now, or that is of another form."""
+    words = "is left out" if new is None else f"is read as {_FORMS[new.form]}, before as {_FORMS[old.form]}"
+    now = 1.0 if new is None else new.missing_share
+    finding = Finding("role", 1.0, 0.0, f"Column {printable_text(old.column)!r} {words}.", old.column)
+    return ColumnChange(old.column, 0.0, 0.0, (old.missing_share, now), findings=(finding,))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Check = Literal[
-    "psi", "js", "new_categories", "missing", "outside", "size", "size_ratio", "moved", "outliers", "deaths"
-]  # the names of the limits in the configuration
+    "psi", "js", "new_categories", "missing", "outside", "size", "size_ratio", "moved", "outliers", "deaths", "role"
+]  # the names of the limits in the configuration, and "role", which has none
 
 # The probability of a false finding in the comparison of two samples of one population. It is shared among all checks
 # of a comparison: one false stop in a hundred thousand nights, were the tests exact.

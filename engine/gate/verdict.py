@@ -6,6 +6,8 @@ changes of columns, findings of clusters, limits  ->  Verdict  ->  gate.json for
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,8 +98,8 @@ class Verdict:
         """Return the page that says why, in Markdown."""
         clusters = self.clusters
         lines = [f"# {self.headline}", "", f"It was compared with `{printable_text(self.earlier)}`.", ""]
-        lines += [f"- {finding.words}" for finding in self.findings]
-        lines += [f"- {self.unchecked}."] if self.unchecked else []
+        lines += [f"- {_escape(finding.words)}" for finding in self.findings]
+        lines += [f"- {_escape(self.unchecked)}."] if self.unchecked else []
         lines += ["", "## Clusters", "", f"{format_people(clusters.common)} are in both runs."]
         if clusters.common:
             lines += [f"{format_percent(clusters.moved / clusters.common)} of them are in another cluster."]
@@ -129,6 +131,7 @@ def judge(
     now: TableDistributions | None,
     clusters: ClusterFacts,
     limits: GateConfig,
+    others: Sequence[TableDistributions] = (),
 ) -> Verdict:
     """Compare a run with an earlier one.
 
@@ -140,13 +143,23 @@ def judge(
         Of the tables of both runs.
     clusters : ClusterFacts
     limits : GateConfig
+    others : sequence of TableDistributions
+        Of other earlier runs: a column that is like theirs is no finding.
     """
     columns = None
     if before is not None and now is not None:
         columns = tuple(compare_columns(before, now, limits, clusters.n_checks))
+        for other in others:
+            like = {c.column: c for c in compare_columns(other, now, limits, clusters.n_checks) if not c.findings}
+            columns = tuple(like.get(change.column, change) if change.findings else change for change in columns)
     found = compare_clusters(clusters, limits, CHECKS_PER_COLUMN * len(columns or ()))
     return Verdict(earlier, columns, clusters, tuple(found), limits)
 
 
 def _cell(text: str) -> str:
-    return printable_text(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return _escape(printable_text(text)).replace("|", "\\|")
+
+
+def _escape(text: str) -> str:
+    """Return text that Markdown shows as it is: names of columns are data."""
+    return re.sub(r"([\\`*_\[\]])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")

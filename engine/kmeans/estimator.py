@@ -8,8 +8,10 @@ centers in initialization.py, the choice of the number of clusters in select_k.p
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -26,8 +28,8 @@ from engine.backends.protocol import Backend, TwoNearest
 from engine.execution.threads import map_blocks
 from engine.kmeans.lloyd import Clustering, Samples, inertia, label_rows, pass_blocks
 from engine.kmeans.restarts import best_clustering, library_clustering
-from engine.kmeans.verbose_output import print_log_records
 from engine.utils.array_types import Float64s, Int32s, Rows
+from engine.utils.printed_log import print_log_records
 from engine.utils.sparse_rows import readable_rows
 
 
@@ -155,7 +157,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             )
         weights, backend = _validate_weights(sample_weight, X), self._backend(X)
         backend = backend.with_fused_kernels() if self.algorithm == "fused" else backend
-        with print_log_records(bool(self.verbose)):
+        with print_log_records("engine.kmeans", logging.INFO) if self.verbose else nullcontext():
             best = self._best_clustering(Samples.from_array(readable_rows(X), weights, backend))
         n_distinct = int(np.count_nonzero(np.bincount(best.labels)))
         if n_distinct < self.n_clusters:

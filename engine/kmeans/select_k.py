@@ -24,6 +24,7 @@ from engine.kmeans.initialization import distinct_rows
 from engine.kmeans.metrics import adjusted_rand_index, calinski_harabasz, davies_bouldin, silhouette
 from engine.kmeans.overlapping_groups import OverlappingGroups, find_overlapping_groups
 from engine.kmeans.restarts import cluster_rows
+from engine.kmeans.unknown_values import Unknown, fill_unknown
 from engine.kmeans.valleys import MAX_VALLEY, SAMPLE_ROWS, Attributes, ValleySearch, find_valleys, guess_attributes
 from engine.utils.array_types import Float64s, Int32s, Int64s, Rows
 from engine.utils.row_sampling import count_labels, sample_rows
@@ -82,6 +83,7 @@ def choose_k(
     silhouette_size: int = 5_000,
     random_state: int = 0,
     attributes: Attributes | None = None,
+    unknown: Unknown | None = None,
     earlier: Sequence[KMetrics] = (),
     watch: Callable[[list[KMetrics]], None] | None = None,
 ) -> KSelection:
@@ -107,6 +109,8 @@ def choose_k(
         Seed of the sweep; "valley" chooses the same k for every one.
     attributes : sequence of int arrays, optional
         The columns of each attribute that is yes or no, or one category of several; guessed by default.
+    unknown : bool ndarray of shape (n_rows, n_features), optional
+        Cells that "valley" looks past, such as missing values that X has filled: they make no groups.
     earlier : sequence of KMetrics, default=()
         The beginning of the table, from a sweep that was interrupted.
     watch : callable, optional
@@ -129,7 +133,8 @@ def choose_k(
         raise UsageError(f"k_range must hold positive numbers, but it is {ks}.")
     by_valley = method == "valley"
     size = sample_size or (SAMPLE_ROWS if by_valley else ELBOW_SAMPLE_ROWS)
-    sample = np.ascontiguousarray(X[sample_rows(len(X), size, VALLEY_SAMPLE_SEED if by_valley else random_state)])
+    rows = sample_rows(len(X), size, VALLEY_SAMPLE_SEED if by_valley else random_state)
+    sample = np.ascontiguousarray(X[rows])
     n_distinct = len(distinct_rows(sample, np.ones(len(sample)))[0])
     possible = [k for k in ks if k <= n_distinct]
     if not possible:
@@ -137,8 +142,9 @@ def choose_k(
     valleys = None
     if by_valley:
         largest = possible[-1] if k_range is not None else min(DEFAULT_K_MAX, n_distinct)
+        looked_at = fill_unknown(sample, None if unknown is None else unknown[rows])
         attributes = guess_attributes(sample) if attributes is None else attributes
-        valleys = find_valleys(sample, attributes, max_groups=largest)
+        valleys = find_valleys(looked_at, attributes, max_groups=largest)
     sweep = _Sweep(sample, random_state, silhouette_size, list(earlier), watch)
     sweep.run(possible)
     while k_range is None and possible[-1] < min(DEFAULT_K_MAX, n_distinct) and sweep.end_looks_best(valleys):
@@ -152,12 +158,12 @@ def choose_k(
         return KSelection(k, reason, sweep.table, tuple(notes), None if best == k else best)
     overlapping = None
     if len(possible) > 1:
-        overlapping = find_overlapping_groups(sample, valleys.labels, possible, attributes or ())
+        overlapping = find_overlapping_groups(looked_at, valleys.labels, possible, attributes or ())
     return _choose_by_valleys(sample, valleys, overlapping, sweep.table, notes)
 
 
 def count_groups(sample: Rows, attributes: Attributes, largest: int) -> int:
-    """Return the number of groups of a sample, up to `largest`, as "valley" chooses it."""
+    """Return the number of groups of a sample that `fill_unknown` returned, up to `largest`, as "valley" chooses it."""
     valleys = find_valleys(sample, attributes, max_groups=largest)
     overlapping = find_overlapping_groups(sample, valleys.labels, range(1, largest + 1), attributes)
     return valleys.k if overlapping is None else overlapping.k

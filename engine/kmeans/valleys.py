@@ -54,7 +54,8 @@ MAX_LIFT = 1.5  # how much more often than by chance answers may occur together 
 MANY_ATTRIBUTES, DEEP_VALLEY = 16, 0.25
 MIN_TIES = 0.01  # share of rows on one value from which a number is taken to have atoms
 MOST_ON_ONE_VALUE = 0.8  # share of a cluster's rows on one value of an attribute from which the attribute has no shape
-MAX_LEVELS = 30  # distinct values of a number up to which it is spread around them
+MAX_LEVELS = 30  # distinct values of a number up to which it is spread around all of them
+MAX_GAP = 2.0  # of the larger gap beside it: so much of a gap is filled by spreading the values of a count
 Attributes = Sequence[NDArray[np.int64]]
 
 
@@ -151,19 +152,25 @@ def _end_of_one_hot(on: NDArray[np.bool_], is_binary: list[bool], start: int) ->
 def spread_levels(X: Rows) -> Rows:
     """Return X with numbers of 3 to MAX_LEVELS values spread evenly half way to the neighbouring values.
 
-    Where a row goes depends on its number and the column alone.
+    Of a number of more values, such as a count, those that many rows have are spread, if they are 3 at least, and a gap
+    counts at most MAX_GAP times the larger one beside it: what stands apart stays apart. Where a row goes depends on
+    its number and the column alone.
     """
     spread, rows = X.copy(), np.arange(len(X), dtype=np.int64)
     for c in range(X.shape[1]):
-        if len(np.unique(X[:256, c])) > MAX_LEVELS:
-            continue
-        levels, codes = np.unique(X[:, c], return_inverse=True)
-        if not 3 <= len(levels) <= MAX_LEVELS:
-            continue
+        levels, codes, counts = np.unique(X[:, c], return_inverse=True, return_counts=True)
         gaps = np.diff(levels.astype(np.float64))
+        moved = np.ones(len(levels), np.bool_)
+        if len(levels) > MAX_LEVELS:
+            moved = counts >= max(MIN_TIES * len(X), 2)
+            beside = np.maximum(np.append(gaps[1:], 0.0), np.insert(gaps[:-1], 0, 0.0))
+            gaps = np.minimum(gaps, MAX_GAP * beside)
+        if len(levels) < 3 or moved.sum() < 3:
+            continue
         below, above = np.concatenate([gaps[:1], gaps]) / 2, np.concatenate([gaps, gaps[-1:]]) / 2
-        place = row_keys(c + 1, rows).astype(np.float64) / 2.0**63 - 1.0
-        spread[:, c] = levels[codes] + place * np.where(place < 0, below[codes], above[codes])
+        place = row_keys(c + 1, rows).astype(np.float64) / 2.0**64
+        places = levels[codes] - below[codes] + place * (below + above)[codes]
+        spread[:, c] = np.where(moved[codes], places, spread[:, c])
     return spread
 
 
@@ -193,7 +200,7 @@ class _Cells:
     """
 
     def __init__(self, spread: Rows, labels: Int32s, attributes: list[_Attribute]) -> None:
-        self.plain = spread.astype(np.float64)
+        self.plain = spread - spread.mean(axis=0, dtype=np.float64)
         self.labels, self.core = labels.astype(np.int32), labels.astype(np.int32)
         self.alive = [int(c) for c in np.unique(labels)]
         n_cells = int(labels.max()) + 1

@@ -332,6 +332,8 @@ def _check_model(model: Model) -> None:
         raise ValueError("the numbers of clusters have another shape or type")
     if numbers[0] < 0 or (np.diff(numbers) <= 0).any():
         raise ValueError("the numbers of clusters do not ascend")
+    if model.distributions is not None:
+        model.distributions.check(model.encoder.plan)
     if not isinstance(model.id, str | None):
         raise TypeError("the id is no name")
     if model.metric not in get_args(Metric):

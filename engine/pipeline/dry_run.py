@@ -41,6 +41,7 @@ from engine.features.fit import FittedFeatures, choose_reader
 from engine.kmeans.initialization import distinct_rows, initialize_centers
 from engine.kmeans.lloyd import Samples
 from engine.kmeans.select_k import FIRST_END, choose_k
+from engine.kmeans.unknown_values import fill_unknown
 from engine.kmeans.valleys import find_valleys
 from engine.lineage.previous import PreviousRun
 from engine.model.assignments import check_id_name
@@ -371,9 +372,9 @@ def _run_trial_fit(
     if choose:
         one_k, X = [min(k_range[len(k_range) // 2], k)], Z
         if settings.kmeans.k_method == "valley":
-            X = features.encoder.encode(k_sample.table())
+            X, unknown = features.encoder.encode_sample(k_sample.table())
             with timer.stage("valleys"):
-                find_valleys(X, features.encoder.attributes)
+                find_valleys(fill_unknown(X, unknown), features.encoder.attributes)
         with timer.stage("choose k"):
             choose_k(X, one_k, method="elbow", random_state=settings.seed)
     odds = job.stability(Z, clustering).odds

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow.dataset as ds
 
-from engine.config import FitConfig
-from engine.errors import GateStoppedError
+from engine.config import FitConfig, GateConfig
+from engine.errors import GateStoppedError, ModelNotReadableError
+from engine.features.distributions import TableDistributions
 from engine.gate.clusters import ClusterFacts
 from engine.gate.verdict import FILE, Verdict, judge
 from engine.kmeans.metrics import adjusted_rand_index
@@ -24,6 +25,7 @@ from engine.lineage.transitions import find_transitions
 from engine.model.model import Model
 from engine.pipeline.night import NumberedClusters
 from engine.pipeline.staging import StagingFolder
+from engine.run import Run
 from engine.tables.output_paths import check_apart, local_path
 from engine.utils.array_types import Int64s
 from engine.utils.atomic_directory import check_target
@@ -46,8 +48,9 @@ def check_output(source: Any, out: str | os.PathLike[str], settings: FitConfig, 
     UsageError, OutputExistsError, OutputOverlapError
     """
     target = local_path(out)
-    check_apart(target, source, settings.previous)
+    check_apart(target, source, settings.previous, *settings.gate.also)
     check_target(target, overwrite=overwrite)
+    read_others(settings.gate)
     if settings.gate.stop:
         check_apart(stopped_path(target), source, settings.previous)
         check_target(stopped_path(target), overwrite=True)
@@ -72,7 +75,10 @@ def check_run(
         count_outliers(folder),
         tuple(sorted(sizes_before.keys() - sizes_now.keys())),
     )
-    verdict = judge(str(settings.previous), previous.model.distributions, model.distributions, facts, settings.gate)
+    verdict = judge(
+        str(settings.previous), previous.model.distributions, model.distributions, facts, settings.gate,
+        read_others(settings.gate),
+    )  # fmt: skip
     verdict.write(folder, {"changes": _changes(folder, previous, numbered)})
     if verdict.unchecked is not None:
         logger.warning("%s. The next run is checked against this one.", verdict.unchecked)
@@ -81,6 +87,23 @@ def check_run(
         more = len(verdict.findings) - len(shown)
         logger.info("%s: %s", verdict.headline, " ".join(shown) + (f" {more} more are in {FILE}." if more else ""))
     return verdict
+
+
+def read_others(gate: GateConfig) -> list[TableDistributions]:
+    """Return the distributions of the other runs that columns may be like.
+
+    Raises
+    ------
+    ModelNotReadableError
+        If one of them is no complete run, or kept no statistics of its table.
+    """
+    found = []
+    for path in gate.also:
+        distributions = Run(path).model.distributions
+        if distributions is None:
+            raise ModelNotReadableError(f"{path} kept no statistics of its table.", hint="leave it out of gate.also.")
+        found.append(distributions)
+    return found
 
 
 def _changes(folder: Path, previous: PreviousRun, numbered: NumberedClusters) -> dict[str, Any]:

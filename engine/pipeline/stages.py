@@ -34,6 +34,7 @@ from engine.kmeans.lloyd import Clustering, PassCounts
 from engine.kmeans.restarts import cluster_rows, clustering_by_centers
 from engine.kmeans.select_k import VALLEY_SAMPLE_SEED, KSelection, choose_k, score_given_k
 from engine.kmeans.stability import STABLE, ClusterStability, cluster_stability
+from engine.kmeans.unknown_values import fill_unknown
 from engine.kmeans.valleys import SAMPLE_ROWS
 from engine.lineage.previous import PreviousRun
 from engine.model.assignments import FENCE_SAMPLE, AddMapColumns, FittedRowAssigner, compute_fences, write_assignments
@@ -351,19 +352,21 @@ class Job:
         checkpoint = self.checkpoints.load("sweep")
         with self.timer.stage("choose k"):
             by_valley = config.k_method == "valley"
-            X = features.encoder.encode(k_sample.table()) if by_valley else Z
+            X, unknown = features.encoder.encode_sample(k_sample.table()) if by_valley else (Z, None)
             selection = choose_k(
                 X,
                 config.k_range,
                 method=config.k_method,
                 random_state=seed,
                 attributes=features.encoder.attributes,
+                unknown=unknown,
                 earlier=() if checkpoint is None else checkpoint[0]["table"],
                 watch=lambda table: self.checkpoints.save("sweep", {"table": table}),
             )
             if self.previous is not None and by_valley and selection.k != self.previous.model.n_clusters:
                 k_before = self.previous.model.n_clusters
-                stays = confirm_k(X, features.encoder.attributes, selection.k, k_before)
+                looked_at = fill_unknown(X, unknown)
+                stays = confirm_k(looked_at, features.encoder.attributes, selection.k, k_before)
                 if stays is not None:
                     selection = replace(selection, k=k_before, reason=stays, runner_up=selection.k, means=None)
         log = logger.warning if selection.k == 1 else logger.info

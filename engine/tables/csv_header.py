@@ -12,6 +12,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from engine.errors import SourceFormatError
@@ -20,6 +21,7 @@ DELIMITERS = ",;\t|"
 MAX_EXTRA = 2  # lines of headers below the names
 MIN_NUMBERS = 5  # of a column, from which on a text above them looks like a header
 MIN_COLUMNS = 2  # of numbers that have a text above them
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?(?:\n|$)', re.IGNORECASE)
 _IMPORT_ID = re.compile(r'\{\s*"ImportId"\s*:.*\}', re.DOTALL)  # of the third line of Qualtrics
 
@@ -66,6 +68,13 @@ def read_header(text: str, delimiter: str | None = None) -> CsvHeader:
     names, *others = records[best] or [[]]
     n_after = next((n for n, cells in enumerate(others, 1) if _are_import_ids(cells)), 0)
     return CsvHeader(best, tuple(names), int(match is not None), n_after)
+
+
+def names_that_are_numbers(names: Sequence[str]) -> int:
+    """Count the names that are numbers, if half of them are, and they do not ascend as years do: they may be values."""
+    numbers = [float(name) for name in names if _NUMBER.fullmatch(name.strip())]
+    ascend = all(before < after for before, after in pairwise(numbers))  # years, or the columns of a matrix
+    return 0 if ascend or len(numbers) < max(MIN_COLUMNS, len(names) / 2) else len(numbers)
 
 
 def rows_below(text: str, header: CsvHeader) -> list[list[str]]:

@@ -27,7 +27,7 @@ from engine.tables.arrow_buffers import arrow_reader
 from engine.tables.arrow_errors import describe_arrow_error
 from engine.tables.csv_dialect import HEADER_BYTES, MISSING, CsvDialect, delimiter_of_name, detect_dialect
 from engine.tables.csv_faults import find_fault, locate_missing, may_repeat_header, refuse_repeated_header
-from engine.tables.csv_header import read_header
+from engine.tables.csv_header import names_that_are_numbers, read_header
 from engine.tables.csv_late_texts import find_late_texts
 from engine.tables.number_texts import CODES, DECIMAL_MARK, LATE_TEXTS
 from engine.tables.source_paths import SourceFiles
@@ -70,6 +70,11 @@ def open_csv(files: SourceFiles, *, id: str | None, types: Mapping[str, pa.DataT
             logger.info("%s: columns are separated by %r, decimals by %r", files.paths[0], *dialect[:2])
         if dialect.header.layout:
             logger.info("%s: beside the names, there are %s: left out", files.paths[0], dialect.header.layout)
+        if n_numbers := names_that_are_numbers(dialect.header.names):
+            logger.warning(
+                "%s: %d of %d names in its first line are numbers. If it has no line of names, its first row is lost.",
+                files.paths[0], n_numbers, len(dialect.header.names),
+            )  # fmt: skip
         for n_bytes in (BYTES_PER_READ * times for times in READ_FACTORS):
             try:
                 guess, begins = _first_guess(files, dialect, known, n_bytes)
@@ -202,7 +207,7 @@ def _scan(
                     continue
                 n_rows += batch.num_rows
                 repeats_header |= may_repeat_header(batch)
-                if id is not None and (n_missing := batch[id].null_count):
+                if id is not None and id in batch.schema.names and (n_missing := batch[id].null_count):
                     raise IdColumnError(
                         f"Column {id!r} is the id, and it is missing in {n_missing:,} of the first {n_rows:,} rows"
                         f"{locate_missing(files, id)}.",
@@ -219,7 +224,7 @@ def _scan(
                     if kinds[name] != kind and _has_leading_zero(pc.utf8_trim_whitespace(texts)):
                         codes.add(name)
             _check_quotes(files, ends)
-            if repeats_header:
+            if repeats_header and not names_that_are_numbers(dialect.header.names):
                 refuse_repeated_header(files, dialect)
             typed = pa.schema([field.with_type(kinds.get(field.name, field.type)) for field in schema])
             return n_rows, _annotate_texts(typed, known, dialect, codes)

@@ -4,7 +4,8 @@
     texts, separator                 ->  lists of labels
 
 A separator is a sign between answers, or one of the forms of a list in brackets: LIST for `[a, b]`, and QUOTED_LIST for
-`["a", "b"]` or `['a', 'b']`, as JSON and Python write lists. SQL splits the same texts by the same steps.
+`["a", "b"]`, `['a', 'b']` or `['a' 'b']`, as JSON, Python and numpy write lists. SQL splits the same texts by the same
+steps.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 LIST, QUOTED_LIST = "[,]", '["]'
-SEPARATORS = ("; ", ";", "|", ", ")  # tried in this order
+SEPARATORS = ("; ", ";", "|", "::", ", ")  # tried in this order
 # Signs that stand within texts of one answer as well: tried last, and only on few labels that recur in many ways.
-WEAK_SEPARATORS = (",", "/", " ")
+WEAK_SEPARATORS = (",", "/", "+", "&", " ")
 SPACE = r"[\t\n\f\r ]*"
 MARK = "\x1f"  # between the labels of a list, once its quotation marks and commas are gone
 MIN_SHARE = 0.02  # of the texts that have the separator
@@ -95,7 +96,8 @@ def joining_steps(separator: str) -> tuple[list[tuple[str, str]], str]:
     quote = "[\"']" if separator == QUOTED_LIST else ""
     optional = f"{quote}?" if quote else ""
     ends = rf"^{_OPENING}{SPACE}{optional}|{optional}{SPACE},?{SPACE}{_CLOSING}$"
-    return [(ends, ""), (f"{quote}{SPACE},{SPACE}{quote}", MARK)], MARK
+    between = f"{SPACE},{SPACE}" if separator == LIST else rf"(?:{SPACE},{SPACE}|{SPACE.replace('*', '+')})"
+    return [(ends, ""), (f"{quote}{between}{quote}", MARK)], MARK
 
 
 def is_list(separator: str) -> bool:

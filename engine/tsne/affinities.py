@@ -22,8 +22,9 @@ from engine.kernels.cpu.tsne import affinities
 from engine.kernels.cpu.tsne.affinities import UINT16_ROWS, Edges
 from engine.progress import Advance
 from engine.tsne.centering import Centering
+from engine.tsne.descent_log import log_probabilities, log_search, widths
 from engine.tsne.neighbors import plan_neighbor_search
-from engine.utils.array_types import Int32s, Int64s, Rows
+from engine.utils.array_types import Float64s, Int32s, Int64s, Rows
 
 IDENTITY = Centering()
 WeightCodes = NDArray[np.uint16]  # encoded weights: kernels/cpu/tsne/affinities.py
@@ -52,11 +53,31 @@ class Affinities:
         return sum(_negative_entropy(edges.weights[: edges.offsets[-1]], self.scale) for edges in edge_lists)
 
 
+def neighbor_count(n_rows: int, perplexity: float) -> int:
+    """Return the number of neighbors of a row."""
+    return min(n_rows - 1, max(1, int(NEIGHBORS_PER_PERPLEXITY * perplexity)))
+
+
 def compute_affinities(
     X: Rows, perplexity: float, advance: Advance, neighbors: str = "auto", centering: Centering = IDENTITY
 ) -> Affinities:
     """Return P of the rows of X, which are finite; `neighbors` is the method of plan_neighbor_search."""
-    order, neighbor_edges, recall = _find_neighbors(X, perplexity, advance, neighbors, centering)
+    return _symmetrize(*_find_neighbors(X, perplexity, advance, neighbors, centering))
+
+
+def affinities_of_neighbors(positions: Int32s, squared: Float64s, perplexity: float) -> Affinities:
+    """Return P of rows, in their order, whose neighbors (n_rows, k) are known, with squared distances that ascend."""
+    n_rows, k = positions.shape
+    edges = allocate_edges(np.arange(n_rows + 1, dtype=np.int64) * k, n_rows)
+    probabilities = np.empty(squared.shape, np.float32)
+    affinities.calibrate_perplexity(squared, perplexity, probabilities)
+    log_probabilities(n_rows, [widths(squared, probabilities)], 1.0)
+    affinities.write_edges(positions, affinities.encode_weights(probabilities), 0, edges)
+    return _symmetrize(np.arange(n_rows, dtype=np.int32), edges, 1.0)
+
+
+def _symmetrize(order: Int32s, neighbor_edges: Edges, recall: float) -> Affinities:
+    """Return P of the edges from rows to their neighbors, which become those of both directions."""
     one_way = np.empty(neighbor_edges.offsets[-1], np.bool_)
 
     def join(part: slice) -> None:
@@ -77,7 +98,9 @@ def _find_neighbors(
 ) -> tuple[Int32s, Edges, float]:
     """Return row numbers in the order of the leaves, the rows' edges to their neighbors, and the recall."""
     n_rows = len(X)
-    k = min(n_rows - 1, max(1, int(NEIGHBORS_PER_PERPLEXITY * perplexity)))
+    k = neighbor_count(n_rows, perplexity)
+    log_search(n_rows, k)
+    sigmas: list[Float64s] = []
     leaves, n_leaves, recall = plan_neighbor_search(X, centering, k, method)
     edges = allocate_edges(np.arange(n_rows + 1, dtype=np.int64) * k, n_rows)
 
@@ -85,11 +108,13 @@ def _find_neighbors(
         positions, squared = leaves.search_leaf(leaf, k, n_leaves)
         probabilities = np.empty(squared.shape, np.float32)
         affinities.calibrate_perplexity(squared, perplexity, probabilities)
+        sigmas.append(widths(squared, probabilities))
         affinities.write_edges(positions, affinities.encode_weights(probabilities), leaves.positions(leaf).start, edges)
         return len(squared)
 
     for done in map_blocks(add_leaf, range(len(leaves.radii))):
         advance(done)
+    log_probabilities(n_rows, sigmas, centering.scale)
     return leaves.members[:n_rows].copy(), edges, recall
 
 

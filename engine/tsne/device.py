@@ -16,11 +16,11 @@ from engine.backends.chunked import ChunkedDevice
 from engine.backends.protocol import Backend
 from engine.progress import Reporter
 from engine.tsne.types import Embedding, EmbeddingPlan, Placement
-from engine.utils.array_types import Float32s, Rows
+from engine.utils.array_types import Float32s, Float64s, Int32s, Rows
 
 
 def embed(backend: Backend, X: Rows, start: Float32s, plan: EmbeddingPlan, reporter: Reporter) -> Embedding:
-    """Return the t-SNE embedding of all rows of X from `start` (n_rows, 1 or 2); it uses all threads by itself."""
+    """Return the t-SNE embedding of all rows of X from `start` (n_rows, n_components), with all threads."""
     if "cuml" in backend.libraries:
         from engine.tsne import gpu_embed
 
@@ -29,6 +29,16 @@ def embed(backend: Backend, X: Rows, start: Float32s, plan: EmbeddingPlan, repor
     from engine.tsne import gradient_descent
 
     return gradient_descent.embed(X, start, plan, reporter)
+
+
+def embed_neighbors(
+    positions: Int32s, squared: Float64s, start: Float32s, plan: EmbeddingPlan, reporter: Reporter
+) -> Embedding:
+    """Return the embedding, on the CPU, of rows whose neighbors (n_rows, k) and squared distances are known."""
+    from engine.tsne import affinities, gradient_descent
+
+    P = affinities.affinities_of_neighbors(positions, squared, plan.perplexity)
+    return gradient_descent.embed_affinities(P, start, plan, reporter)
 
 
 def build_placement_index(backend: Backend, landmarks: Float32s, embedding: Float32s) -> Any:

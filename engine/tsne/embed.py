@@ -9,10 +9,12 @@ estimator.py. The steps are in neighbors.py (search), affinities.py (P), repulsi
 from __future__ import annotations
 
 import logging
+import warnings
 from functools import reduce
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from engine.backends.protocol import Backend
 from engine.errors import NonFiniteValueError, TooFewRowsError
@@ -20,11 +22,12 @@ from engine.execution.threads import map_blocks, row_blocks
 from engine.pca.solver import MOMENT_ROWS, Components, has_few_rows, merge_moments
 from engine.progress import Reporter
 from engine.tsne.centering import Centering
-from engine.tsne.device import embed
+from engine.tsne.device import embed, embed_neighbors
 from engine.tsne.types import Embedding, EmbeddingPlan
-from engine.utils.array_types import Float32s, Float64s, Rows
+from engine.utils.array_types import Float32s, Float64s, Int32s, Rows
 
 EARLY_ITERATIONS = 250  # with exaggeration, as in scikit-learn and openTSNE
+ROWS_PER_PERPLEXITY = 3  # at least: P has so many neighbors of a row
 MIN_GRAD_NORM = 1e-7  # as in scikit-learn
 INITIAL_STD = 1e-4  # of the initial embedding: small, so that no row has to pass another one
 JITTER = 0.01  # times INITIAL_STD: equal rows need different directions to separate
@@ -47,8 +50,14 @@ def compute_embedding(
     n_components: int = 2,
     neighbors: str = "auto",
     centering: Centering | None = None,
+    min_grad_norm: float = MIN_GRAD_NORM,
+    least_learning_rate: float = 0.0,
+    given: tuple[Int32s, Float64s] | None = None,
 ) -> Embedding:
     """Compute the embedding of rows X, C-contiguous and finite; parameters as in engine.TSNE and EmbeddingPlan.
+
+    If the neighbors (n_rows, k) of the rows and their squared distances are `given`, X may be sparse, and is only read
+    for init="pca".
 
     Raises
     ------
@@ -57,7 +66,7 @@ def compute_embedding(
     NonFiniteValueError
         If the initial embedding is not finite.
     """
-    _check_perplexity(len(X), perplexity)
+    _check_perplexity(X.shape[0], perplexity)
     centering = Centering.from_rows(X) if centering is None else centering
     init_name = init if isinstance(init, str) else "given"
     plan = EmbeddingPlan(
@@ -66,13 +75,16 @@ def compute_embedding(
         early_exaggeration_iter,
         max_iter,
         learning_rate,
-        MIN_GRAD_NORM,
+        min_grad_norm,
         init_name,
         final_momentum,
         neighbors,
         centering,
+        least_learning_rate,
     )
     start = initial_embedding(X, backend, centering, init, n_components, random)
+    if given is not None:
+        return embed_neighbors(*given, start, plan, reporter)
     result = embed(backend, X, start, plan, reporter)
     if result.recall < 1.0:
         logger.warning(
@@ -82,9 +94,32 @@ def compute_embedding(
     return result
 
 
+def usable_perplexity(perplexity: float, n_rows: int) -> float:
+    """Return the perplexity, lowered with a warning to a third of the rows if it is more.
+
+    Raises
+    ------
+    TooFewRowsError
+        If it is not less than the number of rows.
+    """
+    if perplexity >= n_rows:
+        raise TooFewRowsError(
+            f"perplexity ({perplexity}) must be less than n_samples ({n_rows}).",
+            hint=f"use a perplexity of at most {n_rows / 3:.4g}.",
+        )
+    largest = max(n_rows / ROWS_PER_PERPLEXITY, 1.0)
+    if perplexity <= largest:
+        return perplexity
+    warnings.warn(
+        f"perplexity={perplexity:g} is more than a third of n_samples={n_rows}: it is lowered to {largest:.4g}.",
+        stacklevel=4,
+    )
+    return largest
+
+
 def _check_perplexity(n_rows: int, perplexity: float) -> None:
-    """Raise TooFewRowsError if there are fewer than 3 x perplexity rows."""
-    if n_rows < 3 * perplexity:
+    """Raise TooFewRowsError if there are fewer than ROWS_PER_PERPLEXITY x perplexity rows."""
+    if n_rows < ROWS_PER_PERPLEXITY * perplexity:
         raise TooFewRowsError(
             f"perplexity={perplexity:g} needs at least {int(np.ceil(3 * perplexity))} rows, "
             f"but there are n_samples={n_rows}.",
@@ -100,12 +135,12 @@ def initial_embedding(
     """Return the initial embedding (n_rows, n_components)."""
     if not isinstance(init, str):
         given = np.array(init, np.float32)
-        if given.shape != (len(X), n_components):
-            raise ValueError(f"init is of shape {given.shape}, but the map's is {(len(X), n_components)}.")
+        if given.shape != (X.shape[0], n_components):
+            raise ValueError(f"init is of shape {given.shape}, but the map's is {(X.shape[0], n_components)}.")
         if not np.isfinite(given).all():
             raise NonFiniteValueError("init holds NaN or infinity.")
         return given
-    start: Float64s = random.normal(scale=INITIAL_STD, size=(len(X), n_components))
+    start: Float64s = random.normal(scale=INITIAL_STD, size=(X.shape[0], n_components))
     if init == "pca":
         start *= JITTER
         scores = _first_scores(X, backend, centering, min(n_components, *X.shape))
@@ -117,6 +152,11 @@ def initial_embedding(
 
 def _first_scores(X: Rows, backend: Backend, centering: Centering, n_components: int) -> Rows:
     """Return the scores of centered rows on the first principal components."""
+    if issparse(X):
+        from engine.pca.estimator import PCA  # imported late: it imports scikit-learn
+
+        sparse_scores: Rows = PCA(n_components).fit_transform(X)
+        return sparse_scores
     blocks = list(row_blocks(len(X), MOMENT_ROWS))
     if has_few_rows(*X.shape):
         pca = Components.from_few_rows(centering.apply(X), n_components)

@@ -73,7 +73,7 @@ def _run_cuml(device: ChunkedDevice, rows: Any, neighbors: Any, squared: Any, pl
             n_components=2,
             perplexity=plan.perplexity,
             early_exaggeration=plan.early_exaggeration,
-            learning_rate=n_rows / plan.early_exaggeration if plan.learning_rate is None else plan.learning_rate,
+            learning_rate=plan.learning_rate_for(n_rows, plan.early_exaggeration),
             max_iter=plan.max_iter,
             min_grad_norm=plan.min_grad_norm,
             init=plan.init,

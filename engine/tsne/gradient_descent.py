@@ -23,6 +23,7 @@ from engine.kernels.cpu.tsne.affinities import UINT16_ROWS
 from engine.kernels.cpu.tsne.grid_repulsion import interpolate_forces
 from engine.progress import Advance, Reporter
 from engine.tsne.affinities import Affinities, compute_affinities
+from engine.tsne.descent_log import log_iteration
 from engine.tsne.repulsion import InterpolationGrid
 from engine.tsne.types import Embedding, EmbeddingPlan
 from engine.utils.array_types import Float32s, Rows
@@ -37,8 +38,18 @@ def embed(X: Rows, start: Float32s, plan: EmbeddingPlan, reporter: Reporter) -> 
     """Return the t-SNE embedding of the rows of X (n_rows, n_features) from `start` (n_rows, n_components)."""
     with reporter.stage("neighbours", len(X)) as advance:
         P = compute_affinities(X, plan.perplexity, advance, plan.neighbors, plan.centering)
+    return embed_affinities(P, start, plan, reporter)
+
+
+def embed_affinities(P: Affinities, start: Float32s, plan: EmbeddingPlan, reporter: Reporter) -> Embedding:
+    """Return the embedding of rows with affinities P from `start` (n_rows, n_components), in the order of the rows."""
+    descend_from = descend
+    if start.shape[1] > 2:
+        from engine.tsne import exact_descent  # imported late: it imports this module, and maps have two dimensions
+
+        descend_from = exact_descent.descend
     with reporter.stage("map", plan.max_iter) as advance:
-        result = descend(P, start[P.order], plan, advance)
+        result = descend_from(P, start[P.order], plan, advance)
     embedding = np.empty_like(result.embedding)
     embedding[P.order] = result.embedding
     return result._replace(embedding=embedding, recall=P.recall)
@@ -52,12 +63,14 @@ def descend(P: Affinities, start: Float32s, plan: EmbeddingPlan, advance: Advanc
         for n_iter in range(1, plan.max_iter + 1):
             early = n_iter <= plan.early_exaggeration_iter
             exaggeration, momentum = (plan.early_exaggeration, EARLY_MOMENTUM) if early else (1.0, plan.final_momentum)
-            learning_rate = len(start) / exaggeration if plan.learning_rate is None else plan.learning_rate
+            learning_rate = plan.learning_rate_for(len(start), exaggeration)
             norm = state.step(exaggeration, momentum, learning_rate)
             advance(1)
-            if n_iter % CHECK_EVERY == 0 and norm <= plan.min_grad_norm:
-                break
-    embedding = np.stack([state.xs, state.ys], axis=1)[:, : start.shape[1]]
+            if n_iter % CHECK_EVERY == 0:
+                log_iteration(n_iter, norm, plan, lambda: kl_divergence(P, state.embedding, state.grid))
+                if norm <= plan.min_grad_norm:
+                    break
+    embedding = state.embedding
     embedding -= embedding.mean(axis=0, dtype=np.float64).astype(np.float32)
     return Embedding(embedding, kl_divergence(P, embedding, state.grid), n_iter)
 
@@ -107,6 +120,11 @@ class _DescentState:
         self.blocks = list(row_blocks(len(start), BLOCK_ROWS))
         self.velocity = np.zeros((len(start), 2), np.float32)
         self.gains = np.ones((len(start), 2), np.float32)
+
+    @property
+    def embedding(self) -> Float32s:
+        """Return the coordinates (n_rows, n_components), as a copy."""
+        return np.stack([self.xs, self.ys], axis=1)[:, : 1 if self.on_a_line else 2]
 
     def step(self, exaggeration: float, momentum: float, learning_rate: float) -> float:
         """Move every row once; return the norm of the gradient of KL(P || Q), with its factor of 4."""

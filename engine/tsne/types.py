@@ -21,6 +21,13 @@ class EmbeddingPlan(NamedTuple):
     final_momentum: float = 0.8  # after the early iterations, in which the momentum is 0.8
     neighbors: str = "auto"  # "exact", "clusters", or by the number of rows: see engine/tsne/neighbors.py
     centering: Centering = Centering()  # applied to rows before their neighbors are searched
+    least_learning_rate: float = 0.0  # of the one by the number of rows
+
+    def learning_rate_for(self, n_rows: int, exaggeration: float) -> float:
+        """Return the learning rate of an iteration with this exaggeration."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return max(n_rows / exaggeration, self.least_learning_rate)
 
 
 class Embedding(NamedTuple):

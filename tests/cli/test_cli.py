@@ -19,6 +19,7 @@ from engine.cli.summary import format_summary
 from engine.config import FitConfig
 from engine.errors import UsageError
 from engine.run import Run
+from tests.explain.people import people
 
 ROOMS = [sys.executable, "-m", "engine"]
 
@@ -283,3 +284,38 @@ def test_a_command_that_only_prints_fails_where_it_cannot() -> None:
     command = f"{sys.executable} -m engine doctor"
     full = subprocess.run(command + " >/dev/full", shell=True, capture_output=True, text=True, check=False)
     assert (full.returncode, full.stderr) == (4, "error: stdout cannot be written: No space left on device.\n")
+
+
+def test_show_prints_the_clusters_and_what_sets_them_apart(tmp_path: Path) -> None:
+    config = FitConfig.merge({}, skip=["map", "report"])
+    run = engine.fit(people(600), out=tmp_path / "run", id="who", n_clusters=3, config=config)
+    text = rooms("show", str(run.path)).stdout
+    lines = text.splitlines()
+    for persona in run.personas:
+        (line,) = [line for line in lines if line.endswith(f"  {persona['name']}")]
+        assert line.split()[:2] == [str(persona["cluster"]), f"{persona['users']:,}"]
+        trait = persona["profile"][0]
+        assert f"{trait['what']} {trait['here']} (everybody: {trait['everybody']})" in text
+    clusters = json.loads(rooms("show", str(run.path), "--json").stdout)["clusters"]
+    assert [cluster["size"] for cluster in clusters] == sorted((p["users"] for p in run.personas), reverse=True)
+    bare = FitConfig.merge({}, skip=["explain", "map", "report"])
+    engine.fit(people(200), out=tmp_path / "bare", id="who", n_clusters=2, config=bare)
+    assert rooms("show", str(tmp_path / "bare")).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["show", "nowhere"], ["fit", "nowhere.csv", "--out", "out"]])
+def test_errors_are_json_as_well(arguments: list[str]) -> None:
+    plain, result = rooms(*arguments), rooms(*arguments, "--json")
+    assert plain.stdout == ""
+    facts = json.loads(result.stdout)
+    assert facts["exit_code"] == result.returncode == plain.returncode > 0
+    assert result.stderr == plain.stderr
+    assert facts["message"] in result.stderr
+    assert set(facts) == {"error", "message", "hint", "exit_code"}
+    assert facts["error"].endswith("Error")
+
+
+def test_rooms_alone_says_what_to_do_first() -> None:
+    text = rooms().stdout
+    assert "Begin with `rooms demo`" in " ".join(text.split())
+    assert "--install-completion" in text

@@ -45,6 +45,17 @@ def column_of(encoder: FeatureEncoder, X: np.ndarray, name: str) -> np.ndarray:
     return X[:, [feature.name for feature in encoder.features].index(name)].astype(np.float64)
 
 
+def test_a_sample_comes_with_the_cells_that_are_not_known(members: pa.Table, encoder: FeatureEncoder) -> None:
+    X, unknown = encoder.encode_sample(members)
+    assert np.array_equal(X, encoder.encode(members))
+    for column, name in enumerate(feature.name for feature in encoder.features):
+        is_null = members[name.partition(":")[0]].is_null().to_numpy()
+        if name.endswith(": (missing)"):
+            assert unknown[:, column].all()
+        else:
+            assert np.array_equal(unknown[:, column], is_null), name
+
+
 def test_numbers_are_imputed_clipped_and_standardised(members: pa.Table, encoder: FeatureEncoder) -> None:
     X = encoder.encode(members)
     ages = np.array([np.nan if v is None else v for v in members["age"].to_pylist()])
@@ -241,3 +252,18 @@ def test_numbers_as_categories_ignore_how_they_are_stored() -> None:
     encoder = fit_encoder(open_table(rows), column_roles={"level": "categorical"}).encoder
     floats = rows.set_column(0, "level", pa.array(level.astype(float)))
     assert encoder.encode(floats).tobytes() == encoder.encode(rows).tobytes()
+
+
+def test_values_named_like_the_rest_and_like_missing_ones_keep_their_shares() -> None:
+    answers = ["other", "(missing)", "yes", None] * 25
+    table = pa.table({"answer": answers, "size": np.arange(100.0) % 7})
+    encoder = fit_encoder(open_table(table)).encoder
+    names = [feature.name for feature in encoder.features]
+    assert sorted(names[:5]) == sorted(
+        ["answer: (missing)", "answer: other", "answer: yes", "answer: (other)", "answer: ((missing))"]
+    )
+    means = encoder.decode(encoder.encode(table).mean(axis=0, keepdims=True)).to_pylist()[0]
+    assert list(means) == names
+    for name in ("answer: (missing)", "answer: other", "answer: yes", "answer: ((missing))"):
+        assert means[name] == pytest.approx(0.25, abs=1e-6)
+    assert means["answer: (other)"] == 0.0

@@ -8,6 +8,9 @@ import pytest
 
 from engine.config import GateConfig
 from engine.gate.clusters import ClusterFacts, compare_clusters
+from engine.gate.columns import ColumnChange
+from engine.gate.findings import Finding
+from engine.gate.verdict import Verdict
 
 SAME = ClusterFacts({0: 6100, 1: 3000, 3: 900}, {0: 6120, 1: 2990, 3: 890}, 10_000, 10_000, 9800, 40, 120, 130, ())
 
@@ -45,3 +48,12 @@ def test_the_words_of_a_finding_name_its_cluster_and_both_shares() -> None:
     assert finding.words == "Cluster 3 shrank from 9.0 % to 4.3 % of everybody."
     (finding,) = compare_clusters(replace(SAME, died=(3,)), GateConfig())
     assert finding.words == "Cluster 3 no longer exists."
+
+
+def test_the_page_shows_names_of_columns_as_they_are() -> None:
+    finding = Finding("psi", 1.0, 0.0, "Column '<b>*x*|y' is distributed in another way.", "<b>*x*|y")
+    change = ColumnChange("<b>*x*|y", 1.0, 0.5, (0.0, 0.0), findings=(finding,))
+    page = Verdict("run", (change,), SAME, (), GateConfig(stop=True)).page()
+    assert "# The gate stopped the run: a finding" in page
+    assert r"- Column '&lt;b>\*x\*|y' is" in page
+    assert r"| &lt;b>\*x\*\|y | 1.000 | 0.500 |" in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ NUMBERS: dict[str, Draw] = {
     "mostly zero": lambda rng, n: np.where(rng.random(n) < 0.9, 0.0, rng.lognormal(3.0, 1.0, n)),
     "counts": lambda rng, n: rng.poisson(3.0, n).astype(float),
     "answers 1 to 5": lambda rng, n: rng.choice(5, n, p=[0.05, 0.1, 0.2, 0.5, 0.15]) + 1.0,
+    "days of a month": lambda rng, n: np.where(
+        rng.random(n) < 0.7, 0.0, np.where(rng.random(n) < 0.6, rng.choice([5, 10, 15, 30], n), rng.integers(1, 31, n))
+    ),
     "rounded amounts": lambda rng, n: np.round(rng.lognormal(10.0, 0.7, n), -3),
 }
 
@@ -162,6 +166,13 @@ def test_limits_of_single_columns_and_ignored_columns_are_followed() -> None:
     assert checks(changes(before, now, GateConfig(psi=None, js=None, outside=None))) == []
 
 
+def test_values_between_two_edges_are_placed_well_enough() -> None:
+    """Each table has edges of its own, so that some of one fall between two of the other."""
+    for name in NUMBERS:
+        psi = [changes({name: columns(N, seed)[name]}, {name: columns(N, 50 + seed)[name]})[0].psi for seed in range(8)]
+        assert max(psi) < 0.006, name  # of 0.015, the limit
+
+
 def test_tables_with_quantiles_of_their_own_are_compared_as_well() -> None:
     before, now = columns(N, 0), columns(N, 1)
     fitted = [fit_encoder(open_table(pa.table(table))).distributions for table in (before, now)]
@@ -169,6 +180,32 @@ def test_tables_with_quantiles_of_their_own_are_compared_as_well() -> None:
     now["normal"] = now["normal"] + 0.2 * before["normal"].std()
     fitted[1] = fit_encoder(open_table(pa.table(now))).distributions
     assert {name for name, _ in checks(compare_columns(*fitted, GateConfig()))} == {"normal"}
+
+
+def test_a_column_that_is_left_out_or_read_in_another_way_is_a_finding() -> None:
+    before = {"a": np.arange(500.0), "b": np.arange(500.0), "c": np.arange(500.0)}
+    now = before | {"a": [f"text {i % 4}" for i in range(500)], "b": [None] * 500}
+    fitted = [fit_encoder(open_table(pa.table(table))).distributions for table in (before, now)]
+    found = [finding.words for change in compare_columns(*fitted, GateConfig()) for finding in change.findings]
+    assert found == ["Column 'a' is read as categories, before as numbers.", "Column 'b' is left out."]
+
+
+def test_distributions_that_cannot_be_are_refused() -> None:
+    encoder = fit_encoder(open_table(pa.table(columns(300, 0) | {"plan": ["a", "b", "c"] * 100})))
+    known = encoder.distributions
+    known.check(encoder.encoder.plan)
+    first, category = known.columns[0], known.columns[-1]
+    for broken in (
+        known.columns[1:],
+        (replace(first, form="date"), *known.columns[1:]),
+        (replace(first, n_rows=-1), *known.columns[1:]),
+        (replace(first, n_values="3"), *known.columns[1:]),
+        (replace(first, edges=first.edges[::-1]), *known.columns[1:]),
+        (replace(first, upto=first.below * np.nan), *known.columns[1:]),
+        (*known.columns[:-1], replace(category, names=(1, 2, 3))),
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            TableDistributions(broken).check(encoder.encoder.plan)
 
 
 def test_distributions_are_what_was_stored() -> None:

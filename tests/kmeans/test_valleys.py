@@ -67,6 +67,36 @@ def test_noise_is_one_group(kind: str) -> None:
     assert find_valleys(standardized(X)).k == 1
 
 
+@pytest.mark.parametrize(("n_rows", "n_columns"), [(150, 1), (150, 2), (1500, 1)])
+@pytest.mark.parametrize("kind", ["normal", "uniform", "lognormal", "heavy tails"])
+def test_noise_in_few_columns_is_one_group(kind: str, n_rows: int, n_columns: int) -> None:
+    random = np.random.default_rng([n_rows, n_columns])
+    for _ in range(3 if n_rows < 1000 else 1):
+        X = {
+            "normal": random.normal(size=(n_rows, n_columns)),
+            "uniform": random.random((n_rows, n_columns)),
+            "lognormal": np.exp(random.normal(size=(n_rows, n_columns))),
+            "heavy tails": random.standard_t(3, (n_rows, n_columns)),
+        }[kind]
+        assert find_valleys(standardized(X)).k == 1
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_rows_on_a_line_are_all_counted(copies: int) -> None:
+    # Their distance to the line between two centers is rounding error, by which no row may be left out.
+    random = np.random.default_rng([3, 1, 3000])
+    assert find_valleys(standardized(np.repeat(random.normal(size=(3000, 1)), copies, axis=1))).k == 1
+    two = np.concatenate([random.normal(size=(1500, 1)), random.normal(6.0, size=(1500, 1))])
+    assert find_valleys(standardized(np.repeat(two, copies, axis=1))).k == 2
+
+
+def test_where_the_rows_are_changes_no_group() -> None:
+    X, _ = planted()
+    near, far = find_valleys(X), find_valleys(X + 1e6)
+    assert near.k == far.k == 4
+    assert len(set(zip(near.labels.tolist(), far.labels.tolist(), strict=True))) == 4
+
+
 def test_a_yes_or_no_by_chance_splits_no_group() -> None:
     X, _ = planted()
     coin = np.random.default_rng(2).random(len(X)) < 0.5
@@ -126,6 +156,36 @@ def test_levels_are_spread_half_way_to_their_neighbours() -> None:
     low, high = spread.min(axis=0), spread.max(axis=0)
     np.testing.assert_allclose(low, [-0.5, 0.5, 2.0], atol=0.01)
     np.testing.assert_allclose(high, [0.5, 2.0, 4.0], atol=0.01)
+
+
+def test_levels_that_are_not_evenly_apart_are_spread_evenly() -> None:
+    levels = np.log1p(np.arange(6.0))
+    spread = spread_levels(np.repeat(levels, 1000)[:, None])[:, 0].reshape(6, 1000)
+    for level, below, above, places in zip(levels[1:-1], levels, levels[2:], spread[1:-1], strict=False):
+        middle = ((below + level) / 2 + (level + above) / 2) / 2
+        assert abs(places.mean() - middle) < 0.05 * (above - below)
+
+
+def test_frequent_values_of_a_count_are_spread_and_what_stands_apart_stays_apart() -> None:
+    counts = np.concatenate([np.repeat([0.0, 20.0, 21.0, 22.0, 23.0], 100), np.arange(24.0, 60.0)])
+    spread = spread_levels(counts[:, None])[:, 0]
+    assert len(np.unique(spread)) == len(counts)
+    assert spread[:100].max() <= 1.0
+    assert spread[100:].min() >= 19.0
+    np.testing.assert_array_equal(spread[500:], counts[500:])
+
+
+def count_table(random: Any, means: Any, n_rows: int) -> tuple[Any, Any]:
+    group = random.integers(len(means), size=n_rows)
+    return np.log1p(random.poisson(random.gamma(4.0, means[group] / 4.0))), group
+
+
+def test_skewed_counts_are_cut_only_between_groups() -> None:
+    random = np.random.default_rng(0)
+    means = np.array([[1.5, 60.0, 10.0, 30.0], [60.0, 10.0, 1.5, 1.5], [10.0, 1.5, 60.0, 5.0]])
+    assert find_valleys(standardized(count_table(random, means, 2500)[0])).k == 3
+    assert find_valleys(standardized(count_table(random, means[:1], 2500)[0])).k == 1
+    assert find_valleys(standardized(count_table(random, np.array([[1.5, 0.7, 20.0]]), 2500)[0])).k == 1
 
 
 def test_two_values_and_many_values_are_not_spread() -> None:

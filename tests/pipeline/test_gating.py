@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import engine
 from engine.cli import app
 from engine.config import FitConfig
-from engine.errors import ConfigError, GateStoppedError, OutputExistsError
+from engine.errors import ConfigError, GateStoppedError, ModelNotReadableError, OutputExistsError
 from engine.pipeline.stages import Job
 
 N = 6000
@@ -132,6 +132,16 @@ def test_what_cannot_be_gated_is_refused_before_any_work(first: engine.Run, tmp_
         fit(table, tmp_path / "run", previous=str(first.path), gate={"stop": True})
     with pytest.raises(ConfigError, match=r"gate\.columns\.x\.psy"):
         fit(table, tmp_path / "run", previous=str(first.path), gate={"columns": {"x": {"psy": 1}}})
+
+
+def test_a_column_that_is_like_that_of_another_named_run_is_fine(first: engine.Run, tmp_path: Path) -> None:
+    saturday = fit(write_people(tmp_path / "1.parquet", 3, shift=0.2), tmp_path / "saturday", previous=str(first.path))
+    table = write_people(tmp_path / "2.parquet", 2, shift=0.2)
+    gate = {"stop": True, "also": [str(saturday.path)]}
+    run = fit(table, tmp_path / "run", previous=str(first.path), gate=gate)
+    assert gate_of(run.path)["findings"] == []
+    with pytest.raises(ModelNotReadableError):
+        fit(table, tmp_path / "none", previous=str(first.path), gate=gate | {"also": [str(tmp_path / "missing")]})
 
 
 def test_a_gate_file_sets_limits_and_names_unknown_keys(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import IdColumnError, SourceFormatError
+from engine.errors import IdColumnError, MissingColumnError, SourceFormatError
 from engine.tables import open_table
 
 HEADER = "id,diagnosis,age\n"
@@ -122,3 +122,5 @@ def test_a_row_without_an_id_is_named_by_its_line(missing: str, tmp_path: Path) 
     with pytest.raises(IdColumnError, match=r"'id' is the id, .* missing in 1 of the first 3 rows \(see line 5 of"):
         open_table(tmp_path / "a.csv", id="id")
     assert open_table(tmp_path / "a.csv").n_rows == 3
+    with pytest.raises(MissingColumnError, match="no column 'ID'"):
+        open_table(tmp_path / "a.csv", id="ID")

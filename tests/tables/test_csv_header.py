@@ -99,3 +99,17 @@ def test_files_that_are_written_in_different_ways_are_refused_by_name(tmp_path: 
 def test_a_header_of_one_column_is_separated_by_commas() -> None:
     assert read_header("a\n1\n") == CsvHeader(",", ("a",))
     assert read_header("") == CsvHeader(",", ())
+
+
+@pytest.mark.parametrize(
+    ("line", "n_numbers"),
+    [("u0,64,24,1845.8", 3), ("64,24", 2), ("id,2019,2020,2021", 0), ("0,1,2", 0), ("a,b,3,1,c", 0)],
+)
+def test_a_file_without_names_is_warned_of(
+    line: str, n_numbers: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [",".join("5" for _ in line.split(","))] * 3 + [line] * (n_numbers > 0)  # two people may be alike
+    (tmp_path / "a.csv").write_text("\n".join([line, *rows]))
+    assert open_table(tmp_path / "a.csv").n_rows == len(rows)
+    said = f"{n_numbers} of {line.count(',') + 1} names in its first line are numbers" in caplog.text
+    assert said == (n_numbers > 0) == ("names in its first line" in caplog.text)

@@ -12,15 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 from sklearn.datasets import make_blobs
 from sklearn.manifold import trustworthiness
+from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
 import engine.tsne.gradient_descent
-from engine.errors import DeviceNotAvailableError, NonFiniteValueError, TooFewRowsError
+from engine.errors import DeviceNotAvailableError, NonFiniteValueError, TooFewRowsError, UsageError
 from engine.execution.threads import threads
+from engine.tsne import estimator, exact_descent
+from engine.tsne.affinities import compute_affinities
 from engine.tsne.estimator import TSNE
+from engine.tsne.types import EmbeddingPlan
 from tests import reference
 
 
@@ -89,12 +94,143 @@ def test_identical_rows_do_not_blow_up() -> None:
     assert np.isfinite(all_equal.kl_divergence_)
 
 
-def test_too_few_rows_name_the_largest_perplexity_possible() -> None:
+def test_a_perplexity_of_more_than_a_third_of_the_rows_is_lowered_with_a_warning() -> None:
     X, _ = blobs(100)
-    message = r"perplexity=40 needs at least 120 rows, but there are n_samples=100.\nHint: .* is 33.33"
-    with pytest.raises(TooFewRowsError, match=message):
-        TSNE(perplexity=40).fit(X)
-    assert TSNE(perplexity=33.33, max_iter=250).fit(X).embedding_.shape == (100, 2)
+    with pytest.warns(UserWarning, match=r"perplexity=40 is more than a third of n_samples=100: .* to 33.33\."):
+        lowered = TSNE(perplexity=40, max_iter=250, random_state=0).fit(X)
+    assert lowered.perplexity_ == pytest.approx(100 / 3)
+    exact = TSNE(perplexity=100 / 3, max_iter=250, random_state=0).fit(X)
+    np.testing.assert_array_equal(lowered.embedding_, exact.embedding_)
+    for perplexity in (100, 200):
+        with pytest.raises(TooFewRowsError, match=rf"perplexity \({perplexity}\) must be less than n_samples \(100\)"):
+            TSNE(perplexity=perplexity).fit(X)
+    with pytest.raises(TooFewRowsError, match="a map needs at least 3 rows"):
+        TSNE(perplexity=1).fit(X[:2])
+
+
+@pytest.mark.parametrize("perplexity", [10, 20, 33])
+def test_a_small_table_without_clusters_does_not_stay_a_point(perplexity: float) -> None:
+    side = np.linspace(0, 1, 10)
+    X = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    embedding = TSNE(perplexity=perplexity, max_iter=500, random_state=0).fit_transform(X)
+    assert embedding.std(axis=0).min() > 1
+
+
+def test_three_components_reach_a_divergence_below_that_of_two() -> None:
+    X, labels = blobs(240)
+    two, three = (TSNE(d, perplexity=15, max_iter=500, random_state=0).fit(X) for d in (2, 3))
+    assert three.embedding_.shape == (240, 3)
+    assert three.kl_divergence_ < two.kl_divergence_
+    joint = np.array(reference.joint_probabilities(X, 15.0, 45))
+    similarity = 1 / (1 + np.square(pairwise_distances(three.embedding_.astype(np.float64))))
+    np.fill_diagonal(similarity, 0.0)
+    pairs = joint > 0
+    divergence = (joint[pairs] * np.log(joint[pairs] / similarity[pairs] * similarity.sum())).sum()
+    assert three.kl_divergence_ == pytest.approx(divergence, rel=1e-4)
+    classifier = KNeighborsClassifier(5).fit(three.embedding_[::2], labels[::2])
+    assert classifier.score(three.embedding_[1::2], labels[1::2]) > 0.99
+
+
+def test_the_descent_over_all_pairs_takes_the_steps_of_the_one_in_two_dimensions() -> None:
+    X, _ = blobs(150)
+    start = 1e-2 * np.random.default_rng(0).normal(size=(150, 2)).astype(np.float32)
+    P = compute_affinities(X, 10.0, lambda n: None)
+    plan = EmbeddingPlan(10.0, 12.0, 10, 20, None, 0.0)
+    ours = engine.tsne.gradient_descent.descend(P, start, plan, lambda n: None)
+    exact = exact_descent.descend(P, start, plan, lambda n: None)
+    np.testing.assert_allclose(exact.embedding, ours.embedding, rtol=1e-3, atol=1e-6)
+    assert exact.kl_divergence == pytest.approx(ours.kl_divergence, rel=1e-5)
+
+
+def test_threads_and_blocks_do_not_change_bits_in_three_dimensions() -> None:
+    X, _ = blobs(300)
+    maps = []
+    for count in (1, 3):
+        with threads(count):
+            maps.append(TSNE(3, perplexity=10, max_iter=250, random_state=0).fit_transform(X))
+    np.testing.assert_array_equal(maps[0], maps[1])
+
+
+@pytest.mark.parametrize("method", ["barnes_hut", "exact"])
+def test_precomputed_euclidean_distances_give_about_the_map_of_the_rows(method: str) -> None:
+    X, _ = blobs(200)
+    D = pairwise_distances(X.astype(np.float64))
+    by_rows = TSNE(perplexity=10, init="random", max_iter=500, random_state=0).fit(X)
+    by_distances = TSNE(perplexity=10, init="random", max_iter=500, random_state=0, metric="precomputed", method=method)
+    by_distances.fit(D)
+    assert by_distances.kl_divergence_ == pytest.approx(by_rows.kl_divergence_, rel=0.1)
+    assert trustworthiness(X, by_distances.embedding_, n_neighbors=10) > 0.95
+
+
+def test_a_function_of_two_rows_is_the_metric_of_its_name() -> None:
+    X, _ = blobs(90)
+    options = {"perplexity": 8, "max_iter": 250, "random_state": 0, "method": "exact"}
+    by_function = TSNE(metric=lambda x, y: float(np.abs(x - y).sum()), **options).fit_transform(X.astype(np.float64))
+    by_name = TSNE(metric="manhattan", **options).fit_transform(X.astype(np.float64))
+    np.testing.assert_allclose(by_function, by_name, rtol=1e-3, atol=1e-3)
+
+
+def test_sparse_rows_give_about_the_map_of_dense_ones() -> None:
+    X, _ = blobs(200)
+    sparse = TSNE(perplexity=10, max_iter=500, random_state=0).fit(scipy.sparse.csr_array(X))
+    dense = TSNE(perplexity=10, max_iter=500, random_state=0).fit(X)
+    assert sparse.kl_divergence_ == pytest.approx(dense.kl_divergence_, rel=0.1)
+    assert trustworthiness(X, sparse.embedding_, n_neighbors=10) > 0.95
+
+
+def test_what_is_not_offered_is_refused_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, _ = blobs(60)
+    D = pairwise_distances(X)
+    with pytest.raises(UsageError, match=r"(?s)inferior to 4.*Hint: use method='exact'"):
+        TSNE(4, perplexity=5).fit(X)
+    with pytest.raises(UsageError, match=r"(?s)init=\"pca\" cannot be used.*Hint: use init=\"random\""):
+        TSNE(perplexity=5, metric="precomputed").fit(D)
+    with pytest.raises(UsageError, match=r"square distance matrix, but its shape is \(60, 6\)"):
+        TSNE(perplexity=5, metric="precomputed", init="random").fit(X)
+    with pytest.raises(UsageError, match="should be positive"):
+        TSNE(perplexity=5, metric="precomputed", init="random").fit(-D)
+    with pytest.raises(UsageError, match=r"computed on the CPU only, and device='cuda'"):
+        TSNE(perplexity=5, metric="cosine", device="cuda").fit(X)
+    with pytest.raises(UsageError, match="New rows are placed in maps of one or two dimensions"):
+        TSNE(perplexity=5, metric="cosine", max_iter=250).fit(X).transform(X)
+    monkeypatch.setattr(estimator, "MOST_ROWS", 59)
+    with pytest.raises(UsageError, match=r"A map of 3 dimensions takes at most 59 rows, but there are n_samples=60"):
+        TSNE(3, perplexity=5).fit(X)
+
+
+@pytest.mark.parametrize("n_components", [2, 3])
+def test_verbose_2_prints_the_divergence_and_changes_no_bit(
+    n_components: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    X, _ = blobs(120)
+    silent = TSNE(n_components, perplexity=5, max_iter=300, random_state=0).fit(X)
+    assert capsys.readouterr().out == ""
+    printed = TSNE(n_components, perplexity=5, max_iter=300, random_state=0, verbose=2).fit(X)
+    lines = capsys.readouterr().out.splitlines()
+    np.testing.assert_array_equal(printed.embedding_, silent.embedding_)
+    last = [line for line in lines if "Iteration" in line][-1]
+    assert last.startswith("[t-SNE] Iteration 300: error = ")
+    assert float(last.split("error = ")[1].split(",")[0]) == pytest.approx(printed.kl_divergence_, abs=1e-5)
+    sigma = float(next(line for line in lines if "Mean sigma" in line).split(": ")[1])
+    assert sigma == pytest.approx(np.mean(reference_widths(X, 5.0, 15)), rel=0.02)
+
+
+def reference_widths(X: Any, perplexity: float, k: int) -> list[float]:
+    """Return the width of every row's Gaussian, by bisection on the entropy of its k nearest neighbors."""
+    widths = []
+    for row in X.astype(np.float64):
+        squared = np.sort(np.square(X - row).sum(axis=1))[1 : k + 1]
+        low, high = 1e-6, 1e6
+        for _ in range(200):
+            width = np.sqrt(low * high)
+            p = np.exp(-(squared - squared[0]) / (2 * width**2))
+            p /= p.sum()
+            if np.exp(-(p[p > 0] * np.log(p[p > 0])).sum()) > perplexity:
+                high = width
+            else:
+                low = width
+        widths.append(width)
+    return widths
 
 
 def test_an_array_as_init_is_used_unchanged() -> None:

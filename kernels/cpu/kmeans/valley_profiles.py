@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 BIN = 0.05  # of the distance between the centers
 FIRST, N_BINS = -0.5, 40  # where the first bin begins, from the first center at 0 to the second at 1
 MIN_MEMBERS = 4  # rows of either cluster below which there is no tube
+ON_THE_LINE = 1e-9  # of the squared distance of the centers: a row's own squared distance below it is rounding error
 Float64s = NDArray[np.float64]
 
 
@@ -75,6 +76,7 @@ def tube_profiles(
     of_second.sort()
     for tube in range(quantiles.shape[0]):
         radius = max(of_first[int(quantiles[tube] * (n_first - 1))], of_second[int(quantiles[tube] * (n_second - 1))])
+        radius = max(radius, ON_THE_LINE * squared_length)
         for row in range(n_rows):
             if away[row] <= radius:
                 position = (along[row] - FIRST) / BIN
