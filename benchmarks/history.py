@@ -42,6 +42,7 @@ FIGURES = {
         "explain_share_of_run",
     ),
     "kmeans": ("results/engine/seconds", "times_faster", "inertia_ratio", "share_of_peak"),
+    "many": ("kept_share_least", "nights_with_births_or_deaths", "inertia_over_cold_most"),
     "pca": ("engine/seconds_least", "engine/times_faster", "engine/error", "engine_streaming/times_faster"),
     "real": ("tables", "fitted", "refused", "clusters"),
     "reliability": ("fits", "kills", "flipped", "mutated"),

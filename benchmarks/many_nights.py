@@ -10,14 +10,13 @@ night 2 % of the people are replaced by others of the same population, and the n
     events                    demo with -k auto: a community is born on night 20, half of one becomes another on night
                               35, and one leaves on night 50; what the history tells of births and deaths, and k
 
-Nothing is tuned. results/many_nights.json has every night; nights that are in --work already are not fitted again.
+Nothing is tuned. results/many_nights.json has every night; those that are in --work already are not fitted again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from history import record
 from machine_info import describe_machine
 
 import engine
@@ -128,7 +128,6 @@ def fit_night(name: str, night: int, table: pa.Table, id: str, work: Path) -> Fa
     out = work / name / str(night)
     settings: Facts = {"kmeans": {"n_clusters": CLUSTERS[name]}, "skip": ["explain", "map", "report"], "id": id}
     settings |= {"previous": str(work / name / str(night - 1))} if night else {}
-    start = time.process_time()
     if not (out / "_SUCCESS").is_file():
         path = work / name / f"{night}.parquet"
         pq.write_table(table, path)
@@ -137,7 +136,6 @@ def fit_night(name: str, night: int, table: pa.Table, id: str, work: Path) -> Fa
     run = engine.Run(out)
     history = History.read(run)
     facts: Facts = {"night": night, "clusters": run.manifest["clusters"], "rows": run.manifest["rows"]}
-    facts["cpu_seconds"] = round(time.process_time() - start, 2)
     if night:
         last = history.nights[-1]
         facts["kept_share"] = round(1.0 - last.moved / last.stayed, 5)
@@ -150,19 +148,22 @@ def fit_night(name: str, night: int, table: pa.Table, id: str, work: Path) -> Fa
 
 
 def summarize(records: list[Facts]) -> Facts:
-    """Return the figures that the nights are about."""
-    later = [record for record in records if record["night"]]
-    ratios = [record["inertia_over_cold"] for record in records if "inertia_over_cold" in record]
-    changes = [record["night"] for record in later if record["born"] or record["died"]]
-    return {
+    """Return the figures that the nights are about, and what each night was like."""
+    later = [r for r in records if r["night"]]
+    kept = [r["kept_share"] for r in later]
+    cold = {str(r["night"]): r["inertia_over_cold"] for r in records if "inertia_over_cold" in r}
+    summary = {
         "nights": len(later),
         "rows": records[0]["rows"],
-        "kept_share_least": min((record["kept_share"] for record in later), default=None),
-        "kept_share_median": float(np.median([record["kept_share"] for record in later])) if later else None,
-        "nights_with_births_or_deaths": changes,
-        "inertia_over_cold_most": max(ratios, default=None),
-        "k": sorted({record["clusters"] for record in records}),
+        "kept_share_least": min(kept),
+        "kept_share_median": float(np.median(kept)),
+        "nights_with_births_or_deaths": sum(bool(r["born"] or r["died"]) for r in later),
+        "inertia_over_cold_most": max(cold.values(), default=None),
     }
+    told = {str(r["night"]): {"born": r["born"], "died": r["died"]} for r in later if r["born"] or r["died"]}
+    challengers = [r["night"] for r in later if r["chosen"] != "champion"]
+    each = {"kept_share": kept, "clusters": [r["clusters"] for r in records], "inertia_over_cold": cold}
+    return summary | {"told": told, "new_clusters_chosen_on": challengers, "each_night": each}
 
 
 def main() -> None:
@@ -184,10 +185,8 @@ def main() -> None:
                 table, _ = tonight(night)
                 records.append(fit_night(name, night, table, id, arguments.work))
                 print(name, json.dumps(records[-1]), flush=True)
-                earlier = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-                result = {"summary": summarize(records), "nights": records}
-                document = earlier | {"machine": describe_machine(), name: result}
-                RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+        earlier = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+        record(RESULTS, earlier | {"machine": describe_machine(), name: summarize(records)})
 
 
 if __name__ == "__main__":

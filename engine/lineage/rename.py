@@ -23,6 +23,7 @@ from engine.errors import ModelNotReadableError, UsageError
 from engine.explain.export import escape_markdown
 from engine.lineage.history import FILE, History
 from engine.report.html_report import write_report
+from engine.report.map_image import rename_on_map
 from engine.run import Run
 from engine.utils.atomic_directory import SUCCESS, write_directory_atomically
 from engine.utils.formatting import printable_text
@@ -113,7 +114,9 @@ class _Renaming:
         _replace(folder / "personas.md", self._markdown)
         _replace(folder / "rules.json", self._rules)
         _replace(folder / "rules.sql", self._statements)
-        self._table(folder / "clusters.parquet")
+        clusters = self._table(folder / "clusters.parquet")
+        if (folder / "map.png").is_file():
+            rename_on_map(folder / "map.png", *(clusters[c].to_pylist() for c in ("persona", "cluster", "size")))
         if (folder / FILE).is_file():
             _replace(folder / FILE, self._lineage)
 
@@ -151,12 +154,14 @@ class _Renaming:
         lines[found[0]] = new + lines[found[0]][len(old) :]
         return "\n".join(lines)
 
-    def _table(self, path: Path) -> None:
+    def _table(self, path: Path) -> pa.Table:
         table = pq.read_table(path.absolute())
         numbers, names = table["cluster"].to_pylist(), table["persona"].to_pylist()
         names[numbers.index(self.number)] = self.new
         path.unlink()
-        pq.write_table(table.set_column(table.column_names.index("persona"), "persona", pa.array(names)), path)
+        table = table.set_column(table.column_names.index("persona"), "persona", pa.array(names))
+        pq.write_table(table, path)
+        return table
 
     def _lineage(self, text: str) -> str:
         return History.from_text(text).renamed_tonight(self.number, self.new).to_text()

@@ -201,6 +201,47 @@ def moves_chart(changes: dict[str, Any]) -> Chart:
     return {"data": [sankey], "layout": {"height": 120 + 34 * max(len(old), len(new)), "margin": {**_MARGIN, "l": 8}}}
 
 
+def history_chart(lineage: dict[str, Any], words: DomainWords = DEFAULT_WORDS) -> Chart:
+    """Return a line of sizes over the nights for each cluster's number, with marks of births, splits and deaths.
+
+    `lineage` is the content of lineage.json.
+    """
+    nights = [night["night"] for night in lineage["nights"]]
+    sizes = {night["night"]: {int(n): size for n, size in night["sizes"].items()} for night in lineage["nights"]}
+    data: list[Chart] = []
+    for cluster in lineage["clusters"]:
+        number, born, died = cluster["number"], cluster["born"], cluster["died"]
+        color, name = palette([number])[0], cluster["names"][-1][1] if cluster["names"] else f"Cluster {number}"
+        lived = [night for night in nights if number in sizes[night]]
+        values = [sizes[night][number] for night in lived]
+        hover = f"<b>{number} {plotly_text(name)}</b><br>night %{{x}}: %{{y:,}} {words.plural}<extra></extra>"
+        data.append(
+            {"type": "scatter", "mode": "lines", "name": plotly_text(name), "meta": number, "x": lived, "y": values,
+             "line": {"color": color, "width": 2}, "hovertemplate": hover}
+        )  # fmt: skip
+        if born > nights[0] and lived:
+            parents = cluster["parents"]
+            what = f"split off {', '.join(map(str, parents))}" if parents else "born"
+            data.append(_event(number, color, lived[0], values[0], what, "diamond" if parents else "triangle-up"))
+        if died is not None and lived:
+            data.append(_event(number, color, lived[-1], values[-1], f"gone since night {died}", "x"))
+    layout = {
+        "height": 360, "margin": _MARGIN, "showlegend": False, "hovermode": "closest",
+        "xaxis": {"title": {"text": "Night"}, "dtick": max(1, len(nights) // 10)},
+        "yaxis": {"title": {"text": words.plural.capitalize()}, "rangemode": "tozero"},
+    }  # fmt: skip
+    return {"data": data, "layout": layout}
+
+
+def _event(number: int, color: str, night: int, size: int, what: str, symbol: str) -> Chart:
+    """Return the mark of what happened to a cluster."""
+    return {
+        "type": "scatter", "mode": "markers", "meta": number, "x": [night], "y": [size],
+        "marker": {"symbol": symbol, "size": 11, "color": color, "line": {"width": 1, "color": GREY}},
+        "hovertemplate": f"<b>{number}</b> {what}<extra></extra>",
+    }  # fmt: skip
+
+
 def axis_labels(names: Sequence[str]) -> list[str]:
     """Return the names shortened for an axis and all different: plotly would merge equal labels."""
     labels: list[str] = []

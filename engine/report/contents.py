@@ -49,6 +49,7 @@ class ReportContents:
     columns: list[dict[str, str]]
     facts: list[tuple[str, str]]
     gate: dict[str, Any] | None
+    lineage: dict[str, Any] | None
     charts: dict[str, Chart]
     boxes: list[tuple[str, Chart]]
 
@@ -84,10 +85,13 @@ def read_contents(folder: Path) -> ReportContents:
     gate = _read_optional_json(folder / "gate.json")
     if gate:
         run_charts["moves"] = charts.moves_chart(gate["changes"])
+    lineage = _read_optional_json(folder / "lineage.json")
+    if lineage and len(lineage["nights"]) > 1:
+        run_charts["history"] = charts.history_chart(lineage, words)
     rows = [dict(zip(elbow, values, strict=True)) for values in zip(*elbow.values(), strict=True)]
     return ReportContents(
         manifest, clusters, rules, features, words, settings["min_people"], settings["min_precision"], rows,
-        _list_columns(manifest, plan), _list_run_facts(manifest), gate, run_charts, boxes,
+        _list_columns(manifest, plan), _list_run_facts(manifest), gate, lineage, run_charts, boxes,
     )  # fmt: skip
 
 

@@ -36,8 +36,8 @@ GZIP_LEVEL = 4  # 4 % larger than the best, in two fifths of the time
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN_COLUMNS = 10  # of those that differ most from the earlier run
 _SECTIONS = (
-    ("map", "Clusters"), ("changes", "Changes"), ("personas", "Personas"), ("features", "Features"),
-    ("overview", "Tree"), ("choice", "How many"), ("data", "Data"), ("run", "Run"),
+    ("map", "Clusters"), ("changes", "Changes"), ("history", "History"), ("personas", "Personas"),
+    ("features", "Features"), ("overview", "Tree"), ("choice", "How many"), ("data", "Data"), ("run", "Run"),
 )  # fmt: skip
 
 
@@ -107,6 +107,7 @@ def _template_variables(contents: ReportContents) -> dict[str, Any]:
     left_out |= set() if personas else {"personas"}
     left_out |= set() if personas and not one_cluster else {"overview"}
     left_out |= set() if contents.gate else {"changes"}
+    left_out |= set() if "history" in contents.charts else {"history"}
     return {
         "title": _title(manifest, contents.words),
         "sections": [section for section in _SECTIONS if section[0] not in left_out],
@@ -134,6 +135,7 @@ def _template_variables(contents: ReportContents) -> dict[str, Any]:
         "dropped": natural_list(dropped),
         "facts": contents.facts,
         "gate": contents.gate,
+        "lineage": contents.lineage,
         "drifted": sorted(contents.gate["columns"], key=lambda c: -c["js"])[:SHOWN_COLUMNS] if contents.gate else [],
         "swatch": _swatch,
         "bar": _bar,

@@ -60,9 +60,25 @@ def draw_map(
         pixels[part] = np.rint(255.0 + _compute_opacity(n_rows, filled)[..., None] / 255.0 * (colors - 255.0))
     image = PIL.Image.fromarray(pixels)
     if names:
-        order = np.argsort(-np.bincount(labels, minlength=len(names)), kind="stable").tolist()
-        image = _add_legend(image, [(names[c], int(numbers[c])) for c in order])
+        sizes = np.bincount(labels, minlength=len(names))
+        image = _add_legend(image, _by_size(names, numbers.tolist(), sizes.tolist()))
     image.save(path, compress_level=3)  # as small as level 6, in two thirds of the time
+
+
+def rename_on_map(path: Path, names: Sequence[str], numbers: Sequence[int], sizes: Sequence[int]) -> None:
+    """Write an image that `draw_map` wrote with a legend anew, with a legend of other names."""
+    import PIL.Image
+
+    with PIL.Image.open(path) as image:
+        drawn = image.crop((0, 0, SIDE, SIDE))
+    path.unlink()
+    _add_legend(drawn, _by_size(names, numbers, sizes)).save(path, compress_level=3)
+
+
+def _by_size(names: Sequence[str], numbers: Sequence[int], sizes: Sequence[int]) -> list[tuple[str, int]]:
+    """Return names and numbers of clusters, the largest first."""
+    order = np.argsort(-np.asarray(sizes), kind="stable").tolist()
+    return [(names[c], numbers[c]) for c in order]
 
 
 def _add_legend(image: PIL.Image.Image, entries: Sequence[tuple[str, int]]) -> PIL.Image.Image:

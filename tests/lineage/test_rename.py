@@ -40,7 +40,7 @@ def test_a_name_is_in_every_file_and_taken_back_leaves_what_was(copied: Path) ->
     run = engine.Run(copied)
     changed = {name for name in before if after[name] != before[name]}
     texts = {"personas.json", "personas.md", "rules.json", "rules.sql", "config.yaml"}
-    assert changed == texts | {"clusters.parquet", "report.html"}
+    assert changed == texts | {"clusters.parquet", "map.png", "report.html"}
     assert set(after) == set(before)
     for name in texts - {"config.yaml"}:
         assert old not in after[name].decode().replace(f'"automatic_name": "{old}"', "")

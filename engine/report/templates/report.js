@@ -10,7 +10,7 @@
   const colour = (name) => getComputedStyle(root).getPropertyValue("--" + name).trim();
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : asked.matches);
 
-  // Choosing a cluster highlights it on the map, in the list, on its card, in the table and in the box plots.
+  // Choosing a cluster highlights it on the map, in the list, on its card, in the table, in the box plots and in the history.
   const chosen = new Set();
   const isShown = (number) => chosen.size === 0 || chosen.has(String(number));
   const drawn = new Set();
@@ -26,7 +26,7 @@
       cell.classList.toggle("chosen", chosen.has(cell.dataset.column));
     });
     if (drawn.has("map")) Plotly.restyle(element("map"), { "marker.opacity": opacities("map") });
-    if (drawn.has("box")) Plotly.restyle(element("box"), { opacity: opacities("box") });
+    for (const name of ["box", "history"]) if (drawn.has(name)) Plotly.restyle(element(name), { opacity: opacities(name) });
   };
   const choose = (cluster) => { if (!chosen.delete(cluster)) chosen.add(cluster); show(); };
   buttons.forEach((button) => button.addEventListener("click", () => choose(button.dataset.cluster)));
