@@ -169,7 +169,7 @@ def find_similar(model: Model, people: ScoredRows, id: Any, n: int, *, same_clus
 def find_similar_in_table(model: Model, table: Table, id: Any, n: int, *, same_cluster: bool) -> pa.Table:
     """Return the n people of a table nearest to one of them, by one pass over it."""
     row = find_row(table, model.id, id, "The table")
-    scores = model.scores(read_row(table, row, model.encoder.columns))
+    scores = model.block_scores(model.encoder.read_block(read_row(table, row, model.encoder.columns)))
     label = int(backends.resolve("auto")[0].nearest_two(scores, model.centers).labels[0]) if same_cluster else None
     best: list[pa.Table] = []
     for part in scored_blocks(model, table):

@@ -168,7 +168,7 @@ def explain_person(
     row : pyarrow.Table of one row
         With the columns of the model.
     """
-    person = PersonRow(model, model.read_block(row))
+    person = PersonRow(model, model.encoder.read_block(row))  # one text that is no number says nothing of its column
     nearest = backends.resolve("auto")[0].nearest_two(model.block_scores(person.block), model.centers)
     numbers = model.cluster_numbers
     (facts,) = assignment_table(pa.array([0]), ROW, nearest, model.fences, model.odds, numbers).to_pylist()

@@ -209,6 +209,19 @@ def test_missing_values_labels_dates_and_cosine(tmp_path: Path) -> None:
             assert json.loads(json.dumps(why.facts()))["least_change"]["columns"]
 
 
+@pytest.mark.filterwarnings("ignore::engine.features.number_columns.NumberTextsWarning")
+def test_a_text_that_is_no_number_counts_as_missing_as_in_the_fit(tmp_path: Path) -> None:
+    income = [f"{1000 + 7 * i + 9000 * (i % 2):,} USD" if i != 5 else "a lot" for i in range(300)]
+    path = tmp_path / "people.parquet"
+    pq.write_table(pa.table({"who": range(300), "income": income, "x": np.arange(300) % 2 * 4.0 + 0.1}), path)
+    run = small_run(tmp_path, path, id="who")
+    assert run.model.encoder.plan.columns[0].role == "numeric"
+    written = run.assignments.slice(5, 1).to_pylist()[0]
+    why = run.why(5)
+    assert (why.cluster, why.distance) == (written["cluster"], written["distance"])
+    assert engine.similar(run.path, 5, 3).equals(engine.similar(run, 5, 3))
+
+
 def test_one_cluster_has_no_runner_up_and_nobody_moves(tmp_path: Path) -> None:
     table = two_groups()
     run = engine.fit(table, out=tmp_path / "run", id="who", n_clusters=1, config=FitConfig.merge({}, skip=["map"]))
