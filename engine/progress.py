@@ -12,7 +12,7 @@ Advance = Callable[[int], None]
 
 
 class Reporter(Protocol):
-    """Reports the progress of stages."""
+    """Reports the progress of stages, in rows or, as in the choice of k, in steps."""
 
     def stage(self, name: str, total: int | None) -> AbstractContextManager[Advance]:
         """Report a stage of `total` rows, or of an unknown number; yield a function to call with the rows just done."""
@@ -39,12 +39,24 @@ class Bars:
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Advance]:
         """Yield a function that advances the bar of this stage."""
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         if not self._console.is_terminal:
             yield lambda rows: None
             return
-        columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description:<16}"), BarColumn(), TextColumn("{task.fields[done]}"), TimeElapsedColumn()
+        )  # fmt: skip
         with Progress(*columns, console=self._console, transient=False) as bars, on_signal(bars.stop):
-            task = bars.add_task(name, total=total)
-            yield lambda rows: bars.advance(task, rows)
+            task = bars.add_task(name, total=total, done="")
+            n_done = 0
+
+            def advance(rows: int) -> None:
+                nonlocal n_done
+                n_done += rows
+                whole = "" if total is None else f" of {total:,}"
+                bars.update(task, completed=n_done, done=f"{n_done:,}{whole}")
+
+            yield advance
+            final = n_done if total is None else total  # steps may be fewer than foreseen
+            bars.update(task, total=max(final, 1), completed=max(final, 1), done=f"{final:,}" if final else "done")

@@ -133,9 +133,18 @@ def main() -> None:
     exit_on_signals({signal.SIGTERM: ("Terminated", 143), signal.SIGINT: ("Interrupted", 130)})
     warnings.showwarning = _print_warning
     logger = logging.getLogger("engine")
-    logger.addHandler(logging.StreamHandler())  # to stderr
+    logger.addHandler(_CurrentStderr())
     logger.setLevel(logging.INFO)
     app()
+
+
+class _CurrentStderr(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to what sys.stderr is at the time: above a progress bar, while one is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 def _prepare_streams() -> None:
@@ -158,7 +167,7 @@ def _prepare_streams() -> None:
 
 def _print_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if not issubclass(category, DeprecationWarning):
-        typer.echo(f"warning: {message}", err=True)
+        print(f"warning: {message}", file=sys.stderr)
 
 
 def _exit_with_error(

@@ -16,6 +16,7 @@ of the resamples are checked on the other halves.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,8 +64,11 @@ class ClusterStability:
     odds_error: float
 
 
-def cluster_stability(Z: Rows, centers: Rows) -> ClusterStability:
-    """Return how stable each cluster of the rows is under resampling, and the odds of the runner-up."""
+def cluster_stability(Z: Rows, centers: Rows, advance: Callable[[int], None] | None = None) -> ClusterStability:
+    """Return how stable each cluster of the rows is under resampling, and the odds of the runner-up.
+
+    `advance` is called with 1 after each of the N_RESAMPLES.
+    """
     n_clusters, backend = len(centers), backends.resolve("cpu")[0]
     sample = np.ascontiguousarray(Z[sample_rows(len(Z), STABILITY_ROWS, SAMPLE_SEED)])
     nearest = backend.nearest_two(sample, centers)
@@ -83,6 +87,8 @@ def cluster_stability(Z: Rows, centers: Rows) -> ClusterStability:
     if n_clusters > 1:  # a resample a thread: passes over 10,000 rows are too short to be shared by threads
         for number, results in enumerate(map_blocks(cluster_again, range(N_RESAMPLES))):
             indices[number], switched[number] = results
+            if advance is not None:
+                advance(1)
     indices[:, sizes == 0] = np.nan
     bins, half = np.digitize(nearest.margin(), MARGIN_EDGES), np.arange(len(sample)) % 2 == 0
     learned = _odds(known[half], bins[half], switched[::2, half].mean(axis=0), n_clusters, N_RESAMPLES / 2)

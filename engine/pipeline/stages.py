@@ -32,8 +32,8 @@ from engine.features.encoded_table import IndexedBlock
 from engine.features.fit import FittedFeatures, fit_encoder, reuse_encoder
 from engine.kmeans.lloyd import Clustering, PassCounts
 from engine.kmeans.restarts import cluster_rows, clustering_by_centers
-from engine.kmeans.select_k import VALLEY_SAMPLE_SEED, KSelection, choose_k, score_given_k
-from engine.kmeans.stability import STABLE, ClusterStability, cluster_stability
+from engine.kmeans.select_k import FIRST_END, VALLEY_SAMPLE_SEED, KMetrics, KSelection, choose_k, score_given_k
+from engine.kmeans.stability import N_RESAMPLES, STABLE, ClusterStability, cluster_stability
 from engine.kmeans.unknown_values import fill_unknown
 from engine.kmeans.valleys import SAMPLE_ROWS
 from engine.lineage.previous import PreviousRun
@@ -220,8 +220,8 @@ class Job:
 
     def stability(self, Z: Float32s, clustering: Clustering) -> ClusterStability:
         """Return how stable each cluster is under resampling."""
-        with self.timer.stage("stability"):
-            stability = cluster_stability(Z, clustering.centers)
+        with self.timer.stage("stability", N_RESAMPLES) as advance:
+            stability = cluster_stability(Z, clustering.centers, advance)
         unstable = int((stability.jaccard < STABLE).sum())
         if unstable:
             logger.warning(
@@ -350,7 +350,12 @@ class Job:
             given = kept or (f"k = {config.n_clusters} was given{reason}" if reason else selection.reason)
             return replace(selection, reason=given), clustering
         checkpoint = self.checkpoints.load("sweep")
-        with self.timer.stage("choose k"):
+        with self.timer.stage("choose k", len(config.k_range or range(1, FIRST_END + 1))) as advance:
+
+            def watch(table: list[KMetrics]) -> None:
+                advance(1)
+                self.checkpoints.save("sweep", {"table": table})
+
             by_valley = config.k_method == "valley"
             X, unknown = features.encoder.encode_sample(k_sample.table()) if by_valley else (Z, None)
             selection = choose_k(
@@ -361,7 +366,7 @@ class Job:
                 attributes=features.encoder.attributes,
                 unknown=unknown,
                 earlier=() if checkpoint is None else checkpoint[0]["table"],
-                watch=lambda table: self.checkpoints.save("sweep", {"table": table}),
+                watch=watch,
             )
             if self.previous is not None and by_valley and selection.k != self.previous.model.n_clusters:
                 k_before = self.previous.model.n_clusters
