@@ -167,6 +167,7 @@ def run_table(table: str, data: Path, n_nights: int, seed: int, save: Callable[[
                 kind = "new sample" if night % NEW_SAMPLE == 0 else "churn"
                 records.append(
                     {"table": table, "night": night, "kind": kind, "fine": fine, "column": column,
+                     "values": int(tonight[column].notna().sum()),
                      "role": roles[column], "caught": caught, "shifted": bad}
                 )  # fmt: skip
                 print(json.dumps(records[-1]), flush=True)

@@ -110,36 +110,6 @@ def run_search(n_samples: int, every: int, minutes: float) -> None:
                     file.write(json.dumps(search(table, sample)) + "\n")
 
 
-def show_search() -> None:
-    """Print what the search was measured to say, as Markdown."""
-    tables, rows = {table.name: table for table in suite()}, read_results(SEARCH_RESULTS)
-    of_all = [(tables[row["table"]], row) for row in rows if row["sample"] == 0]
-    print("\n| search for groups alone | tables | k right | within 1 | mean ARI |\n| --- | --- | --- | --- | --- |")
-    for title in ("planted", "real", "noise"):
-        found = [(t, r) for t, r in of_all if (t.family if t.family in ("real", "noise") else "planted") == title]
-        errors = [abs(row["k"] - table.n_groups) for table, row in found]
-        scores = [row["ari"] for _, row in found if row["ari"] is not None]
-        mean = f"{np.mean(scores):.3f}" if scores else ""
-        print(f"| {title} | {len(found)} | {errors.count(0)} | {sum(e <= 1 for e in errors)} | {mean} |")
-    print("\nNot right:")
-    for table, row in of_all:
-        if row["k"] != table.n_groups:
-            print(f"- {table.name} ({table.n_groups}): k = {row['k']}, ARI {row['ari']}")
-    same: dict[str, list[bool]] = {}
-    k_of_all = {row["table"]: row["k"] for _, row in of_all}
-    for row in rows:
-        if row["sample"]:
-            same.setdefault(row["table"], []).append(row["k"] == k_of_all[row["table"]])
-    n_same, n_samples = sum(map(sum, same.values())), sum(map(len, same.values()))
-    print(
-        f"\nThe k of all rows in {n_same} of {n_samples} 95 % samples, and in each of {sum(map(all, same.values()))} of"
-    )
-    print(f"{len(same)} tables. Not in each:")
-    for name, agree in same.items():
-        if not all(agree):
-            print(f"- {name}: {sum(agree)} of {len(agree)}")
-
-
 def measure(table: SegmentTable, methods: list[str], seed: int, sample: int) -> Iterator[dict[str, Any]]:
     """Yield what each method says on a table, or on 95 % of its rows."""
     rows, truth = drawn(table, sample)
@@ -200,46 +170,63 @@ def run(methods: list[str], minutes: float) -> None:
 Scores = dict[str, dict[str, dict[str, Any]]]  # a row of results by table and method
 
 
-def compared(rows: list[dict[str, Any]], tables: dict[str, SegmentTable]) -> Scores:
-    """Return the results of the tables that every method was measured on, with seed 0 and all rows."""
+def compared(ours: str, rows: list[dict[str, Any]], tables: dict[str, SegmentTable]) -> Scores:
+    """Return the results of the tables that ours and all peers were measured on, with seed 0 and all rows."""
     by_table: Scores = {}
     for row in rows:
-        if row["seed"] == row["sample"] == 0 and row["table"] in tables:
-            by_table.setdefault(row["table"], {})[row["method"]] = row
-    return {name: found for name, found in by_table.items() if {"engine", *PEERS} <= set(found)}
+        if row.get("seed", 0) == row["sample"] == 0 and row["table"] in tables:
+            by_table.setdefault(row["table"], {})[row.get("method", "search")] = row
+    return {name: found for name, found in by_table.items() if {ours, *PEERS} <= set(found)}
 
 
-def show() -> None:
-    """Print the measured tables as Markdown."""
-    tables, rows = {table.name: table for table in suite()}, read_results()
-    scores = compared(rows, tables)
-    for title, families in (("planted", None), ("real", "real"), ("noise", "noise")):
-        names = [n for n in scores if tables[n].family == families or (not families and tables[n].n_groups > 1)]
-        if families is None:
-            names = [n for n in names if tables[n].family != "real"]
-        print(f"\n| {len(names)} {title} tables | k right | within 1 | one group | mean ARI | worst ARI |")
+def kind_of(table: SegmentTable) -> str:
+    """Return "planted", "real" or "noise"."""
+    return table.family if table.family in ("real", "noise") else "planted"
+
+
+def show(ours: str) -> None:
+    """Print the measured tables of ours, "engine" (fits) or "search", and of the peers, as Markdown."""
+    tables, rows = {table.name: table for table in suite()}, read_results() + read_results(SEARCH_RESULTS)
+    scores = compared(ours, rows, tables)
+    for kind in ("planted", "real", "noise"):
+        names = [n for n in scores if kind_of(tables[n]) == kind]
+        print(f"\n| {len(names)} {kind} tables | k right | within 1 | one group | mean ARI | worst ARI |")
         print("| --- | --- | --- | --- | --- | --- |")
-        for method in ("engine", *PEERS) if names else ():
+        for method in (ours, *PEERS) if names else ():
             ks = [(scores[n][method]["k"], tables[n].n_groups) for n in names]
             known = [ari for n in names if (ari := scores[n][method]["ari"]) is not None]
             mean, worst = (f"{np.mean(known):.3f}", f"{min(known):.2f}") if known else ("", "")
             counts = sum(k == n for k, n in ks), sum(abs(k - n) <= 1 for k, n in ks), sum(k == 1 for k, _ in ks)
             print(f"| {method} | {counts[0]} | {counts[1]} | {counts[2]} | {mean} | {worst} |")
-    for kind, fixed in (("seeds", "sample"), ("95 % samples", "seed")):
-        by_table: dict[str, list[int]] = {}
-        for row in rows:
-            if row["method"] == "engine" and row[fixed] == 0:
-                by_table.setdefault(row["table"], []).append(row["k"])
-        repeated = [ks for ks in by_table.values() if len(ks) > 1]
-        print(f"\nThe same k over {kind}: {sum(len(set(ks)) == 1 for ks in repeated)} of {len(repeated)} tables.")
     print("\nNot right, or more than 0.05 below the best peer:")
-    for row in [row for row in rows if row["method"] == "engine" and row["seed"] == row["sample"] == 0]:
-        found = scores.get(row["table"], {})
-        peers = {m: found[m]["ari"] for m in PEERS if row["ari"] is not None and m in found}
-        best = max(peers, key=lambda m: peers[m], default="")
-        if row["k"] != tables[row["table"]].n_groups or (best and peers[best] > row["ari"] + 0.05):
-            told = f"; {best}: k = {found[best]['k']}, {peers[best]:.2f}" if best else ""
-            print(f"- {row['table']} ({tables[row['table']].n_groups}): k = {row['k']}, ARI {row['ari']}{told}")
+    for name, found in scores.items():
+        row, peers = found[ours], {m: found[m]["ari"] or 0.0 for m in PEERS}
+        best = max(peers, key=lambda m: peers[m])
+        if row["k"] != tables[name].n_groups or peers[best] > (row["ari"] or 0.0) + 0.05:
+            told = f"{best}: k = {found[best]['k']}, {peers[best]:.2f}"
+            print(f"- {name} ({tables[name].n_groups}): k = {row['k']}, ARI {row['ari']}; {told}")
+
+
+def show_repetitions() -> None:
+    """Print on how many tables fits and searches say the same k with other seeds and on 95 % samples."""
+    of_fits = [{**row, "search": False} for row in read_results() if row["method"] == "engine"]
+    of_searches = [{**row, "seed": 0, "search": True} for row in read_results(SEARCH_RESULTS)]
+    for title, rows, varied in (
+        ("fits with other seeds", of_fits, "seed"),
+        ("searches of 95 % samples", of_searches, "sample"),
+    ):
+        fixed = "sample" if varied == "seed" else "seed"
+        first = {row["table"]: row["k"] for row in rows if row[varied] == row[fixed] == 0}
+        same: dict[str, list[bool]] = {}
+        for row in rows:
+            if row[varied] and not row[fixed] and row["table"] in first:
+                same.setdefault(row["table"], []).append(row["k"] == first[row["table"]])
+        n_same, n_all = sum(map(sum, same.values())), sum(map(len, same.values()))
+        print(
+            f"\nThe same k: {title}: {n_same} of {n_all}; all of {sum(map(all, same.values()))} of {len(same)} tables."
+        )
+        for name, agree in same.items():
+            print(f"- {name}: {sum(agree)} of {len(agree)}")
 
 
 def plot(path: str) -> None:
@@ -247,14 +234,15 @@ def plot(path: str) -> None:
     from matplotlib.figure import Figure
 
     tables = {table.name: table for table in suite()}
-    scores = compared(read_results(), tables)
+    scores = compared("search", read_results() + read_results(SEARCH_RESULTS), tables)
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     for axes, title in zip(figure.subplots(1, 2, sharey=True), ("planted", "real"), strict=True):
-        names = [n for n in scores if tables[n].family != "noise" and (tables[n].family == "real") == (title == "real")]
-        for method in ("engine", *PEERS):
+        names = [n for n in scores if kind_of(tables[n]) == title]
+        for method in ("search", *PEERS):
             values = np.sort([scores[n][method]["ari"] for n in names])
-            style = {"color": "black", "linewidth": 2.5} if method == "engine" else {"linewidth": 1.2}
-            axes.plot(np.arange(1, len(values) + 1), values, label=method, **style)
+            style = {"color": "black", "linewidth": 2.5} if method == "search" else {"linewidth": 1.2}
+            label = "the engine's search" if method == "search" else method
+            axes.plot(np.arange(1, len(values) + 1), values, label=label, **style)
         axes.set(title=f"{len(names)} {title} tables", xlabel="tables, from the worst to the best", ylim=(-0.05, 1.02))
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("adjusted Rand index")
@@ -277,11 +265,12 @@ def main() -> None:
         run(arguments.methods.split(","), arguments.minutes)
     if arguments.command == "search":
         run_search(arguments.samples, arguments.every, arguments.minutes)
-        show_search()
-    elif arguments.command == "plot":
+    if arguments.command == "plot":
         plot("docs/segments.png")
     else:
-        show()
+        show("search")
+        show("engine")
+        show_repetitions()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from engine.explain.rules.explanation import explain
 from engine.features.column_weights import metadata_group
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
+from engine.kmeans.stability import Sureness
 from engine.tables import Table
 from engine.tables.vector_columns import expand_vector_settings, vector_name
 from engine.utils.domain_words import DomainWords
@@ -60,14 +61,14 @@ def explain_run(
     n_clusters: int,
     encoder: FeatureEncoder,
     settings: FitConfig,
-    stability: Sequence[str | None],
+    stability: Sequence[Sureness],
     numbers: NDArray[np.int32],
     earlier_names: Mapping[int, str],
     earlier_descriptions: Mapping[int, str],
 ) -> list[str]:
     """Write rules and personas into `folder`; return the clusters' names.
 
-    `stability` is a sentence for each cluster on how sure it is, or None; `numbers` has the clusters' numbers.
+    `stability` says how sure each cluster is; `numbers` has the clusters' numbers.
     `earlier_names` has the names of the previous run by number: they stay while they fit. `earlier_descriptions` has
     what the engine called those that people named.
     """

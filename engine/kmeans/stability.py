@@ -17,6 +17,7 @@ of the resamples are checked on the other halves.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,18 +119,25 @@ def _calibration_error(predicted: Float32s, happened: Float64s) -> float:
     return float(np.abs(difference).sum() / max(len(predicted), 1))
 
 
-def stability_sentences(stability: ClusterStability) -> list[str | None]:
-    """Return for each cluster how sure it is, in a sentence; None where that is not known."""
+class Sureness(NamedTuple):
+    """How sure a cluster is: in a sentence, None where that is not known, and whether it is a stable group."""
 
-    def sentence(jaccard: float, found: int) -> str | None:
+    words: str | None
+    is_stable: bool
+
+
+def describe_stability(stability: ClusterStability) -> list[Sureness]:
+    """Return for each cluster how sure it is."""
+
+    def describe(jaccard: float, found: int) -> Sureness:
         if np.isnan(jaccard):
-            return None
+            return Sureness(None, True)
         if jaccard < STABLE:
-            return f"Not a stable group: found again in {found} of {N_RESAMPLES} resamples."
-        return f"Found again in {found} of {N_RESAMPLES} resamples."
+            return Sureness(f"Not a stable group: found again in {found} of {N_RESAMPLES} resamples.", False)
+        return Sureness(f"Found again in {found} of {N_RESAMPLES} resamples.", True)
 
     return [
-        sentence(jaccard, found)
+        describe(jaccard, found)
         for jaccard, found in zip(stability.jaccard.tolist(), stability.found_again.tolist(), strict=True)
     ]
 

@@ -41,6 +41,7 @@ from engine.pca.solver import Components
 from engine.progress import Reporter, Silent
 from engine.tables import open_table
 from engine.tables.output_paths import check_apart, check_new_file, parquet_path
+from engine.tables.records import table_of_records
 from engine.tables.source_paths import infer_format
 from engine.utils.atomic_directory import check_target, write_directory_atomically
 from engine.utils.atomic_files import write_atomically
@@ -161,8 +162,8 @@ class Model:
 
         Parameters
         ----------
-        source : path, URL, list of them, or a pandas, polars or pyarrow table
-            With the columns that the model was fitted on, and the id column if there was one.
+        source : path, URL, list of them, a pandas, polars or pyarrow table, a dict or a list of dicts
+            With the columns that the model was fitted on, and the id column if there was one. A dict is a row.
         out : path, optional
             One Parquet file if it ends in `.parquet`, else a folder of parts. Without it, everything is returned.
         overwrite : bool, default=False
@@ -222,6 +223,7 @@ class Model:
         check_id_name(self.id)
         added = AddedColumns.choose(self, place=place, top=top, with_columns=with_columns)
         row_gate = RowGate.of(self.distributions, limits, stops=gate)
+        source = table_of_records(source)
         path = None if out is None else parquet_path(out)
         if path is not None:
             check_apart(path, source, self.run_folder)

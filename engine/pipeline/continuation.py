@@ -66,6 +66,8 @@ class Contest:
         Share by which the challenger's inertia has to be lower.
     max_moved : float or None
         Largest share of the people who stayed that may change their cluster.
+    max_moved_anew : float or None
+        Largest share of them that new clusters may move, if it is less: what the gate would stop.
     """
 
     Z: Rows
@@ -76,6 +78,7 @@ class Contest:
     fix: Callable[[Rows], Clustering]
     takeover: float
     max_moved: float | None
+    max_moved_anew: float | None
 
     def decide(self, k: int, seeds: Rows | None) -> Continuation:
         """Return tonight's clustering into k clusters; `seeds` are centers that the challenger starts from."""
@@ -102,7 +105,7 @@ class Contest:
             if self._may_move(challenger):
                 words = f"the clusters were made anew, because {why}"
                 return Continuation(challenger, {"chosen": "challenger", "why": words, **facts})
-            logger.warning("New clusters would be better (%s), but more people would move than max_moved allows.", why)
+            logger.warning("New clusters would be better (%s), but more people would move than may.", why)
         return self._bounded(champion, facts)
 
     def _change_k(self, k: int, seeds: Rows | None) -> Continuation:
@@ -111,7 +114,7 @@ class Contest:
         words = f"the clusters were made anew, because there are {k} instead of {len(self.start)}"
         if self._may_move(clustering):
             return Continuation(clustering, {"chosen": "challenger", "why": words})
-        logger.warning("k stays at %d: with %d, more people would move than max_moved allows.", len(self.start), k)
+        logger.warning("k stays at %d: with %d, more people would move than may.", len(self.start), k)
         return self._bounded(self.cluster(self.Z, len(self.start), self.start), {"wanted_k": k})
 
     def _dead(self) -> list[int]:
@@ -120,7 +123,8 @@ class Contest:
         return np.flatnonzero(sizes < DEAD * self.shares * len(self.Z)).tolist()
 
     def _may_move(self, clustering: Clustering) -> bool:
-        return self.max_moved is None or self.moved(clustering) <= self.max_moved
+        limits = [limit for limit in (self.max_moved, self.max_moved_anew) if limit is not None]
+        return not limits or self.moved(clustering) <= min(limits)
 
     def moved(self, clustering: Clustering) -> float:
         """Return the share of the people who stayed that would be in a cluster with another number."""

@@ -41,6 +41,7 @@ from engine.features.fit import FittedFeatures, choose_reader
 from engine.kmeans.initialization import distinct_rows, initialize_centers
 from engine.kmeans.lloyd import Samples
 from engine.kmeans.select_k import FIRST_END, choose_k
+from engine.kmeans.stability import describe_stability
 from engine.kmeans.unknown_values import fill_unknown
 from engine.kmeans.valleys import find_valleys
 from engine.lineage.previous import PreviousRun
@@ -377,15 +378,17 @@ def _run_trial_fit(
                 find_valleys(fill_unknown(X, unknown), features.encoder.attributes)
         with timer.stage("choose k"):
             choose_k(X, one_k, method="elbow", random_state=settings.seed)
-    odds = job.stability(Z, clustering).odds
+    stability = job.stability(Z, clustering)
     if "map" not in settings.skip:
         _trial_map(Z, job)
-    job.assignments(Z, job.model(features, pca, Z, clustering.centers, odds), trial_storage.folder / "assignments")
+    job.assignments(
+        Z, job.model(features, pca, Z, clustering.centers, stability.odds), trial_storage.folder / "assignments"
+    )
     if binned_table is not None:
         with timer.stage("explain"):
             explain_run(
                 trial_storage.folder, head, row_sample, binned_table, clustering.labels, k, features.encoder, settings,
-                [None] * k, np.arange(k, dtype=np.int32), {}, {},
+                describe_stability(stability), np.arange(k, dtype=np.int32), {}, {},
             )  # fmt: skip
     seconds = {record["stage"]: float(record["seconds"]) for record in timer.records}
     passes = [name for name in ("ids", "statistics", "pca", "scores", "place", "assign") if name in seconds]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from engine.execution.array_storage import Storage
 from engine.execution.block_cache import BlockCache
 from engine.execution.glibc_malloc import mmap_large_arrays
 from engine.execution.passes import current_cluster
+from engine.execution.threads import threads as use_threads
 from engine.execution.worker_pool import run_on_workers
 from engine.explain.binning.binned_table import BinnedTable
 from engine.explain.row_sample import RowCollector
@@ -34,7 +36,7 @@ from engine.explain.stage import create_binned_table, draw_row_sample, explain_r
 from engine.features.encoder import FeatureEncoder
 from engine.features.fit import FittedFeatures, choose_reader, reader_name
 from engine.kmeans.lloyd import Clustering
-from engine.kmeans.stability import ClusterStability, stability_sentences
+from engine.kmeans.stability import ClusterStability, describe_stability
 from engine.lineage.previous import PreviousRun
 from engine.model.assignments import AddMapColumns, check_id_name
 from engine.model.directions import direction_facts
@@ -75,7 +77,12 @@ def fit(
     algorithm: str | None = None,
     reproducible: bool | None = None,
     seed: int | None = None,
-    config: FitConfig | str | os.PathLike[str] | None = None,
+    skip: Sequence[str] | None = None,
+    roles: Mapping[str, str] | None = None,
+    weights: Mapping[str, float] | None = None,
+    previous: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    config: FitConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     memory: int | str | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
@@ -92,7 +99,8 @@ def fit(
     out : path
         The run directory; it appears complete or not at all.
     id : str, optional
-        Column that identifies a profile, kept exactly. Without it, rows are numbered from 0 in a column `row`.
+        Column that identifies a profile, kept exactly; of a pandas frame, also its index by name. Without it, rows are
+        numbered from 0 in a column `row`.
     n_clusters : int or "auto", optional
         Number of clusters; "auto", the default, counts the groups that valleys separate: engine.choose_k. 1 is an
         answer: there are no clusters.
@@ -109,7 +117,17 @@ def fit(
         by the CPU.
     seed : int, optional
         Same seed, same table, same bits; 0 by default.
-    config : FitConfig or path of a YAML file, optional
+    skip : sequence of {"explain", "map", "report"}, optional
+        Stages to leave out.
+    roles : mapping of column name to role, optional
+        "numeric", "categorical", "multilabel", "boolean", "date" or "ignore"; the others are inferred.
+    weights : mapping of group name to float, optional
+        Weights of groups of columns, in the table's metadata or the configuration; "rest" is the columns in no group.
+    previous : path, optional
+        The run that this one continues.
+    threads : int, optional
+        Threads of this process; by default all CPUs that it may use. They change no bit.
+    config : FitConfig, mapping such as {"kmeans": {"n_init": 3}}, or path of a YAML file, optional
         Everything else. Arguments given here win over it.
     memory : int or str, optional
         Bytes of anonymous memory that the fit may take, as a number or like "2GiB"; by default half of the free memory.
@@ -157,14 +175,23 @@ def fit(
     settings = _settings(
         config, id=id, device=device, algorithm=algorithm, reproducible=reproducible, seed=seed,
         n_clusters=n_clusters, missing=missing, memory=memory, cluster=cluster,
+        skip=skip, roles=roles, weights=weights, previous=None if previous is None else str(previous),
     )  # fmt: skip
     check_id_name(settings.id)
     target = check_output(source, out, settings, overwrite=overwrite)
+    with nullcontext() if threads is None else use_threads(threads):
+        return _fit_or_fall_back(source, target, settings, resume, overwrite, reporter or Silent())
+
+
+def _fit_or_fall_back(
+    source: Any, target: Path, settings: FitConfig, resume: bool, overwrite: bool, reporter: Reporter
+) -> Run:
+    """Cluster a table on the device of the settings, and on the CPU if a device that was not named fails."""
     attempt = partial(fit_on_device, source, target, settings, resume, overwrite)
     try:
         if gpu_process.is_wanted(source, settings):
-            return Run(gpu_process.run(attempt, reporter or Silent(), target))
-        return Run(attempt(reporter or Silent()))
+            return Run(gpu_process.run(attempt, reporter, target))
+        return Run(attempt(reporter))
     except DeviceFailedError as error:
         reason = str(error)
         if settings.device != "auto" or "cuml" in (settings.pca.algorithm, settings.kmeans.algorithm):
@@ -178,7 +205,7 @@ def fit(
     cpu, reason = CpuBackend(), f"cpu, because the GPU failed: {reason}"
     # A fit of a data frame leaves no checkpoints: it begins again.
     libraries, resume = StageLibraries(settings, cpu, reason), not is_dataframe(source)
-    return Run(_fit(source, target, settings, cpu, reason, libraries, resume, overwrite, reporter or Silent()))
+    return Run(_fit(source, target, settings, cpu, reason, libraries, resume, overwrite, reporter))
 
 
 def fit_on_device(
@@ -283,20 +310,25 @@ def _failures_of(backend: Backend) -> tuple[type[Exception], ...]:
 
 
 def _settings(
-    config: FitConfig | str | os.PathLike[str] | None,
+    config: FitConfig | Mapping[str, Any] | str | os.PathLike[str] | None,
     *,
     n_clusters: int | str | None,
     missing: Mapping[str, Sequence[Any]] | None,
+    roles: Mapping[str, str] | None,
+    weights: Mapping[str, float] | None,
     algorithm: str | None,
     **changes: Any,
 ) -> FitConfig:
     """Return the configuration with the arguments of `fit` set in it."""
-    changes["features"] = {} if missing is None else {"missing": {name: tuple(m) for name, m in missing.items()}}
+    changes["features"] = {
+        "missing": {name: tuple(marks) for name, marks in (missing or {}).items()},
+        "roles": dict(roles or {}),
+        "groups": {name: {"weight": weight} for name, weight in (weights or {}).items()},
+    }
     changes |= algorithm_settings(algorithm)
     changes["kmeans"] |= {} if n_clusters is None else {"n_clusters": n_clusters}
-    if isinstance(config, FitConfig):
-        base = config.model_dump()
-        return FitConfig.merge(base, **changes)
+    if isinstance(config, FitConfig | Mapping):
+        return FitConfig.merge(config.model_dump() if isinstance(config, FitConfig) else dict(config), **changes)
     return FitConfig.read(None if config is None else Path(config), **changes)
 
 
@@ -405,7 +437,7 @@ def _explain(
             labels, n_clusters = clustering.labels, len(clustering.centers)
             return explain_run(
                 folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings,
-                stability_sentences(stability), numbers, {} if previous is None else previous.names,
+                describe_stability(stability), numbers, {} if previous is None else previous.names,
                 {} if previous is None else previous.descriptions,
             )  # fmt: skip
 

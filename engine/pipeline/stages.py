@@ -382,11 +382,11 @@ class Job:
         if self.previous is None or self.choice.get("wanted_k") is None:
             return None
         n_before = self.previous.model.n_clusters
-        return f"k = {n_before} as in the previous run: with {k}, more people would move than max_moved allows"
+        return f"k = {n_before} as in the previous run: with {k}, more people would move than may"
 
     def _cluster(self, Z: Float32s, k: int, seeds: Float32s | None, earlier: NDArray[np.int32] | None) -> Clustering:
         """Cluster the scores into k clusters: those of the previous run, if there is one and they do."""
-        previous, lineage = self.previous, self.settings.lineage
+        previous, lineage, gate = self.previous, self.settings.lineage, self.settings.gate
         if previous is None or earlier is None:
             return self._kmeans(Z, k, seeds)
         centers = previous.model.centers
@@ -396,7 +396,7 @@ class Job:
             Z, start, previous.run.clusters["share"].to_numpy(), earlier,
             cluster=lambda rows, k, init: (self if rows is Z else in_memory)._kmeans(rows, k, init, resume=False),
             fix=lambda centers: clustering_by_centers(Z, centers, self.backend, self.storage),
-            takeover=lineage.takeover, max_moved=lineage.max_moved,
+            takeover=lineage.takeover, max_moved=lineage.max_moved, max_moved_anew=gate.moved if gate.stop else None,
         )  # fmt: skip
         continuation = contest.decide(k, seeds)
         self.choice.update(continuation.facts)

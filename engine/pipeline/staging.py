@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from engine.errors import ClusterError, OutOfResourcesError, OutputExistsError, RoomsError, UsageError
-from engine.utils.atomic_directory import check_target, commit
+from engine.utils.atomic_directory import check_target, clean_up_after_kills, commit
 from engine.utils.atomic_files import raise_if_full, remove
 from engine.utils.signals import defer_signals, on_signal
 
@@ -100,10 +100,13 @@ def staging_folder(target: Path, *, overwrite: bool = False, resume: bool = Fals
     except OSError as error:
         raise UsageError(f"{target.parent} cannot be written: {error.strerror}.") from error
     with lock:
-        _acquire(lock, target)
+        is_alone = _acquire(lock, target)
         resumed = resume and staging.resumable
         with on_signal(staging.keep_or_remove) as unregister:
             try:
+                if is_alone:
+                    clean_up_after_kills(target)
+                    check_target(target, overwrite=overwrite)
                 if not resumed:
                     staging.clear()
                 yield staging
@@ -137,8 +140,8 @@ def _check_renaming(target: Path) -> None:
         probe.rmdir()
 
 
-def _acquire(lock: IO[str], target: Path) -> None:
-    """Lock the staging folder; go on with a warning where the file system has no locks."""
+def _acquire(lock: IO[str], target: Path) -> bool:
+    """Lock the staging folder; return False, with a warning, where the file system has no locks."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -150,6 +153,8 @@ def _acquire(lock: IO[str], target: Path) -> None:
             "The folder of %s cannot be locked (%s): make sure that no other process writes to it.",
             target, error.strerror,
         )  # fmt: skip
+        return False
+    return True
 
 
 def _worth_resuming(error: BaseException) -> bool:

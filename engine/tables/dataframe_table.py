@@ -5,7 +5,9 @@ narwhals recognises the library. A pandas frame is converted to Arrow block by b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import narwhals as nw
@@ -16,6 +18,7 @@ from engine.blocks import BLOCK_ROWS, Block, normalize_schema, require_columns, 
 from engine.errors import SchemaMismatchError, SourceFormatError, UsageError
 from engine.tables.csv_schema import check_distinct_names
 
+logger = logging.getLogger(__name__)
 FRAME = "The data frame"  # in messages
 CONVERSION_ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, ValueError)
 
@@ -30,12 +33,14 @@ def is_dataframe(source: Any) -> bool:
 
 
 class DataFrameTable:
-    """A data frame in memory as a Table; the frame's index, if it has one, is not a column."""
+    """A data frame in memory as a Table; the index of a pandas frame is a column only if it has the name of the id."""
 
     def __init__(self, frame: Any, id: str | None = None) -> None:
         wrapped = nw.from_native(frame)
         if isinstance(wrapped, nw.LazyFrame):
             raise UsageError("A lazy frame cannot be read in passes.", hint="call .collect() first, or give its file.")
+        if id is not None and wrapped.implementation.is_pandas() and id not in wrapped.columns:
+            wrapped = _with_index(wrapped, id)
         names = list(wrapped.columns)
         if not all(isinstance(name, str) for name in names):
             raise SchemaMismatchError("The column names of a data frame must be text.")
@@ -54,7 +59,7 @@ class DataFrameTable:
             raise _conversion_error(frame) from error
         return table.schema, table
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
         """Names, normalized types and field metadata of the columns."""
         return normalize_schema(self._schema, self._id)
@@ -88,6 +93,16 @@ class DataFrameTable:
         """Return the library of the frame, its number of rows and its columns."""
         columns = {field.name: str(field.type) for field in self.schema}
         return {"format": str(self._frame.implementation), "rows": self.n_rows, "files": [], "columns": columns}
+
+
+def _with_index(frame: nw.DataFrame[Any], id: str) -> nw.DataFrame[Any]:
+    """Return a pandas frame with the level of its index that has the name of the id as a column, if there is one."""
+    native = frame.to_native()
+    if id not in native.index.names:
+        return frame
+    logger.info("The id %r is the index of the data frame.", id)
+    with_index: nw.DataFrame[Any] = nw.from_native(native.reset_index(level=id), eager_only=True)
+    return with_index
 
 
 def _conversion_error(frame: nw.DataFrame[Any]) -> SourceFormatError:

@@ -8,6 +8,7 @@ with write_directory_atomically("runs/today") as folder:   # the block writes in
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -77,6 +78,22 @@ def commit(staging: Path, target: Path, *, overwrite: bool) -> None:
             backup.rmdir()
             raise
         shutil.rmtree(backup, ignore_errors=True)
+
+
+def clean_up_after_kills(target: Path) -> None:
+    """Delete what killed processes left beside a target, and put an earlier target back that one had set aside.
+
+    No other process may be writing the target. What is left: a target set aside in `commit`, a folder that `remove` had
+    renamed, and folders that were made to see whether they can be renamed.
+    """
+    name = re.escape(target.name)
+    set_aside = re.compile(rf"\.{name}\.old-[a-z0-9_]{{8}}")
+    useless = re.compile(rf"\.\.{name}\.staging\.[0-9a-f]{{32}}|\.{name}\.probe-[a-z0-9_]{{8}}(-renamed)?")
+    for path in list(target.parent.iterdir()):
+        if set_aside.fullmatch(path.name) and (path / "run").exists() and not target.exists():
+            (path / "run").rename(target)
+        if set_aside.fullmatch(path.name) or useless.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _umask() -> int:

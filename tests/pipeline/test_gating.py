@@ -134,6 +134,20 @@ def test_what_cannot_be_gated_is_refused_before_any_work(first: engine.Run, tmp_
         fit(table, tmp_path / "run", previous=str(first.path), gate={"columns": {"x": {"psy": 1}}})
 
 
+def test_new_clusters_that_the_gate_would_stop_do_not_take_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = write_people(tmp_path / "t.parquet", 1)
+    first = fit(table, tmp_path / "first", kmeans={"n_clusters": 2})
+    anew: dict[str, Any] = {"previous": str(first.path), "kmeans": {"n_clusters": 5}}
+    assert fit(table, tmp_path / "free", **anew).manifest["clusters"] == 5
+    run = fit(table, tmp_path / "gated", **anew, gate={"stop": True})
+    assert run.manifest["clusters"] == 2
+    assert "k stays at 2: with 5, more people would move than may" in caplog.text
+    wide = {"stop": True, "moved": 1.0, "deaths": 9, "size": 1.0, "size_ratio": 1e9, "outliers": 1.0}
+    assert fit(table, tmp_path / "wide", **anew, gate=wide).manifest["clusters"] == 5
+
+
 def test_a_column_that_is_like_that_of_another_named_run_is_fine(first: engine.Run, tmp_path: Path) -> None:
     saturday = fit(write_people(tmp_path / "1.parquet", 3, shift=0.2), tmp_path / "saturday", previous=str(first.path))
     table = write_people(tmp_path / "2.parquet", 2, shift=0.2)

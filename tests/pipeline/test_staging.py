@@ -73,3 +73,33 @@ def test_a_disk_that_is_full_while_the_staging_folder_is_made_is_said(
     with pytest.raises(OutOfResourcesError, match="is full"), staging_folder(tmp_path / "run"):
         pytest.fail("the work began")
     assert list(tmp_path.iterdir()) == []
+
+
+def leave_behind(folder: Path) -> set[str]:
+    """Make what killed processes leave beside `run`, and folders that are not theirs; return the names of these."""
+    (folder / ".run.old-abcd_123" / "run").mkdir(parents=True)
+    (folder / ".run.old-abcd_123" / "run" / "_SUCCESS").touch()
+    for name in (f"..run.staging.{'0a' * 16}", ".run.probe-abcd1234", ".run.probe-abcd1234-renamed"):
+        (folder / name / "work").mkdir(parents=True)
+    others = {".run.old-mine", ".other.old-abcd_123", f"..other.staging.{'0a' * 16}", ".run.staging-abcd1234", "runs"}
+    for name in others:
+        (folder / name).mkdir()
+    return others
+
+
+def test_what_killed_fits_left_beside_a_run_is_deleted_by_the_next(tmp_path: Path) -> None:
+    others = leave_behind(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "_SUCCESS").touch()
+    with staging_folder(tmp_path / "run", overwrite=True) as staging:
+        (staging.run / "new").touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"run", *others}
+    assert (tmp_path / "run" / "new").exists()
+
+
+def test_a_run_that_a_killed_fit_had_set_aside_is_put_back(tmp_path: Path) -> None:
+    others = leave_behind(tmp_path)
+    with pytest.raises(OutputExistsError, match="already exists"), staging_folder(tmp_path / "run"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"run", *others}
+    assert (tmp_path / "run" / "_SUCCESS").exists()

@@ -8,7 +8,7 @@ typical member is composed of medians and most frequent values, so it is no real
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from engine.explain.personas.profile import ProfileRow, build_profile
 from engine.explain.personas.sentences import find_interests, write_portrait, write_sentences
 from engine.explain.personas.typical_member import typical_member
 from engine.explain.row_sample import RowSample
+from engine.kmeans.stability import Sureness
 from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
 from engine.utils.formatting import capitalize_first
 
@@ -78,7 +79,7 @@ class Persona:
 def build_personas(
     sample: RowSample,
     effect_sizes: list[list[EffectSize]],
-    stability: Sequence[str | None] | None = None,
+    stability: Sequence[Sureness] | None = None,
     *,
     min_people: int,
     related: Mapping[str, frozenset[str]] | None = None,
@@ -95,8 +96,8 @@ def build_personas(
     sample : RowSample
     effect_sizes : list of lists of EffectSize, one per cluster
         As compute_effect_sizes returns them.
-    stability : sequence of str or None, one per cluster, optional
-        How sure each cluster is, in a sentence.
+    stability : sequence of Sureness, one per cluster, optional
+        How sure each cluster is.
     min_people : int
         Smallest number of sampled people behind a figure.
     related : mapping of column to columns, optional
@@ -145,8 +146,9 @@ def build_personas(
         given = [name is not None for name in given_names]
         personas = [replace(p, automatic_name=automatic[c] if given[c] else None) for c, p in enumerate(personas)]
     if stability is not None:
-        personas = [replace(p, stability=words) for p, words in zip(personas, stability, strict=True)]
-    return _add_community_portrait(personas, ranked, min_people, words)
+        personas = [replace(p, stability=sure.words) for p, sure in zip(personas, stability, strict=True)]
+    stable = {p.cluster for p in personas if stability is None or stability[p.cluster].is_stable}
+    return _add_community_portrait(personas, stable, ranked, min_people, words)
 
 
 def _rank(effect_sizes: list[EffectSize], min_people: int) -> list[EffectSize]:
@@ -170,10 +172,14 @@ def _root_mean_square(effect_sizes: list[EffectSize]) -> float:
 
 
 def _add_community_portrait(
-    personas: list[Persona], ranked: list[list[EffectSize]], min_people: int, words: DomainWords
+    personas: list[Persona], stable: Set[int], ranked: list[list[EffectSize]], min_people: int, words: DomainWords
 ) -> list[Persona]:
-    """Add a portrait to the persona with the strongest differences, unless there is a single cluster."""
+    """Add a portrait to the persona with the strongest differences, unless there is a single cluster.
+
+    It is that of a stable cluster, if there is one.
+    """
     candidates = [p for p in personas if p.effect_sizes and p.share >= MIN_COMMUNITY_SHARE]
+    candidates = [p for p in candidates if p.cluster in stable] or candidates
     if len(personas) < 2 or not candidates:
         return personas
     community = max(candidates, key=lambda p: p.strength)

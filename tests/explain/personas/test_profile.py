@@ -11,6 +11,7 @@ from engine.explain.personas.persona import build_personas
 from engine.explain.personas.related_columns import find_related_columns
 from engine.features.encoding_plan import EncodingPlan
 from engine.features.fit import fit_encoder
+from engine.kmeans.stability import Sureness
 from engine.tables import open_table
 from engine.utils.domain_words import DomainWords
 from tests.explain.people import people
@@ -128,3 +129,18 @@ def test_rows_are_called_what_they_are() -> None:
 )
 def test_the_singular_of_what_rows_are(plural: str, one: str) -> None:
     assert (DomainWords.of(plural).count(1), DomainWords.of(plural).count(1234)) == (f"1 {one}", f"1,234 {plural}")
+
+
+def test_the_cluster_that_stands_out_is_a_stable_group_if_there_is_one() -> None:
+    table, labels = months()
+    labels = np.where(table["data_gb_may"].to_numpy() > 11.0, 2, labels)  # the most extreme
+    sample, effect_sizes = sample_and_effect_sizes(table, labels)
+
+    def standing_out(*stable: bool) -> int:
+        sureness = [Sureness("words", is_stable) for is_stable in stable]
+        personas = build_personas(sample, effect_sizes, sureness, min_people=5)
+        return next(persona.cluster for persona in personas if persona.is_community)
+
+    assert standing_out(True, True, True) == 2
+    assert standing_out(True, True, False) != 2
+    assert standing_out(False, False, False) == 2
