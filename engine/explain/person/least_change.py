@@ -29,7 +29,7 @@ LINE_STEPS, BISECTIONS = 32, 20  # of the way of numbers: steps in which the bor
 FILL_STEPS = 9  # values tried for a number that is missing
 MAX_COLUMNS = 8  # that a change may have
 POOL = 10  # columns with the largest steps, of which sets are compared
-DIGITS = 3  # how many rounded forms of a number are tried, each with one digit more
+DIGITS = 3  # of a number, to which it is rounded; tried from the fewest on, after whole numbers
 MARGIN = 1e-6  # of the way beyond the border, so that rounding to float32 does not put the row back
 
 
@@ -188,7 +188,7 @@ class _Search:
 
     def _confirm(self, steps: Sequence[_Step], way: float) -> LeastChange | None:
         """Return a change, with round numbers where they do, if the model assigns its row to another cluster."""
-        for digits in (*range(1, DIGITS + 1), None):
+        for digits in (*range(DIGITS + 1), None):
             values: Change = {step.column: self._value(step, way, digits) for step in steps}
             label = int(self.row.labels_of([values])[0])
             if label != self.row.label:
@@ -201,7 +201,10 @@ class _Search:
         if not isinstance(plan, NumberPlan) or plan.role == "boolean" or not isinstance(step.value, float):
             return step.value
         value, away = step.value, 1.0
-        unit = 10.0 ** math.floor(math.log10(self._deviation(plan, value))) / 10.0 ** (digits or 0)
+        deviation = self._deviation(plan, value)
+        unit = 10.0 ** (math.floor(math.log10(deviation)) - max(digits or 0, 1))
+        if digits == 0 and deviation >= 1 and isinstance(now, float) and now.is_integer():
+            unit = max(unit, 1.0)  # whole numbers may be stored as decimals
         if step.way and isinstance(now, float):
             here, end = self._to_plan(plan, now), self._to_plan(plan, step.value)
             value = self._from_plan(plan, here + way * (end - here))
