@@ -43,6 +43,7 @@ FIGURES = {
     ),
     "kmeans": ("results/engine/seconds", "times_faster", "inertia_ratio", "share_of_peak"),
     "many": ("kept_share_least", "nights_with_births_or_deaths", "inertia_over_cold_most"),
+    "nights": ("summary/false_stops", "summary/shifts_caught_by_column", "summary/gate_share_of_cpu_median"),
     "pca": ("engine/seconds_least", "engine/times_faster", "engine/error", "engine_streaming/times_faster"),
     "real": ("tables", "fitted", "refused", "clusters"),
     "reliability": ("fits", "kills", "flipped", "mutated"),
@@ -171,7 +172,7 @@ def merged(history: list[dict[str, Any]], older: list[dict[str, Any]]) -> list[d
 def from_git(path: Path) -> list[dict[str, Any]]:
     """Return the history of a result file that git holds, dated by the commits that changed it."""
     log = _git(
-        "log", "--follow", "--find-renames=100%", "--name-only", "--date=format-local:%Y-%m-%d",
+        "log", "--follow", "--find-renames=100%", "--diff-filter=d", "--name-only", "--date=format-local:%Y-%m-%d",
         "--format=commit %h %cd", "HEAD", "--", path.name, folder=path.parent,
     )  # fmt: skip
     found: list[dict[str, Any]] = []
