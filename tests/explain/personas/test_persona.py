@@ -13,7 +13,7 @@ from engine.explain.binning.predicates import Predicate
 from engine.explain.personas.cluster_names import name_clusters
 from engine.explain.personas.effect_sizes import EffectSize, compute_effect_sizes, wilson
 from engine.explain.personas.persona import Persona, build_personas
-from engine.explain.personas.phrases import clause, interest_words, name_tag
+from engine.explain.personas.phrases import _number_tag, clause, interest_words, name_tag
 from engine.explain.row_sample import RowSample
 from engine.features.fit import fit_encoder
 from engine.tables import open_table
@@ -165,3 +165,19 @@ def test_a_single_cluster_is_everybody() -> None:
     assert only.name == "Everybody"
     assert not only.is_community
     assert "300 people, 100 % of all" in only.sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "of_more", "of_less"),
+    [
+        ("age", "older", "younger"),
+        ("Crime share", "Crime", "little Crime"),
+        ("1990s share", "the 1990s", "little of the 1990s"),
+        ("war affinity", "fond of war", "cool on war"),
+        ("paid share", "high paid share", "low paid share"),
+        ("number of visits", "many visits", "few visits"),
+        ("spend", "high spend", "low spend"),
+    ],
+)
+def test_a_number_is_named_by_what_it_is_a_number_of(name: str, of_more: str, of_less: str) -> None:
+    assert (_number_tag(name, True, whole=False), _number_tag(name, False, whole=False)) == (of_more, of_less)
