@@ -51,7 +51,6 @@ def compute_embedding(
     neighbors: str = "auto",
     centering: Centering | None = None,
     min_grad_norm: float = MIN_GRAD_NORM,
-    least_learning_rate: float = 0.0,
     given: tuple[Int32s, Float64s] | None = None,
 ) -> Embedding:
     """Compute the embedding of rows X, C-contiguous and finite; parameters as in engine.TSNE and EmbeddingPlan.
@@ -80,7 +79,6 @@ def compute_embedding(
         final_momentum,
         neighbors,
         centering,
-        least_learning_rate,
     )
     start = initial_embedding(X, backend, centering, init, n_components, random)
     if given is not None:

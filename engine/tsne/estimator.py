@@ -33,7 +33,6 @@ from engine.tsne.metric_neighbors import METRICS, MetricNeighbors, check_distanc
 from engine.utils.array_types import Float32s
 from engine.utils.printed_log import print_log_records
 
-LEAST_LEARNING_RATE = 50.0  # as in scikit-learn
 TRANSFORM_ROWS = 32_768  # rows placed by one thread at a time
 
 
@@ -222,7 +221,6 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 neighbors=self.neighbors,
                 centering=self._centering,
                 min_grad_norm=self.min_grad_norm,
-                least_learning_rate=4.0 * LEAST_LEARNING_RATE,
                 given=None if as_rows else self._find_neighbors(X),
             )
         self.embedding_, self.kl_divergence_, self.n_iter_, self.neighbors_recall_ = result[:4]
