@@ -156,7 +156,7 @@ def test_debug_shows_the_traceback() -> None:
 def test_an_interrupted_fit_leaves_nothing_behind(
     demo: Path, tmp_path: Path, number: int, word: str, exit_code: int
 ) -> None:
-    patch = "import time, engine.pipeline.fit as p; p.open_table = lambda *a, **k: time.sleep(60)"
+    patch = "import time, engine.pipeline.night as p; p.open_table = lambda *a, **k: time.sleep(60)"
     code = f"{patch}; import sys; sys.argv = {['rooms', 'fit', str(demo / 'members'), '--out', str(tmp_path / 'x')]}"
     process = subprocess.Popen(
         [sys.executable, "-c", f"{code}; print('ready', flush=True); from engine.cli import main; main()"],
