@@ -130,7 +130,7 @@ def test_a_cluster_of_more_than_two_to_the_24_rows_does_not_saturate() -> None:
         ({"n_clusters": 2}, [1.0, 1.0, 1.0, -1.0], "Negative values"),
         ({"n_clusters": 2, "init": [[0.0], [1.0], [2.0]]}, None, r"\(3, 1\) does not match the number of clusters 2"),
         ({"n_clusters": 2, "init": [[0.0, 1.0]] * 2}, None, "does not match the number of features of the data 1"),
-        ({"n_clusters": 2, "algorithm": "elkan"}, None, "'algorithm' parameter"),
+        ({"n_clusters": 2, "algorithm": "hamerly"}, None, "'algorithm' parameter"),
     ],
 )
 def test_what_cannot_be_clustered_is_refused(parameters: Any, weights: Any, message: str) -> None:

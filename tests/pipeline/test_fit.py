@@ -46,7 +46,8 @@ def test_a_run_directory_holds_what_it_should(demo: DemoPaths, run: engine.Run) 
     names = {path.name for path in run.path.iterdir()}
     assert names == {
         "manifest.json", "config.yaml", "model", "assignments", "clusters.parquet", "elbow.csv", "_SUCCESS",
-        "rules.json", "rules.sql", "personas.json", "personas.md", "report.html", "map.parquet", "map.png", "map",
+        "rules.json", "rules.sql", "features.json", "personas.json", "personas.md", "report.html",
+        "map.parquet", "map.png", "map",
     }  # fmt: skip
     assert not [p for p in run.path.parent.iterdir() if p != run.path]  # no staging folder is left
     assignments = run.assignments
