@@ -49,11 +49,11 @@ def test_importing_engine_takes_half_a_second_more_than_numpy_at_most() -> None:
     assert statistics.median(float(run_python(code)) for _ in range(3)) < 0.5
 
 
-def test_help_answers_within_a_second() -> None:
+def test_help_takes_less_than_a_second_of_the_processor() -> None:
     code = (
-        "import subprocess, sys, time; t = time.perf_counter();"
+        "import os, subprocess, sys;"
         "subprocess.run([sys.executable, '-m', 'engine', '--help'], check=True, stdout=subprocess.DEVNULL);"
-        "print(time.perf_counter() - t)"
+        "times = os.times(); print(times.children_user + times.children_system)"
     )
     assert statistics.median(float(run_python(code)) for _ in range(3)) < 1.0
 
