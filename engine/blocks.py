@@ -108,7 +108,8 @@ def require_columns(schema: pa.Schema, columns: Iterable[str], where: str) -> No
         names = ", ".join(repr(name) for name in missing)
         present = ", ".join(repr(name) for name in schema.names[:20]) + (" …" if len(schema.names) > 20 else "")
         raise MissingColumnError(
-            f"{where} has no column {names}.", hint=f"the {len(schema.names)} columns there are: {present}."
+            f"{where} has no column {names}.",
+            hint=f"the {len(schema.names)} columns there are: {present}." if present else "it has no columns at all.",
         )
 
 

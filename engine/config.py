@@ -39,6 +39,11 @@ class _StageConfig(BaseModel):
 Config = TypeVar("Config", bound=_StageConfig)
 
 
+def _split_text(value: Any) -> Any:
+    """Return the parts of a text with commas, and anything else unchanged."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
 def _check_not_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError(f"{str(value).lower()} is not a number")
@@ -334,7 +339,7 @@ class FitConfig(_StageConfig):
     gate: GateConfig = GateConfig()
     names: dict[int, Annotated[str, AfterValidator(_check_name)]] = {}  # number of a cluster -> its name
     renamed: dict[int, GivenName] = {}  # number of a cluster -> its name by `rooms rename`; it goes from run to run
-    skip: tuple[SkippableStage, ...] = ()
+    skip: Annotated[tuple[SkippableStage, ...], BeforeValidator(_split_text)] = ()
 
     @model_validator(mode="after")
     def _check_previous(self) -> FitConfig:

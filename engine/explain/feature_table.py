@@ -51,7 +51,7 @@ def feature_table(
         known = [(cell, int(size)) for cell, size in zip(cells, sizes, strict=True) if cell is not None]
         if not known:
             continue
-        between = sum(size * cell.disclosed_difference(min_people) ** 2 for cell, size in known)
+        between = sum(size * cell.difference**2 for cell, size in known)
         first = known[0][0]
         entries.append(
             {

@@ -104,7 +104,10 @@ def compute_weights(
     unknown = [group for group in groups if group not in {*group_of.values(), *owners.values()}]
     if unknown:
         known = ", ".join(sorted(set(group_of.values())))
-        raise UsageError(f"No column is in group {unknown[0]!r}.", hint=f"the groups are: {known}.")
+        raise UsageError(
+            f"No column is in group {unknown[0]!r}.",
+            hint=f"the groups are: {known}. `features: groups:` in the configuration makes a group of columns.",
+        )
     columns_of: dict[str, list[str]] = {}
     group_of_source: dict[str, str] = {}
     for name in used:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -104,6 +104,7 @@ class FeatureEncoder(TransformerMixin, BaseEstimator):
         ColumnsDroppedWarning
             Naming columns left out because they are constant, all missing or id-like.
         """
+        _check_settings(self.roles or {}, self.weights or {})
         table = _open(X)
         fitted = fit.fit_encoder(
             table,
@@ -159,6 +160,22 @@ class FeatureEncoder(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []  # X is always float32
         return tags
+
+
+def _check_settings(roles: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+    """Raise UsageError if a role is none, or a weight is negative or no number."""
+    for column, role in roles.items():
+        if role not in get_args(Role):
+            raise UsageError(
+                f"roles: {role!r} of column {column!r} is no role.", hint=f"roles are {', '.join(get_args(Role))}."
+            )
+    for column, weight in weights.items():
+        if (
+            isinstance(weight, bool)
+            or not isinstance(weight, int | float | np.number)
+            or not 0.0 <= float(weight) < np.inf
+        ):
+            raise UsageError(f"weights: {weight!r} of column {column!r} is no number from 0 on.")
 
 
 def _open(X: Any) -> Table:

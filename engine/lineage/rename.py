@@ -26,6 +26,7 @@ from engine.report.html_report import write_report
 from engine.report.map_image import rename_on_map
 from engine.run import Run
 from engine.utils.atomic_directory import SUCCESS, write_directory_atomically
+from engine.utils.file_locks import lock_folder
 from engine.utils.formatting import printable_text
 
 
@@ -50,7 +51,14 @@ def rename_cluster(path: str | os.PathLike[str], number: int, name: str | None) 
     UsageError
         If there is no such cluster, another one has the name, the name is empty, or there is none to take back.
     """
-    run = Run(Path(path).resolve())
+    resolved = Path(path).resolve()
+    if not resolved.parent.is_dir():
+        Run(resolved)  # which says that it is no run
+    with lock_folder(resolved.parent):  # the run is replaced: its own lock would be left with the old one
+        return _rename(Run(resolved), path, number, name)
+
+
+def _rename(run: Run, path: str | os.PathLike[str], number: int, name: str | None) -> tuple[str, str]:
     personas = {persona["cluster"]: persona for persona in run.personas}
     if number not in personas:
         raise UsageError(f"{path} has no cluster {number}.", hint=f"it has {', '.join(map(str, personas))}.")

@@ -147,3 +147,16 @@ def test_bad_input_is_refused() -> None:
         engine.FeatureEncoder().fit(np.zeros(3))
     with pytest.raises(NoFeaturesError), pytest.warns(UserWarning, match="left out"):
         engine.FeatureEncoder().fit(frame[["age"]].assign(age=1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"roles": {"age": "foo"}}, "roles: 'foo' of column 'age' is no role"),
+        ({"weights": {"age": -2}}, "weights: -2 of column 'age'"),
+        ({"weights": {"age": "much"}}, "weights: 'much' of column 'age'"),
+    ],
+)
+def test_settings_that_cannot_be_are_usage_errors(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        engine.FeatureEncoder(**settings).fit(pa.table({"age": [1.0, 2.0, 3.0]}))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from engine.config import FitConfig
 from engine.errors import ConfigError, NotExplainedError, UsageError
 from engine.lineage import rename
 from engine.lineage.rename import rename_cluster
+from tests.explain.people import people
 
 NAME = "Night *owls* & <co>"
 
@@ -130,3 +133,12 @@ def test_later_nights_keep_a_name_until_it_is_taken_back(tmp_path: Path, caplog:
     fifth = night(tmp_path, 5, engine.Run(fourth.path))
     assert fifth.names[1] == described
     assert not FitConfig.read(fifth.path / "config.yaml").renamed
+
+
+def test_names_that_are_given_at_once_are_all_kept(tmp_path: Path) -> None:
+    config = FitConfig.merge({}, skip=["map", "report"])
+    run = engine.fit(people(300), out=tmp_path / "run", id="who", n_clusters=4, config=config)
+    commands = [[sys.executable, "-m", "engine", "rename", str(run.path), str(c), f"Room {c}"] for c in range(4)]
+    processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
+    assert [process.wait() for process in processes] == [0] * 4
+    assert engine.Run(run.path).clusters["persona"].to_pylist() == [f"Room {c}" for c in range(4)]

@@ -299,3 +299,13 @@ def test_the_printed_report_is_light_and_leaves_out_the_controls(browser: Any, r
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("header").is_visible()
     assert len(page.pdf()) > 50_000
+
+
+@pytest.mark.parametrize("shape", ["desktop", "phone"])
+def test_long_names_do_not_widen_the_page(browser: Any, tmp_path: Path, shape: str) -> None:
+    table = people(300)
+    long = table.rename_columns([("x" * 300 if name == "age" else name) for name in table.column_names])
+    run = fit_with_map(long, tmp_path / "run", 3)
+    page, _ = open_report(browser, run, shape)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
