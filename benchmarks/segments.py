@@ -78,7 +78,7 @@ def search(table: SegmentTable, sample: int) -> dict[str, Any]:
     from engine.features.fit import fit_encoder
     from engine.kmeans.overlapping_groups import find_overlapping_groups
     from engine.kmeans.select_k import FIRST_END, VALLEY_SAMPLE_SEED
-    from engine.kmeans.unknown_values import fill_unknown
+    from engine.kmeans.unknown_values import fill_unknown, hidden_cells
     from engine.kmeans.valleys import SAMPLE_ROWS, find_valleys
     from engine.tables import open_table
     from engine.utils.row_sampling import sample_rows
@@ -87,9 +87,11 @@ def search(table: SegmentTable, sample: int) -> dict[str, Any]:
     start = time.process_time()
     encoder = fit_encoder(open_table(rows)).encoder
     looked_at = sample_rows(len(rows), SAMPLE_ROWS, VALLEY_SAMPLE_SEED)
-    X = fill_unknown(*encoder.encode_sample(rows.take(pa.array(looked_at))))
+    X, unknown = encoder.encode_sample(rows.take(pa.array(looked_at)))
+    hidden = hidden_cells(X, unknown)
+    X = fill_unknown(X, hidden)
     valleys = find_valleys(X, encoder.attributes, max_groups=40)
-    overlapping = find_overlapping_groups(X, valleys.labels, range(1, FIRST_END + 1), encoder.attributes)
+    overlapping = find_overlapping_groups(X, valleys.labels, range(1, FIRST_END + 1), encoder.attributes, hidden)
     labels = (overlapping or valleys).labels
     score = None if truth is None else round(float(adjusted_rand_score(truth[looked_at], labels)), 4)
     k, cpu_seconds = (overlapping or valleys).k, round(time.process_time() - start, 1)

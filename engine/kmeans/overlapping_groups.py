@@ -6,7 +6,8 @@ The silhouette of K-Means has a maximum in any table, noise too. So it is compar
 further groups: each group is one cloud, of the group's own values in every column, and of its own rank correlations (a
 Gaussian copula). If K-Means with more clusters has a silhouette far beyond theirs, there are more groups. Attributes
 that are yes or no, or one category of several, are left out: between their values there is nothing, so that their every
-combination is a group to the silhouette.
+combination is a group to the silhouette. Values filled in are copies of others, which makes groups as well: only rows
+in which all numbers are known are tested.
 
 Nothing is random: the same rows give the same groups. Measurements: decisions/0041-groups-that-overlap.md.
 """
@@ -23,6 +24,7 @@ from engine import backends
 from engine.execution.threads import one_blas_thread
 from engine.kmeans.metrics import silhouette
 from engine.kmeans.restarts import cluster_rows
+from engine.kmeans.unknown_values import Unknown
 from engine.kmeans.valleys import Attributes
 from engine.utils.array_types import Float64s, Int32s, Int64s, Rows
 from engine.utils.row_sampling import sample_rows
@@ -30,6 +32,9 @@ from engine.utils.row_sampling import sample_rows
 TEST_ROWS = 2_000  # rows that are clustered
 SILHOUETTE_ROWS = 1_000  # rows of these that the silhouette is computed on: its cost grows with their square
 SEED = 0  # of the rows, K-Means and the drawn tables: the answer must not follow the seed of a run
+MOST_UNKNOWN = 0.5  # share of the rows: a column in which more is unknown is left out
+# Rows in which all is known must be so many, or that share of all rows; else there are no groups but those of valleys.
+MIN_WHOLE_ROWS, MIN_WHOLE_SHARE = 100, 0.5
 N_CANDIDATES = 3  # numbers of clusters of largest silhouette that are tested
 N_FIRST, N_DRAWN = 5, 20  # tables drawn: after the first ones, it ends if nothing stands out
 # A silhouette stands out that exceeds the mean of drawn tables by so many of their standard deviations. The answer is
@@ -59,7 +64,7 @@ class OverlappingGroups:
 
 @one_blas_thread()  # bits must not depend on the number of BLAS threads
 def find_overlapping_groups(
-    X: Rows, labels: Int32s, ks: Sequence[int], attributes: Attributes = ()
+    X: Rows, labels: Int32s, ks: Sequence[int], attributes: Attributes = (), hidden: Unknown | None = None
 ) -> OverlappingGroups | None:
     """Find more groups than `labels` tells apart.
 
@@ -72,15 +77,17 @@ def find_overlapping_groups(
         The numbers of clusters that may be the answer. Those up to n_groups are only compared with.
     attributes : sequence of int arrays, default=()
         The columns of each attribute that is yes or no, or one category of several: they are left out.
+    hidden : bool ndarray of shape (n_rows, n_features), optional
+        The cells of X that were filled in, as `hidden_cells` returns them.
 
     Returns
     -------
     OverlappingGroups or None
-        None if no larger number of clusters has a silhouette that is the largest and stands out.
+        None if no larger number of clusters has a silhouette that is the largest and stands out, or if too few rows
+        have no hidden cell to tell.
     """
-    rows, n_groups = sample_rows(len(X), TEST_ROWS, SEED), int(labels.max()) + 1
-    of_attributes = set(np.concatenate([*attributes, np.empty(0, np.int64)]).tolist())
-    numbers = [c for c in range(X.shape[1]) if c not in of_attributes and len(np.unique(X[rows, c])) > 2]
+    n_groups = int(labels.max()) + 1
+    rows, numbers = _whole_rows_and_numbers(X, attributes, hidden)
     tested = np.ascontiguousarray(X[rows][:, numbers])
     found = {k: _silhouette(tested, k) for k in ks if 1 < k < len(tested) // 2} if numbers else {}
     if not found or max(found, key=lambda k: found[k]) <= n_groups:
@@ -99,6 +106,19 @@ def find_overlapping_groups(
     k = candidates[best]
     clustering = cluster_rows(np.ascontiguousarray(X[:, numbers]), k, backends.resolve("cpu")[0], seed=SEED)
     return OverlappingGroups(k, clustering.labels, float(values[best]), float(of_clouds[:, best].mean()))
+
+
+def _whole_rows_and_numbers(X: Rows, attributes: Attributes, hidden: Unknown | None) -> tuple[Int64s, list[int]]:
+    """Return a sample of the rows without a hidden cell, and the columns of numbers; no column if such rows are few."""
+    of_attributes = set(np.concatenate([*attributes, np.empty(0, np.int64)]).tolist())
+    numbers, whole = [c for c in range(X.shape[1]) if c not in of_attributes], np.arange(len(X))
+    if hidden is not None:
+        numbers = [c for c in numbers if hidden[:, c].mean() <= MOST_UNKNOWN]
+        whole = np.flatnonzero(~hidden[:, numbers].any(axis=1))
+    rows = whole[sample_rows(len(whole), TEST_ROWS, SEED)]
+    if len(whole) < min(MIN_WHOLE_ROWS, MIN_WHOLE_SHARE * len(X)):
+        return rows, []
+    return rows, [c for c in numbers if len(np.unique(X[rows, c])) > 2]
 
 
 def _silhouette(X: Rows, k: int) -> float:

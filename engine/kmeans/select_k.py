@@ -24,7 +24,7 @@ from engine.kmeans.initialization import distinct_rows
 from engine.kmeans.metrics import adjusted_rand_index, calinski_harabasz, davies_bouldin, silhouette
 from engine.kmeans.overlapping_groups import OverlappingGroups, find_overlapping_groups
 from engine.kmeans.restarts import cluster_rows
-from engine.kmeans.unknown_values import Unknown, fill_unknown
+from engine.kmeans.unknown_values import Unknown, fill_unknown, hidden_cells
 from engine.kmeans.valleys import MAX_VALLEY, SAMPLE_ROWS, Attributes, ValleySearch, find_valleys, guess_attributes
 from engine.utils.array_types import Float64s, Int32s, Int64s, Rows
 from engine.utils.row_sampling import count_labels, sample_rows
@@ -142,7 +142,8 @@ def choose_k(
     valleys = None
     if by_valley:
         largest = possible[-1] if k_range is not None else min(DEFAULT_K_MAX, n_distinct)
-        looked_at = fill_unknown(sample, None if unknown is None else unknown[rows])
+        hidden = hidden_cells(sample, None if unknown is None else unknown[rows])
+        looked_at = fill_unknown(sample, hidden)
         attributes = guess_attributes(sample) if attributes is None else attributes
         valleys = find_valleys(looked_at, attributes, max_groups=largest)
     sweep = _Sweep(sample, random_state, silhouette_size, list(earlier), watch)
@@ -158,14 +159,17 @@ def choose_k(
         return KSelection(k, reason, sweep.table, tuple(notes), None if best == k else best)
     overlapping = None
     if len(possible) > 1:
-        overlapping = find_overlapping_groups(looked_at, valleys.labels, possible, attributes or ())
+        overlapping = find_overlapping_groups(looked_at, valleys.labels, possible, attributes or (), hidden)
     return _choose_by_valleys(sample, valleys, overlapping, sweep.table, notes)
 
 
-def count_groups(sample: Rows, attributes: Attributes, largest: int) -> int:
-    """Return the number of groups of a sample that `fill_unknown` returned, up to `largest`, as "valley" chooses it."""
+def count_groups(sample: Rows, hidden: Unknown, attributes: Attributes, largest: int) -> int:
+    """Return the number of groups of a sample, up to `largest`, as "valley" chooses it.
+
+    `fill_unknown` returned the sample, and filled its `hidden` cells.
+    """
     valleys = find_valleys(sample, attributes, max_groups=largest)
-    overlapping = find_overlapping_groups(sample, valleys.labels, range(1, largest + 1), attributes)
+    overlapping = find_overlapping_groups(sample, valleys.labels, range(1, largest + 1), attributes, hidden)
     return valleys.k if overlapping is None else overlapping.k
 
 

@@ -46,7 +46,7 @@ def fill_unknown(X: Rows, unknown: Unknown | None = None) -> Rows:
     ndarray of the shape and dtype of X
         X itself if all is known.
     """
-    hidden = _codes(X) if unknown is None else unknown | _codes(X)
+    hidden = hidden_cells(X, unknown)
     if not hidden.any():
         return X
     filled, unknown_in_all = X.copy(), hidden.all(axis=0)
@@ -60,6 +60,11 @@ def fill_unknown(X: Rows, unknown: Unknown | None = None) -> Rows:
     for block in row_blocks(len(rows), BLOCK_ROWS):
         _fill_rows(filled, X, hidden, rows[block], donors, ties)
     return filled
+
+
+def hidden_cells(X: Rows, unknown: Unknown | None = None) -> Unknown:
+    """Return the cells that `fill_unknown` fills: those that are not known, or hold a code."""
+    return _codes(X) if unknown is None else unknown | _codes(X)
 
 
 def _fill_rows(filled: Rows, X: Rows, hidden: Unknown, rows: Int64s, donors: Int64s, ties: Float64s) -> None:

@@ -20,6 +20,7 @@ from engine.execution.passes import over_rows, over_table
 from engine.execution.threads import row_blocks
 from engine.kmeans.lloyd import Clustering
 from engine.kmeans.select_k import count_groups
+from engine.kmeans.unknown_values import Unknown
 from engine.kmeans.valleys import Attributes
 from engine.lineage.history import Night, number_clusters
 from engine.lineage.matching import Counts
@@ -158,18 +159,16 @@ def means_of(Z: Rows, labels: Int32s, n_clusters: int) -> Rows:
     return centers
 
 
-def confirm_k(X: Rows, attributes: Attributes, k: int, k_before: int) -> str | None:
+def confirm_k(X: Rows, hidden: Unknown, attributes: Attributes, k: int, k_before: int) -> str | None:
     """Return why the number of clusters stays what it was, in words; None if the evidence for k is clear.
 
-    k is found on all rows of the sample X. It is taken if most halves of the sample agree.
+    k is found on all rows of the sample X, whose hidden cells are filled. It is taken if most halves of it agree.
     """
     if len(X) < MIN_SAMPLE:
         return f"k = {k_before} as in the previous run: {len(X)} rows are too few to say more"
     largest = 2 * max(k, k_before)
-    found = [
-        count_groups(np.ascontiguousarray(X[sample_rows(len(X), len(X) // 2, seed)]), attributes, largest)
-        for seed in range(1, HALVES + 1)
-    ]
+    halves = [sample_rows(len(X), len(X) // 2, seed) for seed in range(1, HALVES + 1)]
+    found = [count_groups(np.ascontiguousarray(X[rows]), hidden[rows], attributes, largest) for rows in halves]
     agree = found.count(k)
     if agree >= AGREEING:
         return None

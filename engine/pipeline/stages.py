@@ -34,7 +34,7 @@ from engine.kmeans.lloyd import Clustering, PassCounts
 from engine.kmeans.restarts import cluster_rows, clustering_by_centers
 from engine.kmeans.select_k import FIRST_END, VALLEY_SAMPLE_SEED, KMetrics, KSelection, choose_k, score_given_k
 from engine.kmeans.stability import N_RESAMPLES, STABLE, ClusterStability, cluster_stability
-from engine.kmeans.unknown_values import fill_unknown
+from engine.kmeans.unknown_values import fill_unknown, hidden_cells
 from engine.kmeans.valleys import SAMPLE_ROWS
 from engine.lineage.previous import PreviousRun
 from engine.model.assignments import FENCE_SAMPLE, AddMapColumns, FittedRowAssigner, compute_fences, write_assignments
@@ -370,8 +370,8 @@ class Job:
             )
             if self.previous is not None and by_valley and selection.k != self.previous.model.n_clusters:
                 k_before = self.previous.model.n_clusters
-                looked_at = fill_unknown(X, unknown)
-                stays = confirm_k(looked_at, features.encoder.attributes, selection.k, k_before)
+                hidden = hidden_cells(X, unknown)
+                stays = confirm_k(fill_unknown(X, hidden), hidden, features.encoder.attributes, selection.k, k_before)
                 if stays is not None:
                     selection = replace(selection, k=k_before, reason=stays, runner_up=selection.k, means=None)
         log = logger.warning if selection.k == 1 else logger.info

@@ -11,6 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from engine.kmeans.overlapping_groups import find_overlapping_groups
 from engine.kmeans.select_k import choose_k
+from engine.kmeans.unknown_values import fill_unknown
 
 
 def one_group(X: Any) -> Any:
@@ -87,3 +88,52 @@ def test_too_few_rows_to_tell_are_no_groups() -> None:
     X = np.array([[0.0, 1.0], [5.0, 2.0], [9.0, 7.0], [3.0, 3.0]])
     assert find_overlapping_groups(X, one_group(X), range(1, 5)) is None
     assert find_overlapping_groups(np.ones((50, 2)), one_group(np.ones((50, 2))), [1, 2]) is None
+
+
+def by_chance(random: Any, X: Any) -> Any:
+    return random.random(X.shape) < 0.3
+
+
+def not_asked(random: Any, X: Any) -> Any:
+    return np.column_stack([np.zeros(len(X), bool), *[X[:, 0] > 0.8] * (X.shape[1] - 1)])
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_columns", "seed", "missing"),
+    [(1500, 5, 5, by_chance), (1500, 2, 12, by_chance), (1500, 4, 2, not_asked)],
+)
+def test_values_filled_in_make_no_groups(n_rows: int, n_columns: int, seed: int, missing: Any) -> None:
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(n_rows, n_columns))
+    hidden = missing(random, X)
+    filled = fill_unknown(X, hidden)
+    assert find_overlapping_groups(filled, one_group(X), range(1, 21), hidden=hidden) is None
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2])
+@pytest.mark.parametrize("mostly_missing", [False, True])
+def test_overlapping_groups_are_found_though_values_are_missing(share: float, mostly_missing: bool) -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(3, size=900)
+    X = 3.2 * np.eye(3, 5)[truth] + random.normal(size=(900, 5))
+    hidden = random.random(X.shape) < share
+    hidden[:, 4] = random.random(900) < (0.95 if mostly_missing else share)
+    found = find_overlapping_groups(fill_unknown(X, hidden), one_group(X), range(1, 9), hidden=hidden)
+    assert found is not None
+    assert found.k == 3
+    assert adjusted_rand_score(truth, found.labels) > 0.5
+
+
+def test_rows_without_missing_values_that_are_too_few_tell_of_no_groups() -> None:
+    random = np.random.default_rng(0)
+    X = 3.2 * np.eye(3, 4)[random.integers(3, size=900)] + random.normal(size=(900, 4))
+    some = np.zeros(X.shape, bool)
+    some[99:, 3] = random.random(801) < 0.45
+    few = some.copy()
+    few[99:, 0] = ~few[99:, 3]
+    few[:, 0] &= random.random(900) < 0.9
+    few[99:, 1] |= ~few[99:].any(axis=1)
+    assert (~few.any(axis=1)).sum() == 99
+    assert (few.mean(axis=0) <= 0.5).all()
+    assert find_overlapping_groups(X, one_group(X), range(1, 9), hidden=some) is not None
+    assert find_overlapping_groups(X, one_group(X), range(1, 9), hidden=few) is None
