@@ -286,10 +286,10 @@ class ScoringLimits(ColumnLimits):
 class GateConfig(ScoringLimits):
     """The gate of a fit that continues a run, and of a comparison: limits, and whether a run beyond them is stopped.
 
-    `size` bounds the change of a cluster's share of everybody in points, and `size_ratio` its ratio. `moved` bounds the
-    share of people whose cluster is another one, `outliers` the change of the share of outliers, and `deaths` counts
-    clusters that no longer exist. Dates may be up to `date_days` later than in the earlier table. A column that is like
-    that of one of the runs `also`, such as that of a week ago, is no finding.
+    `size` bounds the change of a cluster's share of everybody in points, and `size_ratio` its ratio. `common` is the
+    least share of the smaller run's people who are in both. `moved` bounds the share of people whose cluster is another
+    one, `outliers` the change of the share of outliers, and `deaths` counts clusters that no longer exist. Dates may be
+    up to `date_days` later than in the earlier table. A column like that of one of the runs `also` is no finding.
     """
 
     psi: Annotated[float | None, Field(ge=0.0)] = 0.015
@@ -299,6 +299,7 @@ class GateConfig(ScoringLimits):
     date_days: int = Field(default=31, ge=0, le=366)
     size: Limit = 0.05
     size_ratio: Annotated[float | None, Field(ge=1.0)] = 2.0
+    common: Limit = 0.01
     moved: Limit = 0.1
     outliers: Limit = 0.02
     deaths: Annotated[int | None, Field(ge=0)] = 0

@@ -80,7 +80,7 @@ def check_run(
         read_others(settings.gate),
     )  # fmt: skip
     verdict.write(folder, {"changes": _changes(folder, previous, numbered)})
-    if verdict.unchecked is not None:
+    if verdict.columns is None:
         logger.warning("%s. The next run is checked against this one.", verdict.unchecked)
     if verdict.findings and not verdict.stopped:
         shown = [finding.words for finding in verdict.findings[:SHOWN_FINDINGS]]

@@ -77,6 +77,33 @@ def test_a_stopped_run_lies_beside_the_one_that_stays(first: engine.Run, tmp_pat
     assert pickle.loads(pickle.dumps(caught.value)).findings == caught.value.findings
 
 
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_night_of_other_ids_is_stopped_without_figures_of_moves(
+    first: engine.Run, tmp_path: Path, refit: bool
+) -> None:
+    table = pq.read_table(write_people(tmp_path / "t.parquet", 1))
+    table = table.set_column(0, "id", pa.array(np.arange(N) + 10 * N))
+    pq.write_table(table, tmp_path / "t.parquet")
+    settings: dict[str, Any] = {"previous": str(first.path), "lineage": {"refit_features": refit}}
+    with pytest.raises(GateStoppedError) as caught:
+        fit(tmp_path / "t.parquet", tmp_path / "run", **settings, gate={"stop": True})
+    assert caught.value.findings == ["No id is in both runs."]
+    gate, lineage = (
+        json.loads((tmp_path / "run.stopped" / name).read_text()) for name in ("gate.json", "lineage.json")
+    )
+    assert gate["unchecked"] == "No id is in both runs: moves are not checked"
+    assert (gate["clusters"]["common"], gate["clusters"]["moved"]) == (0, 0)
+    changes = gate["changes"]
+    assert [changes[name] for name in ("common", "left", "joined", "moved")] == [0, N, N, 0]
+    assert (changes["moved_share"], changes["adjusted_rand_index"]) == (None, None)
+    assert not np.any(changes["moves"])
+    assert (lineage["nights"][-1]["stayed"], lineage["nights"][-1]["moved"]) == (0, 0)
+    assert not (tmp_path / "run.stopped" / "movers.parquet").exists()
+    settings |= {"skip": ("explain", "map")}
+    run = fit(tmp_path / "t.parquet", tmp_path / "free", **settings, gate={"stop": True, "common": 0.0})
+    assert "0 people are in both,\n      6,000 left, 6,000 joined.</p>" in (run.path / "report.html").read_text()
+
+
 def test_without_stop_the_findings_are_told_only(
     first: engine.Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
