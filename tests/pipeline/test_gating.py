@@ -187,10 +187,23 @@ def test_a_column_that_is_like_that_of_another_named_run_is_fine(first: engine.R
 
 def test_a_gate_file_sets_limits_and_names_unknown_keys(tmp_path: Path) -> None:
     path = tmp_path / "gate.yaml"
-    path.write_text("psi: null\nmoved: 0.3\ncolumns:\n  x: {js: 0.2}\n")
-    gate = FitConfig.read(None, gate_file=path).gate
+    path.write_text("psi: null\nmoved: 30%\nignore: z\ncolumns:\n  x: {js: 0.2}\n")
+    gate = FitConfig.read(None, gate_file=path, previous="run").gate
+    assert (gate.stop, gate.ignore) == (True, ("z",))
     assert (gate.psi, gate.moved, gate.of("x").js, gate.of("y").js) == (None, 0.3, 0.2, 0.055)
-    assert FitConfig.merge(FitConfig.read(None, gate_file=path).model_dump()).gate.of("x") == gate.of("x")
+    assert FitConfig.merge(FitConfig.read(None, gate_file=path, previous="run").model_dump()).gate.of("x") == gate.of(
+        "x"
+    )
+    with pytest.raises(ConfigError, match=r"is not valid: the gate compares with .*--previous"):
+        FitConfig.read(None, gate_file=path)
+    path.write_text("stop: false\n")
+    assert not FitConfig.read(None, gate_file=path).gate.stop
+    for fault in ("moved: 200%", "moved: many", "ignore: {z: 1}", "columns: {x: {missing: -1%}}"):
+        path.write_text(fault)
+        with pytest.raises(
+            ConfigError, match=r"The gate file .*gate\.yaml is not valid: (moved|ignore|columns\.x\.missing): "
+        ):
+            FitConfig.read(None, gate_file=path)
     path.write_text("psy: 0.1\n")
     with pytest.raises(ConfigError, match=r"The gate file .*gate\.yaml is not valid: psy: "):
         FitConfig.read(None, gate_file=path)
@@ -212,3 +225,8 @@ def test_the_report_and_the_comparison_show_what_changed(first: engine.Run, tmp_
     assert result.exit_code == 7
     assert "people in both runs" in result.stdout
     assert CliRunner().invoke(app, ["compare", str(first.path), str(run.path)]).exit_code == 0
+    (tmp_path / "gate.yaml").write_text("moved: 20%")
+    options = ["--gate-file", str(tmp_path / "gate.yaml")]
+    assert CliRunner().invoke(app, ["compare", str(first.path), str(run.path), *options]).exit_code == 7
+    options += ["--id", "id", "-k", "3", "--skip", "explain,map,report", "--previous", str(first.path)]
+    assert CliRunner().invoke(app, ["fit", str(table), *options, "--out", str(tmp_path / "cli")]).exit_code == 7
