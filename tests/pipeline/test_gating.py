@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import engine
 from engine.cli import app
-from engine.config import FitConfig
+from engine.config import FitConfig, GateConfig
 from engine.errors import ConfigError, GateStoppedError, ModelNotReadableError, OutputExistsError
 from engine.pipeline.stages import Job
 
@@ -207,6 +207,20 @@ def test_a_gate_file_sets_limits_and_names_unknown_keys(tmp_path: Path) -> None:
     path.write_text("psy: 0.1\n")
     with pytest.raises(ConfigError, match=r"The gate file .*gate\.yaml is not valid: psy: "):
         FitConfig.read(None, gate_file=path)
+
+
+def test_names_of_columns_that_are_not_in_the_earlier_run_are_told(
+    first: engine.Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = write_people(tmp_path / "t.parquet", 1)
+    right = {"columns": {"x": {"psi": 1}}, "ignore": ("y", "id")}
+    run = fit(table, tmp_path / "run", previous=str(first.path), gate=right)
+    engine.compare(first, run, gate=GateConfig.model_validate(right))
+    assert "columns that" not in caplog.text
+    wrong = {"columns": {"nosuch": {"psi": 1}}, "ignore": ("yy", "y")}
+    fit(table, tmp_path / "wrong", previous=str(first.path), gate=wrong)
+    engine.compare(first, run, gate=GateConfig.model_validate(wrong))
+    assert caplog.text.count(f"name columns that {first.path} does not have: 'nosuch', 'yy'.") == 2
 
 
 def test_the_report_and_the_comparison_show_what_changed(first: engine.Run, tmp_path: Path) -> None:
