@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -24,11 +24,12 @@ from pydantic import (
 )
 
 from engine.errors import ConfigError, UsageError
-from engine.utils.units import parse_bytes
+from engine.utils.units import parse_bytes, parse_share
 
 Role = Literal["numeric", "count", "boolean", "categorical", "multilabel", "date", "ignore"]
 Metric = Literal["euclidean", "cosine"]
 DEFAULT_K_MAX = 40  # largest number of clusters that is chosen where no k_max is given
+NAME_PREVIOUS = "name it as `previous`, or as --previous RUN on the command line"
 SkippableStage = Literal["explain", "map", "report"]
 
 
@@ -236,7 +237,20 @@ class GivenName(_StageConfig):
     instead_of: str
 
 
-Limit = Annotated[float | None, Field(ge=0.0, le=1.0)]  # a share or a distance; null leaves the check out
+def _parse_limit(value: Any) -> Any:
+    try:
+        return parse_share(value) if isinstance(value, str) else value
+    except UsageError as error:
+        raise ValueError("it must be a share, such as 5% or 0.05, or null") from error
+
+
+def _to_list(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+# A share or a distance; null leaves the check out.
+Limit = Annotated[float | None, Field(ge=0.0, le=1.0), BeforeValidator(_parse_limit)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_to_list)]  # a text is a list of one
 
 
 class ColumnLimits(_StageConfig):
@@ -273,7 +287,8 @@ class ScoringLimits(ColumnLimits):
     new_categories: Limit = 0.2
     missing: Limit = 0.2
     columns: dict[str, OwnLimits] = {}
-    ignore: tuple[str, ...] = ()
+    ignore: Names = ()
+    implied_by_file: ClassVar[dict[str, Any]] = {}  # what a gate file sets that does not say otherwise
 
     def of(self, column: str) -> ColumnLimits:
         """Return the limits of a column."""
@@ -284,17 +299,17 @@ class ScoringLimits(ColumnLimits):
     @classmethod
     def read(cls, path: Path | None) -> Self:
         """Read a YAML file of limits, or return the defaults; raises ConfigError, which names every fault."""
-        raw = {} if path is None else _read_yaml(path, "The gate file")
+        raw = {} if path is None else cls.implied_by_file | _read_yaml(path, "The gate file")
         return _validate(cls, raw, f"The gate file {path}")
 
 
 class GateConfig(ScoringLimits):
     """The gate of a fit that continues a run, and of a comparison: limits, and whether a run beyond them is stopped.
 
-    `size` bounds the change of a cluster's share of everybody in points, and `size_ratio` its ratio. `moved` bounds the
-    share of people whose cluster is another one, `outliers` the change of the share of outliers, and `deaths` counts
-    clusters that no longer exist. Dates may be up to `date_days` later than in the earlier table. A column that is like
-    that of one of the runs `also`, such as that of a week ago, is no finding.
+    `size` bounds the change of a cluster's share of everybody in points, and `size_ratio` its ratio. `common` is the
+    least share of the smaller run's people who are in both. `moved` bounds the share of people whose cluster is another
+    one, `outliers` the change of the share of outliers, and `deaths` counts clusters that no longer exist. Dates may be
+    up to `date_days` later than in the earlier table. A column like that of one of the runs `also` is no finding.
     """
 
     psi: Annotated[float | None, Field(ge=0.0)] = 0.015
@@ -304,11 +319,13 @@ class GateConfig(ScoringLimits):
     date_days: int = Field(default=31, ge=0, le=366)
     size: Limit = 0.05
     size_ratio: Annotated[float | None, Field(ge=1.0)] = 2.0
+    common: Limit = 0.01
     moved: Limit = 0.1
     outliers: Limit = 0.02
     deaths: Annotated[int | None, Field(ge=0)] = 0
-    also: tuple[str, ...] = ()
+    also: Names = ()
     stop: bool = False
+    implied_by_file: ClassVar[dict[str, Any]] = {"stop": True}
 
 
 def _parse_optional_bytes(size: Any) -> int | None:
@@ -344,9 +361,9 @@ class FitConfig(_StageConfig):
     @model_validator(mode="after")
     def _check_previous(self) -> FitConfig:
         if self.previous is None and (self.lineage.max_moved is not None or self.lineage.refit_features):
-            raise ValueError("max_moved and refit_features say how a run is continued: name it as `previous`")
+            raise ValueError(f"max_moved and refit_features say how a run is continued: {NAME_PREVIOUS}")
         if self.previous is None and self.gate.stop:
-            raise ValueError("the gate compares with the run that is continued: name it as `previous`")
+            raise ValueError(f"the gate compares with the run that is continued: {NAME_PREVIOUS}")
         return self
 
     @model_validator(mode="after")
@@ -361,6 +378,8 @@ class FitConfig(_StageConfig):
     @classmethod
     def read(cls, path: Path | None, *, gate_file: Path | None = None, **changes: Any) -> FitConfig:
         """Read a YAML file, or start from the defaults, and set the limits of a gate file and `changes`, by stage.
+
+        A gate file turns the gate on, unless it says `stop: false`.
 
         Raises
         ------
@@ -404,7 +423,8 @@ def _validate(kind: type[Config], raw: dict[str, Any], where: str) -> Config:
         return kind.model_validate(raw)
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+            ": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, "))))
+            for e in error.errors()
         )
         raise ConfigError(f"{where} is not valid: {faults}.") from error
 

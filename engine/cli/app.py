@@ -59,7 +59,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existin
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads to use. [default: all CPUs]")]
 Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Same seed, same table, same bits. [default: 0]")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda. [default: auto]")]
-GateFile = Annotated[Path | None, typer.Option(help="YAML file of limits other than the gate's own.")]
+GateFile = Annotated[Path | None, typer.Option(help="Gate with the limits of a YAML file.")]
 Clusters = Annotated[str | None, typer.Option("-k", "--clusters", help="Number of clusters, or auto. [default: auto]")]
 
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes of this machine to share the work.")]

@@ -71,7 +71,7 @@ def assign(
     with limit_threads(threads):
         load(model).assign(
             source, out=out, overwrite=overwrite, place=place, top=top, with_columns=parse_list(with_columns),
-            max_unseen=max_unseen, gate=gate, limits=limits, cluster=cluster, reporter=Bars(),
+            max_unseen=max_unseen, gate=gate or gate_file is not None, limits=limits, cluster=cluster, reporter=Bars(),
         )  # fmt: skip
     assignments = ds.dataset(out.absolute(), format="parquet")
     outliers = assignments.count_rows(filter=ds.field("outlier"))

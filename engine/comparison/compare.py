@@ -27,7 +27,7 @@ from engine.lineage.people import id_column, match_people
 from engine.lineage.summary import ComparisonSummary, RunClusters
 from engine.lineage.transitions import ClusterTransitions, find_transitions
 from engine.model.model import check_table_target, write_table
-from engine.pipeline.gating import count_outliers, read_others
+from engine.pipeline.gating import count_outliers, read_others, warn_of_unknown_columns
 from engine.run import Run
 from engine.tables.output_paths import check_apart, parquet_path
 
@@ -185,6 +185,8 @@ def compare(
             f"The id column is named {id_column(after)!r}, as a column that is written beside the ids of movers.",
             hint="rename it in the tables and fit again, or compare without --out.",
         )
+    if gate is not None:
+        warn_of_unknown_columns(gate, before.path)
     moves = np.zeros((before.manifest["clusters"], after.manifest["clusters"]), np.int64)
     for _, from_cluster, to_cluster in match_people(before, after):
         cells = from_cluster.astype(np.int64) * moves.shape[1] + to_cluster

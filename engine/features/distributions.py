@@ -51,6 +51,8 @@ class ColumnDistribution:
         Of categories or labels.
     shares : float64 array of shape (n_names,)
         Shares of the rows with a value that have each of them.
+    keeps_rare : bool
+        Whether `names` has all of them, not only the frequent ones.
     """
 
     column: str
@@ -63,11 +65,22 @@ class ColumnDistribution:
     upto: Float64s = field(default_factory=lambda: _EMPTY)
     names: tuple[str, ...] = ()
     shares: Float64s = field(default_factory=lambda: _EMPTY)
+    keeps_rare: bool = False
 
     @property
     def missing_share(self) -> float:
         """The share of the rows that have no value."""
         return self.n_missing / self.n_rows if self.n_rows else 0.0
+
+    @property
+    def rare_share(self) -> float:
+        """The share of the rows with a value below which a category or label is not kept; 0 if all are."""
+        return 0.0 if self.keeps_rare else max(MIN_SHARE, MIN_COUNT / max(self.n_values, 1))
+
+    @property
+    def rest(self) -> float:
+        """The share of the rows with a value whose category is not kept."""
+        return max(1.0 - float(self.shares.sum()), 0.0)
 
     def share_upto(self, values: Float64s, *, strictly_below: NDArray[np.bool_] | None = None) -> Float64s:
         """Return the share of the numbers up to each value, or below it where `strictly_below` says so."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from engine.config import GateConfig
 from engine.gate.divergence import compare_share
 from engine.gate.findings import CHANCE, Finding
-from engine.utils.formatting import format_percent, natural_list
+from engine.utils.formatting import format_people, format_percent, natural_list
 
+NOBODY_IN_BOTH = "No id is in both runs."
 LEAST_CHANGE = 0.01  # of a share of everybody: a smaller change is no finding, however large its ratio
 
 
@@ -90,6 +91,10 @@ def _outliers(facts: ClusterFacts, limits: GateConfig, chance: float) -> Iterato
 
 
 def _moves(facts: ClusterFacts, limits: GateConfig) -> Iterator[Finding]:
+    in_both = facts.common / max(min(facts.rows_before, facts.rows_now), 1)
+    if limits.common is not None and in_both < limits.common:
+        words = f"{format_people(facts.common)} are in both runs, {format_percent(in_both)} of the smaller one."
+        yield Finding("common", in_both, limits.common, words if facts.common else NOBODY_IN_BOTH)
     share = facts.moved / max(facts.common, 1)
     if limits.moved is not None and share > limits.moved:
         words = f"{format_percent(share)} of the people in both runs are in another cluster."

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import ColumnLimits, GateConfig, ScoringLimits
-from engine.features.distributions import MIN_COUNT, MIN_SHARE, ColumnDistribution, TableDistributions
+from engine.features.distributions import MIN_SHARE, ColumnDistribution, TableDistributions
 from engine.gate.divergence import Divergence, compare_share, compare_shares
 from engine.gate.findings import CHANCE, Check, Finding
 from engine.utils.array_types import Float64s
@@ -109,17 +109,18 @@ class _Pair:
     def compare(self, date_days: int | None) -> ColumnChange:
         """Compare the column. Without `date_days`, nothing is said about when dates are: rows are of other people."""
         old, new = self.old, self.new
-        divergence, days, outside, new_share = _NO_DIVERGENCE, 0, 0.0, 0.0
+        divergence, days, outside, new_share, known = _NO_DIVERGENCE, 0, 0.0, 0.0, 0.0
         if old.form in ("category", "labels"):
             divergence = (_compare_categories if old.form == "category" else _compare_labels)(old, new)
-            new_share = _new_share(old, new)
+            new_share, known = _new_share(old, new)
         elif len(old.edges) and len(new.edges) and not (old.form == "date" and date_days is None):
             divergence, days = _compare_values(old, new, (date_days or 0) if old.form == "date" else 0)
             outside = _outside(old, new)
         change = ColumnChange(
             old.column, divergence.psi, divergence.js, (old.missing_share, new.missing_share), new_share, outside, days
         )
-        checks = self._missing(), self._new_categories(new_share), self._outside(outside), self._divergence(divergence)
+        new_categories = self._new_categories(new_share, known)
+        checks = self._missing(), new_categories, self._outside(outside), self._divergence(divergence)
         return replace(change, findings=tuple(finding for finding in checks if finding is not None))
 
     def _missing(self) -> Finding | None:
@@ -129,8 +130,8 @@ class _Pair:
         words = "has no value in any row" if now == 1.0 else f"lacks a value in {format_percent(now)} of the rows"
         return self._finding("missing", now - before, limit, f"{words}, before in {format_percent(before)}")
 
-    def _new_categories(self, share: float) -> Finding | None:
-        limit, known = self.limits.new_categories, max(MIN_SHARE, MIN_COUNT / max(self.old.n_values, 1))
+    def _new_categories(self, share: float, known: float) -> Finding | None:
+        limit = self.limits.new_categories
         if limit is None or share <= limit or share <= known or self._may_be_chance(known, share):
             return None
         what = "labels" if self.old.form == "labels" else "categories"
@@ -217,29 +218,61 @@ def _outside(old: ColumnDistribution, new: ColumnDistribution) -> float:
 
 
 def _compare_categories(old: ColumnDistribution, new: ColumnDistribution) -> Divergence:
-    before, now = _named(old), _named(new)
-    names = [name for name in before | now if max(before.get(name, 0.0), now.get(name, 0.0)) >= 2 * MIN_SHARE]
-    shares = [np.array([part.get(name, 0.0) for name in names]) for part in (before, now)]
-    p, q = (np.append(part, max(1.0 - part.sum(), 0.0)) for part in shares)
+    """Compare the same categories on both sides; those that neither table has often are one."""
+    shares = _Shares(old, new)
+    p = shares.fit(old, shares.before, shares.now)
+    q = shares.fit(new, shares.now, shares.before)
+    p, q = (np.append(part, max(1.0 - part.sum(), 0.0)) for part in (p, q))
     return compare_shares(p, q, old.n_values, new.n_values)
 
 
 def _compare_labels(old: ColumnDistribution, new: ColumnDistribution) -> Divergence:
     """Return the divergence of the label whose share has changed most."""
-    before, now = _named(old), _named(new)
+    shares = _Shares(old, new)
+    before, now = shares.least(old, shares.before, shares.now), shares.least(new, shares.now, shares.before)
     found = [
-        compare_share(min(before.get(name, 0.0), 1.0), min(now.get(name, 0.0), 1.0), old.n_values, new.n_values)
-        for name in before | now
-        if max(before.get(name, 0.0), now.get(name, 0.0)) >= 2 * MIN_SHARE
+        compare_share(min(p, 1.0), min(q, 1.0), old.n_values, new.n_values)
+        for p, q in zip(before.tolist(), now.tolist(), strict=True)
     ]
     return max(found, key=lambda divergence: divergence.psi, default=_NO_DIVERGENCE)
 
 
-def _new_share(old: ColumnDistribution, new: ColumnDistribution) -> float:
-    """Return the share of the values that are frequent now and were not kept of the earlier table."""
+class _Shares:
+    """The shares of the names that either table has often, NaN where one keeps no share because it is rare there.
+
+    A rare name is taken to have the share of the other table, as far as it can: so a table of a few rows, in which all
+    names are rare, is not taken for one without them.
+    """
+
+    def __init__(self, old: ColumnDistribution, new: ColumnDistribution) -> None:
+        before, now = _named(old), _named(new)
+        names = [name for name in before | now if max(before.get(name, 0.0), now.get(name, 0.0)) >= 2 * MIN_SHARE]
+        self.before, self.now = (np.array([part.get(name, np.nan) for name in names]) for part in (before, now))
+
+    @staticmethod
+    def least(column: ColumnDistribution, own: Float64s, other: Float64s) -> Float64s:
+        """Return the shares of a column, and for its rare names those of the other, up to what a rare name can have."""
+        shares: Float64s = np.where(np.isnan(own), np.minimum(other, column.rare_share), own)
+        return shares
+
+    def fit(self, column: ColumnDistribution, own: Float64s, other: Float64s) -> Float64s:
+        """Return the same of categories, whose rare ones share the values that the kept ones leave."""
+        shares, rare = self.least(column, own, other), np.isnan(own)
+        total = float(shares[rare].sum())
+        shares[rare] *= min(column.rest / total, 1.0) if total else 1.0
+        return shares
+
+
+def _new_share(old: ColumnDistribution, new: ColumnDistribution) -> tuple[float, float]:
+    """Return the share of the values that are frequent now and were not kept of the earlier table, now and before.
+
+    Before, it is the largest one that they can have had.
+    """
     known = set(old.names)
     shares = [share for name, share in _named(new).items() if name not in known and share >= 2 * MIN_SHARE]
-    return min(sum(shares), 1.0) if new.form == "category" else max(shares, default=0.0)
+    if new.form == "labels":
+        return max(shares, default=0.0), old.rare_share
+    return min(sum(shares), 1.0), min(len(shares) * old.rare_share, old.rest)
 
 
 def _named(column: ColumnDistribution) -> dict[str, float]:

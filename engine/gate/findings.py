@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 Check = Literal[
-    "psi", "js", "new_categories", "missing", "outside", "size", "size_ratio", "moved", "outliers", "deaths", "role"
+    "psi",
+    "js",
+    "new_categories",
+    "missing",
+    "outside",
+    "size",
+    "size_ratio",
+    "common",
+    "moved",
+    "outliers",
+    "deaths",
+    "role",
 ]  # the names of the limits in the configuration, and "role", which has none
 
 # The probability of a false finding in the comparison of two samples of one population. It is shared among all checks

@@ -68,6 +68,7 @@ class ScoredRows:
             self.upto[number] / n if n else fitted.upto[:0],
             names,
             np.array([self.names[number][name] / n for name in names]),
+            keeps_rare=True,
         )  # fmt: skip
 
 

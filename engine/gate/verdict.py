@@ -26,6 +26,7 @@ SHOWN_COLUMNS = 10  # of those that differ most, on the page
 NO_DISTRIBUTIONS = (
     "{} was fitted by a version that kept no statistics of its table: columns are not checked, only clusters are"
 )
+NOBODY_MOVES = "No id is in both runs: moves are not checked"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ class Verdict:
     @property
     def unchecked(self) -> str | None:
         """What was not checked, in words; None if everything was."""
-        return NO_DISTRIBUTIONS.format(self.earlier) if self.columns is None else None
+        reasons = [NO_DISTRIBUTIONS.format(self.earlier)] if self.columns is None else []
+        reasons += [] if self.clusters.common else [NOBODY_MOVES]
+        return ". ".join(reasons) or None
 
     @property
     def headline(self) -> str:

@@ -61,7 +61,7 @@ class ComparisonSummary:
     adjusted_rand_index: float
 
     def facts(self) -> dict[str, Any]:
-        """Return everything as plain JSON values."""
+        """Return everything as plain JSON values; None for measures of people in both runs, if nobody is."""
         common = int(self.moves.sum())
         matched = [None if c == UNMATCHED else self.new.numbers[c] for c in self.changes.matched.tolist()]
         return {
@@ -69,8 +69,8 @@ class ComparisonSummary:
             "left": sum(self.old.sizes) - common,
             "joined": sum(self.new.sizes) - common,
             "moved": self.n_moved,
-            "moved_share": self.n_moved / common,
-            "adjusted_rand_index": self.adjusted_rand_index,
+            "moved_share": self.n_moved / common if common else None,
+            "adjusted_rand_index": self.adjusted_rand_index if common else None,
             "thresholds": {"most": MAJORITY, "part": MIN_PART, "resized": RESIZE_RATIO},
             "old_clusters": [
                 {**_facts(transition, self.old, self.new), "matched": cluster, "words": self.describe_old(transition)}

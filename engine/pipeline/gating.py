@@ -19,6 +19,7 @@ from engine.features.distributions import TableDistributions
 from engine.gate.clusters import ClusterFacts
 from engine.gate.verdict import FILE, Verdict, judge
 from engine.kmeans.metrics import adjusted_rand_index
+from engine.lineage.people import id_column
 from engine.lineage.previous import PreviousRun
 from engine.lineage.summary import ComparisonSummary, RunClusters
 from engine.lineage.transitions import find_transitions
@@ -29,6 +30,7 @@ from engine.run import Run
 from engine.tables.output_paths import check_apart, local_path
 from engine.utils.array_types import Int64s
 from engine.utils.atomic_directory import check_target
+from engine.utils.formatting import printable_text
 
 SHOWN_FINDINGS = 5
 
@@ -54,7 +56,30 @@ def check_output(source: Any, out: str | os.PathLike[str], settings: FitConfig, 
     if settings.gate.stop:
         check_apart(stopped_path(target), source, settings.previous)
         check_target(stopped_path(target), overwrite=True)
+    if settings.previous is not None:
+        warn_of_unknown_columns(settings.gate, settings.previous)
     return target
+
+
+def warn_of_unknown_columns(gate: GateConfig, earlier: str | os.PathLike[str]) -> None:
+    """Warn of columns that limits name, and that the earlier run's table does not have: there is nothing to compare.
+
+    Raises
+    ------
+    ModelNotReadableError
+        If there are such names, and it is no complete run.
+    """
+    named = dict.fromkeys([*gate.columns, *gate.ignore])
+    if not named:
+        return
+    run = Run(earlier)
+    known = {role["column"] for role in run.manifest["columns"]} | {id_column(run)}
+    unknown = [printable_text(name) for name in named if name not in known]
+    if unknown:
+        logger.warning(
+            "The limits of the gate name columns that %s does not have: %s. Is it a mistake in writing?",
+            earlier, ", ".join(map(repr, unknown)),
+        )  # fmt: skip
 
 
 def check_run(
@@ -80,7 +105,7 @@ def check_run(
         read_others(settings.gate),
     )  # fmt: skip
     verdict.write(folder, {"changes": _changes(folder, previous, numbered)})
-    if verdict.unchecked is not None:
+    if verdict.columns is None:
         logger.warning("%s. The next run is checked against this one.", verdict.unchecked)
     if verdict.findings and not verdict.stopped:
         shown = [finding.words for finding in verdict.findings[:SHOWN_FINDINGS]]

@@ -67,6 +67,7 @@ class EarlierClusters(NamedTuple):
 
     labels: Int32s  # (n_rows,): positions, or NEWCOMER
     by_id: bool  # whether people are known by their ids, and not by what the previous model says of their rows
+    strangers: bool = False  # whether there are ids, and none of them is in both runs
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class NumberedClusters:
     parents : dict of number to numbers
         Of the clusters born tonight.
     stayed, moved : int
-        People who were there the night before, and those of them whose cluster has another number now.
+        People who were there the night before, and those of them whose cluster has another number now; 0 if none of the
+        ids is in both runs.
     moves : int64 array of shape (n_before, n_clusters)
         Those people by their clusters of both nights.
     earlier : EarlierClusters
@@ -124,6 +126,7 @@ def rows_by_previous(
         return EarlierClusters(earlier, by_id=True)
     if id is not None:
         logger.warning("No %r is in both runs: the earlier model says which cluster a row belongs to.", id)
+    strangers = id is not None
     centers = previous.model.centers
     if same_scores:
 
@@ -132,7 +135,7 @@ def rows_by_previous(
 
         for _ in over_rows(label, len(Z), backend.rows_per_block(len(Z)), pass_name="earlier clusters"):
             pass
-        return EarlierClusters(earlier, by_id=False)
+        return EarlierClusters(earlier, by_id=False, strangers=strangers)
     model = previous.model
 
     def assign(block: Block) -> tuple[int, Int32s]:
@@ -140,7 +143,7 @@ def rows_by_previous(
 
     for start, labels in over_table(assign, table, model.encoder.columns, pass_name="earlier clusters"):
         earlier[start : start + len(labels)] = labels
-    return EarlierClusters(earlier, by_id=False)
+    return EarlierClusters(earlier, by_id=False, strangers=strangers)
 
 
 def means_of(Z: Rows, labels: Int32s, n_clusters: int) -> Rows:
@@ -189,6 +192,10 @@ def number(
     labels = clustering.labels
     for rows in row_blocks(len(labels), KEY_ROWS):
         labels[rows] = rank[labels[rows]]
+    if (
+        earlier.strangers
+    ):  # what the previous model says of their rows numbers the clusters, and tells of nobody's moves
+        moves = np.zeros_like(moves)
     numbered = NumberedClusters(
         numbers[order], parents, int(moves.sum()), moved_people(moves), moves[:, order], earlier
     )

@@ -29,13 +29,16 @@ def test_clusters_that_go_on_are_no_finding() -> None:
         (replace(SAME, sizes_now={0: 5300, 1: 3800, 3: 900}), [("size", 0), ("size", 1)]),
         (replace(SAME, sizes_now={0: 6520, 1: 3050, 3: 430}), [("size_ratio", 3)]),
         (replace(SAME, moved=1200), [("moved", None)]),
+        (replace(SAME, common=0, moved=0), [("common", None)]),
+        (replace(SAME, common=99, moved=0), [("common", None)]),
+        (replace(SAME, rows_now=150, sizes_now={0: 92, 1: 45, 3: 13}, outliers_now=2, common=140, moved=2), []),
         (replace(SAME, outliers_now=500), [("outliers", None)]),
         (replace(SAME, sizes_now={0: 6010, 1: 3000, 4: 990}, died=(3,)), [("deaths", None)]),
     ],
 )
 def test_each_check_finds_its_own(facts: ClusterFacts, expected: list[tuple[str, int | None]]) -> None:
     assert found(facts) == expected
-    off = GateConfig(size=None, size_ratio=None, moved=None, outliers=None, deaths=None)
+    off = GateConfig(size=None, size_ratio=None, common=None, moved=None, outliers=None, deaths=None)
     assert found(facts, off) == []
 
 

@@ -121,6 +121,44 @@ def test_labels_are_found_when_one_of_them_changes_or_is_new() -> None:
     assert ("likes", "new_categories") in checks(changes(lists(before), lists(before | {"cocoa": 0.2})))
 
 
+def members(n: int, seed: int) -> pa.Table:
+    """Return members with columns of every kind."""
+    rng = np.random.default_rng(seed)
+    likes = {"tea": 0.6, "coffee": 0.4, "milk": 0.3, "cocoa": 0.02}
+    has = {name: rng.random(n) < p for name, p in likes.items()}
+    return pa.table(
+        {
+            "spend": rng.lognormal(3.0, 1.0, n),
+            "visits": rng.poisson(2.0, n).astype(float),
+            "active": rng.random(n) < 0.4,
+            "plan": rng.choice(["free", "basic", "plus", "pro"], n),
+            "city": rng.choice([f"city {i}" for i in range(60)], n),
+            "likes": [[name for name in has if has[name][i]] for i in range(n)],
+        }
+    )
+
+
+def night(fitted: Any, table: pa.Table) -> TableDistributions:
+    return reuse_encoder(open_table(table), fitted.encoder, fitted.roles, fitted.weights).distributions
+
+
+def test_a_small_night_of_the_same_people_is_no_finding_and_one_of_others_is() -> None:
+    table, rng = members(3000, 0), np.random.default_rng(1)
+    fitted = fit_encoder(open_table(table))
+    for n in (*range(5, 61, 5), 49, 80, 100):
+        for few in (table.slice(0, n), table.take(rng.permutation(3000)[:n])):
+            small = night(fitted, few)
+            assert checks(compare_columns(fitted.distributions, small, GateConfig())) == [], n
+            assert checks(compare_columns(small, fitted.distributions, GateConfig())) == [], n
+    others = members(200, 2)
+    for name, values in {"plan": ["other"] * 200, "likes": [["cider"]] * 200, "active": [True] * 200}.items():
+        broken = others.set_column(others.column_names.index(name), name, pa.array(values))
+        found = checks(compare_columns(fitted.distributions, night(fitted, broken), GateConfig()))
+        assert {column for column, _ in found} == {name}
+    gone = others.set_column(3, "plan", pa.array(["basic"] * 200))
+    assert checks(compare_columns(fitted.distributions, night(fitted, gone), GateConfig())) == [("plan", "psi")]
+
+
 def test_dates_may_move_on_with_the_calendar_but_not_further() -> None:
     rng = np.random.default_rng(0)
     ages, births = rng.exponential(400.0, N).astype(int), rng.integers(-5000, 5000, N)

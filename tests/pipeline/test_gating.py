@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import engine
 from engine.cli import app
-from engine.config import FitConfig
+from engine.config import FitConfig, GateConfig
 from engine.errors import ConfigError, GateStoppedError, ModelNotReadableError, OutputExistsError
 from engine.pipeline.stages import Job
 
@@ -75,6 +75,33 @@ def test_a_stopped_run_lies_beside_the_one_that_stays(first: engine.Run, tmp_pat
     assert stopped.manifest["audit"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.parquet", "2.parquet", "current", "current.stopped"]
     assert pickle.loads(pickle.dumps(caught.value)).findings == caught.value.findings
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_night_of_other_ids_is_stopped_without_figures_of_moves(
+    first: engine.Run, tmp_path: Path, refit: bool
+) -> None:
+    table = pq.read_table(write_people(tmp_path / "t.parquet", 1))
+    table = table.set_column(0, "id", pa.array(np.arange(N) + 10 * N))
+    pq.write_table(table, tmp_path / "t.parquet")
+    settings: dict[str, Any] = {"previous": str(first.path), "lineage": {"refit_features": refit}}
+    with pytest.raises(GateStoppedError) as caught:
+        fit(tmp_path / "t.parquet", tmp_path / "run", **settings, gate={"stop": True})
+    assert caught.value.findings == ["No id is in both runs."]
+    gate, lineage = (
+        json.loads((tmp_path / "run.stopped" / name).read_text()) for name in ("gate.json", "lineage.json")
+    )
+    assert gate["unchecked"] == "No id is in both runs: moves are not checked"
+    assert (gate["clusters"]["common"], gate["clusters"]["moved"]) == (0, 0)
+    changes = gate["changes"]
+    assert [changes[name] for name in ("common", "left", "joined", "moved")] == [0, N, N, 0]
+    assert (changes["moved_share"], changes["adjusted_rand_index"]) == (None, None)
+    assert not np.any(changes["moves"])
+    assert (lineage["nights"][-1]["stayed"], lineage["nights"][-1]["moved"]) == (0, 0)
+    assert not (tmp_path / "run.stopped" / "movers.parquet").exists()
+    settings |= {"skip": ("explain", "map")}
+    run = fit(tmp_path / "t.parquet", tmp_path / "free", **settings, gate={"stop": True, "common": 0.0})
+    assert "0 people are in both,\n      6,000 left, 6,000 joined.</p>" in (run.path / "report.html").read_text()
 
 
 def test_without_stop_the_findings_are_told_only(
@@ -160,13 +187,40 @@ def test_a_column_that_is_like_that_of_another_named_run_is_fine(first: engine.R
 
 def test_a_gate_file_sets_limits_and_names_unknown_keys(tmp_path: Path) -> None:
     path = tmp_path / "gate.yaml"
-    path.write_text("psi: null\nmoved: 0.3\ncolumns:\n  x: {js: 0.2}\n")
-    gate = FitConfig.read(None, gate_file=path).gate
+    path.write_text("psi: null\nmoved: 30%\nignore: z\ncolumns:\n  x: {js: 0.2}\n")
+    gate = FitConfig.read(None, gate_file=path, previous="run").gate
+    assert (gate.stop, gate.ignore) == (True, ("z",))
     assert (gate.psi, gate.moved, gate.of("x").js, gate.of("y").js) == (None, 0.3, 0.2, 0.055)
-    assert FitConfig.merge(FitConfig.read(None, gate_file=path).model_dump()).gate.of("x") == gate.of("x")
+    assert FitConfig.merge(FitConfig.read(None, gate_file=path, previous="run").model_dump()).gate.of("x") == gate.of(
+        "x"
+    )
+    with pytest.raises(ConfigError, match=r"is not valid: the gate compares with .*--previous"):
+        FitConfig.read(None, gate_file=path)
+    path.write_text("stop: false\n")
+    assert not FitConfig.read(None, gate_file=path).gate.stop
+    for fault in ("moved: 200%", "moved: many", "ignore: {z: 1}", "columns: {x: {missing: -1%}}"):
+        path.write_text(fault)
+        with pytest.raises(
+            ConfigError, match=r"The gate file .*gate\.yaml is not valid: (moved|ignore|columns\.x\.missing): "
+        ):
+            FitConfig.read(None, gate_file=path)
     path.write_text("psy: 0.1\n")
     with pytest.raises(ConfigError, match=r"The gate file .*gate\.yaml is not valid: psy: "):
         FitConfig.read(None, gate_file=path)
+
+
+def test_names_of_columns_that_are_not_in_the_earlier_run_are_told(
+    first: engine.Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = write_people(tmp_path / "t.parquet", 1)
+    right = {"columns": {"x": {"psi": 1}}, "ignore": ("y", "id")}
+    run = fit(table, tmp_path / "run", previous=str(first.path), gate=right)
+    engine.compare(first, run, gate=GateConfig.model_validate(right))
+    assert "columns that" not in caplog.text
+    wrong = {"columns": {"nosuch": {"psi": 1}}, "ignore": ("yy", "y")}
+    fit(table, tmp_path / "wrong", previous=str(first.path), gate=wrong)
+    engine.compare(first, run, gate=GateConfig.model_validate(wrong))
+    assert caplog.text.count(f"name columns that {first.path} does not have: 'nosuch', 'yy'.") == 2
 
 
 def test_the_report_and_the_comparison_show_what_changed(first: engine.Run, tmp_path: Path) -> None:
@@ -185,3 +239,8 @@ def test_the_report_and_the_comparison_show_what_changed(first: engine.Run, tmp_
     assert result.exit_code == 7
     assert "people in both runs" in result.stdout
     assert CliRunner().invoke(app, ["compare", str(first.path), str(run.path)]).exit_code == 0
+    (tmp_path / "gate.yaml").write_text("moved: 20%")
+    options = ["--gate-file", str(tmp_path / "gate.yaml")]
+    assert CliRunner().invoke(app, ["compare", str(first.path), str(run.path), *options]).exit_code == 7
+    options += ["--id", "id", "-k", "3", "--skip", "explain,map,report", "--previous", str(first.path)]
+    assert CliRunner().invoke(app, ["fit", str(table), *options, "--out", str(tmp_path / "cli")]).exit_code == 7
