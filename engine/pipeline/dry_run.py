@@ -368,7 +368,10 @@ def _run_trial_fit(
     job = replace(job, settings=with_k, previous=None)
     with timer.stage("seeds"):
         samples = Samples.from_array(Z, None, backend)
-        initialize_centers(samples, "k-means++", k, np.random.RandomState(settings.seed), settings.kmeans.max_iter)
+        initialize_centers(
+            samples, "k-means++", k, np.random.RandomState(settings.seed), settings.kmeans.max_iter,
+            several=settings.kmeans.n_init == "auto",
+        )  # fmt: skip
     _, clustering, _ = job.clusters(Z, features, pca, k_sample)
     if choose:
         one_k, X = [min(k_range[len(k_range) // 2], k)], Z
