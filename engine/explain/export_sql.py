@@ -160,9 +160,9 @@ class SqlConditionWriter:
 
     @staticmethod
     def _compared_kind(kind: pa.DataType, plan: ColumnPlan) -> pa.DataType:
-        """Return the type in which a column is compared: dates that are texts are moments."""
-        is_text_date = isinstance(plan, NumberPlan) and plan.role == "date" and pa.types.is_string(kind)
-        return pa.timestamp("us") if is_text_date else kind
+        """Return the type in which a column is compared: dates that are texts or numbers are moments."""
+        is_written = isinstance(plan, NumberPlan) and plan.role == "date" and not pa.types.is_temporal(kind)
+        return pa.timestamp("us") if is_written else kind
 
     def _present(self, field: pa.Field, plan: ColumnPlan) -> str:
         """Return a column as it is compared, NULL where it has no value."""
@@ -170,8 +170,10 @@ class SqlConditionWriter:
         column = self.dialect.identifier(field.name if source is None else source)
         if source is not None:
             column = self.dialect.element(column, int(field.metadata[POSITION]))
-        if isinstance(plan, NumberPlan) and pa.types.is_string(field.type) and plan.role == "date":
-            return date_from_text(column, plan.date_format or DateFormat())
+        if isinstance(plan, NumberPlan) and plan.role == "date" and not pa.types.is_temporal(field.type):
+            whole = pa.types.is_floating(field.type)
+            text = f"CASE WHEN {column} = FLOOR({column}) THEN TRY_CAST({column} AS BIGINT) END" if whole else column
+            return date_from_text(text, plan.date_format or DateFormat())
         if isinstance(plan, NumberPlan) and plan.number_format is not None:
             return number_from_text(column, plan.number_format)
         if pa.types.is_floating(field.type):

@@ -142,8 +142,8 @@ def read_block(rows: pa.Table, read_specs: Mapping[str, ReadSpec]) -> ColumnarBl
     n_marked: dict[str, int] = {}
     for row, name in zip(numbers, numeric, strict=True):
         column, number_format = column_array(rows, name), read_specs[name].number_format
-        if forms[name] == "days" and is_text(column.type):
-            parsed[name] = parse_dates(column, read_specs[name].date_format or DateFormat())
+        if forms[name] == "days" and (is_text(column.type) or physical_kind(column.type) == "number"):
+            parsed[name] = parse_dates(to_text(column), read_specs[name].date_format or DateFormat())
             row[:] = parsed[name].values
         elif number_format is not None and is_text(column.type):
             parsed[name] = parse_texts(column, number_format)
