@@ -98,21 +98,26 @@ class AddedColumns:
             raise UsageError(
                 f"The id column is named {model.id!r}, as a column that is added.", hint="leave --with or --top out."
             )
-        names = _cluster_names(_folder(model)) if "name" in with_columns else None
-        run = (_run_id(_folder(model)), model_version(_folder(model) / "model")) if "run" in with_columns else None
+        names = run = None
+        if "name" in with_columns and (names := cluster_names(run_folder(model))) is None:
+            raise NotExplainedError(f"{run_folder(model)} was made with --skip explain: its clusters have no names.")
+        if "run" in with_columns:
+            run = _run_id(run_folder(model)), model_version(run_folder(model) / "model")
         return cls(place, top, names, run)
 
 
-def _folder(model: Model) -> Path:
+def run_folder(model: Model) -> Path:
+    """Return the folder of the run that a model was read from; raises ModelNotReadableError if it was from none."""
     if model.run_folder is None:
         raise ModelNotReadableError("The model was read from no run.", hint="load it by engine.load.")
     return model.run_folder.absolute()
 
 
-def _cluster_names(folder: Path) -> tuple[str, ...]:
+def cluster_names(folder: Path) -> tuple[str, ...] | None:
+    """Return the names of a run's clusters, in their order; None if it was made without an explanation."""
     path = folder / "clusters.parquet"
     if "persona" not in pq.read_schema(path).names:
-        raise NotExplainedError(f"{folder} was made with --skip explain: its clusters have no names.")
+        return None
     return tuple(pq.read_table(path, columns=["persona"])["persona"].to_pylist())
 
 
