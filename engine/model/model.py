@@ -42,6 +42,7 @@ from engine.progress import Reporter, Silent
 from engine.tables import open_table
 from engine.tables.output_paths import check_apart, check_new_file, parquet_path
 from engine.tables.records import table_of_records
+from engine.tables.snapshot import snapshot
 from engine.tables.source_paths import infer_format
 from engine.utils.atomic_directory import check_target, write_directory_atomically
 from engine.utils.atomic_files import write_atomically
@@ -162,7 +163,7 @@ class Model:
 
         Parameters
         ----------
-        source : path, URL, list of them, a pandas, polars or pyarrow table, a dict or a list of dicts
+        source : path, URL, list of them, a pandas, polars or pyarrow table, a Query, a dict or a list of dicts
             With the columns that the model was fitted on, and the id column if there was one. A dict is a row.
         out : path, optional
             One Parquet file if it ends in `.parquet`, else a folder of parts. Without it, everything is returned.
@@ -228,17 +229,33 @@ class Model:
         if path is not None:
             check_apart(path, source, self.run_folder)
             check_table_target(path, overwrite=overwrite)
-        table = open_table(source, id=self.id, types=self.encoder.csv_types())
-        self.encoder.check_schema(table.schema)
         cluster = cluster or ClusterConfig()
         in_parts = path is not None and path.suffix != ".parquet"
         if cluster.uses_workers and not in_parts:
             raise UsageError("Workers write parts: --out must be a folder.", hint="leave out the ending .parquet.")
+        with snapshot(source, id=self.id) as rows:
+            return self._assign_table(
+                rows, path, overwrite, NewRowAssigner(self, added), accepted, row_gate, cluster, reporter or Silent()
+            )
+
+    def _assign_table(
+        self,
+        source: Any,
+        path: Path | None,
+        overwrite: bool,
+        assign: NewRowAssigner,
+        accepted: float | None,
+        row_gate: RowGate | None,
+        cluster: ClusterConfig,
+        reporter: Reporter,
+    ) -> pa.Table | Path:
+        """Assign the rows of a table that can be read several times."""
+        table = open_table(source, id=self.id, types=self.encoder.csv_types())
+        self.encoder.check_schema(table.schema)
         columns = list(dict.fromkeys([*([] if self.id is None else [self.id]), *self.encoder.columns]))
-        assign = NewRowAssigner(self, added)
-        with (reporter or Silent()).stage("assign", table.n_rows) as advance:
+        with reporter.stage("assign", table.n_rows) as advance:
             seen = SeenRows(self.encoder, self.pca.mean_, accepted, advance, row_gate)
-            if path is not None and in_parts:
+            if path is not None and path.suffix != ".parquet":
                 return write_new_rows(assign, table, columns, path, overwrite, cluster, seen)
             parts = seen.watch(map_blocks(assign, table.blocks(columns, dictionary_encoded=True)))
             return pa.concat_tables(list(parts)) if path is None else write_table(parts, path, overwrite=overwrite)
