@@ -52,6 +52,11 @@ class ReadSpec:
     date_format: DateFormat | None = None
     missing: tuple[float | str, ...] = ()
 
+    @property
+    def max_names(self) -> int:
+        """The number of names from which on some rows have too many, though an empty text and marks do not count."""
+        return self.max_distinct + 1 + len(self.missing)
+
     def with_missing(self, marks: tuple[float | str, ...]) -> ReadSpec:
         """Return the same ReadSpec with these marks of missing values."""
         return replace(self, missing=marks) if marks else self
@@ -156,13 +161,17 @@ def read_block(rows: pa.Table, read_specs: Mapping[str, ReadSpec]) -> ColumnarBl
     codes = np.empty((len(text_columns), rows.num_rows), np.int32)
     names = []
     for row, name in zip(codes, text_columns, strict=True):
-        row[:], texts = factorize_texts(to_text(column_array(rows, name)), read_specs[name].max_distinct)
-        if texts is not None and read_specs[name].missing:
-            is_mark = np.isin(row, [k for k, text in enumerate(texts) if text in read_specs[name].missing])
+        column, marks = to_text(column_array(rows, name)), read_specs[name].missing
+        row[:], texts = factorize_texts(column, read_specs[name].max_names)
+        if marks and texts is not None:
+            is_mark = np.isin(row, [k for k, text in enumerate(texts) if text in marks])
+        elif marks:
+            is_mark = pc.is_in(column.cast(pa.string()), pa.array(marks, pa.string())).to_numpy(zero_copy_only=False)
+        if marks:
             row[is_mark], n_marked[name] = MISSING_CODE, int(is_mark.sum())
         names.append(texts)
     labels = {
-        name: read_labels(column_array(rows, name), read_spec.separator, read_spec.max_distinct)
+        name: read_labels(column_array(rows, name), read_spec.separator, read_spec.max_names)
         for name, read_spec in read_specs.items()
         if read_spec.form == "labels"
     }
@@ -201,13 +210,8 @@ def remap_codes(codes: NDArray[np.int32], names: list[str], categories: Sequence
 
 def finite_numbers(column: pa.Array | NDArray[np.float64], name: str) -> NDArray[np.float64]:
     """Return a number or boolean column as float64, missing values as NaN; raise NonFiniteValueError for infinities."""
-    values = column if isinstance(column, np.ndarray) else _to_float64(column)
-    infinite = int(np.isinf(values).sum())
-    if infinite:
-        raise NonFiniteValueError(
-            f"Column {name!r} holds {infinite} infinite values.",
-            hint="replace them by missing values, or set the column's role to 'ignore'.",
-        )
+    values = column if isinstance(column, np.ndarray) else to_float64(column)
+    refuse_infinite(int(np.isinf(values).sum()), name)
     return values
 
 
@@ -228,6 +232,15 @@ def day_limits(unit: str) -> tuple[float, float]:
     return (-LAST_NANOSECOND, LAST_NANOSECOND) if unit == "ns" else (FIRST_DAY - 1.0, END_DAY)
 
 
+def refuse_infinite(n_infinite: int, name: str) -> None:
+    """Raise NonFiniteValueError if a column holds infinite numbers."""
+    if n_infinite:
+        raise NonFiniteValueError(
+            f"Column {name!r} holds {n_infinite} infinite values.",
+            hint="replace them by missing values, or set the column's role to 'ignore'.",
+        )
+
+
 def refuse_infinite_days(n_infinite: int, name: str) -> None:
     """Raise NonFiniteValueError if a column holds infinite dates."""
     if n_infinite:
@@ -240,13 +253,13 @@ def refuse_infinite_days(n_infinite: int, name: str) -> None:
 def days_since_epoch(column: pa.Array) -> NDArray[np.float64]:
     """Return a date or time column as days since 1970-01-01, float64 of shape (n_rows,), missing as NaN."""
     if pa.types.is_null(column.type):
-        return _to_float64(column)
+        return to_float64(column)
     if pa.types.is_date32(column.type):
-        return _to_float64(column.cast(pa.int32()))
+        return to_float64(column.cast(pa.int32()))
     if getattr(column.type, "unit", None) == "s":  # as milliseconds they could overflow
-        return _to_float64(column.cast(pa.int64())) / _DAY_IN_SECONDS
+        return to_float64(column.cast(pa.int64())) / _DAY_IN_SECONDS
     milliseconds = column.cast(pa.timestamp("ms", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
-    return _to_float64(milliseconds) / _DAY_IN_MILLISECONDS
+    return to_float64(milliseconds) / _DAY_IN_MILLISECONDS
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -264,7 +277,8 @@ def undecided_text_columns(
             yield name, column
 
 
-def _to_float64(column: pa.Array) -> NDArray[np.float64]:
+def to_float64(column: pa.Array) -> NDArray[np.float64]:
+    """Return a column of numbers or booleans as float64, missing values as NaN."""
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
     if column.null_count:
