@@ -261,6 +261,7 @@ def _stage_libraries(table: Table, settings: FitConfig, encoder: FeatureEncoder)
     libraries, reader = StageLibraries(settings, backend, reason), choose_reader(backend, table)
     rows = reader if isinstance(reader, str) else reader.encoded_table(encoder)
     libraries.record_reader(rows if isinstance(rows, str) else rows.reader)
+    libraries.record_statistics(not isinstance(rows, str))
     return libraries
 
 
