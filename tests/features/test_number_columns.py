@@ -171,9 +171,7 @@ def test_a_run_on_units_and_durations_has_rules_that_select_the_same_people(tmp_
     }
     path = write_csv(tmp_path / "in.csv", columns, ",")
     config = FitConfig.merge({}, skip=["map", "report"], explain={"min_people": 3})
-    with pytest.warns(
-        NumberTextsWarning, match="'income' .*magnitudes.*'session' .*durations.*'start'"
-    ):
+    with pytest.warns(NumberTextsWarning, match="'income' .*magnitudes.*'session' .*durations.*'start'"):
         run = engine.fit(path, out=tmp_path / "run", n_clusters=5, config=config)
     plans = json.loads((tmp_path / "run/model/model.json").read_text())["plan"]["columns"]
     forms = [(plan["number_format"]["scale"], plan["number_format"]["duration"], plan["unit"]) for plan in plans]
