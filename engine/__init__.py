@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from engine.run import Run as Run
     from engine.run import load as load
     from engine.run import similar as similar
+    from engine.tables.databases.query import Query as Query
+    from engine.tables.databases.table import DatabaseTable as DatabaseTable
     from engine.tsne.estimator import TSNE as TSNE
 
 _MODULES = {
+    "DatabaseTable": "engine.tables.databases.table",
     "FeatureEncoder": "engine.features.estimator",
     "FitConfig": "engine.config",
     "KMeans": "engine.kmeans.estimator",
     "PCA": "engine.pca.estimator",
+    "Query": "engine.tables.databases.query",
     "Run": "engine.run",
     "TSNE": "engine.tsne.estimator",
     "choose_k": "engine.kmeans.select_k",
@@ -43,9 +47,11 @@ _MODULES = {
 __all__ = [
     "PCA",
     "TSNE",
+    "DatabaseTable",
     "FeatureEncoder",
     "FitConfig",
     "KMeans",
+    "Query",
     "Run",
     "choose_k",
     "compare",

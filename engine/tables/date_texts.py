@@ -141,8 +141,11 @@ def find_date_format(texts: pa.Array, hint: Form | None = None) -> DateFormat | 
     return DateFormat(forms=tuple(forms), assumed=assumed and order in forms)
 
 
-def parse_dates(column: pa.Array, form: DateFormat) -> ParsedTexts:
-    """Parse a column of texts, plain or dictionary-encoded; every distinct text is looked at once."""
+def parse_dates(column: pa.Array, form: DateFormat, n_rows: NDArray[np.int64] | None = None) -> ParsedTexts:
+    """Parse a column of texts, plain or dictionary-encoded; every distinct text is looked at once.
+
+    Each text stands for one row, or for `n_rows` of its own in the counts of the result.
+    """
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     texts = pc.utf8_trim_whitespace(pc.fill_null(encoded.dictionary.cast(pa.string()), ""))
@@ -151,15 +154,15 @@ def parse_dates(column: pa.Array, form: DateFormat) -> ParsedTexts:
         open_texts = np.flatnonzero(np.isnan(lookup[1:]))
         if len(open_texts):
             lookup[1 + open_texts] = _parse_form(texts.take(pa.array(open_texts)), name)
-    n_rows = np.bincount(codes + 1, minlength=len(lookup))[1:]
+    counts = np.bincount(codes + 1, n_rows, len(lookup))[1:]
     marks: Counter[str] = Counter()
     n_unread = 0
-    for position in np.flatnonzero(np.isnan(lookup[1:]) & (n_rows > 0)):
+    for position in np.flatnonzero(np.isnan(lookup[1:]) & (counts > 0)):
         text = texts[int(position)].as_py()
         if _is_mark(text) or (form.in_digits and text in _DIGIT_MARKS):
-            marks[text] += int(n_rows[position])
+            marks[text] += int(counts[position])
         else:
-            n_unread += int(n_rows[position])
+            n_unread += int(counts[position])
     return ParsedTexts(lookup[codes + 1], marks, n_unread, "dates")
 
 

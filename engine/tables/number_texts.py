@@ -154,22 +154,25 @@ def normalize_texts(texts: pa.Array) -> pa.Array:
     return texts
 
 
-def parse_texts(column: pa.Array, form: NumberFormat) -> ParsedTexts:
-    """Parse a column of texts, plain or dictionary-encoded; every distinct text is looked at once."""
+def parse_texts(column: pa.Array, form: NumberFormat, n_rows: NDArray[np.int64] | None = None) -> ParsedTexts:
+    """Parse a column of texts, plain or dictionary-encoded; every distinct text is looked at once.
+
+    Each text stands for one row, or for `n_rows` of its own in the counts of the result.
+    """
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     texts = normalize_texts(pc.fill_null(encoded.dictionary.cast(pa.string()), ""))
     lookup = np.full(len(texts) + 1, np.nan)
     lookup[1:] = parse_durations(texts, form.duration) if form.duration else _parse_numbers(texts, form)
-    n_rows = np.bincount(codes + 1, minlength=len(lookup))[1:]
+    counts = np.bincount(codes + 1, n_rows, len(lookup))[1:]
     marks: Counter[str] = Counter()
     n_unread = 0
-    for position in np.flatnonzero(np.isnan(lookup[1:]) & (n_rows > 0)):
+    for position in np.flatnonzero(np.isnan(lookup[1:]) & (counts > 0)):
         text = texts[int(position)].as_py()
         if is_missing_mark(text) or text in form.missing:
-            marks[text] += int(n_rows[position])
+            marks[text] += int(counts[position])
         else:
-            n_unread += int(n_rows[position])
+            n_unread += int(counts[position])
     return ParsedTexts(lookup[codes + 1], marks, n_unread)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.explain.export_sql_numbers import number_from_text
+from engine.export.sql_number_texts import number_from_text
 from engine.tables.number_texts import NumberFormat, parse_texts
 
 TEXTS = [

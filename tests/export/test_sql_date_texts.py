@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.explain.export_sql_dates import date_from_text
+from engine.export.sql_date_texts import date_from_text
 from engine.tables.date_texts import DateFormat, parse_dates
 
 DATES = ["1970-1-1", "1969/12/31", "31.12.1969", "01-02-1970", "Feb 3rd, 1970", "Thu, 01 Jan 1970", "29.2.1970"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from engine.explain.sql_dialect import STRIPPED, DuckDb
+from engine.export.sql_dialect import DUCKDB, STRIPPED
 from engine.tables.date_texts import PATTERNS, TIME, YEAR_FIRST, DateFormat, Form
 
 # Of a whole text: the time at its end. Python finds the numbers of the groups, DuckDB runs it.
@@ -17,7 +17,7 @@ def date_from_text(column: str, form: DateFormat) -> str:
     It takes the steps of `parse_dates`, with the same regular expressions. Columns that a database has read as dates
     or times are converted to text first, which is written year first.
     """
-    text = f"TRIM(BOTH {DuckDb().text(STRIPPED)} FROM CAST({column} AS VARCHAR))"
+    text = f"TRIM(BOTH {DUCKDB.text(STRIPPED)} FROM CAST({column} AS VARCHAR))"
     days = " ".join(
         f"WHEN REGEXP_MATCHES({text}, {_quoted(PATTERNS[name])}) THEN {_day(text, name)}"
         for name in (YEAR_FIRST, *form.forms)
