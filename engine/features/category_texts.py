@@ -1,9 +1,10 @@
-"""Warn of categories whose texts say that they are something else: spellings of one word, or numbers.
+"""Warn of categories whose texts say that they are something else: spellings of one word, numbers, or nothing.
 
     statistics, roles  ->  warnings that name the columns, and nothing that stands in them
 
 The texts stay what they are: `berlin` beside `Berlin ` may be meant. But as categories of their own they part people
-who gave one answer, and numbers in an unknown notation become their twenty most frequent texts.
+who gave one answer, numbers in an unknown notation become their twenty most frequent texts, and blanks, which are
+missing values in a CSV file, a category.
 """
 
 from __future__ import annotations
@@ -18,23 +19,25 @@ from engine.config import Role
 from engine.features.column_roles import ColumnRole
 from engine.features.column_statistics import TableStatistics
 from engine.features.number_columns import MAX_CODES
+from engine.tables.number_texts import MISSING_MARKS
 
 MAX_NOTATIONS = 5  # ways in which a column writes its numbers: addresses, which begin with numbers, have more
 MAX_NUMBERS = 3  # in one text, as in 4.5/5
 MIN_ALIKE = 0.9  # of the rows
 _NUMBER = re.compile(r"[0-9]+(?:[.,'][0-9]+)*|\d+")
+_WORDS = frozenset(["none", "unknown", "missing", "(missing)", "void", "no answer"])  # marks that are answers as well
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")  # characters that nobody sees
 _LEADING_ZERO = re.compile("0[0-9]")
 
 
 class CategoryTextsWarning(UserWarning):
-    """Warns of categories that differ in case or blanks only, and of texts that hold a number each."""
+    """Warns of categories that differ in case or blanks only, hold a number each, or look like missing values."""
 
 
 def warn_of_category_texts(
     statistics: TableStatistics, roles: Sequence[ColumnRole], overrides: Mapping[str, Role], noted: Mapping[str, str]
 ) -> None:
-    """Warn of text categories that are spellings of one another, or numbers in a notation that is not read.
+    """Warn of text categories that are spellings of one another, numbers in a notation that is not read, or blanks.
 
     Parameters
     ----------
@@ -56,11 +59,21 @@ def warn_of_category_texts(
     if spelled:
         what = f"Categories that differ only in case or blanks are categories of their own: {'; '.join(spelled)}"
         warnings.warn(f"{what}; write them alike if they are meant alike.", CategoryTextsWarning, stacklevel=3)
+    marks = {name: sorted(filter(_is_mark, counts[name])) for name in names}
+    empty = [f"{name!r} ({', '.join(map(repr, found))})" for name, found in marks.items() if found]
+    if empty:
+        what = f"Categories that look like missing values stay categories: {'; '.join(empty)}"
+        warnings.warn(f"{what}; --missing COLUMN=TEXT,TEXT makes them missing.", CategoryTextsWarning, stacklevel=3)
     numbers = [repr(name) for name in names if name not in noted and _hold_numbers(counts[name])]
     if numbers:
         what = f"Texts with numbers in a notation that is not read stay categories: {', '.join(numbers)}"
         remedy = "write the numbers alone; --role COLUMN=categorical keeps the texts without a warning"
         warnings.warn(f"{what}; {remedy}.", CategoryTextsWarning, stacklevel=3)
+
+
+def _is_mark(text: str) -> bool:
+    text = text.strip().lower()
+    return text in MISSING_MARKS and text not in _WORDS
 
 
 def _count_spellings(counts: Counter[str]) -> tuple[int, int]:

@@ -164,7 +164,8 @@ def fit_encoder(
     NumberTextsWarning
         If text columns are read as numbers, or look like numbers and are not; it names them.
     CategoryTextsWarning
-        If categories differ in case or blanks only, or hold numbers in a notation that is not read.
+        If categories differ in case or blanks only, hold numbers in a notation that is not read, or look like missing
+        values.
     DateTextsWarning
         If texts are read as dates although day and month could be the other way round, or some are no dates; if
         numbers such as 20240904 are read as dates, or only look like it.

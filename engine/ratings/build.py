@@ -220,7 +220,7 @@ def _aggregate_ratings(
         if users is not None and aggregates.n_read == 0:
             # Raise an error about ids before the long pass, not after it.
             users.unify_id_types(batch.user_ids, id_type_inferred=stream.id_type_inferred)
-        aggregates.update(batch, stream.source_name)
+        aggregates.update(batch)
         if progress is not None:
             progress(aggregates.n_read, stream.n_rows)
     if aggregates.n_read == aggregates.n_without_value:

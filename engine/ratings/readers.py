@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from engine.errors import RetypedColumnError, SourceFormatError, SourceNotFoundError
+from engine.errors import NonFiniteValueError, RetypedColumnError, SourceFormatError, SourceNotFoundError
 from engine.ratings import column_names as columns
 from engine.ratings import movielens
 from engine.ratings.factorize_ids import normalize_distinct_ids, normalize_ids, unify_id_types
 from engine.ratings.items import ItemTable, build_item_table
 from engine.tables.csv_dialect import read_names
-from engine.tables.csv_faults import locate_text
+from engine.tables.csv_faults import locate_infinite, locate_text
 from engine.tables.dataframe_table import is_dataframe
 from engine.tables.file_table import open_table
 from engine.tables.snapshot import SnapshotTable
@@ -191,6 +191,12 @@ def _build_batch(
     user_ids = normalize_ids(rows[names["user"]], names["user"], source_name, files)
     item_ids = normalize_ids(rows[names["item"]], names["item"], source_name, files)
     values = np.asarray(rating.cast(pa.float64()).to_numpy(zero_copy_only=False))
+    if n_infinite := int(np.isinf(values).sum()):
+        where = "" if files is None else locate_infinite(files, names["rating"])
+        raise NonFiniteValueError(
+            f"{n_infinite:,} ratings of {source_name} are infinite{where}.",
+            hint="leave them out, or make them missing values.",
+        )
     timestamp = None
     if "timestamp" in names:
         timestamp = columns.parse_timestamps(rows[names["timestamp"]], names["timestamp"], source_name)

@@ -34,6 +34,7 @@ from engine.blocks import (
 from engine.errors import EmptyTableError, SchemaMismatchError, SourceFormatError, UsageError
 from engine.tables import csv_schema as csv
 from engine.tables.arrow_errors import describe_arrow_error
+from engine.tables.file_copies import warn_of_copies
 from engine.tables.hive_partitions import find_partitioning, partition_texts
 from engine.tables.source_paths import SURVEY_FORMATS, SourceFiles, find_files
 from engine.tables.unique_ids import check_id_type
@@ -85,6 +86,7 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
 
 
 def _file_table(files: SourceFiles, id: str | None, types: Mapping[str, pa.DataType] | None) -> Table:
+    warn_of_copies(files)
     if files.format in SURVEY_FORMATS:
         from engine.tables.survey_table import SurveyTable
 

@@ -143,8 +143,8 @@ def _common_format(paths: Sequence[str]) -> str:
 
 
 def is_hidden(relative: str) -> bool:
-    """Return whether a file is skipped in folders: a part of its path below the folder starts with `_` or `.`."""
-    return any(part.startswith(("_", ".")) for part in relative.split("/") if part)
+    """Return whether a file is skipped in folders: a part of its path there starts with `_`, `.` or Excel's `~$`."""
+    return any(part.startswith(("_", ".", "~$")) for part in relative.split("/") if part)
 
 
 def _natural_key(path: str) -> list[tuple[int, int | str]]:

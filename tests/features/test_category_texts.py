@@ -1,4 +1,4 @@
-"""Categories that are spellings of one another, or numbers in an unknown notation: the warning names their columns."""
+"""Categories that are spellings of one another, numbers in an unknown notation, or marks: warnings name them."""
 
 from __future__ import annotations
 
@@ -57,6 +57,17 @@ def test_other_categories_are_not(kind: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", CategoryTextsWarning)
         assert fit_texts([WORDS[kind](n) for n in NUMBERS]).roles[0].role == "categorical"
+
+
+@pytest.mark.parametrize("mark", ["", " ", "NA", "null", "?", "n/a"])
+def test_marks_of_missing_values_among_categories_are_named(mark: str) -> None:
+    texts = [["red", "blue", mark][n % 3] for n in range(N)]
+    with pytest.warns(CategoryTextsWarning, match="look like missing values stay categories: 'x' ."):
+        fit_texts(texts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CategoryTextsWarning)
+        assert fit_texts(texts, missing={"x": [mark]}).statistics.columns["x"].n_missing == N // 3
+        fit_texts([["some", "none", "unknown"][n % 3] for n in range(N)])
 
 
 def test_spellings_of_one_category_are_counted() -> None:
