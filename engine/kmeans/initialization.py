@@ -96,9 +96,13 @@ def _kmeans_plus_plus(
         rows = with_weight[sample_rows(len(with_weight), size, seed)]
         weights = samples.weights[rows]
     X, weights = distinct_rows(samples.X[rows], weights)
-    seed_rows = sample_rows(len(X), max(SEED_ROWS, SEED_ROWS_PER_CLUSTER * n_clusters), seed)
-    seeds = X[seed_rows[greedy_seeds(X[seed_rows], weights[seed_rows], n_clusters, random)]]
-    return Samples.from_array(X, weights, samples.backend), seeds
+    return Samples.from_array(X, weights, samples.backend), seeds_of_sample(X, weights, n_clusters, seed, random)
+
+
+def seeds_of_sample(X: Rows, weights: Float64s, n_clusters: int, seed: int, random: np.random.RandomState) -> Rows:
+    """Return seeds (n_clusters, n_features) drawn by greedy k-means++ from a part of weighted rows."""
+    rows = sample_rows(len(X), max(SEED_ROWS, SEED_ROWS_PER_CLUSTER * n_clusters), seed)
+    return X[rows[greedy_seeds(X[rows], weights[rows], n_clusters, random)]]
 
 
 def _kmeans_parallel(
