@@ -37,7 +37,7 @@ TESTS = {
     "engine/explain/rules": ("tests/explain/rules", "tests/explain/test_export.py",
                              "tests/explain/test_explain_run.py"),
     "engine/explain/personas": ("tests/explain/personas", "tests/explain/test_explain_run.py"),
-    "engine/explain": ("tests/explain/test_export_sql_numbers.py tests/explain/test_export_sql_dates.py",
+    "engine/explain": ("tests/export/test_sql_number_texts.py tests/export/test_sql_date_texts.py",
                        "tests/explain/test_export.py", "tests/explain/test_export_sql.py"),
     "kernels/cpu/explain": ("tests/kernels/explain", "tests/explain/rules tests/explain/binning"),
     "kernels/cpu/hashing": ("tests/kernels/hashing", "tests/tables/test_unique_ids.py"),

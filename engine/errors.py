@@ -134,6 +134,10 @@ class AuditError(RoomsError):
         )
 
 
+class ExportDiffersError(RoomsError):
+    """An exported model assigns rows to other clusters than the model does."""
+
+
 class OutputExistsError(RoomsError):
     """The target exists already."""
 

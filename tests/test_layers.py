@@ -17,6 +17,7 @@ LAYERS = (
     "lineage",
     "run",
     "report", "explain", "model",
+    "export",
     "gate",
     "tsne", "kmeans", "pca", "features",
     "ratings", "datasets", "tables",

@@ -26,8 +26,8 @@ from engine.pipeline.worker_modules import WORKER_MODULES
 from engine.utils.signals import defer_signals, exit_on_signals
 
 COMMANDS = (
-    "demo", "profiles", "fit", "show", "assign", "why", "similar", "rename", "compare", "history", "report", "bench",
-    "doctor", "warm",
+    "demo", "profiles", "fit", "show", "assign", "why", "similar", "rename", "compare", "history", "report", "export",
+    "bench", "doctor", "warm",
 )  # fmt: skip
 
 

@@ -52,6 +52,11 @@ class ReadSpec:
     date_format: DateFormat | None = None
     missing: tuple[float | str, ...] = ()
 
+    @property
+    def max_names(self) -> int:
+        """The number of names from which on some rows have too many, though an empty text and marks do not count."""
+        return self.max_distinct + 1 + len(self.missing)
+
     def with_missing(self, marks: tuple[float | str, ...]) -> ReadSpec:
         """Return the same ReadSpec with these marks of missing values."""
         return replace(self, missing=marks) if marks else self
@@ -142,6 +147,10 @@ class BlockColumns(Protocol):
         """Return the code of each value, and what the codes stand for."""
         ...
 
+    def has_text(self, name: str, texts: Sequence[float | str]) -> NDArray[np.bool_]:
+        """Return whether the value of each row is written as one of the texts."""
+        ...
+
     def labels(self, name: str, spec: ReadSpec) -> RaggedLabels:
         """Return lists of labels."""
         ...
@@ -162,9 +171,9 @@ class ArrowColumns:
         """Return numbers, or days since 1970-01-01, with NaN; and what was parsed if they are texts."""
         column = column_array(self.rows, name)
         if spec.form == "days":
-            if not is_text(column.type):
+            if not may_hold_written_dates(column.type):
                 return finite_days(column, name), None
-            parsed = parse_dates(column, spec.date_format or DateFormat())
+            parsed = parse_dates(to_text(column), spec.date_format or DateFormat())
             return parsed.values, parsed
         if spec.number_format is None or not is_text(column.type):
             return finite_numbers(column, name), None
@@ -173,11 +182,17 @@ class ArrowColumns:
 
     def category(self, name: str, spec: ReadSpec) -> tuple[NDArray[np.int32], list[str] | None]:
         """Return the code of each value, and what the codes stand for."""
-        return factorize_texts(to_text(column_array(self.rows, name)), spec.max_distinct)
+        return factorize_texts(to_text(column_array(self.rows, name)), spec.max_names)
+
+    def has_text(self, name: str, texts: Sequence[float | str]) -> NDArray[np.bool_]:
+        """Return whether the value of each row is written as one of the texts."""
+        column = to_text(column_array(self.rows, name)).cast(pa.string())
+        is_text: NDArray[np.bool_] = pc.is_in(column, pa.array(texts, pa.string())).to_numpy(zero_copy_only=False)
+        return is_text
 
     def labels(self, name: str, spec: ReadSpec) -> RaggedLabels:
         """Return lists of labels."""
-        return read_labels(column_array(self.rows, name), spec.separator, spec.max_distinct)
+        return read_labels(column_array(self.rows, name), spec.separator, spec.max_names)
 
 
 def read_block(rows: pa.Table | BlockColumns, read_specs: Mapping[str, ReadSpec]) -> ColumnarBlock:
@@ -206,8 +221,12 @@ def read_block(rows: pa.Table | BlockColumns, read_specs: Mapping[str, ReadSpec]
     names = []
     for row, name in zip(codes, text_columns, strict=True):
         row[:], texts = columns.category(name, read_specs[name])
-        if texts is not None and read_specs[name].missing:
-            is_mark = np.isin(row, [k for k, text in enumerate(texts) if text in read_specs[name].missing])
+        marks = read_specs[name].missing
+        if marks and texts is not None:
+            is_mark = np.isin(row, [k for k, text in enumerate(texts) if text in marks])
+        elif marks:
+            is_mark = columns.has_text(name, marks)
+        if marks:
             row[is_mark], n_marked[name] = MISSING_CODE, int(is_mark.sum())
         names.append(texts)
     labels = {
@@ -248,13 +267,8 @@ def remap_codes(codes: NDArray[np.int32], names: list[str], categories: Sequence
 
 def finite_numbers(column: pa.Array | NDArray[np.float64], name: str) -> NDArray[np.float64]:
     """Return a number or boolean column as float64, missing values as NaN; raise NonFiniteValueError for infinities."""
-    values = column if isinstance(column, np.ndarray) else _to_float64(column)
-    infinite = int(np.isinf(values).sum())
-    if infinite:
-        raise NonFiniteValueError(
-            f"Column {name!r} holds {infinite} infinite values.",
-            hint="replace them by missing values, or set the column's role to 'ignore'.",
-        )
+    values = column if isinstance(column, np.ndarray) else to_float64(column)
+    refuse_infinite(int(np.isinf(values).sum()), name)
     return values
 
 
@@ -275,6 +289,15 @@ def day_limits(unit: str) -> tuple[float, float]:
     return (-LAST_NANOSECOND, LAST_NANOSECOND) if unit == "ns" else (FIRST_DAY - 1.0, END_DAY)
 
 
+def refuse_infinite(n_infinite: int, name: str) -> None:
+    """Raise NonFiniteValueError if a column holds infinite numbers."""
+    if n_infinite:
+        raise NonFiniteValueError(
+            f"Column {name!r} holds {n_infinite} infinite values.",
+            hint="replace them by missing values, or set the column's role to 'ignore'.",
+        )
+
+
 def refuse_infinite_days(n_infinite: int, name: str) -> None:
     """Raise NonFiniteValueError if a column holds infinite dates."""
     if n_infinite:
@@ -287,13 +310,18 @@ def refuse_infinite_days(n_infinite: int, name: str) -> None:
 def days_since_epoch(column: pa.Array) -> NDArray[np.float64]:
     """Return a date or time column as days since 1970-01-01, float64 of shape (n_rows,), missing as NaN."""
     if pa.types.is_null(column.type):
-        return _to_float64(column)
+        return to_float64(column)
     if pa.types.is_date32(column.type):
-        return _to_float64(column.cast(pa.int32()))
+        return to_float64(column.cast(pa.int32()))
     if getattr(column.type, "unit", None) == "s":  # as milliseconds they could overflow
-        return _to_float64(column.cast(pa.int64())) / _DAY_IN_SECONDS
+        return to_float64(column.cast(pa.int64())) / _DAY_IN_SECONDS
     milliseconds = column.cast(pa.timestamp("ms", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
-    return _to_float64(milliseconds) / _DAY_IN_MILLISECONDS
+    return to_float64(milliseconds) / _DAY_IN_MILLISECONDS
+
+
+def may_hold_written_dates(kind: pa.DataType) -> bool:
+    """Return whether dates of a column are texts or digits, which have to be parsed."""
+    return is_text(kind) or physical_kind(kind) == "number"
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -311,7 +339,8 @@ def undecided_text_columns(
             yield name, column
 
 
-def _to_float64(column: pa.Array) -> NDArray[np.float64]:
+def to_float64(column: pa.Array) -> NDArray[np.float64]:
+    """Return a column of numbers or booleans as float64, missing values as NaN."""
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
     if column.null_count:

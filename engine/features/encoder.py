@@ -248,7 +248,8 @@ def _distinct_name(name: str, values: tuple[str, ...]) -> str:
 def _allowed_kinds(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, ...]:
     if isinstance(column, NumberPlan):
         if column.role == "date":
-            return ("time", "text")
+            in_digits = column.date_format is not None and column.date_format.in_digits
+            return ("time", "text", "number") if in_digits else ("time", "text")
         return ("number", "boolean") if column.number_format is None else ("number", "boolean", "text")
     if isinstance(column, CategoryPlan):
         return ("text", "number", "boolean")

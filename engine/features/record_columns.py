@@ -94,7 +94,11 @@ class RecordColumns:
         position: dict[Any, int] = {None: MISSING_CODE}
         codes = [position.setdefault(value, len(position) - 1) for value in values]
         del position[None]
-        return np.array(codes, np.int32), None if len(position) > spec.max_distinct else list(position)
+        return np.array(codes, np.int32), None if len(position) > spec.max_names else list(position)
+
+    def has_text(self, name: str, texts: Sequence[float | str]) -> NDArray[np.bool_]:
+        """Return whether the value of each row is written as one of the texts."""
+        return self._as_table(name).has_text(name, texts)
 
     def labels(self, name: str, spec: ReadSpec) -> RaggedLabels:
         """Return lists of labels."""
@@ -106,7 +110,7 @@ class RecordColumns:
         codes = np.array([MISSING_CODE if label == "" else position[label] for label in flat], np.int32)
         offsets = np.zeros(len(values) + 1, np.int32)
         np.cumsum([0 if value is None else len(value) for value in values], out=offsets[1:])
-        names = None if len(position) > spec.max_distinct else list(position)
+        names = None if len(position) > spec.max_names else list(position)
         return RaggedLabels(offsets, codes, names, np.array([value is None for value in values]))
 
     def ids(self, name: str) -> pa.Array | pa.ChunkedArray:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from engine import backends
 from engine.backends.protocol import Projection
 from engine.config import ClusterConfig, Metric, ScoringLimits
-from engine.errors import ModelNotReadableError, UsageError
+from engine.errors import ModelNotReadableError, NotExplainedError, UsageError
 from engine.execution.threads import map_blocks, row_blocks
 from engine.features.columnar_block import ColumnarBlock
 from engine.features.distributions import TableDistributions
@@ -33,6 +33,7 @@ from engine.features.number_columns import check_parsed_texts
 from engine.kmeans.stability import MARGIN_EDGES
 from engine.model.assignments import check_id_name, write_parts
 from engine.model.directions import score_projection
+from engine.model.export import export_sql
 from engine.model.files import METRIC_FORMAT, read_model, write_model
 from engine.model.new_rows import (
     AddedColumns,
@@ -123,7 +124,10 @@ class Model:
         ModelNotReadableError, NotExplainedError
             If the model was read from no run, or its clusters have no names.
         """
-        return read_cluster_names(run_folder(self))
+        names = read_cluster_names(run_folder(self))
+        if names is None:
+            raise NotExplainedError(f"{run_folder(self)} was made with --skip explain: its clusters have no names.")
+        return names
 
     def scores(self, rows: Any) -> NDArray[np.float32]:
         """Compute the scores Z of rows, float32 of shape (n_rows, n_components).
@@ -297,6 +301,51 @@ class Model:
                 return write_new_rows(assign, table, columns, path, overwrite, cluster, seen)
             parts = seen.watch(map_blocks(assign, table.blocks(columns, dictionary_encoded=True)))
             return pa.concat_tables(list(parts)) if path is None else write_table(parts, path, overwrite=overwrite)
+
+    def export(
+        self,
+        to: str = "sql",
+        *,
+        out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+        dialect: str = "duckdb",
+        table: Any = None,
+        relation: str = "profiles",
+        id: str | None = None,
+    ) -> str | Path:
+        """Export the model to score rows where they are.
+
+        Parameters
+        ----------
+        to : {"sql"}
+            "sql" is one SELECT of the id, the cluster and, where the run was explained, its name as cluster_name.
+        out : path, optional
+            A file to write; without it the statement is returned.
+        overwrite : bool, default=False
+        dialect : {"duckdb", "postgres", "sqlite", "spark", "bigquery", "snowflake"}
+        table : path, URL, list of them, a pandas, polars or pyarrow table, optional
+            Tells the type of each column in the database; by default the files that the run was made of, unchanged.
+        relation : str, default="profiles"
+            The table in the database, written into the statement as it is.
+        id : str, optional
+            The column that is passed through, by default the id column of the model.
+
+        Raises
+        ------
+        UsageError
+            If a target, dialect or id is missing or unknown, or the dialect cannot write a column; it names all such.
+        OutputExistsError
+        SourceNotFoundError, InputChangedError, MissingColumnError, RetypedColumnError, DataError
+        """
+        path = None if out is None else Path(out)
+        if path is not None:
+            check_new_file(path, overwrite=overwrite)
+        statement = export_sql(self, to, dialect, table, relation, id)
+        if path is None:
+            return statement
+        with write_atomically(path) as temporary:
+            temporary.write_text(statement, encoding="utf-8")
+        return path
 
     def _repr_html_(self) -> str:
         """Return the model's columns as HTML, for notebooks."""

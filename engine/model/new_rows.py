@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from engine import backends
 from engine.backends.protocol import TwoNearest
 from engine.config import ClusterConfig
-from engine.errors import ModelNotReadableError, NotExplainedError, NotMappedError, UsageError
+from engine.errors import ModelNotReadableError, NotMappedError, UsageError
 from engine.execution.threads import row_blocks
 from engine.execution.worker_pool import run_on_workers
 from engine.features.columnar_block import ColumnarBlock, read_block
@@ -109,17 +109,17 @@ class AddedColumns:
 
 
 def run_folder(model: Model) -> Path:
-    """Return the run that a model was read from; raise ModelNotReadableError if it was read from none."""
+    """Return the folder of the run that a model was read from; raises ModelNotReadableError if it was from none."""
     if model.run_folder is None:
         raise ModelNotReadableError("The model was read from no run.", hint="load it by engine.load.")
     return model.run_folder.absolute()
 
 
-def read_cluster_names(folder: Path) -> tuple[str, ...]:
-    """Return the name of each cluster of a run, in their order; raise NotExplainedError if they have none."""
+def read_cluster_names(folder: Path) -> tuple[str, ...] | None:
+    """Return the names of a run's clusters, in their order; None if it was made without an explanation."""
     path = folder / "clusters.parquet"
     if "persona" not in pq.read_schema(path).names:
-        raise NotExplainedError(f"{folder} was made with --skip explain: its clusters have no names.")
+        return None
     return tuple(pq.read_table(path, columns=["persona"])["persona"].to_pylist())
 
 

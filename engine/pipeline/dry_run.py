@@ -261,6 +261,7 @@ def _stage_libraries(table: Table, settings: FitConfig, encoder: FeatureEncoder)
     libraries, reader = StageLibraries(settings, backend, reason), choose_reader(backend, table)
     rows = reader if isinstance(reader, str) else reader.encoded_table(encoder)
     libraries.record_reader(rows if isinstance(rows, str) else rows.reader)
+    libraries.record_statistics(not isinstance(rows, str))
     return libraries
 
 
@@ -375,7 +376,10 @@ def _run_trial_fit(
     job = replace(job, settings=with_k, previous=None)
     with timer.stage("seeds"):
         samples = Samples.from_array(Z, None, backend)
-        initialize_centers(samples, "k-means++", k, np.random.RandomState(settings.seed), settings.kmeans.max_iter)
+        initialize_centers(
+            samples, "k-means++", k, np.random.RandomState(settings.seed), settings.kmeans.max_iter,
+            several=settings.kmeans.n_init == "auto",
+        )  # fmt: skip
     _, clustering, _ = job.clusters(Z, features, pca, k_sample)
     if choose:
         one_k, X = [min(k_range[len(k_range) // 2], k)], Z

@@ -256,6 +256,7 @@ def _fit(
         storage, cache = _allocate(staging, plan)
         timer, reader = StageTimer(reporter), choose_reader(backend, table)
         libraries.record_reader(reader_name(reader))
+        libraries.record_statistics(not isinstance(reader, str))
         if backend.name != "cpu":
             logger.info("Computed on %s: %s.", backend.name, libraries.describe())
         job = Job(table, n_rows, settings, backend, timer, storage, checkpoints, libraries, reader, previous)
