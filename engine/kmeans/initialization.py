@@ -126,9 +126,8 @@ def _best_of_seedings(
     """Return the centers of least inertia on the sample, once two seedings have led to it, or after `n_seedings`."""
     best: Clustering | None = None
     for number in range(n_seedings):
-        enough = -np.inf if best is None else (1.0 + SAME_INERTIA) * best.inertia
         seeds = seeds_of_sample(sample.X, sample.weights, n_clusters, seed + number, random)
-        seeds = improve_seeds(sample, seeds, random, max_rounds, enough)
+        seeds = improve_seeds(sample, seeds, random, max_rounds)
         found = lloyd(sample, seeds, max_iter=SEEDING_ITERATIONS, tolerance=0.0)
         if best is not None and abs(found.inertia - best.inertia) <= SAME_INERTIA * best.inertia:
             break
