@@ -87,7 +87,7 @@ def run_odds(minutes: float) -> None:
     """Measure the odds where they are not measured yet, until the time is over: the demo, then the suite."""
     end = time.monotonic() + 60 * minutes
     done = {row["table"] for row in read_results(ODDS_RESULTS)}
-    overlapping_first = sorted(suite(), key=lambda table: table.family not in ("overlap", "near", "small"))
+    overlapping_first = sorted(suite(), key=lambda table: table.family not in ("overlap", "small"))
     for table in (demo(0), demo(1), *overlapping_first):
         if time.monotonic() > end:
             return
