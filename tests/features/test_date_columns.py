@@ -127,6 +127,16 @@ def test_numbers_that_only_look_like_days_stay_numbers() -> None:
     assert once.roles[0].role == "date"
 
 
+@pytest.mark.parametrize("factor", [10_000, 1_000_000])
+def test_times_in_digits_stay_numbers_with_a_warning(factor: int) -> None:
+    times = NUMBERS * factor + factor // 10 + AGES
+    with pytest.warns(DateTextsWarning, match="stay numbers: 'at'; .* times have to be written as 2024-09-04 10:15"):
+        assert fit_features(pa.table({"at": times, "age": AGES})).roles[0].role == "numeric"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DateTextsWarning)
+        fit_features(pa.table({"at": times * 7, "age": AGES}))
+
+
 def test_keys_of_days_are_dates_and_a_role_refuses_numbers_that_are_none() -> None:
     assert fit_features(pa.table({"signup_date_key": NUMBERS, "age": AGES})).roles[0].role == "date"
     for kind in (np.int64, np.float16, np.float32):
