@@ -5,7 +5,7 @@ This module holds the public names, each imported when it is first used, so that
     tables -> features -> pca -> kmeans -> tsne -> model -> explain -> report: data, in the order of a fit
     pipeline calls them; backends + kernels compute a block
     execution says where blocks run
-    cli, bench, comparison and accel stand on top
+    cli, bench, comparison, accel and mlflow stand on top
 """
 
 from importlib import import_module

@@ -16,7 +16,7 @@ from engine.cli.app import AsJson, Debug, Overwrite, ProfileTable, app, handle_e
 @handle_errors
 def export(
     run: Annotated[Path, typer.Argument(help="A run directory that `rooms fit` wrote.")],
-    to: Annotated[str, typer.Option(help="sql: one SELECT.")] = "sql",
+    to: Annotated[str, typer.Option(help="sql: one SELECT; sklearn: a pickled Pipeline.")] = "sql",
     out: Annotated[Path | None, typer.Option(help="A file to write. [default: stdout]")] = None,
     dialect: Annotated[
         str, typer.Option(help="Of SQL: duckdb, postgres, sqlite, spark, bigquery or snowflake.")
@@ -33,16 +33,20 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Export the model of a run, to score rows where they are."""
+    from engine.errors import UsageError
     from engine.model.export import check_sql
     from engine.progress import Bars
     from engine.run import load
 
+    if to != "sql" and (out is None or check):
+        raise UsageError(f"--to {to} needs --out, and --check is for SQL.")
     model = load(run)
     exported = model.export(
         to, out=out, overwrite=overwrite, dialect=dialect, table=table or check or None, relation=relation, id=id
     )
-    facts: dict[str, Any] = {"to": to, "dialect": dialect, "out": None if out is None else str(out)}
-    text = str(exported) if out is None else f"{to} for {dialect}: {out}"
+    facts: dict[str, Any] = {"to": to, "out": None if out is None else str(out)}
+    facts |= {"dialect": dialect} if to == "sql" else {}
+    text = str(exported) if out is None else f"{to}{f' for {dialect}' if to == 'sql' else ''}: {out}"
     if out is None:
         facts["text"] = str(exported)
     if check:

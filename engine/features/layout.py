@@ -8,6 +8,7 @@ Columns of X that are numbers are called dense, all others hot: a hot column of 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 import numpy as np
@@ -105,6 +106,10 @@ class Layout:
         """Return the hot column of a missing value, then of each of a block's names; -1 for none."""
         missing, other, hot_column = self._hot_columns[column.column]
         return np.array([missing, *(hot_column.get(name, other) for name in names or ())], np.int32)
+
+    def names_of(self, column: str) -> Collection[str]:
+        """Return the categories, with the marks of missing ones, or the labels that the plan knows of a column."""
+        return self._hot_columns[column][2]
 
     def _hot_columns_of(self, column: CategoryPlan | LabelPlan) -> tuple[int, int, dict[str, int]]:
         """Return the hot columns of a missing value, of a name that the plan lacks, and of those that it has."""

@@ -70,7 +70,8 @@ def initialize_centers(
             n_seedings = min(MAX_SEEDINGS, SEEDINGS_TIMES_CLUSTERS // n_clusters) if several else 1
             if n_seedings > 1:
                 return _best_of_seedings(sample, n_clusters, seed, random, rounds, n_seedings)
-            return improve_seeds(sample, _kmeans_plus_plus(sample, n_clusters, seed, random), random, rounds)
+            seeds = seeds_of_sample(sample.X, sample.weights, n_clusters, seed, random)
+            return improve_seeds(sample, seeds, random, rounds)
         return improve_seeds(*_kmeans_parallel(samples, n_clusters, seed, random), random, rounds)
     if callable(init):
         init = init(samples.X, n_clusters, random_state=random)
@@ -112,10 +113,10 @@ def _draw_sample(samples: Samples, n_clusters: int, seed: int) -> Samples:
     return Samples.from_array(*distinct_rows(samples.X[rows], weights), samples.backend)
 
 
-def _kmeans_plus_plus(sample: Samples, n_clusters: int, seed: int, random: np.random.RandomState) -> Rows:
-    """Return seeds (n_clusters, n_features) drawn from some rows of a sample by greedy k-means++."""
-    rows = sample_rows(len(sample.X), max(SEED_ROWS, SEED_ROWS_PER_CLUSTER * n_clusters), seed)
-    seeds: Rows = sample.X[rows[greedy_seeds(sample.X[rows], sample.weights[rows], n_clusters, random)]]
+def seeds_of_sample(X: Rows, weights: Float64s, n_clusters: int, seed: int, random: np.random.RandomState) -> Rows:
+    """Return seeds (n_clusters, n_features) drawn by greedy k-means++ from a part of weighted rows."""
+    rows = sample_rows(len(X), max(SEED_ROWS, SEED_ROWS_PER_CLUSTER * n_clusters), seed)
+    seeds: Rows = X[rows[greedy_seeds(X[rows], weights[rows], n_clusters, random)]]
     return seeds
 
 
@@ -125,7 +126,8 @@ def _best_of_seedings(
     """Return the centers of least inertia on the sample, once two seedings have led to it, or after `n_seedings`."""
     best: Clustering | None = None
     for number in range(n_seedings):
-        seeds = improve_seeds(sample, _kmeans_plus_plus(sample, n_clusters, seed + number, random), random, max_rounds)
+        seeds = seeds_of_sample(sample.X, sample.weights, n_clusters, seed + number, random)
+        seeds = improve_seeds(sample, seeds, random, max_rounds)
         found = lloyd(sample, seeds, max_iter=SEEDING_ITERATIONS, tolerance=0.0)
         if best is not None and abs(found.inertia - best.inertia) <= SAME_INERTIA * best.inertia:
             break

@@ -6,7 +6,10 @@ Model, table  ->  SQL; rows of a check  ->  clusters, and which rows rounding to
 from __future__ import annotations
 
 import json
+import os
+import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from engine import backends
 from engine.blocks import Block, Table
 from engine.errors import ExportDiffersError, UsageError
+from engine.export.sklearn_pipeline import to_pipeline
 from engine.export.sql_check import CHECKED_IN, CHECKED_ROW, Difference, compare_rows
 from engine.export.sql_check import TABLE as CHECKED_TABLE
 from engine.export.sql_cloud_dialects import DIALECTS
@@ -24,14 +28,16 @@ from engine.export.sql_model import SqlModel
 from engine.model.new_rows import read_cluster_names, run_folder
 from engine.progress import Reporter, Silent
 from engine.tables import open_table
+from engine.tables.output_paths import check_new_file
 from engine.tables.recorded_table import open_recorded_table
 from engine.tables.vector_columns import VectorTable, vector_name
 from engine.utils.array_types import Int32s
+from engine.utils.atomic_files import write_atomically
 
 if TYPE_CHECKING:
     from engine.model.model import Model
 
-TARGETS = ("sql",)
+TARGETS = ("sql", "sklearn")
 DEADLINE = 600.0  # seconds of a check
 UNIT_ROUNDOFF = 2.0**-24  # of float32
 SLACK = 1.01  # for the rounding of the bound itself
@@ -65,16 +71,37 @@ def sql_model(model: Model) -> SqlModel:
     return SqlModel(model.encoder, model.projection, model.centers, model.cluster_numbers, by_number)
 
 
-def export_sql(model: Model, to: str, dialect: str, table: Any, relation: str, id: str | None) -> str:
-    """Return the statement that assigns the rows of a table of a database; for errors see Model.export."""
+def export_model(
+    model: Model, to: str, out: str | os.PathLike[str] | None, overwrite: bool, *, table: Any, **settings: Any
+) -> Any:
+    """Return what is exported, or write it to `out` and return the path; see Model.export."""
+    path = None if out is None else Path(out)
+    if path is not None:
+        check_new_file(path, overwrite=overwrite)
     if to not in TARGETS:
         raise UsageError(f"--to {to} is unknown.", hint=f"choose from {', '.join(TARGETS)}.")
+    exported = export_sql(model, table=table, **settings) if to == "sql" else sklearn_pipeline(model, table)
+    if path is None:
+        return exported
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(exported.encode() if to == "sql" else pickle.dumps(exported))
+    return path
+
+
+def export_sql(model: Model, dialect: str, table: Any, relation: str, id: str | None) -> str:
+    """Return the statement that assigns the rows of a table of a database; for errors see Model.export."""
     chosen, id = find_dialect(dialect), model.id if id is None else id
     if id is None:
         raise UsageError(
             "The model has no id column, so nothing tells which row a cluster belongs to.", hint="name a column: --id."
         )
     return sql_model(model).write(chosen, open_typed_table(model, table).schema, id, relation)
+
+
+def sklearn_pipeline(model: Model, table: Any) -> Any:
+    """Return the model as a Pipeline of scikit-learn; for errors see Model.export."""
+    schema = open_typed_table(model, table).schema
+    return to_pipeline(model.encoder, schema, model.pca.mean_, model.projection, model.centers, model.cluster_numbers)
 
 
 def check_sql(

@@ -33,7 +33,7 @@ from engine.features.number_columns import check_parsed_texts
 from engine.kmeans.stability import MARGIN_EDGES
 from engine.model.assignments import check_id_name, write_parts
 from engine.model.directions import score_projection
-from engine.model.export import export_sql
+from engine.model.export import export_model
 from engine.model.files import METRIC_FORMAT, read_model, write_model
 from engine.model.new_rows import (
     AddedColumns,
@@ -312,40 +312,36 @@ class Model:
         table: Any = None,
         relation: str = "profiles",
         id: str | None = None,
-    ) -> str | Path:
-        """Export the model to score rows where they are.
+    ) -> Any:
+        """Export the model to score rows where they are: docs/export.md.
 
         Parameters
         ----------
-        to : {"sql"}
-            "sql" is one SELECT of the id, the cluster and, where the run was explained, its name as cluster_name.
+        to : {"sql", "sklearn"}
+            A SELECT of id, cluster and, where the run was explained, cluster_name; or a fitted sklearn Pipeline that
+            predicts the numbers of clusters of a pandas frame, and pickles without rooms engine.
         out : path, optional
-            A file to write; without it the statement is returned.
+            The file to write, a pickle of a pipeline; without it the statement or pipeline is returned.
         overwrite : bool, default=False
         dialect : {"duckdb", "postgres", "sqlite", "spark", "bigquery", "snowflake"}
         table : path, URL, list of them, a pandas, polars or pyarrow table, optional
-            Tells the type of each column in the database; by default the files that the run was made of, unchanged.
+            Tells the type of each column; by default the files that the run was made of, unchanged.
         relation : str, default="profiles"
             The table in the database, written into the statement as it is.
         id : str, optional
-            The column that is passed through, by default the id column of the model.
+            The column that a SELECT passes through, by default the id column of the model.
 
         Raises
         ------
         UsageError
-            If a target, dialect or id is missing or unknown, or the dialect cannot write a column; it names all such.
-        OutputExistsError
-        SourceNotFoundError, InputChangedError, MissingColumnError, RetypedColumnError, DataError
+            If an argument is unknown, there is no id, or columns cannot be written; it names all of them.
+        OutputExistsError, SourceNotFoundError, InputChangedError, DataError
         """
-        path = None if out is None else Path(out)
-        if path is not None:
-            check_new_file(path, overwrite=overwrite)
-        statement = export_sql(self, to, dialect, table, relation, id)
-        if path is None:
-            return statement
-        with write_atomically(path) as temporary:
-            temporary.write_text(statement, encoding="utf-8")
-        return path
+        return export_model(self, to, out, overwrite, dialect=dialect, table=table, relation=relation, id=id)
+
+    def to_sklearn(self, table: Any = None) -> Any:
+        """Return the model as a fitted Pipeline of scikit-learn; the same as export("sklearn", table=table)."""
+        return self.export("sklearn", table=table)
 
     def _repr_html_(self) -> str:
         """Return the model's columns as HTML, for notebooks."""
