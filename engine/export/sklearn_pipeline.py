@@ -24,7 +24,7 @@ from engine.errors import UsageError
 from engine.export.sql_dialect import STRIPPED
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, ColumnPlan, LabelPlan, NumberPlan
-from engine.tables.list_texts import SPACE, is_list
+from engine.tables.list_texts import is_list, joining_steps
 from engine.tables.vector_columns import vector_name
 from engine.utils.array_types import Float64s
 from engine.utils.formatting import natural_list
@@ -94,7 +94,7 @@ class PipelineParts:
         if refused:
             raise UsageError(
                 f"A pipeline of scikit-learn cannot read {natural_list(refused)}: vectors, lists of numbers, lists in "
-                "brackets, numbers and dates in texts, and dates with marks of missing values.",
+                "brackets, numbers and dates in texts, dates in digits, and dates with marks of missing values.",
                 hint="fit without these columns, or export the model as SQL.",
             )
         n, layout = projection.n_components, encoder.layout
@@ -199,8 +199,7 @@ class PipelineParts:
         steps = [_function(self.pd.Series.fillna, value="")]
         if plan.separator is None:
             return steps
-        sign = plan.separator.strip() or " "
-        between = f"{SPACE}{re.escape(sign)}{SPACE}" if sign != " " else SPACE.replace("*", "+")
+        ((between, _),), _ = joining_steps(plan.separator)
         ends = f"[{re.escape(STRIPPED)}]+"
         return [*steps, _function(self.pd.Series.apply, func=re.compile(f"^{ends}|{ends}$|{between}").split)]
 
@@ -255,5 +254,5 @@ def _is_readable(plan: ColumnPlan, schema: pa.Schema) -> bool:
         return is_text and not (plan.separator is not None and is_list(plan.separator))
     if isinstance(plan, CategoryPlan):
         return True
-    is_marked_date = plan.role == "date" and bool(plan.missing)
-    return vector_name(field) is None and not pa.types.is_string(field.type) and not is_marked_date
+    is_open_date = plan.role == "date" and (bool(plan.missing) or not pa.types.is_temporal(field.type))
+    return vector_name(field) is None and not pa.types.is_string(field.type) and not is_open_date

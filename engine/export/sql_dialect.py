@@ -31,6 +31,7 @@ STRIPPED += "\u2028\u2029\u202f\u205f\u3000"
 
 # What a database may be unable to read.
 LISTS, VECTORS, BRACKETS = "lists", "vectors", "lists in brackets within a text"
+LINES = "answers on lines of their own within a text"
 NUMBER_TEXTS, DATE_TEXTS, WORDY_DATES = "numbers in texts", "dates in texts", "dates in texts that are not year first"
 MOST_ARGUMENTS = 50  # of a function: SQLite takes 127 at most
 
@@ -212,7 +213,7 @@ class Sqlite(SqlDialect):
     """
 
     name = "SQLite"
-    lacks = frozenset({LISTS, VECTORS, BRACKETS, NUMBER_TEXTS, WORDY_DATES})
+    lacks = frozenset({LISTS, VECTORS, BRACKETS, LINES, NUMBER_TEXTS, WORDY_DATES})
     with_keyword = "AS MATERIALIZED"
     double_type = "REAL"
     dates_are_texts = True

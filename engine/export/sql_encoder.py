@@ -20,6 +20,7 @@ from engine.export.sql_columns import SqlColumns, is_written_date
 from engine.export.sql_dialect import (
     BRACKETS,
     DATE_TEXTS,
+    LINES,
     LISTS,
     NUMBER_TEXTS,
     VECTORS,
@@ -167,7 +168,7 @@ def _need(plan: ColumnPlan, field: pa.Field) -> str:
     if isinstance(plan, LabelPlan):
         if plan.separator is None:
             return LISTS
-        return BRACKETS if is_list(plan.separator) else ""
+        return BRACKETS if is_list(plan.separator) else LINES if plan.separator == "\n" else ""
     if not isinstance(plan, NumberPlan):
         return ""
     if plan.role != "date":

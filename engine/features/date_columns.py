@@ -32,6 +32,7 @@ from engine.tables.date_texts import DAY_FIRST, MONTH_FIRST, DateFormat, find_da
 logger = logging.getLogger(__name__)
 MIN_DAYS, MIN_NAMED_DAYS = 10, 2  # different dates in digits, and in a column that is named as a date
 MAX_OTHER_SHARE = 0.1  # of different numbers that look like days and stay numbers: a warning says so
+TIME_FACTORS = (1.0, 1e4, 1e6)  # of 20240904, 202409041015 and 20240904101500
 FIRST_NUMBER, LAST_NUMBER = 190_001.0, 99_999_999.0  # that dates, or a mark of a missing one, are written as
 _FIRST_ROWS = 1000  # rows whose values rule out most columns
 _NAMED_AS_DATE = re.compile(
@@ -142,16 +143,20 @@ def check_date_columns(statistics: TableStatistics, overrides: Mapping[str, Role
 
 
 def warn_of_day_numbers(statistics: TableStatistics, overrides: Mapping[str, Role]) -> None:
-    """Warn of columns of numbers such as 20240904 that were not read as dates, such as few days without a name."""
+    """Warn of numbers such as 20240904 that were not read as dates, such as few days without a name, and of times."""
     named = [
         repr(name)
         for name, column in statistics.columns.items()
-        if name not in overrides and column.read_spec.form == "number" and _are_day_numbers(column.sorted_sample)
+        if name not in overrides
+        and column.read_spec.form == "number"
+        and any(_are_day_numbers(column.sorted_sample // factor) for factor in TIME_FACTORS)
     ]
     if named:
         what = f"Numbers that look like days, written as year, month and day, stay numbers: {', '.join(named)}"
-        remedy = "--role COLUMN=date reads them as dates, and --role COLUMN=numeric keeps them without a warning"
-        warnings.warn(f"{what}; {remedy}.", DateTextsWarning, stacklevel=3)
+        remedy = "--role COLUMN=date reads 20240904 as a date, times have to be written as 2024-09-04 10:15"
+        warnings.warn(
+            f"{what}; {remedy}. --role COLUMN=numeric keeps them without a warning.", DateTextsWarning, stacklevel=3
+        )
 
 
 def _are_day_numbers(ascending: NDArray[np.float64]) -> bool:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,6 +76,31 @@ def test_a_pickle_is_read_without_the_engine(model: Model, tmp_path: Path) -> No
     subprocess.run([sys.executable, "-P", "-c", WITHOUT_ENGINE, *(str(tmp_path / name) for name in names)], check=True)
     predicted = pq.read_table(tmp_path / "out.parquet")["cluster"].to_pylist()
     assert predicted == model.assign(rows)["cluster"].to_pylist()
+
+
+def test_answers_on_lines_are_split_and_days_in_digits_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    kind = np.arange(600) % 3
+    words = np.array(["night owl", "early bird", "week end", "new"])
+    lines = ["\n".join(words[(rng.random(4) < 0.3) | (np.arange(4) == k)]) for k in kind]
+    days = 20_200_101 + rng.integers(0, 28, 600) + 10_000 * kind
+    rows = pa.table({"answers": lines, "age": rng.normal(30 + 10 * kind), "joined": days})
+    settings = {"n_clusters": 3, "skip": ["map", "report", "explain"], "threads": 1}
+    model = engine.fit(rows.drop_columns(["joined"]), out=tmp_path / "run", **settings).model
+    assert [len(getattr(plan, "labels", ())) for plan in model.encoder.plan.columns] == [4, 0]
+    new = pa.table({"answers": [*lines[1:], "night owl\r\n other "], "age": rows["age"]})
+    named, clusters = new.append_column("who", pa.array(range(600))), model.assign(new)["cluster"].to_pylist()
+    assert model.to_sklearn(new).predict(new.to_pandas()).tolist() == clusters
+    connection = duckdb.connect()
+    connection.register("profiles", named)
+    by_sql = connection.sql(str(model.export("sql", table=named, id="who"))).to_arrow_table().sort_by("who")
+    assert by_sql["cluster"].to_pylist() == clusters
+    with pytest.raises(UsageError, match=r"answers on lines of their own within a text \('answers'\)"):
+        model.export("sql", dialect="sqlite", table=named, id="who")
+    with_days = engine.fit(rows, out=tmp_path / "days", **settings).model
+    assert [plan.role for plan in with_days.encoder.plan.columns if plan.column == "joined"] == ["date"]
+    with pytest.raises(UsageError, match=r"cannot read 'joined': .*dates in digits"):
+        with_days.to_sklearn(rows)
 
 
 def test_columns_that_a_pipeline_cannot_read_are_named(tmp_path: Path) -> None:

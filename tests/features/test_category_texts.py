@@ -16,6 +16,7 @@ from engine.tables import open_table
 N = 600
 RNG = np.random.default_rng(8)
 NUMBERS = RNG.integers(1, 60, N).tolist()
+MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sept", "October"]
 NOTATIONS: dict[str, Callable[[int], str]] = {
     "at least": lambda n: f"{n}+",
     "ratings": lambda n: f"{n / 10}/5",
@@ -23,12 +24,15 @@ NOTATIONS: dict[str, Callable[[int], str]] = {
     "ordinals": lambda n: f"{n}th",
     "quarters": lambda n: f"{1980 + n}-Q1",
     "days with years of two digits": lambda n: f"{1 + n % 12}/{1 + n % 28}/{10 + n % 9}",
+    "days of Oracle": lambda n: f"{1 + n % 28:02d}-{MONTHS[n % 10].upper()}-{10 + n % 9}",
+    "months with years of two digits": lambda n: f"{MONTHS[n % 9]}-{n % 20:02d}",
     "Arabic digits": lambda n: str(n).translate(
         str.maketrans("0123456789", "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669")
     ),
     "full-width digits": lambda n: str(n).translate({48 + k: 0xFF10 + k for k in range(10)}),
 }
 WORDS: dict[str, Callable[[int], str]] = {
+    "codes of two parts": lambda n: f"{n:05d}-{n:04d}",
     "codes": lambda n: f"P{n}",
     "codes of digits": lambda n: f"{n:04d}",
     "streets": lambda n: f"{n} {'ABCDEFGHIJKL'[n % 12]} Street",

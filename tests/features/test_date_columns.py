@@ -92,8 +92,10 @@ def test_numbers_such_as_20240904_are_dates_and_the_warning_says_so(kind: str) -
     expected = fit_features(pa.table({"x": pa.array(days, pa.date32()), "age": AGES}))
     assert features.roles[0].reason.startswith("dates; written with year")
     assert features.statistics.columns["x"].moments == expected.statistics.columns["x"].moments
+    as_dates = pa.table({"x": pa.array(days, pa.date32()), "age": AGES})
     X = features.encoder.encode(table)
-    assert np.array_equal(X, expected.encoder.encode(pa.table({"x": pa.array(days, pa.date32()), "age": AGES})))
+    assert np.array_equal(X, expected.encoder.encode(as_dates))
+    assert np.array_equal(X, features.encoder.encode(as_dates))  # new rows may have dates instead of digits
 
 
 def test_zeros_among_dates_in_digits_are_missing() -> None:
@@ -125,6 +127,16 @@ def test_numbers_that_only_look_like_days_stay_numbers() -> None:
     with pytest.warns(DateTextsWarning, match="1 other texts taken as missing"):
         once = fit_features(pa.table({"x": [20_240_230, *NUMBERS[1:]], "age": AGES}))
     assert once.roles[0].role == "date"
+
+
+@pytest.mark.parametrize("factor", [10_000, 1_000_000])
+def test_times_in_digits_stay_numbers_with_a_warning(factor: int) -> None:
+    times = NUMBERS * factor + factor // 10 + AGES
+    with pytest.warns(DateTextsWarning, match="stay numbers: 'at'; .* times have to be written as 2024-09-04 10:15"):
+        assert fit_features(pa.table({"at": times, "age": AGES})).roles[0].role == "numeric"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DateTextsWarning)
+        fit_features(pa.table({"at": times * 7, "age": AGES}))
 
 
 def test_keys_of_days_are_dates_and_a_role_refuses_numbers_that_are_none() -> None:
