@@ -90,9 +90,9 @@ class CenterMovement:
         rank[order] = np.arange(len(steps))
         counts = np.array([count for count in FAST_CENTER_COUNTS if count == 0 or 2 * count < len(steps)])
         total = self.distance + self.fastest_other + steps
-        full = bound_kernels.estimate_active_shares(
-            labels[sample], gap_bound[sample], total, steps[order[counts]], rank, counts
-        )
+        # Contiguous, or the kernel is compiled for strides as well.
+        labels, gap_bound = np.ascontiguousarray(labels[sample]), np.ascontiguousarray(gap_bound[sample])
+        full = bound_kernels.estimate_active_shares(labels, gap_bound, total, steps[order[counts]], rank, counts)
         costs = full * (len(steps) + FULL_COMPARISON_COST) + (1.0 - full) * np.where(
             counts, counts + FAST_COMPARISON_COST, 0.0
         )

@@ -181,7 +181,8 @@ def _subsample(rows: WeightedRows) -> WeightedRows:
     """Return every n-th row, at most SMALL_TREE_ROWS: a tree of few leaves gets no better with more."""
     bins, labels, weights = rows
     step = -(-len(labels) // SMALL_TREE_ROWS) or 1
-    return np.ascontiguousarray(bins[:, ::step]), labels[::step], weights[::step]
+    contiguous = np.ascontiguousarray  # or kernels are compiled for strides as well
+    return contiguous(bins[:, ::step]), contiguous(labels[::step]), contiguous(weights[::step])
 
 
 def _find_rule_sets(
