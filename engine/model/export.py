@@ -81,7 +81,7 @@ def export_model(
         check_new_file(path, overwrite=overwrite)
     if to not in TARGETS:
         raise UsageError(f"--to {to} is unknown.", hint=f"choose from {', '.join(TARGETS)}.")
-    exported = export_sql(model, table=table, **settings) if to == "sql" else _exported(model, to, table)
+    exported: Any = export_sql(model, table=table, **settings) if to == "sql" else _exported(model, to, table)
     if path is None:
         return exported
     with write_atomically(path) as temporary:
