@@ -56,6 +56,10 @@ class SourceNotFoundError(DataError):
     """There is no file at the given source."""
 
 
+class DatabaseError(DataError):
+    """A database cannot be reached, or refuses a query or a table."""
+
+
 class SourceFormatError(DataError):
     """A file cannot be read in the format of its name."""
 

@@ -159,9 +159,9 @@ class SqlConditionWriter:
 
     @staticmethod
     def _compared_kind(kind: pa.DataType, plan: ColumnPlan) -> pa.DataType:
-        """Return the type in which a column is compared: dates that are texts are moments."""
-        is_text_date = isinstance(plan, NumberPlan) and plan.role == "date" and pa.types.is_string(kind)
-        return pa.timestamp("us") if is_text_date else kind
+        """Return the type in which a column is compared: dates that are texts or numbers are moments."""
+        is_written = isinstance(plan, NumberPlan) and plan.role == "date" and not pa.types.is_temporal(kind)
+        return pa.timestamp("us") if is_written else kind
 
     def _number(self, condition: Condition, plan: NumberPlan, column: str) -> str:
         kind = self._compared_kind(self.schema.field(plan.column).type, plan)

@@ -249,5 +249,6 @@ def _is_readable(plan: ColumnPlan, schema: pa.Schema) -> bool:
         return is_text and not (plan.separator is not None and is_list(plan.separator))
     if isinstance(plan, CategoryPlan):
         return True
-    is_marked_date = plan.role == "date" and bool(plan.missing)
-    return vector_name(field) is None and not pa.types.is_string(field.type) and not is_marked_date
+    if plan.role == "date":
+        return pa.types.is_temporal(field.type) and not plan.missing
+    return vector_name(field) is None and not pa.types.is_string(field.type)

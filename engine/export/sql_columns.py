@@ -8,6 +8,7 @@ Rules compare these expressions, and models encode them. Marks of missing values
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,11 @@ from engine.export.sql_number_texts import number_from_text
 from engine.features.encoding_plan import CategoryPlan, ColumnPlan, NumberPlan
 from engine.tables.date_texts import DateFormat
 from engine.tables.vector_columns import POSITION, vector_name
+
+
+def is_written_date(plan: ColumnPlan, field: pa.Field) -> TypeGuard[NumberPlan]:
+    """Return whether a column has dates that are texts or digits."""
+    return isinstance(plan, NumberPlan) and plan.role == "date" and not pa.types.is_temporal(field.type)
 
 
 class SqlColumns:
@@ -36,8 +42,8 @@ class SqlColumns:
     def present(self, field: pa.Field, plan: ColumnPlan) -> str:
         """Return a column as it is compared, NULL where it has no value."""
         column = self.given(field)
-        if isinstance(plan, NumberPlan) and pa.types.is_string(field.type) and plan.role == "date":
-            return date_from_text(column, plan.date_format or DateFormat())
+        if is_written_date(plan, field):
+            return self.moment(field, plan)
         if isinstance(plan, NumberPlan) and plan.number_format is not None:
             return number_from_text(column, plan.number_format)
         if pa.types.is_floating(field.type):
@@ -49,6 +55,13 @@ class SqlColumns:
         if pa.types.is_timestamp(field.type) and field.type.tz is not None:
             return self.dialect.in_utc(column)
         return column
+
+    def moment(self, field: pa.Field, plan: NumberPlan) -> str:
+        """Return the moment of a column of texts or digits in UTC, NULL where it is none."""
+        column = self.given(field)
+        if pa.types.is_floating(field.type):
+            column = f"CASE WHEN {column} = FLOOR({column}) THEN TRY_CAST({column} AS BIGINT) END"
+        return date_from_text(column, plan.date_format or DateFormat())
 
     def category_literal(self, kind: pa.DataType) -> Callable[[str], str]:
         """Return the function that writes a category as a literal of the column's type: number, boolean or text."""

@@ -1,4 +1,4 @@
-"""Write how a text column is parsed as dates (engine/tables/date_texts.py) as SQL."""
+"""Write how a column of texts or digits is parsed as dates (engine/tables/date_texts.py) as SQL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TIME = re.compile(f"(?i){TIME}$")
 
 
 def date_from_text(column: str, form: DateFormat) -> str:
-    """Return an expression that is the moment of a column's text in UTC, or NULL where the text is none.
+    """Return an expression that is the moment of a column's text or number in UTC, or NULL where it is none.
 
     It takes the steps of `parse_dates`, with the same regular expressions. Columns that a database has read as dates
     or times are converted to text first, which is written year first.
@@ -27,7 +27,7 @@ def date_from_text(column: str, form: DateFormat) -> str:
 
 def _day(text: str, form: Form) -> str:
     groups = re.compile(PATTERNS[form]).groupindex
-    year, day = (f"\\{groups[name]}" for name in ("year", "day"))
+    year, day = (f"\\{groups[name]}" if name in groups else "01" for name in ("year", "day"))
     if "name" in form:
         iso = f"REGEXP_REPLACE({text}, {_quoted(PATTERNS[form])}, '{day} \\{groups['name']} {year}')"
         return f"TRY_STRPTIME({iso}, '%d %b %Y')"

@@ -16,8 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.errors import UsageError
-from engine.export.sql_columns import SqlColumns
-from engine.export.sql_date_texts import date_from_text
+from engine.export.sql_columns import SqlColumns, is_written_date
 from engine.export.sql_dialect import (
     BRACKETS,
     DATE_TEXTS,
@@ -28,7 +27,6 @@ from engine.export.sql_dialect import (
     SqlDialect,
 )
 from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, ColumnPlan, EncodingPlan, LabelPlan, NumberPlan
-from engine.tables.date_texts import DateFormat
 from engine.tables.list_texts import is_list, spellings
 from engine.tables.vector_columns import vector_name
 from engine.utils.formatting import natural_list
@@ -103,8 +101,8 @@ class SqlEncoder:
         """Return a number, or a date as days, NULL where it is missing."""
         if plan.role == "date":
             column, kind = self.columns.given(field), field.type
-            if pa.types.is_string(kind) and not self.dialect.dates_are_texts:
-                column, kind = date_from_text(column, plan.date_format or DateFormat()), pa.timestamp("us")
+            if is_written_date(plan, field) and not self.dialect.dates_are_texts:
+                column, kind = self.columns.moment(field, plan), pa.timestamp("us")
             return self.dialect.computed_double(self.dialect.days(column, kind))
         value = self.columns.present(field, plan)
         for mark in plan.missing:
@@ -170,10 +168,12 @@ def _need(plan: ColumnPlan, field: pa.Field) -> str:
         if plan.separator is None:
             return LISTS
         return BRACKETS if is_list(plan.separator) else ""
-    if not isinstance(plan, NumberPlan) or not pa.types.is_string(field.type):
+    if not isinstance(plan, NumberPlan):
         return ""
     if plan.role != "date":
-        return NUMBER_TEXTS
+        return NUMBER_TEXTS if pa.types.is_string(field.type) else ""
+    if not is_written_date(plan, field):
+        return ""
     return WORDY_DATES if plan.date_format is not None and plan.date_format.forms else DATE_TEXTS
 
 

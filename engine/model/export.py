@@ -26,7 +26,7 @@ from engine.export.sql_check import TABLE as CHECKED_TABLE
 from engine.export.sql_cloud_dialects import DIALECTS
 from engine.export.sql_dialect import SqlDialect
 from engine.export.sql_model import SqlModel
-from engine.model.new_rows import cluster_names, run_folder
+from engine.model.new_rows import read_cluster_names, run_folder
 from engine.progress import Reporter, Silent
 from engine.tables import open_table
 from engine.tables.output_paths import check_new_file
@@ -67,7 +67,7 @@ def open_typed_table(model: Model, table: Any) -> Table:
 
 def sql_model(model: Model) -> SqlModel:
     """Return what writes a model as SQL, with the names of its clusters if it was explained."""
-    names = None if model.run_folder is None else cluster_names(model.run_folder)
+    names = None if model.run_folder is None else read_cluster_names(model.run_folder)
     by_number = None if names is None else dict(zip(model.cluster_numbers.tolist(), names, strict=True))
     return SqlModel(model.encoder, model.projection, model.centers, model.cluster_numbers, by_number)
 

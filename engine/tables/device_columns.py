@@ -1,15 +1,18 @@
 """DeviceColumns: interface of a chunk of a table whose columns are arrays on a device.
 
-    a library's data frame  ->  numbers, times, dictionary-encoded values, lists
+    a library's data frame, or rows of pyarrow  ->  numbers, times, dictionary-encoded values, lists; some rows
 
 Dictionary codes refer to the distinct values of the same chunk, which are on the host.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 Array = Any  # of the device's array module
 
@@ -41,6 +44,15 @@ class DeviceColumns(Protocol):
     """The columns of a chunk, read by name."""
 
     def __len__(self) -> int: ...
+
+    def kind(self, name: str) -> pa.DataType:
+        """Return the type that the table's schema gives a column."""
+
+    def slice(self, first: int, last: int) -> DeviceColumns:
+        """Return the rows first … last - 1."""
+
+    def take(self, names: Sequence[str], positions: NDArray[np.int64]) -> list[pa.Array]:
+        """Return columns of the rows at these positions, on the host."""
 
     def numbers(self, name: str) -> Array:
         """Return numbers and booleans as float64, missing ones as NaN; the array is the caller's."""

@@ -20,11 +20,12 @@ from engine.backends.cpu import CpuBackend
 from engine.backends.gpu import GpuBackend, GpuProbe
 from engine.config import FitConfig
 from engine.features.fit import choose_reader, fit_encoder
-from engine.features.gpu_encoder import GpuTableReader
+from engine.features.gpu_reader import GpuTableReader
 from engine.pipeline.memory_plan import plan_memory
 from engine.tables import open_table
 from engine.tables.cudf_reader import open_cudf_table
 from tests.features.test_gpu_encoder import ROLES, assert_same, everything
+from tests.features.test_gpu_statistics import contents as contents_of
 from tests.gpu import frames, libraries
 from tests.gpu.strict import StrictArray
 
@@ -69,6 +70,7 @@ def test_chunks_of_all_files_are_encoded_to_the_bits_of_the_cpu(tmp_path: Path, 
     reader = choose_reader(GpuBackend(), table)
     assert isinstance(reader, GpuTableReader)
     rows = reader.encoded_table(features.encoder)
+    assert not isinstance(rows, str)
     start = 0
     whole = pa.concat_tables(block.rows for block in table.blocks())
     for _, run in rows.map(lambda first, run: (first, run), last=True):
@@ -147,9 +149,11 @@ def test_pyarrow_reads_what_cudf_would_read_otherwise_and_the_reason_is_given(tm
         assert reader_name(source) == f"pyarrow, because cuDF does not read {kind} files to the same bits in chunks"
     prices = pa.array([decimal.Decimal(i) / 4 for i in range(60)], pa.decimal128(9, 2))
     source = str(write([plain.append_column("price", prices)], tmp_path / "decimals", "parquet"))
-    because = "pyarrow, because cuDF does not read column"
+    because = "cuDF and pyarrow, because cuDF does not read column"
     assert reader_name(source) == f"{because} 'price': its type is decimal128(9, 2)"
     assert reader_name(source, column_roles={"price": "ignore"}) == "cuDF"
+    alone = str(write([pa.table({"price": prices})], tmp_path / "alone", "parquet"))
+    assert reader_name(alone) == "pyarrow, because cuDF does not read column 'price': its type is decimal128(9, 2)"
     times = everything(60).select(["age", "seen"])
     assert reader_name(str(write([times], tmp_path / "times", "parquet"))) == "cuDF"
     assert reader_name(str(write([times], tmp_path / "orc", "orc"))).startswith(
@@ -162,6 +166,30 @@ def test_pyarrow_reads_what_cudf_would_read_otherwise_and_the_reason_is_given(tm
         (tmp_path / "hive" / f"region={region}").mkdir(parents=True)
         write([plain], tmp_path / "hive" / f"region={region}", "parquet")
     assert reader_name(str(tmp_path / "hive")) == f"{because} 'region': it is in the names of the folders"
+
+
+@pytest.mark.parametrize("kind", ["parquet", "orc"])
+def test_statistics_by_cudf_and_columns_of_pyarrow_beside_them_are_those_of_the_cpu(tmp_path: Path, kind: str) -> None:
+    parts = [everything(230, 0), everything(51, 1)]  # of ORC, pyarrow reads the times
+    prices = pa.array([decimal.Decimal(i) / 8 for i in range(281)], pa.decimal128(9, 3))
+    whole = [pa.concat_tables(parts).append_column("cost", prices)]
+    table = open_table(str(write(whole, tmp_path / "table", kind)))
+    on_cpu = fit_encoder(table, column_roles=ROLES)
+    reader = choose_reader(GpuBackend(), table)
+    assert isinstance(reader, GpuTableReader)
+    features = fit_encoder(table, column_roles=ROLES, reader=reader)
+    assert (features.on_device, on_cpu.on_device) == (True, False)
+    assert features.encoder.plan == on_cpu.encoder.plan
+    assert contents_of(features.statistics) == contents_of(on_cpu.statistics)
+    rows = reader.encoded_table(features.encoder)
+    assert not isinstance(rows, str)
+    encoded = [run for _, run in rows.map(lambda first, run: (first, run), last=True)]
+    assert sum(len(run.dense) for run in encoded) == 281
+    start = 0
+    blocks = pa.concat_tables(block.rows for block in table.blocks())
+    for run in encoded:
+        assert_same(run, on_cpu.encoder.encode_rows(blocks.slice(start, len(run.dense))))
+        start += len(run.dense)
 
 
 def test_files_that_are_not_on_this_machine_are_read_by_pyarrow() -> None:
