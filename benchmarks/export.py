@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 RESULTS = ROOT / "benchmarks" / "results" / "export.json"
-FIT_ROWS, TABLE_ROWS = 50_000, 50_000
+FIT_ROWS, TABLE_ROWS, ONNX_ROWS = 50_000, 50_000, 8_192
 IDS = {"demo": "user_id", "mixed": "who"}
 
 
@@ -80,7 +80,29 @@ def by_duckdb(table: Path, run: Path, out: Path) -> None:
         connection.execute(f"COPY ({statement}) TO '{out}' (FORMAT parquet, COMPRESSION zstd)")
 
 
-CONTESTANTS = {"assign": by_assign, "duckdb": by_duckdb}
+def by_onnx(table: Path, run: Path, out: Path) -> None:
+    import onnxruntime
+
+    import engine
+    from engine.execution.threads import threads
+    from engine.model.export import onnx_inputs
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(run / "model.onnx"), options)
+    model = engine.load(run)
+    writer = None
+    with threads(1):
+        for batch in pq.ParquetFile(table).iter_batches(ONNX_ROWS):
+            rows = pa.Table.from_batches([batch])
+            (clusters,) = session.run(["cluster"], onnx_inputs(model, rows))
+            part = pa.table({model.id: rows[model.id], "cluster": clusters})
+            writer = writer or pq.ParquetWriter(out, part.schema, compression="zstd")
+            writer.write_table(part)
+    writer.close()
+
+
+CONTESTANTS = {"assign": by_assign, "duckdb": by_duckdb, "onnx": by_onnx}
 
 
 def measure(name: str, table: Path, run: Path, out: Path) -> dict[str, float]:
@@ -129,6 +151,7 @@ def main() -> None:
             fit(name, table, run)
         model = engine.load(run)
         model.export("sql", table=str(table), out=run / "duckdb.sql", overwrite=True)
+        model.export("onnx", table=str(table), out=run / "model.onnx", overwrite=True)
         outs = {contestant: folder / f"{name}-{contestant}.parquet" for contestant in CONTESTANTS}
         rounds = [
             {contestant: measure(contestant, table, run, outs[contestant]) for contestant in CONTESTANTS}

@@ -16,7 +16,7 @@ from engine.cli.app import AsJson, Debug, Overwrite, ProfileTable, app, handle_e
 @handle_errors
 def export(
     run: Annotated[Path, typer.Argument(help="A run directory that `rooms fit` wrote.")],
-    to: Annotated[str, typer.Option(help="sql: one SELECT; sklearn: a pickled Pipeline.")] = "sql",
+    to: Annotated[str, typer.Option(help="sql: one SELECT; onnx: a graph; sklearn: a pickled Pipeline.")] = "sql",
     out: Annotated[Path | None, typer.Option(help="A file to write. [default: stdout]")] = None,
     dialect: Annotated[
         str, typer.Option(help="Of SQL: duckdb, postgres, sqlite, spark, bigquery or snowflake.")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from engine.backends.protocol import Projection
 from engine.errors import UsageError
+from engine.export.onnx_graph import category_number
 from engine.export.sql_dialect import STRIPPED
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, ColumnPlan, LabelPlan, NumberPlan
@@ -178,7 +179,7 @@ class PipelineParts:
             )
             ordinal = OrdinalEncoder(categories=[values], handle_unknown="use_encoded_value", unknown_value=UNKNOWN)
         else:
-            numbers = [_category_number(text, kind) for text in plan.categories]
+            numbers = [category_number(text, kind) for text in plan.categories]
             order = np.argsort(numbers).tolist()
             outputs[2:] = [columns[k] for k in order]
             codes = [UNKNOWN, MISSING, *range(n)]
@@ -187,9 +188,7 @@ class PipelineParts:
                 categories=[[*sorted(numbers), np.nan]], handle_unknown="use_encoded_value", unknown_value=UNKNOWN,
                 encoded_missing_value=MISSING,
             )  # fmt: skip
-        marks = self._without_marks(
-            plan, str if pa.types.is_string(kind) else lambda text: _category_number(text, kind)
-        )
+        marks = self._without_marks(plan, str if pa.types.is_string(kind) else lambda text: category_number(text, kind))
         by_code = np.argsort(codes)
         one_hot = OneHotEncoder(categories=[np.array(codes)[by_code]], sparse_output=False)
         self._append("category", plan, [*marks, is_missing, ordinal, one_hot], [outputs[k] for k in by_code])
@@ -207,7 +206,7 @@ class PipelineParts:
         from sklearn.feature_extraction.text import CountVectorizer
 
         vocabulary = {label: k for k, label in enumerate(plan.labels)}
-        return [*self._lists(plan), CountVectorizer(analyzer=list, vocabulary=vocabulary, binary=True)]
+        return [*self._lists(plan), CountVectorizer(analyzer=list, vocabulary=vocabulary, binary=True, lowercase=False)]
 
     def _other_labels(self, plan: LabelPlan) -> list[Any]:
         """Return the steps to whether there is a label that is not known: all of them fall into one bucket."""
@@ -217,7 +216,9 @@ class PipelineParts:
         others = partial(filterfalse, known.__contains__)
         return [
             *self._lists(plan),
-            HashingVectorizer(n_features=1, analyzer=others, binary=True, norm=None, alternate_sign=False),
+            HashingVectorizer(
+                n_features=1, analyzer=others, binary=True, norm=None, alternate_sign=False, lowercase=False
+            ),
         ]
 
     def _without_marks(self, plan: NumberPlan | CategoryPlan, read: Callable[[Any], Any]) -> list[Any]:
@@ -240,13 +241,6 @@ def _imputer(missing: float, fill: float) -> Any:
     return SimpleImputer(missing_values=missing, strategy="constant", fill_value=fill, keep_empty_features=True)
 
 
-def _category_number(text: str, kind: pa.DataType) -> float:
-    """Return the number of a category of a column of numbers or truths."""
-    if pa.types.is_boolean(kind):
-        return float(text == "true")
-    return float(np.float64(text) if not pa.types.is_floating(kind) or pa.types.is_float64(kind) else np.float32(text))
-
-
 def _is_readable(plan: ColumnPlan, schema: pa.Schema) -> bool:
     field = schema.field(plan.column)
     if isinstance(plan, LabelPlan):
@@ -254,5 +248,6 @@ def _is_readable(plan: ColumnPlan, schema: pa.Schema) -> bool:
         return is_text and not (plan.separator is not None and is_list(plan.separator))
     if isinstance(plan, CategoryPlan):
         return True
-    is_open_date = plan.role == "date" and (bool(plan.missing) or not pa.types.is_temporal(field.type))
-    return vector_name(field) is None and not pa.types.is_string(field.type) and not is_open_date
+    if plan.role == "date":
+        return pa.types.is_temporal(field.type) and not plan.missing
+    return vector_name(field) is None and not pa.types.is_string(field.type)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from engine import backends
 from engine.blocks import Block, Table
 from engine.errors import ExportDiffersError, UsageError
+from engine.export.onnx_graph import inputs_of, to_onnx
 from engine.export.sklearn_pipeline import to_pipeline
 from engine.export.sql_check import CHECKED_IN, CHECKED_ROW, Difference, compare_rows
 from engine.export.sql_check import TABLE as CHECKED_TABLE
@@ -37,7 +38,7 @@ from engine.utils.atomic_files import write_atomically
 if TYPE_CHECKING:
     from engine.model.model import Model
 
-TARGETS = ("sql", "sklearn")
+TARGETS = ("sql", "onnx", "sklearn")
 DEADLINE = 600.0  # seconds of a check
 UNIT_ROUNDOFF = 2.0**-24  # of float32
 SLACK = 1.01  # for the rounding of the bound itself
@@ -80,12 +81,31 @@ def export_model(
         check_new_file(path, overwrite=overwrite)
     if to not in TARGETS:
         raise UsageError(f"--to {to} is unknown.", hint=f"choose from {', '.join(TARGETS)}.")
-    exported = export_sql(model, table=table, **settings) if to == "sql" else sklearn_pipeline(model, table)
+    exported: Any = export_sql(model, table=table, **settings) if to == "sql" else _exported(model, to, table)
     if path is None:
         return exported
     with write_atomically(path) as temporary:
-        temporary.write_bytes(exported.encode() if to == "sql" else pickle.dumps(exported))
+        if to == "onnx":
+            temporary.write_bytes(exported.SerializeToString())
+        else:
+            temporary.write_bytes(exported.encode() if to == "sql" else pickle.dumps(exported))
     return path
+
+
+def _exported(model: Model, to: str, table: Any) -> Any:
+    """Return the model as a Pipeline of scikit-learn or an onnx.ModelProto."""
+    encoder, schema = model.encoder, open_typed_table(model, table).schema
+    if to == "onnx":
+        return to_onnx(encoder, schema, model.projection, model.centers, model.cluster_numbers)
+    return to_pipeline(encoder, schema, model.pca.mean_, model.projection, model.centers, model.cluster_numbers)
+
+
+def onnx_inputs(model: Model, rows: Any) -> dict[str, NDArray[Any]]:
+    """Return rows of a table as the inputs of the exported graph: see Model.onnx_inputs."""
+    table = open_table(rows, id=None, types=model.encoder.csv_types())
+    model.encoder.check_schema(table.schema)
+    whole = pa.concat_tables([block.rows for block in table.blocks(model.encoder.columns)])
+    return inputs_of(model.read_block(whole), model.encoder, table.schema)
 
 
 def export_sql(model: Model, dialect: str, table: Any, relation: str, id: str | None) -> str:
@@ -96,12 +116,6 @@ def export_sql(model: Model, dialect: str, table: Any, relation: str, id: str | 
             "The model has no id column, so nothing tells which row a cluster belongs to.", hint="name a column: --id."
         )
     return sql_model(model).write(chosen, open_typed_table(model, table).schema, id, relation)
-
-
-def sklearn_pipeline(model: Model, table: Any) -> Any:
-    """Return the model as a Pipeline of scikit-learn; for errors see Model.export."""
-    schema = open_typed_table(model, table).schema
-    return to_pipeline(model.encoder, schema, model.pca.mean_, model.projection, model.centers, model.cluster_numbers)
 
 
 def check_sql(

@@ -317,11 +317,11 @@ class Model:
 
         Parameters
         ----------
-        to : {"sql", "sklearn"}
-            A SELECT of id, cluster and, where the run was explained, cluster_name; or a fitted sklearn Pipeline that
-            predicts the numbers of clusters of a pandas frame, and pickles without rooms engine.
+        to : {"sql", "onnx", "sklearn"}
+            A SELECT of id, cluster and, where the run was explained, cluster_name; an onnx.ModelProto; or a fitted
+            sklearn Pipeline, which predicts numbers of clusters and is unpickled without rooms engine.
         out : path, optional
-            The file to write, a pickle of a pipeline; without it the statement or pipeline is returned.
+            The file to write, a pickle of a pipeline; without it what is exported is returned.
         overwrite : bool, default=False
         dialect : {"duckdb", "postgres", "sqlite", "spark", "bigquery", "snowflake"}
         table : path, URL, list of them, a pandas, polars or pyarrow table, optional
