@@ -21,6 +21,7 @@ from engine.backends.gpu import GpuBackend, GpuProbe
 from engine.config import FitConfig
 from engine.features.fit import choose_reader, fit_encoder
 from engine.features.gpu_reader import GpuTableReader
+from engine.features.host_columns import ArrowColumns
 from engine.pipeline.memory_plan import plan_memory
 from engine.tables import open_table
 from engine.tables.cudf_reader import open_cudf_table
@@ -28,7 +29,7 @@ from engine.tables.file_table import FileTable
 from tests.features.test_gpu_encoder import ROLES, assert_same, everything
 from tests.features.test_gpu_statistics import contents as contents_of
 from tests.gpu import frames, libraries
-from tests.gpu.strict import StrictArray
+from tests.gpu.strict import StrictArray, StrictModule
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +89,23 @@ def test_parquet_is_read_with_limits(tmp_path: Path) -> None:
     list(cudf_table.chunks(["age"], 4096))
     assert frames.READER_CALLS[0]["chunk_read_limit"] == 4096  # 0, the default, is no limit
     assert frames.READER_CALLS[0]["pass_read_limit"] == 1 << 30
+
+
+def test_rows_of_a_chunk_are_sliced_and_taken_as_they_are(tmp_path: Path) -> None:
+    rows = everything(40)
+    table = open_table(str(write([rows], tmp_path / "table", "parquet")))
+    cudf_table = open_cudf_table(table)
+    assert not isinstance(cudf_table, str)
+    chunk = next(cudf_table.chunks(rows.schema.names, 4096)).slice(2, 6)
+    expected = ArrowColumns(next(table.blocks()).rows, StrictModule()).slice(2, 6)
+    assert len(chunk) == len(expected) == 4
+    np.testing.assert_array_equal(chunk.numbers("age").get(), expected.numbers("age").get())
+    for mine, other in zip(chunk.integers("rank"), expected.integers("rank"), strict=True):
+        np.testing.assert_array_equal(mine.get(), other.get())
+    taken = chunk.take(["plan", "genres", "rank"], np.array([1, 3]))
+    assert [column.to_pylist() for column in taken] == [
+        column.to_pylist() for column in expected.take(["plan", "genres", "rank"], np.array([1, 3]))
+    ]
 
 
 LEAN = FitConfig.merge({}, skip=["explain", "map", "report"], features={"roles": ROLES})
