@@ -90,7 +90,7 @@ def search(table: SegmentTable, sample: int) -> dict[str, Any]:
     X, unknown = encoder.encode_sample(rows.take(pa.array(looked_at)))
     hidden = hidden_cells(X, unknown)
     X = fill_unknown(X, hidden)
-    valleys = find_valleys(X, encoder.attributes, max_groups=40)
+    valleys = find_valleys(X, encoder.attributes, hidden=hidden, max_groups=40)
     overlapping = find_overlapping_groups(X, valleys.labels, range(1, FIRST_END + 1), encoder.attributes, hidden)
     labels = (overlapping or valleys).labels
     score = None if truth is None else round(float(adjusted_rand_score(truth[looked_at], labels)), 4)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -131,7 +131,71 @@ def to_arrow_table(rows: Any) -> pa.Table:
     return nw.from_native(rows, eager_only=True).to_arrow()
 
 
-def read_block(rows: pa.Table, read_specs: Mapping[str, ReadSpec]) -> ColumnarBlock:
+class BlockColumns(Protocol):
+    """The columns of a block, each read by its ReadSpec."""
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        ...
+
+    def numbers(self, name: str, spec: ReadSpec) -> tuple[NDArray[np.float64], ParsedTexts | None]:
+        """Return numbers, or days since 1970-01-01, with NaN; and what was parsed if they are texts."""
+        ...
+
+    def category(self, name: str, spec: ReadSpec) -> tuple[NDArray[np.int32], list[str] | None]:
+        """Return the code of each value, and what the codes stand for."""
+        ...
+
+    def has_text(self, name: str, texts: Sequence[float | str]) -> NDArray[np.bool_]:
+        """Return whether the value of each row is written as one of the texts."""
+        ...
+
+    def labels(self, name: str, spec: ReadSpec) -> RaggedLabels:
+        """Return lists of labels."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrowColumns:
+    """The columns of a pyarrow Table."""
+
+    rows: pa.Table
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        return int(self.rows.num_rows)
+
+    def numbers(self, name: str, spec: ReadSpec) -> tuple[NDArray[np.float64], ParsedTexts | None]:
+        """Return numbers, or days since 1970-01-01, with NaN; and what was parsed if they are texts."""
+        column = column_array(self.rows, name)
+        if spec.form == "days":
+            if not may_hold_written_dates(column.type):
+                return finite_days(column, name), None
+            parsed = parse_dates(to_text(column), spec.date_format or DateFormat())
+            return parsed.values, parsed
+        if spec.number_format is None or not is_text(column.type):
+            return finite_numbers(column, name), None
+        parsed = parse_texts(column, spec.number_format)
+        return finite_numbers(parsed.values, name), parsed
+
+    def category(self, name: str, spec: ReadSpec) -> tuple[NDArray[np.int32], list[str] | None]:
+        """Return the code of each value, and what the codes stand for."""
+        return factorize_texts(to_text(column_array(self.rows, name)), spec.max_names)
+
+    def has_text(self, name: str, texts: Sequence[float | str]) -> NDArray[np.bool_]:
+        """Return whether the value of each row is written as one of the texts."""
+        column = to_text(column_array(self.rows, name)).cast(pa.string())
+        is_text: NDArray[np.bool_] = pc.is_in(column, pa.array(texts, pa.string())).to_numpy(zero_copy_only=False)
+        return is_text
+
+    def labels(self, name: str, spec: ReadSpec) -> RaggedLabels:
+        """Return lists of labels."""
+        return read_labels(column_array(self.rows, name), spec.separator, spec.max_names)
+
+
+def read_block(rows: pa.Table | BlockColumns, read_specs: Mapping[str, ReadSpec]) -> ColumnarBlock:
     """Read the columns named in `read_specs` into arrays.
 
     Raises
@@ -139,43 +203,36 @@ def read_block(rows: pa.Table, read_specs: Mapping[str, ReadSpec]) -> ColumnarBl
     NonFiniteValueError
         If a number or a date is infinite: no imputation can tell what was meant.
     """
-    forms = {name: read_spec.form for name, read_spec in read_specs.items()}
+    columns = ArrowColumns(rows) if isinstance(rows, pa.Table) else rows
     numeric = number_columns(read_specs)
-    text_columns = tuple(name for name, form in forms.items() if form == "category")
-    numbers = np.empty((len(numeric), rows.num_rows))
+    text_columns = tuple(name for name, read_spec in read_specs.items() if read_spec.form == "category")
+    numbers = np.empty((len(numeric), columns.n_rows))
     parsed: dict[str, ParsedTexts] = {}
     n_marked: dict[str, int] = {}
     for row, name in zip(numbers, numeric, strict=True):
-        column, number_format = column_array(rows, name), read_specs[name].number_format
-        if forms[name] == "days" and is_text(column.type):
-            parsed[name] = parse_dates(column, read_specs[name].date_format or DateFormat())
-            row[:] = parsed[name].values
-        elif number_format is not None and is_text(column.type):
-            parsed[name] = parse_texts(column, number_format)
-            row[:] = finite_numbers(parsed[name].values, name)
-        else:
-            row[:] = finite_days(column, name) if forms[name] == "days" else finite_numbers(column, name)
-        if read_specs[name].missing:
-            is_mark = np.isin(np.floor(row) if forms[name] == "days" else row, read_specs[name].missing)
+        read_spec = read_specs[name]
+        row[:], texts_of_numbers = columns.numbers(name, read_spec)
+        if texts_of_numbers is not None:
+            parsed[name] = texts_of_numbers
+        if read_spec.missing:
+            is_mark = np.isin(np.floor(row) if read_spec.form == "days" else row, read_spec.missing)
             row[is_mark], n_marked[name] = np.nan, int(is_mark.sum())
-    codes = np.empty((len(text_columns), rows.num_rows), np.int32)
+    codes = np.empty((len(text_columns), columns.n_rows), np.int32)
     names = []
     for row, name in zip(codes, text_columns, strict=True):
-        column, marks = to_text(column_array(rows, name)), read_specs[name].missing
-        row[:], texts = factorize_texts(column, read_specs[name].max_names)
+        row[:], texts = columns.category(name, read_specs[name])
+        marks = read_specs[name].missing
         if marks and texts is not None:
             is_mark = np.isin(row, [k for k, text in enumerate(texts) if text in marks])
         elif marks:
-            is_mark = pc.is_in(column.cast(pa.string()), pa.array(marks, pa.string())).to_numpy(zero_copy_only=False)
+            is_mark = columns.has_text(name, marks)
         if marks:
             row[is_mark], n_marked[name] = MISSING_CODE, int(is_mark.sum())
         names.append(texts)
     labels = {
-        name: read_labels(column_array(rows, name), read_spec.separator, read_spec.max_names)
-        for name, read_spec in read_specs.items()
-        if read_spec.form == "labels"
+        name: columns.labels(name, read_spec) for name, read_spec in read_specs.items() if read_spec.form == "labels"
     }
-    return ColumnarBlock(rows.num_rows, numeric, numbers, text_columns, codes, tuple(names), labels, parsed, n_marked)
+    return ColumnarBlock(columns.n_rows, numeric, numbers, text_columns, codes, tuple(names), labels, parsed, n_marked)
 
 
 def number_columns(read_specs: Mapping[str, ReadSpec]) -> tuple[str, ...]:
@@ -260,6 +317,11 @@ def days_since_epoch(column: pa.Array) -> NDArray[np.float64]:
         return to_float64(column.cast(pa.int64())) / _DAY_IN_SECONDS
     milliseconds = column.cast(pa.timestamp("ms", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
     return to_float64(milliseconds) / _DAY_IN_MILLISECONDS
+
+
+def may_hold_written_dates(kind: pa.DataType) -> bool:
+    """Return whether dates of a column are texts or digits, which have to be parsed."""
+    return is_text(kind) or physical_kind(kind) == "number"
 
 
 def is_text(kind: pa.DataType) -> bool:

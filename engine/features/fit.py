@@ -19,6 +19,7 @@ from engine.errors import NoFeaturesError
 from engine.execution.block_cache import BlockCache
 from engine.execution.observers import RowObserver
 from engine.execution.passes import current_cluster, over_table
+from engine.features.category_texts import warn_of_category_texts
 from engine.features.column_roles import (
     ColumnRole,
     infer_read_specs,
@@ -38,7 +39,7 @@ from engine.features.key_columns import find_category_columns
 from engine.features.missing_marks import report_missing_marks, set_missing_marks
 from engine.features.number_columns import check_number_columns, find_number_columns, warn_of_left_texts
 from engine.features.repeated_columns import RepeatedColumns, find_repeated_columns, warn_of_repeated_columns
-from engine.features.total_rows import warn_of_total_row
+from engine.features.total_rows import warn_of_empty_rows, warn_of_total_row
 from engine.tables.vector_columns import expand_vector_settings, vector_name
 
 if TYPE_CHECKING:
@@ -156,15 +157,18 @@ def fit_encoder(
         If columns are constant, all missing or id-like; it names them.
     MissingMarksWarning
         If values such as -999 or 9999-12-31 are taken as missing; it names them.
-    TotalRowWarning
-        If a row looks like the totals of the others.
+    TotalRowWarning, EmptyRowsWarning
+        If a row looks like the totals of the others, or rows have no value in any column.
     RepeatedColumnsWarning
         If columns say one thing and share a weight; it names them.
     NumberTextsWarning
         If text columns are read as numbers, or look like numbers and are not; it names them.
+    CategoryTextsWarning
+        If categories differ in case or blanks only, hold numbers in a notation that is not read, or look like missing
+        values.
     DateTextsWarning
-        If texts are read as dates although day and month could be the other way round, or some are no dates; or if
-        numbers such as 20240904 look like days.
+        If texts are read as dates although day and month could be the other way round, or some are no dates; if
+        numbers such as 20240904 are read as dates, or only look like it.
     """
     cache = BlockCache() if cache is None else cache
     overrides = roles_in_metadata(table.schema) | expand_vector_settings(column_roles or {}, table.schema)
@@ -174,7 +178,7 @@ def fit_encoder(
     dates = find_date_columns(first, overrides, skip)
     found = find_number_columns(table.schema, first, overrides, skip | set(dates))
     warn_of_left_texts(found.notes)
-    categories = find_category_columns(table.schema, first, overrides, skip)
+    categories = find_category_columns(table.schema, first, overrides, skip | set(dates))
     read_specs = infer_read_specs(table.schema, first, found.formats, dates, categories, overrides, skip)
     read_specs = set_missing_marks(table.schema, first, read_specs, missing or {})
     if not read_specs:
@@ -186,9 +190,11 @@ def fit_encoder(
     check_date_columns(statistics, overrides)
     warn_of_day_numbers(statistics, overrides)
     warn_of_total_row(statistics)
+    warn_of_empty_rows(statistics)
     report_missing_marks(statistics, missing or {})
     roles = infer_roles(statistics, table.schema, categories, overrides, skip)
     _report_roles(roles, statistics, categories, overrides)
+    warn_of_category_texts(statistics, roles, overrides, found.notes)
     if all(role.role == "ignore" for role in roles):
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     used = [role.column for role in roles if role.role != "ignore"]

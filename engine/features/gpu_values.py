@@ -13,7 +13,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.features.columnar_block import ReadSpec, day_limits, is_text, refuse_infinite, refuse_infinite_days, to_text
+from engine.features.columnar_block import (
+    ReadSpec,
+    day_limits,
+    is_text,
+    may_hold_written_dates,
+    refuse_infinite,
+    refuse_infinite_days,
+    to_text,
+)
 from engine.tables.date_texts import DateFormat, parse_dates
 from engine.tables.device_columns import Array, DeviceColumns, TimeColumn
 from engine.tables.number_texts import ParsedTexts, parse_texts
@@ -41,9 +49,10 @@ def read_numbers(xp: Any, columns: DeviceColumns, name: str, read_spec: ReadSpec
         If a number or a date is infinite.
     """
     parsed = None
-    if is_text(columns.kind(name)) and (read_spec.form == "days" or read_spec.number_format is not None):
+    kind, days = columns.kind(name), read_spec.form == "days"
+    if may_hold_written_dates(kind) if days else is_text(kind) and read_spec.number_format is not None:
         values, parsed = _parse(xp, columns, name, read_spec)
-    elif read_spec.form == "days":
+    elif days:
         times = columns.times(name)
         values = _to_days(xp, times)
         first, end = day_limits(times.unit)
@@ -70,7 +79,7 @@ def count_codes(xp: Any, codes: Array, n_codes: int) -> NDArray[np.int64]:
 
 
 def _parse(xp: Any, columns: DeviceColumns, name: str, read_spec: ReadSpec) -> tuple[Array, ParsedTexts]:
-    """Return the numbers or days of a text column."""
+    """Return the numbers or days of a column of texts, or of days in digits."""
     encoded = columns.dictionary(name)
     texts: pa.Array = to_text(encoded.dictionary)
     n_rows = count_codes(xp, encoded.codes, len(texts))[1:]

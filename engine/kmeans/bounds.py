@@ -83,6 +83,8 @@ class CenterMovement:
         self, steps: Float64s, order: NDArray[np.intp], labels: Int32s, gap_bound: NDArray[np.float32]
     ) -> int:
         """Return the number of fast centers that makes the next pass cheapest, by a sample of the rows."""
+        if 2 * FAST_CENTER_COUNTS[1] >= len(steps):  # none is the only choice
+            return 0
         sample = slice(None, None, max(1, len(labels) // SAMPLE_ROWS))
         rank = np.empty(len(steps), np.int64)  # of every center, by the length of its step
         rank[order] = np.arange(len(steps))

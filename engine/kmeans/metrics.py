@@ -21,7 +21,12 @@ SILHOUETTE_ROWS = 64  # rows of a block of distances to all rows: 2.5 MB for 5,0
 
 
 def silhouette(X: Rows, labels: Int32s) -> float:
-    """Return the mean silhouette of the rows, (b - a) / max(a, b).
+    """Return the mean of the rows' `silhouettes`."""
+    return float(silhouettes(X, labels).mean())
+
+
+def silhouettes(X: Rows, labels: Int32s) -> Float64s:
+    """Return the silhouette of each row, (b - a) / max(a, b).
 
     a is a row's mean distance to the other rows of its cluster, b to those of the nearest other cluster. There are
     between 2 and n_rows - 1 clusters; the silhouette of a row that is alone in its cluster is 0.
@@ -33,7 +38,7 @@ def silhouette(X: Rows, labels: Int32s) -> float:
     membership = (codes[:, None] == np.arange(len(distinct_labels))).astype(np.float64)
     sizes = membership.sum(axis=0)
 
-    def silhouettes(part: slice) -> Float64s:
+    def of_block(part: slice) -> Float64s:
         squared = (-2.0 * exact[part]) @ exact.T
         squared += squared_norms
         squared += squared_norms[part, None]
@@ -50,7 +55,7 @@ def silhouette(X: Rows, labels: Int32s) -> float:
         values[sizes[clusters] == 1] = 0.0
         return values
 
-    return float(np.concatenate(list(map_blocks(silhouettes, row_blocks(len(X), SILHOUETTE_ROWS)))).mean())
+    return np.concatenate(list(map_blocks(of_block, row_blocks(len(X), SILHOUETTE_ROWS))))
 
 
 def calinski_harabasz(X: Rows, labels: Int32s) -> float:

@@ -4,10 +4,10 @@
 
 The silhouette of K-Means has a maximum in any table, noise too. So it is compared with that of tables drawn without
 further groups: each group is one cloud, of the group's own values in every column, and of its own rank correlations (a
-Gaussian copula). If K-Means with more clusters has a silhouette far beyond theirs, there are more groups. Attributes
-that are yes or no, or one category of several, are left out: between their values there is nothing, so that their every
-combination is a group to the silhouette. Values filled in are copies of others, which makes groups as well: only rows
-in which all numbers are known are tested.
+Gaussian copula). If K-Means with more clusters has a silhouette far beyond theirs, and as large as with fewer clusters
+but for chance, there are more groups. Attributes that are yes or no, or one category of several, are left out: between
+their values there is nothing, so that their every combination is a group to the silhouette. Values filled in are copies
+of others, which makes groups as well: only rows in which all numbers are known are tested.
 
 Nothing is random: the same rows give the same groups. Measurements: decisions/0041-groups-that-overlap.md.
 """
@@ -22,7 +22,7 @@ from scipy.special import ndtri
 
 from engine import backends
 from engine.execution.threads import one_blas_thread
-from engine.kmeans.metrics import silhouette
+from engine.kmeans.metrics import silhouettes
 from engine.kmeans.restarts import cluster_rows
 from engine.kmeans.unknown_values import Unknown
 from engine.kmeans.valleys import Attributes
@@ -40,6 +40,7 @@ N_FIRST, N_DRAWN = 5, 20  # tables drawn: after the first ones, it ends if nothi
 # A silhouette stands out that exceeds the mean of drawn tables by so many of their standard deviations. The answer is
 # the largest silhouette of those that exceed it by PLAUSIBLE, if one of them does by CERTAIN.
 CERTAIN, PLAUSIBLE = 5.0, 2.5
+STANDARD_ERRORS = 2.0  # of the mean difference of silhouettes: within it, one number's are as large as another's
 MIN_DEVIATION = 0.005  # a cloud is seldom quite a Gaussian copula: what counts as one standard deviation at least
 
 
@@ -83,22 +84,23 @@ def find_overlapping_groups(
     Returns
     -------
     OverlappingGroups or None
-        None if no larger number of clusters has a silhouette that is the largest and stands out, or if too few rows
-        have no hidden cell to tell.
+        None if no larger number of clusters has a silhouette that is the largest, but for chance, and stands out, or if
+        too few rows have no hidden cell to tell.
     """
     n_groups = int(labels.max()) + 1
     rows, numbers = _whole_rows_and_numbers(X, attributes, hidden)
     tested = np.ascontiguousarray(X[rows][:, numbers])
-    found = {k: _silhouette(tested, k) for k in ks if 1 < k < len(tested) // 2} if numbers else {}
-    if not found or max(found, key=lambda k: found[k]) <= n_groups:
-        return None
+    of_rows = {k: _silhouettes(tested, k) for k in ks if 1 < k < len(tested) // 2} if numbers else {}
+    found = {k: float(of_row.mean()) for k, of_row in of_rows.items()}
     candidates = sorted((k for k in found if k > n_groups), key=lambda k: -found[k])[:N_CANDIDATES]
+    if not candidates or _is_smaller(of_rows[candidates[0]], of_rows[max(found, key=lambda k: found[k])]):
+        return None
     clouds, random = _Clouds(tested, labels[rows]), np.random.RandomState(SEED)
     values = np.array([found[k] for k in candidates])
     of_clouds = np.empty((0, len(candidates)))
     for n_drawn, least in ((N_FIRST, PLAUSIBLE), (N_DRAWN, CERTAIN)):
         drawn = [clouds.draw(random) for _ in range(n_drawn - len(of_clouds))]
-        of_clouds = np.vstack([of_clouds, [[_silhouette(table, k) for k in candidates] for table in drawn]])
+        of_clouds = np.vstack([of_clouds, [[_silhouettes(table, k).mean() for k in candidates] for table in drawn]])
         excess = (values - of_clouds.mean(axis=0)) / np.maximum(of_clouds.std(axis=0, ddof=1), MIN_DEVIATION)
         if excess.max() < least:
             return None
@@ -121,11 +123,17 @@ def _whole_rows_and_numbers(X: Rows, attributes: Attributes, hidden: Unknown | N
     return rows, [c for c in numbers if len(np.unique(X[rows, c])) > 2]
 
 
-def _silhouette(X: Rows, k: int) -> float:
-    """Return the silhouette of K-Means on a sample of the rows; 0 if these are in one cluster."""
+def _silhouettes(X: Rows, k: int) -> Float64s:
+    """Return the silhouettes by K-Means of a sample of the rows; 0 if these are in one cluster."""
     rows = sample_rows(len(X), SILHOUETTE_ROWS, SEED + 1)
     labels = cluster_rows(X, k, backends.resolve("cpu")[0], seed=SEED).labels[rows]
-    return silhouette(X[rows], labels) if len(np.unique(labels)) > 1 else 0.0
+    return silhouettes(X[rows], labels) if len(np.unique(labels)) > 1 else np.zeros(len(rows))
+
+
+def _is_smaller(silhouettes_of_rows: Float64s, largest: Float64s) -> bool:
+    """Return whether the mean of the rows' silhouettes is below that of others by more than chance explains."""
+    differences = largest - silhouettes_of_rows
+    return bool(differences.mean() > STANDARD_ERRORS * differences.std() / np.sqrt(len(differences)))
 
 
 class _Clouds:

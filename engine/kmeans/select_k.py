@@ -145,7 +145,7 @@ def choose_k(
         hidden = hidden_cells(sample, None if unknown is None else unknown[rows])
         looked_at = fill_unknown(sample, hidden)
         attributes = guess_attributes(sample) if attributes is None else attributes
-        valleys = find_valleys(looked_at, attributes, max_groups=largest)
+        valleys = find_valleys(looked_at, attributes, hidden=hidden, max_groups=largest)
     sweep = _Sweep(sample, random_state, silhouette_size, list(earlier), watch)
     sweep.run(possible)
     while k_range is None and possible[-1] < min(DEFAULT_K_MAX, n_distinct) and sweep.end_looks_best(valleys):
@@ -168,7 +168,7 @@ def count_groups(sample: Rows, hidden: Unknown, attributes: Attributes, largest:
 
     `fill_unknown` returned the sample, and filled its `hidden` cells.
     """
-    valleys = find_valleys(sample, attributes, max_groups=largest)
+    valleys = find_valleys(sample, attributes, hidden=hidden, max_groups=largest)
     overlapping = find_overlapping_groups(sample, valleys.labels, range(1, largest + 1), attributes, hidden)
     return valleys.k if overlapping is None else overlapping.k
 

@@ -3,11 +3,11 @@
     Z (n_rows, n_features), centers  ->  ClusterStability: mean Jaccard index, how often each cluster was found again,
                                          and the odds of the runner-up by the margin
 
-A sample of the rows is resampled with replacement (bootstrap), clustered from new seeds, and every row of the sample is
-labelled by the new centers. The Jaccard index of a cluster is that with the most similar new cluster: shared rows by
-rows in either (Hennig, "Cluster-wise assessment of cluster stability", Computational Statistics & Data Analysis 52,
-2007). A stable cluster need not be a group of its own: K-Means cuts an even cloud alike again and again. Whether there
-is a valley is the concern of valleys.py.
+A sample of the rows is resampled with replacement (bootstrap) and clustered from new seeds (resamples.py), and every
+row of the sample is labelled by the new centers. The Jaccard index of a cluster is that with the most similar new
+cluster: shared rows by rows in either (Hennig, "Cluster-wise assessment of cluster stability", Computational Statistics
+& Data Analysis 52, 2007). A stable cluster need not be a group of its own: K-Means cuts an even cloud alike again and
+again. Whether there is a valley is the concern of valleys.py.
 
 The same resamples give the odds that a row's runner-up is its cluster: the share of rows with about its margin, in its
 cluster, that were put into the new cluster that corresponds to the runner-up. Odds learned on half of the rows and half
@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from engine import backends
 from engine.execution.threads import map_blocks
-from engine.kmeans.restarts import cluster_rows
+from engine.kmeans.resamples import Resamples
 from engine.utils.array_types import Float32s, Float64s, Int32s, Int64s, Rows
-from engine.utils.row_sampling import row_keys, sample_rows
+from engine.utils.row_sampling import sample_rows
 
 N_RESAMPLES = 20
 STABILITY_ROWS = 10_000  # of the sample that is resampled
@@ -75,12 +75,11 @@ def cluster_stability(Z: Rows, centers: Rows, advance: Callable[[int], None] | N
     known, sizes = nearest.labels, np.bincount(nearest.labels, minlength=n_clusters)
     switched = np.zeros((N_RESAMPLES, len(sample)), bool)
     indices = np.full((N_RESAMPLES, n_clusters), np.nan)
+    resamples = Resamples(sample, centers, backend)
 
     def cluster_again(number: int) -> tuple[Float64s, NDArray[np.bool_]]:
         """Cluster a resample; return the clusters' Jaccard indices, and the rows that are in their runner-up then."""
-        drawn = (row_keys(number + 1, np.arange(len(sample))) % np.uint64(len(sample))).astype(np.int64)
-        resample = np.ascontiguousarray(sample[np.sort(drawn)])
-        found = backend.nearest_two(sample, cluster_rows(resample, n_clusters, backend, seed=number).centers).labels
+        found = resamples.cluster(number)
         shared = _contingency(known, found, n_clusters)
         return _jaccard(shared), shared.argmax(axis=0)[found] == nearest.second_labels
 

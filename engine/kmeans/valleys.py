@@ -11,9 +11,11 @@ apart. One group is left where there are no valleys: noise, or one cloud.
 Columns of a table often hold few values: yes or no, one category of several, 1 to 5, or the 0 of those who never did.
 Between two values there is nothing, which is no valley. So numbers of few values are spread evenly around them. Where
 one attribute makes most of the difference between two clusters, or a few whose values meet no more often than by
-chance, the other columns are asked.
+chance, the other columns are asked. Values that were filled in are copies of others, with gaps of their own: a row
+without most of what tells two clusters apart does not count between them.
 
-Nothing is random: the same rows give the same groups. Measurements: decisions/0033-number-of-clusters.md.
+Nothing is random: the same rows give the same groups. Measurements: decisions/0033-number-of-clusters.md and
+0051-valleys-of-known-values.md.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from engine.execution.threads import one_blas_thread
 from engine.kernels.cpu.kmeans.valley_profiles import BIN, FIRST, N_BINS, tube_profiles
 from engine.kmeans.lloyd import Samples
 from engine.kmeans.restarts import best_clustering
+from engine.kmeans.unknown_values import Unknown
 from engine.utils.array_types import Float64s, Int32s, Int64s, Rows
 from engine.utils.row_sampling import row_keys
 
@@ -56,6 +59,7 @@ MIN_TIES = 0.01  # share of rows on one value from which a number is taken to ha
 MOST_ON_ONE_VALUE = 0.8  # share of a cluster's rows on one value of an attribute from which the attribute has no shape
 MAX_LEVELS = 30  # distinct values of a number up to which it is spread around all of them
 MAX_GAP = 2.0  # of the larger gap beside it: so much of a gap is filled by spreading the values of a count
+MOST_FILLED = 0.25  # share of the difference of two clusters: a row that lacks more of it does not count between them
 Attributes = Sequence[NDArray[np.int64]]
 
 
@@ -79,7 +83,9 @@ class ValleySearch:
     next_merge: float
 
 
-def find_valleys(X: Rows, attributes: Attributes | None = None, *, max_groups: int | None = None) -> ValleySearch:
+def find_valleys(
+    X: Rows, attributes: Attributes | None = None, *, hidden: Unknown | None = None, max_groups: int | None = None
+) -> ValleySearch:
     """Find the groups of the rows X (n_rows, n_features) that valleys separate.
 
     Parameters
@@ -88,30 +94,34 @@ def find_valleys(X: Rows, attributes: Attributes | None = None, *, max_groups: i
         All rows are used: a sample of SAMPLE_ROWS.
     attributes : sequence of int arrays, optional
         The columns of each attribute that is yes or no, or one category of several. By default they are guessed.
+    hidden : bool ndarray of shape (n_rows, n_features), optional
+        The cells of X that were filled in, as `hidden_cells` returns them: copies of others, which show no valley.
     max_groups : int, optional
         Groups beyond it are merged, the least separated first.
     """
     attributes = guess_attributes(X) if attributes is None else attributes
     with one_blas_thread():  # bits must not depend on the number of BLAS threads
-        return _search(spread_levels(X), _with_atoms(X, attributes), max_groups)
+        filled = None if hidden is None or not hidden.any() else hidden.astype(np.float64)
+        return _search(_Sample(spread_levels(X), _with_atoms(X, attributes), filled), max_groups)
 
 
-def _search(spread: Rows, attributes: list[_Attribute], max_groups: int | None) -> ValleySearch:
+def _search(sample: _Sample, max_groups: int | None) -> ValleySearch:
     """Over-cluster, merge and check."""
+    spread = sample.spread
     samples = Samples.from_array(spread, None, backends.resolve("cpu")[0])
     best: ValleySearch | None = None
     for n_cells in STARTS:
         n_cells = min(n_cells, len(spread) // ROWS_PER_CELL)
         if n_cells < 2 or (best is not None and n_cells <= best.k):
             continue
-        found = _merge(spread, _kmeans(samples, n_cells, "k-means++"), attributes, max_groups)
+        found = _merge(sample, _kmeans(samples, n_cells, "k-means++"), max_groups)
         if best is None or found.k > best.k:
             best = found
     if best is None:
         return ValleySearch(1, np.zeros(len(spread), np.int32), 0.0, np.inf)
     while best.k > 1:  # a center of K-Means may stand between two clusters: its groups merge again
         means = np.stack([spread[best.labels == group].mean(axis=0, dtype=np.float64) for group in range(best.k)])
-        checked = _merge(spread, _kmeans(samples, best.k, means.astype(spread.dtype)), attributes, max_groups)
+        checked = _merge(sample, _kmeans(samples, best.k, means.astype(spread.dtype)), max_groups)
         unchanged = checked.k == best.k
         merged_last = best.next_merge if unchanged else checked.next_merge
         best = ValleySearch(checked.k, checked.labels, checked.shallowest, merged_last)
@@ -178,9 +188,9 @@ def _kmeans(samples: Samples, k: int, init: Rows | str) -> Int32s:
     return best_clustering(samples, k, init=init, max_iter=ITERATIONS, random=np.random.RandomState(SEED)).labels
 
 
-def _merge(spread: Rows, labels: Int32s, attributes: list[_Attribute], max_groups: int | None) -> ValleySearch:
+def _merge(sample: _Sample, labels: Int32s, max_groups: int | None) -> ValleySearch:
     """Merge the least separated neighbours until all are apart, and there are at most `max_groups`."""
-    cells = _Cells(spread, labels, attributes)
+    cells = _Cells(sample, labels)
     next_merge = np.inf
     while True:
         value, pair = cells.least_separated()
@@ -199,7 +209,8 @@ class _Cells:
     (`core`), because between two values of an attribute there is nothing.
     """
 
-    def __init__(self, spread: Rows, labels: Int32s, attributes: list[_Attribute]) -> None:
+    def __init__(self, sample: _Sample, labels: Int32s) -> None:
+        spread, attributes, self.filled = sample
         self.plain = spread - spread.mean(axis=0, dtype=np.float64)
         self.labels, self.core = labels.astype(np.int32), labels.astype(np.int32)
         self.alive = [int(c) for c in np.unique(labels)]
@@ -213,7 +224,7 @@ class _Cells:
         for number, attribute in enumerate(attributes):
             self.attribute_of[attribute.columns] = number
         self.n_attributes = len(attributes) + spread.shape[1] - sum(len(a.columns) for a in attributes)
-        axes = _whitening(self.plain - self.means[labels], float(self.plain.var(axis=0).mean()))
+        self.axes = axes = _whitening(self.plain - self.means[labels], float(self.plain.var(axis=0).mean()))
         self.white, self.centers = self.plain @ axes, self.means @ axes
         self.norms = np.square(self.white).sum(axis=1)
         self.dots = np.asfortranarray(self.white @ self.centers.T)
@@ -268,8 +279,10 @@ class _Cells:
 
     def _value(self, i: int, j: int) -> float:
         if (i, j) not in self.known:
-            first, second = self.centers[i], self.centers[j]
-            value = _valley(self.dots[:, i], self.dots[:, j], self.norms, first, second, self.core, i, j)
+            step = (self.centers[j] - self.centers[i]) @ self.axes.T * (self.means[j] - self.means[i])
+            rows = self._telling_rows(step)
+            first, second = self.dots[rows, i], self.dots[rows, j]
+            value = _valley(first, second, self.norms[rows], self.centers[i], self.centers[j], self.core[rows], i, j)
             self.known[i, j] = (
                 value if value >= MAX_VALLEY else self._ask_other_columns(i, j, value, np.arange(len(self.means[i])))
             )
@@ -310,8 +323,16 @@ class _Cells:
         means[:, columns] = self.means[np.ix_(np.array([i, j]), columns)]
         others = np.setdiff1d(np.arange(means.shape[1]), columns)
         norms = self.plain_norms - np.square(self.plain[:, others]).sum(axis=1)
-        first_dots, second_dots = np.ascontiguousarray((self.plain @ means.T).T)
-        return _valley(first_dots, second_dots, norms, means[0], means[1], self.core, i, j)
+        first, second = np.ascontiguousarray((self.plain @ means.T).T)
+        rows = self._telling_rows(np.square(means[1] - means[0]))
+        return _valley(first[rows], second[rows], norms[rows], means[0], means[1], self.core[rows], i, j)
+
+    def _telling_rows(self, difference: Float64s) -> Int64s | slice:
+        """Return the rows in which most of the difference of two cells, which columns add up to, was not filled in."""
+        if self.filled is None:
+            return slice(None)
+        parts = np.abs(difference)
+        return np.flatnonzero(self.filled @ parts <= MOST_FILLED * parts.sum())
 
     def _decisive_attributes(self, i: int, j: int, columns: NDArray[np.int64]) -> list[int]:
         """Return the fewest attributes that make MOST_OF_DIFFERENCE of the difference; none if they are many."""
@@ -350,6 +371,14 @@ class _Attribute(NamedTuple):
     columns: NDArray[np.int64]
     codes: Int64s
     is_number: bool
+
+
+class _Sample(NamedTuple):
+    """The rows with their levels spread, their attributes, and 1.0 in the cells that were filled in: None if none."""
+
+    spread: Rows
+    attributes: list[_Attribute]
+    filled: Float64s | None
 
 
 def _with_atoms(X: Rows, attributes: Attributes) -> list[_Attribute]:

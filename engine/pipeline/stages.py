@@ -452,6 +452,7 @@ class Job:
         cluster = partial(
             cluster_rows, Z, k, self.backend, seed=self.settings.seed, init="k-means++" if start is None else start,
             n_init=1 if config.n_init == "auto" or start is not None else config.n_init,
+            several_seedings=config.n_init == "auto",
             max_iter=config.max_iter, tol=config.tol, storage=self.storage,
             checkpoint=None if checkpoint is None else unpack_checkpoint(*checkpoint),
             on_checkpoint=lambda state: checkpoints.save("k-means", *pack_checkpoint(state)),

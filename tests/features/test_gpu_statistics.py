@@ -37,6 +37,8 @@ SPECS = {
     "paid": ReadSpec("days"),
     "price": ReadSpec("number", number_format=NumberFormat(prefix="$", grouping=",", missing=("gone",))),
     "since": ReadSpec("days", date_format=DateFormat(forms=("day month year",))),
+    "joined": ReadSpec("days", date_format=DateFormat(forms=("yearmonthday",))),
+    "left": ReadSpec("days", date_format=DateFormat(forms=("yearmonthday",))),
     "plan": ReadSpec("category", missing=("Gift",)),
     "rank": ReadSpec("category", missing=("3",)),
     "score": ReadSpec("category"),
@@ -59,6 +61,7 @@ def rows_of_every_kind(n_rows: int, seed: int = 0) -> pa.Table:
     rows = everything(n_rows, seed).drop_columns(["price"])
     prices = random.choice(["$1,200", "$7.50", "n/a", "gone", "", "about 9", None], n_rows)
     days = random.choice(["31/12/2019", "2020-02-29", "0000-00-00", "-", "soon", None], n_rows)
+    digits = random.choice([20191231, 20200229, 20200230, 0, 99999999, None], n_rows).tolist()
     names = [f"person {i}" for i in random.integers(0, 60, n_rows)]
     few = [list(random.choice(["a", "b", "c", "d"], 2)) for _ in range(n_rows)]
     for name in ("no number", "no day", "no text", "no label", "no answers"):
@@ -66,6 +69,8 @@ def rows_of_every_kind(n_rows: int, seed: int = 0) -> pa.Table:
     return (
         rows.append_column("price", pa.array(prices.tolist(), pa.string()))
         .append_column("since", pa.array(days.tolist(), pa.string()))
+        .append_column("joined", pa.array(digits, pa.int64()))
+        .append_column("left", pa.array(digits, pa.float64()))
         .append_column("name", pa.array(names))
         .append_column("few", pa.array(few))
     )

@@ -9,7 +9,10 @@ import pytest
 from sklearn.datasets import load_wine
 from sklearn.metrics import adjusted_rand_score
 
+from engine import backends
+from engine.kmeans.metrics import silhouette
 from engine.kmeans.overlapping_groups import find_overlapping_groups
+from engine.kmeans.restarts import cluster_rows
 from engine.kmeans.select_k import choose_k
 from engine.kmeans.unknown_values import fill_unknown
 
@@ -27,6 +30,29 @@ def test_groups_too_near_for_a_valley_are_found() -> None:
     assert found.k == 3
     assert adjusted_rand_score(truth, found.labels) > 0.8
     assert found.silhouette > found.of_clouds + 0.05
+
+
+def two_near_and_one_beside(random: Any, apart: float, beside: float) -> tuple[Any, Any]:
+    """Return 300 rows of three groups in six columns, of which two are nearer to each other than to the third."""
+    truth = random.integers(3, size=300)
+    centers = np.array([[0.0, 0.0, 0.0], [apart, 0.0, 0.0], [apart / 2, 0.0, beside]])
+    return centers[truth] @ np.linalg.qr(random.normal(size=(6, 6)))[0][:3] + random.normal(size=(300, 6)), truth
+
+
+def test_groups_are_found_whose_silhouette_is_the_largest_but_for_chance() -> None:
+    X, truth = two_near_and_one_beside(np.random.default_rng(0), 4.5, 5.625)
+    of_two, of_three = (silhouette(X, cluster_rows(X, k, backends.resolve("cpu")[0], seed=0).labels) for k in (2, 3))
+    assert of_two - 0.01 < of_three < of_two
+    found = find_overlapping_groups(X, (truth == 2).astype(np.int32), range(1, 5))
+    assert found is not None
+    assert found.k == 3
+    assert adjusted_rand_score(truth, found.labels) > 0.9
+
+
+def test_parts_of_groups_that_are_far_clearer_are_none() -> None:
+    X, truth = two_near_and_one_beside(np.random.default_rng(0), 4.5, 20.0)
+    assert find_overlapping_groups(X, one_group(X), range(1, 5)) is not None
+    assert find_overlapping_groups(X, (truth == 2).astype(np.int32), range(1, 5)) is None
 
 
 def test_overlapping_groups_are_chosen_and_the_reason_says_why() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from engine.features.fit import fit_encoder
 from engine.kmeans.select_k import choose_k
-from engine.kmeans.unknown_values import fill_unknown
+from engine.kmeans.unknown_values import fill_unknown, hidden_cells
 from engine.kmeans.valleys import find_valleys
 from engine.tables import open_table
 
@@ -24,7 +24,8 @@ def n_groups(columns: dict[str, Any]) -> int:
     table = open_table(pa.table(columns))
     encoder = fit_encoder(table).encoder
     X, unknown = encoder.encode_sample(pa.concat_tables(block.rows for block in table.blocks()))
-    return find_valleys(fill_unknown(X, unknown), encoder.attributes).k
+    hidden = hidden_cells(X, unknown)
+    return find_valleys(fill_unknown(X, hidden), encoder.attributes, hidden=hidden).k
 
 
 def with_missing(X: Any, missing: Any) -> dict[str, Any]:
@@ -37,6 +38,51 @@ def test_missing_values_make_no_groups(k: int, share: float) -> None:
     random = np.random.default_rng(0)
     X, _ = planted(random, k)
     assert n_groups(with_missing(X, random.random(X.shape) < share)) == k
+
+
+def by_chance(random: Any, X: Any) -> Any:
+    return random.random(X.shape) < 0.4
+
+
+def asked_by_the_first_answer(random: Any, X: Any) -> Any:
+    return np.column_stack([np.zeros(len(X), bool), *[X[:, 0] > 0.8] * (X.shape[1] - 1)])
+
+
+def asked_of_half(random: Any, X: Any) -> Any:
+    return np.column_stack([np.zeros(len(X), bool), *[X[:, 0] > 0] * (X.shape[1] - 1)])
+
+
+def hardly_asked(random: Any, X: Any) -> Any:
+    hidden = np.zeros(X.shape, bool)
+    hidden[:, -1] = random.random(len(X)) < 0.9
+    return hidden
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_columns", "seed", "missing"),
+    [
+        (1000, 2, 1, by_chance),
+        (1500, 5, 0, asked_by_the_first_answer),
+        (800, 8, 1, asked_by_the_first_answer),
+        (1000, 2, 0, asked_of_half),
+        (1000, 2, 0, hardly_asked),
+    ],
+)
+def test_a_cloud_is_not_parted_where_values_were_filled_in(
+    n_rows: int, n_columns: int, seed: int, missing: Any
+) -> None:
+    random = np.random.default_rng([seed, n_rows, n_columns, 5])
+    X = random.normal(size=(n_rows, n_columns))
+    hidden = missing(random, X)
+    assert find_valleys(fill_unknown(X, hidden), hidden=hidden).k == 1
+
+
+@pytest.mark.parametrize("missing", [by_chance, hardly_asked])
+def test_groups_are_found_though_many_values_are_missing(missing: Any) -> None:
+    random = np.random.default_rng(8)
+    X, _ = planted(random, 4, n_rows=3000)
+    hidden = missing(random, X)
+    assert find_valleys(fill_unknown(X, hidden), hidden=hidden).k == 4
 
 
 def test_questions_that_only_some_were_asked_make_no_groups() -> None:

@@ -12,7 +12,7 @@ Rules are found by sequential covering: the next tree is grown on the rows that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ from engine.explain.row_sample import RowSample
 from engine.explain.rules.conditions import Condition
 from engine.explain.rules.decision_tree import LEAF, Labels, Ranges, Tree, grow_tree, prune_tree, select_predicates
 from engine.explain.rules.imm_tree import WeightedRows, grow_small_tree
+from engine.explain.rules.permutation import permutation_importance
 from engine.explain.rules.rule_metrics import Counts, RuleCounter, RuleCounts, count_all
 from engine.explain.rules.rules import RuleSet, find_rules, match_any_rule
 from engine.utils.row_sampling import row_keys
@@ -101,6 +102,7 @@ class Explanation:
     clusters: tuple[ClusterRules, ...]
     n_sampled: int
     n_unseen: int
+    column_importance: Mapping[str, float]  # by permutation on the full tree and unseen rows; 0 for columns not in it
 
     def conditions(self, ranges: Ranges) -> tuple[Condition, ...]:
         """Return ranges of bins as conditions."""
@@ -166,6 +168,7 @@ def explain(
         tuple(_evaluate_rules(predicates, rule_sets, counts, test, sample.sizes)),
         n_sampled=len(sample.rows),
         n_unseen=int((~seen).sum()),
+        column_importance=permutation_importance(trees[-1], predicates, test),
     )
 
 
