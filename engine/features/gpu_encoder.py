@@ -204,7 +204,7 @@ class GpuEncodedTable:
         source, encoder = self._source, GpuEncoder(self._encoder.layout, self._source.device)
         on_device = [observer for observer in observers if isinstance(observer, DeviceObserver)]
 
-        def read(columns: DeviceColumns) -> tuple[EncodedRows, list[Any]]:
+        def read(_: int, columns: DeviceColumns) -> tuple[EncodedRows, list[Any]]:
             return encoder.encode(columns), [each.observe_on_device(columns, source.device) for each in on_device]
 
         for start, (rows, observed) in source.map(read, self._encoder.columns):

@@ -12,6 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from engine.backends.chunked import N_RETRIES, SHRINK_FACTOR, ChunkedDevice
 from engine.blocks import Table
 from engine.errors import InputChangedError, OutOfResourcesError
@@ -71,8 +75,16 @@ class GpuTableReader:
         """Return the table as an encoder encodes it, or a text that names the reader needed instead and the reason."""
         return GpuEncodedTable(self, encoder) if self.reads(encoder.columns) else self.describe(encoder.columns)
 
-    def map(self, function: Callable[[DeviceColumns], Result], columns: Sequence[str]) -> Iterator[tuple[int, Result]]:
-        """Yield the number of the first row and function(columns) of every chunk, in order.
+    def pick(self, rows: NDArray[np.int64], columns: Sequence[str]) -> Iterator[pa.Table | None]:
+        """Yield the rows with these numbers, ascending, as those of each chunk, in one pass."""
+        schema = pa.schema([self.table.schema.field(name) for name in columns])
+        for _, picked in self.map(lambda start, chunk: pick_rows(start, chunk, rows, schema), columns):
+            yield picked
+
+    def map(
+        self, function: Callable[[int, DeviceColumns], Result], columns: Sequence[str]
+    ) -> Iterator[tuple[int, Result]]:
+        """Yield the number of the first row, and function(first row, columns), of every chunk in order.
 
         Where device memory runs out, the rest is read in smaller chunks, at last by the CPU: `function` may be called
         again with rows of a chunk for which it raised MemoryError. What the library raises becomes LibraryError.
@@ -109,19 +121,19 @@ class GpuTableReader:
         logger.warning("Out of memory on %s: the CPU reads the rows from %d on.", self.device.name, n_done)
         blocks = self.table.blocks(columns, dictionary_encoded=True)
         for first, chunk in _skip_rows(n_done, (ArrowColumns(block.rows, self.device.xp) for block in blocks)):
-            yield first, function(chunk)
+            yield first, function(first, chunk)
 
     def _map_chunks(
-        self, function: Callable[[DeviceColumns], Result], columns: Sequence[str], chunk_bytes: int, n_skipped: int
+        self, function: Callable[[int, DeviceColumns], Result], columns: Sequence[str], chunk_bytes: int, n_skipped: int
     ) -> Iterator[tuple[int, int, Result]]:
-        """Yield first row, number of rows and function(columns) of every chunk after the first `n_skipped` rows."""
+        """Yield first row, number of rows and function's result of every chunk after the first `n_skipped` rows."""
         chunks = _skip_rows(n_skipped, self._read_chunks(columns, chunk_bytes))
         while True:
             with self.device.library_call(self.name):
                 first, chunk = next(chunks, (0, None))
                 if chunk is None:
                     return
-                n_rows, result = len(chunk), function(chunk)
+                n_rows, result = len(chunk), function(first, chunk)
             yield first, n_rows, result
 
     def _read_chunks(self, columns: Sequence[str], chunk_bytes: int) -> Iterator[DeviceColumns]:
@@ -134,6 +146,15 @@ class GpuTableReader:
         queue, host_names = RowQueue(self.table.blocks(on_host)), frozenset(on_host)
         for chunk in chunks:
             yield MixedColumns(chunk, ArrowColumns(queue.take(len(chunk)), self.device.xp), host_names)
+
+
+def pick_rows(start: int, columns: DeviceColumns, rows: NDArray[np.int64], schema: pa.Schema) -> pa.Table | None:
+    """Return the rows of a chunk with these numbers, ascending, in the types of a schema; None if it has none."""
+    first, last = np.searchsorted(rows, [start, start + len(columns)])
+    if first == last:
+        return None
+    arrays = columns.take(schema.names, rows[first:last] - start)
+    return pa.table([array.cast(field.type) for array, field in zip(arrays, schema, strict=True)], schema)
 
 
 def _skip_rows(n_rows: int, chunks: Iterator[DeviceColumns]) -> Iterator[tuple[int, DeviceColumns]]:

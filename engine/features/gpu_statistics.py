@@ -28,7 +28,7 @@ from engine.features.column_statistics import (
     TableStatistics,
 )
 from engine.features.columnar_block import ReadSpec, number_columns, read_labels, to_text
-from engine.features.gpu_reader import GpuTableReader
+from engine.features.gpu_reader import GpuTableReader, pick_rows
 from engine.features.gpu_values import count_codes, read_numbers
 from engine.kernels.arrays.features.column_moments import BlockMoments, compute_moments
 from engine.tables.device_columns import Array, DeviceColumns, DictionaryColumn
@@ -93,16 +93,16 @@ class _ChunkReader:
         cut: np.uint64,
         observers: Sequence[RowObserver],
     ) -> None:
-        self._device, self._schema, self._read_specs = reader.device, reader.table.schema, read_specs
+        self._device, self._read_specs = reader.device, read_specs
+        self._schema = pa.schema([reader.table.schema.field(name) for name in read_specs])
         self._seed, self._cut, self._observers = seed, cut, observers
         self.numbers = number_columns(read_specs)
         self._rest: Array = self._device.xp.empty((len(self.numbers), 0))
-        self._start = 0  # the number of the next row
 
-    def summarize(self, columns: DeviceColumns) -> _ChunkSummary:
-        """Return the summary of the rows that follow; after an error, they may come again."""
+    def summarize(self, start: int, columns: DeviceColumns) -> _ChunkSummary:
+        """Return the summary of the rows from `start` on, which follow; after an error, they may come again."""
         xp, n_rows, n_rest = self._device.xp, len(columns), self._rest.shape[1]
-        keys = row_keys(self._seed, xp.arange(self._start, self._start + n_rows))
+        keys = row_keys(self._seed, xp.arange(start, start + n_rows))
         sampled = xp.flatnonzero(keys <= self._cut)
         values = xp.empty((len(self.numbers), n_rest + n_rows))
         values[:, :n_rest] = self._rest
@@ -122,13 +122,11 @@ class _ChunkReader:
                 parts.append(part)
         to_host = self._device.to_host
         positions = to_host(sampled)
-        rows = SampledRows(
-            to_host(keys[sampled]), positions + self._start, to_host(values[:, n_rest + sampled]), missing
-        )
-        picked = [self._pick(columns, observer.rows) for observer in self._observers]
+        rows = SampledRows(to_host(keys[sampled]), positions + start, to_host(values[:, n_rest + sampled]), missing)
+        picked = [pick_rows(start, columns, observer.rows, self._schema) for observer in self._observers]
         n_whole = values.shape[1] // BLOCK_ROWS * BLOCK_ROWS
         moments = self._moments(values[:, :n_whole], BLOCK_ROWS) if n_whole else None
-        self._rest, self._start = values[:, n_whole:].copy(), self._start + n_rows
+        self._rest = values[:, n_whole:].copy()
         return _ChunkSummary(BlockSummary(n_rows, parts, rows), moments, picked)
 
     def last_moments(self) -> BlockMoments | None:
@@ -142,16 +140,6 @@ class _ChunkReader:
             return None
         blocks = values.reshape(len(self.numbers), -1, n_block)
         return BlockMoments(*map(self._device.to_host, compute_moments(self._device.xp, blocks)))
-
-    def _pick(self, columns: DeviceColumns, rows: NDArray[np.int64]) -> pa.Table | None:
-        """Return the rows of the chunk with these ascending numbers, in the types of the table; None if it has none."""
-        first, last = np.searchsorted(rows, [self._start, self._start + len(columns)])
-        if first == last:
-            return None
-        names = list(self._read_specs)
-        schema = pa.schema([self._schema.field(name) for name in names])
-        arrays = columns.take(names, rows[first:last] - self._start)
-        return pa.table([array.cast(field.type) for array, field in zip(arrays, schema, strict=True)], schema)
 
     def _count_texts(self, columns: DeviceColumns, name: str, sampled: Array) -> _ColumnCounts:
         """Count the rows of every category."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from engine.blocks import Block
 from engine.errors import InputChangedError
 from engine.features.columnar_block import column_array, to_float64, to_text
-from engine.tables.device_columns import Array, DeviceColumns, DictionaryColumn, ListColumn, TimeColumn
+from engine.tables.device_columns import Array, DeviceColumns, DictionaryColumn, IntegerColumn, ListColumn, TimeColumn
 
 
 class ArrowColumns:
@@ -55,6 +55,11 @@ class ArrowColumns:
     def numbers(self, name: str) -> Array:
         """Return numbers and booleans as float64, missing ones as NaN."""
         return self._put(to_float64(column_array(self._rows, name)))
+
+    def integers(self, name: str) -> IntegerColumn:
+        """Return a column of whole numbers that int64 holds."""
+        column = column_array(self._rows, name)
+        return IntegerColumn(self._put(column.cast(pa.int64()).fill_null(0)), self._put(column.is_null()))
 
     def times(self, name: str) -> TimeColumn:
         """Return a column of dates or times."""
@@ -114,6 +119,10 @@ class MixedColumns:
     def numbers(self, name: str) -> Array:
         """Return numbers and booleans as float64, missing ones as NaN."""
         return self._of(name).numbers(name)
+
+    def integers(self, name: str) -> IntegerColumn:
+        """Return a column of whole numbers that int64 holds."""
+        return self._of(name).integers(name)
 
     def times(self, name: str) -> TimeColumn:
         """Return a column of dates or times."""

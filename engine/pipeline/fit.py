@@ -444,7 +444,7 @@ def _explain(
             return explain_run(
                 folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings,
                 describe_stability(stability), numbers, {} if previous is None else previous.names,
-                {} if previous is None else previous.descriptions,
+                {} if previous is None else previous.descriptions, job.reader, job.backend,
             )  # fmt: skip
 
     return job.checkpoints.load_or_make(

@@ -30,6 +30,7 @@ from engine.execution.passes import over_rows
 from engine.explain.row_sample import RowCollector
 from engine.features.encoded_table import IndexedBlock
 from engine.features.fit import FittedFeatures, fit_encoder, reuse_encoder
+from engine.features.gpu_ids import digest_unique_ids
 from engine.kmeans.lloyd import Clustering, PassCounts
 from engine.kmeans.restarts import cluster_rows, clustering_by_centers
 from engine.kmeans.select_k import FIRST_END, VALLEY_SAMPLE_SEED, KMetrics, KSelection, choose_k, score_given_k
@@ -115,8 +116,10 @@ class Job:
         """Return the digest of the ids, None without an id column; raise IdColumnError unless every row has its own."""
 
         def check() -> int | None:
+            id = self.settings.id
             with self.timer.stage("ids"):
-                return check_ids(self.table, self.settings.id, self.n_rows, self.storage)
+                digest = None if id is None else digest_unique_ids(self.reader, id, self.n_rows)
+                return check_ids(self.table, id, self.n_rows, self.storage) if digest is None else digest
 
         return self.checkpoints.load_or_make(
             "ids",

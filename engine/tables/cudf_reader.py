@@ -19,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from engine.blocks import Table, normalize_type
-from engine.tables.device_columns import Array, DictionaryColumn, ListColumn, TimeColumn
+from engine.tables.device_columns import Array, DictionaryColumn, IntegerColumn, ListColumn, TimeColumn
 from engine.tables.file_table import FileTable
 
 FORMATS = ("parquet", "orc")
@@ -94,6 +94,11 @@ class CudfColumns:
         values = series.fillna(0.0).to_cupy()
         values[series.isna().to_cupy()] = np.nan
         return values
+
+    def integers(self, name: str) -> IntegerColumn:
+        """Return a column of whole numbers that int64 holds."""
+        series = self._frame[name]
+        return IntegerColumn(series.astype("int64").fillna(0).to_cupy(), series.isna().to_cupy())
 
     def times(self, name: str) -> TimeColumn:
         """Return a column of dates or times."""

@@ -32,6 +32,13 @@ class ListColumn(NamedTuple):
     elements: DictionaryColumn
 
 
+class IntegerColumn(NamedTuple):
+    """Whole numbers."""
+
+    values: Array  # (n_rows,) int64; 0 where missing
+    missing: Array  # (n_rows,) bool
+
+
 class TimeColumn(NamedTuple):
     """Times as ticks since 1970-01-01."""
 
@@ -56,6 +63,9 @@ class DeviceColumns(Protocol):
 
     def numbers(self, name: str) -> Array:
         """Return numbers and booleans as float64, missing ones as NaN; the array is the caller's."""
+
+    def integers(self, name: str) -> IntegerColumn:
+        """Return a column of whole numbers that int64 holds."""
 
     def times(self, name: str) -> TimeColumn:
         """Return a column of dates or times."""

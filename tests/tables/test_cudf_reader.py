@@ -21,13 +21,15 @@ from engine.backends.gpu import GpuBackend, GpuProbe
 from engine.config import FitConfig
 from engine.features.fit import choose_reader, fit_encoder
 from engine.features.gpu_reader import GpuTableReader
+from engine.features.host_columns import ArrowColumns
 from engine.pipeline.memory_plan import plan_memory
 from engine.tables import open_table
 from engine.tables.cudf_reader import open_cudf_table
+from engine.tables.file_table import FileTable
 from tests.features.test_gpu_encoder import ROLES, assert_same, everything
 from tests.features.test_gpu_statistics import contents as contents_of
 from tests.gpu import frames, libraries
-from tests.gpu.strict import StrictArray
+from tests.gpu.strict import StrictArray, StrictModule
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +91,23 @@ def test_parquet_is_read_with_limits(tmp_path: Path) -> None:
     assert frames.READER_CALLS[0]["pass_read_limit"] == 1 << 30
 
 
+def test_rows_of_a_chunk_are_sliced_and_taken_as_they_are(tmp_path: Path) -> None:
+    rows = everything(40)
+    table = open_table(str(write([rows], tmp_path / "table", "parquet")))
+    cudf_table = open_cudf_table(table)
+    assert not isinstance(cudf_table, str)
+    chunk = next(cudf_table.chunks(rows.schema.names, 4096)).slice(2, 6)
+    expected = ArrowColumns(next(table.blocks()).rows, StrictModule()).slice(2, 6)
+    assert len(chunk) == len(expected) == 4
+    np.testing.assert_array_equal(chunk.numbers("age").get(), expected.numbers("age").get())
+    for mine, other in zip(chunk.integers("rank"), expected.integers("rank"), strict=True):
+        np.testing.assert_array_equal(mine.get(), other.get())
+    taken = chunk.take(["plan", "genres", "rank"], np.array([1, 3]))
+    assert [column.to_pylist() for column in taken] == [
+        column.to_pylist() for column in expected.take(["plan", "genres", "rank"], np.array([1, 3]))
+    ]
+
+
 LEAN = FitConfig.merge({}, skip=["explain", "map", "report"], features={"roles": ROLES})
 
 
@@ -119,6 +138,33 @@ def test_a_fit_reads_encodes_and_clusters_on_the_gpu_and_finds_what_the_cpu_find
     gpu_model, cpu_model = (engine.load(run.path) for run in runs)
     np.testing.assert_allclose(gpu_model.pca.components_, cpu_model.pca.components_, atol=1e-9)
     np.testing.assert_allclose(gpu_model.centers, cpu_model.centers, atol=1e-4)
+
+
+def test_the_host_reads_the_first_block_and_ids_to_write_and_all_files_are_those_of_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = everything(900).append_column("who", pa.array(range(900)))
+    source = write([rows], tmp_path / "table", "parquet")
+    read, blocks = [], FileTable.blocks
+
+    def recorded(table: FileTable, columns: Any, **options: Any) -> Any:
+        if str(tmp_path / "table") in str(table.files.paths):
+            read.append(list(columns))
+        return blocks(table, columns, **options)
+
+    explain = {"sample_rows": 200, "rows_per_cluster": 100}  # so that more rows are read for some clusters
+    config = FitConfig.merge(LEAN.model_dump(), skip=["map", "report"], explain=explain, reproducible=True)
+    monkeypatch.setattr(FileTable, "blocks", recorded)
+    options: dict[str, Any] = {"id": "who", "n_clusters": 4, "config": config}
+    on_gpu = engine.fit(source, out=tmp_path / "cuda", device="cuda", **options)
+    assert (len(read), read[1]) == (2, ["who"])  # the block that roles are looked up in, and ids to write
+    read.clear()
+    on_cpu = engine.fit(source, out=tmp_path / "cpu", device="cpu", **options)
+    assert [len(columns) for columns in read].count(len(rows.schema.names) - 1) >= 2  # statistics, more rows
+    assert contents(on_gpu) == contents(on_cpu)
+    assert on_gpu.manifest["audit"] == on_cpu.manifest["audit"]
+    for name in ("rules.json", "rules.sql", "personas.json", "features.json"):
+        assert (on_gpu.path / name).read_bytes() == (on_cpu.path / name).read_bytes(), name
 
 
 def test_the_reader_and_the_place_of_the_scores_do_not_change_a_bit(

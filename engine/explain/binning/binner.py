@@ -105,11 +105,15 @@ class Binner:
             bit_of = np.array([bits.get(label, -1) for label in labels.names or ()], np.int32)
             kernels.set_label_bits(labels.offsets, labels.codes, bit_of, labels.missing, bits.get(None, -1), lines)
 
+    def lookup_tables(self, predicates: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Return the line of packed bins that each predicate looks at, and its bin for each byte there."""
+        return self._lines[list(predicates)], self._tables[list(predicates)]
+
     def unpack(self, packed: PackedBins, predicates: Sequence[int] | None = None) -> Bins:
         """Return the bins of packed rows by these predicates, all by default; of shape (n_predicates, n_rows)."""
-        indices = np.arange(len(self.predicates)) if predicates is None else np.asarray(predicates, np.int64)
+        indices = range(len(self.predicates)) if predicates is None else predicates
         bins = np.empty((len(indices), packed.shape[1]), np.uint8)
-        kernels.evaluate_predicates(packed, self._lines[indices], self._tables[indices], bins)
+        kernels.evaluate_predicates(packed, *self.lookup_tables(indices), bins)
         return bins
 
     def _threshold_lookup(self, predicates: Sequence[int]) -> ThresholdLookup:
