@@ -3,9 +3,9 @@
     python benchmarks/mutants.py [--number N] [--kernels M] [--seed S]
 
 A mutant is a copy of the source tree with one comparison, sign, number, condition or boolean operator changed. The
-tests of its folder run on it, and others of the part if they pass. It is killed if a test fails or takes far too
-long; else it survived, and is listed in results/reliability.json. A kernel that is changed is compiled again with its
-callers: the files that compiled kernels are kept in name the sources they were compiled from.
+tests of its folder run on it, and others of the part if they pass. It is killed if a test fails; those that ran out of
+time, and those that survived, are listed in results/reliability.json. A kernel that is changed is compiled again with
+its callers: the files that compiled kernels are kept in name the sources they were compiled from.
 """
 
 from __future__ import annotations
@@ -182,11 +182,12 @@ def main() -> None:
                 if codes[-1] != 0:
                     break
             shutil.copy(ROOT / mutant.path, folder / mutant.path)
-            begun = {"tried": 0, "survived": [], "commit": commit.stdout.strip(), "seed": options.seed}
+            begun = {"tried": 0, "survived": [], "timed_out": [], "commit": commit.stdout.strip(), "seed": options.seed}
             part = found.setdefault(mutant.path.split("/")[0], begun)
             part["tried"] += 1
-            if codes[-1] == 0:
-                part["survived"].append(f"{mutant.path}:{mutant.line} {mutant.change}")
+            if codes[-1] in (0, None):
+                kind = "survived" if codes[-1] == 0 else "timed_out"
+                part[kind].append(f"{mutant.path}:{mutant.line} {mutant.change}")
             print(json.dumps([*mutant, codes]), flush=True)
             results = json.loads(options.results.read_text()) if options.results.exists() else {}
             results["mutants"] = results.get("mutants", {}) | found
