@@ -42,7 +42,7 @@ test-wheel: wheel
 # Branches of the core that its own tests reach; the settings are in pyproject.toml.
 coverage: setup
 	$(BIN)/python -m coverage run -m pytest -n0 -q tests/tables tests/features tests/pca tests/kmeans tests/model tests/explain \
-		tests/execution tests/utils tests/pipeline tests/bad_input
+		tests/execution tests/lineage tests/utils tests/pipeline tests/bad_input
 	$(BIN)/python -m coverage report --show-missing --skip-covered
 
 # The engine in the environment of a GPU machine, on a machine without one: signatures, then the tests of the GPU path.

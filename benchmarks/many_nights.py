@@ -1,6 +1,6 @@
 """Sixty nights that follow each other: who keeps their cluster's number, at what inertia, and which events are told.
 
-    python benchmarks/many_nights.py health developer demo events --data FOLDER [--nights 60] [--rows 10000]
+    python benchmarks/many_nights.py health developer demo events --data FOLDER [--nights N] [--rows N] [--sample N]
 
 FOLDER has health_survey_2015.csv.gz and developer_survey_2017.csv.gz; demo and events generate their tables. Every
 night 2 % of the people are replaced by others of the same population, and the night continues the one before it.
@@ -68,9 +68,11 @@ def population(name: str, data: Path, folder: Path, n_rows: int) -> tuple[pa.Tab
     return pq.read_table(paths.members), "user_id", planted
 
 
-def draw_nights(n_people: int, n_rows: int, n_nights: int, allowed: Callable[[int], np.ndarray]) -> list[np.ndarray]:
+def draw_nights(
+    n_people: int, n_rows: int, n_nights: int, allowed: Callable[[int], np.ndarray], sample: int
+) -> list[np.ndarray]:
     """Return the people of every night: CHURN of them are replaced, and those who are not allowed any more."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(sample)
     people = np.empty(0, np.int64)
     nights = []
     for night in range(n_nights + 1):
@@ -91,11 +93,11 @@ def draw_nights(n_people: int, n_rows: int, n_nights: int, allowed: Callable[[in
     return nights
 
 
-def plan_nights(name: str, data: Path, folder: Path, n_rows: int, n_nights: int) -> tuple[Night, str]:
+def plan_nights(name: str, data: Path, folder: Path, n_rows: int, n_nights: int, sample: int) -> tuple[Night, str]:
     """Return the function that gives the table of each night, and the id column."""
     table, id, planted = population(name, data, folder, n_rows)
     if name != "events":
-        nights = draw_nights(len(table), n_rows, n_nights, lambda _: np.ones(len(table), bool))
+        nights = draw_nights(len(table), n_rows, n_nights, lambda _: np.ones(len(table), bool), sample)
         return (lambda night: (table.take(pa.array(nights[night])), id)), id
     parted = (planted == PARTED) & (np.arange(len(planted)) % 2 == 0)
     places = np.arange(len(planted))  # whose profile a person has from the night of the split on
@@ -106,7 +108,7 @@ def plan_nights(name: str, data: Path, folder: Path, n_rows: int, n_nights: int)
         may &= (planted != LATE) | (night >= BORN)
         return may & ((planted != LEAVING) | (night < DEAD))
 
-    nights = draw_nights(len(table), n_rows, n_nights, allowed)
+    nights = draw_nights(len(table), n_rows, n_nights, allowed, sample)
 
     def tonight(night: int) -> tuple[pa.Table, str]:
         people = nights[night]
@@ -123,13 +125,13 @@ def cold_inertia(run: engine.Run, table: pa.Table) -> float:
     return float(min(engine.KMeans(n_clusters=k, random_state=seed).fit(Z).inertia_ for seed in COLD_SEEDS))
 
 
-def fit_night(name: str, night: int, table: pa.Table, id: str, work: Path) -> Facts:
+def fit_night(name: str, night: int, table: pa.Table, id: str, folder: Path) -> Facts:
     """Fit a night, or read it if it is there; return what happened."""
-    out = work / name / str(night)
+    out = folder / str(night)
     settings: Facts = {"kmeans": {"n_clusters": CLUSTERS[name]}, "skip": ["explain", "map", "report"], "id": id}
-    settings |= {"previous": str(work / name / str(night - 1))} if night else {}
+    settings |= {"previous": str(folder / str(night - 1))} if night else {}
     if not (out / "_SUCCESS").is_file():
-        path = work / name / f"{night}.parquet"
+        path = folder / f"{night}.parquet"
         pq.write_table(table, path)
         engine.fit(path, out=out, config=FitConfig.merge(settings))
         path.unlink()
@@ -174,19 +176,21 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--nights", type=int, default=60)
     parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--sample", type=int, default=0, help="number of the draw of people")
     arguments = parser.parse_args()
     for name in arguments.tables:
-        folder = arguments.work / name
+        title = name if not arguments.sample else f"{name}, sample {arguments.sample}"
+        folder = arguments.work / title.replace(", ", "-").replace(" ", "-")
         folder.mkdir(parents=True, exist_ok=True)
-        tonight, id = plan_nights(name, arguments.data, folder, arguments.rows, arguments.nights)
+        tonight, id = plan_nights(name, arguments.data, folder, arguments.rows, arguments.nights, arguments.sample)
         records = []
         with threads(1):
             for night in range(arguments.nights + 1):
                 table, _ = tonight(night)
-                records.append(fit_night(name, night, table, id, arguments.work))
-                print(name, json.dumps(records[-1]), flush=True)
+                records.append(fit_night(name, night, table, id, folder))
+                print(title, json.dumps(records[-1]), flush=True)
         earlier = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-        record(RESULTS, earlier | {"machine": describe_machine(), name: summarize(records)})
+        record(RESULTS, earlier | {"machine": describe_machine(), title: summarize(records)})
 
 
 if __name__ == "__main__":

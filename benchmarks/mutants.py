@@ -4,7 +4,8 @@
 
 A mutant is a copy of the source tree with one comparison, sign, number, condition or boolean operator changed. The
 tests of its folder run on it, and others of the part if they pass. It is killed if a test fails or takes far too
-long; else it survived, and is listed in results/reliability.json. Kernels are compiled anew for each of their mutants.
+long; else it survived, and is listed in results/reliability.json. A kernel that is changed is compiled again with its
+callers: the files that compiled kernels are kept in name the sources they were compiled from.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ TESTS = {
     "engine/explain/rules": ("tests/explain/rules", "tests/explain/test_export.py",
                              "tests/explain/test_explain_run.py"),
     "engine/explain/personas": ("tests/explain/personas", "tests/explain/test_explain_run.py"),
-    "engine/explain": ("tests/explain/test_export_sql_numbers.py tests/explain/test_export_sql_dates.py",
+    "engine/explain": ("tests/export/test_sql_number_texts.py tests/export/test_sql_date_texts.py",
                        "tests/explain/test_export.py", "tests/explain/test_export_sql.py"),
     "kernels/cpu/explain": ("tests/kernels/explain", "tests/explain/rules tests/explain/binning"),
     "kernels/cpu/hashing": ("tests/kernels/hashing", "tests/tables/test_unique_ids.py"),
@@ -165,7 +166,7 @@ def main() -> None:
     for name in HEAVY:
         importlib.import_module(name)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    tried, survivors = {"engine": 0, "kernels": 0}, []
+    found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_tree(folder)
@@ -174,10 +175,6 @@ def main() -> None:
             if run_tests(folder, tests) != 0:
                 raise RuntimeError(f"{tests} fail without any change")
         for mutant in drawn:
-            part = mutant.path.split("/")[0]
-            if part == "kernels":  # callers of a kernel that are kept compiled would keep the kernel as it was
-                for cache in (folder / "kernels").rglob("__pycache__"):
-                    shutil.rmtree(cache)
             apply(mutant, folder)
             codes = []
             for tests in TESTS[str(Path(mutant.path).parent)]:
@@ -185,13 +182,15 @@ def main() -> None:
                 if codes[-1] != 0:
                     break
             shutil.copy(ROOT / mutant.path, folder / mutant.path)
-            tried[part] += 1
+            begun = {"tried": 0, "survived": [], "commit": commit.stdout.strip(), "seed": options.seed}
+            part = found.setdefault(mutant.path.split("/")[0], begun)
+            part["tried"] += 1
             if codes[-1] == 0:
-                survivors.append(f"{mutant.path}:{mutant.line} {mutant.change}")
+                part["survived"].append(f"{mutant.path}:{mutant.line} {mutant.change}")
             print(json.dumps([*mutant, codes]), flush=True)
-            found: dict[str, Any] = {"tried": tried, "survived": survivors, "commit": commit.stdout.strip()}
             results = json.loads(options.results.read_text()) if options.results.exists() else {}
-            options.results.write_text(json.dumps(results | {"mutants": found}, indent=1) + "\n")
+            results["mutants"] = results.get("mutants", {}) | found
+            options.results.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ This module holds the public names, each imported when it is first used, so that
     tables -> features -> pca -> kmeans -> tsne -> model -> explain -> report: data, in the order of a fit
     pipeline calls them; backends + kernels compute a block
     execution says where blocks run
-    cli, bench, comparison and accel stand on top
+    cli, bench, comparison, accel and mlflow stand on top
 """
 
 from importlib import import_module
@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from engine.run import Run as Run
     from engine.run import load as load
     from engine.run import similar as similar
+    from engine.tables.databases.query import Query as Query
+    from engine.tables.databases.table import DatabaseTable as DatabaseTable
     from engine.tsne.estimator import TSNE as TSNE
 
 _MODULES = {
+    "DatabaseTable": "engine.tables.databases.table",
     "FeatureEncoder": "engine.features.estimator",
     "FitConfig": "engine.config",
     "KMeans": "engine.kmeans.estimator",
     "PCA": "engine.pca.estimator",
+    "Query": "engine.tables.databases.query",
     "Run": "engine.run",
     "TSNE": "engine.tsne.estimator",
     "choose_k": "engine.kmeans.select_k",
@@ -43,9 +47,11 @@ _MODULES = {
 __all__ = [
     "PCA",
     "TSNE",
+    "DatabaseTable",
     "FeatureEncoder",
     "FitConfig",
     "KMeans",
+    "Query",
     "Run",
     "choose_k",
     "compare",

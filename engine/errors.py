@@ -56,6 +56,10 @@ class SourceNotFoundError(DataError):
     """There is no file at the given source."""
 
 
+class DatabaseError(DataError):
+    """A database cannot be reached, or refuses a query or a table."""
+
+
 class SourceFormatError(DataError):
     """A file cannot be read in the format of its name."""
 
@@ -128,6 +132,10 @@ class AuditError(RoomsError):
             f"The audit of the finished run failed, so it was not published: {shown}.",
             hint="run it again; if it fails again, check memory and disk of this machine, and report it.",
         )
+
+
+class ExportDiffersError(RoomsError):
+    """An exported model assigns rows to other clusters than the model does."""
 
 
 class OutputExistsError(RoomsError):

@@ -12,11 +12,12 @@ ROOT = Path(__file__).parents[1]
 
 # From the top down: a file may import from its own layer and from those below it. docs/architecture.md shows this list.
 LAYERS = (
-    "cli", "bench", "accel",
+    "cli", "bench", "accel", "mlflow",
     "comparison", "pipeline",
     "lineage",
     "run",
     "report", "explain", "model",
+    "export",
     "gate",
     "tsne", "kmeans", "pca", "features",
     "ratings", "datasets", "tables",

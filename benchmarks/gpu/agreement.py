@@ -1,4 +1,4 @@
-"""Compare GPU and CPU: K-Means and encoded rows to the bit, principal axes to 1e-6, labels of a whole fit."""
+"""Compare GPU and CPU: statistics, encoded rows, bins and K-Means to the bit, axes to 1e-6, labels of a whole fit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from engine import PCA
 from engine.backends.cpu import CpuBackend
 from engine.config import FitConfig
 from engine.datasets.demo_table import write_demo
+from engine.execution.array_storage import IN_MEMORY
+from engine.explain.binning.binned_table import BinnedTable
+from engine.features.column_statistics import ColumnStatistics
 from engine.features.fit import choose_reader, fit_encoder
+from engine.features.gpu_reader import GpuTableReader
+from engine.features.host_columns import ArrowColumns
 from engine.kernels.arrays.kmeans.certify import rounds_as_float32
 from engine.kmeans.lloyd import Samples
 from engine.kmeans.restarts import best_clustering
 from engine.pipeline.fit import fit
 from engine.tables import open_table
+from engine.utils.formatting import Vocabulary
 
 MAX_AXIS_DIFFERENCE, MIN_EQUAL_LABELS = 1e-6, 0.9999
 
@@ -34,13 +40,14 @@ def run(section: Section, setting: Setting) -> None:
     section.case("scores", lambda: compare_scores(X))
     section.case("pca", lambda: compare_pca(X))
     members = write_demo(setting.folder / "agreement", setting.pick(1_000_000, 2000)).members
+    section.case("statistics, encoded rows and bins", lambda: compare_columns(members, with_cudf=False))
     section.case("whole fit", lambda: compare_fits(members, setting))
 
 
 def run_with_cudf(section: Section, setting: Setting) -> None:
-    """Compare rows that cuDF reads and the GPU encodes."""
+    """Compare what is computed from columns that cuDF reads."""
     members = write_demo(setting.folder / "agreement-cudf", setting.pick(1_000_000, 2000)).members
-    section.case("features", lambda: compare_features(members))
+    section.case("features", lambda: compare_columns(members, with_cudf=True))
 
 
 def compare_kmeans(X: Any, k: int, weights: Any = None) -> dict[str, Any]:
@@ -78,24 +85,46 @@ def compare_pca(X: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def compare_features(members: Any) -> dict[str, Any]:
-    """Compare rows that the device reads and encodes with those of the CPU, array by array."""
+def compare_columns(members: Any, *, with_cudf: bool) -> dict[str, Any]:
+    """Compare statistics, encoded rows and bins of a table with those of the CPU; cuDF or pyarrow reads its columns."""
     table = open_table(members, id="user_id")
-    encoder = fit_encoder(table, id="user_id").encoder
-    reader = choose_reader(gpu(), table)
-    rows = reader if isinstance(reader, str) else reader.encoded_table(encoder)
-    if isinstance(rows, str):
-        return {"reader": rows, "passed": False}
-    expected = pa.concat_tables(block.rows for block in table.blocks(encoder.columns))
+    features = fit_encoder(table, id="user_id")
+    reader = (
+        choose_reader(gpu(), table) if with_cudf else GpuTableReader("pyarrow", table, {}, read_blocks(table), gpu())
+    )
+    if isinstance(reader, str):
+        return {"reader": reader, "passed": False}
+    statistics = fit_encoder(table, id="user_id", reader=reader).statistics.columns
+    other_columns = [
+        name for name, column in features.statistics.columns.items() if facts_of(column) != facts_of(statistics[name])
+    ]
+    encoder, rows = features.encoder, reader.encoded_table(features.encoder)
+    whole = pa.concat_tables(block.rows for block in table.blocks(encoder.columns))
+    words = Vocabulary.from_schema(table.schema, encoder.columns, {}, {})
+    bins = [BinnedTable(encoder, whole.slice(0, 1000), words, len(whole), IN_MEMORY) for _ in range(2)]
     compared = other = 0
-    for on_gpu in rows.map(lambda start, run: [part.get() for part in run], last=True):
-        on_cpu = encoder.encode_rows(expected.slice(compared, len(on_gpu[0])))
+    for on_gpu in rows.map(lambda start, run: [gpu().to_host(part) for part in run], observers=bins[:1], last=True):
+        on_cpu = encoder.encode_rows(whole.slice(compared, len(on_gpu[0])))
         other += sum(not np.array_equal(mine, theirs) for mine, theirs in zip(on_gpu, on_cpu, strict=True))
         compared += len(on_gpu[0])
+    other_bins = int((bins[0].packed != bins[1].complete(table)).sum())
     return {
         "reader": rows.reader, "rows": compared, "features": encoder.n_features, "other_arrays": other,
-        "passed": other == 0 and compared == table.n_rows,
+        "other_columns": other_columns, "other_bins": other_bins,
+        "passed": not other and not other_columns and not other_bins and compared == table.n_rows,
     }  # fmt: skip
+
+
+def read_blocks(table: Any) -> Any:
+    """Return a function that yields a table's columns on the GPU, read by pyarrow."""
+    return lambda names, n_bytes: (
+        ArrowColumns(block.rows, gpu().xp) for block in table.blocks(names, dictionary_encoded=True)
+    )
+
+
+def facts_of(column: ColumnStatistics) -> tuple[Any, ...]:
+    """Return the statistics of a column; equal ones have the same bits."""
+    return column.n_missing, column.n_marked, column.moments, column.counts, column.sample.tobytes()
 
 
 def compare_fits(members: Any, setting: Setting) -> dict[str, Any]:

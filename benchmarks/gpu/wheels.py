@@ -20,7 +20,8 @@ EXPECTED = (
 NAMES = (
     "pydantic", "pydantic-core", "annotated-types", "typing-inspection", "typing-extensions", "typer", "click", "rich",
     "shellingham", "markdown-it-py", "mdurl", "pygments", "plotly", "kneed", "narwhals", "fsspec", "safetensors",
-    "threadpoolctl", "psutil", "jinja2", "markupsafe", "pillow", "pyyaml", "flash-kmeans",
+    "threadpoolctl", "psutil", "jinja2", "markupsafe", "pillow", "pyyaml", "packaging", "annotated-doc", "flash-kmeans",
+    "tqdm",
 )  # fmt: skip
 GLIBC = (39, 35, 34, 31, 28, 27, 24, 17)  # minor versions of manylinux platforms, which pip matches one by one
 MAX_MIB = 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -45,6 +46,8 @@ QUANTIZER_SAMPLE_ROWS = 4096  # of all rows on which a quantizer is fitted
 MAX_BLOCK_ROWS = 128 * SUM_ROWS
 BLOCKS_PER_THREAD = 4
 MIN_BLOCK_ROWS = 16 * SUM_ROWS
+SINGLE_ROWS = 256  # up to so many rows, preparing the centers takes longer than labelling the rows
+KEPT_CENTER_BYTES = 64 << 10  # of centers that stay prepared between calls
 FEW_ROWS = 8192  # up to so many rows, compiling the kernels of a second precision does not pay
 # Costs that decide whether a higher precision pays, measured on one Emerald Rapids core; rough ratios suffice.
 FILTER_NANOSECONDS = 0.005  # per row, center and feature at level INT8
@@ -280,10 +283,23 @@ def _prepare_single_use(
     """Prepare to label rows once: the kernels quantize them run by run, many rows so finely that few stay undecided."""
     coarsest = quantize.coarsest_level(X.shape[1])
     level = coarsest if len(X) <= FEW_ROWS else max(coarsest, quantize.INT16)
-    quantizer = quantize.fit_quantizer(evenly_spaced_rows(X), level)
     quantized = quantize.allocate_quantized_rows(0, X.shape[1], level)
-    prepared = quantized_centers.quantize_centers(centers, quantizer, level)
+    if len(X) <= SINGLE_ROWS and centers.nbytes <= KEPT_CENTER_BYTES:
+        quantizer, prepared = _prepare_kept_centers(centers.tobytes(), centers.shape, centers.dtype.str, level)
+    else:
+        quantizer = quantize.fit_quantizer(evenly_spaced_rows(X), level)
+        prepared = quantized_centers.quantize_centers(centers, quantizer, level)
     return quantizer, quantized, prepared, row_filter.allocate_row_buffer(prepared, quantized, X.shape[1])
+
+
+@lru_cache(maxsize=8)
+def _prepare_kept_centers(
+    content: bytes, shape: tuple[int, int], dtype: str, level: int
+) -> tuple[quantize.RowQuantizer, PreparedCenters]:
+    """Prepare centers for a few rows, such as those of a request; the quantizer is fitted on the centers themselves."""
+    centers = np.frombuffer(content, dtype).reshape(shape)
+    quantizer = quantize.fit_quantizer(centers, level)
+    return quantizer, quantized_centers.quantize_centers(centers, quantizer, level)
 
 
 def _columns(centers: Rows) -> Float64s:

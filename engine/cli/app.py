@@ -26,8 +26,8 @@ from engine.pipeline.worker_modules import WORKER_MODULES
 from engine.utils.signals import defer_signals, exit_on_signals
 
 COMMANDS = (
-    "demo", "profiles", "fit", "show", "assign", "why", "similar", "rename", "compare", "history", "report", "bench",
-    "doctor", "warm",
+    "demo", "profiles", "fit", "show", "assign", "why", "similar", "rename", "compare", "history", "report", "export",
+    "bench", "doctor", "warm",
 )  # fmt: skip
 
 
@@ -48,7 +48,13 @@ app = typer.Typer(
 )
 Command = TypeVar("Command", bound=Callable[..., None])
 
-Source = Annotated[list[str], typer.Argument(help="Files, folders, globs or URLs: Parquet, CSV, Feather or ORC.")]
+Source = Annotated[
+    list[str],
+    typer.Argument(help="Files, folders, globs or URLs: Parquet, CSV, Feather or ORC; a database with --query."),
+]
+SourceQuery = Annotated[
+    str | None, typer.Option("--query", metavar="SQL", help="SOURCE is a database's URL: the SELECT to read from it.")
+]
 ProfileTable = Annotated[
     list[str] | None,
     typer.Option("--table", help="Where the profiles are; may be repeated. [default: the files of the run]"),
@@ -97,6 +103,7 @@ def handle_errors(command: Command) -> Command:
     def run_command(*args: Any, **kwargs: Any) -> None:
         try:
             _start_forkserver(**kwargs)
+            _keep_pandas_out()
             command(*args, **kwargs)
         except RoomsError as error:
             _exit_with_error(error, error.exit_code, error, **kwargs)
@@ -118,6 +125,32 @@ def _start_forkserver(workers: int | None = None, device: str | None = None, dry
     """
     if workers is not None and device != "cuda" and not dry_run:
         forkserver.start(WORKER_MODULES)
+
+
+class _NoPandas:
+    """A finder of modules by which pandas is not installed."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+        """Raise ImportError for pandas; None leaves other modules to other finders."""
+        if name == "pandas":
+            raise ModuleNotFoundError(name=name)
+
+
+def _keep_pandas_out() -> None:
+    """Let pyarrow look for pandas in vain, once: commands make no use of it, and its import takes 0.4 s.
+
+    pyarrow imports pandas with the first value that it converts, to see whether that is one of pandas'. What needs
+    pandas in earnest, such as `to_pandas`, still imports it.
+    """
+    if "pandas" not in sys.modules:
+        sys.meta_path.insert(0, _NoPandas)
+        try:
+            import pyarrow as pa
+
+            pa.array([0])
+        finally:
+            sys.meta_path.remove(_NoPandas)
 
 
 def main() -> None:
@@ -203,6 +236,23 @@ def limit_threads(count: int | None) -> Any:
     from engine.execution.threads import threads
 
     return nullcontext() if count is None else threads(count)
+
+
+def rows_of(source: list[str], query: str | None) -> Any:
+    """Return the table that SOURCE and --query name.
+
+    Raises
+    ------
+    UsageError
+        If there is a query, and SOURCE is not the URL of one database.
+    """
+    if query is None:
+        return source
+    from engine.tables.databases.query import Query
+
+    if len(source) != 1:
+        raise UsageError("--query needs one SOURCE, the URL of a database.")
+    return Query(source[0], query)
 
 
 def parse_cluster_count(text: str) -> int | str:
@@ -302,13 +352,13 @@ def print_run(run: Any, as_json: bool, extra: dict[str, Any]) -> None:
     print_result(run_facts(run) | extra, format_summary(run, extra), as_json, written=run.path)
 
 
-def print_result(facts: dict[str, Any], text: str, as_json: bool, *, written: Path | None = None) -> None:
+def print_result(facts: dict[str, Any], text: str, as_json: bool, *, written: Path | str | None = None) -> None:
     """Print `facts` as one JSON object, or `text`, to stdout.
 
     Parameters
     ----------
     facts, text, as_json
-    written : path, optional
+    written : path or str, optional
         What the command wrote. It is there whether stdout can be written or not, so that is a warning then.
 
     Raises

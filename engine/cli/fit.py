@@ -17,6 +17,7 @@ from engine.cli.app import (
     Scheduler,
     Seed,
     Source,
+    SourceQuery,
     Threads,
     TlsCa,
     TlsCert,
@@ -34,6 +35,7 @@ from engine.cli.app import (
     parse_share,
     print_result,
     print_run,
+    rows_of,
 )
 from engine.errors import UsageError
 
@@ -42,6 +44,7 @@ from engine.errors import UsageError
 @handle_errors
 def fit(
     source: Source,
+    query: SourceQuery = None,
     out: Annotated[Path | None, typer.Option(help="The run directory to write.")] = None,
     id: Annotated[str | None, typer.Option("--id", help="Column that identifies a profile.")] = None,
     clusters: Clusters = None,
@@ -122,15 +125,16 @@ def fit(
     )  # fmt: skip
     if out is None and not dry_run:
         raise UsageError("--out is missing.", hint="name the run directory to write, or add --dry-run.")
+    rows = rows_of(source, query)
     with limit_threads(threads):
         if dry_run:
             from engine.pipeline.dry_run import estimate_fit
 
-            estimate = estimate_fit(source, settings, out=out)
+            estimate = estimate_fit(rows, settings, out=out)
             print_result(estimate.facts(), estimate.describe(), as_json)
             return
         from engine.pipeline.fit import fit as run_fit
 
         assert out is not None
-        run = run_fit(source, out=out, config=settings, resume=resume, overwrite=overwrite, reporter=Bars())
+        run = run_fit(rows, out=out, config=settings, resume=resume, overwrite=overwrite, reporter=Bars())
     print_run(run, as_json, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -23,6 +23,9 @@ def profiles(
     users: Annotated[str | None, typer.Option(help="Users with demographics: u.user, users.dat, CSV, Parquet.")] = None,
     catalogue: Annotated[str | None, typer.Option(help="Keep only titles that this catalogue has.")] = None,
     zeros: Annotated[str, typer.Option(help="What ratings of 0 are: auto, missing (no rating), ratings.")] = "auto",
+    source: Annotated[
+        str | None, typer.Option(help="A database: --ratings, --items and --users are then SELECTs of it.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -30,11 +33,15 @@ def profiles(
     """Make a table of user profiles from ratings, items and users."""
     from engine.progress import Bars
     from engine.ratings.build import profiles_from_ratings
+    from engine.tables.databases.query import Query
 
+    tables: list[Any] = [ratings, items, users]
+    if source is not None:
+        tables = [None if sql is None else Query(source, sql) for sql in tables]
     with Bars().stage("ratings", None) as advance:
         progress = _report_increments(advance)
         profile_table = profiles_from_ratings(
-            ratings, items, users, catalogue=catalogue, out=out, overwrite=overwrite, zeros=cast("Zeros", zeros),
+            *tables, catalogue=catalogue, out=out, overwrite=overwrite, zeros=cast("Zeros", zeros),
             progress=progress,
         )  # fmt: skip
     print_result(profile_table.facts(), profile_table.describe(), as_json, written=out)

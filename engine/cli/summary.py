@@ -53,7 +53,7 @@ def cluster_facts(run: Run) -> list[dict[str, Any]]:
         persona["cluster"]: [{key: trait[key] for key in keys} for trait in persona.get("profile", [])[:MAX_TRAITS]]
         for persona in (run.personas if explained else [])
     }
-    figures = ("cluster", "size", "share", "stability", "found_again")  # runs of version 0.1 lack the last two
+    figures = ("cluster", "size", "share", "silhouette", "stability", "found_again")  # 0.1 lacks the last three
     return [
         {name: row.get(name) for name in figures}
         | {"name": row.get("persona"), "traits": traits.get(row["cluster"], [])}

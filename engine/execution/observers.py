@@ -6,10 +6,13 @@ block  ->  observe(block), on any thread or worker  ->  collect(result), in this
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Item = TypeVar("Item", contravariant=True)
 
@@ -32,6 +35,28 @@ class BlockObserver(Protocol[Item]):
 
     def restore(self, state: dict[str, NDArray[np.uint8]]) -> None:
         """Restore the results of an earlier process from its `state`, instead of observing a pass."""
+
+
+class RowObserver(BlockObserver[Any], Protocol):
+    """Observer of a table's blocks that wants some rows only, whatever reads them."""
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The numbers of these rows, ascending."""
+
+    def collect(self, result: pa.Table | None) -> None:
+        """Add these rows of a block or chunk, in the types of the table; None if it has none."""
+
+
+@runtime_checkable
+class DeviceObserver(Protocol):
+    """Observer that can take chunks of columns on a device as well, in a pass that a device's library reads."""
+
+    def observe_on_device(self, columns: Any, device: Any) -> Any:
+        """Compute something from a chunk, again if the device runs out of memory; with it nothing is changed."""
+
+    def collect_from_device(self, start: int, result: Any) -> None:
+        """Add the result for the chunk whose first row is `start`."""
 
 
 def observe_functions(observers: Sequence[BlockObserver[Any]]) -> tuple[Callable[[Any], Any], ...]:

@@ -51,7 +51,7 @@ def write_explanation(
     (folder / "rules.sql").write_text(to_sql(explanation, names, plan, schema, id, numbers), encoding="utf-8")
     facts = {"format": FORMAT, "min_people": min_people, "sampled_rows": explanation.n_sampled}
     sizes = np.array([persona.size for persona in personas], np.int64)
-    table = feature_table(effect_sizes, sizes, min_people)
+    table = feature_table(effect_sizes, sizes, min_people, explanation.column_importance)
     _write_json(folder / "features.json", {**facts, "clusters": numbers.tolist(), "features": table})
     _write_json(folder / "personas.json", {**facts, "personas": [_persona_document(p, min_people) for p in personas]})
     (folder / "personas.md").write_text(

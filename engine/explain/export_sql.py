@@ -19,17 +19,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.explain.binning.predicates import YES, missing_bin
-from engine.explain.export_sql_dates import date_from_text
-from engine.explain.export_sql_numbers import number_from_text
 from engine.explain.rules.conditions import Condition
 from engine.explain.rules.decision_tree import LEAF
 from engine.explain.rules.explanation import Explanation
-from engine.explain.sql_dialect import DUCKDB, DuckDb
+from engine.export.sql_columns import SqlColumns
+from engine.export.sql_dialect import DUCKDB, SqlDialect
 from engine.features.columnar_block import END_DAY
 from engine.features.encoding_plan import CategoryPlan, ColumnPlan, EncodingPlan, LabelPlan, NumberPlan
-from engine.tables.date_texts import DateFormat
 from engine.tables.list_texts import spellings
-from engine.tables.vector_columns import POSITION, vector_name
+from engine.tables.vector_columns import vector_name
 from engine.utils.formatting import format_percent, natural_list, printable_text
 
 TABLE = "profiles"  # name of the table that the statements read
@@ -118,11 +116,12 @@ def _ambiguous_names_note(schema: pa.Schema) -> str:
 class SqlConditionWriter:
     """Writes conditions on the columns of a plan as SQL; missing values count as the plan says."""
 
-    def __init__(self, plan: EncodingPlan, schema: pa.Schema, dialect: DuckDb = DUCKDB) -> None:
+    def __init__(self, plan: EncodingPlan, schema: pa.Schema, dialect: SqlDialect = DUCKDB) -> None:
         self.plans = {column.column: column for column in plan.columns}
         self.schema = schema
         self.reference_day = plan.reference_day
         self.dialect = dialect
+        self.columns = SqlColumns(dialect)
 
     def sql(self, condition: Condition) -> str:
         """Return the condition as an expression that is true where it holds, and false or NULL elsewhere."""
@@ -141,7 +140,7 @@ class SqlConditionWriter:
 
     def _column(self, field: pa.Field, plan: ColumnPlan) -> str:
         """Return a column, or an element of a vector, as it is compared: NULL where it is missing or a mark of it."""
-        column = self._present(field, plan)
+        column = self.columns.present(field, plan)
         if isinstance(plan, LabelPlan) or not plan.missing:
             return column
         kind = self._compared_kind(field.type, plan)
@@ -150,7 +149,7 @@ class SqlConditionWriter:
             return f"CASE WHEN NOT ({' OR '.join(f'({day})' for day in days)}) THEN {column} END"
         write: Callable[[Any], str] = self.dialect.day if pa.types.is_date(kind) else self.dialect.number
         if isinstance(plan, CategoryPlan):
-            write = self._category_literal(field.type)
+            write = self.columns.category_literal(field.type)
         return f"CASE WHEN {column} NOT IN ({', '.join(map(write, plan.missing))}) THEN {column} END"
 
     def _is_within_day(self, column: str, kind: pa.TimestampType, day: float) -> str:
@@ -160,29 +159,9 @@ class SqlConditionWriter:
 
     @staticmethod
     def _compared_kind(kind: pa.DataType, plan: ColumnPlan) -> pa.DataType:
-        """Return the type in which a column is compared: dates that are texts are moments."""
-        is_text_date = isinstance(plan, NumberPlan) and plan.role == "date" and pa.types.is_string(kind)
-        return pa.timestamp("us") if is_text_date else kind
-
-    def _present(self, field: pa.Field, plan: ColumnPlan) -> str:
-        """Return a column as it is compared, NULL where it has no value."""
-        source = vector_name(field)
-        column = self.dialect.identifier(field.name if source is None else source)
-        if source is not None:
-            column = self.dialect.element(column, int(field.metadata[POSITION]))
-        if isinstance(plan, NumberPlan) and pa.types.is_string(field.type) and plan.role == "date":
-            return date_from_text(column, plan.date_format or DateFormat())
-        if isinstance(plan, NumberPlan) and plan.number_format is not None:
-            return number_from_text(column, plan.number_format)
-        if pa.types.is_floating(field.type):
-            return self.dialect.given_double(column, infinite=isinstance(plan, CategoryPlan))
-        if isinstance(plan, NumberPlan) and pa.types.is_boolean(field.type):
-            return self.dialect.integer(column)
-        if isinstance(plan, NumberPlan) and pa.types.is_integer(field.type):
-            return self.dialect.double(column)
-        if pa.types.is_timestamp(field.type) and field.type.tz is not None:
-            return self.dialect.in_utc(column)
-        return column
+        """Return the type in which a column is compared: dates that are texts or numbers are moments."""
+        is_written = isinstance(plan, NumberPlan) and plan.role == "date" and not pa.types.is_temporal(kind)
+        return pa.timestamp("us") if is_written else kind
 
     def _number(self, condition: Condition, plan: NumberPlan, column: str) -> str:
         kind = self._compared_kind(self.schema.field(plan.column).type, plan)
@@ -211,21 +190,12 @@ class SqlConditionWriter:
         return compare
 
     def _category(self, condition: Condition, plan: CategoryPlan, column: str) -> str:
-        literal = self._category_literal(self.schema.field(plan.column).type)
+        literal = self.columns.category_literal(self.schema.field(plan.column).type)
         holds = condition.low == YES
         if condition.predicate.kind == "rare category":
             listed = ", ".join(literal(value) for value in plan.categories)
             return f"{column} {'NOT IN' if holds else 'IN'} ({listed})"
         return f"{column} {'=' if holds else '<>'} {literal(condition.predicate.value or '')}"
-
-    def _category_literal(self, kind: pa.DataType) -> Callable[[str], str]:
-        """Return the function that writes a category as a literal of the column's type: number, boolean or text."""
-        if pa.types.is_floating(kind):  # float16 is read as float32, which keeps its values
-            as_read = np.float64 if pa.types.is_float64(kind) else np.float32
-            return lambda value: self.dialect.number(float(as_read(value)))
-        if pa.types.is_integer(kind):
-            return str
-        return str.upper if pa.types.is_boolean(kind) else self.dialect.text
 
     def _label(self, condition: Condition, plan: LabelPlan, column: str) -> str:
         label, holds = condition.predicate.value or "", condition.low == YES

@@ -3,12 +3,13 @@
 effect sizes  ->  features.json: one entry a feature, those that tell the clusters apart most first
 
 The importance of a feature is the share of its variance that lies between the clusters (eta squared): the mean over
-people of the squared standardized difference of their cluster.
+people of the squared standardized difference of their cluster. The permutation importance is of its column
+(rules/permutation.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,10 @@ TAIL_PEOPLE = 20  # times min_people that the 5 % and 95 % quantiles need
 
 
 def feature_table(
-    effect_sizes: Sequence[Sequence[EffectSize]], sizes: NDArray[np.int64], min_people: int
+    effect_sizes: Sequence[Sequence[EffectSize]],
+    sizes: NDArray[np.int64],
+    min_people: int,
+    column_importance: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     """Return the entries of features.json, of the largest importance first.
 
@@ -33,13 +37,15 @@ def feature_table(
     sizes : int64 array of shape (n_clusters,)
     min_people : int
         Smallest number of sampled people behind a figure; others are left out.
+    column_importance : mapping of column to float
+        Permutation importance; columns that are not in it have 0.
 
     Returns
     -------
     list of dict
-        `what`, `column`, `kind`, `importance` in [0, 1], `everybody`, and for every cluster in `clusters` its value
-        `here` and the standardized `difference`, or None; numbers have `box` too, the quantiles at 5, 25, 50, 75 and
-        95 %, as far as enough people are behind them.
+        `what`, `column`, `kind`, `importance` and `permutation_importance` in [0, 1], `everybody`, and for every
+        cluster in `clusters` its value `here` and the standardized `difference`, or None; numbers have `box` too, the
+        quantiles at 5, 25, 50, 75 and 95 %, as far as enough people are behind them.
     """
     by_feature: dict[str, list[EffectSize | None]] = {}
     for cluster, of_cluster in enumerate(effect_sizes):
@@ -59,6 +65,7 @@ def feature_table(
                 "column": first.feature.column,
                 "kind": first.feature.kind,
                 "importance": round(min(between / sum(size for _, size in known), 1.0), 4),
+                "permutation_importance": round(column_importance.get(first.feature.column, 0.0), 4),
                 "everybody": format_value(first, first.overall_value),
                 "clusters": [None if cell is None else _cell(cell, min_people) for cell in cells],
             }

@@ -9,8 +9,9 @@ is the number of people of its cluster that it stands for.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,9 @@ from engine.execution.passes import over_table
 from engine.explain.rules.decision_tree import Labels, Weights
 from engine.tables import Block, Table
 from engine.utils.row_sampling import count_labels, sample_members, sample_rows
+
+if TYPE_CHECKING:
+    from engine.features.gpu_reader import GpuTableReader
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ def stratified_sample(
     quota: int,
     columns: Sequence[str],
     seed: int,
+    reader: GpuTableReader | str = "pyarrow",
 ) -> RowSample:
     """Add rows of the clusters with fewer than `quota` sampled rows, reading the table once more for them.
 
@@ -131,6 +136,8 @@ def stratified_sample(
         Columns of the further rows.
     seed : int
         Key of the further sampling.
+    reader : GpuTableReader or str, default="pyarrow"
+        What reads the further rows.
 
     Returns
     -------
@@ -142,9 +149,7 @@ def stratified_sample(
     missing = np.maximum(np.minimum(quota, sizes) - n_sampled, 0)
     if missing.any():
         further = RowCollector(sample_members(labels, missing, seed, excluded=collector.rows))
-        for part in over_table(
-            further.observe, table, list(columns), dictionary_encoded=True, pass_name="more rows to explain"
-        ):
+        for part in _pick_rows(table, further, columns, reader):
             further.collect(part)
         rows.append(further.rows)
         parts.append(further.table())
@@ -155,3 +160,13 @@ def stratified_sample(
     weights = (sizes / np.maximum(np.bincount(sample_labels, minlength=n_clusters), 1))[sample_labels]
     sample_table = pa.concat_tables(parts).take(pa.array(order)).combine_chunks()
     return RowSample(sample_table, numbers, sample_labels, weights, sizes)
+
+
+def _pick_rows(
+    table: Table, collector: RowCollector, columns: Sequence[str], reader: GpuTableReader | str
+) -> Iterable[pa.Table | None]:
+    """Return the rows of a collector, block by block or chunk by chunk, read once more."""
+    if not isinstance(reader, str) and reader.reads(columns):
+        return reader.pick(collector.rows, columns)
+    observe, name = collector.observe, "more rows to explain"
+    return over_table(observe, table, list(columns), dictionary_encoded=True, pass_name=name)

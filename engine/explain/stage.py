@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine.backends.protocol import Backend
 from engine.config import FitConfig
 from engine.execution.array_storage import Storage
 from engine.explain.binning.binned_table import BinnedTable
@@ -30,6 +32,9 @@ from engine.tables import Table
 from engine.tables.vector_columns import expand_vector_settings, vector_name
 from engine.utils.domain_words import DomainWords
 from engine.utils.formatting import Vocabulary, printable_text
+
+if TYPE_CHECKING:
+    from engine.features.gpu_reader import GpuTableReader
 
 logger = logging.getLogger(__name__)
 
@@ -65,19 +70,24 @@ def explain_run(
     numbers: NDArray[np.int32],
     earlier_names: Mapping[int, str],
     earlier_descriptions: Mapping[int, str],
+    reader: GpuTableReader | str = "pyarrow",
+    backend: Backend | None = None,
 ) -> list[str]:
     """Write rules and personas into `folder`; return the clusters' names.
 
     `stability` says how sure each cluster is; `numbers` has the clusters' numbers.
     `earlier_names` has the names of the previous run by number: they stay while they fit. `earlier_descriptions` has
-    what the engine called those that people named.
+    what the engine called those that people named. `reader` reads further rows of small clusters, and `backend` counts
+    the rows that rules match.
     """
     explain_settings, columns = settings.explain, encoder.columns
     words, domain = _vocabulary(table.schema, encoder, settings), DomainWords.of(explain_settings.domain)
     quota, min_people = explain_settings.rows_per_cluster, explain_settings.min_people
-    sample = stratified_sample(table, sampled, labels, n_clusters, quota=quota, columns=columns, seed=settings.seed)
+    sample = stratified_sample(
+        table, sampled, labels, n_clusters, quota=quota, columns=columns, seed=settings.seed, reader=reader
+    )
     packed, binner = binned_table.complete(table), binned_table.binner
-    explanation = explain(packed, binner, labels, sample, explain_settings, settings.seed)
+    explanation = explain(packed, binner, labels, sample, explain_settings, settings.seed, backend)
     readable_plan = _leave_out_unnamed(encoder.plan, table.schema, settings)
     effect_sizes = compute_effect_sizes(sample, readable_plan, words, _column_groups(table, columns, settings))
     renamed = {number: given.name for number, given in settings.renamed.items()} | settings.names

@@ -46,7 +46,7 @@ _ALLOWED_KINDS: dict[str, tuple[str, ...]] = {  # physical kinds that a role can
     "boolean": ("number", "boolean", "text"),
     "categorical": ("text", "number", "boolean"),
     "multilabel": ("list", "text"),
-    "date": ("time", "text"),
+    "date": ("time", "text", "number"),
 }
 
 
@@ -64,12 +64,12 @@ class ColumnRole:
 def undecided_columns(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
     """Return the columns whose first values decide how they are read.
 
-    They are texts that may be several labels, numbers or dates, numbers that may be codes, and numbers and times that
-    may have marks of missing values among them.
+    They are texts that may be several labels, numbers or dates, numbers that may be codes or dates, and numbers and
+    times that may have marks of missing values among them.
     """
     undecided = {
         "text": (None, "multilabel", "date", *NUMBER_ROLES),
-        "number": (None, "numeric", "count"),
+        "number": (None, "numeric", "count", "date"),
         "time": (None, "date"),
     }
     kinds = {column.name: physical_kind(column.type) for column in schema if column.name not in skip}
@@ -95,7 +95,7 @@ def infer_read_specs(
     formats : mapping of column name to NumberFormat
         The text columns that hold numbers.
     date_formats : mapping of column name to DateFormat
-        The text columns that hold dates.
+        The columns of texts and numbers that hold dates.
     categories : mapping of column name to str
         The columns of numbers that are categories, and why.
     overrides, skip : as in infer_roles

@@ -144,28 +144,60 @@ def collect_statistics(
     ------
     EmptyTableError, NonFiniteValueError
     """
-    sampler = _RowSampler(SAMPLE_ROWS, n_rows)
-    totals = {name: ColumnStatistics(name, reading) for name, reading in read_specs.items()}
-    total_rows = 0
+    totals = StatisticsTotals(read_specs, n_rows)
     for summary in map_table(
-        partial(_summarize_block, read_specs, seed, sampler.cut, observe_functions(observers), cache)
+        partial(_summarize_block, read_specs, seed, totals.cut, observe_functions(observers), cache)
     ):
-        for part in summary.columns:
-            _add_block(totals[part.name], part)
-        sampler.add(summary.sampled)
+        totals.add(summary)
         collect_all(observers, summary.observed)
-        total_rows += summary.n_rows
         if progress is not None:
             progress(summary.n_rows)
-    if not totals or total_rows == 0:
-        raise EmptyTableError("The table has no rows, or no columns to read.")
-    _refuse_extreme_numbers(totals.values())
-    sample = sampler.result()
-    missing = dict(sample.missing)
-    for name, values in zip(number_columns(read_specs), sample.numbers, strict=True):
-        totals[name].sample = values
-        missing[name] = np.isnan(values)
-    return TableStatistics(total_rows, totals, missing, sample.rows)
+    return totals.result()
+
+
+class StatisticsTotals:
+    """The statistics of all columns of the rows so far.
+
+    Attributes
+    ----------
+    cut : uint64
+        Rows with keys up to this one may enter the sample.
+    """
+
+    def __init__(self, read_specs: Mapping[str, ReadSpec], n_rows: int | None) -> None:
+        self._sampler = _RowSampler(SAMPLE_ROWS, n_rows)
+        self._numbers = number_columns(read_specs)
+        self._columns = {name: ColumnStatistics(name, reading) for name, reading in read_specs.items()}
+        self._n_rows = 0
+        self.cut = self._sampler.cut
+
+    def add(self, summary: BlockSummary) -> None:
+        """Add the rows that follow."""
+        for part in summary.columns:
+            _add_block(self._columns[part.name], part)
+        self._sampler.add(summary.sampled)
+        self._n_rows += summary.n_rows
+
+    def add_moments(self, name: str, moments: ColumnMoments) -> None:
+        """Add the moments of the block of a column that follows."""
+        self._columns[name].moments = self._columns[name].moments.merge(moments)
+
+    def result(self) -> TableStatistics:
+        """Return the statistics of all rows.
+
+        Raises
+        ------
+        EmptyTableError, NonFiniteValueError
+        """
+        if not self._columns or self._n_rows == 0:
+            raise EmptyTableError("The table has no rows, or no columns to read.")
+        _refuse_extreme_numbers(self._columns.values())
+        sample = self._sampler.result()
+        missing = dict(sample.missing)
+        for name, values in zip(self._numbers, sample.numbers, strict=True):
+            self._columns[name].sample = values
+            missing[name] = np.isnan(values)
+        return TableStatistics(self._n_rows, self._columns, missing, sample.rows)
 
 
 def _refuse_extreme_numbers(columns: Iterable[ColumnStatistics]) -> None:
@@ -186,13 +218,13 @@ def _refuse_extreme_numbers(columns: Iterable[ColumnStatistics]) -> None:
             )
 
 
-class _BlockSummary(NamedTuple):
-    """Statistics of one block, its sampled rows and the observers' results."""
+class BlockSummary(NamedTuple):
+    """Statistics of some rows, those of them that are sampled, and the observers' results."""
 
     n_rows: int
     columns: list[ColumnStatistics]
-    sampled: _SampledRows
-    observed: list[Any]  # one result per observer
+    sampled: SampledRows
+    observed: Sequence[Any] = ()  # one result per observer
 
 
 def _summarize_block(
@@ -202,13 +234,13 @@ def _summarize_block(
     observe: Sequence[Callable[[Block], Any]],
     cache: BlockCache | None,
     block: Block,
-) -> _BlockSummary:
+) -> BlockSummary:
     columnar = read_block(block.rows, read_specs)
     sampled, keys = _draw_rows(seed, cut, block)
     observed = [function(block) for function in observe]
     if cache is not None:
         cache_block(cache, block.start, columnar)
-    return _BlockSummary(
+    return BlockSummary(
         columnar.n_rows,
         _column_statistics(columnar, read_specs),
         _sample_rows(columnar, sampled, block.start, keys),
@@ -252,10 +284,10 @@ def _count_texts(part: ColumnStatistics, codes: NDArray[np.int32], names: list[s
 
 def _sample_rows(
     columnar: ColumnarBlock, sampled: NDArray[np.int64], start: int, keys: NDArray[np.uint64]
-) -> _SampledRows:
+) -> SampledRows:
     missing = {name: codes[sampled] < 0 for name, codes in zip(columnar.text_columns, columnar.codes, strict=True)}
     missing |= {name: labels.missing[sampled] for name, labels in columnar.labels.items()}
-    return _SampledRows(keys, sampled + start, columnar.numbers[:, sampled], missing)
+    return SampledRows(keys, sampled + start, columnar.numbers[:, sampled], missing)
 
 
 def _add_block(total: ColumnStatistics, part: ColumnStatistics) -> None:
@@ -274,7 +306,7 @@ def _add_block(total: ColumnStatistics, part: ColumnStatistics) -> None:
 
 
 @dataclass
-class _SampledRows:
+class SampledRows:
     """Sampled rows of one or several blocks, with the keys they were drawn by."""
 
     keys: NDArray[np.uint64]
@@ -298,18 +330,18 @@ class _RowSampler:
         # Keys are uniform, so about OVERSAMPLING * size lie below this cut: 15 standard deviations above `size`.
         share = 1.0 if n_rows is None else min(OVERSAMPLING * max(size, 10_000) / n_rows, 1.0)
         self.cut = np.uint64(min(int(share * 2.0**64), 2**64 - 1))
-        self.parts: list[_SampledRows] = []
+        self.parts: list[SampledRows] = []
 
-    def add(self, rows: _SampledRows) -> None:
+    def add(self, rows: SampledRows) -> None:
         self.parts.append(rows)
         if sum(len(part.keys) for part in self.parts) > 2 * self.size:
             self.parts = [self.result()]
 
-    def result(self) -> _SampledRows:
+    def result(self) -> SampledRows:
         keys = np.concatenate([part.keys for part in self.parts])
         order = np.argsort(keys, kind="stable")[: self.size]
         rows = np.concatenate([part.rows for part in self.parts])[order]
         numbers = np.concatenate([part.numbers for part in self.parts], axis=1)[:, order]
         names = self.parts[0].missing
         missing = {name: np.concatenate([part.missing[name] for part in self.parts])[order] for name in names}
-        return _SampledRows(keys[order], rows, numbers, missing)
+        return SampledRows(keys[order], rows, numbers, missing)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +51,11 @@ class ReadSpec:
     number_format: NumberFormat | None = None
     date_format: DateFormat | None = None
     missing: tuple[float | str, ...] = ()
+
+    @property
+    def max_names(self) -> int:
+        """The number of names from which on some rows have too many, though an empty text and marks do not count."""
+        return self.max_distinct + 1 + len(self.missing)
 
     def with_missing(self, marks: tuple[float | str, ...]) -> ReadSpec:
         """Return the same ReadSpec with these marks of missing values."""
@@ -126,7 +131,71 @@ def to_arrow_table(rows: Any) -> pa.Table:
     return nw.from_native(rows, eager_only=True).to_arrow()
 
 
-def read_block(rows: pa.Table, read_specs: Mapping[str, ReadSpec]) -> ColumnarBlock:
+class BlockColumns(Protocol):
+    """The columns of a block, each read by its ReadSpec."""
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        ...
+
+    def numbers(self, name: str, spec: ReadSpec) -> tuple[NDArray[np.float64], ParsedTexts | None]:
+        """Return numbers, or days since 1970-01-01, with NaN; and what was parsed if they are texts."""
+        ...
+
+    def category(self, name: str, spec: ReadSpec) -> tuple[NDArray[np.int32], list[str] | None]:
+        """Return the code of each value, and what the codes stand for."""
+        ...
+
+    def has_text(self, name: str, texts: Sequence[float | str]) -> NDArray[np.bool_]:
+        """Return whether the value of each row is written as one of the texts."""
+        ...
+
+    def labels(self, name: str, spec: ReadSpec) -> RaggedLabels:
+        """Return lists of labels."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrowColumns:
+    """The columns of a pyarrow Table."""
+
+    rows: pa.Table
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        return int(self.rows.num_rows)
+
+    def numbers(self, name: str, spec: ReadSpec) -> tuple[NDArray[np.float64], ParsedTexts | None]:
+        """Return numbers, or days since 1970-01-01, with NaN; and what was parsed if they are texts."""
+        column = column_array(self.rows, name)
+        if spec.form == "days":
+            if not may_hold_written_dates(column.type):
+                return finite_days(column, name), None
+            parsed = parse_dates(to_text(column), spec.date_format or DateFormat())
+            return parsed.values, parsed
+        if spec.number_format is None or not is_text(column.type):
+            return finite_numbers(column, name), None
+        parsed = parse_texts(column, spec.number_format)
+        return finite_numbers(parsed.values, name), parsed
+
+    def category(self, name: str, spec: ReadSpec) -> tuple[NDArray[np.int32], list[str] | None]:
+        """Return the code of each value, and what the codes stand for."""
+        return factorize_texts(to_text(column_array(self.rows, name)), spec.max_names)
+
+    def has_text(self, name: str, texts: Sequence[float | str]) -> NDArray[np.bool_]:
+        """Return whether the value of each row is written as one of the texts."""
+        column = to_text(column_array(self.rows, name)).cast(pa.string())
+        is_text: NDArray[np.bool_] = pc.is_in(column, pa.array(texts, pa.string())).to_numpy(zero_copy_only=False)
+        return is_text
+
+    def labels(self, name: str, spec: ReadSpec) -> RaggedLabels:
+        """Return lists of labels."""
+        return read_labels(column_array(self.rows, name), spec.separator, spec.max_names)
+
+
+def read_block(rows: pa.Table | BlockColumns, read_specs: Mapping[str, ReadSpec]) -> ColumnarBlock:
     """Read the columns named in `read_specs` into arrays.
 
     Raises
@@ -134,39 +203,36 @@ def read_block(rows: pa.Table, read_specs: Mapping[str, ReadSpec]) -> ColumnarBl
     NonFiniteValueError
         If a number or a date is infinite: no imputation can tell what was meant.
     """
-    forms = {name: read_spec.form for name, read_spec in read_specs.items()}
+    columns = ArrowColumns(rows) if isinstance(rows, pa.Table) else rows
     numeric = number_columns(read_specs)
-    text_columns = tuple(name for name, form in forms.items() if form == "category")
-    numbers = np.empty((len(numeric), rows.num_rows))
+    text_columns = tuple(name for name, read_spec in read_specs.items() if read_spec.form == "category")
+    numbers = np.empty((len(numeric), columns.n_rows))
     parsed: dict[str, ParsedTexts] = {}
     n_marked: dict[str, int] = {}
     for row, name in zip(numbers, numeric, strict=True):
-        column, number_format = column_array(rows, name), read_specs[name].number_format
-        if forms[name] == "days" and is_text(column.type):
-            parsed[name] = parse_dates(column, read_specs[name].date_format or DateFormat())
-            row[:] = parsed[name].values
-        elif number_format is not None and is_text(column.type):
-            parsed[name] = parse_texts(column, number_format)
-            row[:] = finite_numbers(parsed[name].values, name)
-        else:
-            row[:] = finite_days(column, name) if forms[name] == "days" else finite_numbers(column, name)
-        if read_specs[name].missing:
-            is_mark = np.isin(np.floor(row) if forms[name] == "days" else row, read_specs[name].missing)
+        read_spec = read_specs[name]
+        row[:], texts_of_numbers = columns.numbers(name, read_spec)
+        if texts_of_numbers is not None:
+            parsed[name] = texts_of_numbers
+        if read_spec.missing:
+            is_mark = np.isin(np.floor(row) if read_spec.form == "days" else row, read_spec.missing)
             row[is_mark], n_marked[name] = np.nan, int(is_mark.sum())
-    codes = np.empty((len(text_columns), rows.num_rows), np.int32)
+    codes = np.empty((len(text_columns), columns.n_rows), np.int32)
     names = []
     for row, name in zip(codes, text_columns, strict=True):
-        row[:], texts = factorize_texts(to_text(column_array(rows, name)), read_specs[name].max_distinct)
-        if texts is not None and read_specs[name].missing:
-            is_mark = np.isin(row, [k for k, text in enumerate(texts) if text in read_specs[name].missing])
+        row[:], texts = columns.category(name, read_specs[name])
+        marks = read_specs[name].missing
+        if marks and texts is not None:
+            is_mark = np.isin(row, [k for k, text in enumerate(texts) if text in marks])
+        elif marks:
+            is_mark = columns.has_text(name, marks)
+        if marks:
             row[is_mark], n_marked[name] = MISSING_CODE, int(is_mark.sum())
         names.append(texts)
     labels = {
-        name: read_labels(column_array(rows, name), read_spec.separator, read_spec.max_distinct)
-        for name, read_spec in read_specs.items()
-        if read_spec.form == "labels"
+        name: columns.labels(name, read_spec) for name, read_spec in read_specs.items() if read_spec.form == "labels"
     }
-    return ColumnarBlock(rows.num_rows, numeric, numbers, text_columns, codes, tuple(names), labels, parsed, n_marked)
+    return ColumnarBlock(columns.n_rows, numeric, numbers, text_columns, codes, tuple(names), labels, parsed, n_marked)
 
 
 def number_columns(read_specs: Mapping[str, ReadSpec]) -> tuple[str, ...]:
@@ -201,13 +267,8 @@ def remap_codes(codes: NDArray[np.int32], names: list[str], categories: Sequence
 
 def finite_numbers(column: pa.Array | NDArray[np.float64], name: str) -> NDArray[np.float64]:
     """Return a number or boolean column as float64, missing values as NaN; raise NonFiniteValueError for infinities."""
-    values = column if isinstance(column, np.ndarray) else _to_float64(column)
-    infinite = int(np.isinf(values).sum())
-    if infinite:
-        raise NonFiniteValueError(
-            f"Column {name!r} holds {infinite} infinite values.",
-            hint="replace them by missing values, or set the column's role to 'ignore'.",
-        )
+    values = column if isinstance(column, np.ndarray) else to_float64(column)
+    refuse_infinite(int(np.isinf(values).sum()), name)
     return values
 
 
@@ -228,6 +289,15 @@ def day_limits(unit: str) -> tuple[float, float]:
     return (-LAST_NANOSECOND, LAST_NANOSECOND) if unit == "ns" else (FIRST_DAY - 1.0, END_DAY)
 
 
+def refuse_infinite(n_infinite: int, name: str) -> None:
+    """Raise NonFiniteValueError if a column holds infinite numbers."""
+    if n_infinite:
+        raise NonFiniteValueError(
+            f"Column {name!r} holds {n_infinite} infinite values.",
+            hint="replace them by missing values, or set the column's role to 'ignore'.",
+        )
+
+
 def refuse_infinite_days(n_infinite: int, name: str) -> None:
     """Raise NonFiniteValueError if a column holds infinite dates."""
     if n_infinite:
@@ -240,13 +310,18 @@ def refuse_infinite_days(n_infinite: int, name: str) -> None:
 def days_since_epoch(column: pa.Array) -> NDArray[np.float64]:
     """Return a date or time column as days since 1970-01-01, float64 of shape (n_rows,), missing as NaN."""
     if pa.types.is_null(column.type):
-        return _to_float64(column)
+        return to_float64(column)
     if pa.types.is_date32(column.type):
-        return _to_float64(column.cast(pa.int32()))
+        return to_float64(column.cast(pa.int32()))
     if getattr(column.type, "unit", None) == "s":  # as milliseconds they could overflow
-        return _to_float64(column.cast(pa.int64())) / _DAY_IN_SECONDS
+        return to_float64(column.cast(pa.int64())) / _DAY_IN_SECONDS
     milliseconds = column.cast(pa.timestamp("ms", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
-    return _to_float64(milliseconds) / _DAY_IN_MILLISECONDS
+    return to_float64(milliseconds) / _DAY_IN_MILLISECONDS
+
+
+def may_hold_written_dates(kind: pa.DataType) -> bool:
+    """Return whether dates of a column are texts or digits, which have to be parsed."""
+    return is_text(kind) or physical_kind(kind) == "number"
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -264,7 +339,8 @@ def undecided_text_columns(
             yield name, column
 
 
-def _to_float64(column: pa.Array) -> NDArray[np.float64]:
+def to_float64(column: pa.Array) -> NDArray[np.float64]:
+    """Return a column of numbers or booleans as float64, missing values as NaN."""
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
     if column.null_count:

@@ -9,6 +9,7 @@ An encoder is its EncodingPlan and nothing else: it is as reproducible as its st
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from engine.features.encoding_plan import (
     LabelPlan,
     NumberPlan,
 )
+from engine.features.record_columns import RecordColumns
 from engine.tables.list_texts import describe_separator
 
 if TYPE_CHECKING:
@@ -102,8 +104,14 @@ class FeatureEncoder:
     def check_schema(self, schema: pa.Schema) -> None:
         """Raise MissingColumnError or RetypedColumnError, which name all columns at fault, unless the schema fits."""
         require_columns(schema, self.columns, "The table")
+        self._check_types(schema)
+
+    def _check_types(self, schema: pa.Schema) -> None:
+        """Raise RetypedColumnError, which names all columns at fault, unless the columns that are there fit."""
         retyped = []
         for column in self.plan.columns:
+            if column.column not in schema.names:
+                continue
             column_type = schema.field(column.column).type
             if not pa.types.is_null(column_type) and physical_kind(column_type) not in _allowed_kinds(column):
                 expected = _describe(column)
@@ -169,6 +177,22 @@ class FeatureEncoder:
         """Read rows of a data frame into a ColumnarBlock, which `encode_block` encodes."""
         return read_block(to_arrow_table(rows), self.layout.read_specs)
 
+    def read_records(self, records: Sequence[Mapping[str, Any]]) -> ColumnarBlock:
+        """Read rows that are dicts as `read_block` reads those of a table; quickly, if they are few.
+
+        Raises
+        ------
+        MissingColumnError
+            If no row has a column.
+        RetypedColumnError, SourceFormatError
+            If a column has values of another type, or of several.
+        """
+        return read_block(self.record_columns(records), self.layout.read_specs)
+
+    def record_columns(self, records: Sequence[Mapping[str, Any]]) -> RecordColumns:
+        """Return the columns of rows that are dicts, checked as `check_schema` checks those of a table."""
+        return RecordColumns(records, self.columns, self.layout.plain_numbers, self._check_types)
+
     def encode_block(self, block: ColumnarBlock) -> EncodedRows:
         """Encode a block that `read_block` has read."""
         return self.layout.encode(block)
@@ -224,7 +248,8 @@ def _distinct_name(name: str, values: tuple[str, ...]) -> str:
 def _allowed_kinds(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, ...]:
     if isinstance(column, NumberPlan):
         if column.role == "date":
-            return ("time", "text")
+            in_digits = column.date_format is not None and column.date_format.in_digits
+            return ("time", "text", "number") if in_digits else ("time", "text")
         return ("number", "boolean") if column.number_format is None else ("number", "boolean", "text")
     if isinstance(column, CategoryPlan):
         return ("text", "number", "boolean")

@@ -13,12 +13,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from engine.backends.protocol import Backend
-from engine.blocks import Block, Table
+from engine.blocks import Table
 from engine.config import GroupConfig, Role
 from engine.errors import NoFeaturesError
 from engine.execution.block_cache import BlockCache
-from engine.execution.observers import BlockObserver
+from engine.execution.observers import RowObserver
 from engine.execution.passes import current_cluster, over_table
+from engine.features.category_texts import warn_of_category_texts
 from engine.features.column_roles import (
     ColumnRole,
     infer_read_specs,
@@ -38,11 +39,13 @@ from engine.features.key_columns import find_category_columns
 from engine.features.missing_marks import report_missing_marks, set_missing_marks
 from engine.features.number_columns import check_number_columns, find_number_columns, warn_of_left_texts
 from engine.features.repeated_columns import RepeatedColumns, find_repeated_columns, warn_of_repeated_columns
-from engine.features.total_rows import warn_of_total_row
+from engine.features.total_rows import warn_of_empty_rows, warn_of_total_row
 from engine.tables.vector_columns import expand_vector_settings, vector_name
 
 if TYPE_CHECKING:
-    from engine.features.gpu_encoder import GpuEncodedTable, GpuTableReader
+    from engine.features.columnar_block import ReadSpec
+    from engine.features.gpu_encoder import GpuEncodedTable
+    from engine.features.gpu_reader import GpuTableReader
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +56,10 @@ class ColumnsDroppedWarning(UserWarning):
 
 @dataclass(frozen=True)
 class FittedFeatures:
-    """Result of fit_encoder: encoder, roles, weights, the statistics they follow from, distributions, encoded rows."""
+    """Result of fit_encoder: encoder, roles, weights, the statistics they follow from, distributions, encoded rows.
+
+    `on_device` says whether the statistics were computed on the device.
+    """
 
     encoder: FeatureEncoder
     roles: list[ColumnRole]
@@ -61,6 +67,7 @@ class FittedFeatures:
     statistics: TableStatistics
     distributions: TableDistributions
     rows: EncodedTable | GpuEncodedTable
+    on_device: bool = False
 
 
 @runtime_checkable
@@ -80,7 +87,7 @@ def choose_reader(backend: Backend, table: Table) -> GpuTableReader | str:
         return "pyarrow" if reason is None else f"pyarrow, because {reason}"
     if current_cluster() is not None:
         return "pyarrow, because workers read the table"
-    from engine.features.gpu_encoder import GpuTableReader
+    from engine.features.gpu_reader import GpuTableReader
     from engine.tables.cudf_reader import open_cudf_table
 
     source = open_cudf_table(table)
@@ -105,8 +112,9 @@ def fit_encoder(
     share_weights: bool = True,
     seed: int = 0,
     cache: BlockCache | None = None,
-    observers: Sequence[BlockObserver[Block]] = (),
+    observers: Sequence[RowObserver] = (),
     progress: Callable[[int], None] | None = None,
+    reader: GpuTableReader | str = "pyarrow",
 ) -> FittedFeatures:
     """Fit an encoder to a table in one streaming pass.
 
@@ -129,10 +137,12 @@ def fit_encoder(
         Key of the row sample that quantiles come from.
     cache : BlockCache, optional
         It stores blocks between passes; those that do not fit are read again in each pass.
-    observers : sequence of BlockObserver
-        Called with every block as it is read: rows in the units of the table.
+    observers : sequence of RowObserver
+        They get their rows in the units of the table.
     progress : callable, optional
         Called with the number of rows read after every block.
+    reader : GpuTableReader or str, default="pyarrow"
+        What reads the table: with a device's reader, the device computes the statistics, to the same bits.
 
     Raises
     ------
@@ -147,15 +157,18 @@ def fit_encoder(
         If columns are constant, all missing or id-like; it names them.
     MissingMarksWarning
         If values such as -999 or 9999-12-31 are taken as missing; it names them.
-    TotalRowWarning
-        If a row looks like the totals of the others.
+    TotalRowWarning, EmptyRowsWarning
+        If a row looks like the totals of the others, or rows have no value in any column.
     RepeatedColumnsWarning
         If columns say one thing and share a weight; it names them.
     NumberTextsWarning
         If text columns are read as numbers, or look like numbers and are not; it names them.
+    CategoryTextsWarning
+        If categories differ in case or blanks only, hold numbers in a notation that is not read, or look like missing
+        values.
     DateTextsWarning
-        If texts are read as dates although day and month could be the other way round, or some are no dates; or if
-        numbers such as 20240904 look like days.
+        If texts are read as dates although day and month could be the other way round, or some are no dates; if
+        numbers such as 20240904 are read as dates, or only look like it.
     """
     cache = BlockCache() if cache is None else cache
     overrides = roles_in_metadata(table.schema) | expand_vector_settings(column_roles or {}, table.schema)
@@ -165,27 +178,23 @@ def fit_encoder(
     dates = find_date_columns(first, overrides, skip)
     found = find_number_columns(table.schema, first, overrides, skip | set(dates))
     warn_of_left_texts(found.notes)
-    categories = find_category_columns(table.schema, first, overrides, skip)
+    categories = find_category_columns(table.schema, first, overrides, skip | set(dates))
     read_specs = infer_read_specs(table.schema, first, found.formats, dates, categories, overrides, skip)
     read_specs = set_missing_marks(table.schema, first, read_specs, missing or {})
     if not read_specs:
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
-    statistics = collect_statistics(
-        partial(over_table, table=table, columns=list(read_specs), dictionary_encoded=True, pass_name="statistics"),
-        read_specs,
-        seed=seed,
-        n_rows=table.n_rows,
-        cache=cache,
-        observers=observers,
-        progress=progress,
+    on_device, statistics = _collect(
+        table, read_specs, reader, seed=seed, cache=cache, observers=observers, progress=progress
     )
     check_number_columns(statistics, overrides)
     check_date_columns(statistics, overrides)
     warn_of_day_numbers(statistics, overrides)
     warn_of_total_row(statistics)
+    warn_of_empty_rows(statistics)
     report_missing_marks(statistics, missing or {})
     roles = infer_roles(statistics, table.schema, categories, overrides, skip)
     _report_roles(roles, statistics, categories, overrides)
+    warn_of_category_texts(statistics, roles, overrides, found.notes)
     if all(role.role == "ignore" for role in roles):
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     used = [role.column for role in roles if role.role != "ignore"]
@@ -206,7 +215,7 @@ def fit_encoder(
     encoder = FeatureEncoder(plan.weighted(weights.by_column))
     rows = EncodedTable(table, encoder, statistics.n_rows, cache)
     distributions = TableDistributions.from_statistics(plan, statistics)
-    return FittedFeatures(encoder, roles, weights, statistics, distributions, rows)
+    return FittedFeatures(encoder, roles, weights, statistics, distributions, rows, on_device)
 
 
 def reuse_encoder(
@@ -217,8 +226,9 @@ def reuse_encoder(
     *,
     seed: int = 0,
     cache: BlockCache | None = None,
-    observers: Sequence[BlockObserver[Block]] = (),
+    observers: Sequence[RowObserver] = (),
     progress: Callable[[int], None] | None = None,
+    reader: GpuTableReader | str = "pyarrow",
 ) -> FittedFeatures:
     """Return the features of a table by an encoder that was fitted before, in one streaming pass.
 
@@ -236,21 +246,42 @@ def reuse_encoder(
     """
     encoder.check_schema(table.schema)
     cache = BlockCache() if cache is None else cache
-    statistics = collect_statistics(
-        partial(over_table, table=table, columns=encoder.columns, dictionary_encoded=True, pass_name="statistics"),
-        encoder.layout.read_specs,
-        seed=seed,
-        n_rows=table.n_rows,
-        cache=cache,
-        observers=observers,
-        progress=progress,
+    on_device, statistics = _collect(
+        table, encoder.layout.read_specs, reader, seed=seed, cache=cache, observers=observers, progress=progress
     )
     check_number_columns(statistics, {})
     check_date_columns(statistics, {})
     warn_of_drift(encoder.plan, statistics)
     distributions = TableDistributions.from_statistics(encoder.plan, statistics)
     rows = EncodedTable(table, encoder, statistics.n_rows, cache)
-    return FittedFeatures(encoder, roles, weights, statistics, distributions, rows)
+    return FittedFeatures(encoder, roles, weights, statistics, distributions, rows, on_device)
+
+
+def _collect(
+    table: Table,
+    read_specs: Mapping[str, ReadSpec],
+    reader: GpuTableReader | str,
+    *,
+    seed: int,
+    cache: BlockCache,
+    observers: Sequence[RowObserver],
+    progress: Callable[[int], None] | None,
+) -> tuple[bool, TableStatistics]:
+    """Compute the statistics of a table's columns, on the device if its library reads any of them; return whether."""
+    columns = list(read_specs)
+    if not isinstance(reader, str) and reader.reads(columns):
+        from engine.features.gpu_statistics import collect_on_device
+
+        return True, collect_on_device(reader, read_specs, seed=seed, observers=observers, progress=progress)
+    return False, collect_statistics(
+        partial(over_table, table=table, columns=columns, dictionary_encoded=True, pass_name="statistics"),
+        read_specs,
+        seed=seed,
+        n_rows=table.n_rows,
+        cache=cache,
+        observers=observers,
+        progress=progress,
+    )
 
 
 def _report_roles(

@@ -9,40 +9,32 @@ devices. Everything else is arithmetic on arrays in kernels/arrays/features/enco
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from engine.backends.chunked import N_RETRIES, SHRINK_FACTOR, ChunkedDevice
+from engine.backends.chunked import ChunkedDevice
 from engine.backends.protocol import Backend, EncodedMoments, EncodedRows, Moments
-from engine.blocks import BLOCK_ROWS, Table
-from engine.errors import InputChangedError, NonFiniteValueError, OutOfResourcesError
-from engine.execution.observers import BlockObserver
-from engine.features.columnar_block import day_limits, read_labels, refuse_infinite_days, to_text
+from engine.blocks import BLOCK_ROWS
+from engine.execution.observers import BlockObserver, DeviceObserver
+from engine.features.columnar_block import read_labels, to_text
 from engine.features.encoded_moments import add_encoded_moments, feature_moments
 from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, LabelPlan, NumberPlan
+from engine.features.gpu_values import read_numbers
 from engine.features.layout import Layout
 from engine.kernels.arrays.features import encode as kernels
-from engine.tables.date_texts import parse_dates
-from engine.tables.device_columns import Array, DeviceColumns, DictionaryColumn, TimeColumn
-from engine.tables.number_texts import parse_texts
+from engine.tables.device_columns import Array, DeviceColumns, DictionaryColumn
 from engine.utils.array_types import Float32s
 
 if TYPE_CHECKING:
     from engine.features.encoder import FeatureEncoder
+    from engine.features.gpu_reader import GpuTableReader
 
 Result = TypeVar("Result")
 
-# Bytes decoded at a time: about what a GPU decodes in tens of milliseconds. Not measured yet.
-CHUNK_BYTES = 1 << 28
 CACHE_SHARE = 0.35  # of free device memory, for encoded rows kept between passes; the scores need memory beside them
-# Milliseconds in a tick of each unit; a negative number is the ticks in a millisecond.
-MILLISECONDS = {"D": 86_400_000, "s": 1000, "ms": 1, "us": -1000, "ns": -1_000_000}
-logger = logging.getLogger(__name__)
 
 
 class GpuEncoder:
@@ -80,56 +72,15 @@ class GpuEncoder:
     def _values(self, columns: DeviceColumns, plan: NumberPlan) -> Array:
         """Return a column's numbers: a date as years before reference_day, a heavy tail as log1p, missing as NaN."""
         xp = self.device.xp
-        if plan.date_format is not None:
-            days = self._without_marks(self._parsed(columns, plan), plan)
-            return (self.layout.reference_day - days) / DAYS_PER_YEAR
+        values = read_numbers(xp, columns, plan.column, self.layout.read_specs[plan.column]).values
         if plan.role == "date":
-            times = columns.times(plan.column)
-            values = self._days(times)
-            first, end = day_limits(times.unit)
-            refuse_infinite_days(int(((values <= first) | (values >= end)).sum()), plan.column)
-            return (self.layout.reference_day - self._without_marks(values, plan)) / DAYS_PER_YEAR
-        values = columns.numbers(plan.column) if plan.number_format is None else self._parsed(columns, plan)
-        infinite = int(xp.isinf(values).sum())
-        if infinite:
-            raise NonFiniteValueError(f"Column {plan.column!r} holds {infinite} infinite values.")
-        values = self._without_marks(values, plan)
+            return (self.layout.reference_day - values) / DAYS_PER_YEAR
         if plan.logarithm:
             gaps = xp.isnan(values)
             values[gaps] = 0.0
             distinct, positions = xp.unique(xp.maximum(values, 0.0), return_inverse=True)
             values = xp.asarray(np.log1p(self.device.to_host(distinct)))[positions]
             values[gaps] = np.nan
-        return values
-
-    def _without_marks(self, values: Array, plan: NumberPlan) -> Array:
-        """Set the values that mark missing ones to NaN; those of dates are days."""
-        compared = self.device.xp.floor(values) if plan.missing and plan.role == "date" else values
-        for mark in plan.missing:
-            values[compared == mark] = np.nan
-        return values
-
-    def _parsed(self, columns: DeviceColumns, plan: NumberPlan) -> Array:
-        """Return the numbers or days of a text column; every distinct text is parsed once, on the host."""
-        encoded = columns.dictionary(plan.column)
-        texts = to_text(encoded.dictionary)
-        if plan.date_format is not None:
-            parsed = parse_dates(texts, plan.date_format)
-        else:
-            assert plan.number_format is not None
-            parsed = parse_texts(texts, plan.number_format)
-        return self.device.xp.asarray(np.append(np.nan, parsed.values))[encoded.codes + 1]
-
-    def _days(self, times: TimeColumn) -> Array:
-        """Convert times to days, by way of whole milliseconds as days_since_epoch does."""
-        factor, ticks = MILLISECONDS[times.unit], times.counts
-        if factor > 0:
-            milliseconds = ticks * factor
-        else:
-            milliseconds = ticks // -factor
-            milliseconds += (ticks < 0) & (milliseconds * -factor != ticks)  # round towards zero, as Arrow does
-        values = milliseconds / MILLISECONDS["D"]
-        values[times.missing] = np.nan
         return values
 
     def _hot_lookup(self, plan: CategoryPlan | LabelPlan, distinct: pa.Array) -> Any:
@@ -172,47 +123,6 @@ class GpuEncoder:
         return kernels.HotColumnLists(offsets, xp.asarray(hot_of_labels)[positions], missing, int(hot[0]))
 
 
-@dataclass(frozen=True)
-class GpuTableReader:
-    """Reader that yields a table as chunks of device columns.
-
-    Attributes
-    ----------
-    name : str
-        The name of the library that reads.
-    table : Table
-    unreadable : dict of column to reason
-        Columns that the library does not read to the same values as the CPU.
-    chunks : callable
-        Takes column names and a number of bytes, and yields all rows in order, in chunks of about that size.
-    device : ChunkedDevice
-    """
-
-    name: str
-    table: Table
-    unreadable: dict[str, str]
-    chunks: Callable[[Sequence[str], int], Iterator[DeviceColumns]]
-    device: ChunkedDevice
-
-    def encoded_table(self, encoder: FeatureEncoder) -> GpuEncodedTable | str:
-        """Return the table as an encoder encodes it, or a text that names the reader needed instead and the reason."""
-        for column in encoder.columns:
-            if column in self.unreadable:
-                return f"pyarrow, because {self.name} does not read column {column!r}: {self.unreadable[column]}"
-        return GpuEncodedTable(self, encoder)
-
-    def encode_chunks(self, encoder: GpuEncoder, columns: Sequence[str], chunk_bytes: int) -> Iterator[EncodedRows]:
-        """Yield all rows of the table encoded, chunk by chunk; what the library raises becomes LibraryError."""
-        chunks = self.chunks(columns, chunk_bytes)
-        while True:
-            with self.device.library_call(self.name):
-                chunk = next(chunks, None)
-                if chunk is None:
-                    return
-                rows = encoder.encode(chunk)
-            yield rows
-
-
 class GpuEncodedTable:
     """The encoded rows of a table on a device: the counterpart of EncodedTable on the host.
 
@@ -220,7 +130,7 @@ class GpuEncodedTable:
     """
 
     def __init__(self, source: GpuTableReader, encoder: FeatureEncoder) -> None:
-        self.reader = source.name
+        self.reader = source.describe(encoder.columns)
         self._source, self._encoder = source, encoder
         self._cached: list[EncodedRows | None] | None = None
 
@@ -234,10 +144,11 @@ class GpuEncodedTable:
     ) -> Iterator[Result]:
         """Yield function(first row, encoded rows) of runs of rows, in order; the `last` pass frees them as it goes.
 
-        Observers are not called: they need rows on the host, and read the table themselves.
+        A pass that reads the table calls the observers that take columns on a device; others need rows on the host,
+        and read the table themselves.
         """
         start = 0
-        for rows in self._iter_runs(last):
+        for rows in self._iter_runs(last, observers):
             yield function(start, rows)
             start += len(rows.dense)
 
@@ -246,12 +157,12 @@ class GpuEncodedTable:
     ) -> Moments:
         """Compute count, mean and scatter of X over all rows, by blocks of BLOCK_ROWS whatever chunks they come in.
 
-        Another backend than the device's gets the rows on the host. Observers are not called, as in `map`.
+        Another backend than the device's gets the rows on the host. Observers are those of `map`.
         """
         layout, device = self._encoder.layout, self._source.device
         n_hot = len(layout.hot_columns)
         total: EncodedMoments | None = None
-        for rows in rebatch_rows(device.xp, self._iter_runs(last=False), BLOCK_ROWS):
+        for rows in rebatch_rows(device.xp, self._iter_runs(False, observers), BLOCK_ROWS):
             rows = rows if isinstance(backend, ChunkedDevice) else EncodedRows(*map(device.to_host, rows))
             part = backend.encoded_moments(rows, n_hot)
             total = part if total is None else add_encoded_moments(total, part)
@@ -262,12 +173,12 @@ class GpuEncodedTable:
     def collect_matrix(self, advance: Callable[[int], None], observers: Sequence[BlockObserver[Any]] = ()) -> Float32s:
         """Return X of all rows (n_rows, n_features) on the host; observers as in `compute_moments`."""
         parts = []
-        for rows in self._iter_runs(last=False):
+        for rows in self._iter_runs(False, observers):
             parts.append(self._encoder.layout.to_matrix(EncodedRows(*map(self._source.device.to_host, rows))))
             advance(len(rows.dense))
         return np.concatenate(parts)
 
-    def _iter_runs(self, last: bool) -> Iterator[EncodedRows]:
+    def _iter_runs(self, last: bool, observers: Sequence[BlockObserver[Any]] = ()) -> Iterator[EncodedRows]:
         """Yield all encoded rows; keep them for the next pass if there is one and they fit."""
         if self._cached is not None:
             runs = self._cached
@@ -277,9 +188,10 @@ class GpuEncodedTable:
                 yield rows
             self._cached = None if last else runs
             return
-        free, n_bytes = self._source.device.free_memory(), 0
+        source = self._source
+        free, n_bytes = source.device.free_memory(), 0
         collected: list[EncodedRows | None] | None = None if last else []
-        for rows in self._read_rows():
+        for rows in self._read_rows(observers):
             n_bytes += sum(array.nbytes for array in rows)
             if collected is not None:
                 collected.append(rows)
@@ -287,46 +199,18 @@ class GpuEncodedTable:
             yield rows
         self._cached = collected
 
-    def _read_rows(self) -> Iterator[EncodedRows]:
-        """Read and encode all rows; where device memory runs out, retry the rest in smaller chunks, then on the CPU."""
-        source, n_done, chunk_bytes = self._source, 0, CHUNK_BYTES
-        encoder = GpuEncoder(self._encoder.layout, source.device)
-        for _ in range(1 + N_RETRIES):
-            try:
-                for rows in _skip_rows(n_done, source.encode_chunks(encoder, self._encoder.columns, chunk_bytes)):
-                    yield rows
-                    n_done += len(rows.dense)
-                if n_done != source.table.n_rows:
-                    raise InputChangedError(
-                        f"The table had {source.table.n_rows} rows when it was opened, but {source.name} read {n_done}."
-                    )
-                return
-            except MemoryError as error:
-                reason = str(error).split("\n", 1)[0] or "no reason given"
-            source.device.free_unused_memory()
-            logger.warning("Out of memory on %s, reading %d MiB: %s.", source.device.name, chunk_bytes >> 20, reason)
-            chunk_bytes //= SHRINK_FACTOR
-        if source.device.fallback is None:
-            raise OutOfResourcesError(
-                f"Out of memory on device {source.device.name!r}, "
-                f"reading chunks of {chunk_bytes * SHRINK_FACTOR >> 20} MiB.",
-                hint="free memory on the device, or use --device auto, which falls back to the CPU.",
-            )
-        logger.warning("Out of memory on %s: the CPU reads the rows from %d on.", source.device.name, n_done)
-        blocks = source.table.blocks(self._encoder.columns, dictionary_encoded=True)
-        for rows in _skip_rows(n_done, (self._encoder.encode_rows(block.rows) for block in blocks)):
-            yield EncodedRows(*map(source.device.xp.asarray, rows))
+    def _read_rows(self, observers: Sequence[BlockObserver[Any]]) -> Iterator[EncodedRows]:
+        """Read and encode all rows, and show their columns to the observers that take them on a device."""
+        source, encoder = self._source, GpuEncoder(self._encoder.layout, self._source.device)
+        on_device = [observer for observer in observers if isinstance(observer, DeviceObserver)]
 
+        def read(_: int, columns: DeviceColumns) -> tuple[EncodedRows, list[Any]]:
+            return encoder.encode(columns), [each.observe_on_device(columns, source.device) for each in on_device]
 
-def _skip_rows(n_rows: int, runs: Iterator[EncodedRows]) -> Iterator[EncodedRows]:
-    """Yield the runs of rows after the first `n_rows` rows."""
-    for rows in runs:
-        n_run = len(rows.dense)
-        if n_rows == 0:
+        for start, (rows, observed) in source.map(read, self._encoder.columns):
+            for observer, result in zip(on_device, observed, strict=True):
+                observer.collect_from_device(start, result)
             yield rows
-        elif n_rows < n_run:
-            yield EncodedRows(*kernels.slice_rows(rows, n_rows, n_run))
-        n_rows -= min(n_rows, n_run)
 
 
 def rebatch_rows(xp: Any, runs: Iterator[EncodedRows], n_rows: int) -> Iterator[EncodedRows]:

@@ -8,6 +8,7 @@ Columns of X that are numbers are called dense, all others hot: a hot column of 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 import numpy as np
@@ -31,8 +32,10 @@ class Layout:
         self.categories = [c for c in plan.columns if isinstance(c, CategoryPlan)]
         self.labels = [c for c in plan.columns if isinstance(c, LabelPlan)]
         self.read_specs: dict[str, ReadSpec] = {c.column: _read_spec(c) for c in plan.columns}
+        self.plain_numbers = [c.column for c in self.numbers if c.role != "date"]
         self._assign_columns(plan)
         self.number_arguments = self._number_arrays()
+        self._hot_columns = {c.column: self._hot_columns_of(c) for c in plan.columns if not isinstance(c, NumberPlan)}
 
     def _assign_columns(self, plan: EncodingPlan) -> None:
         """Assign every column of X to the dense or the hot columns."""
@@ -101,13 +104,22 @@ class Layout:
 
     def hot_lookup(self, column: CategoryPlan | LabelPlan, names: list[str] | None) -> Array:
         """Return the hot column of a missing value, then of each of a block's names; -1 for none."""
+        missing, other, hot_column = self._hot_columns[column.column]
+        return np.array([missing, *(hot_column.get(name, other) for name in names or ())], np.int32)
+
+    def names_of(self, column: str) -> Collection[str]:
+        """Return the categories, with the marks of missing ones, or the labels that the plan knows of a column."""
+        return self._hot_columns[column][2]
+
+    def _hot_columns_of(self, column: CategoryPlan | LabelPlan) -> tuple[int, int, dict[str, int]]:
+        """Return the hot columns of a missing value, of a name that the plan lacks, and of those that it has."""
         first, known = self._first_hot[column.column], _names(column)
         hot_column = {name: first + k for k, name in enumerate(known)}
         # Without an indicator, a missing category counts as the first, the most frequent; a missing list has no label.
         unmarked = first if isinstance(column, CategoryPlan) else -1
         missing = first + len(known) + 1 if column.indicator else unmarked
         hot_column |= dict.fromkeys(getattr(column, "missing", ()), missing)
-        return np.array([missing, *(hot_column.get(name, first + len(known)) for name in names or ())], np.int32)
+        return missing, first + len(known), hot_column
 
     def _number_arrays(self) -> tuple[Array, ...]:
         plans = self.numbers

@@ -140,7 +140,7 @@ def _decide(texts: _Texts, form: NumberFormat, metadata: Mapping[bytes, bytes]) 
     present = parsed.values[~np.isnan(parsed.values)]
     n_distinct, n_marks = len(np.unique(present)), sum(parsed.marks.values())
     n_texts = len(present) + n_marks + parsed.n_unread
-    if CODES in metadata or any(map(_LEADING_ZERO.match, texts.distinct)):
+    if CODES in metadata or (not form.duration and any(map(_LEADING_ZERO.match, texts.distinct))):
         return ""
     if parsed.n_unread:
         pattern = re.compile(form.pattern)
@@ -152,9 +152,9 @@ def _decide(texts: _Texts, form: NumberFormat, metadata: Mapping[bytes, bytes]) 
             is_noted = n_distinct > MAX_CODES and len(present) >= MIN_NOTED_SHARE * n_texts
             return f"{parsed.n_unread:,} of {n_texts:,} texts are no numbers that are written alike" if is_noted else ""
         form = form.model_copy(update={"missing": tuple(sorted(own))}) if are_words else form
-    if form.unit is not None and n_distinct <= MAX_CODES:
-        return f"{n_distinct} different numbers with the unit {form.unit!r} may be categories"
-    is_plain = form.unit is None and not form.grouping and form.decimal == "."
+    if not form.is_plain and n_distinct <= MAX_CODES:
+        return f"{n_distinct} different numbers {form.describe()} may be categories"
+    is_plain = form.is_plain and not form.grouping and form.decimal == "."
     if is_plain and DECIMAL_MARK not in metadata:  # a text column by choice, not for want of a type
         if n_distinct <= MAX_CODES:
             return ""

@@ -14,6 +14,7 @@ from engine.gate.findings import CHANCE, Finding
 from engine.utils.formatting import format_people, format_percent, natural_list
 
 NOBODY_IN_BOTH = "No id is in both runs."
+ALL = 10**12  # people of a night whose share of movers is known: a limit is no sample
 LEAST_CHANGE = 0.01  # of a share of everybody: a smaller change is no finding, however large its ratio
 
 
@@ -48,7 +49,7 @@ class ClusterFacts:
     @property
     def n_checks(self) -> int:
         """The number of checks that sampling may fail."""
-        return 2 * len(self.sizes_now) + 1
+        return 2 * len(self.sizes_now) + 2
 
 
 def compare_clusters(facts: ClusterFacts, limits: GateConfig, n_other_checks: int = 0) -> list[Finding]:
@@ -62,7 +63,7 @@ def compare_clusters(facts: ClusterFacts, limits: GateConfig, n_other_checks: in
         Checks of other things among which the probability of a false finding is shared, too.
     """
     chance = CHANCE / (facts.n_checks + n_other_checks)
-    return [*_sizes(facts, limits, chance), *_outliers(facts, limits, chance), *_moves(facts, limits)]
+    return [*_sizes(facts, limits, chance), *_outliers(facts, limits, chance), *_moves(facts, limits, chance)]
 
 
 def _sizes(facts: ClusterFacts, limits: GateConfig, chance: float) -> Iterator[Finding]:
@@ -90,13 +91,14 @@ def _outliers(facts: ClusterFacts, limits: GateConfig, chance: float) -> Iterato
         yield Finding("outliers", now - before, limits.outliers, words)
 
 
-def _moves(facts: ClusterFacts, limits: GateConfig) -> Iterator[Finding]:
+def _moves(facts: ClusterFacts, limits: GateConfig, chance: float) -> Iterator[Finding]:
     in_both = facts.common / max(min(facts.rows_before, facts.rows_now), 1)
     if limits.common is not None and in_both < limits.common:
         words = f"{format_people(facts.common)} are in both runs, {format_percent(in_both)} of the smaller one."
         yield Finding("common", in_both, limits.common, words if facts.common else NOBODY_IN_BOTH)
     share = facts.moved / max(facts.common, 1)
-    if limits.moved is not None and share > limits.moved:
+    by_chance = limits.moved is None or compare_share(limits.moved, share, ALL, facts.common).chance >= chance
+    if limits.moved is not None and share > limits.moved and not by_chance:
         words = f"{format_percent(share)} of the people in both runs are in another cluster."
         yield Finding("moved", share, limits.moved, words)
     if limits.deaths is not None and len(facts.died) > limits.deaths:

@@ -83,14 +83,16 @@ class CenterMovement:
         self, steps: Float64s, order: NDArray[np.intp], labels: Int32s, gap_bound: NDArray[np.float32]
     ) -> int:
         """Return the number of fast centers that makes the next pass cheapest, by a sample of the rows."""
+        if 2 * FAST_CENTER_COUNTS[1] >= len(steps):  # none is the only choice
+            return 0
         sample = slice(None, None, max(1, len(labels) // SAMPLE_ROWS))
         rank = np.empty(len(steps), np.int64)  # of every center, by the length of its step
         rank[order] = np.arange(len(steps))
         counts = np.array([count for count in FAST_CENTER_COUNTS if count == 0 or 2 * count < len(steps)])
         total = self.distance + self.fastest_other + steps
-        full = bound_kernels.estimate_active_shares(
-            labels[sample], gap_bound[sample], total, steps[order[counts]], rank, counts
-        )
+        # Contiguous, or the kernel is compiled for strides as well.
+        labels, gap_bound = np.ascontiguousarray(labels[sample]), np.ascontiguousarray(gap_bound[sample])
+        full = bound_kernels.estimate_active_shares(labels, gap_bound, total, steps[order[counts]], rank, counts)
         costs = full * (len(steps) + FULL_COMPARISON_COST) + (1.0 - full) * np.where(
             counts, counts + FAST_COMPARISON_COST, 0.0
         )

@@ -3,7 +3,8 @@
     Samples, `init`, a generator -> centers (n_clusters, n_features) of the rows' dtype
 
 "k-means++" (Arthur & Vassilvitskii, SODA 2007) seeds greedily on a sample of the rows and improves the seeds there by
-local search (local_search.py): on all rows, n_clusters sequential passes would take longer than the clustering.
+local search (local_search.py): on all rows, n_clusters sequential passes would take longer than the clustering. It can
+seed several times and keep the seeds that lead to the least inertia on the sample.
 "k-means||" draws candidates from all rows in a few passes (Bahmani et al., "Scalable k-means++", VLDB 2012) and seeds
 on those.
 
@@ -24,7 +25,7 @@ from engine.backends.protocol import SUM_ROWS
 from engine.execution.threads import map_blocks
 from engine.kernels.cpu import distance
 from engine.kernels.cpu.kmeans import plus_plus
-from engine.kmeans.lloyd import Samples, pass_blocks
+from engine.kmeans.lloyd import Clustering, Samples, lloyd, pass_blocks
 from engine.kmeans.local_search import improve_seeds
 from engine.utils.array_types import Float64s, Int32s, Int64s, Rows
 from engine.utils.row_sampling import row_keys, sample_rows
@@ -36,6 +37,9 @@ SAMPLE_ROWS, SAMPLE_ROWS_PER_CLUSTER = 1 << 14, 32
 SEED_ROWS, SEED_ROWS_PER_CLUSTER = 1 << 12, 8
 TRIALS_PER_SEED = 2  # the best draw becomes the seed: more draws gain nothing that local search does not
 SEARCH_ROUNDS_PER_ITERATION = 4  # rounds of local search for every iteration beyond the first that the caller allows
+MAX_SEEDINGS, SEEDINGS_TIMES_CLUSTERS = 8, 160  # seedings of a sample, fewer with many clusters: each takes longer
+SEEDING_ITERATIONS = 100  # of Lloyd's algorithm on the sample, before seedings are compared
+SAME_INERTIA = 1e-5  # relative difference below which two seedings have led to the same centers
 PARALLEL_ROUNDS = 5  # passes of k-means|| over all rows
 OVERSAMPLING = 2  # candidates per cluster that a pass of k-means|| draws, on average
 
@@ -43,19 +47,32 @@ Init = str | Callable[..., Any] | Any
 
 
 def initialize_centers(
-    samples: Samples, init: Init, n_clusters: int, random: np.random.RandomState, max_iter: int = 300
+    samples: Samples,
+    init: Init,
+    n_clusters: int,
+    random: np.random.RandomState,
+    max_iter: int = 300,
+    *,
+    several: bool = False,
 ) -> Rows:
     """Return initial centers (n_clusters, n_features); `init` is that of engine.KMeans.
 
-    With a small `max_iter`, less time is spent on seeds too.
+    With a small `max_iter`, less time is spent on seeds too. With `several`, "k-means++" seeds again until the least
+    inertia on the sample was found twice, at most MAX_SEEDINGS times.
     """
     if isinstance(init, str):
         seed = int(random.randint(2**31 - 1))
         if init == "random":
             return _draw_rows(samples, n_clusters, seed)
-        draw_seeds = _kmeans_plus_plus if init == "k-means++" else _kmeans_parallel
-        sample, seeds = draw_seeds(samples, n_clusters, seed, random)
-        return improve_seeds(sample, seeds, random, max_rounds=SEARCH_ROUNDS_PER_ITERATION * (max_iter - 1))
+        rounds = SEARCH_ROUNDS_PER_ITERATION * (max_iter - 1)
+        if init == "k-means++":
+            sample = _draw_sample(samples, n_clusters, seed)
+            n_seedings = min(MAX_SEEDINGS, SEEDINGS_TIMES_CLUSTERS // n_clusters) if several else 1
+            if n_seedings > 1:
+                return _best_of_seedings(sample, n_clusters, seed, random, rounds, n_seedings)
+            seeds = seeds_of_sample(sample.X, sample.weights, n_clusters, seed, random)
+            return improve_seeds(sample, seeds, random, rounds)
+        return improve_seeds(*_kmeans_parallel(samples, n_clusters, seed, random), random, rounds)
     if callable(init):
         init = init(samples.X, n_clusters, random_state=random)
     return validate_initial_centers(init, samples.X, n_clusters)
@@ -84,10 +101,8 @@ def validate_initial_centers(init: Any, X: Rows, n_clusters: int) -> Rows:
     return centers
 
 
-def _kmeans_plus_plus(
-    samples: Samples, n_clusters: int, seed: int, random: np.random.RandomState
-) -> tuple[Samples, Rows]:
-    """Return a sample of the rows, and seeds drawn from it by greedy k-means++."""
+def _draw_sample(samples: Samples, n_clusters: int, seed: int) -> Samples:
+    """Return a sample of the rows; equal rows are one weighted row."""
     size = max(SAMPLE_ROWS, SAMPLE_ROWS_PER_CLUSTER * n_clusters)
     rows = sample_rows(len(samples.X), size, seed)
     weights = np.ones(len(rows))
@@ -95,10 +110,31 @@ def _kmeans_plus_plus(
         with_weight = np.flatnonzero(samples.weights > 0)
         rows = with_weight[sample_rows(len(with_weight), size, seed)]
         weights = samples.weights[rows]
-    X, weights = distinct_rows(samples.X[rows], weights)
-    seed_rows = sample_rows(len(X), max(SEED_ROWS, SEED_ROWS_PER_CLUSTER * n_clusters), seed)
-    seeds = X[seed_rows[greedy_seeds(X[seed_rows], weights[seed_rows], n_clusters, random)]]
-    return Samples.from_array(X, weights, samples.backend), seeds
+    return Samples.from_array(*distinct_rows(samples.X[rows], weights), samples.backend)
+
+
+def seeds_of_sample(X: Rows, weights: Float64s, n_clusters: int, seed: int, random: np.random.RandomState) -> Rows:
+    """Return seeds (n_clusters, n_features) drawn by greedy k-means++ from a part of weighted rows."""
+    rows = sample_rows(len(X), max(SEED_ROWS, SEED_ROWS_PER_CLUSTER * n_clusters), seed)
+    seeds: Rows = X[rows[greedy_seeds(X[rows], weights[rows], n_clusters, random)]]
+    return seeds
+
+
+def _best_of_seedings(
+    sample: Samples, n_clusters: int, seed: int, random: np.random.RandomState, max_rounds: int, n_seedings: int
+) -> Rows:
+    """Return the centers of least inertia on the sample, once two seedings have led to it, or after `n_seedings`."""
+    best: Clustering | None = None
+    for number in range(n_seedings):
+        seeds = seeds_of_sample(sample.X, sample.weights, n_clusters, seed + number, random)
+        seeds = improve_seeds(sample, seeds, random, max_rounds)
+        found = lloyd(sample, seeds, max_iter=SEEDING_ITERATIONS, tolerance=0.0)
+        if best is not None and abs(found.inertia - best.inertia) <= SAME_INERTIA * best.inertia:
+            break
+        if best is None or found.inertia < best.inertia:
+            best = found
+    assert best is not None
+    return best.centers
 
 
 def _kmeans_parallel(

@@ -32,8 +32,17 @@ MIN_ROUNDS, MAX_ROUNDS = 16, 64
 ROUNDS_TIMES_CLUSTERS = 1600
 
 
-def improve_seeds(sample: Samples, centers: Rows, random: np.random.RandomState, max_rounds: int = MAX_ROUNDS) -> Rows:
-    """Return centers of less inertia on the sample, found in at most `max_rounds` rounds of local search."""
+def improve_seeds(
+    sample: Samples,
+    centers: Rows,
+    random: np.random.RandomState,
+    max_rounds: int = MAX_ROUNDS,
+    enough: float = -np.inf,
+) -> Rows:
+    """Return centers of less inertia on the sample, found in at most `max_rounds` rounds of local search.
+
+    The search is over as soon as the inertia is at most `enough`.
+    """
     n_clusters = len(centers)
     state = sample.new_state(n_clusters)
     best = lloyd(sample, centers, max_iter=ROUND_ITERATIONS, tolerance=0.0, state=state)
@@ -43,6 +52,8 @@ def improve_seeds(sample: Samples, centers: Rows, random: np.random.RandomState,
     utilities = None
     n_moved, n_failures = max(1, int(FIRST_SHARE * n_clusters)), 0
     for _ in range(min(max_rounds, n_rounds)):
+        if best.inertia <= enough:
+            return best.centers
         utilities = utilities or _CenterUtilities.from_clustering(sample, best)
         start = utilities.move_centers(n_moved, n_failures, random)
         trial_state = state.copy()
@@ -111,10 +122,10 @@ class _CenterUtilities:
         return centers
 
     def _position_beside(self, cluster: int, uniform: float) -> Rows:
-        """Return a position beside the center of a cluster (n_features,), or the center where it has no rows."""
+        """Return a position beside the center of a cluster (n_features,), or the center where no row is off it."""
         members = self.order[self.edges[cluster] : self.edges[cluster + 1]]
         position: Rows = self.centers[cluster].copy()
-        if len(members):
+        if self.row_errors[members].any():
             center_utility.draw_center(
                 self.X, members, self.weights, self.row_errors, self.centers[cluster], uniform, MAX_STEP, position
             )

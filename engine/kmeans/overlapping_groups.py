@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 
 from engine import backends
 from engine.execution.threads import one_blas_thread
@@ -155,6 +154,8 @@ class _Clouds:
 
 def _order_and_axes(X: Rows, random: np.random.RandomState) -> tuple[Int64s, Float64s]:
     """Return the order of the rows in every column, and what makes independent normal numbers correlate like them."""
+    from scipy.special import ndtri  # its import takes 0.15 s, which a table that is one cloud at first sight saves
+
     ties = random.uniform(size=X.shape)
     order = np.stack([np.lexsort((ties[:, c], X[:, c])) for c in range(X.shape[1])], axis=1)
     scores = np.empty(X.shape)

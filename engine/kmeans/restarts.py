@@ -53,13 +53,15 @@ def best_clustering(
     max_iter: int = 300,
     tol: float = 1e-4,
     random: np.random.RandomState,
+    several_seedings: bool = False,
     verbose: bool = False,
     checkpoint: KMeansCheckpoint | None = None,
     on_checkpoint: OnCheckpoint | None = None,
 ) -> Clustering:
     """Return the clustering of least inertia of `n_init` restarts, the first of equal ones.
 
-    Parameters are those of engine.KMeans. `on_checkpoint` is called after every iteration that another one follows;
+    Parameters are those of engine.KMeans; with `several_seedings` the initial centers of each are the best of several
+    seedings of a sample. `on_checkpoint` is called after every iteration that another one follows;
     `checkpoint` is where to resume.
     """
     if not isinstance(init, str) and not callable(init):
@@ -71,7 +73,7 @@ def best_clustering(
     for run in range(0 if checkpoint is None else checkpoint.run, n_init):
         resume_from = checkpoint.iteration if checkpoint is not None and run == checkpoint.run else None
         if resume_from is None:
-            centers = initialize_centers(samples, init, n_clusters, random, max_iter)
+            centers = initialize_centers(samples, init, n_clusters, random, max_iter, several=several_seedings)
             if verbose:
                 logger.info("Initialization complete")
         else:
@@ -94,6 +96,7 @@ def cluster_rows(
     seed: int,
     init: Init = "k-means++",
     n_init: int = 1,
+    several_seedings: bool = False,
     max_iter: int = 300,
     tol: float = 1e-4,
     algorithm: str = "lloyd",
@@ -101,7 +104,8 @@ def cluster_rows(
     checkpoint: KMeansCheckpoint | None = None,
     on_checkpoint: OnCheckpoint | None = None,
 ) -> Clustering:
-    """Cluster rows (n_rows, n_features) known to be finite: the bits of engine.KMeans of the same parameters.
+    """Cluster rows (n_rows, n_features) known to be finite: the bits of engine.KMeans of the same parameters, if one
+    seeding of a sample is enough.
 
     The algorithm "cuml" has no checkpoints: the library reports nothing before it has ended. "fused" is "lloyd" by
     fused kernels of a GPU.
@@ -121,7 +125,7 @@ def cluster_rows(
         )
     return best_clustering(
         samples, n_clusters, init=init, n_init=n_init, max_iter=max_iter, tol=tol, random=random,
-        checkpoint=checkpoint, on_checkpoint=on_checkpoint,
+        several_seedings=several_seedings, checkpoint=checkpoint, on_checkpoint=on_checkpoint,
     )  # fmt: skip
 
 

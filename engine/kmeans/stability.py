@@ -3,11 +3,11 @@
     Z (n_rows, n_features), centers  ->  ClusterStability: mean Jaccard index, how often each cluster was found again,
                                          and the odds of the runner-up by the margin
 
-A sample of the rows is resampled with replacement (bootstrap), clustered from new seeds, and every row of the sample is
-labelled by the new centers. The Jaccard index of a cluster is that with the most similar new cluster: shared rows by
-rows in either (Hennig, "Cluster-wise assessment of cluster stability", Computational Statistics & Data Analysis 52,
-2007). A stable cluster need not be a group of its own: K-Means cuts an even cloud alike again and again. Whether there
-is a valley is the concern of valleys.py.
+A sample of the rows is resampled with replacement (bootstrap) and clustered from new seeds (resamples.py), and every
+row of the sample is labelled by the new centers. The Jaccard index of a cluster is that with the most similar new
+cluster: shared rows by rows in either (Hennig, "Cluster-wise assessment of cluster stability", Computational Statistics
+& Data Analysis 52, 2007). A stable cluster need not be a group of its own: K-Means cuts an even cloud alike again and
+again. Whether there is a valley is the concern of valleys.py.
 
 The same resamples give the odds that a row's runner-up is its cluster: the share of rows with about its margin, in its
 cluster, that were put into the new cluster that corresponds to the runner-up. Odds learned on half of the rows and half
@@ -25,12 +25,14 @@ from numpy.typing import NDArray
 
 from engine import backends
 from engine.execution.threads import map_blocks
-from engine.kmeans.restarts import cluster_rows
+from engine.kmeans.metrics import silhouettes
+from engine.kmeans.resamples import Resamples
 from engine.utils.array_types import Float32s, Float64s, Int32s, Int64s, Rows
-from engine.utils.row_sampling import row_keys, sample_rows
+from engine.utils.row_sampling import sample_rows
 
 N_RESAMPLES = 20
 STABILITY_ROWS = 10_000  # of the sample that is resampled
+SILHOUETTE_ROWS = 2_500  # of these: the cost grows with their square
 SAMPLE_SEED = 0  # the sample must not follow the seed of a run
 FOUND_AGAIN = 0.75  # Jaccard index from which a cluster is found again, by Hennig
 STABLE = 0.6  # mean Jaccard index below which a cluster is not a stable group, by Hennig
@@ -49,6 +51,8 @@ class ClusterStability:
     ----------
     jaccard : float64 ndarray of shape (n_clusters,)
         Mean over the resamples; NaN for a cluster without sampled rows, and where there is one cluster alone.
+    silhouette : float64 ndarray of shape (n_clusters,)
+        Mean of SILHOUETTE_ROWS sampled rows; NaN where fewer than two of them are in the cluster.
     found_again : int64 ndarray of shape (n_clusters,)
         Resamples in which the cluster was found again, of N_RESAMPLES.
     odds : float32 ndarray of shape (n_clusters, len(MARGIN_EDGES) + 1)
@@ -59,6 +63,7 @@ class ClusterStability:
     """
 
     jaccard: Float64s
+    silhouette: Float64s
     found_again: Int64s
     odds: Float32s
     odds_error: float
@@ -75,12 +80,11 @@ def cluster_stability(Z: Rows, centers: Rows, advance: Callable[[int], None] | N
     known, sizes = nearest.labels, np.bincount(nearest.labels, minlength=n_clusters)
     switched = np.zeros((N_RESAMPLES, len(sample)), bool)
     indices = np.full((N_RESAMPLES, n_clusters), np.nan)
+    resamples = Resamples(sample, centers, backend)
 
     def cluster_again(number: int) -> tuple[Float64s, NDArray[np.bool_]]:
         """Cluster a resample; return the clusters' Jaccard indices, and the rows that are in their runner-up then."""
-        drawn = (row_keys(number + 1, np.arange(len(sample))) % np.uint64(len(sample))).astype(np.int64)
-        resample = np.ascontiguousarray(sample[np.sort(drawn)])
-        found = backend.nearest_two(sample, cluster_rows(resample, n_clusters, backend, seed=number).centers).labels
+        found = resamples.cluster(number)
         shared = _contingency(known, found, n_clusters)
         return _jaccard(shared), shared.argmax(axis=0)[found] == nearest.second_labels
 
@@ -95,6 +99,7 @@ def cluster_stability(Z: Rows, centers: Rows, advance: Callable[[int], None] | N
     error = _calibration_error(learned[known, bins][~half], switched[1::2, ~half].mean(axis=0))
     return ClusterStability(
         indices.mean(axis=0),
+        _cluster_silhouettes(sample, known, n_clusters),
         (indices >= FOUND_AGAIN).sum(axis=0),
         _odds(known, bins, switched.mean(axis=0), n_clusters, N_RESAMPLES),
         error if n_clusters > 1 else np.nan,
@@ -116,6 +121,17 @@ def _odds(labels: Int32s, bins: Int64s, switched: Float64s, n_clusters: int, n_r
     of_all: Float64s = n_switched.sum(axis=0) / np.maximum(n_seen.sum(axis=0), 1)
     odds: Float64s = (n_switched + PRIOR_ROWS * of_all) / (n_seen + PRIOR_ROWS)
     return odds.astype(np.float32)
+
+
+def _cluster_silhouettes(sample: Rows, labels: Int32s, n_clusters: int) -> Float64s:
+    """Return the mean silhouette of each cluster, on every n-th row of the sample."""
+    rows = slice(None, None, -(-len(sample) // SILHOUETTE_ROWS))
+    X, labels = sample[rows], labels[rows]
+    counts = np.bincount(labels, minlength=n_clusters)
+    if not 1 < np.count_nonzero(counts) < len(X):
+        return np.full(n_clusters, np.nan)
+    sums = np.bincount(labels, silhouettes(X, labels), n_clusters)
+    return np.where(counts > 1, sums / np.maximum(counts, 1), np.nan)
 
 
 def _calibration_error(predicted: Float32s, happened: Float64s) -> float:

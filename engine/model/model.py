@@ -8,7 +8,7 @@ model/files.py reads and writes the files of a model; pipeline/fit.py fits one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from engine import backends
 from engine.backends.protocol import Projection
 from engine.config import ClusterConfig, Metric, ScoringLimits
-from engine.errors import ModelNotReadableError, UsageError
-from engine.execution.threads import map_blocks
+from engine.errors import ModelNotReadableError, NotExplainedError, UsageError
+from engine.execution.threads import map_blocks, row_blocks
 from engine.features.columnar_block import ColumnarBlock
 from engine.features.distributions import TableDistributions
 from engine.features.encoder import FeatureEncoder
@@ -33,15 +33,24 @@ from engine.features.number_columns import check_parsed_texts
 from engine.kmeans.stability import MARGIN_EDGES
 from engine.model.assignments import check_id_name, write_parts
 from engine.model.directions import score_projection
+from engine.model.export import export_model
 from engine.model.files import METRIC_FORMAT, read_model, write_model
-from engine.model.new_rows import AddedColumns, NewRowAssigner, check_finite, write_new_rows
+from engine.model.new_rows import (
+    AddedColumns,
+    NewRowAssigner,
+    check_finite,
+    read_cluster_names,
+    run_folder,
+    write_new_rows,
+)
 from engine.model.row_gate import RowGate
 from engine.model.unseen import SeenRows
 from engine.pca.solver import Components
 from engine.progress import Reporter, Silent
-from engine.tables import open_table
+from engine.tables import BLOCK_ROWS, open_table
 from engine.tables.output_paths import check_apart, check_new_file, parquet_path
-from engine.tables.records import table_of_records
+from engine.tables.records import is_records, table_of_records
+from engine.tables.snapshot import snapshot
 from engine.tables.source_paths import infer_format
 from engine.utils.atomic_directory import check_target, write_directory_atomically
 from engine.utils.atomic_files import write_atomically
@@ -106,6 +115,20 @@ class Model:
         """The number of each cluster, int32 of shape (n_clusters,), ascending."""
         return np.arange(self.n_clusters, dtype=np.int32) if self.numbers is None else self.numbers
 
+    @cached_property
+    def cluster_names(self) -> tuple[str, ...]:
+        """The name of each cluster, in their order, as they were when the model was read.
+
+        Raises
+        ------
+        ModelNotReadableError, NotExplainedError
+            If the model was read from no run, or its clusters have no names.
+        """
+        names = read_cluster_names(run_folder(self))
+        if names is None:
+            raise NotExplainedError(f"{run_folder(self)} was made with --skip explain: its clusters have no names.")
+        return names
+
     def scores(self, rows: Any) -> NDArray[np.float32]:
         """Compute the scores Z of rows, float32 of shape (n_rows, n_components).
 
@@ -162,7 +185,7 @@ class Model:
 
         Parameters
         ----------
-        source : path, URL, list of them, a pandas, polars or pyarrow table, a dict or a list of dicts
+        source : path, URL, list of them, a pandas, polars or pyarrow table, a Query, a dict or a list of dicts
             With the columns that the model was fitted on, and the id column if there was one. A dict is a row.
         out : path, optional
             One Parquet file if it ends in `.parquet`, else a folder of parts. Without it, everything is returned.
@@ -180,7 +203,8 @@ class Model:
             to the model, beyond those that were rare in the fit. A column without any value counts as unknown in all.
             Without it, columns with more than 20 % are named in a warning.
         gate : bool, default=False
-            Whether rows that are not like those of the fit are an error, not a warning; nothing is written then.
+            Whether rows that are not like those of the fit are an error, not a warning; nothing is written then. Rows
+            given as dicts are compared with them only with `gate` or `limits`, for a few rows tell nothing.
         limits : ScoringLimits, optional
             How far columns may differ.
         cluster : ClusterConfig, optional
@@ -223,25 +247,101 @@ class Model:
         check_id_name(self.id)
         added = AddedColumns.choose(self, place=place, top=top, with_columns=with_columns)
         row_gate = RowGate.of(self.distributions, limits, stops=gate)
+        assign = NewRowAssigner(self, added)
+        if out is None and is_records(source):
+            records = [source] if isinstance(source, Mapping) else source
+            compared = gate or limits is not None
+            return self._assign_records(records, assign, accepted, row_gate if compared else None)
         source = table_of_records(source)
         path = None if out is None else parquet_path(out)
         if path is not None:
             check_apart(path, source, self.run_folder)
             check_table_target(path, overwrite=overwrite)
-        table = open_table(source, id=self.id, types=self.encoder.csv_types())
-        self.encoder.check_schema(table.schema)
         cluster = cluster or ClusterConfig()
         in_parts = path is not None and path.suffix != ".parquet"
         if cluster.uses_workers and not in_parts:
             raise UsageError("Workers write parts: --out must be a folder.", hint="leave out the ending .parquet.")
+        with snapshot(source, id=self.id) as rows:
+            return self._assign_table(rows, path, overwrite, assign, accepted, row_gate, cluster, reporter or Silent())
+
+    def _assign_records(
+        self,
+        records: Sequence[Mapping[str, Any]],
+        assign: NewRowAssigner,
+        accepted: float | None,
+        row_gate: RowGate | None,
+    ) -> pa.Table:
+        """Assign rows that are dicts, a block at a time."""
+        seen, parts = SeenRows(self.encoder, self.pca.mean_, accepted, lambda _: None, row_gate), []
+        for rows in row_blocks(len(records), BLOCK_ROWS):
+            table, counts = assign.assign_records(records[rows], compared=row_gate is not None)
+            seen.add(counts)
+            parts.append(table)
+        seen.report()
+        return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+
+    def _assign_table(
+        self,
+        source: Any,
+        path: Path | None,
+        overwrite: bool,
+        assign: NewRowAssigner,
+        accepted: float | None,
+        row_gate: RowGate | None,
+        cluster: ClusterConfig,
+        reporter: Reporter,
+    ) -> pa.Table | Path:
+        """Assign the rows of a table that can be read several times."""
+        table = open_table(source, id=self.id, types=self.encoder.csv_types())
+        self.encoder.check_schema(table.schema)
         columns = list(dict.fromkeys([*([] if self.id is None else [self.id]), *self.encoder.columns]))
-        assign = NewRowAssigner(self, added)
-        with (reporter or Silent()).stage("assign", table.n_rows) as advance:
+        with reporter.stage("assign", table.n_rows) as advance:
             seen = SeenRows(self.encoder, self.pca.mean_, accepted, advance, row_gate)
-            if path is not None and in_parts:
+            if path is not None and path.suffix != ".parquet":
                 return write_new_rows(assign, table, columns, path, overwrite, cluster, seen)
             parts = seen.watch(map_blocks(assign, table.blocks(columns, dictionary_encoded=True)))
             return pa.concat_tables(list(parts)) if path is None else write_table(parts, path, overwrite=overwrite)
+
+    def export(
+        self,
+        to: str = "sql",
+        *,
+        out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+        dialect: str = "duckdb",
+        table: Any = None,
+        relation: str = "profiles",
+        id: str | None = None,
+    ) -> Any:
+        """Export the model to score rows where they are: docs/export.md.
+
+        Parameters
+        ----------
+        to : {"sql", "onnx", "sklearn"}
+            A SELECT of id, cluster and, where the run was explained, cluster_name; an onnx.ModelProto; or a fitted
+            sklearn Pipeline, which predicts numbers of clusters and is unpickled without rooms engine.
+        out : path, optional
+            The file to write, a pickle of a pipeline; without it what is exported is returned.
+        overwrite : bool, default=False
+        dialect : {"duckdb", "postgres", "sqlite", "spark", "bigquery", "snowflake"}
+        table : path, URL, list of them, a pandas, polars or pyarrow table, optional
+            Tells the type of each column; by default the files that the run was made of, unchanged.
+        relation : str, default="profiles"
+            The table in the database, written into the statement as it is.
+        id : str, optional
+            The column that a SELECT passes through, by default the id column of the model.
+
+        Raises
+        ------
+        UsageError
+            If an argument is unknown, there is no id, or columns cannot be written; it names all of them.
+        OutputExistsError, SourceNotFoundError, InputChangedError, DataError
+        """
+        return export_model(self, to, out, overwrite, dialect=dialect, table=table, relation=relation, id=id)
+
+    def to_sklearn(self, table: Any = None) -> Any:
+        """Return the model as a fitted Pipeline of scikit-learn; the same as export("sklearn", table=table)."""
+        return self.export("sklearn", table=table)
 
     def _repr_html_(self) -> str:
         """Return the model's columns as HTML, for notebooks."""

@@ -9,7 +9,7 @@ runner-up (kmeans/stability.py): so those of cluster_2 are the runner-up's, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +23,12 @@ from numpy.typing import NDArray
 from engine import backends
 from engine.backends.protocol import TwoNearest
 from engine.config import ClusterConfig
-from engine.errors import ModelNotReadableError, NotExplainedError, NotMappedError, UsageError
+from engine.errors import ModelNotReadableError, NotMappedError, UsageError
 from engine.execution.threads import row_blocks
 from engine.execution.worker_pool import run_on_workers
+from engine.features.columnar_block import ColumnarBlock, read_block
+from engine.features.distributions import TableDistributions
+from engine.features.number_columns import check_parsed_texts
 from engine.kmeans.stability import runner_up_odds
 from engine.model.assignments import ROW, add_map_columns, assignment_table, write_assignments
 from engine.model.directions import count_without_direction
@@ -98,21 +101,25 @@ class AddedColumns:
             raise UsageError(
                 f"The id column is named {model.id!r}, as a column that is added.", hint="leave --with or --top out."
             )
-        names = _cluster_names(_folder(model)) if "name" in with_columns else None
-        run = (_run_id(_folder(model)), model_version(_folder(model) / "model")) if "run" in with_columns else None
+        names = model.cluster_names if "name" in with_columns else None
+        run = (
+            (_run_id(run_folder(model)), model_version(run_folder(model) / "model")) if "run" in with_columns else None
+        )
         return cls(place, top, names, run)
 
 
-def _folder(model: Model) -> Path:
+def run_folder(model: Model) -> Path:
+    """Return the folder of the run that a model was read from; raises ModelNotReadableError if it was from none."""
     if model.run_folder is None:
         raise ModelNotReadableError("The model was read from no run.", hint="load it by engine.load.")
     return model.run_folder.absolute()
 
 
-def _cluster_names(folder: Path) -> tuple[str, ...]:
+def read_cluster_names(folder: Path) -> tuple[str, ...] | None:
+    """Return the names of a run's clusters, in their order; None if it was made without an explanation."""
     path = folder / "clusters.parquet"
     if "persona" not in pq.read_schema(path).names:
-        raise NotExplainedError(f"{folder} was made with --skip explain: its clusters have no names.")
+        return None
     return tuple(pq.read_table(path, columns=["persona"])["persona"].to_pylist())
 
 
@@ -136,18 +143,31 @@ class NewRowAssigner:
 
     def __call__(self, block: Block) -> tuple[pa.Table, UnseenCounts]:
         """Return the block's assignments, and the counts of what the model does not know."""
+        counted = self.model.distributions
+        return self.assign_rows(self.model.read_block(block.rows), read_ids(block, self.model.id), counted)
+
+    def assign_records(self, records: Sequence[Mapping[str, Any]], *, compared: bool) -> tuple[pa.Table, UnseenCounts]:
+        """Return the same of rows that are dicts; what the gate compares is counted only if they are compared."""
+        columns, id = self.model.encoder.record_columns(records), self.model.id
+        rows = read_block(columns, self.model.encoder.layout.read_specs)
+        check_parsed_texts(rows)
+        ids = pa.array(range(len(records)), pa.int64()) if id is None else columns.ids(id)
+        return self.assign_rows(rows, ids, self.model.distributions if compared else None)
+
+    def assign_rows(
+        self, rows: ColumnarBlock, ids: pa.Array | pa.ChunkedArray, counted: TableDistributions | None
+    ) -> tuple[pa.Table, UnseenCounts]:
+        """Return the assignments of rows that are read, and the counts of what the model does not know."""
         model, backend = self.model, backends.resolve("auto")[0]
-        rows = model.read_block(block.rows)
         Z = model.block_scores(rows)
         nearest = backend.nearest_two(Z, model.centers)
         check_finite(nearest.distances)
-        ids, numbers = read_ids(block, model.id), model.cluster_numbers
-        table = assignment_table(ids, model.id or ROW, nearest, model.fences, model.odds, numbers)
+        table = assignment_table(ids, model.id or ROW, nearest, model.fences, model.odds, model.cluster_numbers)
         if self.added.place:
             table = add_map_columns(table, place_rows(backend, Z, self._placement_index))
         table = self._add_names(self._add_ranked(table, Z, nearest), nearest)
         directionless = count_without_direction(Z) if model.metric == "cosine" else 0
-        return table, count_unseen(rows, model.encoder, model.distributions)._replace(directionless=directionless)
+        return table, count_unseen(rows, model.encoder, counted)._replace(directionless=directionless)
 
     def _add_ranked(self, table: pa.Table, Z: Float32s, nearest: TwoNearest) -> pa.Table:
         """Add the second nearest cluster, the third and so on, with their odds."""

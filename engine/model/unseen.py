@@ -10,7 +10,7 @@ Numbers are known whatever they are: only a column without any value tells nothi
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -74,7 +74,9 @@ def count_unseen(
     block: ColumnarBlock, encoder: FeatureEncoder, fitted: TableDistributions | None = None
 ) -> UnseenCounts:
     """Count the rows of a block that the encoder's plan has no category or label for, and those without a value."""
-    counts = [_count_column(block, column) for column in encoder.plan.columns]
+    n_missing = dict(zip(block.number_columns, np.isnan(block.numbers).sum(axis=1).tolist(), strict=True))
+    n_missing |= dict(zip(block.text_columns, (block.codes < 0).sum(axis=1).tolist(), strict=True))
+    counts = [_count_column(block, column, encoder, n_missing) for column in encoder.plan.columns]
     unknown, missing = np.array(counts, np.int64).reshape(len(counts), 2).T
     scored = None if fitted is None else count_scored(block, fitted)
     return UnseenCounts(block.n_rows, unknown, missing, scored=scored)
@@ -159,6 +161,8 @@ class SeenRows:
 
 def _find_unseen(counts: UnseenCounts, encoder: FeatureEncoder, feature_means: Float64s) -> list[_Unseen]:
     found, n_rows, first = [], counts.n_rows, 0
+    if not counts.unknown.any() and not (counts.missing == n_rows).any():
+        return []
     for number, column in enumerate(encoder.plan.columns):
         n_known = 0 if isinstance(column, NumberPlan) else len(_known(column))
         of_column = feature_means[first : first + n_known + 1 + column.indicator]
@@ -203,29 +207,43 @@ def _share_of_ones(mean: float, column: ColumnPlan) -> float:
     return float(min(max(mean / (scale * np.sqrt(column.weight)), 0.0), 1.0)) if scale > 0 else 0.0
 
 
-def _count_column(block: ColumnarBlock, column: ColumnPlan) -> tuple[int, int]:
-    """Return how many rows have a value that the plan does not know, and how many have none."""
+def _count_column(
+    block: ColumnarBlock, column: ColumnPlan, encoder: FeatureEncoder, n_missing: Mapping[str, int]
+) -> tuple[int, int]:
+    """Return how many rows have a value that the plan does not know, and how many have none.
+
+    `n_missing` has the missing numbers and codes of each column.
+    """
     if isinstance(column, NumberPlan):
-        return 0, int(np.isnan(block.numbers[block.number_rows[column.column]]).sum())
+        return 0, n_missing[column.column]
+    known = encoder.layout.names_of(column.column)
     if isinstance(column, LabelPlan):
-        return _count_labels(block.labels[column.column], column)
+        return _count_labels(block.labels[column.column], known)
     row = block.text_rows[column.column]
     codes, names = block.codes[row], block.names[row] or []
-    n_unknown = np.isin(codes, _positions(names, {*column.categories, *column.missing}, known=False)).sum()
-    n_missing = (codes < 0).sum() + np.isin(codes, _positions(names, set(column.missing), known=True)).sum()
-    return int(n_unknown), int(n_missing)
+    n_marked = _count_codes(codes, names, set(column.missing), found=True) if column.missing else 0
+    return _count_codes(codes, names, known, found=False), n_missing[column.column] + n_marked
 
 
-def _count_labels(lists: RaggedLabels, column: LabelPlan) -> tuple[int, int]:
+def _count_labels(lists: RaggedLabels, known: Collection[str]) -> tuple[int, int]:
     """Return how many rows have labels but none that the plan knows, and how many have no list."""
-    known = np.isin(lists.codes, _positions(lists.names or [], set(column.labels), known=True))
-    n_known, n_labels = (_sums(flags, lists.offsets) for flags in (known, lists.codes >= 0))
-    return int(((n_labels > 0) & (n_known == 0)).sum()), int(lists.missing.sum())
+    names, n_missing = lists.names or [], int(lists.missing.sum())
+    if all(name in known for name in names):
+        return 0, n_missing
+    is_known = np.isin(lists.codes, _positions(names, known, found=True))
+    n_known, n_labels = (_sums(flags, lists.offsets) for flags in (is_known, lists.codes >= 0))
+    return int(((n_labels > 0) & (n_known == 0)).sum()), n_missing
 
 
-def _positions(names: list[str], some: set[str], *, known: bool) -> NDArray[np.int64]:
-    """Return the positions of the names that are among some, or of the others."""
-    return np.array([code for code, name in enumerate(names) if (name in some) == known], np.int64)
+def _count_codes(codes: NDArray[np.int32], names: list[str], some: Collection[str], *, found: bool) -> int:
+    """Return how many codes stand for names that are found among some, or are not."""
+    positions = _positions(names, some, found=found)
+    return int(np.isin(codes, positions).sum()) if positions else 0
+
+
+def _positions(names: list[str], some: Collection[str], *, found: bool) -> list[int]:
+    """Return the positions of the names that are found among some, or of those that are not."""
+    return [code for code, name in enumerate(names) if (name in some) == found]
 
 
 def _sums(flags: NDArray[np.bool_], offsets: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -3,8 +3,9 @@
     Z, centers of the previous run, the earlier cluster of every row  ->  Continuation: clustering, and why it is this
 
 The *champion* is K-Means from the previous centers. The *challenger* is K-Means from new seeds. It takes over if its
-inertia is lower by more than a set share, or if a cluster of the champion has died: if nearly nobody is nearest to its
-center any more. Both are compared on the same sample first, so a challenger without a chance costs little.
+inertia is lower by more than a set share, and by more than a twentieth of the share of people that it moves, or if a
+cluster of the champion has died: if nearly nobody is nearest to its center any more. Both are compared on the same
+sample first, so a challenger without a chance costs little.
 
 With a bound on the share of people who may move, a champion that moves more has its centers drawn back towards the
 previous ones, as far as needed: labels stay those of the nearest center, and the share is counted, not estimated. It is
@@ -31,6 +32,7 @@ from engine.utils.row_sampling import KEY_ROWS, count_labels, sample_rows
 
 CHALLENGE_ROWS = 1 << 17  # rows of the sample on which the champion and the challenger are compared first
 CHALLENGE_SEED = 0
+GAIN_PER_MOVE = 0.05  # least share of the inertia that a challenger gains for the share of the people it moves
 DEAD = 0.1  # a cluster has died if fewer than this share of its expected people are nearest to its center
 BISECTIONS = 8  # of the way back to the previous centers: it is found to a 256th part
 
@@ -63,7 +65,7 @@ class Contest:
     fix : callable
         The clustering of Z by given centers.
     takeover : float
-        Share by which the challenger's inertia has to be lower.
+        Share by which the challenger's inertia has to be lower at least; it is more if the challenger moves many.
     max_moved : float or None
         Largest share of the people who stayed that may change their cluster.
     max_moved_anew : float or None
@@ -102,10 +104,17 @@ class Contest:
             facts["challenger_inertia"] = challenger.inertia
         if gain > self.takeover or (dead and gain >= 0.0):
             why = f"cluster {dead[0]} had died" if dead else f"its inertia is {gain:.2%} lower"
-            if self._may_move(challenger):
+            facts["challenger_moved"] = moved = self.moved(challenger)
+            if not dead and gain <= GAIN_PER_MOVE * moved:
+                logger.info(
+                    "New clusters would have %.2f %% less inertia, and move %s of the people: too little for so many.",
+                    100 * gain, format_percent(moved),
+                )  # fmt: skip
+            elif self._may_move(challenger):
                 words = f"the clusters were made anew, because {why}"
                 return Continuation(challenger, {"chosen": "challenger", "why": words, **facts})
-            logger.warning("New clusters would be better (%s), but more people would move than may.", why)
+            else:
+                logger.warning("New clusters would be better (%s), but more people would move than may.", why)
         return self._bounded(champion, facts)
 
     def _change_k(self, k: int, seeds: Rows | None) -> Continuation:

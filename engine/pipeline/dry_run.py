@@ -56,6 +56,7 @@ from engine.pipeline.timing import StageTimer
 from engine.progress import Advance
 from engine.tables import BLOCK_ROWS, Block, Table
 from engine.tables.output_paths import check_apart, local_path
+from engine.tables.snapshot import snapshot
 from engine.tsne.device import build_placement_index, embed
 from engine.tsne.types import EmbeddingPlan
 from engine.utils.atomic_files import scratch_folder
@@ -205,13 +206,19 @@ def estimate_fit(source: Any, settings: FitConfig, *, out: Path | None = None) -
     UsageError, DataError, DeviceNotAvailableError, OutOfResourcesError, OutputOverlapError
         As engine.fit would, for the head of the table, and if memory or disk will not suffice.
     """
-    start_seconds = time.time() - psutil.Process().create_time()
     if out is not None:
         check_apart(local_path(out), source, settings.previous)
     check_id_name(settings.id)
+    parent = (out or Path.cwd() / "run").absolute().parent
+    with snapshot(source, id=settings.id, parent=nearest_existing_folder(parent)) as rows:
+        return _estimate(rows, settings, parent)
+
+
+def _estimate(source: Any, settings: FitConfig, parent: Path) -> FitEstimate:
+    """Estimate the fit of a table that can be read several times, with files in `parent`."""
+    start_seconds = time.time() - psutil.Process().create_time()
     table, settings, previous = open_night(source, settings)
     n_rows = count_rows(table)
-    parent = (out or Path.cwd() / "run").absolute().parent
     resources = find_worker_resources(settings.cluster, table, nearest_existing_folder(parent))
     plan_fit = partial(
         plan_memory, n_rows, table.schema, settings, free_disk=free_disk_bytes(parent),
@@ -254,6 +261,7 @@ def _stage_libraries(table: Table, settings: FitConfig, encoder: FeatureEncoder)
     libraries, reader = StageLibraries(settings, backend, reason), choose_reader(backend, table)
     rows = reader if isinstance(reader, str) else reader.encoded_table(encoder)
     libraries.record_reader(rows if isinstance(rows, str) else rows.reader)
+    libraries.record_statistics(not isinstance(rows, str))
     return libraries
 
 
@@ -368,7 +376,10 @@ def _run_trial_fit(
     job = replace(job, settings=with_k, previous=None)
     with timer.stage("seeds"):
         samples = Samples.from_array(Z, None, backend)
-        initialize_centers(samples, "k-means++", k, np.random.RandomState(settings.seed), settings.kmeans.max_iter)
+        initialize_centers(
+            samples, "k-means++", k, np.random.RandomState(settings.seed), settings.kmeans.max_iter,
+            several=settings.kmeans.n_init == "auto",
+        )  # fmt: skip
     _, clustering, _ = job.clusters(Z, features, pca, k_sample)
     if choose:
         one_k, X = [min(k_range[len(k_range) // 2], k)], Z

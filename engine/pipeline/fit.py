@@ -47,7 +47,7 @@ from engine.pipeline.checkpoints import Checkpoints, check_unchanged
 from engine.pipeline.gating import check_output, check_run, divert, raise_if_stopped
 from engine.pipeline.gpu_process import DeviceFailedError
 from engine.pipeline.landmark_map import LandmarkMap, make_landmark_map, write_landmark_map
-from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, plan_memory
+from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, nearest_existing_folder, plan_memory
 from engine.pipeline.movers import write_movers
 from engine.pipeline.night import open_night, write_lineage
 from engine.pipeline.stage_libraries import StageLibraries
@@ -60,6 +60,7 @@ from engine.progress import Reporter, Silent
 from engine.report.html_report import write_report
 from engine.run import Run
 from engine.tables import Table
+from engine.tables.snapshot import snapshot
 from engine.utils.array_types import Int32s
 from engine.utils.row_sampling import count_labels
 
@@ -94,8 +95,9 @@ def fit(
 
     Parameters
     ----------
-    source : path, URL, list of them, or a pandas, polars or pyarrow table
-        One row per profile. Files are read in batches, never whole.
+    source : path, URL, list of them, a pandas, polars or pyarrow table, engine.Query, or a reader or generator
+        One row per profile. Files are read in batches, never whole. A query, and a reader or generator of Arrow
+        batches, is read once, into a file beside `out` that is deleted at the end.
     out : path
         The run directory; it appears complete or not at all.
     id : str, optional
@@ -179,8 +181,11 @@ def fit(
     )  # fmt: skip
     check_id_name(settings.id)
     target = check_output(source, out, settings, overwrite=overwrite)
-    with nullcontext() if threads is None else use_threads(threads):
-        return _fit_or_fall_back(source, target, settings, resume, overwrite, reporter or Silent())
+    with (
+        nullcontext() if threads is None else use_threads(threads),
+        snapshot(source, id=settings.id, parent=nearest_existing_folder(target.absolute().parent)) as rows,
+    ):
+        return _fit_or_fall_back(rows, target, settings, resume, overwrite, reporter or Silent())
 
 
 def _fit_or_fall_back(
@@ -251,6 +256,7 @@ def _fit(
         storage, cache = _allocate(staging, plan)
         timer, reader = StageTimer(reporter), choose_reader(backend, table)
         libraries.record_reader(reader_name(reader))
+        libraries.record_statistics(not isinstance(reader, str))
         if backend.name != "cpu":
             logger.info("Computed on %s: %s.", backend.name, libraries.describe())
         job = Job(table, n_rows, settings, backend, timer, storage, checkpoints, libraries, reader, previous)
@@ -438,7 +444,7 @@ def _explain(
             return explain_run(
                 folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings,
                 describe_stability(stability), numbers, {} if previous is None else previous.names,
-                {} if previous is None else previous.descriptions,
+                {} if previous is None else previous.descriptions, job.reader, job.backend,
             )  # fmt: skip
 
     return job.checkpoints.load_or_make(

@@ -22,6 +22,7 @@ from engine.config import FitConfig
 from engine.execution.child_process import ChildProcessLostError, run_in_child
 from engine.pipeline.staging import StagingFolder
 from engine.progress import Reporter
+from engine.tables.snapshot import SnapshotTable
 
 
 class DeviceFailedError(Exception):
@@ -31,10 +32,10 @@ class DeviceFailedError(Exception):
 def is_wanted(source: Any, settings: FitConfig) -> bool:
     """Return whether a fit runs in a child process: if it reads files, there is a GPU, and no workers are asked for.
 
-    The GPU is not used to find out: what hangs must hang in the child.
+    A snapshot is a file. The GPU is not used to find out: what hangs must hang in the child.
     """
     sources = source if isinstance(source, list | tuple) else [source]
-    if not all(isinstance(one, str | os.PathLike) for one in sources):
+    if not all(isinstance(one, str | os.PathLike | SnapshotTable) for one in sources):
         return False
     if settings.device == "cpu" or settings.cluster.uses_workers or not sys.executable:
         return False

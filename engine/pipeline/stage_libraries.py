@@ -51,7 +51,7 @@ class StageLibraries:
         named = {"pca": settings.pca.algorithm, "kmeans": settings.kmeans.algorithm}
         self._stages: dict[str, StageLibrary] = {}
         self.record_reader("pyarrow")
-        self.record("statistics", "numba", "the CPU computes them on every device")
+        self.record_statistics(False)
         for stage, algorithm in named.items():
             if algorithm == "auto":
                 self._stages[stage] = cuml if why_not is None else own._replace(reason=why_not)
@@ -102,6 +102,14 @@ class StageLibraries:
         """Keep what reads the table, with the reason after ", because "."""
         library, _, reason = reader.partition(", because ")
         self.record("read", library, reason or self._own.reason)
+
+    def record_statistics(self, on_device: bool) -> None:
+        """Keep whether the device computed the statistics, which takes a reader of its own."""
+        if on_device:
+            self._stages["statistics"] = self._own
+        else:
+            reason = "pyarrow reads the table" if self._own.library != "numba" else self._own.reason
+            self.record("statistics", "numba", reason)
 
     def record_map(self, facts: Mapping[str, Any] | None) -> None:
         """Keep what embedded the landmarks, from the facts about the map; nothing did if there is no map."""

@@ -20,16 +20,17 @@ from numpy.typing import NDArray
 
 from engine.backends.cpu import CpuBackend
 from engine.backends.protocol import Backend, EncodedRows
-from engine.blocks import Block, Table
+from engine.blocks import Table
 from engine.config import FitConfig
 from engine.errors import OutOfResourcesError, UsageError
 from engine.execution.array_storage import IN_MEMORY, Storage
 from engine.execution.block_cache import BlockCache
-from engine.execution.observers import BlockObserver
+from engine.execution.observers import BlockObserver, RowObserver
 from engine.execution.passes import over_rows
 from engine.explain.row_sample import RowCollector
 from engine.features.encoded_table import IndexedBlock
 from engine.features.fit import FittedFeatures, fit_encoder, reuse_encoder
+from engine.features.gpu_ids import digest_unique_ids
 from engine.kmeans.lloyd import Clustering, PassCounts
 from engine.kmeans.restarts import cluster_rows, clustering_by_centers
 from engine.kmeans.select_k import FIRST_END, VALLEY_SAMPLE_SEED, KMetrics, KSelection, choose_k, score_given_k
@@ -59,7 +60,7 @@ from engine.utils.array_types import Float32s
 from engine.utils.row_sampling import count_labels, sample_rows
 
 if TYPE_CHECKING:
-    from engine.features.gpu_encoder import GpuTableReader
+    from engine.features.gpu_reader import GpuTableReader
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +116,10 @@ class Job:
         """Return the digest of the ids, None without an id column; raise IdColumnError unless every row has its own."""
 
         def check() -> int | None:
+            id = self.settings.id
             with self.timer.stage("ids"):
-                return check_ids(self.table, self.settings.id, self.n_rows, self.storage)
+                digest = None if id is None else digest_unique_ids(self.reader, id, self.n_rows)
+                return check_ids(self.table, id, self.n_rows, self.storage) if digest is None else digest
 
         return self.checkpoints.load_or_make(
             "ids",
@@ -125,18 +128,22 @@ class Job:
             lambda facts, _: None if facts["digest"] is None else int(facts["digest"]),
         )
 
-    def features(self, cache: BlockCache, observers: Sequence[BlockObserver[Block]] = ()) -> FittedFeatures:
+    def features(self, cache: BlockCache, observers: Sequence[RowObserver] = ()) -> FittedFeatures:
         """Fit the encoder; return it with the table's encoded rows, which `cache` keeps between passes."""
         cache = cache if isinstance(self.reader, str) else BlockCache()
 
         def restore(facts: Facts, arrays: Arrays) -> FittedFeatures:
             restore_observers(observers, arrays)
+            self.libraries.record("statistics", *facts["computed_by"])
             return unpack_features(facts, arrays, self.table, self.n_rows, cache)
 
         features = self.checkpoints.load_or_make(
             "features",
             lambda: self._fit_features(cache, observers),
-            lambda features: (pack_features(features), pack_observers(observers) | features.distributions.arrays()),
+            lambda features: (
+                pack_features(features) | {"computed_by": self.libraries["statistics"]},
+                pack_observers(observers) | features.distributions.arrays(),
+            ),
             restore,
         )
         device_rows = self.reader if isinstance(self.reader, str) else self.reader.encoded_table(features.encoder)
@@ -281,27 +288,23 @@ class Job:
             restore,
         )
 
-    def _fit_features(self, cache: BlockCache, observers: Sequence[BlockObserver[Block]]) -> FittedFeatures:
-        config, frozen = self.settings.features, self.frozen
+    def _fit_features(self, cache: BlockCache, observers: Sequence[RowObserver]) -> FittedFeatures:
+        config, frozen, seed, reader = self.settings.features, self.frozen, self.settings.seed, self.reader
         with self.timer.stage("statistics", self.n_rows) as advance:
             if frozen is not None:
-                return reuse_encoder(
-                    self.table, frozen.model.encoder, frozen.roles, frozen.weights, seed=self.settings.seed,
-                    cache=cache, observers=observers, progress=advance,
+                features = reuse_encoder(
+                    self.table, frozen.model.encoder, frozen.roles, frozen.weights, seed=seed,
+                    cache=cache, observers=observers, progress=advance, reader=reader,
                 )  # fmt: skip
-            return fit_encoder(
-                self.table,
-                id=self.settings.id,
-                column_roles=config.roles,
-                missing=config.missing,
-                groups=config.groups,
-                reference_day=config.reference_day_number,
-                share_weights=config.share_weights,
-                seed=self.settings.seed,
-                cache=cache,
-                observers=observers,
-                progress=advance,
-            )
+            else:
+                features = fit_encoder(
+                    self.table, id=self.settings.id, column_roles=config.roles, missing=config.missing,
+                    groups=config.groups, reference_day=config.reference_day_number,
+                    share_weights=config.share_weights, seed=seed,
+                    cache=cache, observers=observers, progress=advance, reader=reader,
+                )  # fmt: skip
+        self.libraries.record_statistics(features.on_device)
+        return features
 
     def _fit_pca(self, features: FittedFeatures, observers: Sequence[BlockObserver[IndexedBlock]]) -> Components:
         n_wanted, n_most = self.settings.pca.n_components, min(features.encoder.n_features, self.n_rows)
@@ -449,6 +452,7 @@ class Job:
         cluster = partial(
             cluster_rows, Z, k, self.backend, seed=self.settings.seed, init="k-means++" if start is None else start,
             n_init=1 if config.n_init == "auto" or start is not None else config.n_init,
+            several_seedings=config.n_init == "auto",
             max_iter=config.max_iter, tol=config.tol, storage=self.storage,
             checkpoint=None if checkpoint is None else unpack_checkpoint(*checkpoint),
             on_checkpoint=lambda state: checkpoints.save("k-means", *pack_checkpoint(state)),

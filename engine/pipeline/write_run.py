@@ -105,7 +105,8 @@ def _cluster_table(
         "size": sizes,
         "share": sizes / sizes.sum(),
         "inertia": inertias,
-        "stability": pa.array(stability.jaccard, from_pandas=True),  # NaN as null
+        "silhouette": pa.array(stability.silhouette, from_pandas=True),  # NaN as null
+        "stability": pa.array(stability.jaccard, from_pandas=True),
         "found_again": pa.array(stability.found_again, mask=np.isnan(stability.jaccard)),
     }
     if names is not None:

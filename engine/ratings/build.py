@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -30,6 +31,7 @@ from engine.ratings.rating_scale import Zeros, check_zeros
 from engine.ratings.readers import RatingStream, UserTable, open_items, open_ratings, open_users
 from engine.ratings.user_aggregates import UserAggregates
 from engine.tables.output_paths import check_apart, check_new_file, parquet_path
+from engine.tables.snapshot import snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ def profiles_from_ratings(
 
     Parameters
     ----------
-    ratings, items, users : path, URL, or a pandas, polars or pyarrow table
+    ratings, items, users : path, URL, a pandas, polars or pyarrow table, or engine.Query
         `users` is optional; its columns are copied unchanged.
     catalogue : path or URL of a CSV file with columns title and release_year, optional
         Use only ratings of titles in the catalogue, matched on the normalized title and the year.
@@ -148,6 +150,22 @@ def profiles_from_ratings(
     if path is not None:
         check_apart(path, ratings, items, users, catalogue)
         check_new_file(path, overwrite=overwrite)
+    with ExitStack() as stack:
+        ratings, items, users = (stack.enter_context(snapshot(source, id=None)) for source in (ratings, items, users))
+        return _build_profiles(ratings, items, users, catalogue, path, min_ratings, zeros, progress)
+
+
+def _build_profiles(
+    ratings: Any,
+    items: Any,
+    users: Any,
+    catalogue: str | PathLike[str] | None,
+    path: Path | None,
+    min_ratings: int,
+    zeros: Zeros,
+    progress: ProgressCallback | None,
+) -> ProfilesResult:
+    """Summarize the ratings of tables that can be read several times."""
     item_table = open_items(items)
     user_table = None if users is None else open_users(users)
     stream = open_ratings(ratings)
@@ -202,7 +220,7 @@ def _aggregate_ratings(
         if users is not None and aggregates.n_read == 0:
             # Raise an error about ids before the long pass, not after it.
             users.unify_id_types(batch.user_ids, id_type_inferred=stream.id_type_inferred)
-        aggregates.update(batch, stream.source_name)
+        aggregates.update(batch)
         if progress is not None:
             progress(aggregates.n_read, stream.n_rows)
     if aggregates.n_read == aggregates.n_without_value:

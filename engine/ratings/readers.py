@@ -20,15 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from engine.errors import RetypedColumnError, SourceFormatError, SourceNotFoundError
+from engine.errors import NonFiniteValueError, RetypedColumnError, SourceFormatError, SourceNotFoundError
 from engine.ratings import column_names as columns
 from engine.ratings import movielens
 from engine.ratings.factorize_ids import normalize_distinct_ids, normalize_ids, unify_id_types
 from engine.ratings.items import ItemTable, build_item_table
 from engine.tables.csv_dialect import read_names
-from engine.tables.csv_faults import locate_text
+from engine.tables.csv_faults import locate_infinite, locate_text
 from engine.tables.dataframe_table import is_dataframe
 from engine.tables.file_table import open_table
+from engine.tables.snapshot import SnapshotTable
 from engine.tables.source_paths import SourceFiles, find_files, infer_format
 
 _RATING_LINE = re.compile(r"\d+(\t|::)\d+\1[0-9.]+\1\d+\s*$")
@@ -190,6 +191,12 @@ def _build_batch(
     user_ids = normalize_ids(rows[names["user"]], names["user"], source_name, files)
     item_ids = normalize_ids(rows[names["item"]], names["item"], source_name, files)
     values = np.asarray(rating.cast(pa.float64()).to_numpy(zero_copy_only=False))
+    if n_infinite := int(np.isinf(values).sum()):
+        where = "" if files is None else locate_infinite(files, names["rating"])
+        raise NonFiniteValueError(
+            f"{n_infinite:,} ratings of {source_name} are infinite{where}.",
+            hint="leave them out, or make them missing values.",
+        )
     timestamp = None
     if "timestamp" in names:
         timestamp = columns.parse_timestamps(rows[names["timestamp"]], names["timestamp"], source_name)
@@ -214,7 +221,7 @@ def _read_table(table: Any, columns: list[str] | None) -> pa.Table:
 
 def _is_table(source: Any) -> bool:
     """Return whether a source is read by its column names, rather than by the layout of its first line."""
-    if is_dataframe(source):
+    if _has_no_path(source):
         return True
     path = str(source)
     filesystem, stripped_path = fsspec.core.url_to_fs(path)
@@ -227,10 +234,16 @@ def _is_table(source: Any) -> bool:
 
 
 def _is_csv(source: Any) -> bool:
-    return not is_dataframe(source) and find_files([str(source)]).format == "csv"
+    return not _has_no_path(source) and find_files([str(source)]).format == "csv"
+
+
+def _has_no_path(source: Any) -> bool:
+    return isinstance(source, SnapshotTable) or is_dataframe(source)
 
 
 def _source_name(source: Any, table_name: str) -> str:
+    if isinstance(source, SnapshotTable):
+        return source.name
     return f"the data frame of {table_name}" if is_dataframe(source) else str(source)
 
 

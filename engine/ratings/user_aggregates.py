@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.errors import NonFiniteValueError
 from engine.kernels.cpu import ratings as kernel
 from engine.ratings.factorize_ids import IdFactorizer, unify_id_types
 from engine.ratings.items import ItemTable
@@ -84,13 +83,11 @@ class UserAggregates:
         self.ratings_per_item = np.zeros(len(items), np.int64)
         self.n_read = self.n_without_value = self.n_unknown = self.n_excluded = 0
 
-    def update(self, batch: RatingBatch, source_name: str) -> None:
+    def update(self, batch: RatingBatch) -> None:
         """Add a batch of ratings to the aggregates.
 
         Raises
         ------
-        NonFiniteValueError
-            If a rating is infinite.
         IdColumnError
             If item ids are integers on one side and strings on the other.
         """
@@ -102,7 +99,10 @@ class UserAggregates:
         counts = kernel.exclude_ratings(
             user, item, ratings, self._included, self._include_unknown, self.ratings_per_item
         )
-        self._count_exclusions(counts, source_name)
+        n_without_value, n_unknown, n_excluded = counts
+        self.n_without_value += n_without_value
+        self.n_unknown += n_unknown
+        self.n_excluded += n_excluded
         self.n_read += len(user)
         self.max_rating = float(np.fmax.reduce(ratings, initial=self.max_rating))
         kernel.add_rating_sums(user, ratings, self.count, self.total, self.squares)
@@ -113,17 +113,6 @@ class UserAggregates:
             user, item, ratings, self.items.genre_start, self.items.genre_code, self._decade_code,
             self.genre_count, self.genre_total, self.decade_count,
         )  # fmt: skip
-
-    def _count_exclusions(self, counts: tuple[int, int, int, int], source_name: str) -> None:
-        n_without_value, n_infinite, n_unknown, n_excluded = counts
-        if n_infinite:
-            raise NonFiniteValueError(
-                f"{n_infinite:,} ratings of {source_name} are infinite.",
-                hint="leave them out, or make them missing values.",
-            )
-        self.n_without_value += n_without_value
-        self.n_unknown += n_unknown
-        self.n_excluded += n_excluded
 
     def _find_item_rows(self, ids: pa.Array) -> NDArray[np.int64]:
         """Return the row of each id in the table of items, -1 where it has none."""

@@ -66,7 +66,9 @@ def read_contents(folder: Path) -> ReportContents:
     settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["explain"]
     words = read_domain_words(folder)
     table = pq.read_table(folder / "clusters.parquet")
-    names = [n for n in ("cluster", "size", "share", "stability", "found_again") if n in table.column_names]
+    names = [
+        n for n in ("cluster", "size", "share", "silhouette", "stability", "found_again") if n in table.column_names
+    ]
     clusters = _list_clusters(table.select(names).to_pylist(), personas, rules, words)
     names, sizes, numbers = ([c[key] for c in clusters] for key in ("name", "size", "cluster"))
     elbow = pyarrow.csv.read_csv(folder / "elbow.csv").to_pydict()
@@ -152,6 +154,7 @@ def _list_clusters(
                 "people": words.count(row["size"]),
                 "share": format_percent(row["share"]),
                 "share_of_largest": row["size"] / max(largest, 1),
+                "silhouette": row.get("silhouette"),
                 **_describe_sureness(row.get("stability"), row.get("found_again")),
                 "color": colors[c],
                 "name": persona["name"],

@@ -153,6 +153,7 @@ def _script_data(contents: ReportContents) -> dict[str, Any]:
         {
             "what": feature["what"],
             "importance": feature["importance"],
+            "permutation": feature.get("permutation_importance"),
             "everybody": feature["everybody"],
             "cells": [cell and [cell["here"], cell["difference"]] for cell in feature["clusters"]],
         }

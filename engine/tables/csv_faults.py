@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple, cast
@@ -64,6 +65,18 @@ def locate_text(files: SourceFiles, column: str) -> str:
     dialect = detect_dialect(files)
     is_number = NUMBER_WITH_POINT[dialect.decimal_point].fullmatch
     return _locate(files, column, dialect, lambda cell: cell not in MISSING and not is_number(cell.strip()))
+
+
+def locate_infinite(files: SourceFiles, column: str) -> str:
+    """Return the same for the first value of a column that is an infinite number."""
+    dialect = detect_dialect(files)
+
+    def is_infinite(cell: str) -> bool:
+        with suppress(ValueError):
+            return math.isinf(float(cell.replace(dialect.decimal_point, ".")))
+        return False
+
+    return _locate(files, column, dialect, is_infinite)
 
 
 def _locate(files: SourceFiles, column: str, dialect: CsvDialect, is_meant: Callable[[str], bool]) -> str:

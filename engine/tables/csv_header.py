@@ -2,8 +2,9 @@
 
     the first characters of a file  ->  CsvHeader(delimiter, names, lines before and after the names)
 
-Excel writes `sep=;` above the names. Qualtrics writes the texts of the questions and a line of JSON below them. Names
-may hold line breaks in quotation marks. Other lines that look like headers are refused: no one can tell what they are.
+Excel writes `sep=;` above the names. Qualtrics writes the texts of the questions and a line of JSON below them, and
+consoles of databases a line of dashes. Names may hold line breaks in quotation marks. Other lines that look like
+headers are refused: no one can tell what they are.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def read_header(text: str, delimiter: str | None = None) -> CsvHeader:
     best = max(signs, key=lambda sign: len(records[sign][0]) if records[sign] else 0)
     names, *others = records[best] or [[]]
     n_after = next((n for n, cells in enumerate(others, 1) if _are_import_ids(cells)), 0)
+    n_after = 1 if not n_after and others and _is_rule(others[0]) else n_after
     return CsvHeader(best, tuple(names), int(match is not None), n_after)
 
 
@@ -131,3 +133,9 @@ def _first_records(text: str, delimiter: str) -> list[list[str]]:
 def _are_import_ids(cells: Sequence[str]) -> bool:
     given = [cell for cell in cells if cell.strip()]
     return bool(given) and all(_IMPORT_ID.fullmatch(cell.strip()) for cell in given)
+
+
+def _is_rule(cells: Sequence[str]) -> bool:
+    """Tell whether a line is drawn below the names: dashes in every cell; one in each are missing values."""
+    drawn = [cell.strip() for cell in cells]
+    return all(cell and not cell.strip("-=") for cell in drawn) and any(len(cell) > 1 for cell in drawn)

@@ -125,6 +125,8 @@ def _first_guess(
         check_distinct_names(schema.names, path)
         if inferred is not None:
             check_same_names(inferred.names, schema.names, files.paths[0], path)
+        # Times of the day, and durations written so, are texts: number_texts.py
+        schema = pa.schema([f.with_type(pa.string()) if pa.types.is_time(f.type) else f for f in schema])
         begins = begins if inferred is not None else schema
         inferred = (
             schema

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
+from numpy.typing import NDArray
 
 from engine.blocks import Table, normalize_type
-from engine.tables.device_columns import Array, DictionaryColumn, ListColumn, TimeColumn
+from engine.tables.device_columns import Array, DictionaryColumn, IntegerColumn, ListColumn, TimeColumn
 from engine.tables.file_table import FileTable
 
 FORMATS = ("parquet", "orc")
@@ -35,17 +36,18 @@ class CudfTable:
     """
 
     def __init__(self, table: FileTable) -> None:
-        self._files = table.files
+        self._files, self._schema = table.files, table.schema
         self.unreadable = _unreadable_columns(table)
 
     def chunks(self, columns: Sequence[str], chunk_bytes: int) -> Iterator[CudfColumns]:
         """Yield all rows in order, with these columns: Parquet about `chunk_bytes` decoded at a time, ORC a stripe."""
         read = self._read_parquet if self._files.format == "parquet" else self._read_orc
         for path in self._files.paths:
-            yield from read(path, list(columns), chunk_bytes)
+            for frame in read(path, list(columns), chunk_bytes):
+                yield CudfColumns(frame, self._schema)
 
     @staticmethod
-    def _read_parquet(path: str, columns: list[str], chunk_bytes: int) -> Iterator[CudfColumns]:
+    def _read_parquet(path: str, columns: list[str], chunk_bytes: int) -> Iterator[Any]:
         import cudf
         from pylibcudf.io import SourceInfo
         from pylibcudf.io.parquet import ChunkedParquetReader, ParquetReaderOptions
@@ -54,25 +56,37 @@ class CudfTable:
         options.set_column_names(columns)
         reader = ChunkedParquetReader(options, chunk_read_limit=chunk_bytes, pass_read_limit=PASS_BYTES)
         while reader.has_next():
-            yield CudfColumns(cudf.DataFrame.from_pylibcudf(reader.read_chunk()))
+            yield cudf.DataFrame.from_pylibcudf(reader.read_chunk())
 
     @staticmethod
-    def _read_orc(path: str, columns: list[str], chunk_bytes: int) -> Iterator[CudfColumns]:
+    def _read_orc(path: str, columns: list[str], chunk_bytes: int) -> Iterator[Any]:
         import cudf
         from pyarrow.orc import ORCFile
 
         for stripe in range(ORCFile(path).nstripes):
-            yield CudfColumns(cudf.read_orc(path, columns=columns, stripes=[[stripe]]))
+            yield cudf.read_orc(path, columns=columns, stripes=[[stripe]])
 
 
 class CudfColumns:
     """The columns of a cuDF data frame as device arrays; implements engine.tables.device_columns.DeviceColumns."""
 
-    def __init__(self, frame: Any) -> None:
-        self._frame = frame
+    def __init__(self, frame: Any, schema: pa.Schema) -> None:
+        self._frame, self._schema = frame, schema
 
     def __len__(self) -> int:
         return len(self._frame)
+
+    def kind(self, name: str) -> pa.DataType:
+        """Return the type that the table's schema gives a column."""
+        return self._schema.field(name).type
+
+    def slice(self, first: int, last: int) -> CudfColumns:
+        """Return the rows first … last - 1."""
+        return CudfColumns(self._frame.iloc[first:last], self._schema)
+
+    def take(self, names: Sequence[str], positions: NDArray[np.int64]) -> list[pa.Array]:
+        """Return columns of the rows at these positions, on the host."""
+        return [self._frame[name].take(positions).to_arrow() for name in names]
 
     def numbers(self, name: str) -> Array:
         """Return numbers and booleans as float64, missing ones as NaN."""
@@ -80,6 +94,11 @@ class CudfColumns:
         values = series.fillna(0.0).to_cupy()
         values[series.isna().to_cupy()] = np.nan
         return values
+
+    def integers(self, name: str) -> IntegerColumn:
+        """Return a column of whole numbers that int64 holds."""
+        series = self._frame[name]
+        return IntegerColumn(series.astype("int64").fillna(0).to_cupy(), series.isna().to_cupy())
 
     def times(self, name: str) -> TimeColumn:
         """Return a column of dates or times."""

@@ -32,6 +32,11 @@ def is_dataframe(source: Any) -> bool:
         raise
 
 
+def is_eager_dataframe(source: Any) -> bool:
+    """Tell whether `source` is a data frame whose rows are in memory."""
+    return is_dataframe(source) and isinstance(nw.from_native(source), nw.DataFrame)
+
+
 class DataFrameTable:
     """A data frame in memory as a Table; the index of a pandas frame is a column only if it has the name of the id."""
 

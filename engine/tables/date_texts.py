@@ -3,9 +3,11 @@
     distinct texts     ->  DateFormat: how the dates are written, or None
     texts, DateFormat  ->  days since 1970-01-01 in UTC, NaN for a missing value, the number of rows that hold no date
 
-Dates such as 2024-09-04 are read in every column. In `04/09/2024` day or month may come first: a day above 12 decides,
-then a constant first of the month, then the other columns of the table, then the mark. After points and hyphens the day
-comes first, after slashes the month. Years of two digits are no dates: a 55 may be 1955 or 2055.
+Dates such as 2024-09-04 are read in every column. Digits such as 20240904 and 202409 are dates of years from 1900 on;
+columns of numbers hold them as well. A month alone stands for its first day. In `04/09/2024` day or month may come
+first: a day above 12 decides, then a constant first of the month, then the other columns of the table, then the mark.
+After points and hyphens the day comes first, after slashes the month. Years of two digits are no dates: a 55 may be
+1955 or 2055.
 """
 
 from __future__ import annotations
@@ -22,20 +24,29 @@ from pydantic import BaseModel, ConfigDict
 
 from engine.tables.number_texts import ParsedTexts, is_missing_mark
 
-Form = Literal["year month day", "day month year", "month day year", "day name year", "name day year"]
+Form = Literal[
+    "year month day", "day month year", "month day year", "day name year", "name day year",
+    "year month", "name year", "yearmonthday", "yearmonth",
+]  # fmt: skip
 YEAR_FIRST: Form = "year month day"
 DAY_FIRST: Form = "day month year"
 MONTH_FIRST: Form = "month day year"
+DIGIT_FORMS: tuple[Form, ...] = ("yearmonthday", "yearmonth")
 MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 MIN_DATES = 0.99  # of the distinct texts that are no mark of a missing value
 MIN_DATES_IN_HEAD = 0.5  # of the first texts, below which a column is not looked at further
 _HEAD = 200  # texts
 _ZERO_DATE = re.compile(r"0000[-/.]00[-/.]00.*|00[-/.]00[-/.]0000.*")  # MySQL's mark of a missing date
+_DIGIT_MARKS = frozenset(["0", "-1", "000000", "00000000", "999999", "99999999"])  # the same among dates of digits
 _MICROSECONDS = 86_400_000_000  # of a day
 _PARTS = {
     "year": r"(?P<year>[1-9][0-9]{3})",
     "month": r"(?P<month>0?[1-9]|1[0-2])",
     "day": r"(?P<day>0?[1-9]|[12][0-9]|3[01])",
+    # Those of dates in digits, and of years that are no other number.
+    "yyyy": r"(?P<year>19[0-9]{2}|20[0-9]{2}|9999)",
+    "mm": r"(?P<month>0[1-9]|1[0-2])",
+    "dd": r"(?P<day>0[1-9]|[12][0-9]|3[01])",
     # The first three letters of a month are its name.
     "name": (
         "(?P<name>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)(?:uary|ruary|ch|il|e|y|ust|t|tember|ober|ember)?"
@@ -53,6 +64,10 @@ _DATES: dict[Form, str] = {
     "month day year": "{month}[-/.]{day}[-/.]{year}",
     "day name year": _WEEKDAY + "{day}(?:st|nd|rd|th|[.])?[-/ ]*{name}[.]?[-/, ]*{year}",
     "name day year": _WEEKDAY + "{name}[.]?[-/ ]*{day}(?:st|nd|rd|th)?[-/, ]+{year}",
+    "year month": "{yyyy}[-/]{mm}",
+    "name year": "{name}[.]?[-/, ]*{yyyy}",
+    "yearmonthday": "{yyyy}{mm}{dd}",
+    "yearmonth": "{yyyy}{mm}",
 }
 # Of whole texts, trimmed; the syntax is that of RE2 and of Python.
 PATTERNS: dict[Form, str] = {
@@ -66,6 +81,10 @@ _HINTS: dict[Form, str] = {
     MONTH_FIRST: "the month first",
     "day name year": "names of months",
     "name day year": "names of months",
+    "year month": "year and month",
+    "name year": "names of months",
+    "yearmonthday": "year, month and day in digits",
+    "yearmonth": "year and month in digits",
 }
 
 
@@ -89,6 +108,11 @@ class DateFormat(BaseModel):
         note = ", which the texts leave open" if self.assumed else ""
         return f"written with {' and '.join(hints)}{note}" if hints else ""
 
+    @property
+    def in_digits(self) -> bool:
+        """Whether the dates are digits alone, which a column of numbers may hold as well."""
+        return any(form in DIGIT_FORMS for form in self.forms)
+
 
 def find_date_format(texts: pa.Array, hint: Form | None = None) -> DateFormat | None:
     """Return how a column writes dates, or None if less than MIN_DATES of its texts are dates.
@@ -103,7 +127,7 @@ def find_date_format(texts: pa.Array, hint: Form | None = None) -> DateFormat | 
     texts = pc.utf8_trim_whitespace(texts.drop_null())
     if not _may_be_dates(texts):
         return None
-    texts = texts.filter(pa.array([not _is_mark(text) for text in texts.to_pylist()], pa.bool_()))
+    texts = texts.filter(pa.array([not _may_be_mark(text) for text in texts.to_pylist()], pa.bool_()))
     order, assumed = _find_order(texts, hint)
     n_dates, forms = 0, list[Form]()
     for form, pattern in PATTERNS.items():
@@ -112,13 +136,16 @@ def find_date_format(texts: pa.Array, hint: Form | None = None) -> DateFormat | 
         n_alike = pc.sum(pc.match_substring_regex(texts, pattern)).as_py() or 0
         n_dates += n_alike
         forms += [form] if n_alike and form != YEAR_FIRST else []
-    if n_dates == 0 or n_dates < MIN_DATES * len(texts):
+    if n_dates == 0 or n_dates < MIN_DATES * len(texts) or set(DIGIT_FORMS) <= set(forms):
         return None
     return DateFormat(forms=tuple(forms), assumed=assumed and order in forms)
 
 
-def parse_dates(column: pa.Array, form: DateFormat) -> ParsedTexts:
-    """Parse a column of texts, plain or dictionary-encoded; every distinct text is looked at once."""
+def parse_dates(column: pa.Array, form: DateFormat, n_rows: NDArray[np.int64] | None = None) -> ParsedTexts:
+    """Parse a column of texts, plain or dictionary-encoded; every distinct text is looked at once.
+
+    Each text stands for one row, or for `n_rows` of its own in the counts of the result.
+    """
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     texts = pc.utf8_trim_whitespace(pc.fill_null(encoded.dictionary.cast(pa.string()), ""))
@@ -127,20 +154,24 @@ def parse_dates(column: pa.Array, form: DateFormat) -> ParsedTexts:
         open_texts = np.flatnonzero(np.isnan(lookup[1:]))
         if len(open_texts):
             lookup[1 + open_texts] = _parse_form(texts.take(pa.array(open_texts)), name)
-    n_rows = np.bincount(codes + 1, minlength=len(lookup))[1:]
+    counts = np.bincount(codes + 1, n_rows, len(lookup))[1:]
     marks: Counter[str] = Counter()
     n_unread = 0
-    for position in np.flatnonzero(np.isnan(lookup[1:]) & (n_rows > 0)):
+    for position in np.flatnonzero(np.isnan(lookup[1:]) & (counts > 0)):
         text = texts[int(position)].as_py()
-        if _is_mark(text):
-            marks[text] += int(n_rows[position])
+        if _is_mark(text) or (form.in_digits and text in _DIGIT_MARKS):
+            marks[text] += int(counts[position])
         else:
-            n_unread += int(n_rows[position])
+            n_unread += int(counts[position])
     return ParsedTexts(lookup[codes + 1], marks, n_unread, "dates")
 
 
 def _is_mark(text: str) -> bool:
     return is_missing_mark(text) or _ZERO_DATE.fullmatch(text) is not None
+
+
+def _may_be_mark(text: str) -> bool:
+    return _is_mark(text) or text in _DIGIT_MARKS
 
 
 def _may_be_dates(texts: pa.Array) -> bool:
@@ -151,7 +182,7 @@ def _may_be_dates(texts: pa.Array) -> bool:
         is_date |= pc.match_substring_regex(head, pattern).to_numpy(zero_copy_only=False)
     if not is_date.any():
         return False
-    n_others = sum(not _is_mark(head[int(position)].as_py()) for position in np.flatnonzero(~is_date))
+    n_others = sum(not _may_be_mark(head[int(position)].as_py()) for position in np.flatnonzero(~is_date))
     return bool(is_date.sum() >= MIN_DATES_IN_HEAD * (is_date.sum() + n_others))
 
 
@@ -176,6 +207,7 @@ def _find_order(texts: pa.Array, hint: Form | None) -> tuple[Form, bool]:
 def _parse_form(texts: pa.Array, form: Form) -> NDArray[np.float64]:
     """Return the days of texts of one form, NaN for others and for dates that the calendar does not have."""
     days = np.full(len(texts), np.nan)
+    groups = re.compile(PATTERNS[form]).groupindex
     parts = pc.extract_regex(texts, PATTERNS[form])
     rows = np.flatnonzero(parts.is_valid().to_numpy(zero_copy_only=False))
     if len(rows) == 0:
@@ -183,7 +215,7 @@ def _parse_form(texts: pa.Array, form: Form) -> NDArray[np.float64]:
     parts = parts.drop_null()
 
     def number(name: str) -> NDArray[np.int64]:
-        texts = parts.field(name)
+        texts = parts.field(name) if name in groups else pa.repeat("1", len(parts))
         numbers: NDArray[np.int64] = pc.if_else(pc.equal(texts, ""), "0", texts).cast(pa.int64()).to_numpy()
         return numbers
 

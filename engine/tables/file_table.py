@@ -34,6 +34,7 @@ from engine.blocks import (
 from engine.errors import EmptyTableError, SchemaMismatchError, SourceFormatError, UsageError
 from engine.tables import csv_schema as csv
 from engine.tables.arrow_errors import describe_arrow_error
+from engine.tables.file_copies import warn_of_copies
 from engine.tables.hive_partitions import find_partitioning, partition_texts
 from engine.tables.source_paths import SURVEY_FORMATS, SourceFiles, find_files
 from engine.tables.unique_ids import check_id_type
@@ -53,9 +54,9 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
 
     Parameters
     ----------
-    source : path, URL, list of them, or a pandas, polars or pyarrow table
+    source : path, URL, list of them, a pandas, polars or pyarrow table, a Query, or a reader or generator of batches
         A folder stands for all tables in it, hive partitions included; globs are expanded. Files of survey programs
-        and spreadsheets need the extra `survey`.
+        and spreadsheets need the extra `survey`. What can be read only once is kept in a temporary file: snapshot.py.
     id : str, optional
         Column that identifies a row. Text ids in CSV files keep leading zeros.
     types : mapping of column name to pyarrow type, optional
@@ -75,7 +76,7 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
     elif hasattr(source, "blocks") and hasattr(source, "fingerprint"):
         table = source
     else:
-        table = _frame_table(source, id)
+        table = _table_of_object(source, id)
     if id is not None:
         require_columns(table.schema, [id], "The table")
         check_id_type(table.schema, id)
@@ -85,6 +86,7 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
 
 
 def _file_table(files: SourceFiles, id: str | None, types: Mapping[str, pa.DataType] | None) -> Table:
+    warn_of_copies(files)
     if files.format in SURVEY_FORMATS:
         from engine.tables.survey_table import SurveyTable
 
@@ -96,7 +98,11 @@ def _file_table(files: SourceFiles, id: str | None, types: Mapping[str, pa.DataT
     return FileTable(files, id=id, types=types)
 
 
-def _frame_table(source: Any, id: str | None) -> Table:
+def _table_of_object(source: Any, id: str | None) -> Table:
+    from engine.tables.snapshot import is_stream, open_temporary_snapshot
+
+    if is_stream(source):
+        return open_temporary_snapshot(source, id=id)
     # Imported here: narwhals takes 50 ms, which a job on files saves.
     from engine.tables.dataframe_table import DataFrameTable, is_dataframe
 
@@ -104,7 +110,7 @@ def _frame_table(source: Any, id: str | None) -> Table:
         return DataFrameTable(source, id)
     raise UsageError(
         f"A table cannot be a {type(source).__name__}.",
-        hint="give a path, a list of paths, or a pandas, polars or pyarrow table.",
+        hint="give a path, a list of paths, a pandas, polars or pyarrow table, or a reader of record batches.",
     )
 
 

@@ -4,8 +4,8 @@
     texts, separator                 ->  lists of labels
 
 A separator is a sign between answers, or one of the forms of a list in brackets: LIST for `[a, b]`, and QUOTED_LIST for
-`["a", "b"]`, `['a', 'b']` or `['a' 'b']`, as JSON, Python and numpy write lists. SQL splits the same texts by the same
-steps.
+`["a", "b"]`, `{'a', 'b'}` or `['a' 'b']`, as JSON, Python and numpy write lists and sets. SQL splits the same texts by
+the same steps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 LIST, QUOTED_LIST = "[,]", '["]'
-SEPARATORS = ("; ", ";", "|", "::", ", ")  # tried in this order
+SEPARATORS = (";#", "; ", ";", "|", "::", "\n", ", ")  # tried in this order; ;# is that of SharePoint
 # Signs that stand within texts of one answer as well: tried last, and only on few labels that recur in many ways.
 WEAK_SEPARATORS = (",", "/", "+", "&", " ")
 SPACE = r"[\t\n\f\r ]*"
@@ -32,8 +32,9 @@ MAX_REPEATING = 0.01  # of the texts that have a label twice: no one gives an an
 RECORD_SHARE = 0.95  # of the mentions of labels that are always at one position, as in "Smith, John"
 _HEAD = 1000  # distinct texts that rule out most columns of prose
 _OPENING, _CLOSING = r"[\[({]", r"[\])}]"
-_IN_BRACKETS = rf"(?s)^{SPACE}{_OPENING}.*{_CLOSING}{SPACE}$"
-_IN_QUOTES = rf"^{SPACE}{_OPENING}{SPACE}[\"']"
+_SET = r"(?:(?:frozen)?set\(?)?"  # before a set of Python, the empty one too
+_IN_BRACKETS = rf"(?s)^{SPACE}{_SET}{_OPENING}.*{_CLOSING}{SPACE}$"
+_IN_QUOTES = rf"^{SPACE}{_SET}{_OPENING}{SPACE}[\"']"
 _NESTED = rf"^{SPACE}(?:{_OPENING}{SPACE}[\[{{]|\{{{SPACE}[\"'][^\"']*[\"']{SPACE}:)"  # lists of lists, JSON objects
 
 
@@ -91,11 +92,11 @@ def split_texts(texts: pa.Array, separator: str) -> pa.Array:
 def joining_steps(separator: str) -> tuple[list[tuple[str, str]], str]:
     """Return regular expressions and what replaces their matches, all of them, and the mark then between labels."""
     if not is_list(separator):
-        sign = separator.strip() or " "
+        sign = separator if separator == "\n" else separator.strip() or " "
         return [(f"{SPACE}{re.escape(sign)}{SPACE}" if sign != " " else SPACE.replace("*", "+"), sign)], sign
     quote = "[\"']" if separator == QUOTED_LIST else ""
     optional = f"{quote}?" if quote else ""
-    ends = rf"^{_OPENING}{SPACE}{optional}|{optional}{SPACE},?{SPACE}{_CLOSING}$"
+    ends = rf"^{_SET}{_OPENING}{SPACE}{optional}|{optional}{SPACE},?{SPACE}(?:{_CLOSING}|\}}\))$"
     between = f"{SPACE},{SPACE}" if separator == LIST else rf"(?:{SPACE},{SPACE}|{SPACE.replace('*', '+')})"
     return [(ends, ""), (f"{quote}{between}{quote}", MARK)], MARK
 

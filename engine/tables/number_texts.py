@@ -1,4 +1,4 @@
-"""Recognise how a text column writes numbers, and parse them: thousands marks, currencies, units, missing values.
+"""Recognise how a text column writes numbers, and parse them: marks, currencies, units, durations, missing values.
 
     distinct texts       ->  NumberFormat: marks of decimals, thousands and missing values, currency or unit
     texts, NumberFormat  ->  float64 with NaN, the number of rows that hold no number
@@ -6,13 +6,14 @@
 In `1.299` the point may mark thousands or decimals. It marks thousands beside `1.299.000` or `1.299,50`, where other
 columns have decimal commas, and beside whole numbers below 1000 if no number has fewer than three digits after it. The
 comma of `1,299` marks thousands unless other columns have decimal commas. Codes with leading zeros are no numbers.
+Units that differ by a factor, as in `900 g` and `1.2 kg` or `800` and `1.2k`, are converted to one (unit_scales.py).
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,6 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+
+from engine.tables.duration_texts import DURATIONS, DurationForm, describe_duration, find_duration, parse_durations
+from engine.tables.unit_scales import SCALES, ScaleName, find_scale
 
 # Field metadata of text columns of CSV files: the decimal mark that other columns show, or nothing.
 DECIMAL_MARK = b"rooms.decimal_mark"
@@ -47,13 +51,18 @@ _UNITS = (
     "kWh \u00b0C \u00b0F \u00b0 bpm kcal px pt pts points x times"
 )
 _PREFIX = "|".join(map(re.escape, sorted(_CURRENCIES.split(), key=len, reverse=True)))
-_SUFFIX = "|".join(map(re.escape, sorted(f"{_CURRENCIES} {_UNITS}".split(), key=len, reverse=True)))
+_ALL_UNITS = dict.fromkeys([*_UNITS.split(), *(unit for scale in SCALES.values() for unit in scale.factors)])
+_SUFFIX = "|".join(map(re.escape, sorted(_ALL_UNITS, key=len, reverse=True)))
 _PARTS = re.compile(
-    rf"[+-]?(?P<prefix>(?:{_PREFIX})?) ?[+-]?"
-    rf"(?P<number>[.,]?[0-9][0-9.,' ]*?(?:[eE][+-]?[0-9]+)?) ?(?P<suffix>(?:{_SUFFIX})?)"
+    rf"[+-]?(?P<prefix>(?:{_PREFIX})?) ?[+-]?(?P<number>[.,]?[0-9][0-9.,' ]*?(?:[eE][+-]?[0-9]+)?)"
+    rf" ?(?P<unit>(?:{_SUFFIX})?) ?(?P<currency>(?:{_PREFIX})?)"
 )
 SPACES = "[\u00a0\u2009\u202f]"  # no-break and thin spaces between thousands
 NEGATIVE_AMOUNT = r"^\(([^()]*[0-9][^()]*)\)$"  # as accountants write them
+TRAILING_MINUS = r"^([0-9][0-9.,' ]*)-$"  # as SAP writes them
+FORMULA = r'^="(.*)"$'  # as texts are exported for Excel
+# What is replaced in a text, and by what, after spaces and signs.
+STEPS = ((FORMULA, r"\1"), (NEGATIVE_AMOUNT, r"-\1"), (TRAILING_MINUS, r"-\1"))
 _GROUPS = {mark: re.compile(rf"[1-9][0-9]{{0,2}}(?:{re.escape(mark)}[0-9]{{3}})+") for mark in ".,' "}
 _PLAIN = re.compile(r"0|[1-9][0-9]*")
 MIN_SHARE_ALIKE = 0.5  # of the distinct texts that are no mark of a missing value
@@ -68,6 +77,8 @@ class NumberFormat(BaseModel):
     decimal, grouping : the marks of decimals and, if there are any, of thousands
     whole : whether all numbers were whole and without marks, so that `1.299` could mean either
     prefix, suffix : a currency or unit that every number has
+    scale : the units between a number and its suffix, which differ by a factor: a name of unit_scales.SCALES, or ""
+    duration : how durations of several parts are written, or ""
     missing : marks of missing values in this column, beside MISSING_MARKS
     """
 
@@ -78,16 +89,27 @@ class NumberFormat(BaseModel):
     whole: bool = False
     prefix: str = ""
     suffix: str = ""
+    scale: ScaleName = ""
+    duration: DurationForm = ""
     missing: tuple[str, ...] = ()
 
     @property
     def unit(self) -> str | None:
         """The currency or unit of the numbers."""
-        return self.prefix or self.suffix or None
+        if self.duration:
+            return None if self.duration == "pair" else "s"
+        return self.prefix or self.suffix or (SCALES[self.scale].base if self.scale else "") or None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the numbers have neither units nor parts."""
+        return self.unit is None and not self.scale and not self.duration
 
     @property
     def pattern(self) -> str:
-        """A regular expression of whole texts (of `normalize_texts`); its groups make the number."""
+        """A regular expression of whole texts (of `normalize_texts`): signs, the number, and the unit of a scale."""
+        if self.duration:
+            return DURATIONS[self.duration]
         decimal, grouping = re.escape(self.decimal), re.escape(self.grouping)
         integer = "(?:0|[1-9][0-9]*)"
         if self.whole:
@@ -99,13 +121,17 @@ class NumberFormat(BaseModel):
                 integer = rf"(?:{lakhs}[1-9][0-9]{{0,2}}(?:{grouping}[0-9]{{3}})+|{integer})"
             number = rf"(?:{integer}(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][+-]?[0-9]+)?"
         prefix, suffix = re.escape(self.prefix), re.escape(self.suffix)
-        return rf"^(?:([+-]?){prefix} ?|{prefix} ?([+-]?))({number}) ?{suffix}$"
+        units = SCALES[self.scale].pattern if self.scale else ""
+        return rf"^(?:([+-]?){prefix} ?|{prefix} ?([+-]?))({number}) ?({units}) ?{suffix}$"
 
     def describe(self) -> str:
         """Return what is special about the numbers, as in 'written with thousands points'; "" if nothing is."""
+        if self.duration:
+            return describe_duration(self.duration)
         marks = {".": "points", ",": "commas", "'": "apostrophes", " ": "spaces"}
         parts = [] if not self.grouping else [f"thousands {marks[self.grouping]}"]
         parts += ["decimal commas"] if self.decimal == "," and not self.grouping else []
+        parts += [SCALES[self.scale].description] if self.scale else []
         parts += [] if self.unit is None else [f"the unit {self.unit!r}"]
         return f"written with {' and '.join(parts)}" if parts else ""
 
@@ -120,34 +146,48 @@ class ParsedTexts(NamedTuple):
 
 
 def normalize_texts(texts: pa.Array) -> pa.Array:
-    """Trim texts, and write spaces, apostrophes, minus signs and negative amounts in one way."""
+    """Trim texts, and write spaces, apostrophes, minus signs and negative amounts in one way; take ="5" for 5."""
     texts = pc.utf8_trim_whitespace(pc.replace_substring_regex(texts, SPACES, " "))
     texts = pc.replace_substring(pc.replace_substring(texts, "\u2019", "'"), "\u2212", "-")
-    return pc.replace_substring_regex(texts, NEGATIVE_AMOUNT, r"-\1")
+    for pattern, replacement in STEPS:
+        texts = pc.replace_substring_regex(texts, pattern, replacement)
+    return texts
 
 
-def parse_texts(column: pa.Array, form: NumberFormat) -> ParsedTexts:
-    """Parse a column of texts, plain or dictionary-encoded; every distinct text is looked at once."""
+def parse_texts(column: pa.Array, form: NumberFormat, n_rows: NDArray[np.int64] | None = None) -> ParsedTexts:
+    """Parse a column of texts, plain or dictionary-encoded; every distinct text is looked at once.
+
+    Each text stands for one row, or for `n_rows` of its own in the counts of the result.
+    """
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     texts = normalize_texts(pc.fill_null(encoded.dictionary.cast(pa.string()), ""))
     lookup = np.full(len(texts) + 1, np.nan)
+    lookup[1:] = parse_durations(texts, form.duration) if form.duration else _parse_numbers(texts, form)
+    counts = np.bincount(codes + 1, n_rows, len(lookup))[1:]
+    marks: Counter[str] = Counter()
+    n_unread = 0
+    for position in np.flatnonzero(np.isnan(lookup[1:]) & (counts > 0)):
+        text = texts[int(position)].as_py()
+        if is_missing_mark(text) or text in form.missing:
+            marks[text] += int(counts[position])
+        else:
+            n_unread += int(counts[position])
+    return ParsedTexts(lookup[codes + 1], marks, n_unread)
+
+
+def _parse_numbers(texts: pa.Array, form: NumberFormat) -> NDArray[np.float64]:
     is_number = pc.match_substring_regex(texts, form.pattern)
-    digits = pc.replace_substring_regex(pc.if_else(is_number, texts, None), form.pattern, r"\1\2\3")
+    matching = pc.if_else(is_number, texts, None)
+    digits = pc.replace_substring_regex(matching, form.pattern, r"\1\2\3")
     if form.grouping:
         digits = pc.replace_substring(digits, form.grouping, "")
     numbers = pc.replace_substring(digits, form.decimal, ".").cast(pa.float64())
-    lookup[1:] = pc.fill_null(numbers, np.nan).to_numpy(zero_copy_only=False)
-    n_rows = np.bincount(codes + 1, minlength=len(lookup))[1:]
-    marks: Counter[str] = Counter()
-    n_unread = 0
-    for position in np.flatnonzero(np.isnan(lookup[1:]) & (n_rows > 0)):
-        text = texts[int(position)].as_py()
-        if is_missing_mark(text) or text in form.missing:
-            marks[text] += int(n_rows[position])
-        else:
-            n_unread += int(n_rows[position])
-    return ParsedTexts(lookup[codes + 1], marks, n_unread)
+    values: NDArray[np.float64] = pc.fill_null(numbers, np.nan).to_numpy(zero_copy_only=False)
+    if form.scale:
+        units = pc.replace_substring_regex(matching, form.pattern, r"\4").to_pylist()
+        values = values * np.array([SCALES[form.scale].factors.get(unit or "", 1.0) for unit in units])
+    return values
 
 
 def is_missing_mark(text: str) -> bool:
@@ -165,25 +205,30 @@ def find_number_format(texts: Iterable[str], decimal: str = "") -> NumberFormat 
     decimal : str
         The decimal mark of other columns of the table, or "".
     """
-    parts: dict[tuple[str, str], list[str]] = {}
-    n_others = 0
-    for text in texts:
-        if is_missing_mark(text):
-            continue
-        match = _PARTS.fullmatch(text)
-        if match is None:
-            n_others += 1
-        else:
-            parts.setdefault((match["prefix"], match["suffix"]), []).append(match["number"])
-    if not parts:
+    parts: dict[tuple[str, str], dict[str, list[str]]] = {}
+    present = [text for text in texts if not is_missing_mark(text)]
+    for match in filter(None, map(_PARTS.fullmatch, present)):
+        parts.setdefault((match["prefix"], match["currency"]), {}).setdefault(match["unit"], []).append(match["number"])
+    alike = [(*key, *_find_units(units, is_money=any(key))) for key, units in parts.items()]
+    prefix, currency, unit, scale, numbers = max(alike, key=lambda found: len(found[-1]), default=("", "", "", "", []))
+    duration = find_duration(present, more_than=len(numbers))
+    if duration:
+        return NumberFormat(duration=duration)
+    marks = _find_marks(numbers, decimal) if numbers else None
+    if marks is None or len(numbers) < MIN_SHARE_ALIKE * len(present):
         return None
-    (prefix, suffix), numbers = max(parts.items(), key=lambda item: len(item[1]))
-    if len(numbers) < MIN_SHARE_ALIKE * (n_others + sum(map(len, parts.values()))):
-        return None
-    marks = _find_marks(numbers, decimal)
-    if marks is None:
-        return None
-    return NumberFormat(decimal=marks[0], grouping=marks[1], whole=marks[2], prefix=prefix, suffix=suffix)
+    suffix = " ".join(filter(None, [unit, currency]))
+    decimal, grouping, whole = marks
+    return NumberFormat(decimal=decimal, grouping=grouping, whole=whole, prefix=prefix, suffix=suffix, scale=scale)
+
+
+def _find_units(numbers: Mapping[str, list[str]], *, is_money: bool) -> tuple[str, ScaleName, list[str]]:
+    """Return the unit that most numbers have, or the scale whose units they have, and these numbers."""
+    unit = max(numbers, key=lambda unit: len(numbers[unit]))
+    scale = find_scale({unit: len(alike) for unit, alike in numbers.items()}, is_money=is_money)
+    if not scale:
+        return unit, "", numbers[unit]
+    return "", scale, [n for unit, alike in numbers.items() if unit in SCALES[scale].factors for n in alike]
 
 
 class _Marks(NamedTuple):

@@ -20,6 +20,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from engine.errors import OutputExistsError, OutputOverlapError, UsageError
+from engine.tables.databases.address import hide_url
 from engine.tables.source_paths import infer_format, is_hidden
 
 # A scheme of at least two letters before the slash: pathlib makes one slash of the two of a URL. C:/ is a drive.
@@ -39,7 +40,8 @@ def local_path(out: str | PathLike[str]) -> Path:
     path = Path(out)
     if _URL.match(os.fspath(out)):
         raise UsageError(
-            f"{out} is a URL, but results are written to local folders.", hint="write to a folder, and copy it."
+            f"{hide_url(os.fspath(out))} is a URL, but results are written to local folders.",
+            hint="write to a folder, and copy it; `rooms assign --to` writes to a table of a database.",
         )
     if path.is_symlink() and not path.exists():
         raise OutputExistsError(

@@ -35,7 +35,7 @@ def open_recorded_table(
     Raises
     ------
     UsageError
-        If it was a data frame, or folders gave some of its columns.
+        If it was a data frame, a query or batches, or folders gave some of its columns.
     SourceNotFoundError
         If a file is not there any more.
     InputChangedError
@@ -43,7 +43,9 @@ def open_recorded_table(
     """
     files = fingerprint.get("files") or []
     if not files:
-        raise UsageError(f"{where} was made of a data frame, which is not kept.", hint=HINT)
+        known = {"query": "a query, which is not run again", "Arrow batches": "batches, which are not kept"}
+        what = known.get(fingerprint.get("format", ""), "a data frame, which is not kept")
+        raise UsageError(f"{where} was made of {what}.", hint=HINT)
     try:
         found = find_files([file["path"] for file in files])
     except SourceNotFoundError as error:

@@ -14,7 +14,8 @@ from typing import Any
 import fsspec
 from fsspec.core import url_to_fs
 
-from engine.errors import SourceFormatError, SourceNotFoundError
+from engine.errors import SourceFormatError, SourceNotFoundError, UsageError
+from engine.tables.databases.address import hide_url, is_database_url
 from engine.tables.lake_tables import refuse_lake_folders, refuse_lake_listing
 
 FORMATS = {
@@ -79,6 +80,8 @@ def find_files(sources: Sequence[str]) -> SourceFiles:
     ------
     SourceNotFoundError
         If a source names nothing.
+    UsageError
+        If a source is a database.
     SourceFormatError
         If a file is of an unknown format, the files are of several formats, or a folder is a lake table: see
         lake_tables.py.
@@ -87,10 +90,15 @@ def find_files(sources: Sequence[str]) -> SourceFiles:
     paths: list[str] = []
     root = ""
     for source in sources:
+        if is_database_url(source):
+            raise UsageError(
+                f"{hide_url(source)} is a database, and no table of it is named.",
+                hint="add --query 'SELECT …'; in Python, give engine.Query(url, sql).",
+            )
         try:
             source_filesystem, path = url_to_fs(source)
         except (ImportError, ValueError) as error:
-            raise SourceNotFoundError(f"{source} cannot be opened: {error}.") from error
+            raise SourceNotFoundError(f"{hide_url(source)} cannot be opened: {error}.") from error
         if filesystem is not None and type(source_filesystem) is not type(filesystem):
             raise SourceFormatError("The sources of one table must all be on one filesystem.")
         filesystem = source_filesystem
@@ -107,10 +115,10 @@ def find_files(sources: Sequence[str]) -> SourceFiles:
         elif source_filesystem.exists(path):
             matches = [path]
         else:
-            raise SourceNotFoundError(f"There is no file or folder {source}.")
+            raise SourceNotFoundError(f"There is no file or folder {hide_url(source)}.")
         if not matches:
             raise SourceNotFoundError(
-                f"{source} holds no table.", hint=f"files must end in one of {', '.join(sorted(FORMATS))}."
+                f"{hide_url(source)} holds no table.", hint=f"files must end in one of {', '.join(sorted(FORMATS))}."
             )
         paths.extend(sorted(matches, key=_natural_key))
     if filesystem is None:
@@ -135,8 +143,8 @@ def _common_format(paths: Sequence[str]) -> str:
 
 
 def is_hidden(relative: str) -> bool:
-    """Return whether a file is skipped in folders: a part of its path below the folder starts with `_` or `.`."""
-    return any(part.startswith(("_", ".")) for part in relative.split("/") if part)
+    """Return whether a file is skipped in folders: a part of its path there starts with `_`, `.` or Excel's `~$`."""
+    return any(part.startswith(("_", ".", "~$")) for part in relative.split("/") if part)
 
 
 def _natural_key(path: str) -> list[tuple[int, int | str]]:

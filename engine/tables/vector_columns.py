@@ -84,9 +84,10 @@ class VectorTable:
         else:
             blocks = self.table.blocks(sources, dictionary_encoded=dictionary_encoded)
         for block in blocks:
-            yield Block(block.start, self._expand(block, fields))
+            yield Block(block.start, self.expand(block, fields))
 
-    def _expand(self, block: Block, fields: list[pa.Field]) -> pa.Table:
+    def expand(self, block: Block, fields: list[pa.Field]) -> pa.Table:
+        """Return these columns of a block of the wrapped table; raises SchemaMismatchError for deviating lengths."""
         rows, elements = block.rows, {}
         for name in self.lengths.keys() & set(rows.column_names):
             self._check(rows.column(name), name, block.start)

@@ -84,7 +84,9 @@ class InterpolationGrid:
         grid_repulsion.sort_by_grid_row(ys, float(y0), starts, order)
         n_bands = -(-cells_y // WIDTH)
         max_bands = -(-(along_y.n // 2) // WIDTH)
-        down = self._memory("down", np.float32, n_blocks, max_bands * WIDTH, WIDTH)[:, : n_bands * WIDTH]
+        size = n_blocks * n_bands * WIDTH * WIDTH
+        down = self._memory("down", np.float32, n_blocks * max_bands * WIDTH * WIDTH)[:size]
+        down = down.reshape(n_blocks, n_bands * WIDTH, WIDTH)  # contiguous, or kernels are compiled for strides as well
         across = self._memory("across", np.float32, max_bands, along_x.n, WIDTH)[:n_bands]
         potential = self._memory(
             "down", np.float32, cells_y, cells_x

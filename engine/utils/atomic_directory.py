@@ -3,10 +3,13 @@
 with write_directory_atomically("runs/today") as folder:   # the block writes into runs/.today.staging-…
     ...
 # Now runs/today exists, with _SUCCESS written last; after an error it does not.
+
+A process locks its staging folder. One that nobody has locked is what a killed process left: the next one deletes it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -44,7 +47,9 @@ def write_directory_atomically(target: Path, *, overwrite: bool = False) -> Iter
     with ExitStack() as exit_stack:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            folder = exit_stack.enter_context(scratch_folder(target.parent.absolute(), f".{target.name}.staging-"))
+            _remove_dead_stagings(target)
+            check_target(target, overwrite=overwrite)
+            folder = exit_stack.enter_context(_locked_staging(target))
         except OSError as error:
             raise UsageError(f"{target.parent} cannot be written: {error.strerror}.") from error
         with on_signal(lambda: f"Nothing was written to {target}.") as unregister:
@@ -83,17 +88,64 @@ def commit(staging: Path, target: Path, *, overwrite: bool) -> None:
 def clean_up_after_kills(target: Path) -> None:
     """Delete what killed processes left beside a target, and put an earlier target back that one had set aside.
 
+    Staging folders stay, whose owners may live.
+
     No other process may be writing the target. What is left: a target set aside in `commit`, a folder that `remove` had
     renamed, and folders that were made to see whether they can be renamed.
     """
     name = re.escape(target.name)
     set_aside = re.compile(rf"\.{name}\.old-[a-z0-9_]{{8}}")
-    useless = re.compile(rf"\.\.{name}\.staging\.[0-9a-f]{{32}}|\.{name}\.probe-[a-z0-9_]{{8}}(-renamed)?")
+    removed = rf"\.\.{name}\.staging(-[a-z0-9_]{{8}})?\.[0-9a-f]{{32}}"
+    useless = re.compile(rf"{removed}|\.{name}\.probe-[a-z0-9_]{{8}}(-renamed)?")
     for path in list(target.parent.iterdir()):
         if set_aside.fullmatch(path.name) and (path / "run").exists() and not target.exists():
             (path / "run").rename(target)
         if set_aside.fullmatch(path.name) or useless.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _locked_staging(target: Path) -> Iterator[Path]:
+    """Yield a new staging folder that this process has locked, and delete it unless it was renamed."""
+    while True:
+        with scratch_folder(target.parent.absolute(), f".{target.name}.staging-") as folder:
+            lock = _lock(folder)
+            try:
+                if folder.exists():  # else another process took it for a dead one before it was locked
+                    yield folder
+                    return
+            finally:
+                if lock is not None:
+                    os.close(lock)
+
+
+def _remove_dead_stagings(target: Path) -> None:
+    """Delete the staging folders of killed processes, and what else they left if no other process writes the target."""
+    staging = re.compile(rf"\.{re.escape(target.name)}\.staging-[a-z0-9_]{{8}}")
+    is_alone = True
+    for path in [path for path in target.parent.iterdir() if staging.fullmatch(path.name)]:
+        lock = _lock(path)
+        if lock is None:
+            is_alone = False
+            continue
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+    if is_alone:
+        clean_up_after_kills(target)
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder and return its descriptor; None if another process has, or where the file system has no locks."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _umask() -> int:

@@ -27,7 +27,7 @@ def exclude_ratings(
     included: NDArray[np.bool_],
     keep_unknown: bool,
     n_rated: NDArray[np.int64],
-) -> tuple[int, int, int, int]:
+) -> tuple[int, int, int]:
     """Set the user of excluded ratings to -1, and count the ratings of every item.
 
     Parameters
@@ -43,16 +43,15 @@ def exclude_ratings(
 
     Returns
     -------
-    n_without_value, n_infinite, n_unknown, n_excluded : int
-        Ratings that are NaN, infinite, of unknown items, and those excluded although they have a value.
+    n_without_value, n_unknown, n_excluded : int
+        Ratings that are NaN, of unknown items, and those excluded although they have a value.
     """
-    n_without_value = n_infinite = n_unknown = n_excluded = 0
+    n_without_value = n_unknown = n_excluded = 0
     for i in range(len(user)):
         if np.isnan(rating[i]):
             n_without_value += 1
             user[i] = EXCLUDED
             continue
-        n_infinite += np.isinf(rating[i])
         if item[i] < 0:
             n_unknown += 1
             is_included = keep_unknown
@@ -62,7 +61,7 @@ def exclude_ratings(
         if not is_included:
             n_excluded += 1
             user[i] = EXCLUDED
-    return n_without_value, n_infinite, n_unknown, n_excluded
+    return n_without_value, n_unknown, n_excluded
 
 
 @njit(nogil=True, cache=True)

@@ -27,7 +27,7 @@ from engine.config import FitConfig
 from engine.explain.binning.binner import Binner
 from engine.explain.export_sql import SqlConditionWriter
 from engine.explain.rules.conditions import Condition
-from engine.explain.sql_dialect import DUCKDB, STRIPPED
+from engine.export.sql_dialect import DUCKDB, STRIPPED
 from engine.features.fit import fit_encoder
 from engine.tables import Table, open_table
 from engine.utils.formatting import Vocabulary

@@ -72,15 +72,79 @@ def test_an_order_that_the_texts_leave_open_is_warned_of_and_taken_from_other_co
     assert features.roles[0].reason.startswith("dates; written with the day first")
 
 
-def test_numbers_that_look_like_days_stay_numbers_with_a_warning() -> None:
-    days = np.array([int(day.strftime("%Y%m%d")) for day in DAYS])
-    with pytest.warns(DateTextsWarning, match="stay numbers: 'joined'; write them as 2024-09-04"):
-        features = fit_features(pa.table({"joined": days, "age": AGES, "paid": days + 20_000_000}))
-    assert [role.role for role in features.roles] == ["numeric"] * 3
+NUMBERS = np.array([int(day.strftime("%Y%m%d")) for day in DAYS])
+NUMBER_COLUMNS = {
+    "int64": NUMBERS,
+    "int32": NUMBERS.astype(np.int32),
+    "float64": NUMBERS.astype(np.float64),
+    "texts": NUMBERS.astype(str),
+    "months": NUMBERS // 100 * 100 + 1,
+}
+
+
+@pytest.mark.parametrize("kind", NUMBER_COLUMNS)
+def test_numbers_such_as_20240904_are_dates_and_the_warning_says_so(kind: str) -> None:
+    values = NUMBER_COLUMNS[kind]
+    table = pa.table({"x": values if kind != "months" else values // 100, "age": AGES})
+    with pytest.warns(DateTextsWarning, match="are read as dates: 'x' .written with year.* in digits"):
+        features = fit_features(table)
+    days = [day.replace(day=1) if kind == "months" else day for day in DAYS]
+    expected = fit_features(pa.table({"x": pa.array(days, pa.date32()), "age": AGES}))
+    assert features.roles[0].reason.startswith("dates; written with year")
+    assert features.statistics.columns["x"].moments == expected.statistics.columns["x"].moments
+    as_dates = pa.table({"x": pa.array(days, pa.date32()), "age": AGES})
+    X = features.encoder.encode(table)
+    assert np.array_equal(X, expected.encoder.encode(as_dates))
+    assert np.array_equal(X, features.encoder.encode(as_dates))  # new rows may have dates instead of digits
+
+
+def test_zeros_among_dates_in_digits_are_missing() -> None:
+    x = np.where(np.arange(N) % 7 == 0, 0, NUMBERS)
+    with pytest.warns(DateTextsWarning, match="marks of missing values"):
+        column = fit_features(pa.table({"x": x, "age": AGES})).statistics.columns["x"]
+    assert column.n_missing == int((x == 0).sum())
+
+
+def test_numbers_that_only_look_like_days_stay_numbers() -> None:
+    few = np.where(AGES % 2 == 0, 20_240_904, 20_250_101)
+    with pytest.warns(DateTextsWarning, match="stay numbers: 'version'; --role COLUMN=date reads"):
+        features = fit_features(
+            pa.table({"version": few, "order_date": few, "age": AGES, "paid": NUMBERS + 20_000_000})
+        )
+    assert [role.role for role in features.roles] == ["boolean", "date", "numeric", "numeric"]
+    assert fit_features(pa.table({"version": few}), column_roles={"version": "date"}).roles[0].role == "date"
     with warnings.catch_warnings():
         warnings.simplefilter("error", DateTextsWarning)
-        fit_features(pa.table({"joined": days, "age": AGES}), column_roles={"joined": "numeric"})
-        fit_features(pa.table({"joined": np.where(AGES[0] == AGES, 20_240_231, days - days % 100), "age": AGES}))
+        roles = fit_features(pa.table({"x": NUMBERS, "age": AGES}), column_roles={"x": "numeric"}).roles
+        keys = fit_features(pa.table({"order_id": NUMBERS, "age": AGES})).roles
+    assert roles[0].role == "numeric"
+    assert keys[0].role != "date"
+    with pytest.warns(DateTextsWarning, match="stay numbers: 'x'"):  # float32 has not as many digits
+        assert fit_features(pa.table({"x": NUMBERS.astype(np.float32), "age": AGES})).roles[0].role == "numeric"
+    some = np.where(np.arange(N) % 20 == 0, np.arange(N) + 20_241_300, NUMBERS)
+    with pytest.warns(DateTextsWarning, match="stay numbers: 'x'"):
+        assert fit_features(pa.table({"x": some, "age": AGES})).roles[0].role == "numeric"
+    with pytest.warns(DateTextsWarning, match="1 other texts taken as missing"):
+        once = fit_features(pa.table({"x": [20_240_230, *NUMBERS[1:]], "age": AGES}))
+    assert once.roles[0].role == "date"
+
+
+@pytest.mark.parametrize("factor", [10_000, 1_000_000])
+def test_times_in_digits_stay_numbers_with_a_warning(factor: int) -> None:
+    times = NUMBERS * factor + factor // 10 + AGES
+    with pytest.warns(DateTextsWarning, match="stay numbers: 'at'; .* times have to be written as 2024-09-04 10:15"):
+        assert fit_features(pa.table({"at": times, "age": AGES})).roles[0].role == "numeric"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DateTextsWarning)
+        fit_features(pa.table({"at": times * 7, "age": AGES}))
+
+
+def test_keys_of_days_are_dates_and_a_role_refuses_numbers_that_are_none() -> None:
+    assert fit_features(pa.table({"signup_date_key": NUMBERS, "age": AGES})).roles[0].role == "date"
+    for kind in (np.int64, np.float16, np.float32):
+        with pytest.raises(RetypedColumnError, match="'age' was set to date, but its values are no dates"):
+            fit_features(pa.table({"age": AGES.astype(kind)}), column_roles={"age": "date"})
+    assert fit_features(pa.table({"age": AGES.astype(np.float16)})).roles[0].role == "numeric"
 
 
 def test_texts_that_are_no_dates_are_refused_if_they_are_many_or_the_role_is_set(tmp_path: Path) -> None:
@@ -93,7 +157,7 @@ def test_texts_that_are_no_dates_are_refused_if_they_are_many_or_the_role_is_set
     with pytest.raises(RetypedColumnError, match="'x' holds dates in its first rows, but 1,000 of its 36,000"):
         fit_features(pa.table({"x": late}))
     words = pa.table({"x": ["soon", "late"] * 300, "age": AGES})
-    with pytest.raises(RetypedColumnError, match="'x' was set to date, but its texts are no dates"):
+    with pytest.raises(RetypedColumnError, match="'x' was set to date, but its values are no dates"):
         fit_features(words, column_roles={"x": "date"})
     dates = [*COLUMNS["slashes"][:-1], "soon"]
     with pytest.raises(RetypedColumnError, match="'x' was set to date, but 1 of its 600 texts"):
@@ -102,7 +166,8 @@ def test_texts_that_are_no_dates_are_refused_if_they_are_many_or_the_role_is_set
 
 
 def test_a_run_on_date_texts_keeps_the_format_and_its_rules_select_the_same_people(tmp_path: Path) -> None:
-    table = pa.table({"joined": COLUMNS["days"], "left": COLUMNS["gaps"], "age": AGES})
+    numbers = np.where(np.arange(N) % 9 == 0, 0, NUMBERS[::-1])
+    table = pa.table({"joined": COLUMNS["days"], "left": COLUMNS["gaps"], "age": AGES, "paid": numbers})
     pq.write_table(table, tmp_path / "in.parquet")
     config = FitConfig.merge({}, skip=["map", "report"], explain={"min_people": 3})
     run = engine.fit(tmp_path / "in.parquet", n_clusters=4, out=tmp_path / "run", config=config)
@@ -111,6 +176,7 @@ def test_a_run_on_date_texts_keeps_the_format_and_its_rules_select_the_same_peop
         {"forms": ["day month year"], "assumed": False},
         {"forms": ["month day year"], "assumed": False},
         None,
+        {"forms": ["yearmonthday"], "assumed": False},
     ]
     labels = engine.load(tmp_path / "run").assign(tmp_path / "in.parquet")["cluster"]
     assert labels.to_pylist() == run.assignments["cluster"].to_pylist()
@@ -122,7 +188,7 @@ def test_a_run_on_date_texts_keeps_the_format_and_its_rules_select_the_same_peop
     connection.execute(f"CREATE TABLE profiles AS SELECT * FROM '{tmp_path / 'in.parquet'}'")
     statement, _ = connection.extract_statements((tmp_path / "run/rules.sql").read_text())
     counted = connection.sql(statement.query).fetchnumpy()
-    assert "joined" in (tmp_path / "run/rules.sql").read_text()
+    assert all(name in (tmp_path / "run/rules.sql").read_text() for name in ("joined", "paid"))
     assert [int(counted[f"cluster_{c['cluster']}"].sum()) for c in run.rules["clusters"]] == [
         c["matched"] for c in run.rules["clusters"]
     ]

@@ -22,8 +22,9 @@ from engine.errors import InputChangedError, NonFiniteValueError, OutOfResources
 from engine.features.encoded_moments import make_projection
 from engine.features.fit import FittedFeatures, fit_encoder
 from engine.features.gpu_encoder import GpuEncoder, rebatch_rows
+from engine.features.host_columns import ArrowColumns
 from engine.tables import open_table
-from tests.gpu.chunks import ArrowColumns, NumpyDevice
+from tests.gpu.chunks import NumpyDevice
 from tests.gpu.strict import StrictModule, to_numpy
 
 ROLES: dict[str, Any] = {

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -159,6 +160,34 @@ def test_new_rows_are_parsed_as_the_rows_of_the_fit(tmp_path: Path) -> None:
     wrong = write_csv(tmp_path / "wrong.csv", {"revenue": ["1299 or so"], "age": ["40"]}, ";")
     with pytest.raises(RetypedColumnError, match="1 of 1 texts of column 'revenue' are no numbers"):
         model.assign(wrong)
+
+
+def test_a_run_on_units_and_durations_has_rules_that_select_the_same_people(tmp_path: Path) -> None:
+    columns = {
+        "income": [f"{x / 1000:.2f}k" if x > 900 else f"{x}" for x in AMOUNTS.tolist()],
+        "session": [f"{a // 60:02d}:{a % 60:02d}:{a % 7:02d}" for a in (AGES * 37).tolist()],
+        "watched": [f"{a // 8} h {a % 8} min" if a % 3 else f"{a} min" for a in AGES.tolist()],
+        "start": [f"{a % 24:02d}:{a % 60:02d}" for a in AGES.tolist()],  # pyarrow would read times here
+    }
+    path = write_csv(tmp_path / "in.csv", columns, ",")
+    config = FitConfig.merge({}, skip=["map", "report"], explain={"min_people": 3})
+    with pytest.warns(NumberTextsWarning, match="'income' .*magnitudes.*'session' .*durations.*'start'"):
+        run = engine.fit(path, out=tmp_path / "run", n_clusters=5, config=config)
+    plans = json.loads((tmp_path / "run/model/model.json").read_text())["plan"]["columns"]
+    forms = [(plan["number_format"]["scale"], plan["number_format"]["duration"], plan["unit"]) for plan in plans]
+    assert forms == [("magnitude", "", None), ("", "clock", "s"), ("", "units", "s"), ("", "pair", None)]
+    again = engine.load(tmp_path / "run").assign(path)["cluster"].to_pylist()
+    assert again == run.assignments["cluster"].to_pylist()
+    connection = duckdb.connect()
+    connection.execute(f"CREATE TABLE profiles AS SELECT * FROM read_csv('{path}', all_varchar = true)")
+    rules, tree = connection.extract_statements((tmp_path / "run/rules.sql").read_text())
+    counted = connection.sql(rules.query).fetchnumpy()
+    assert [int(counted[f"cluster_{c['cluster']}"].sum()) for c in run.rules["clusters"]] == [
+        c["matched"] for c in run.rules["clusters"]
+    ]
+    by_tree = connection.sql(tree.query).fetchnumpy()["cluster"].tolist()
+    right = round(sum(a == b for a, b in zip(by_tree, again, strict=True)) / N, 4)
+    assert right == run.rules["full"]["fidelity"]
 
 
 def test_a_plan_stores_the_format_only_of_text_columns() -> None:

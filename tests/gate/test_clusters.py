@@ -46,6 +46,22 @@ def test_sizes_of_a_small_table_may_differ_by_chance() -> None:
     assert found(ClusterFacts({0: 30, 1: 30}, {0: 36, 1: 24}, 60, 60, 50, 3, 1, 3, ())) == []
 
 
+@pytest.mark.parametrize(
+    ("common", "moved", "limit", "expected"),
+    [
+        (49, 7, 0.1, []),
+        (49, 25, 0.1, [("moved", None)]),
+        (1000, 110, 0.1, []),
+        (1000, 160, 0.1, [("moved", None)]),
+        (49, 1, 0.0, [("moved", None)]),
+        (49, 0, 0.0, []),
+    ],
+)
+def test_a_handful_may_move_by_chance(common: int, moved: int, limit: float, expected: list) -> None:
+    facts = ClusterFacts({0: common}, {0: common}, common, common, common, moved, 0, 0, ())
+    assert found(facts, GateConfig(moved=limit)) == expected
+
+
 def test_the_words_of_a_finding_name_its_cluster_and_both_shares() -> None:
     (finding,) = compare_clusters(replace(SAME, sizes_now={0: 6520, 1: 3050, 3: 430}), GateConfig())
     assert finding.words == "Cluster 3 shrank from 9.0 % to 4.3 % of everybody."

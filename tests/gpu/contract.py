@@ -29,7 +29,10 @@ FUNCTIONS = {
     "cuml.decomposition": ["PCA", "PCA.fit"],
     "cudf": [
         *("read_orc", "DataFrame.from_pylibcudf", "Index.to_arrow"),
-        *(f"Series.{name}" for name in ("astype", "count", "factorize", "fillna", "isna", "to_cupy")),
+        *(
+            f"Series.{name}"
+            for name in ("astype", "count", "factorize", "fillna", "isna", "take", "to_arrow", "to_cupy")
+        ),
     ],
     "cudf.core.accessors.lists": ["ListMethods.len"],
     "pylibcudf.io": ["SourceInfo"],
@@ -54,6 +57,7 @@ FUNCTIONS = {
             "argsort",
             "asarray",
             "ascontiguousarray",
+            "bincount",
             "concatenate",
             "cumsum",
             "empty",
@@ -86,6 +90,7 @@ ATTRIBUTES = {  # fitted or instance attributes, which are found in the source o
     "cupy.cuda.Device": ["compute_capability", "attributes"],
     "cupy.cuda.Function": ["ptr"],
     "cudf.Series": ["dtype", "list"],
+    "cudf.DataFrame": ["iloc"],
     "cudf.core.accessors.lists.ListMethods": ["leaves"],
 }
 

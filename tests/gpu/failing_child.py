@@ -44,5 +44,9 @@ class FailingDevice(ArrayBackend):
 
 def install(way: str) -> None:
     """Let the device of this process fail in a way: abort, hang, raise, interrupt, or none."""
-    FailingDevice.way = way
-    backends.resolve = lambda device="auto": (FailingDevice(np), "cuda, as asked")  # type: ignore[assignment]
+    FailingDevice.way, resolve = way, backends.resolve
+
+    def resolve_here(device: str = "auto") -> Any:
+        return resolve("cpu") if device == "cpu" else (FailingDevice(np), "cuda, as asked")
+
+    backends.resolve = resolve_here  # type: ignore[assignment]

@@ -92,6 +92,14 @@ class Series(CheckedObject):
         encoded = self._values.dictionary_encode()
         return to_device(encoded.indices.fill_null(-1).to_numpy().astype(np.int64)), Index(encoded.dictionary)
 
+    def take(self, *args: Any, **kwargs: Any) -> Series:
+        indices = self._bound("take", *args, **kwargs)["indices"]
+        return Series(self._values.take(pa.array(indices)))
+
+    def to_arrow(self, *args: Any) -> pa.Array:
+        self._bound("to_arrow", *args)
+        return self._values.cast(pa.large_string()) if pa.types.is_string(self._values.type) else self._values
+
     @property
     def list(self) -> Any:
         return ListMethods(self._values)
@@ -136,9 +144,23 @@ class DataFrame(CheckedObject):
         column = self._table.column(name)
         return Series(column.chunk(0) if column.num_chunks else pa.array([], column.type))
 
+    @property
+    def iloc(self) -> Any:
+        return RowSlices(self._table)
+
     @staticmethod
     def from_pylibcudf(*args: Any) -> DataFrame:
         return DataFrame(bind("cudf.DataFrame.from_pylibcudf", *args)["table"])
+
+
+class RowSlices:
+    """What `iloc` returns: it takes a slice."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __getitem__(self, rows: slice) -> DataFrame:
+        return DataFrame(self._table.slice(rows.start, rows.stop - rows.start))
 
 
 class ChunkedParquetReader:

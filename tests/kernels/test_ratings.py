@@ -40,7 +40,7 @@ def empty_sums() -> dict[str, Any]:
 def aggregate_by_kernels(
     rows: list[tuple[int, int, float, int]], included: list[bool], keep_unknown: bool, size: int
 ) -> Any:
-    sums, n_rated, counts = empty_sums(), np.zeros(N_ITEMS, np.int64), np.zeros(4, np.int64)
+    sums, n_rated, counts = empty_sums(), np.zeros(N_ITEMS, np.int64), np.zeros(3, np.int64)
     for start in range(0, len(rows), size):
         user, item, rating, time = (np.array(column) for column in zip(*rows[start : start + size], strict=True))
         rating = rating.astype(float)
@@ -55,16 +55,16 @@ def aggregate_by_kernels(
 
 
 def aggregate_by_loops(rows: list[tuple[int, int, float, int]], included: list[bool], keep_unknown: bool) -> Any:
-    sums, n_rated, counts = empty_sums(), [0] * N_ITEMS, [0, 0, 0, 0]
+    sums, n_rated, counts = empty_sums(), [0] * N_ITEMS, [0, 0, 0]
     for user, item, rating, time in rows:
         if rating != rating:
             counts[0] += 1
             continue
-        counts[2] += item < 0
+        counts[1] += item < 0
         if item >= 0:
             n_rated[item] += 1
         if not (keep_unknown if item < 0 else included[item]):
-            counts[3] += 1
+            counts[2] += 1
             continue
         sums["count"][user] += 1
         sums["total"][user] += rating
@@ -102,9 +102,3 @@ def test_the_order_of_half_stars_does_not_change_a_bit_of_a_sum() -> None:
     backward, _, _ = aggregate_by_kernels(rows[::-1], [True] * N_ITEMS, True, 17)
     for name, values in forward.items():
         assert values.tobytes() == backward[name].tobytes(), name
-
-
-def test_infinite_ratings_are_counted() -> None:
-    user, item, rating = np.array([0, 1, 2]), np.array([0, 1, -1]), np.array([np.inf, 1.0, -np.inf])
-    counts = kernel.exclude_ratings(user, item, rating, np.ones(N_ITEMS, bool), True, np.zeros(N_ITEMS, np.int64))
-    assert counts == (0, 2, 1, 0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import silhouette_samples
 
 from engine.kmeans.estimator import KMeans
 from engine.kmeans.stability import (
@@ -37,6 +38,19 @@ def test_a_cut_through_noise_is_not_stable() -> None:
     found = fitted(noise, 6)
     assert found.jaccard.mean() < STABLE
     assert found.found_again.sum() < 6 * N_RESAMPLES / 4
+
+
+def test_silhouettes_are_those_of_the_clusters_and_unknown_of_few_rows() -> None:
+    random = np.random.default_rng(0)
+    X = (np.repeat(3.0 * np.eye(3), 100, axis=0) + random.normal(size=(300, 3))).astype(np.float32)
+    model = KMeans(3, random_state=0).fit(X)
+    expected = silhouette_samples(X.astype(np.float64), model.labels_)
+    found = cluster_stability(X, model.cluster_centers_)
+    np.testing.assert_allclose(found.silhouette, [expected[model.labels_ == c].mean() for c in range(3)], rtol=1e-6)
+    centers = np.vstack([model.cluster_centers_, [[50, 50, 50]]]).astype(np.float32)
+    alone = cluster_stability(np.vstack([X, centers[-1:]]), centers)
+    assert np.isnan(alone.silhouette[3])
+    assert not np.isnan(alone.silhouette[:3]).any()
 
 
 def test_the_index_is_shared_rows_by_rows_in_either() -> None:

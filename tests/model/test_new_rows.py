@@ -15,7 +15,14 @@ import engine
 from engine.cli import app
 from engine.config import FitConfig
 from engine.datasets.demo_table import DemoPaths
-from engine.errors import ModelNotReadableError, NotExplainedError, UsageError
+from engine.errors import (
+    GateStoppedError,
+    IdColumnError,
+    MissingColumnError,
+    ModelNotReadableError,
+    NotExplainedError,
+    UsageError,
+)
 
 PLAIN = ["user_id", "cluster", "distance", "runner_up", "margin", "runner_up_odds", "outlier"]
 
@@ -109,3 +116,22 @@ def test_what_cannot_be_added_is_told(run: engine.Run, demo: DemoPaths, tmp_path
     (later.path / "manifest.json").write_text(manifest.read_text())
     with pytest.raises(ModelNotReadableError, match="before runs had ids"):
         engine.load(later.path).assign(renamed, with_columns=["run"])
+
+
+def test_rows_given_as_dicts_are_assigned_to_the_same_bits(run: engine.Run, demo: DemoPaths) -> None:
+    members = pq.read_table(demo.members).slice(0, 200)
+    expected = run.model.assign(members, top=3, with_columns=["name"])
+    records = json.loads(json.dumps(members.to_pylist(), default=str))  # dates are texts
+    parts = [run.model.assign(records[i : i + 10], top=3, with_columns=["name"]) for i in range(0, 200, 10)]
+    assert pa.concat_tables(parts).combine_chunks().equals(expected.combine_chunks())
+    single = run.model.assign(records[0])
+    assert single.equals(run.model.assign(members.slice(0, 1)))
+    far = members.slice(0, 3).set_column(1, "age", pa.array([1e9, -1e9, None]))
+    assert run.model.assign(far.to_pylist()).equals(run.model.assign(far))
+    with pytest.raises(GateStoppedError):
+        run.model.assign(records[:1] * 100, gate=True)
+    with pytest.raises(IdColumnError, match="'user_id'"):
+        run.model.assign([{**records[0], "user_id": None}])
+    without = [{name: value for name, value in records[0].items() if name != "user_id"}]
+    with pytest.raises(MissingColumnError, match="'user_id'"):
+        run.model.assign(without)

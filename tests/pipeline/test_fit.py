@@ -194,6 +194,7 @@ def test_k_is_chosen_and_the_reason_is_written(lean: FitConfig, tmp_path: Path) 
     run = engine.fit(pa.table({"x": X[:, 0], "y": X[:, 1]}), out=tmp_path / "a", config=lean)
     assert run.manifest["clusters"] == 4
     assert run.clusters["found_again"].to_pylist() == [20, 20, 20, 20]
+    assert min(run.clusters["silhouette"].to_pylist()) > 0.8
     assert "4 groups have valleys between them" in run.manifest["clusters_reason"]
     elbow = run.elbow.to_pylist()
     assert [row["k"] for row in elbow] == list(range(1, 21))
@@ -224,6 +225,7 @@ def test_noise_is_one_cluster_and_every_output_says_so(tmp_path: Path, caplog: p
     assert any(r.levelname == "WARNING" and "there are no clusters" in r.message for r in caplog.records)
     assert set(run.assignments["cluster"].to_pylist()) == {0}
     assert [persona["name"] for persona in run.personas] == ["Everybody"]
+    assert run.clusters["silhouette"].to_pylist() == [None]
     assert run.clusters["stability"].to_pylist() == run.clusters["found_again"].to_pylist() == [None]
     assert "No clusters in 1,200 people" in (run.path / "report.html").read_text()
     assert set(run.model.assign(pa.table({name: [0.0] for name in "abc"}))["cluster"].to_pylist()) == {0}

@@ -69,7 +69,7 @@ def test_with_rapids_cudf_reads_and_cuml_computes_and_labels_are_those_of_the_de
 ) -> None:
     with caplog.at_level(logging.INFO):
         run = fit(source, tmp_path / "run", device="auto", config=WITH_MAP)
-    expected = {"read": "cuDF", "statistics": "numba", "pca": "cuML", "kmeans": "cuML", "assign": "CuPy"}
+    expected = {"read": "cuDF", "statistics": "CuPy", "pca": "cuML", "kmeans": "cuML", "assign": "CuPy"}
     assert computed(run) == expected | {"tsne": "cuML"}
     assert run.manifest["computed_by"]["pca"]["reason"] == "the device is cuda, with cuML"
     assert "kmeans by cuML (the device is cuda, with cuML)" in caplog.text
@@ -84,7 +84,7 @@ def test_with_rapids_cudf_reads_and_cuml_computes_and_labels_are_those_of_the_de
 def test_a_reproducible_fit_has_the_bits_of_the_cpu_on_a_gpu_with_rapids(source: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"reproducible": True, "config": WITH_MAP}
     runs = [fit(source, tmp_path / device, device=device, **options) for device in ("cuda", "cpu")]
-    assert computed(runs[0]) == {"statistics": "numba", "read": "cuDF", "tsne": "numba"} | OWN | {"pca": "numba"}
+    assert computed(runs[0]) == {"statistics": "CuPy", "read": "cuDF", "tsne": "numba"} | OWN | {"pca": "numba"}
     results = [*runs[0].path.rglob("*.parquet"), *runs[0].path.rglob("*.safetensors"), runs[0].path / "map.png"]
     assert len(results) > 4
     for path in results:
@@ -208,8 +208,8 @@ def test_the_dry_run_says_which_library_would_compute_each_stage(source: Path) -
     settings = FitConfig.merge(WITH_MAP.model_dump(), device="cuda", kmeans={"n_clusters": 4, "algorithm": "lloyd"})
     estimate = estimate_fit(source, settings)
     libraries_of = {stage: entry["library"] for stage, entry in estimate.facts()["computed_by"].items()}
-    assert libraries_of == OWN | {"read": "cuDF", "statistics": "numba", "pca": "cuML", "tsne": "cuML"}
-    assert "computed: statistics by numba" in estimate.describe().replace("read by cuDF (the device is cuda), ", "")
+    assert libraries_of == OWN | {"read": "cuDF", "statistics": "CuPy", "pca": "cuML", "tsne": "cuML"}
+    assert "computed: statistics by CuPy" in estimate.describe().replace("read by cuDF (the device is cuda), ", "")
 
 
 def test_a_lloyd_checkpoint_is_continued_by_lloyd(

@@ -172,6 +172,8 @@ def test_a_pandas_column_with_gaps_is_ratings_not_given() -> None:
     ("line", "error", "words"),
     [
         ("1,1,good", RetypedColumnError, r"ratings must be numbers \(see line 3 of"),
+        ("1,1,inf", NonFiniteValueError, r"1 ratings of .* are infinite \(see line 3 of"),
+        ("1,1,-1e999", NonFiniteValueError, r"1 ratings of .* are infinite \(see line 3 of"),
         ("1,,4", IdColumnError, r"'item_id' of .* has no id in 1 of 3 rows \(see line 3 of"),
         (",1,4", IdColumnError, r"'user_id' is the id, and it is missing in 1 of the first 3 rows \(see line 3 of"),
     ],

@@ -42,6 +42,13 @@ def test_the_three_lines_of_qualtrics_are_one_header(tmp_path: Path, caplog: pyt
     assert read(path, other).num_rows == 2 * len(ROWS)
 
 
+def test_a_line_drawn_below_the_names_is_no_row(tmp_path: Path) -> None:
+    expected = read(write(tmp_path / "plain.csv", NAMES))
+    assert read(write(tmp_path / "d.csv", NAMES, ["------", "--", "-"])).equals(expected)
+    assert read(write(tmp_path / "e.csv", NAMES, ["======", "==", "=="], delimiter="|")).equals(expected)
+    assert open_table(write(tmp_path / "m.csv", NAMES, ["-", "-", "-"])).n_rows == 1 + len(ROWS)  # missing values
+
+
 def test_excels_line_with_the_separator_is_no_header(tmp_path: Path) -> None:
     expected = read(write(tmp_path / "plain.csv", NAMES))
     for sign in ";|\t,":

@@ -25,6 +25,14 @@ ONE_FORM = [
     ("04sep2012", "05oct2012", ("day name year",)),
     ("Tue, 04 Sep 2012", "Wed, 05 Sep 2012", ("day name year",)),
     ("Tuesday, 4 September 2012", "5 May 2012", ("day name year",)),
+    ("20120904", "20121231", ("yearmonthday",)),
+]
+MONTHS_ALONE = [
+    ("2012-09", "2012-12", ("year month",)),
+    ("2012/09", "1999/12", ("year month",)),
+    ("September 2012", "May 1999", ("name year",)),
+    ("sep-2012", "jan-1999", ("name year",)),
+    ("201209", "199912", ("yearmonth",)),
 ]
 TIMES = [
     ("2012-09-04 10:05", dt.datetime(2012, 9, 4, 10, 5)),
@@ -49,6 +57,11 @@ NO_DATES = [
     ["01-Feb-55", "02-Feb-56"],  # 1955 or 2055
     ["4/9/12", "5/9/12"],
     ["1.2.3", "2.0.0"],
+    ["2012.09", "2012.10"],  # numbers
+    ["1066-10", "1066-11"],
+    ["20120904", "201209"],
+    ["20121304", "20120932"],
+    ["0", "-1"],
     ["2012", "2013"],
     ["10:05", "11:06"],
     ["Marble 4, 2012", "Mayor 5, 2012"],
@@ -75,6 +88,25 @@ def test_every_form_is_recognised_and_parsed(text: str, other: str, forms: tuple
     assert dict(parsed.marks) == {"": 1, "n/a": 1, "0000-00-00": 1}
     assert parsed.n_unread == 0
     assert parse_dates(texts.dictionary_encode(), form).values[:3].tolist() == days(SEPTEMBER_4) * 3
+
+
+@pytest.mark.parametrize(("text", "other", "forms"), MONTHS_ALONE)
+def test_a_month_is_its_first_day(text: str, other: str, forms: tuple[str, ...]) -> None:
+    form = find_date_format(pa.array([text, other]))
+    assert form == DateFormat(forms=forms)
+    parsed = parse_dates(pa.array([f" {text}", "", "soon"]), form)
+    np.testing.assert_array_equal(parsed.values, days(dt.datetime(2012, 9, 1), None, None))
+    assert (dict(parsed.marks), parsed.n_unread) == ({"": 1}, 1)
+
+
+def test_among_dates_in_digits_zeros_and_nines_are_missing_and_impossible_days_unread() -> None:
+    texts = pa.array(["20120904", "0", "00000000", "99999999", "99991231", "20120230"])
+    form = find_date_format(texts)
+    assert form == DateFormat(forms=("yearmonthday",))
+    parsed = parse_dates(texts, form)
+    np.testing.assert_array_equal(parsed.values, days(SEPTEMBER_4, None, None, None, dt.datetime(9999, 12, 31), None))
+    assert (dict(parsed.marks), parsed.n_unread) == ({"0": 1, "00000000": 1, "99999999": 1}, 1)
+    assert parse_dates(pa.array(["0"]), DateFormat()).n_unread == 1
 
 
 @pytest.mark.parametrize(("text", "moment"), TIMES)

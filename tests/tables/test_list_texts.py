@@ -24,6 +24,12 @@ FORMS: dict[str, tuple[str, Callable[[list[str]], str]]] = {
     "Python tuples": (QUOTED_LIST, lambda labels: str(tuple(labels))),
     "plain lists": (LIST, lambda labels: f"[{', '.join(labels)}]"),
     "PostgreSQL arrays": (LIST, lambda labels: f"{{{','.join(labels)}}}"),
+    "Python sets": (QUOTED_LIST, lambda labels: str(dict.fromkeys(labels)).replace(": None", "")),
+    "frozen sets": (QUOTED_LIST, lambda labels: f"frozenset({{{', '.join(map(repr, labels))}}})"),
+    "lines": ("\n", "\n".join),
+    "lines of Windows": ("\n", "\r\n".join),
+    "SharePoint": (";#", ";#".join),
+    "semicolons and lines": (";", ";\n".join),
     "numpy arrays": (QUOTED_LIST, lambda labels: f"[{' '.join(map(repr, labels))}]"),
     "double colons": ("::", "::".join),
     "plus signs": ("+", " + ".join),
@@ -42,6 +48,8 @@ SINGLE = {
     "names": lambda: f"{RNG.choice(list('ABCDEFGH'))}son, {RNG.choice(['Ann', 'Bob', 'Cid', 'Dee', 'Eve'])}",
     "first and last names": lambda: f"{RNG.choice(['Ann', 'Bob', 'Cid', 'Dee'])} {RNG.choice(list('ABCDEFGH'))}son",
     "addresses": lambda: f"{RNG.integers(1, 200)} {RNG.choice(PROSE)} Street, {RNG.choice(['Bonn', 'Rome'])}",
+    "addresses of two lines": lambda: f"{RNG.integers(1, 200)} Main Street\n{RNG.choice(['Bonn', 'Rome', 'Pisa'])}",
+    "prose of lines": lambda: "\n".join(" ".join(RNG.choice(PROSE, 4)) for _ in range(RNG.integers(1, 4))),
     "places": lambda: str(RNG.choice(["Rome, Italy", "Bonn, Germany", "Pisa, Italy", "Ulm, Germany"])),
     "answers with commas": lambda: str(RNG.choice(["Yes, both", "No", "Yes, full-time", "I prefer not to say"])),
     "grades": lambda: str(RNG.choice(["very good", "good", "bad", "very bad"])),
@@ -91,6 +99,9 @@ def test_empty_lists_and_quoted_commas_are_no_labels_of_their_own() -> None:
     assert split_texts(texts, QUOTED_LIST).to_pylist() == [[""], ["Crime, true", "War"], [""], ["War"]]
     assert separator_of(['\u0085["War"]', '["War", "Crime"]\u00a0'], forced=True) == QUOTED_LIST
     assert split_texts(pa.array(["[]", "[ a ,b ]"]), LIST).to_pylist() == [[""], ["a", "b"]]
+    sets = pa.array(["set()", "frozenset()", "{'War'}", "frozenset({'War', 'Crime'})"])
+    assert split_texts(sets, QUOTED_LIST).to_pylist() == [[""], [""], ["War"], ["War", "Crime"]]
+    assert separator_of(["set()"] * 30 + ["{'War'}"] * 30 + ["{'War', 'Crime'}"] * 30) == QUOTED_LIST
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=8))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
+import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from engine.errors import OutOfResourcesError
+from engine.errors import OutOfResourcesError, OutputExistsError
 from engine.utils.atomic_directory import SUCCESS, commit, write_directory_atomically
 from engine.utils.atomic_files import new_folder, remove, scratch_folder, write_atomically
 
@@ -44,6 +48,73 @@ def test_a_full_disk_has_an_error_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(OutOfResourcesError, match="is full"), write_directory_atomically(tmp_path / "run"):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
     assert file_names(tmp_path) == []
+
+
+def test_what_killed_processes_left_is_deleted_and_what_they_set_aside_put_back(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    left = [
+        ".run.staging-abcd1234",
+        "..run.staging-abcd1234." + "0" * 32,
+        ".run.probe-abcd1234",
+        ".runs.staging-abcd1234",
+    ]
+    for name in left:
+        (tmp_path / name).mkdir()
+    (tmp_path / ".run.old-abcd1234" / "run").mkdir(parents=True)
+    (tmp_path / ".run.old-abcd1234" / "run" / SUCCESS).touch()
+    with pytest.raises(OutputExistsError), write_directory_atomically(target):
+        pass
+    assert file_names(tmp_path) == [".runs.staging-abcd1234", "run"]  # the last one is of another target
+
+
+def test_a_staging_folder_that_is_in_use_stays(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    with write_directory_atomically(target) as folder:
+        (folder / "text").write_text("first")
+        aside = tmp_path / ".run.old-abcd1234"
+        aside.mkdir()
+        with write_directory_atomically(target) as other:
+            assert other != folder
+        assert folder.exists()
+        assert aside.exists()  # the first process may have set it aside
+        shutil.rmtree(target)
+    assert (target / "text").read_text() == "first"
+    with write_directory_atomically(target, overwrite=True):
+        pass
+    assert file_names(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize("n_taken", [0, 2])
+def test_a_folder_that_another_process_deletes_before_it_is_locked_is_made_again(
+    n_taken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, taken = fcntl.flock, []
+
+    def take(descriptor: int, operation: int) -> None:
+        folder = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if len(taken) < n_taken:
+            taken.append(folder)
+            folder.rmdir()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", take)
+    with write_directory_atomically(tmp_path / "run") as folder:
+        assert folder.exists()
+    assert file_names(tmp_path) == ["run"]
+    assert len(set(taken)) == n_taken
+
+
+def test_a_file_system_without_locks_leaves_the_folders_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int, operation: int) -> NoReturn:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    (tmp_path / ".run.staging-abcd1234").mkdir()
+    with write_directory_atomically(tmp_path / "run"):
+        pass
+    assert file_names(tmp_path) == [".run.staging-abcd1234", "run"]
 
 
 def test_a_new_folder_stays_unless_the_block_fails(tmp_path: Path) -> None:

@@ -11,12 +11,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine.backends.chunked import ChunkedDevice
 from engine.execution.array_storage import Storage
 from engine.execution.passes import over_table
 from engine.explain.binning.binner import Binner, PackedBins
+from engine.explain.binning.gpu_binning import pack_on_device
 from engine.features.encoded_table import IndexedBlock
 from engine.features.encoder import FeatureEncoder
 from engine.tables import Block, Table
+from engine.tables.device_columns import DeviceColumns
 from engine.utils.formatting import Vocabulary
 
 
@@ -52,6 +55,15 @@ class BinnedTable:
         start, rows = block
         self.binner.pack_into(rows, self.packed[:, start : start + rows.n_rows])
         return rows.n_rows
+
+    def observe_on_device(self, columns: DeviceColumns, device: ChunkedDevice) -> PackedBins:
+        """Return the packed bins of a chunk's rows."""
+        return pack_on_device(self.binner, self._encoder.layout.read_specs, device, columns)
+
+    def collect_from_device(self, start: int, packed: PackedBins) -> None:
+        """Keep the bins of the rows from `start` on."""
+        self.packed[:, start : start + packed.shape[1]] = packed
+        self._n_filled += packed.shape[1]
 
     def collect(self, n_rows: int) -> None:
         """Count the rows whose bins are written."""

@@ -29,7 +29,7 @@ LABELS_PER_LINE = 8  # a label takes one bit
 
 
 @dataclass(frozen=True)
-class _PackedColumn:
+class PackedColumn:
     """The lines of one column, and its predicates."""
 
     plan: ColumnPlan
@@ -51,6 +51,7 @@ class Binner:
     ----------
     n_lines : int
         Bytes per row of the packed bins.
+    columns : list of PackedColumn
     """
 
     def __init__(self, plan: EncodingPlan, predicates: Sequence[Predicate]) -> None:
@@ -58,14 +59,14 @@ class Binner:
         by_column: dict[str, list[int]] = {}
         for index, predicate in enumerate(self.predicates):
             by_column.setdefault(predicate.column, []).append(index)
-        self._columns: list[_PackedColumn] = []
+        self.columns: list[PackedColumn] = []
         self.n_lines = 0
         for column in plan.columns:
             indices = tuple(by_column.get(column.column, ()))
             n_bytes = -(-len(indices) // LABELS_PER_LINE) if isinstance(column, LabelPlan) else 1
             n_lines = min(len(indices), n_bytes)
             lookup = self._threshold_lookup(indices) if isinstance(column, NumberPlan) else None
-            self._columns.append(_PackedColumn(column, self.n_lines, n_lines, indices, lookup))
+            self.columns.append(PackedColumn(column, self.n_lines, n_lines, indices, lookup))
             self.n_lines += n_lines
         self._lines, self._tables = self._lookup_tables()
 
@@ -85,27 +86,34 @@ class Binner:
 
     def pack_into(self, rows: ColumnarBlock, out: PackedBins) -> None:
         """Write the packed bins of rows, of shape (n_lines, n_rows)."""
-        for column in self._columns:
-            if not column.predicates:
-                continue
-            lines, name = out[column.first_line : column.first_line + column.n_lines], column.plan.column
-            if column.lookup is not None:
-                bucketize(rows.numbers[rows.number_rows[name]], column.lookup, lines[0])
-            elif isinstance(column.plan, CategoryPlan):
-                number = rows.text_rows[name]
-                table = _category_codes(rows.names[number] or [], column.plan.categories)
-                kernels.map_codes(rows.codes[number], table, lines[0])
-            else:
-                labels = rows.labels[name]
-                bits = {self.predicates[index].value: bit for bit, index in enumerate(column.predicates)}
-                bit_of = np.array([bits.get(label, -1) for label in labels.names or ()], np.int32)
-                kernels.set_label_bits(labels.offsets, labels.codes, bit_of, labels.missing, bits.get(None, -1), lines)
+        for column in self.columns:
+            if column.predicates:
+                self.pack_column(column, rows, out[column.first_line : column.first_line + column.n_lines])
+
+    def pack_column(self, column: PackedColumn, rows: ColumnarBlock, lines: PackedBins) -> None:
+        """Write the packed bins of one column of rows, of shape (column.n_lines, n_rows)."""
+        name = column.plan.column
+        if column.lookup is not None:
+            bucketize(rows.numbers[rows.number_rows[name]], column.lookup, lines[0])
+        elif isinstance(column.plan, CategoryPlan):
+            number = rows.text_rows[name]
+            table = _category_codes(rows.names[number] or [], column.plan.categories)
+            kernels.map_codes(rows.codes[number], table, lines[0])
+        else:
+            labels = rows.labels[name]
+            bits = {self.predicates[index].value: bit for bit, index in enumerate(column.predicates)}
+            bit_of = np.array([bits.get(label, -1) for label in labels.names or ()], np.int32)
+            kernels.set_label_bits(labels.offsets, labels.codes, bit_of, labels.missing, bits.get(None, -1), lines)
+
+    def lookup_tables(self, predicates: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Return the line of packed bins that each predicate looks at, and its bin for each byte there."""
+        return self._lines[list(predicates)], self._tables[list(predicates)]
 
     def unpack(self, packed: PackedBins, predicates: Sequence[int] | None = None) -> Bins:
         """Return the bins of packed rows by these predicates, all by default; of shape (n_predicates, n_rows)."""
-        indices = np.arange(len(self.predicates)) if predicates is None else np.asarray(predicates, np.int64)
+        indices = range(len(self.predicates)) if predicates is None else predicates
         bins = np.empty((len(indices), packed.shape[1]), np.uint8)
-        kernels.evaluate_predicates(packed, self._lines[indices], self._tables[indices], bins)
+        kernels.evaluate_predicates(packed, *self.lookup_tables(indices), bins)
         return bins
 
     def _threshold_lookup(self, predicates: Sequence[int]) -> ThresholdLookup:
@@ -117,7 +125,7 @@ class Binner:
         """Return the line that each predicate looks at, and its bin for each byte there."""
         lines = np.zeros(len(self.predicates), np.int64)
         tables = np.zeros((len(self.predicates), 256), np.uint8)
-        for column in self._columns:
+        for column in self.columns:
             for number, index in enumerate(column.predicates):
                 bit = number if isinstance(column.plan, LabelPlan) else 0
                 lines[index] = column.first_line + bit // LABELS_PER_LINE

@@ -12,12 +12,13 @@ Rules are found by sequential covering: the next tree is grown on the rows that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.backends.protocol import Backend
 from engine.config import ExplainConfig
 from engine.execution.threads import map_blocks
 from engine.explain.binning.binner import Binner, Bins, PackedBins
@@ -26,6 +27,7 @@ from engine.explain.row_sample import RowSample
 from engine.explain.rules.conditions import Condition
 from engine.explain.rules.decision_tree import LEAF, Labels, Ranges, Tree, grow_tree, prune_tree, select_predicates
 from engine.explain.rules.imm_tree import WeightedRows, grow_small_tree
+from engine.explain.rules.permutation import permutation_importance
 from engine.explain.rules.rule_metrics import Counts, RuleCounter, RuleCounts, count_all
 from engine.explain.rules.rules import RuleSet, find_rules, match_any_rule
 from engine.utils.row_sampling import row_keys
@@ -100,6 +102,7 @@ class Explanation:
     clusters: tuple[ClusterRules, ...]
     n_sampled: int
     n_unseen: int
+    column_importance: Mapping[str, float]  # by permutation on the full tree and unseen rows; 0 for columns not in it
 
     def conditions(self, ranges: Ranges) -> tuple[Condition, ...]:
         """Return ranges of bins as conditions."""
@@ -113,6 +116,7 @@ def explain(
     sample: RowSample,
     settings: ExplainConfig,
     seed: int,
+    backend: Backend | None = None,
 ) -> Explanation:
     """Explain a clustering.
 
@@ -126,6 +130,8 @@ def explain(
     settings : ExplainConfig
     seed : int
         Key of the division of the sample into fifths.
+    backend : Backend, optional
+        What counts the rows that rules match.
 
     Returns
     -------
@@ -137,16 +143,21 @@ def explain(
     if not train.any() or len(np.unique(sample.labels)) < 2 or len(predicates) == 0:
         train = seen = np.ones(len(sample.rows), bool)
     trees = _grow_trees(bins, sample, train, seen)
+
+    def count(rule_sets: Sequence[RuleSet]) -> RuleCounts:
+        counter = RuleCounter(binner, trees, [rule_set.rules for rule_set in rule_sets])
+        return count_all(packed, labels, counter, backend)
+
     rule_sets = _find_rule_sets(bins, sample, predicates, trees[-1], train, seen, settings)
-    counts = count_all(packed, labels, RuleCounter(binner, trees, [rule_set.rules for rule_set in rule_sets]))
+    counts = count(rule_sets)
     while (counts.rules[:, 1] < settings.min_people).any():  # the sample had estimated more people for a rule
         rule_sets = _drop_rules(rule_sets, counts.rules[:, 1] < settings.min_people)
-        counts = count_all(packed, labels, RuleCounter(binner, trees, [rule_set.rules for rule_set in rule_sets]))
+        counts = count(rule_sets)
     describes = counts.clusters[:, 1] >= MIN_COVERAGE * sample.sizes
     if not describes.all():
         drop = np.repeat(~describes, [len(rule_set.rules) for rule_set in rule_sets])
         rule_sets = _drop_rules(rule_sets, drop)
-        counts = count_all(packed, labels, RuleCounter(binner, trees, [rule_set.rules for rule_set in rule_sets]))
+        counts = count(rule_sets)
     test = _select_rows(bins, sample, ~seen if not seen.all() else seen)
     overview, short, full = (_evaluate_tree(number, tree, counts, test) for number, tree in enumerate(trees))
     return Explanation(
@@ -157,6 +168,7 @@ def explain(
         tuple(_evaluate_rules(predicates, rule_sets, counts, test, sample.sizes)),
         n_sampled=len(sample.rows),
         n_unseen=int((~seen).sum()),
+        column_importance=permutation_importance(trees[-1], predicates, test),
     )
 
 
@@ -178,7 +190,8 @@ def _subsample(rows: WeightedRows) -> WeightedRows:
     """Return every n-th row, at most SMALL_TREE_ROWS: a tree of few leaves gets no better with more."""
     bins, labels, weights = rows
     step = -(-len(labels) // SMALL_TREE_ROWS) or 1
-    return np.ascontiguousarray(bins[:, ::step]), labels[::step], weights[::step]
+    contiguous = np.ascontiguousarray  # or kernels are compiled for strides as well
+    return contiguous(bins[:, ::step]), contiguous(labels[::step]), contiguous(weights[::step])
 
 
 def _find_rule_sets(

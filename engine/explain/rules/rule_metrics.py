@@ -10,13 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.execution.passes import over_rows
+from engine.backends.chunked import ChunkedDevice
+from engine.backends.protocol import Backend
+from engine.execution.passes import current_cluster, over_rows
+from engine.execution.threads import row_blocks
 from engine.explain.binning.binner import Binner, Bins, PackedBins
 from engine.explain.rules.decision_tree import LEAF, Labels, Ranges, Tree
+from engine.kernels.arrays.explain import predicates as array_kernels
 from engine.kernels.cpu.explain import predicates as kernels
 
 Counts = NDArray[np.int64]
@@ -88,8 +93,36 @@ class RuleCounter:
         )
         return RuleCounts(nodes, rules, clusters)
 
+    def count_on_device(self, device: ChunkedDevice, packed: PackedBins, labels: Labels) -> RuleCounts:
+        """Count on a block of rows, with the arrays of a device."""
+        xp, to_host = device.xp, device.to_host
+        lines, tables = self._binner.lookup_tables(self._tested)
+        bins = array_kernels.evaluate_predicates(xp, xp.asarray(packed), lines, xp.asarray(tables))
+        labels_there = xp.asarray(labels.astype(np.int64))
+        nodes = [
+            to_host(array_kernels.count_leaf_labels(xp, bins, labels_there, tree, self._n_clusters))
+            for tree in self._trees
+        ]
+        rules, clusters = xp.zeros((self._n_rules, 2), np.int64), xp.zeros((self._n_clusters, 2), np.int64)
+        ranges = list(zip(self._predicate.tolist(), self._low.tolist(), self._high.tolist(), strict=True))
+        by_rule = [ranges[first:last] for first, last in pairwise(self._first_range.tolist())]
+        by_cluster = [by_rule[first:last] for first, last in pairwise(self._first_rule.tolist())]
+        for c, (of_rules, of_cluster) in enumerate(
+            array_kernels.count_rule_matches(xp, bins, labels_there, by_cluster)
+        ):
+            clusters[c, 0], clusters[c, 1] = of_cluster
+            for r, of_rule in enumerate(of_rules, int(self._first_rule[c])):
+                rules[r, 0], rules[r, 1] = of_rule
+        return RuleCounts(nodes, to_host(rules), to_host(clusters))
 
-def count_all(packed: PackedBins, labels: Labels, counter: RuleCounter) -> RuleCounts:
+    def rows_on_device(self, chunk_values: int) -> int:
+        """Return the rows of a block of which the bins, and as many masks, are `chunk_values` bytes."""
+        return max(chunk_values // (2 * len(self._tested) + 1), 1)
+
+
+def count_all(
+    packed: PackedBins, labels: Labels, counter: RuleCounter, backend: Backend | ChunkedDevice | None = None
+) -> RuleCounts:
     """Count what trees and rules match on all rows.
 
     Parameters
@@ -97,7 +130,19 @@ def count_all(packed: PackedBins, labels: Labels, counter: RuleCounter) -> RuleC
     packed : uint8 array of shape (n_lines, n_rows)
     labels : int32 array of shape (n_rows,)
     counter : RuleCounter
+    backend : Backend, optional
+        A device with arrays of its own counts, to the same counts; not where workers share the rows.
     """
+    if isinstance(backend, ChunkedDevice) and current_cluster() is None and len(labels):
+        device = backend
+
+        def count_there(chunk_values: int) -> RuleCounts:
+            blocks = row_blocks(len(labels), counter.rows_on_device(chunk_values))
+            return add_counts(
+                counter.count_on_device(device, np.ascontiguousarray(packed[:, rows]), labels[rows]) for rows in blocks
+            )
+
+        return device.run_in_chunks(count_there, lambda _: count_all(packed, labels, counter))
 
     def count_block(rows: slice) -> RuleCounts:
         return counter.count(packed[:, rows], labels[rows])

@@ -43,8 +43,9 @@
     for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
     return node;
   };
+  const percent = (share) => (share === null ? "" : (100 * share).toFixed(0) + "\u00a0%");
   const sortKey = (feature) => {
-    if (state.sorted === "importance") return feature.importance;
+    if (state.sorted === "importance" || state.sorted === "permutation") return feature[state.sorted] ?? -Infinity;
     if (state.sorted === "what") return feature.what;
     const cell = feature.cells[state.sorted];
     return cell === null ? -Infinity : cell[1];
@@ -55,7 +56,7 @@
     const found = features.filter((feature) => feature.what.toLowerCase().includes(sought));
     const ordered = [...found].sort((a, b) => compare(sortKey(a), sortKey(b)));
     const visible = state.all ? ordered : ordered.slice(0, FIRST);
-    const heads = [["what", "Feature", null], ["importance", "Importance", null], [null, "Everybody", null],
+    const heads = [["what", "Feature", null], ["importance", "Importance", null], ["permutation", "In the tree", null], [null, "Everybody", null],
       ...clusters.map(([number, name], column) => [column, name, number])];
     const line = made("tr", null);
     for (const [key, text, number] of heads) {
@@ -77,8 +78,8 @@
     const body = made("tbody", null);
     for (const feature of visible) {
       const row = made("tr", null);
-      row.append(made("th", feature.what, { scope: "row" }), made("td", (100 * feature.importance).toFixed(0) + "\u00a0%"),
-        made("td", feature.everybody));
+      row.append(made("th", feature.what, { scope: "row" }), made("td", percent(feature.importance)),
+        made("td", percent(feature.permutation)), made("td", feature.everybody));
       feature.cells.forEach((cell, column) => {
         const level = cell === null ? 0 : Math.max(-4, Math.min(4, Math.round(2 * cell[1])));
         row.append(made("td", cell === null ? "" : cell[0], { class: "level" + level, "data-column": clusters[column][0] }));
@@ -98,8 +99,8 @@
     document.getElementById("search").addEventListener("input", fill);
     document.getElementById("more").addEventListener("click", () => { state.all = true; fill(); });
     document.getElementById("download").addEventListener("click", () => {
-      const lines = [["feature", "importance", "everybody", ...clusters.map(([, name]) => name)],
-        ...features.map((feature) => [feature.what, feature.importance, feature.everybody,
+      const lines = [["feature", "importance", "permutation importance", "everybody", ...clusters.map(([, name]) => name)],
+        ...features.map((feature) => [feature.what, feature.importance, feature.permutation ?? "", feature.everybody,
           ...feature.cells.map((cell) => (cell === null ? "" : cell[0]))])];
       const link = made("a", null, { download: "features.csv" });
       link.href = URL.createObjectURL(new Blob(["\ufeff", lines.map((line) => line.map(quoted).join(",")).join("\r\n")], { type: "text/csv" }));

@@ -75,7 +75,7 @@ def test_positions_are_shares_of_everybody_below() -> None:
 def test_importance_is_the_share_of_the_variance_between_clusters() -> None:
     table, labels = months()
     sample, effect_sizes = sample_and_effect_sizes(table, labels)
-    for entry in feature_table(effect_sizes, sample.sizes, min_people=11):
+    for entry in feature_table(effect_sizes, sample.sizes, min_people=11, column_importance={}):
         x = np.clip(table[entry["column"]].to_numpy(), *np.quantile(table[entry["column"]].to_numpy(), [0.005, 0.995]))
         between = np.average([(x[labels == c].mean() - x.mean()) ** 2 for c in (0, 1)], weights=[300, 300])
         assert entry["importance"] == pytest.approx(between / x.var(), abs=0.001)
@@ -86,7 +86,7 @@ def test_the_table_of_features_discloses_nothing_of_few_people() -> None:
     labels = np.r_[np.full(5, 2), np.full(60, 1), np.zeros(835, int)]
     sample, effect_sizes = sample_and_effect_sizes(table, labels)
     few, some, many = 0, 0, 0
-    for entry in feature_table(effect_sizes, sample.sizes, min_people=11):
+    for entry in feature_table(effect_sizes, sample.sizes, min_people=11, column_importance={}):
         first, second, third = entry["clusters"]
         assert third is None
         few += second is not None and second["here"] == "hardly anybody"

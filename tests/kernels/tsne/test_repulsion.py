@@ -9,7 +9,7 @@ import pytest
 
 from engine.execution.threads import threads
 from engine.kernels.cpu.tsne.exact_repulsion import compute_exact_repulsion
-from engine.kernels.cpu.tsne.grid_repulsion import interpolate_forces
+from engine.kernels.cpu.tsne.grid_repulsion import convolve, forward_transform, interpolate_forces
 from engine.tsne.repulsion import InterpolationGrid
 from tests import reference
 
@@ -76,6 +76,13 @@ def test_a_grid_that_grew_gives_the_bits_of_a_new_one() -> None:
     grid_forces(*small, grid)
     grown, _ = grid_forces(*large, grid)
     np.testing.assert_array_equal(grown, grid_forces(*large)[0])
+
+
+def test_grids_of_any_size_need_kernels_for_one_layout_of_memory() -> None:
+    grid = InterpolationGrid()
+    for span in (10.0, 90.0, 200.0, 40.0):
+        grid_forces(*clusters(500, span), grid)
+    assert [len(kernel.signatures) for kernel in (forward_transform, convolve)] == [1, 1]
 
 
 def test_threads_do_not_change_bits() -> None:

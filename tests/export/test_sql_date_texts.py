@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.explain.export_sql_dates import date_from_text
+from engine.export.sql_date_texts import date_from_text
 from engine.tables.date_texts import DateFormat, parse_dates
 
 DATES = ["1970-1-1", "1969/12/31", "31.12.1969", "01-02-1970", "Feb 3rd, 1970", "Thu, 01 Jan 1970", "29.2.1970"]
@@ -17,12 +17,16 @@ CLOCKS = ["", " 9:05", ", 09:05:59", " 23:59:59.999", " 12:05 am", " 12:05 PM", 
 ZONES = ["", "Z", " +05:30", "-0800", "-03", " UTC"]
 TEXTS = [
     *(date + clock + zone for date in DATES for clock in CLOCKS for zone in (ZONES if clock else [""])),
-    "1970-01-01T10:00", "\u00a01970-01-01\n", "n/a", "0000-00-00", "", "it's", "2024-02-30", "9999-12-31", None,
+    "1970-01-01T10:00", "19700102", "197003", "1970-04", "May 1970", "0", "20240230", "99991231",
+    "\u00a01970-01-01\n", "n/a", "0000-00-00", "", "it's", "2024-02-30", "9999-12-31", None,
 ]  # fmt: skip
 FORMATS = [
     DateFormat(),
     DateFormat(forms=("day month year",)),
     DateFormat(forms=("month day year", "day name year", "name day year")),
+    DateFormat(forms=("year month", "name year")),
+    DateFormat(forms=("yearmonthday",)),
+    DateFormat(forms=("yearmonth",)),
 ]
 
 

@@ -1,10 +1,10 @@
-"""Write how a text column is parsed as dates (engine/tables/date_texts.py) as SQL."""
+"""Write how a column of texts or digits is parsed as dates (engine/tables/date_texts.py) as SQL."""
 
 from __future__ import annotations
 
 import re
 
-from engine.explain.sql_dialect import STRIPPED, DuckDb
+from engine.export.sql_dialect import DUCKDB, STRIPPED
 from engine.tables.date_texts import PATTERNS, TIME, YEAR_FIRST, DateFormat, Form
 
 # Of a whole text: the time at its end. Python finds the numbers of the groups, DuckDB runs it.
@@ -12,12 +12,12 @@ _TIME = re.compile(f"(?i){TIME}$")
 
 
 def date_from_text(column: str, form: DateFormat) -> str:
-    """Return an expression that is the moment of a column's text in UTC, or NULL where the text is none.
+    """Return an expression that is the moment of a column's text or number in UTC, or NULL where it is none.
 
     It takes the steps of `parse_dates`, with the same regular expressions. Columns that a database has read as dates
     or times are converted to text first, which is written year first.
     """
-    text = f"TRIM(BOTH {DuckDb().text(STRIPPED)} FROM CAST({column} AS VARCHAR))"
+    text = f"TRIM(BOTH {DUCKDB.text(STRIPPED)} FROM CAST({column} AS VARCHAR))"
     days = " ".join(
         f"WHEN REGEXP_MATCHES({text}, {_quoted(PATTERNS[name])}) THEN {_day(text, name)}"
         for name in (YEAR_FIRST, *form.forms)
@@ -27,7 +27,7 @@ def date_from_text(column: str, form: DateFormat) -> str:
 
 def _day(text: str, form: Form) -> str:
     groups = re.compile(PATTERNS[form]).groupindex
-    year, day = (f"\\{groups[name]}" for name in ("year", "day"))
+    year, day = (f"\\{groups[name]}" if name in groups else "01" for name in ("year", "day"))
     if "name" in form:
         iso = f"REGEXP_REPLACE({text}, {_quoted(PATTERNS[form])}, '{day} \\{groups['name']} {year}')"
         return f"TRY_STRPTIME({iso}, '%d %b %Y')"

@@ -1,0 +1,73 @@
+"""Write the values of a column as SQL, with NULL where the engine takes them for missing, in the type of the column.
+
+    pyarrow.Field, ColumnPlan  ->  an expression of one dialect
+
+Rules compare these expressions, and models encode them. Marks of missing values are left to both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeGuard
+
+import numpy as np
+import pyarrow as pa
+
+from engine.export.sql_date_texts import date_from_text
+from engine.export.sql_dialect import SqlDialect
+from engine.export.sql_number_texts import number_from_text
+from engine.features.encoding_plan import CategoryPlan, ColumnPlan, NumberPlan
+from engine.tables.date_texts import DateFormat
+from engine.tables.vector_columns import POSITION, vector_name
+
+
+def is_written_date(plan: ColumnPlan, field: pa.Field) -> TypeGuard[NumberPlan]:
+    """Return whether a column has dates that are texts or digits."""
+    return isinstance(plan, NumberPlan) and plan.role == "date" and not pa.types.is_temporal(field.type)
+
+
+class SqlColumns:
+    """Writes columns, and literals that are compared with them, in one dialect."""
+
+    def __init__(self, dialect: SqlDialect) -> None:
+        self.dialect = dialect
+
+    def given(self, field: pa.Field) -> str:
+        """Return a column as it is, or an element of a vector."""
+        source = vector_name(field)
+        if source is None:
+            return self.dialect.identifier(field.name)
+        return self.dialect.element(self.dialect.identifier(source), int(field.metadata[POSITION]))
+
+    def present(self, field: pa.Field, plan: ColumnPlan) -> str:
+        """Return a column as it is compared, NULL where it has no value."""
+        column = self.given(field)
+        if is_written_date(plan, field):
+            return self.moment(field, plan)
+        if isinstance(plan, NumberPlan) and plan.number_format is not None:
+            return number_from_text(column, plan.number_format)
+        if pa.types.is_floating(field.type):
+            return self.dialect.given_double(column, infinite=isinstance(plan, CategoryPlan))
+        if isinstance(plan, NumberPlan) and pa.types.is_boolean(field.type):
+            return self.dialect.integer(column)
+        if isinstance(plan, NumberPlan) and pa.types.is_integer(field.type):
+            return self.dialect.double(column)
+        if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+            return self.dialect.in_utc(column)
+        return column
+
+    def moment(self, field: pa.Field, plan: NumberPlan) -> str:
+        """Return the moment of a column of texts or digits in UTC, NULL where it is none."""
+        column = self.given(field)
+        if pa.types.is_floating(field.type):
+            column = f"CASE WHEN {column} = FLOOR({column}) THEN TRY_CAST({column} AS BIGINT) END"
+        return date_from_text(column, plan.date_format or DateFormat())
+
+    def category_literal(self, kind: pa.DataType) -> Callable[[str], str]:
+        """Return the function that writes a category as a literal of the column's type: number, boolean or text."""
+        if pa.types.is_floating(kind):  # float16 is read as float32, which keeps its values
+            as_read = np.float64 if pa.types.is_float64(kind) else np.float32
+            return lambda value: self.dialect.number(float(as_read(value)))
+        if pa.types.is_integer(kind):
+            return str
+        return str.upper if pa.types.is_boolean(kind) else self.dialect.text

@@ -1,0 +1,182 @@
+"""Write the encoder as SQL: the columns of X, from the columns of a table.
+
+    EncodingPlan, schema, dialect  ->  per source column its value, NULL where it is missing, and the columns of X
+
+Numbers are imputed, clipped and scaled as the encoder does, in double precision; the encoder rounds the result to
+float32. One-hot and multi-hot columns are 0 or 1, whose one value in X goes to the coefficients of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from engine.errors import UsageError
+from engine.export.sql_columns import SqlColumns, is_written_date
+from engine.export.sql_dialect import (
+    BRACKETS,
+    DATE_TEXTS,
+    LINES,
+    LISTS,
+    NUMBER_TEXTS,
+    VECTORS,
+    WORDY_DATES,
+    SqlDialect,
+)
+from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, ColumnPlan, EncodingPlan, LabelPlan, NumberPlan
+from engine.tables.list_texts import is_list, spellings
+from engine.tables.vector_columns import vector_name
+from engine.utils.formatting import natural_list
+
+
+@dataclass(frozen=True)
+class SourceColumn:
+    """A column of the table: its value as SQL, and the columns of X as SQL on the value's name."""
+
+    name: str
+    value: str
+    dense: tuple[str, ...]  # of the numbers of X, at most one
+    hot: tuple[str, ...]  # of the columns of X that are 0 or 1
+
+
+class Width(NamedTuple):
+    """How many columns of X a column has that are numbers, and that are 0 or 1."""
+
+    dense: int
+    hot: int
+
+
+def plan_width(plan: ColumnPlan) -> Width:
+    """Return how many columns of X a column has."""
+    if isinstance(plan, NumberPlan):
+        return Width(1, int(plan.indicator))
+    values = plan.categories if isinstance(plan, CategoryPlan) else plan.labels
+    return Width(0, len(values) + 1 + plan.indicator)
+
+
+class SqlEncoder:
+    """Writes the columns of X in one dialect."""
+
+    def __init__(self, plan: EncodingPlan, schema: pa.Schema, dialect: SqlDialect) -> None:
+        self.plan, self.schema, self.dialect = plan, schema, dialect
+        self.columns = SqlColumns(dialect)
+
+    def source_columns(self, plans: Sequence[ColumnPlan]) -> list[SourceColumn]:
+        """Return columns of the plan, in order.
+
+        Raises
+        ------
+        UsageError
+            If the dialect cannot write some of them; it names all of these.
+        """
+        lacking: dict[str, list[str]] = {}
+        for plan in plans:
+            need = _need(plan, self.schema.field(plan.column))
+            if need in self.dialect.lacks:
+                lacking.setdefault(need, []).append(repr(plan.column))
+        if lacking:
+            what = "; ".join(f"{need} ({natural_list(names)})" for need, names in lacking.items())
+            raise UsageError(
+                f"{self.dialect.name} cannot read what the model was fitted on: {what}.",
+                hint="name a table that has these columns in types of the database (--table), or fit without them.",
+            )
+        return [self._source_column(number, plan) for number, plan in enumerate(plans)]
+
+    def _source_column(self, number: int, plan: ColumnPlan) -> SourceColumn:
+        field, name = self.schema.field(plan.column), f"given_{number}"
+        if isinstance(plan, NumberPlan):
+            missing = f"{name} IS NULL"
+            if plan.role == "date" and plan.missing:
+                missing = f"{name} IS NULL OR {self._is_marked_day(name, plan)}"
+            hot = [missing] if plan.indicator else []
+            return SourceColumn(name, self._number(field, plan), (self._encoded(name, plan),), self._truths(hot))
+        if isinstance(plan, CategoryPlan):
+            return SourceColumn(name, self._category(field, plan), (), self._truths(self._one_hot(name, field, plan)))
+        return SourceColumn(name, self._labels(field, plan), (), self._truths(self._multi_hot(name, field, plan)))
+
+    def _number(self, field: pa.Field, plan: NumberPlan) -> str:
+        """Return a number, or a date as days, NULL where it is missing."""
+        if plan.role == "date":
+            column, kind = self.columns.given(field), field.type
+            if is_written_date(plan, field) and not self.dialect.dates_are_texts:
+                column, kind = self.columns.moment(field, plan), pa.timestamp("us")
+            return self.dialect.computed_double(self.dialect.days(column, kind))
+        value = self.columns.present(field, plan)
+        for mark in plan.missing:
+            value = f"NULLIF({value}, {self.dialect.number(mark)})"
+        return value
+
+    def _encoded(self, name: str, plan: NumberPlan) -> str:
+        number = self.dialect.number
+        if plan.role == "date":
+            value = f"({number(self.plan.reference_day)} - {name}) / {number(DAYS_PER_YEAR)}"
+            if plan.missing:
+                value = f"CASE WHEN NOT {self._is_marked_day(name, plan)} THEN {value} END"
+            name = value
+        value = f"COALESCE({name}, {number(plan.fill)})"
+        if plan.logarithm:
+            value = f"LN(1 + {self.dialect.largest([value, '0'])})"
+        value = self.dialect.smallest([self.dialect.largest([value, number(plan.low)]), number(plan.high)])
+        factor = plan.scale * float(np.sqrt(plan.weight))
+        return self.dialect.computed_double(f"({value} - {_signed(number(plan.centre))}) * {number(factor)}")
+
+    def _is_marked_day(self, name: str, plan: NumberPlan) -> str:
+        return f"FLOOR({name}) IN ({', '.join(map(self.dialect.number, plan.missing))})"
+
+    def _category(self, field: pa.Field, plan: CategoryPlan) -> str:
+        value, literal = self.columns.present(field, plan), self.columns.category_literal(field.type)
+        for mark in plan.missing:
+            value = f"NULLIF({value}, {literal(mark)})"
+        return value
+
+    def _one_hot(self, name: str, field: pa.Field, plan: CategoryPlan) -> list[str]:
+        literals = list(map(self.columns.category_literal(field.type), plan.categories))
+        conditions = [f"{name} = {literal}" for literal in literals]
+        conditions.append(f"{name} NOT IN ({', '.join(literals)})")
+        if plan.indicator:
+            return [*conditions, f"{name} IS NULL"]
+        conditions[0] += f" OR {name} IS NULL"  # a missing category counts as the most frequent
+        return conditions
+
+    def _labels(self, field: pa.Field, plan: LabelPlan) -> str:
+        column = self.columns.given(field)
+        return column if plan.separator is None else self.dialect.split_labels(column, plan.separator)
+
+    def _multi_hot(self, name: str, field: pa.Field, plan: LabelPlan) -> list[str]:
+        are_numbers = plan.separator is None and pa.types.is_integer(field.type.value_type)
+        literal = str if are_numbers else self.dialect.text
+        written = [[label] if plan.separator is None else spellings(label, plan.separator) for label in plan.labels]
+        conditions = [" OR ".join(self.dialect.contains(name, literal(text)) for text in texts) for texts in written]
+        known = [literal(text) for texts in written for text in texts]
+        conditions.append(self.dialect.contains_other(name, known if are_numbers else [*known, "''"]))
+        return [*conditions, f"{name} IS NULL"] if plan.indicator else conditions
+
+    def _truths(self, conditions: Sequence[str]) -> tuple[str, ...]:
+        return tuple(
+            self.dialect.computed_double(f"CASE WHEN {condition} THEN 1 ELSE 0 END") for condition in conditions
+        )
+
+
+def _need(plan: ColumnPlan, field: pa.Field) -> str:
+    """Return what a database has to be able to read for a column, "" if it is what all can."""
+    if vector_name(field) is not None:
+        return VECTORS
+    if isinstance(plan, LabelPlan):
+        if plan.separator is None:
+            return LISTS
+        return BRACKETS if is_list(plan.separator) else LINES if plan.separator == "\n" else ""
+    if not isinstance(plan, NumberPlan):
+        return ""
+    if plan.role != "date":
+        return NUMBER_TEXTS if pa.types.is_string(field.type) else ""
+    if not is_written_date(plan, field):
+        return ""
+    return WORDY_DATES if plan.date_format is not None and plan.date_format.forms else DATE_TEXTS
+
+
+def _signed(literal: str) -> str:
+    return f"({literal})" if literal.startswith("-") else literal

@@ -1,0 +1,98 @@
+"""Warn of categories whose texts say that they are something else: spellings of one word, numbers, or nothing.
+
+    statistics, roles  ->  warnings that name the columns, and nothing that stands in them
+
+The texts stay what they are: `berlin` beside `Berlin ` may be meant. But as categories of their own they part people
+who gave one answer, numbers in an unknown notation become their twenty most frequent texts, and blanks, which are
+missing values in a CSV file, a category.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from engine.config import Role
+from engine.features.column_roles import ColumnRole
+from engine.features.column_statistics import TableStatistics
+from engine.features.number_columns import MAX_CODES
+from engine.tables.number_texts import MISSING_MARKS
+
+MAX_NOTATIONS = 5  # ways in which a column writes its numbers: addresses, which begin with numbers, have more
+MAX_NUMBERS = 3  # in one text, as in 4.5/5
+MIN_ALIKE = 0.9  # of the rows
+_NUMBER = re.compile(r"[0-9]+(?:[.,'][0-9]+)*|\d+")
+_WORDS = frozenset(["none", "unknown", "missing", "(missing)", "void", "no answer"])  # marks that are answers as well
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")  # characters that nobody sees
+_MONTH = re.compile("(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*", re.IGNORECASE)
+_CODE = re.compile("0[0-9]{2}")  # a number that begins so is none: 01234-5678
+
+
+class CategoryTextsWarning(UserWarning):
+    """Warns of categories that differ in case or blanks only, hold a number each, or look like missing values."""
+
+
+def warn_of_category_texts(
+    statistics: TableStatistics, roles: Sequence[ColumnRole], overrides: Mapping[str, Role], noted: Mapping[str, str]
+) -> None:
+    """Warn of text categories that are spellings of one another, numbers in a notation that is not read, or blanks.
+
+    Parameters
+    ----------
+    statistics : TableStatistics
+    roles : sequence of ColumnRole
+    overrides : mapping of column name to role
+        Columns whose role is set are as they are meant.
+    noted : mapping of column name to str
+        Columns that another warning has said this of.
+    """
+    names = [role.column for role in roles if role.role == "categorical" and role.column not in overrides]
+    counts = {name: statistics.columns[name].counts for name in names}
+    spelled = [
+        f"{name!r} ({n_texts:,} spellings of {n_words:,} categories)"
+        for name in names
+        for n_texts, n_words in [_count_spellings(counts[name])]
+        if n_texts
+    ]
+    if spelled:
+        what = f"Categories that differ only in case or blanks are categories of their own: {'; '.join(spelled)}"
+        warnings.warn(f"{what}; write them alike if they are meant alike.", CategoryTextsWarning, stacklevel=3)
+    marks = {name: sorted(filter(_is_mark, counts[name])) for name in names}
+    empty = [f"{name!r} ({', '.join(map(repr, found))})" for name, found in marks.items() if found]
+    if empty:
+        what = f"Categories that look like missing values stay categories: {'; '.join(empty)}"
+        warnings.warn(f"{what}; --missing COLUMN=TEXT,TEXT makes them missing.", CategoryTextsWarning, stacklevel=3)
+    numbers = [repr(name) for name in names if name not in noted and _hold_numbers(counts[name])]
+    if numbers:
+        what = f"Texts with numbers in a notation that is not read stay categories: {', '.join(numbers)}"
+        remedy = "write the numbers alone; --role COLUMN=categorical keeps the texts without a warning"
+        warnings.warn(f"{what}; {remedy}.", CategoryTextsWarning, stacklevel=3)
+
+
+def _is_mark(text: str) -> bool:
+    text = text.strip().lower()
+    return text in MISSING_MARKS and text not in _WORDS
+
+
+def _count_spellings(counts: Counter[str]) -> tuple[int, int]:
+    """Return the number of texts that look like another one but for case and blanks, and of different ones of them."""
+    alike = Counter(" ".join(_UNSEEN.sub("", unicodedata.normalize("NFKC", t)).casefold().split()) for t in counts)
+    several = [n for n in alike.values() if n > 1]
+    return sum(several), len(several)
+
+
+def _hold_numbers(counts: Counter[str]) -> bool:
+    """Tell whether nearly all texts are numbers with the same few characters around them, and not few or codes."""
+    if len(counts) <= MAX_CODES:
+        return False
+    notations: Counter[str] = Counter()
+    for text, n_rows in counts.items():
+        numbers = _NUMBER.findall(text)
+        notation = _NUMBER.sub(lambda number: "0" if number[0].isascii() else "#", _MONTH.sub("*", text.strip()))
+        if 1 <= len(numbers) <= MAX_NUMBERS and not notation[0].isalpha() and not _CODE.match(numbers[0]):
+            notations[notation] += n_rows
+    n_alike = sum(n_rows for _, n_rows in notations.most_common(MAX_NOTATIONS))
+    return set(notations) != {"0"} and n_alike >= MIN_ALIKE * counts.total()

@@ -1,0 +1,136 @@
+"""Serve the clusters of a run over HTTP: rows as JSON in, their clusters out.
+
+    pip install 'rooms-engine[serve]'
+    ROOMS_RUN=runs/today uvicorn --app-dir examples serve:app --no-access-log
+
+    curl localhost:8000/assign -H 'Content-Type: application/json' -d '[{"user_id": 7, "age": 41, …}, …]'
+
+A row is an object with the columns of the table that the run was made of; null is a missing value. Dates are texts such
+as "2024-09-04". GET /model says which columns there are. Each answer has the id, the cluster with its name, how clear
+the case is (margin, from 0 to 1), and the odds of the runner-up.
+
+Rows that cannot be read give status 422, with a message that names the column. Requests that wait at the same time are
+assigned together: one call for many rows takes little longer than one for a few. One process uses one core: start as
+many as there are cores (`--workers`), and new ones for a new run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import warnings
+from typing import Annotated, Any
+
+from litestar import Litestar, Request, Response, get, post
+from litestar.datastructures import State
+from litestar.exceptions import ValidationException
+from litestar.params import Body
+
+import engine
+from engine.errors import DataError, MissingColumnError, NotExplainedError, RoomsError
+
+MAX_ROWS = 1_000
+Rows = list[dict[str, Any]]
+
+
+class Assigner:
+    """Assigns the rows of requests; those that wait at the same time, in one call."""
+
+    def __init__(self, run: str) -> None:
+        self.model = engine.load(run)
+        try:
+            self._with: tuple[str, ...] = ("name",) if self.model.cluster_names else ()
+        except NotExplainedError:  # a run made with --skip explain has no names
+            self._with = ()
+        self._columns = {*self.model.encoder.columns, *([] if self.model.id is None else [self.model.id])}
+        self._waiting: list[tuple[Rows, asyncio.Future[Rows]]] = []
+
+    def warm_up(self) -> None:
+        """Assign a row without values, so that no request waits for a kernel."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._assign_now([{name: 0 if name == self.model.id else None for name in self._columns}])
+
+    async def assign(self, rows: Rows) -> Rows:
+        """Return the cluster of each row; raise MissingColumnError if no row has a column that the model needs."""
+        missing = self._columns.difference(*rows)
+        if missing:  # found here, for the rows of another request may have them
+            raise MissingColumnError(f"No row has {', '.join(map(repr, sorted(missing)))}.")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Rows] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._assign_waiting)
+        self._waiting.append((rows, answer))
+        return await answer
+
+    def _assign_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        try:
+            answers = iter(self._assign_now([row for rows, _ in waiting for row in rows]))
+        except RoomsError:  # each for itself, to tell whose fault it is
+            for rows, answer in waiting:
+                try:
+                    _answer(answer, self._assign_now(rows))
+                except RoomsError as error:
+                    if not answer.cancelled():
+                        answer.set_exception(error)
+            return
+        for rows, answer in waiting:
+            _answer(answer, [next(answers) for _ in rows])
+
+    def _assign_now(self, rows: Rows) -> Rows:
+        answers: Rows = self.model.assign(rows, with_columns=self._with).to_pylist()
+        return answers
+
+
+def _answer(answer: asyncio.Future[Rows], rows: Rows) -> None:
+    if not answer.cancelled():  # the client is gone
+        answer.set_result(rows)
+
+
+@post("/assign", status_code=200)
+async def assign(data: Annotated[list[dict[str, Any]], Body()], state: State) -> list[dict[str, Any]]:
+    """Return the cluster of each row."""
+    if not 0 < len(data) <= MAX_ROWS:
+        raise ValidationException(f"A request has 1 to {MAX_ROWS:,} rows, not {len(data):,}.")
+    assigner: Assigner = state.assigner
+    return await assigner.assign(data)
+
+
+@get("/model")
+async def describe_model(state: State) -> dict[str, Any]:
+    """Return the run, its clusters, and the columns that rows have."""
+    model = state.assigner.model
+    columns = {column.column: column.role for column in model.encoder.plan.columns}
+    return {"run": str(model.run_folder), "clusters": model.n_clusters, "id": model.id, "columns": columns}
+
+
+@get("/health")
+async def health() -> str:
+    """Answer once the model is read and warm."""
+    return "ok"
+
+
+def load_model(app: Litestar) -> None:
+    """Read the model of $ROOMS_RUN."""
+    app.state.assigner = Assigner(os.environ["ROOMS_RUN"])
+    app.state.assigner.warm_up()
+
+
+def refuse_rows(_: Request[Any, Any, Any], error: RoomsError) -> Response[dict[str, Any]]:
+    """Answer with what is wrong with the rows; anything else is an error of the server."""
+    facts = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+    return Response(facts, status_code=422 if isinstance(error, DataError) else 500)
+
+
+def refuse_body(_: Request[Any, Any, Any], error: ValidationException) -> Response[dict[str, Any]]:
+    """Answer that the body is no list of rows."""
+    return Response({"error": "ValidationException", "message": error.detail, "hint": None}, status_code=422)
+
+
+app = Litestar(
+    [assign, describe_model, health],
+    on_startup=[load_model],
+    exception_handlers={RoomsError: refuse_rows, ValidationException: refuse_body},
+    openapi_config=None,
+)

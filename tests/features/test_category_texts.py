@@ -1,0 +1,84 @@
+"""Categories that are spellings of one another, numbers in an unknown notation, or marks: warnings name them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from engine.features.category_texts import CategoryTextsWarning
+from engine.features.fit import FittedFeatures, fit_encoder
+from engine.tables import open_table
+
+N = 600
+RNG = np.random.default_rng(8)
+NUMBERS = RNG.integers(1, 60, N).tolist()
+MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sept", "October"]
+NOTATIONS: dict[str, Callable[[int], str]] = {
+    "at least": lambda n: f"{n}+",
+    "ratings": lambda n: f"{n / 10}/5",
+    "sentences": lambda n: f"{n / 10} out of 5 stars",
+    "ordinals": lambda n: f"{n}th",
+    "quarters": lambda n: f"{1980 + n}-Q1",
+    "days with years of two digits": lambda n: f"{1 + n % 12}/{1 + n % 28}/{10 + n % 9}",
+    "days of Oracle": lambda n: f"{1 + n % 28:02d}-{MONTHS[n % 10].upper()}-{10 + n % 9}",
+    "months with years of two digits": lambda n: f"{MONTHS[n % 9]}-{n % 20:02d}",
+    "Arabic digits": lambda n: str(n).translate(
+        str.maketrans("0123456789", "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669")
+    ),
+    "full-width digits": lambda n: str(n).translate({48 + k: 0xFF10 + k for k in range(10)}),
+}
+WORDS: dict[str, Callable[[int], str]] = {
+    "codes of two parts": lambda n: f"{n:05d}-{n:04d}",
+    "codes": lambda n: f"P{n}",
+    "codes of digits": lambda n: f"{n:04d}",
+    "streets": lambda n: f"{n} {'ABCDEFGHIJKL'[n % 12]} Street",
+    "few ranges": lambda n: f"{n // 10}0-{n // 10}9",
+    "words": lambda n: "abcdefghijklmnopqrstuvwxyz"[n % 26],
+}
+
+
+def fit_texts(texts: list[str], **options: object) -> FittedFeatures:
+    table = pa.table({"x": texts, "age": RNG.integers(18, 90, N)})
+    return fit_encoder(open_table(table), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("notation", NOTATIONS)
+def test_numbers_in_a_notation_that_is_not_read_are_named(notation: str) -> None:
+    texts = [NOTATIONS[notation](n) for n in NUMBERS]
+    with pytest.warns(CategoryTextsWarning, match="notation that is not read stay categories: 'x';"):
+        assert fit_texts(texts).roles[0].role == "categorical"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CategoryTextsWarning)
+        fit_texts(texts, column_roles={"x": "categorical"})
+
+
+@pytest.mark.parametrize("kind", WORDS)
+def test_other_categories_are_not(kind: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CategoryTextsWarning)
+        assert fit_texts([WORDS[kind](n) for n in NUMBERS]).roles[0].role == "categorical"
+
+
+@pytest.mark.parametrize("mark", ["", " ", "NA", "null", "?", "n/a"])
+def test_marks_of_missing_values_among_categories_are_named(mark: str) -> None:
+    texts = [["red", "blue", mark][n % 3] for n in range(N)]
+    with pytest.warns(CategoryTextsWarning, match="look like missing values stay categories: 'x' ."):
+        fit_texts(texts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CategoryTextsWarning)
+        assert fit_texts(texts, missing={"x": [mark]}).statistics.columns["x"].n_missing == N // 3
+        fit_texts([["some", "none", "unknown"][n % 3] for n in range(N)])
+
+
+def test_spellings_of_one_category_are_counted() -> None:
+    cities = ["Berlin", "berlin", " Berlin", "New  York", "new york", "Rome"]
+    with pytest.warns(CategoryTextsWarning, match="case or blanks .*: 'x' .5 spellings of 2 categories.;"):
+        features = fit_texts([cities[n % 6] for n in range(N)])
+    assert "6 different texts" in features.roles[0].reason
+    unseen = ["M\u00fcnchen", "Mu\u0308nchen", "abc", "abc\u200b", "x"]
+    with pytest.warns(CategoryTextsWarning, match="4 spellings of 2 categories"):
+        fit_texts([unseen[n % 5] for n in range(N)])
