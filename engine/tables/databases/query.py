@@ -8,6 +8,7 @@ all other databases by SQLAlchemy: their rows are Python objects, which python_r
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from engine.tables.databases.address import POSTGRESQL, Address, parse_address
 from engine.tables.databases.python_rows import batch_of_rows, rows_at_once
 
 BATCH_BYTES = 16 << 20  # of a COPY
+DUCKDB_MEMORY = "1GiB"
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,13 @@ class Query:
 def _read_duckdb(address: Address, sql: str) -> Iterator[pa.RecordBatch]:
     import duckdb
 
-    # A query names tables of the database, and no variables of this program.
-    settings = {"python_enable_replacements": "false"}
-    with duckdb.connect(address.path, read_only=True, config=settings) as connection:
+    # A query names tables of the database, and no variables of this program. Without a limit, what was read of the file
+    # stays in memory: 0.9 GiB of 20 million rows of eight columns. Sorting and joining more is done in files.
+    settings = {"python_enable_replacements": "false", "memory_limit": DUCKDB_MEMORY}
+    with (
+        tempfile.TemporaryDirectory(prefix="rooms-duckdb-") as spilled,
+        duckdb.connect(address.path, read_only=True, config=settings | {"temp_directory": spilled}) as connection,
+    ):
         relation = connection.sql(sql)
         if relation is None:
             raise UsageError("The query gives no rows.", hint="write one SELECT.")

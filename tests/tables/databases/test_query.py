@@ -290,6 +290,13 @@ def test_a_query_names_tables_and_no_variables(tmp_path: Path) -> None:
     assert relation.num_rows == 1
 
 
+def test_duckdb_reads_with_bounded_memory(tmp_path: Path) -> None:
+    url = f"duckdb:///{tmp_path / 'a.duckdb'}"
+    run_sql(url, "CREATE TABLE t AS SELECT 1 AS a")
+    (row,) = read(engine.Query(url, "SELECT current_setting('memory_limit') AS m")).to_pylist()
+    assert row == {"m": "1.0 GiB"}
+
+
 def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.duckdb").touch()
     for module, url in {
