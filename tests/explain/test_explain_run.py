@@ -168,7 +168,7 @@ def test_codes_are_not_tested_and_a_cluster_that_rules_hardly_cover_has_none(tmp
     branch = np.array(["0090", "0117", "0338"])[random.integers(3, size=3000)]
     table = pa.table({**noise, "branch_code": branch})
     config = FitConfig.merge({}, features={"roles": {"branch_code": "categorical"}}, skip=["map", "report"])
-    run = engine.fit(table, out=tmp_path / "run", n_clusters=5, config=config)
+    run = engine.fit(table, out=tmp_path / "run", n_clusters=10, config=config)
     assert "branch_code" in run.model.encoder.columns
     assert "branch_code" not in (run.path / "rules.json").read_text()
     clusters = run.rules["clusters"]
