@@ -9,6 +9,7 @@ second kind are timed as they are, and t-SNE by a few of its iterations. Memory 
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -237,7 +238,8 @@ def _estimate(source: Any, settings: FitConfig, parent: Path) -> FitEstimate:
         trial_storage = _TrialStorage(folder, plan.streamed, memory_limit, file_limit)
         n_warm_up = max(-(-head.n_rows // WARM_UP_DIVISOR), head.n_rows // 2 // BLOCK_ROWS * BLOCK_ROWS)
         _warm_up(TableHead(table, n_warm_up), settings, previous, trial_storage)
-        trial = _run_trial_fit(head, settings, previous, trial_storage)
+        with _only_errors_logged("engine.pipeline.stages"):  # clusters of the head are not those of the table
+            trial = _run_trial_fit(head, settings, previous, trial_storage)
     plan = plan_fit(
         streamed=plan.streamed, n_components=trial.Z.shape[1], n_features=trial.features.encoder.n_features,
         cached_row_bytes=trial.cached_row_bytes,
@@ -335,9 +337,21 @@ class _TrialFit:
 
 def _warm_up(head: TableHead, settings: FitConfig, previous: PreviousRun | None, trial_storage: _TrialStorage) -> None:
     """Run a trial fit whose result does not count: what its rows lack, and are warned of, the whole table may have."""
-    with warnings.catch_warnings(), suppress(DataError):
+    with warnings.catch_warnings(), suppress(DataError), _only_errors_logged("engine"):
         warnings.simplefilter("ignore")
         _run_trial_fit(head, settings, previous, trial_storage)
+
+
+@contextmanager
+def _only_errors_logged(name: str) -> Iterator[None]:
+    """Log only errors, of the logger of that name and those below it."""
+    log = logging.getLogger(name)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _run_trial_fit(

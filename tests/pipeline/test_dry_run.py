@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -146,3 +147,14 @@ def test_a_warning_about_the_rows_of_the_warm_up_is_not_given(lean: FitConfig) -
         estimate = estimate_fit(table, FitConfig.merge(lean.model_dump(), kmeans={"n_clusters": 3}))
     assert not [warning for warning in caught if "week" in str(warning.message)]
     assert {role.column: role.role for role in estimate.features.roles}["week"] == "categorical"
+
+
+def test_a_dry_run_says_nothing_of_the_clusters_of_its_head(lean: FitConfig, caplog: pytest.LogCaptureFixture) -> None:
+    X = np.random.default_rng(0).normal(size=(1000, 6))  # cuts through noise, of which a fit warns
+    table = pa.table({f"x{i}": X[:, i] for i in range(6)})
+    settings = FitConfig.merge(lean.model_dump(), kmeans={"n_clusters": 5})
+    with caplog.at_level(logging.INFO, "engine"):
+        estimate_fit(table, settings)
+        assert logging.getLogger("engine").level == logging.INFO
+    assert not [record.message for record in caplog.records if "cluster" in record.message]
+    assert logging.getLogger("engine.pipeline.stages").level == logging.NOTSET
