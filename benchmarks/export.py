@@ -140,6 +140,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder
     folder.mkdir(exist_ok=True, parents=True)
+    from history import record
     from machine_info import describe_machine
 
     import engine
@@ -170,7 +171,7 @@ def main() -> None:
             }
         results[name] = case
         print(json.dumps({name: case}, indent=1), flush=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    record(RESULTS, results)
 
 
 if __name__ == "__main__":

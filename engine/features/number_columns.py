@@ -152,6 +152,8 @@ def _decide(texts: _Texts, form: NumberFormat, metadata: Mapping[bytes, bytes]) 
             is_noted = n_distinct > MAX_CODES and len(present) >= MIN_NOTED_SHARE * n_texts
             return f"{parsed.n_unread:,} of {n_texts:,} texts are no numbers that are written alike" if is_noted else ""
         form = form.model_copy(update={"missing": tuple(sorted(own))}) if are_words else form
+    if form.unit == "s" and len(present) and all(year % 10 == 0 and 1000 <= year <= 2100 for year in present):
+        return ""  # decades, such as 1980s
     if not form.is_plain and n_distinct <= MAX_CODES:
         return f"{n_distinct} different numbers {form.describe()} may be categories"
     is_plain = form.is_plain and not form.grouping and form.decimal == "."
