@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from engine import backends
 from engine.backends.protocol import Projection
 from engine.config import ClusterConfig, Metric, ScoringLimits
-from engine.errors import ModelNotReadableError, NotExplainedError, UsageError
+from engine.errors import ModelNotReadableError, NotExplainedError, RoomsError, UsageError
 from engine.execution.threads import map_blocks, row_blocks
 from engine.features.columnar_block import ColumnarBlock
 from engine.features.distributions import TableDistributions
@@ -38,6 +38,7 @@ from engine.model.files import METRIC_FORMAT, read_model, write_model
 from engine.model.new_rows import (
     AddedColumns,
     NewRowAssigner,
+    ScoredBlock,
     check_finite,
     read_cluster_names,
     run_folder,
@@ -264,6 +265,42 @@ class Model:
         with snapshot(source, id=self.id) as rows:
             return self._assign_table(rows, path, overwrite, assign, accepted, row_gate, cluster, reporter or Silent())
 
+    def assign_each(
+        self, requests: Sequence[Sequence[Mapping[str, Any]]], *, with_columns: Sequence[str] = ()
+    ) -> list[pa.Table | RoomsError]:
+        """Assign several lists of dicts, such as the requests that wait at a server, in less time than one by one.
+
+        Parameters
+        ----------
+        requests : sequence of lists of dicts
+            Each is read and checked by itself: what one says changes nothing for another.
+        with_columns : sequence of "name" and "run", optional
+
+        Returns
+        -------
+        list of what `assign` returns for each list alone, or of the error that it raises.
+
+        Warns
+        -----
+        UnseenValuesWarning, NoDirectionWarning
+            As `assign` does for each list alone.
+        """
+        check_id_name(self.id)
+        assign = NewRowAssigner(self, AddedColumns.choose(self, place=False, top=1, with_columns=with_columns))
+        blocks: list[ScoredBlock | RoomsError] = []
+        for records in requests:
+            try:
+                block = assign.read_records(records, compared=False)
+                seen = SeenRows(self.encoder, self.pca.mean_, None, lambda _: None)
+                seen.add(block.counts)
+                seen.report()
+                blocks.append(block)
+            except RoomsError as error:
+                blocks.append(error)
+        read = [block for block in blocks if isinstance(block, ScoredBlock)]
+        tables = iter(assign.assign_together(read) if read else ())
+        return [next(tables) if isinstance(block, ScoredBlock) else block for block in blocks]
+
     def _assign_records(
         self,
         records: Sequence[Mapping[str, Any]],
@@ -274,9 +311,9 @@ class Model:
         """Assign rows that are dicts, a block at a time."""
         seen, parts = SeenRows(self.encoder, self.pca.mean_, accepted, lambda _: None, row_gate), []
         for rows in row_blocks(len(records), BLOCK_ROWS):
-            table, counts = assign.assign_records(records[rows], compared=row_gate is not None)
-            seen.add(counts)
-            parts.append(table)
+            block = assign.read_records(records[rows], compared=row_gate is not None)
+            seen.add(block.counts)
+            parts.append(assign.assign_scores(block.Z, block.ids))
         seen.report()
         return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -134,6 +134,14 @@ def _rank_columns(rank: int) -> tuple[str, str]:
     return f"cluster_{rank}", f"cluster_{rank}_odds"
 
 
+class ScoredBlock(NamedTuple):
+    """Rows that are read, checked and scored, and the counts of what the model does not know of them."""
+
+    Z: Float32s  # (n_rows, n_components)
+    ids: pa.Array | pa.ChunkedArray
+    counts: UnseenCounts
+
+
 @dataclass(frozen=True)
 class NewRowAssigner:
     """Assigns the blocks of a new table: a pure function of a block, on any thread or worker."""
@@ -144,30 +152,44 @@ class NewRowAssigner:
     def __call__(self, block: Block) -> tuple[pa.Table, UnseenCounts]:
         """Return the block's assignments, and the counts of what the model does not know."""
         counted = self.model.distributions
-        return self.assign_rows(self.model.read_block(block.rows), read_ids(block, self.model.id), counted)
+        read = self._score(self.model.read_block(block.rows), read_ids(block, self.model.id), counted)
+        return self.assign_scores(read.Z, read.ids), read.counts
 
-    def assign_records(self, records: Sequence[Mapping[str, Any]], *, compared: bool) -> tuple[pa.Table, UnseenCounts]:
-        """Return the same of rows that are dicts; what the gate compares is counted only if they are compared."""
+    def read_records(self, records: Sequence[Mapping[str, Any]], *, compared: bool) -> ScoredBlock:
+        """Read and score rows that are dicts; what the gate compares is counted only if they are compared."""
         columns, id = self.model.encoder.record_columns(records), self.model.id
         rows = read_block(columns, self.model.encoder.layout.read_specs)
         check_parsed_texts(rows)
         ids = pa.array(range(len(records)), pa.int64()) if id is None else columns.ids(id)
-        return self.assign_rows(rows, ids, self.model.distributions if compared else None)
+        return self._score(rows, ids, self.model.distributions if compared else None)
 
-    def assign_rows(
+    def _score(
         self, rows: ColumnarBlock, ids: pa.Array | pa.ChunkedArray, counted: TableDistributions | None
-    ) -> tuple[pa.Table, UnseenCounts]:
-        """Return the assignments of rows that are read, and the counts of what the model does not know."""
+    ) -> ScoredBlock:
+        Z = self.model.block_scores(rows)
+        directionless = count_without_direction(Z) if self.model.metric == "cosine" else 0
+        counts = count_unseen(rows, self.model.encoder, counted)._replace(directionless=directionless)
+        return ScoredBlock(Z, ids, counts)
+
+    def assign_scores(self, Z: Float32s, ids: pa.Array | pa.ChunkedArray) -> pa.Table:
+        """Return the assignments of rows by their scores."""
         model, backend = self.model, backends.resolve("auto")[0]
-        Z = model.block_scores(rows)
         nearest = backend.nearest_two(Z, model.centers)
         check_finite(nearest.distances)
         table = assignment_table(ids, model.id or ROW, nearest, model.fences, model.odds, model.cluster_numbers)
         if self.added.place:
             table = add_map_columns(table, place_rows(backend, Z, self._placement_index))
-        table = self._add_names(self._add_ranked(table, Z, nearest), nearest)
-        directionless = count_without_direction(Z) if model.metric == "cosine" else 0
-        return table, count_unseen(rows, model.encoder, counted)._replace(directionless=directionless)
+        return self._add_names(self._add_ranked(table, Z, nearest), nearest)
+
+    def assign_together(self, blocks: Sequence[ScoredBlock]) -> list[pa.Table]:
+        """Return the assignments of several blocks, each with ids of its own type, at the cost of about one."""
+        Z = np.concatenate([block.Z for block in blocks])
+        together, tables, start = self.assign_scores(Z, pa.array(range(len(Z)), pa.int64())), [], 0
+        for block in blocks:
+            part = together.slice(start, len(block.Z))
+            tables.append(part.set_column(0, part.column_names[0], block.ids))
+            start += len(block.Z)
+        return tables
 
     def _add_ranked(self, table: pa.Table, Z: Float32s, nearest: TwoNearest) -> pa.Table:
         """Add the second nearest cluster, the third and so on, with their odds."""
