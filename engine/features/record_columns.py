@@ -103,7 +103,7 @@ class RecordColumns:
         """Return lists of labels."""
         values, kinds = self._values(name)
         flat = [label for value in values if value is not None for label in value] if kinds == {list} else []
-        if spec.separator is not None or set(map(type, flat)) != {str}:
+        if spec.separator is not None or kinds != {list} or not set(map(type, flat)) <= {str}:
             return self._as_table(name).labels(name, spec)
         position = {label: k for k, label in enumerate(dict.fromkeys(flat))}
         codes = np.array([MISSING_CODE if label == "" else position[label] for label in flat], np.int32)

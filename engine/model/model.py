@@ -24,7 +24,7 @@ from engine import backends
 from engine.backends.protocol import Projection
 from engine.config import ClusterConfig, Metric, ScoringLimits
 from engine.errors import ModelNotReadableError, NotExplainedError, RoomsError, UsageError
-from engine.execution.threads import map_blocks, row_blocks
+from engine.execution.threads import map_blocks
 from engine.features.columnar_block import ColumnarBlock
 from engine.features.distributions import TableDistributions
 from engine.features.encoder import FeatureEncoder
@@ -110,6 +110,11 @@ class Model:
     def n_clusters(self) -> int:
         """The number of clusters."""
         return len(self.centers)
+
+    @property
+    def _table_columns(self) -> list[str]:
+        """The id column, if there is one, and those of the encoder."""
+        return list(dict.fromkeys([*([] if self.id is None else [self.id]), *self.encoder.columns]))
 
     @property
     def cluster_numbers(self) -> NDArray[np.int32]:
@@ -249,11 +254,12 @@ class Model:
         added = AddedColumns.choose(self, place=place, top=top, with_columns=with_columns)
         row_gate = RowGate.of(self.distributions, limits, stops=gate)
         assign = NewRowAssigner(self, added)
-        if out is None and is_records(source):
+        if is_records(source):
             records = [source] if isinstance(source, Mapping) else source
-            compared = gate or limits is not None
-            return self._assign_records(records, assign, accepted, row_gate if compared else None)
-        source = table_of_records(source)
+            row_gate = row_gate if gate or limits is not None else None
+            if out is None and len(records) <= BLOCK_ROWS:
+                return self._assign_records(records, assign, accepted, row_gate)
+            source = table_of_records(records, self._table_columns)  # a column has one type in all blocks
         path = None if out is None else parquet_path(out)
         if path is not None:
             check_apart(path, source, self.run_folder)
@@ -308,14 +314,13 @@ class Model:
         accepted: float | None,
         row_gate: RowGate | None,
     ) -> pa.Table:
-        """Assign rows that are dicts, a block at a time."""
-        seen, parts = SeenRows(self.encoder, self.pca.mean_, accepted, lambda _: None, row_gate), []
-        for rows in row_blocks(len(records), BLOCK_ROWS):
-            block = assign.read_records(records[rows], compared=row_gate is not None)
-            seen.add(block.counts)
-            parts.append(assign.assign_scores(block.Z, block.ids))
+        """Assign a block of rows that are dicts."""
+        seen = SeenRows(self.encoder, self.pca.mean_, accepted, lambda _: None, row_gate)
+        block = assign.read_records(records, compared=row_gate is not None)
+        seen.add(block.counts)
+        table = assign.assign_scores(block.Z, block.ids)
         seen.report()
-        return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+        return table
 
     def _assign_table(
         self,
@@ -331,7 +336,7 @@ class Model:
         """Assign the rows of a table that can be read several times."""
         table = open_table(source, id=self.id, types=self.encoder.csv_types())
         self.encoder.check_schema(table.schema)
-        columns = list(dict.fromkeys([*([] if self.id is None else [self.id]), *self.encoder.columns]))
+        columns = self._table_columns
         with reporter.stage("assign", table.n_rows) as advance:
             seen = SeenRows(self.encoder, self.pca.mean_, accepted, advance, row_gate)
             if path is not None and path.suffix != ".parquet":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,10 @@ def is_records(source: Any) -> bool:
     return isinstance(source, Sequence) and len(source) > 0 and all(isinstance(row, Mapping) for row in source)
 
 
-def table_of_records(source: Any) -> Any:
+def table_of_records(source: Any, names: Sequence[str] | None = None) -> Any:
     """Return a dict as a table of one row, a sequence of dicts as one of as many rows, and anything else unchanged.
 
-    A column that a dict lacks is null in its row.
+    A column that a dict lacks is null in its row. With `names`, the table has no other columns.
 
     Raises
     ------
@@ -35,8 +36,9 @@ def table_of_records(source: Any) -> Any:
     if not is_records(source):
         return source
     source = [source] if isinstance(source, Mapping) else source
-    names = dict.fromkeys(name for row in source for name in row)
-    return table_of_columns({name: [row.get(name) for row in source] for name in names})
+    present = dict.fromkeys(name for row in source for name in row)
+    kept = [name for name in present if names is None or name in names]
+    return table_of_columns({name: [row.get(name) for row in source] for name in kept or present})
 
 
 def table_of_columns(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
@@ -51,7 +53,7 @@ def table_of_columns(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
     faults: dict[str, list[str]] = {}
     for name, values in columns.items():
         try:
-            arrays[name] = pa.array(_alike_times(values), from_pandas=True)
+            arrays[name] = _to_array(values)
         except OverflowError:
             faults.setdefault("whole numbers of more than 64 bits", []).append(repr(name))
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, ValueError):
@@ -65,6 +67,23 @@ def table_of_columns(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
             hint="give each column one type: numbers (whole ones of 64 bits), texts, dates, or lists of texts.",
         )
     return pa.table(arrays)
+
+
+def _to_array(values: Sequence[Any]) -> pa.Array:
+    """Return values as an array; raise ValueError where pyarrow takes numbers as times, or truth values as numbers."""
+    array = pa.array(_alike_times(values), from_pandas=True)
+    kinds = set(map(type, values))
+    if len(kinds) == 1:
+        return array
+    is_number = pa.types.is_floating(array.type) or pa.types.is_integer(array.type)
+    if is_number and any(issubclass(kind, bool | np.bool_) for kind in kinds):
+        raise ValueError("truth values among numbers")
+    odd = tuple(kind for kind in kinds if issubclass(kind, Number | np.bool_))
+    if (
+        pa.types.is_temporal(array.type) and odd and any(isinstance(v, odd) and v == v for v in values)
+    ):  # NaN is missing
+        raise ValueError("numbers among times")
+    return array
 
 
 def _alike_times(values: Sequence[Any]) -> Sequence[Any]:
