@@ -41,6 +41,7 @@ from engine.model.new_rows import (
     ScoredBlock,
     check_finite,
     read_cluster_names,
+    read_vector_lengths,
     run_folder,
     write_new_rows,
 )
@@ -53,6 +54,7 @@ from engine.tables.output_paths import check_apart, check_new_file, parquet_path
 from engine.tables.records import is_records, table_of_records
 from engine.tables.snapshot import snapshot
 from engine.tables.source_paths import infer_format
+from engine.tables.vector_columns import expand_records
 from engine.utils.atomic_directory import check_target, write_directory_atomically
 from engine.utils.atomic_files import write_atomically
 from engine.utils.formatting import printable_text
@@ -120,6 +122,11 @@ class Model:
     def cluster_numbers(self) -> NDArray[np.int32]:
         """The number of each cluster, int32 of shape (n_clusters,), ascending."""
         return np.arange(self.n_clusters, dtype=np.int32) if self.numbers is None else self.numbers
+
+    @cached_property
+    def vectors(self) -> dict[str, int]:
+        """The length of each vector column that the model uses, as its run says."""
+        return {} if self.run_folder is None else read_vector_lengths(self.run_folder, self.encoder.columns)
 
     @cached_property
     def cluster_names(self) -> tuple[str, ...]:
@@ -259,6 +266,7 @@ class Model:
             row_gate = row_gate if gate or limits is not None else None
             if out is None and len(records) <= BLOCK_ROWS:
                 return self._assign_records(records, assign, accepted, row_gate)
+            records = expand_records(records, self.vectors)
             source = table_of_records(records, self._table_columns)  # a column has one type in all blocks
         path = None if out is None else parquet_path(out)
         if path is not None:
@@ -334,7 +342,7 @@ class Model:
         reporter: Reporter,
     ) -> pa.Table | Path:
         """Assign the rows of a table that can be read several times."""
-        table = open_table(source, id=self.id, types=self.encoder.csv_types())
+        table = open_table(source, id=self.id, types=self.encoder.csv_types(), vectors=self.vectors)
         self.encoder.check_schema(table.schema)
         columns = self._table_columns
         with reporter.stage("assign", table.n_rows) as advance:

@@ -9,9 +9,10 @@ runner-up (kmeans/stability.py): so those of cluster_2 are the runner-up's, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,6 +37,7 @@ from engine.model.files import model_version
 from engine.model.unseen import SeenRows, UnseenCounts, count_unseen
 from engine.tables import Block, Table
 from engine.tables.unique_ids import read_ids
+from engine.tables.vector_columns import expand_records
 from engine.tsne.device import build_placement_index, place_rows
 from engine.utils.array_types import Float32s, Int32s
 from engine.utils.atomic_directory import write_directory_atomically
@@ -123,6 +125,15 @@ def read_cluster_names(folder: Path) -> tuple[str, ...] | None:
     return tuple(pq.read_table(path, columns=["persona"])["persona"].to_pylist())
 
 
+def read_vector_lengths(folder: Path, used: Collection[str]) -> dict[str, int]:
+    """Return the length of each vector column of a run that has an element among the used columns."""
+    path = folder / "manifest.json"
+    columns = json.loads(path.read_text()).get("columns", []) if path.is_file() else []
+    names = {column["column"] for column in columns}  # elements that were constant are no longer marked as elements
+    vectors = {column.get("vector") for column in columns if column["column"] in used} - {None}
+    return {vector: next(k for k in count() if f"{vector}[{k}]" not in names) for vector in sorted(vectors)}
+
+
 def _run_id(folder: Path) -> str:
     run_id = json.loads((folder / "manifest.json").read_text()).get("run_id")
     if run_id is None:
@@ -157,6 +168,7 @@ class NewRowAssigner:
 
     def read_records(self, records: Sequence[Mapping[str, Any]], *, compared: bool) -> ScoredBlock:
         """Read and score rows that are dicts; what the gate compares is counted only if they are compared."""
+        records = expand_records(records, self.model.vectors)
         columns, id = self.model.encoder.record_columns(records), self.model.id
         rows = read_block(columns, self.model.encoder.layout.read_specs)
         check_parsed_texts(rows)

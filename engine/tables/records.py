@@ -69,6 +69,14 @@ def table_of_columns(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
     return pa.table(arrays)
 
 
+def is_missing(value: Any) -> bool:
+    """Tell whether a value is None, NaN, NaT or pandas' NA."""
+    try:
+        return bool(_to_array([value]).null_count)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return False
+
+
 def _to_array(values: Sequence[Any]) -> pa.Array:
     """Return values as an array; raise ValueError where pyarrow takes numbers as times, or truth values as numbers."""
     array = pa.array(_alike_times(values), from_pandas=True)

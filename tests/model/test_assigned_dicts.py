@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import engine
 from engine.blocks import BLOCK_ROWS
 from engine.config import FitConfig
-from engine.errors import RetypedColumnError, RoomsError, SourceFormatError
+from engine.errors import RetypedColumnError, RoomsError, SchemaMismatchError, SourceFormatError
 
 N = 300
 DAY = dt.date(2024, 2, 29)
@@ -182,3 +182,69 @@ FRAMES = st.builds(
 def test_the_dicts_of_a_pandas_frame_are_assigned_as_the_frame(model: engine.Model, frame: pd.DataFrame) -> None:
     records = frame.to_dict("records")
     assert outcome(lambda: model.assign(records)) == outcome(lambda: model.assign(frame))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("plan", 5), ("plan", True), ("likes", [1]), ("active", 2), ("hours", True), ("hours", 2**62)]
+)
+def test_values_of_other_types_are_read_as_those_of_a_table(model: engine.Model, name: str, value: Any) -> None:
+    row = people().slice(1, 1)
+    table = row.set_column(row.column_names.index(name), name, pa.array([value]))
+    assert model.assign(ROW | {name: value}).equals(model.assign(table))
+
+
+def vectors(n: int = 60) -> pa.Table:
+    rng = np.random.default_rng(1)
+    taste = [[float(x) for x in rng.normal([9 * (i % 2), 0.0, 1.0])] + [4.0] for i in range(n)]  # the last is constant
+    return pa.table({"who": range(n), "age": rng.normal(size=n), "taste": pa.array(taste, pa.list_(pa.float32()))})
+
+
+@pytest.fixture(scope="module")
+def vector_model(tmp_path_factory: pytest.TempPathFactory, lean: FitConfig) -> engine.Model:
+    out = tmp_path_factory.mktemp("vectors") / "run"
+    return engine.fit(vectors(), out=out, id="who", n_clusters=2, config=lean).model
+
+
+def test_dicts_have_vectors_as_lists(vector_model: engine.Model) -> None:
+    table, assign = vectors(), vector_model.assign
+    expected = assign(table)
+    rows = table.to_pylist()
+    assert assign(rows).equals(expected)
+    assert assign([row | {"taste": np.array(row["taste"])} for row in rows]).equals(expected)
+    elements = [{"who": r["who"], "age": r["age"]} | {f"taste[{k}]": x for k, x in enumerate(r["taste"])} for r in rows]
+    assert assign(elements).equals(expected)
+    long = [rows[i % 60] | {"who": i} for i in range(BLOCK_ROWS + 60)]
+    assert assign(long)["distance"].to_pylist()[: len(rows)] == expected["distance"].to_pylist()
+    whole = table.slice(0, 1).set_column(2, "taste", pa.array([[1, 0, 0, 4]]))
+    assert assign(whole.to_pylist()).equals(assign(whole))
+    holes = table.slice(0, 1).set_column(2, "taste", pa.array([[1.0, None, 2.0, 4.0]]))
+    assert assign(holes.to_pylist()).equals(assign(holes))
+    (answer,) = vector_model.assign_each([rows])
+    assert answer.equals(expected)
+
+
+def test_vectors_that_are_all_missing_are_missing(vector_model: engine.Model) -> None:
+    row = vectors().slice(0, 1)
+    kinds = [pa.null(), pa.list_(pa.null()), pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.int64())]
+    tables = [row.set_column(2, "taste", pa.nulls(1, kind)) for kind in kinds]
+    expected = vector_model.assign({"who": 0, "age": row["age"][0].as_py(), "taste": None})
+    for table in tables:
+        assert vector_model.assign(table).equals(expected)
+    for missing in (NAN, pd.NA, pd.NaT):
+        assert vector_model.assign(row.to_pylist()[0] | {"taste": missing}).equals(expected)
+
+
+@pytest.mark.parametrize("vector", [[], [1.0], [1.0, 2.0, 3.0], [1.0] * 5])
+def test_vectors_of_another_length_are_named(vector_model: engine.Model, vector: list[float]) -> None:
+    row = vectors().to_pylist()[0]
+    with pytest.raises(SchemaMismatchError, match=r"Row 1 of column 'taste' has \d numbers"):
+        vector_model.assign([row, row | {"taste": vector}])
+    typed = pa.array([vector], pa.list_(pa.float64()))
+    with pytest.raises(SchemaMismatchError, match=r"Row 0 of column 'taste' has \d numbers"):
+        vector_model.assign(vectors().slice(0, 1).set_column(2, "taste", typed))
+
+
+@pytest.mark.parametrize("value", ["1,2,3,4", 5, {"a": 1}])
+def test_values_that_are_no_vectors_are_named(vector_model: engine.Model, value: Any) -> None:
+    with pytest.raises(RetypedColumnError, match="'taste'"):
+        vector_model.assign(vectors().to_pylist()[0] | {"taste": value})
