@@ -10,8 +10,8 @@ as "2024-09-04". GET /model says which columns there are. Each answer has the id
 the case is (margin, from 0 to 1), and the odds of the runner-up.
 
 Rows that cannot be read give status 422, with a message that names the column. Requests that wait at the same time are
-assigned together: one call for many rows takes little longer than one for a few. One process uses one core: start as
-many as there are cores (`--workers`), and new ones for a new run.
+assigned together, which takes less time, but each is read and checked by itself: none changes another one's answer. One
+process uses one core: start as many as there are cores (`--workers`), and new ones for a new run.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Annotated, Any
 
+import pyarrow as pa
 from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.exceptions import ValidationException
 from litestar.params import Body
 
 import engine
-from engine.errors import DataError, MissingColumnError, NotExplainedError, RoomsError
+from engine.errors import DataError, NotExplainedError, RoomsError
 
 MAX_ROWS = 1_000
 Rows = list[dict[str, Any]]
@@ -42,20 +44,17 @@ class Assigner:
             self._with: tuple[str, ...] = ("name",) if self.model.cluster_names else ()
         except NotExplainedError:  # a run made with --skip explain has no names
             self._with = ()
-        self._columns = {*self.model.encoder.columns, *([] if self.model.id is None else [self.model.id])}
         self._waiting: list[tuple[Rows, asyncio.Future[Rows]]] = []
 
     def warm_up(self) -> None:
         """Assign a row without values, so that no request waits for a kernel."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._assign_now([{name: 0 if name == self.model.id else None for name in self._columns}])
+            row = dict.fromkeys(self.model.encoder.columns) | ({} if self.model.id is None else {self.model.id: 0})
+            self.model.assign_each([[row]], with_columns=self._with)
 
     async def assign(self, rows: Rows) -> Rows:
-        """Return the cluster of each row; raise MissingColumnError if no row has a column that the model needs."""
-        missing = self._columns.difference(*rows)
-        if missing:  # found here, for the rows of another request may have them
-            raise MissingColumnError(f"No row has {', '.join(map(repr, sorted(missing)))}.")
+        """Return the cluster of each row, or raise what is wrong with these rows."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Rows] = loop.create_future()
         if not self._waiting:
@@ -65,27 +64,18 @@ class Assigner:
 
     def _assign_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
+        outcomes: Sequence[pa.Table | Exception]
         try:
-            answers = iter(self._assign_now([row for rows, _ in waiting for row in rows]))
-        except RoomsError:  # each for itself, to tell whose fault it is
-            for rows, answer in waiting:
-                try:
-                    _answer(answer, self._assign_now(rows))
-                except RoomsError as error:
-                    if not answer.cancelled():
-                        answer.set_exception(error)
-            return
-        for rows, answer in waiting:
-            _answer(answer, [next(answers) for _ in rows])
-
-    def _assign_now(self, rows: Rows) -> Rows:
-        answers: Rows = self.model.assign(rows, with_columns=self._with).to_pylist()
-        return answers
-
-
-def _answer(answer: asyncio.Future[Rows], rows: Rows) -> None:
-    if not answer.cancelled():  # the client is gone
-        answer.set_result(rows)
+            outcomes = self.model.assign_each([rows for rows, _ in waiting], with_columns=self._with)
+        except Exception as error:  # a fault of the server: nobody waits forever
+            outcomes = [error] * len(waiting)
+        for (_, answer), outcome in zip(waiting, outcomes, strict=True):
+            if answer.cancelled():  # the client is gone
+                continue
+            if isinstance(outcome, Exception):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome.to_pylist())
 
 
 @post("/assign", status_code=200)

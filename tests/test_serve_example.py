@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,9 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import engine
+from engine.backends.cpu import CpuBackend
 from engine.config import FitConfig
+from engine.errors import RoomsError, UsageError
 
 pytest.importorskip("litestar", reason="the extra 'serve' is not installed")
 from litestar.testing import TestClient
@@ -67,6 +72,9 @@ def rows(n: int) -> list[dict[str, Any]]:
     return frame.to_dict("records")  # type: ignore[return-value]
 
 
+ROWS = rows(N)
+
+
 def test_answers_are_the_assignments(client: TestClient[Any], run: engine.Run) -> None:
     response = client.post("/assign", json=rows(10))
     assert response.status_code == 200
@@ -102,21 +110,78 @@ def test_bodies_that_are_no_rows_are_refused(client: TestClient[Any], serve: Mod
     assert client.post("/assign", content=b"[{", headers={"Content-Type": "application/json"}).status_code == 400
 
 
-def test_requests_at_the_same_time_have_their_own_answers(serve: ModuleType, run: engine.Run) -> None:
+WRONG: list[dict[str, Any]] = [
+    {"hours": "many"},
+    {"hours": 2**70},
+    {"plan": ["Basic"]},
+    {"plan": {"name": "Basic"}},
+    {"plan": []},
+    {"since": "01/02/2020"},
+    {"since": "soon"},
+    {"since": 3},
+    {"who": None},
+    {"who": 5},
+    {"who": 1.5},
+    {"who": 2**53 + 1},
+    {"who": 2**70},
+    {"who": "\ud800"},
+    {"who": ["p1"]},
+]
+
+
+def outcome(answer: Any) -> Any:
+    return (type(answer), str(answer)) if isinstance(answer, Exception) else answer
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_requests_at_the_same_time_have_the_answers_of_each_alone(
+    serve: ModuleType, run: engine.Run, data: st.DataObject
+) -> None:
+    request = st.tuples(st.sampled_from([1, 2, 200]), st.none() | st.sampled_from(WRONG), st.none() | st.just("plan"))
+    bodies = []
+    for n, change, left_out in data.draw(st.lists(request, min_size=1, max_size=5)):
+        body = [row | ({} if i or change is None else change) for i, row in enumerate(ROWS[:n])]
+        bodies.append([{name: value for name, value in row.items() if name != left_out} for row in body])
     assigner = serve.Assigner(str(run.path))
-    calls = []
-    assign_now = assigner._assign_now
-    assigner._assign_now = lambda rows: calls.append(len(rows)) or assign_now(rows)
-    all_rows = rows(30)
 
     async def ask(parts: list[list[dict[str, Any]]]) -> list[Any]:
         return await asyncio.gather(*map(assigner.assign, parts), return_exceptions=True)
 
-    parts = [all_rows[:10], all_rows[10:11], all_rows[11:30]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        together = list(map(outcome, asyncio.run(ask(bodies))))
+        for body, answer in zip(bodies, together, strict=True):
+            assert answer == outcome(asyncio.run(ask([body]))[0])
+            try:
+                expected: Any = run.model.assign(body, with_columns=assigner._with).to_pylist()
+            except RoomsError as error:
+                expected = error
+            assert answer == outcome(expected)
+
+
+def test_requests_at_the_same_time_are_assigned_in_one_call(
+    serve: ModuleType, run: engine.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assigner, calls = serve.Assigner(str(run.path)), []
+    nearest = CpuBackend.nearest_two
+    monkeypatch.setattr(CpuBackend, "nearest_two", lambda *args: calls.append(len(args[1])) or nearest(*args))
+
+    async def ask(parts: list[list[dict[str, Any]]]) -> list[Any]:
+        return await asyncio.gather(*map(assigner.assign, parts), return_exceptions=True)
+
+    parts = [ROWS[:10], ROWS[10:11], [ROWS[0] | {"hours": "many"}], ROWS[11:30]]
     answers = asyncio.run(ask(parts))
-    assert [answer for part in answers for answer in part] == run.model.assign(people().head(30)).to_pylist()
     assert calls == [30]
-    broken = [all_rows[0] | {"hours": "many"}]
-    good, bad = asyncio.run(ask([parts[0], broken]))
-    assert good == answers[0]
-    assert "'hours'" in str(bad)
+    assert "'hours'" in str(answers.pop(2))
+    assert [answer for part in answers for answer in part] == run.model.assign(people().head(30)).to_pylist()
+
+
+def test_a_fault_of_the_server_is_told_to_all_that_wait(serve: ModuleType, run: engine.Run) -> None:
+    assigner = serve.Assigner(str(run.path))
+    assigner._with = ("nothing",)
+
+    async def ask() -> list[Any]:
+        return await asyncio.gather(assigner.assign(ROWS[:1]), assigner.assign(ROWS[:2]), return_exceptions=True)
+
+    assert [type(answer) for answer in asyncio.run(ask())] == [UsageError, UsageError]

@@ -122,6 +122,11 @@ def physical_kind(kind: pa.DataType) -> PhysicalKind:
     return "other"
 
 
+def is_list_of_nulls(kind: pa.DataType) -> bool:
+    """Tell whether a type is that of lists which are all empty or missing."""
+    return bool(pa.types.is_list(kind) and pa.types.is_null(kind.value_type))
+
+
 def to_arrow_table(rows: Any) -> pa.Table:
     """Convert any data frame that narwhals knows to a pyarrow Table."""
     if isinstance(rows, pa.Table):

@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 from engine.backends.protocol import EncodedRows
 from engine.blocks import require_columns
 from engine.errors import RetypedColumnError
-from engine.features.columnar_block import ColumnarBlock, physical_kind, read_block, to_arrow_table
+from engine.features.columnar_block import (
+    ColumnarBlock,
+    is_list_of_nulls,
+    physical_kind,
+    read_block,
+    to_arrow_table,
+)
 from engine.features.encoding_plan import (
     DAYS_PER_YEAR,
     MISSING,
@@ -112,8 +118,9 @@ class FeatureEncoder:
         for column in self.plan.columns:
             if column.column not in schema.names:
                 continue
-            column_type = schema.field(column.column).type
-            if not pa.types.is_null(column_type) and physical_kind(column_type) not in _allowed_kinds(column):
+            column_type, allowed = schema.field(column.column).type, _allowed_kinds(column)
+            is_empty = pa.types.is_null(column_type) or ("list" in allowed and is_list_of_nulls(column_type))
+            if not is_empty and physical_kind(column_type) not in allowed:
                 expected = _describe(column)
                 retyped.append(f"{column.column!r} holds {column_type}, but was {expected} when the model was fitted")
         if retyped:

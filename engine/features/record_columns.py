@@ -22,11 +22,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.blocks import require_columns
-from engine.errors import IdColumnError
 from engine.features.columnar_block import MISSING_CODE, ArrowColumns, RaggedLabels, ReadSpec
 from engine.tables import open_table
 from engine.tables.number_texts import ParsedTexts
-from engine.tables.records import table_of_records
+from engine.tables.records import table_of_columns
 from engine.tables.unique_ids import read_ids
 
 _NONE = type(None)
@@ -104,7 +103,7 @@ class RecordColumns:
         """Return lists of labels."""
         values, kinds = self._values(name)
         flat = [label for value in values if value is not None for label in value] if kinds == {list} else []
-        if spec.separator is not None or set(map(type, flat)) != {str}:
+        if spec.separator is not None or kinds != {list} or not set(map(type, flat)) <= {str}:
             return self._as_table(name).labels(name, spec)
         position = {label: k for k, label in enumerate(dict.fromkeys(flat))}
         codes = np.array([MISSING_CODE if label == "" else position[label] for label in flat], np.int32)
@@ -124,9 +123,10 @@ class RecordColumns:
         if set(map(type, values)) in ({int}, {str}) and values:
             try:
                 return pa.array(values)
-            except OverflowError as error:
-                raise IdColumnError(f"Column {name!r} is the id, and it holds numbers of more than 64 bits.") from error
-        table = open_table(table_of_records([dict(record) for record in self._records]), id=name)
+            except (OverflowError, UnicodeEncodeError):
+                pass  # the table says what is wrong
+        has_ids = any(name in record for record in self._records)
+        table = open_table(table_of_columns({name: values} if has_ids else {}), id=name)
         (block,) = table.blocks([name])
         return read_ids(block, name)
 
@@ -161,7 +161,7 @@ class RecordColumns:
         return values, kinds
 
     def _as_table(self, name: str) -> ArrowColumns:
-        table = open_table(table_of_records([{name: value} for value in self._columns[name]]))
+        table = open_table(table_of_columns({name: self._columns[name]}))
         self._check_schema(table.schema)
         (block,) = table.blocks()
         return ArrowColumns(block.rows)

@@ -9,11 +9,12 @@ runner-up (kmeans/stability.py): so those of cluster_2 are the runner-up's, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,7 @@ from engine.model.files import model_version
 from engine.model.unseen import SeenRows, UnseenCounts, count_unseen
 from engine.tables import Block, Table
 from engine.tables.unique_ids import read_ids
+from engine.tables.vector_columns import expand_records
 from engine.tsne.device import build_placement_index, place_rows
 from engine.utils.array_types import Float32s, Int32s
 from engine.utils.atomic_directory import write_directory_atomically
@@ -123,6 +125,15 @@ def read_cluster_names(folder: Path) -> tuple[str, ...] | None:
     return tuple(pq.read_table(path, columns=["persona"])["persona"].to_pylist())
 
 
+def read_vector_lengths(folder: Path, used: Collection[str]) -> dict[str, int]:
+    """Return the length of each vector column of a run that has an element among the used columns."""
+    path = folder / "manifest.json"
+    columns = json.loads(path.read_text()).get("columns", []) if path.is_file() else []
+    names = {column["column"] for column in columns}  # elements that were constant are no longer marked as elements
+    vectors = {column.get("vector") for column in columns if column["column"] in used} - {None}
+    return {vector: next(k for k in count() if f"{vector}[{k}]" not in names) for vector in sorted(vectors)}
+
+
 def _run_id(folder: Path) -> str:
     run_id = json.loads((folder / "manifest.json").read_text()).get("run_id")
     if run_id is None:
@@ -132,6 +143,14 @@ def _run_id(folder: Path) -> str:
 
 def _rank_columns(rank: int) -> tuple[str, str]:
     return f"cluster_{rank}", f"cluster_{rank}_odds"
+
+
+class ScoredBlock(NamedTuple):
+    """Rows that are read, checked and scored, and the counts of what the model does not know of them."""
+
+    Z: Float32s  # (n_rows, n_components)
+    ids: pa.Array | pa.ChunkedArray
+    counts: UnseenCounts
 
 
 @dataclass(frozen=True)
@@ -144,30 +163,45 @@ class NewRowAssigner:
     def __call__(self, block: Block) -> tuple[pa.Table, UnseenCounts]:
         """Return the block's assignments, and the counts of what the model does not know."""
         counted = self.model.distributions
-        return self.assign_rows(self.model.read_block(block.rows), read_ids(block, self.model.id), counted)
+        read = self._score(self.model.read_block(block.rows), read_ids(block, self.model.id), counted)
+        return self.assign_scores(read.Z, read.ids), read.counts
 
-    def assign_records(self, records: Sequence[Mapping[str, Any]], *, compared: bool) -> tuple[pa.Table, UnseenCounts]:
-        """Return the same of rows that are dicts; what the gate compares is counted only if they are compared."""
+    def read_records(self, records: Sequence[Mapping[str, Any]], *, compared: bool) -> ScoredBlock:
+        """Read and score rows that are dicts; what the gate compares is counted only if they are compared."""
+        records = expand_records(records, self.model.vectors)
         columns, id = self.model.encoder.record_columns(records), self.model.id
         rows = read_block(columns, self.model.encoder.layout.read_specs)
         check_parsed_texts(rows)
         ids = pa.array(range(len(records)), pa.int64()) if id is None else columns.ids(id)
-        return self.assign_rows(rows, ids, self.model.distributions if compared else None)
+        return self._score(rows, ids, self.model.distributions if compared else None)
 
-    def assign_rows(
+    def _score(
         self, rows: ColumnarBlock, ids: pa.Array | pa.ChunkedArray, counted: TableDistributions | None
-    ) -> tuple[pa.Table, UnseenCounts]:
-        """Return the assignments of rows that are read, and the counts of what the model does not know."""
+    ) -> ScoredBlock:
+        Z = self.model.block_scores(rows)
+        directionless = count_without_direction(Z) if self.model.metric == "cosine" else 0
+        counts = count_unseen(rows, self.model.encoder, counted)._replace(directionless=directionless)
+        return ScoredBlock(Z, ids, counts)
+
+    def assign_scores(self, Z: Float32s, ids: pa.Array | pa.ChunkedArray) -> pa.Table:
+        """Return the assignments of rows by their scores."""
         model, backend = self.model, backends.resolve("auto")[0]
-        Z = model.block_scores(rows)
         nearest = backend.nearest_two(Z, model.centers)
         check_finite(nearest.distances)
         table = assignment_table(ids, model.id or ROW, nearest, model.fences, model.odds, model.cluster_numbers)
         if self.added.place:
             table = add_map_columns(table, place_rows(backend, Z, self._placement_index))
-        table = self._add_names(self._add_ranked(table, Z, nearest), nearest)
-        directionless = count_without_direction(Z) if model.metric == "cosine" else 0
-        return table, count_unseen(rows, model.encoder, counted)._replace(directionless=directionless)
+        return self._add_names(self._add_ranked(table, Z, nearest), nearest)
+
+    def assign_together(self, blocks: Sequence[ScoredBlock]) -> list[pa.Table]:
+        """Return the assignments of several blocks, each with ids of its own type, at the cost of about one."""
+        Z = np.concatenate([block.Z for block in blocks])
+        together, tables, start = self.assign_scores(Z, pa.array(range(len(Z)), pa.int64())), [], 0
+        for block in blocks:
+            part = together.slice(start, len(block.Z))
+            tables.append(part.set_column(0, part.column_names[0], block.ids))
+            start += len(block.Z)
+        return tables
 
     def _add_ranked(self, table: pa.Table, Z: Float32s, nearest: TwoNearest) -> pa.Table:
         """Add the second nearest cluster, the third and so on, with their odds."""

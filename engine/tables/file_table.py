@@ -49,7 +49,13 @@ _PARQUET = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(coerce_int96_
 _FORMATS = {"parquet": _PARQUET, "feather": ds.IpcFileFormat(), "orc": ds.OrcFileFormat()}
 
 
-def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.DataType] | None = None) -> Table:
+def open_table(
+    source: Any,
+    *,
+    id: str | None = None,
+    types: Mapping[str, pa.DataType] | None = None,
+    vectors: Mapping[str, int] | None = None,
+) -> Table:
     """Open a table of profiles for reading in blocks.
 
     Parameters
@@ -61,6 +67,8 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
         Column that identifies a row. Text ids in CSV files keep leading zeros.
     types : mapping of column name to pyarrow type, optional
         Known types of columns of a CSV file; other formats carry their own.
+    vectors : mapping of column name to length, optional
+        Vectors that a model knows: their columns are expanded even where all of them are missing.
 
     Raises
     ------
@@ -82,7 +90,7 @@ def open_table(source: Any, *, id: str | None = None, types: Mapping[str, pa.Dat
         check_id_type(table.schema, id)
     if table.n_rows == 0:
         raise EmptyTableError("The table has no rows.")
-    return expand_vectors(table)
+    return expand_vectors(table, vectors)
 
 
 def _file_table(files: SourceFiles, id: str | None, types: Mapping[str, pa.DataType] | None) -> Table:

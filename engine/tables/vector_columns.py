@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.blocks import Block, Table, has_random_access, require_columns
-from engine.errors import SchemaMismatchError
+from engine.errors import RetypedColumnError, SchemaMismatchError
+from engine.tables.records import is_missing
 
 VECTOR = b"rooms.vector"  # field metadata of an element: the name of its vector column
 POSITION = b"rooms.place"  # field metadata of an element: its position in the vector
@@ -28,8 +29,10 @@ MAX_VECTOR_LENGTH = 4096  # longer lists are not used as features
 Value = TypeVar("Value")
 
 
-def expand_vectors(table: Table) -> Table:
+def expand_vectors(table: Table, known: Mapping[str, int] | None = None) -> Table:
     """Return the table with every vector column expanded into its elements, or the table itself if it has none.
+
+    `known` has the lengths of vectors that are known, which may be all missing or hold integers here.
 
     Raises
     ------
@@ -37,7 +40,10 @@ def expand_vectors(table: Table) -> Table:
         If a column already has the name that an element would get.
     """
     schema = table.schema
-    lengths = {field.name: _vector_length(table, field.name) for field in schema if _is_vector(field.type)}
+    lengths = {
+        name: n for name, n in (known or {}).items() if name in schema.names and _may_be(schema.field(name).type)
+    }
+    lengths |= {f.name: _vector_length(table, f.name) for f in schema if _is_vector(f.type) and f.name not in lengths}
     lengths = {name: n for name, n in lengths.items() if 0 < n <= MAX_VECTOR_LENGTH}
     return VectorTable(table, lengths, _expanded_schema(schema, lengths)) if lengths else table
 
@@ -90,8 +96,10 @@ class VectorTable:
         """Return these columns of a block of the wrapped table; raises SchemaMismatchError for deviating lengths."""
         rows, elements = block.rows, {}
         for name in self.lengths.keys() & set(rows.column_names):
-            self._check(rows.column(name), name, block.start)
-            elements[name] = _VectorElements.from_lists(rows.column(name).combine_chunks(), self.lengths[name])
+            column = rows.column(name)
+            column = column if _is_vector(column.type) else column.cast(pa.list_(pa.float64()))
+            self._check(column, name, block.start)
+            elements[name] = _VectorElements.from_lists(column.combine_chunks(), self.lengths[name])
         columns = []
         for field in fields:
             source = vector_name(field)
@@ -158,6 +166,44 @@ def _is_vector(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) and pa.types.is_floating(kind.value_type))
 
 
+def _may_be(kind: pa.DataType) -> bool:
+    """Tell whether a column of this type can hold vectors of a model."""
+    of = kind.value_type if pa.types.is_list(kind) else kind
+    return _is_vector(kind) or pa.types.is_null(of) or bool(pa.types.is_list(kind) and pa.types.is_integer(of))
+
+
+def expand_records(records: Sequence[Mapping[str, Any]], lengths: Mapping[str, int]) -> Sequence[Mapping[str, Any]]:
+    """Return dicts with their vectors expanded into elements; `lengths` has the length of each vector column.
+
+    Raises
+    ------
+    SchemaMismatchError
+        If a vector is of another length.
+    RetypedColumnError
+        If a value is neither a vector nor missing.
+    """
+    for name, length in lengths.items():
+        if any(name in record for record in records):
+            names = [f"{name}[{position}]" for position in range(length)]
+            records = [_expand_record(record, name, names, row) for row, record in enumerate(records)]
+    return records
+
+
+def _expand_record(record: Mapping[str, Any], name: str, names: list[str], row: int) -> dict[str, Any]:
+    expanded = dict(record)
+    vector = expanded.pop(name, None)
+    if not isinstance(vector, list | tuple | np.ndarray):
+        if not is_missing(vector):
+            raise RetypedColumnError(f"Row {row:,} of column {name!r} holds no list, but vectors when it was fitted.")
+        return expanded | dict.fromkeys(names)
+    if len(vector) != len(names):
+        raise SchemaMismatchError(
+            f"Row {row:,} of column {name!r} has {len(vector)} numbers, and those of the fit have {len(names)}.",
+            hint="give all rows as many numbers, or none where they are missing.",
+        )
+    return expanded | dict(zip(names, vector, strict=True))
+
+
 def _vector_length(table: Table, name: str) -> int:
     """Return the length of the first list that is not missing, 0 if all are."""
     for block in table.blocks([name]):
@@ -173,7 +219,8 @@ def _expanded_schema(schema: pa.Schema, lengths: Mapping[str, int]) -> pa.Schema
         if field.name not in lengths:
             fields.append(field)
             continue
-        kind = pa.float64() if pa.types.is_float64(field.type.value_type) else pa.float32()
+        single = _is_vector(field.type) and not pa.types.is_float64(field.type.value_type)
+        kind = pa.float32() if single else pa.float64()
         for position in range(lengths[field.name]):
             metadata = {b"rooms.role": b"numeric", b"rooms.group": field.name.encode()} | (field.metadata or {})
             metadata |= {VECTOR: field.name.encode(), POSITION: str(position).encode()}
