@@ -5,7 +5,6 @@ Model, table  ->  SQL; rows of a check  ->  clusters, and which rows rounding to
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from engine.export.sql_check import TABLE as CHECKED_TABLE
 from engine.export.sql_cloud_dialects import DIALECTS
 from engine.export.sql_dialect import SqlDialect
 from engine.export.sql_model import SqlModel
-from engine.model.new_rows import read_cluster_names, run_folder
+from engine.model.new_rows import read_cluster_names, read_manifest, run_folder
 from engine.progress import Reporter, Silent
 from engine.tables import open_table
 from engine.tables.output_paths import check_new_file
@@ -57,7 +56,7 @@ def open_typed_table(model: Model, table: Any) -> Table:
     types = model.encoder.csv_types()
     if table is None:
         folder = run_folder(model)
-        fingerprint = json.loads((folder / "manifest.json").read_text())["input"]
+        fingerprint = read_manifest(folder)["input"]
         opened = open_recorded_table(fingerprint, str(folder), id=model.id, types=types)
     else:
         opened = open_table(table, id=None, types=types)

@@ -117,6 +117,15 @@ def run_folder(model: Model) -> Path:
     return model.run_folder.absolute()
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a run; raise ModelNotReadableError if it is missing or damaged."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelNotReadableError(f"manifest.json of {folder} cannot be read.", hint="fit again.") from error
+    return manifest
+
+
 def read_cluster_names(folder: Path) -> tuple[str, ...] | None:
     """Return the names of a run's clusters, in their order; None if it was made without an explanation."""
     path = folder / "clusters.parquet"
@@ -127,15 +136,14 @@ def read_cluster_names(folder: Path) -> tuple[str, ...] | None:
 
 def read_vector_lengths(folder: Path, used: Collection[str]) -> dict[str, int]:
     """Return the length of each vector column of a run that has an element among the used columns."""
-    path = folder / "manifest.json"
-    columns = json.loads(path.read_text()).get("columns", []) if path.is_file() else []
+    columns = read_manifest(folder).get("columns", []) if (folder / "manifest.json").is_file() else []
     names = {column["column"] for column in columns}  # elements that were constant are no longer marked as elements
     vectors = {column.get("vector") for column in columns if column["column"] in used} - {None}
     return {vector: next(k for k in count() if f"{vector}[{k}]" not in names) for vector in sorted(vectors)}
 
 
 def _run_id(folder: Path) -> str:
-    run_id = json.loads((folder / "manifest.json").read_text()).get("run_id")
+    run_id = read_manifest(folder).get("run_id")
     if run_id is None:
         raise ModelNotReadableError(f"{folder} was made before runs had ids.", hint="fit it again.")
     return str(run_id)

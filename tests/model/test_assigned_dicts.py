@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import engine
 from engine.blocks import BLOCK_ROWS
 from engine.config import FitConfig
-from engine.errors import RetypedColumnError, RoomsError, SchemaMismatchError, SourceFormatError
+from engine.errors import ModelNotReadableError, RetypedColumnError, RoomsError, SchemaMismatchError, SourceFormatError
 
 N = 300
 DAY = dt.date(2024, 2, 29)
@@ -248,3 +248,10 @@ def test_vectors_of_another_length_are_named(vector_model: engine.Model, vector:
 def test_values_that_are_no_vectors_are_named(vector_model: engine.Model, value: Any) -> None:
     with pytest.raises(RetypedColumnError, match="'taste'"):
         vector_model.assign(vectors().to_pylist()[0] | {"taste": value})
+
+
+def test_a_damaged_manifest_is_named(tmp_path: Any, lean: FitConfig) -> None:
+    run = engine.fit(people(), out=tmp_path / "run", id="who", n_clusters=2, config=lean)
+    (tmp_path / "run" / "manifest.json").write_text('{"columns": [')
+    with pytest.raises(ModelNotReadableError, match=r"manifest\.json of .* cannot be read"):
+        engine.load(run.path).assign(people().to_pylist()[:3])
