@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 
@@ -50,6 +51,24 @@ def fit_texts(texts: list[str], **options: object) -> FittedFeatures:
 def test_numbers_in_a_notation_that_is_not_read_are_named(notation: str) -> None:
     texts = [NOTATIONS[notation](n) for n in NUMBERS]
     with pytest.warns(CategoryTextsWarning, match="notation that is not read stay categories: 'x';"):
+        assert fit_texts(texts).roles[0].role == "categorical"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CategoryTextsWarning)
+        fit_texts(texts, column_roles={"x": "categorical"})
+
+
+OBJECTS: dict[str, Callable[[int], str]] = {
+    "objects": lambda n: json.dumps({"R&B": n % 4, "C++": n % 3}),
+    "objects of some": lambda n: json.dumps({name: 1 for k, name in enumerate("abcd") if n >> k & 1}),
+    "lists of objects": lambda n: json.dumps([{"name": "a", "level": n % 5}]),
+    "labels and numbers": lambda n: str(["abc"[n % 3], n % 4]),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_lists_and_objects_that_are_not_read_stay_whole_and_are_named(kind: str) -> None:
+    texts = [OBJECTS[kind](n) for n in NUMBERS]
+    with pytest.warns(CategoryTextsWarning, match="not read stay whole: 'x';"):
         assert fit_texts(texts).roles[0].role == "categorical"
     with warnings.catch_warnings():
         warnings.simplefilter("error", CategoryTextsWarning)
