@@ -68,7 +68,8 @@ def warn_of_category_texts(
     empty = [f"{name!r} ({', '.join(map(repr, found))})" for name, found in marks.items() if found]
     if empty:
         what = f"Categories that look like missing values stay categories: {'; '.join(empty)}"
-        warnings.warn(f"{what}; --missing COLUMN=TEXT,TEXT makes them missing.", CategoryTextsWarning, stacklevel=3)
+        remedy = """--missing 'COLUMN=TEXT,TEXT' makes them missing, with "" for an empty text and " " for a blank"""
+        warnings.warn(f"{what}; {remedy}.", CategoryTextsWarning, stacklevel=3)
     lists = [repr(name) for name in names if _hold_lists(counts[name])]
     if lists:
         what = f"Texts with lists or objects in a notation that is not read stay whole: {', '.join(lists)}"

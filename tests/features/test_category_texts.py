@@ -89,7 +89,11 @@ def test_marks_of_missing_values_among_categories_are_named(mark: str) -> None:
         fit_texts(texts)
     with warnings.catch_warnings():
         warnings.simplefilter("error", CategoryTextsWarning)
-        assert fit_texts(texts, missing={"x": [mark]}).statistics.columns["x"].n_missing == N // 3
+        features = fit_texts(texts, missing={"x": [mark]})
+        assert features.statistics.columns["x"].n_missing == N // 3
+        assert features.roles[0].reason.endswith(
+            f"values written as {mark if mark.strip() else repr(mark)}".replace("'", '"')
+        )
         fit_texts([["some", "none", "unknown"][n % 3] for n in range(N)])
 
 
