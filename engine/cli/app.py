@@ -329,7 +329,7 @@ def parse_pairs(options: list[str] | None, flag: str) -> dict[str, str]:
 
 
 def parse_marks(options: list[str] | None) -> dict[str, list[str]]:
-    """Return the values of every COLUMN=VALUE,VALUE of --missing by column; COLUMN= has none.
+    """Return the values of every COLUMN=VALUE,VALUE of --missing by column; COLUMN= has none, COLUMN="" the empty text.
 
     Raises
     ------
@@ -341,8 +341,13 @@ def parse_marks(options: list[str] | None) -> dict[str, list[str]]:
         column, equals, values = option.rpartition("=")
         if not equals or not column:
             raise UsageError(f"--missing {option} must read COLUMN=VALUE,VALUE, or COLUMN= for none.")
-        marks.setdefault(column, []).extend(value.strip() for value in values.split(",") if value.strip())
+        written = [value.strip() for value in values.split(",") if value.strip()]
+        marks.setdefault(column, []).extend(_unquote(value) for value in written)
     return marks
+
+
+def _unquote(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
 def print_run(run: Any, as_json: bool, extra: dict[str, Any]) -> None:

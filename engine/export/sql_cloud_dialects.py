@@ -5,6 +5,7 @@ a name, value or column  ->  its text in one dialect
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -66,6 +67,10 @@ class SparkSql(BackslashDialect):
     def identifier(self, name: str) -> str:
         """Return a quoted name."""
         return "`" + name.replace("`", "``") + "`"
+
+    def replace_all(self, text: str, pattern: str, replacement: str) -> str:
+        """Return a text with all matches of a regular expression replaced; Java writes groups as $1."""
+        return super().replace_all(text, pattern, re.sub(r"\\([0-9])", r"$\1", replacement))
 
     def element(self, column: str, position: int) -> str:
         """Return the number at a position of a vector."""

@@ -1,4 +1,4 @@
-"""Warn of categories whose texts say that they are something else: spellings of one word, numbers, or nothing.
+"""Warn of categories whose texts say that they are something else: spellings of one word, numbers, lists, or nothing.
 
     statistics, roles  ->  warnings that name the columns, and nothing that stands in them
 
@@ -15,10 +15,14 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+import pyarrow as pa
+
 from engine.config import Role
 from engine.features.column_roles import ColumnRole
 from engine.features.column_statistics import TableStatistics
 from engine.features.number_columns import MAX_CODES
+from engine.tables.list_texts import are_unread_lists
 from engine.tables.number_texts import MISSING_MARKS
 
 MAX_NOTATIONS = 5  # ways in which a column writes its numbers: addresses, which begin with numbers, have more
@@ -32,13 +36,13 @@ _CODE = re.compile("0[0-9]{2}")  # a number that begins so is none: 01234-5678
 
 
 class CategoryTextsWarning(UserWarning):
-    """Warns of categories that differ in case or blanks only, hold a number each, or look like missing values."""
+    """Warns of categories that differ in case or blanks only, hold numbers or objects, or look like missing values."""
 
 
 def warn_of_category_texts(
     statistics: TableStatistics, roles: Sequence[ColumnRole], overrides: Mapping[str, Role], noted: Mapping[str, str]
 ) -> None:
-    """Warn of text categories that are spellings of one another, numbers in a notation that is not read, or blanks.
+    """Warn of text categories that are spellings of one another, numbers or lists in an unknown notation, or blanks.
 
     Parameters
     ----------
@@ -64,7 +68,13 @@ def warn_of_category_texts(
     empty = [f"{name!r} ({', '.join(map(repr, found))})" for name, found in marks.items() if found]
     if empty:
         what = f"Categories that look like missing values stay categories: {'; '.join(empty)}"
-        warnings.warn(f"{what}; --missing COLUMN=TEXT,TEXT makes them missing.", CategoryTextsWarning, stacklevel=3)
+        remedy = """--missing 'COLUMN=TEXT,TEXT' makes them missing, with "" for an empty text and " " for a blank"""
+        warnings.warn(f"{what}; {remedy}.", CategoryTextsWarning, stacklevel=3)
+    lists = [repr(name) for name in names if _hold_lists(counts[name])]
+    if lists:
+        what = f"Texts with lists or objects in a notation that is not read stay whole: {', '.join(lists)}"
+        remedy = "write lists of labels alone; --role COLUMN=categorical keeps the texts without a warning"
+        warnings.warn(f"{what}; {remedy}.", CategoryTextsWarning, stacklevel=3)
     numbers = [repr(name) for name in names if name not in noted and _hold_numbers(counts[name])]
     if numbers:
         what = f"Texts with numbers in a notation that is not read stay categories: {', '.join(numbers)}"
@@ -75,6 +85,11 @@ def warn_of_category_texts(
 def _is_mark(text: str) -> bool:
     text = text.strip().lower()
     return text in MISSING_MARKS and text not in _WORDS
+
+
+def _hold_lists(counts: Counter[str]) -> bool:
+    texts = list(counts)
+    return are_unread_lists(pa.array(texts, pa.string()), np.array([counts[text] for text in texts], np.int64))
 
 
 def _count_spellings(counts: Counter[str]) -> tuple[int, int]:

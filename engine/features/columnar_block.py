@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from engine.errors import NonFiniteValueError
 from engine.tables.date_texts import DateFormat, parse_dates
-from engine.tables.list_texts import QUOTED_LIST, split_texts, unescape
+from engine.tables.list_texts import split_texts, unescape
 from engine.tables.number_texts import NumberFormat, ParsedTexts, parse_texts
 
 PhysicalKind = Literal["number", "boolean", "text", "list", "time", "other"]
@@ -384,8 +384,8 @@ def read_labels(column: pa.Array, separator: str | None, limit: int = UNLIMITED)
     offsets = np.zeros(len(lists) + 1, np.int32)
     np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy(), out=offsets[1:])
     codes, names = factorize_texts(to_text(lists.flatten()), limit)
-    if names is not None and separator == QUOTED_LIST and any("\\" in name for name in names):
-        codes, names = _merge_names(codes, [unescape(name) for name in names])
+    if names is not None and separator is not None and any("\\" in name for name in names):
+        codes, names = _merge_names(codes, [unescape(name, separator) for name in names])
     if names is not None and "" in names:
         codes = np.where(codes == names.index(""), MISSING_CODE, codes).astype(np.int32)
     return RaggedLabels(offsets, codes, names, missing)

@@ -267,5 +267,7 @@ def report_missing_marks(statistics: TableStatistics, settings: Mapping[str, Seq
 def describe_missing_marks(read_spec: ReadSpec, n_marked: int) -> str:
     """Return how many missing values of a column are written as which marks."""
     is_date = read_spec.form == "days"
-    shown = [m if isinstance(m, str) else format_iso_day(m) if is_date else f"{m:.15g}" for m in read_spec.missing]
+    texts = [mark if mark.strip() else f'"{mark}"' for mark in read_spec.missing if isinstance(mark, str)]
+    numbers = [mark for mark in read_spec.missing if not isinstance(mark, str)]
+    shown = texts + [format_iso_day(mark) if is_date else f"{mark:.15g}" for mark in numbers]
     return f"{n_marked:,} missing values written as {', '.join(shown)}"

@@ -3,9 +3,9 @@
     distinct texts and their counts  ->  the separator, or None if the texts are one answer each
     texts, separator                 ->  lists of labels
 
-A separator is a sign between answers, or one of the forms of a list in brackets: LIST for `[a, b]`, and QUOTED_LIST for
-`["a", "b"]`, `{'a', 'b'}` or `['a' 'b']`, as JSON, Python and numpy write lists and sets. SQL splits the same texts by
-the same steps.
+A separator is a sign between answers, or one of the forms of a list in brackets: LIST for `[a, b]`, ARRAY for
+`{a,"b c"}` of PostgreSQL, and QUOTED_LIST for `["a", "b"]`, `{'a', 'b'}` or `['a' 'b']`, as JSON, Python and numpy
+write lists and sets. None, NULL and NaN without quotation marks are no labels. SQL splits texts by the same steps.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-LIST, QUOTED_LIST = "[,]", '["]'
+LIST, QUOTED_LIST, ARRAY = "[,]", '["]', '{"}'
 SEPARATORS = (";#", "; ", ";", "|", "::", "\n", ", ")  # tried in this order; ;# is that of SharePoint
 # Signs that stand within texts of one answer as well: tried last, and only on few labels that recur in many ways.
 WEAK_SEPARATORS = (",", "/", "+", "&", " ")
 SPACE = r"[\t\n\f\r ]*"
 MARK = "\x1f"  # between the labels of a list, once its quotation marks and commas are gone
+BARE = "\x1e"  # before a label of an array that has no quotation marks
+NULL = "(?:None|none|NULL|Null|null|NaN|nan|<NA>)"  # no label, without quotation marks
 MIN_SHARE = 0.02  # of the texts that have the separator
 MIN_LIST_SHARE = 0.98  # of the texts that are in brackets
 MIN_MENTIONS = 5  # of a label, on average
 MAX_WEAK_LABELS = 50
+MAX_MIXED = 0.01  # of the texts that have labels with and without quotation marks, which a QUOTED_LIST has not
 MAX_REPEATING = 0.01  # of the texts that have a label twice: no one gives an answer twice, but prose repeats its words
 RECORD_SHARE = 0.95  # of the mentions of labels that are always at one position, as in "Smith, John"
 _HEAD = 1000  # distinct texts that rule out most columns of prose
@@ -35,6 +38,13 @@ _OPENING, _CLOSING = r"[\[({]", r"[\])}]"
 _SET = r"(?:(?:frozen)?set\(?)?"  # before a set of Python, the empty one too
 _IN_BRACKETS = rf"(?s)^{SPACE}{_SET}{_OPENING}.*{_CLOSING}{SPACE}$"
 _IN_QUOTES = rf"^{SPACE}{_SET}{_OPENING}{SPACE}[\"']"
+_NEXT = rf"(?:{SPACE},{SPACE}|{SPACE.replace('*', '+')})"  # numpy writes no commas
+_AFTER_QUOTED = rf"[\"']{_NEXT}(?:{NULL}{_NEXT})*"  # after a label in quotation marks, before the next one
+_MIXED = rf"[\"']{SPACE},{SPACE}[^\"'\s,]|[^\"'\s,]{SPACE},{SPACE}[\"']"
+_QUOTED = '"(?:[^"\\\\]|\\\\(?:.|\n))*"'
+_BARE = r'[^",{}]*[^",{} \t\n\f\r]'
+_ITEM = rf"{SPACE}(?:{_QUOTED}|{_BARE}){SPACE}"
+_ARRAY = rf"^{SPACE}\{{(?:{SPACE}|{_ITEM}(?:,{_ITEM})*)\}}{SPACE}$"
 _NESTED = rf"^{SPACE}(?:{_OPENING}{SPACE}[\[{{]|\{{{SPACE}[\"'][^\"']*[\"']{SPACE}:)"  # lists of lists, JSON objects
 
 
@@ -54,16 +64,17 @@ def find_separator(texts: pa.Array, counts: NDArray[np.int64], *, forced: bool =
     forced : bool
         Whether the column is multi-select for certain: the first separator that any text has is returned.
     """
+    texts = pc.utf8_trim_whitespace(texts)
+    written = pc.not_equal(texts, "")  # an empty text has no labels, however others are joined
+    texts, counts = texts.filter(written), counts[written.to_numpy(zero_copy_only=False)]
     n_rows = counts.sum()
     if n_rows == 0:
         return None
-    texts = pc.utf8_trim_whitespace(texts)
-    bracketed = _select(texts, _IN_BRACKETS) & ~_select(texts, _NESTED)
-    if counts[bracketed].sum() >= (0.5 if forced else MIN_LIST_SHARE) * n_rows:
-        quoted = counts[_select(texts, _IN_QUOTES)].sum() >= 0.5 * counts[_select(texts, r"\w")].sum()
-        separator = QUOTED_LIST if quoted else LIST
-        if forced or _is_plausible(texts, counts, separator):
-            return separator
+    separator = _find_list_form(texts, counts, 0.5 if forced else MIN_LIST_SHARE)
+    if separator and (forced or _is_plausible(texts, counts, separator)):
+        return separator
+    if are_unread_lists(texts, counts):
+        return None
     for separator in SEPARATORS + WEAK_SEPARATORS:
         having = pc.match_substring(texts, separator).to_numpy(zero_copy_only=False)
         n_having = counts[having].sum()
@@ -74,6 +85,29 @@ def find_separator(texts: pa.Array, counts: NDArray[np.int64], *, forced: bool =
     return None
 
 
+def _find_list_form(texts: pa.Array, counts: NDArray[np.int64], min_share: float) -> str | None:
+    """Return the form of the lists that so many of the rows are, or None if they are none."""
+    least = min_share * counts.sum()
+    if counts[_select(texts, _IN_BRACKETS) & ~_select(texts, _NESTED)].sum() < least:
+        return None
+    n_quoted = counts[_select(texts, _IN_QUOTES)].sum()
+    if counts[_select(texts, _ARRAY) & ~_select(texts, rf"^{SPACE}\{{{SPACE}'")].sum() >= least:
+        return ARRAY
+    if n_quoted < 0.5 * counts[_select(texts, r"\w")].sum():
+        return LIST
+    is_mixed = _select(_join(texts, QUOTED_LIST), _MIXED)
+    return None if counts[is_mixed].sum() > MAX_MIXED * counts.sum() else QUOTED_LIST
+
+
+def are_unread_lists(texts: pa.Array, counts: NDArray[np.int64]) -> bool:
+    """Tell whether half of the rows hold lists in quotation marks, lists of lists, or JSON objects.
+
+    If `find_separator` does not read them, no sign within them separates labels.
+    """
+    structured = _select(texts, _IN_BRACKETS) & (_select(texts, _IN_QUOTES) | _select(texts, _NESTED))
+    return bool(counts[structured].sum() > 0.5 * counts[_select(texts, r"\w")].sum())
+
+
 def split_texts(texts: pa.Array, separator: str) -> pa.Array:
     """Split texts, plain or dictionary-encoded, into lists of labels, without the white space around each.
 
@@ -81,12 +115,16 @@ def split_texts(texts: pa.Array, separator: str) -> pa.Array:
     """
     if pa.types.is_dictionary(texts.type):
         return split_texts(texts.dictionary, separator).take(texts.indices)
-    steps, mark = joining_steps(separator)
+    return pc.split_pattern(pc.utf8_trim_whitespace(_join(texts, separator)), joining_steps(separator)[1])
+
+
+def _join(texts: pa.Array, separator: str) -> pa.Array:
+    """Return texts with a mark between two labels, which may have white space around them at both ends."""
     if is_list(separator):
         texts = pc.utf8_trim_whitespace(texts)
-    for pattern, replacement in steps:
+    for pattern, replacement in joining_steps(separator)[0]:
         texts = pc.replace_substring_regex(texts, pattern, replacement)
-    return pc.split_pattern(pc.utf8_trim_whitespace(texts), mark)
+    return texts
 
 
 def joining_steps(separator: str) -> tuple[list[tuple[str, str]], str]:
@@ -94,16 +132,32 @@ def joining_steps(separator: str) -> tuple[list[tuple[str, str]], str]:
     if not is_list(separator):
         sign = separator if separator == "\n" else separator.strip() or " "
         return [(f"{SPACE}{re.escape(sign)}{SPACE}" if sign != " " else SPACE.replace("*", "+"), sign)], sign
-    quote = "[\"']" if separator == QUOTED_LIST else ""
-    optional = f"{quote}?" if quote else ""
-    ends = rf"^{_SET}{_OPENING}{SPACE}{optional}|{optional}{SPACE},?{SPACE}(?:{_CLOSING}|\}}\))$"
-    between = f"{SPACE},{SPACE}" if separator == LIST else rf"(?:{SPACE},{SPACE}|{SPACE.replace('*', '+')})"
-    return [(ends, ""), (f"{quote}{between}{quote}", MARK)], MARK
+    if separator == ARRAY:
+        return _array_steps(), MARK
+    if separator == QUOTED_LIST:
+        quote = "[\"']"
+        opening = rf"^{_SET}{_OPENING}{SPACE}(?:{NULL}{_NEXT})*{quote}?"
+        closing = rf"{quote}?(?:{_NEXT}?{NULL})*{SPACE},?{SPACE}(?:{_CLOSING}|\}}\))$"
+        return [(f"{opening}|{closing}", ""), (f"{_AFTER_QUOTED}{quote}", MARK)], MARK
+    ends = rf"^{_SET}{_OPENING}{SPACE}|{SPACE},?{SPACE}(?:{_CLOSING}|\}}\))$"
+    nulls = f"(?:^|{MARK}){NULL}(?:{MARK}|$)"
+    return [(ends, ""), (f"{SPACE},{SPACE}", MARK + MARK), (nulls, ""), (f"{MARK}+", MARK)], MARK
+
+
+def _array_steps() -> list[tuple[str, str]]:
+    """Return the steps for arrays of PostgreSQL, of which only labels with blanks or commas are in quotation marks."""
+    return [
+        (rf'[{{,]{SPACE}(?:"((?:[^"\\]|\\(?:.|\n))*)"|({_BARE})){SPACE}', rf"{MARK}\1{MARK}{BARE}\2{MARK}"),
+        (f"{BARE}[Nn][Uu][Ll][Ll]{MARK}", MARK),  # None is a label here
+        (r"^\{|\}$", ""),
+        (f"[{BARE}{MARK}]+", MARK),
+        (f"^{MARK}|{MARK}$", ""),
+    ]
 
 
 def is_list(separator: str) -> bool:
     """Tell whether a separator stands for lists in brackets."""
-    return separator in (LIST, QUOTED_LIST)
+    return separator in (LIST, QUOTED_LIST, ARRAY)
 
 
 def describe_separator(separator: str) -> str:
@@ -111,25 +165,32 @@ def describe_separator(separator: str) -> str:
     return "lists in brackets" if is_list(separator) else f"texts joined by {separator!r}"
 
 
-def unescape(label: str) -> str:
-    """Return a label of a QUOTED_LIST without its escapes, where it is written as JSON, PHP or Python would."""
-    if "\\" not in label:
+def unescape(label: str, separator: str) -> str:
+    """Return a label without its escapes, where they are written as JSON, PHP, Python or PostgreSQL would."""
+    if "\\" not in label or separator not in (QUOTED_LIST, ARRAY):
         return label
     try:
-        plain = json.loads(f'"{label}"', strict=False)
+        plain = _unescape_array(label) if separator == ARRAY else json.loads(f'"{label}"', strict=False)
     except ValueError:
         plain = label.replace("\\'", "'").replace("\\\\", "\\")
-    return plain if isinstance(plain, str) and label in _spell(plain) else label
+    return plain if isinstance(plain, str) and label in _spell(plain, separator) else label
+
+
+def _unescape_array(label: str) -> str:
+    return re.sub(r"(?s)\\(.)", r"\1", label)
 
 
 def spellings(label: str, separator: str) -> list[str]:
     """Return all texts that a label may be written as."""
-    if separator != QUOTED_LIST:
+    if separator not in (QUOTED_LIST, ARRAY):
         return [label]
-    return [text for text in dict.fromkeys([label, *_spell(label)]) if unescape(text) == label]
+    texts = dict.fromkeys([label, *_spell(label, separator)])
+    return [text for text in texts if unescape(text, separator) == label]
 
 
-def _spell(label: str) -> list[str]:
+def _spell(label: str, separator: str) -> list[str]:
+    if separator == ARRAY:
+        return [label.replace("\\", "\\\\").replace('"', '\\"')]
     written = [json.dumps(label, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)]
     return [*written, *(text.replace("/", "\\/") for text in written), label.replace("\\", "\\\\").replace("'", "\\'")]
 

@@ -7,6 +7,7 @@ In `1.299` the point may mark thousands or decimals. It marks thousands beside `
 columns have decimal commas, and beside whole numbers below 1000 if no number has fewer than three digits after it. The
 comma of `1,299` marks thousands unless other columns have decimal commas. Codes with leading zeros are no numbers.
 Units that differ by a factor, as in `900 g` and `1.2 kg` or `800` and `1.2k`, are converted to one (unit_scales.py).
+Beside these the mark of `1.299 kg` marks decimals: larger units are there to write no thousands.
 """
 
 from __future__ import annotations
@@ -210,11 +211,16 @@ def find_number_format(texts: Iterable[str], decimal: str = "") -> NumberFormat 
     for match in filter(None, map(_PARTS.fullmatch, present)):
         parts.setdefault((match["prefix"], match["currency"]), {}).setdefault(match["unit"], []).append(match["number"])
     alike = [(*key, *_find_units(units, is_money=any(key))) for key, units in parts.items()]
-    prefix, currency, unit, scale, numbers = max(alike, key=lambda found: len(found[-1]), default=("", "", "", "", []))
+    none: tuple[str, str, str, ScaleName, dict[str, list[str]]] = ("", "", "", "", {})
+    prefix, currency, unit, scale, by_unit = max(alike, key=lambda found: _count(found[-1]), default=none)
+    numbers = [number for same in by_unit.values() for number in same]
     duration = find_duration(present, more_than=len(numbers))
     if duration:
         return NumberFormat(duration=duration)
-    marks = _find_marks(numbers, decimal) if numbers else None
+    scaled: dict[float, list[str]] = {}
+    for name, same in by_unit.items() if scale else ():
+        scaled.setdefault(SCALES[scale].factors[name], []).extend(same)
+    marks = _find_marks(numbers, decimal, scaled) if numbers else None
     if marks is None or len(numbers) < MIN_SHARE_ALIKE * len(present):
         return None
     suffix = " ".join(filter(None, [unit, currency]))
@@ -222,13 +228,18 @@ def find_number_format(texts: Iterable[str], decimal: str = "") -> NumberFormat 
     return NumberFormat(decimal=decimal, grouping=grouping, whole=whole, prefix=prefix, suffix=suffix, scale=scale)
 
 
-def _find_units(numbers: Mapping[str, list[str]], *, is_money: bool) -> tuple[str, ScaleName, list[str]]:
-    """Return the unit that most numbers have, or the scale whose units they have, and these numbers."""
+def _count(numbers: Mapping[str, list[str]]) -> int:
+    return sum(map(len, numbers.values()))
+
+
+def _find_units(numbers: Mapping[str, list[str]], *, is_money: bool) -> tuple[str, ScaleName, dict[str, list[str]]]:
+    """Return the unit that most numbers have, or the scale whose units they have, and these numbers by unit."""
     unit = max(numbers, key=lambda unit: len(numbers[unit]))
     scale = find_scale({unit: len(alike) for unit, alike in numbers.items()}, is_money=is_money)
     if not scale:
-        return unit, "", numbers[unit]
-    return "", scale, [n for unit, alike in numbers.items() if unit in SCALES[scale].factors for n in alike]
+        return unit, "", {unit: numbers[unit]}
+    factors = SCALES[scale].factors
+    return "", scale, {unit: alike for unit, alike in numbers.items() if unit in factors}
 
 
 class _Marks(NamedTuple):
@@ -237,8 +248,11 @@ class _Marks(NamedTuple):
     whole: bool
 
 
-def _find_marks(numbers: Sequence[str], decimal: str) -> _Marks | None:
-    """Return the marks of decimals and thousands of unsigned numbers, or None if they contradict each other."""
+def _find_marks(numbers: Sequence[str], decimal: str, scaled: Mapping[float, list[str]]) -> _Marks | None:
+    """Return the marks of decimals and thousands of unsigned numbers, or None if they contradict each other.
+
+    `scaled` holds the numbers by the factor of their unit if a column's units differ by a factor.
+    """
     bare = [re.sub("[eE][+-]?[0-9]+$", "", number) for number in numbers]
     for grouping in (" ", "'"):
         if any(grouping in number for number in bare):
@@ -266,20 +280,38 @@ def _find_marks(numbers: Sequence[str], decimal: str) -> _Marks | None:
     if len(used) > 1:
         return None
     (mark,) = used
-    return _resolve_ambiguous(mark, bare, decimal)
+    return _resolve_ambiguous(mark, bare, decimal, scaled)
 
 
-def _resolve_ambiguous(mark: str, numbers: Sequence[str], decimal: str) -> _Marks:
+def _resolve_ambiguous(mark: str, numbers: Sequence[str], decimal: str, scaled: Mapping[float, list[str]]) -> _Marks:
     """Decide about numbers whose only mark is always followed by three digits, as in 1.299."""
     as_decimal = _Marks("." if mark == "." else ",", "", False)
     as_grouping = _Marks("," if mark == "." else ".", "." if mark == "." else ",", False)
+    if scaled and _marks_larger_units(scaled, mark):
+        return as_decimal
     if decimal:
         return as_decimal if decimal == mark else as_grouping
+    if scaled and mark == ".":
+        return as_decimal
     if any(_PLAIN.fullmatch(number) and len(number) > 3 for number in numbers):
         return as_decimal
     if mark == ",":
         return as_grouping
     return as_grouping if marks_thousands(numbers, mark) else as_decimal
+
+
+def _marks_larger_units(numbers: Mapping[float, list[str]], mark: str) -> bool:
+    """Tell whether all numbers of the larger units have the mark, and none of the smaller ones: 1.299 kg and 936 g.
+
+    If it marked thousands, no number would lie between the smaller units and a thousand of the larger one.
+    """
+    marked = {factor for factor, same in numbers.items() if any(mark in number for number in same)}
+    smaller = [factor for factor in numbers if factor not in marked]
+    return (
+        bool(smaller)
+        and max(smaller) < min(marked)
+        and all(mark in number or number == "0" for factor in marked for number in numbers[factor])
+    )
 
 
 def marks_thousands(numbers: Sequence[str], mark: str) -> bool:

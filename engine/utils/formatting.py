@@ -21,6 +21,7 @@ _WORD_EDGE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+|\s+")
 _PREFIXES = {"share": "{} share", "affinity": "{} affinity", "n": "number of {}", "num": "number of {}"}
 _HEAD = re.compile(r" (?:per|a|since|of|in|for|from|with|given|last|to)\b")
 _EPOCH = date(1970, 1, 1)
+MAX_SHORT_UNIT = 3  # letters of units that are parts of other words: the g of weight, the min of minimum
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
            "November", "December")  # fmt: skip
 
@@ -174,5 +175,14 @@ def _unit(unit: str | None, name: str) -> str:
     if not unit:
         return ""
     name = name.lower()
-    words_in_name = [word for word in re.split(r"[\s/]+", unit.lower()) if word and word.rstrip("s") in name]
-    return "" if words_in_name or (name == "age" and unit == "years") else f" {unit}"
+    is_named = any(_names_unit(name, word) for word in re.split(r"[\s/]+", unit.lower()) if word)
+    return "" if is_named or (name == "age" and unit == "years") else f" {unit}"
+
+
+def _names_unit(name: str, unit: str) -> bool:
+    """Return whether a name has a word of a unit; short ones, such as g and ms, only as words of their own."""
+    stem = unit.rstrip("s")
+    if len(stem) > MAX_SHORT_UNIT:
+        return stem in name
+    spellings = {unit, stem, f"{unit}s"} if len(stem) > 1 else {unit}
+    return not spellings.isdisjoint(re.split(r"[\W_]+", name))

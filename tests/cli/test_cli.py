@@ -105,6 +105,7 @@ def test_dry_run_says_what_it_would_do_and_does_not(demo: Path, tmp_path: Path) 
 
 def test_marks_of_missing_values_are_given_by_column() -> None:
     assert parse_marks(["a=-999, 99", "a=1", "b=", "c=d=n/a"]) == {"a": ["-999", "99", "1"], "b": [], "c=d": ["n/a"]}
+    assert parse_marks(['a=""', 'b=n/a, " "', 'c="a']) == {"a": [""], "b": ["n/a", " "], "c": ['"a']}
     for option in ("a", "=9"):
         with pytest.raises(UsageError, match="must read COLUMN=VALUE,VALUE"):
             parse_marks([option])

@@ -123,6 +123,15 @@ ESCAPED = st.tuples(
     st.text(SPACES, max_size=2),
     st.booleans(),
 )
+
+
+def array(labels: list[str], has_null: bool) -> str:
+    """Write labels as PostgreSQL does."""
+    escaped = [label.replace("\\", "\\\\").replace('"', '\\"') for label in labels]
+    written = [f'"{text}"' if set(text) & set(' ,"\\') else text for text in escaped]
+    return "{" + ",".join([*written[:1], *["NULL"] * has_null, *written[1:]]) + "}"
+
+
 DAY = 86_400_000_000  # microseconds
 MOMENT = st.integers(-3 * DAY, 3 * DAY) | st.builds(
     int.__add__, st.sampled_from([-DAY, 0, DAY]), st.integers(-2000, 2000)
@@ -156,12 +165,21 @@ COLUMNS: dict[str, tuple[pa.DataType, st.SearchStrategy[object], str]] = {
     ),
     "json": (pa.string(), ESCAPED.map(lambda cell: cell[1] + json.dumps(cell[0], ensure_ascii=cell[2])), "multilabel"),
     "php": (pa.string(), ESCAPED.map(lambda cell: json.dumps(cell[0]).replace("/", "\\/") + cell[1]), "multilabel"),
-    "python": (pa.string(), ESCAPED.map(lambda cell: repr(cell[0])), "multilabel"),
+    "python": (pa.string(), ESCAPED.map(lambda cell: repr(cell[0][:1] + [None] * cell[2] + cell[0][1:])), "multilabel"),
+    "array": (pa.string(), ESCAPED.map(lambda cell: array(cell[0], cell[2]) + cell[1]), "multilabel"),
     "set": (pa.string(), LABELS.map(lambda labels: "{" + ", ".join(labels) + "}"), "multilabel"),
     "blanks": (pa.string(), LABELS.map(" ".join), "multilabel"),
     "commas": (pa.string(), LABELS.map(",".join), "multilabel"),
 }  # fmt: skip
-LISTS = {"json": ['["a"]'], "php": ['["a"]'], "python": ["['a']"], "set": ["{a}"], "blanks": ["a b"], "commas": ["a,b"]}
+LISTS = {
+    "array": ["{a}"],
+    "json": ['["a"]'],
+    "php": ['["a"]'],
+    "python": ["['a']"],
+    "set": ["{a}"],
+    "blanks": ["a b"],
+    "commas": ["a,b"],
+}
 # Of the separator and of the lengths.
 FIRST_CELLS = LISTS | {
     TOOLS: ["a;b"],

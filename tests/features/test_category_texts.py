@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 
@@ -56,6 +57,24 @@ def test_numbers_in_a_notation_that_is_not_read_are_named(notation: str) -> None
         fit_texts(texts, column_roles={"x": "categorical"})
 
 
+OBJECTS: dict[str, Callable[[int], str]] = {
+    "objects": lambda n: json.dumps({"R&B": n % 4, "C++": n % 3}),
+    "objects of some": lambda n: json.dumps({name: 1 for k, name in enumerate("abcd") if n >> k & 1}),
+    "lists of objects": lambda n: json.dumps([{"name": "a", "level": n % 5}]),
+    "labels and numbers": lambda n: str(["abc"[n % 3], n % 4]),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_lists_and_objects_that_are_not_read_stay_whole_and_are_named(kind: str) -> None:
+    texts = [OBJECTS[kind](n) for n in NUMBERS]
+    with pytest.warns(CategoryTextsWarning, match="not read stay whole: 'x';"):
+        assert fit_texts(texts).roles[0].role == "categorical"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CategoryTextsWarning)
+        fit_texts(texts, column_roles={"x": "categorical"})
+
+
 @pytest.mark.parametrize("kind", WORDS)
 def test_other_categories_are_not(kind: str) -> None:
     with warnings.catch_warnings():
@@ -70,7 +89,11 @@ def test_marks_of_missing_values_among_categories_are_named(mark: str) -> None:
         fit_texts(texts)
     with warnings.catch_warnings():
         warnings.simplefilter("error", CategoryTextsWarning)
-        assert fit_texts(texts, missing={"x": [mark]}).statistics.columns["x"].n_missing == N // 3
+        features = fit_texts(texts, missing={"x": [mark]})
+        assert features.statistics.columns["x"].n_missing == N // 3
+        assert features.roles[0].reason.endswith(
+            f"values written as {mark if mark.strip() else repr(mark)}".replace("'", '"')
+        )
         fit_texts([["some", "none", "unknown"][n % 3] for n in range(N)])
 
 

@@ -59,6 +59,17 @@ def test_a_column_with_thousands_points_leaves_the_decimal_commas_of_others_alon
     assert moments(features, "height") == pytest.approx((1.5 + AGES.min() / 100, 1.5 + AGES.max() / 100, 0))
 
 
+@pytest.mark.parametrize("point", ".,")
+def test_three_decimals_of_a_larger_unit_are_the_same_from_every_source(tmp_path: Path, point: str) -> None:
+    weights = [f"{x} g" if x < 1000 else f"{x / 1000:.3f} kg".replace(".", point) for x in map(int, AMOUNTS)]
+    columns = {"weight": weights, "height": [f"{1.5 + a / 100:.2f}" for a in AGES]}
+    pq.write_table(pa.table({"weight": weights, "height": 1.5 + AGES / 100}), tmp_path / "table.parquet")
+    for source in (write_csv(tmp_path / "table.csv", columns, ";"), tmp_path / "table.parquet", pa.table(columns)):
+        with pytest.warns(NumberTextsWarning, match="'weight' .written with .*units of mass"):
+            features = fit_features(source)
+        assert moments(features, "weight") == pytest.approx((AMOUNTS.min(), AMOUNTS.max(), 0), rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("delimiter", "mark"), [("\t", ","), (";", "."), (",", "."), ("|", "."), (",", "'"), (";", " ")]
 )

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.tables.list_texts import LIST, QUOTED_LIST, find_separator, spellings, split_texts, unescape
+from engine.tables.list_texts import (
+    ARRAY,
+    LIST,
+    QUOTED_LIST,
+    are_unread_lists,
+    find_separator,
+    spellings,
+    split_texts,
+    unescape,
+)
 
 RNG = np.random.default_rng(5)
 TOOLS = ["Python", "R", "SQL", "Scala", "Julia", "Go"]
@@ -23,7 +32,7 @@ FORMS: dict[str, tuple[str, Callable[[list[str]], str]]] = {
     "Python": (QUOTED_LIST, str),
     "Python tuples": (QUOTED_LIST, lambda labels: str(tuple(labels))),
     "plain lists": (LIST, lambda labels: f"[{', '.join(labels)}]"),
-    "PostgreSQL arrays": (LIST, lambda labels: f"{{{','.join(labels)}}}"),
+    "PostgreSQL arrays": (ARRAY, lambda labels: f"{{{','.join(labels)}}}"),
     "Python sets": (QUOTED_LIST, lambda labels: str(dict.fromkeys(labels)).replace(": None", "")),
     "frozen sets": (QUOTED_LIST, lambda labels: f"frozenset({{{', '.join(map(repr, labels))}}})"),
     "lines": ("\n", "\n".join),
@@ -86,6 +95,94 @@ def test_texts_of_one_answer_are_not_split(kind: str, n_rows: int) -> None:
     assert separator_of([SINGLE[kind]() for _ in range(n_rows)]) is None
 
 
+CITIES = ["New York", "Oslo", "Rio de Janeiro", "Rome", 'The "Hague"', "Paris, Texas"]
+VISITS = [[CITIES[TOOLS.index(label)] for label in labels] for labels in ANSWERS]
+
+
+def write_array(labels: list[str | None]) -> str:
+    """Write an array as PostgreSQL does."""
+    written = ["NULL" if label is None else label.replace("\\", "\\\\").replace('"', '\\"') for label in labels]
+    is_bare = [
+        label is None or (label.upper() not in ("", "NULL") and not set(label) & set(' ,{}"\\')) for label in labels
+    ]
+    quoted = [text if bare else f'"{text}"' for text, bare in zip(written, is_bare, strict=True)]
+    return f"{{{','.join(quoted)}}}"
+
+
+NULLS: dict[str, tuple[str, Callable[[list[str | None]], str]]] = {
+    "PostgreSQL": (ARRAY, write_array),
+    "JSON": (QUOTED_LIST, json.dumps),
+    "JSON without blanks": (QUOTED_LIST, lambda labels: json.dumps(labels, separators=(",", ":"))),
+    "Python": (QUOTED_LIST, str),
+    "Python tuples": (QUOTED_LIST, lambda labels: str(tuple(labels))),
+    "NaN of Python": (QUOTED_LIST, lambda labels: str([float("nan") if label is None else label for label in labels])),
+    "numpy": (QUOTED_LIST, lambda labels: f"[{' '.join(map(repr, labels))}]"),
+}
+
+
+@pytest.mark.parametrize("form", NULLS)
+def test_nulls_of_lists_are_no_labels(form: str) -> None:
+    separator, write = NULLS[form]
+    labels = VISITS if form == "PostgreSQL" else ANSWERS
+    rows = [[None] * (i % 3 == 1) + x[:1] + [None] * (i % 5) + x[1:] + [None] * (i % 2) for i, x in enumerate(labels)]
+    texts = [write(row) for row in [*rows, [None], [None, None], []]]
+    assert separator_of(texts) == separator_of(texts, forced=True) == separator
+    names = [
+        [unescape(label, separator) for label in row] for row in split_texts(pa.array(texts), separator).to_pylist()
+    ]
+    assert names == [*labels, [""], [""], [""]]
+
+
+def test_nulls_of_plain_lists_are_no_labels() -> None:
+    texts = pa.array(["[Drama, NULL]", "[NULL]", "[None, a, NULL, NULL, b]", "[Nullable, b None]"])
+    assert split_texts(texts, LIST).to_pylist() == [["Drama"], [""], ["a", "b"], ["Nullable", "b None"]]
+
+
+def test_words_of_nulls_in_quotation_marks_are_labels() -> None:
+    assert split_texts(pa.array(["['None', None]", "['x, None, y']"]), QUOTED_LIST).to_pylist() == [
+        ["None"],
+        ["x, None, y"],
+    ]
+    assert split_texts(pa.array(['{NULL,"NULL",Nullable,"x,}",None,null}', "{ a , b }"]), ARRAY).to_pylist() == [
+        ["NULL", "Nullable", "x,}", "None"],
+        ["a", "b"],
+    ]
+
+
+@given(st.lists(st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=5))))
+def test_arrays_are_read_back(labels: list[str | None]) -> None:
+    row = [label if label is None or label.strip() == label else None for label in labels]
+    (found,) = split_texts(pa.array([write_array(row)]), ARRAY).to_pylist()
+    assert [unescape(label, ARRAY) for label in found] == ([label for label in row if label] or [""])
+    for label in filter(None, row):
+        assert all(unescape(text, ARRAY) == label for text in spellings(label, ARRAY))
+
+
+UNREAD: dict[str, Callable[[list[str]], str]] = {
+    "objects": lambda labels: json.dumps(dict.fromkeys(labels, 1)),
+    "dictionaries": lambda labels: str(dict.fromkeys(labels, 1)),
+    "lists of objects": lambda labels: json.dumps([{"name": label} for label in labels]),
+    "lists of lists": lambda labels: json.dumps([labels, labels]),
+    "labels and numbers": lambda labels: str([*labels, 1]),
+}
+
+
+@pytest.mark.parametrize("form", UNREAD)
+def test_objects_and_lists_that_are_not_read_stay_whole(form: str) -> None:
+    for answers in (ANSWERS, [[f"R&B / {label}; {label}" for label in labels] for labels in ANSWERS]):
+        texts = [UNREAD[form](labels) for labels in answers]
+        counts = Counter(texts)
+        assert separator_of(texts) is separator_of(texts, forced=True) is None
+        assert are_unread_lists(pa.array(list(counts)), np.array(list(counts.values())))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_empty_texts_do_not_count_against_lists(form: str) -> None:
+    separator, write = FORMS[form]
+    texts = [text for labels in ANSWERS for text in (write(labels), " ", "")]
+    assert separator_of(texts) == separator_of(texts, forced=True) == separator
+
+
 def test_answers_in_the_order_of_a_questionnaire_are_split_where_most_people_give_one() -> None:
     answers = [["White"]] * 700 + [["Asian"]] * 150 + [["Black"]] * 90
     answers += [["White", "Asian"]] * 20 + [["White", "Black"]] * 20 + [["Asian", "Black"]] * 5
@@ -107,7 +204,7 @@ def test_empty_lists_and_quoted_commas_are_no_labels_of_their_own() -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=8))
 def test_a_label_is_the_same_whichever_way_it_is_escaped(label: str) -> None:
     for text in (json.dumps(label)[1:-1], json.dumps(label, ensure_ascii=False)[1:-1]):
-        assert unescape(text) == label
+        assert unescape(text, QUOTED_LIST) == label
         assert text in spellings(label, QUOTED_LIST)
-    assert all(unescape(text) == label for text in spellings(label, QUOTED_LIST))
+    assert all(unescape(text, QUOTED_LIST) == label for text in spellings(label, QUOTED_LIST))
     assert spellings(label, ";") == [label]

@@ -70,6 +70,44 @@ def test_every_way_of_writing_numbers_is_read(texts: list[str], numbers: list[fl
     assert parsed(texts) == numbers
 
 
+SCALED = {  # texts of smaller and of larger units, the larger ones with three decimals, and their numbers
+    "mass": (["936 g", "57 g"], ["{} kg"], [936, 57, 1275, 2340, 12500]),
+    "length": (["936 m", "57 m"], ["{} km"], [936, 57, 1275, 2340, 12500]),
+    "bytes": (["936 MB", "57 MB"], ["{} GB"], [936e6, 57e6, 1275e6, 2340e6, 12500e6]),
+    "time": (["936 ms", "57 ms"], ["{} s"], [0.936, 0.057, 1.275, 2.34, 12.5]),
+    "magnitudes": (["936", "57"], ["{}k"], [936, 57, 1275, 2340, 12500]),
+    "letters": (["936", "57"], ["{}k", "{}K"], [936, 57, 1275, 2340, 12500]),
+    "money": (["$936", "$57"], ["${}k"], [936, 57, 1275, 2340, 12500]),
+    "negative": (["-936 g", "57 g"], ["{} kg"], [-936, 57, 1275, 2340, 12500]),
+}
+
+
+@pytest.mark.parametrize("kind", SCALED)
+@pytest.mark.parametrize("point", ".,")
+@pytest.mark.parametrize("other_columns", ["", ".", ","])
+def test_three_decimals_of_a_larger_unit_are_no_thousands(kind: str, point: str, other_columns: str) -> None:
+    small, large, numbers = SCALED[kind]
+    decimals = ["1.275", "2.340", "12.500"]
+    texts = small + [large[i % len(large)].format(n.replace(".", point)) for i, n in enumerate(decimals)]
+    many = [large[0].format(f"{i}{point}{i:03}") for i in range(101, 131)]
+    assert parsed(texts, other_columns) == pytest.approx(numbers, rel=1e-15)
+    assert parsed([*texts, *many], other_columns)[: len(numbers)] == pytest.approx(numbers, rel=1e-15)
+
+
+def test_whole_numbers_of_a_scale_do_not_make_its_points_thousands() -> None:
+    assert parsed(["1.234k", "512k", "2.500k", "936"]) == [1234, 512000, 2500, 936]
+    assert parsed(["512", "3.834k", "1.234M"]) == [512, 3834, 1234000]
+    assert parsed(["512", "3,834k", "1,234M"]) == [512, 3834, 1234000]
+    assert parsed(["1.275k", "2.340k"]) == [1275, 2340]
+
+
+def test_numbers_of_a_scale_have_thousands_where_something_shows_it() -> None:
+    assert parsed(["1.234.567 g", "936 g", "1.200 kg"]) == [1234567, 936, 1.2e6]  # two marks in one number
+    assert parsed(["1.234,5 kg", "936 g", "1.200 kg"]) == [1234500, 936, 1.2e6]
+    assert parsed(["1,200k", "3M", "500k"]) == [1.2e6, 3e6, 5e5]  # in the middle of a scale, and not throughout
+    assert parsed(["1.200 g", "936 g", "3 kg"], ",") == [1200, 936, 3000]
+
+
 def test_the_decimal_mark_of_other_columns_decides_where_a_column_does_not() -> None:
     assert parsed(["1.299", "2.301"], ",") == [1299, 2301]
     assert parsed(["1,299", "2,301"], ",") == [1.299, 2.301]

@@ -61,6 +61,30 @@ def test_thresholds_keep_all_of_their_digits() -> None:
 
 
 @pytest.mark.parametrize(
+    ("unit", "name"),
+    [
+        ("g", "weight"),
+        ("s", "session"),
+        ("m", "income"),
+        ("B", "bytes"),
+        ("min", "minimum"),
+        ("ms", "items"),
+        ("h", "h2"),
+    ],
+)
+def test_a_short_unit_within_another_word_is_told(unit: str, name: str) -> None:
+    assert format_exact_quantity(750.0, unit, name) == f"750 {unit}"
+    assert format_quantity(750.0, unit, name, spread=90.0, whole=True) == f"750 {unit}"
+
+
+@pytest.mark.parametrize(
+    ("unit", "name"), [("g", "weight (g)"), ("ms", "time_ms"), ("hrs", "hr watched"), ("hours/week", "weekly hours")]
+)
+def test_a_unit_that_is_a_word_of_the_name_is_not(unit: str, name: str) -> None:
+    assert format_exact_quantity(750.0, unit, name) == "750"
+
+
+@pytest.mark.parametrize(
     ("value", "name", "words"),
     [(1987.0, "release year", "1987"), (1986.6, "year of birth", "1987"), (1987.0, "weekly plays", "1,987"),
      (1987.0, "income a year", "1,987"), (1987.0, "years of light", "1,987")],

@@ -39,7 +39,7 @@ def name_clusters(
     names = {c: name for c, name in enumerate(given) if name is not None}
     used: set[frozenset[str]] = set()
     columns: dict[str, set[str]] = {}
-    for effect_size in (e for of_cluster in ranked for e in of_cluster if e.feature.kind == "category"):
+    for effect_size in (e for of_cluster in ranked for e in of_cluster if e.feature.kind in ("category", "label")):
         columns.setdefault(effect_size.feature.value_words, set()).add(effect_size.feature.column)
     ambiguous = {value for value, of_value in columns.items() if len(of_value) > 1}
     for c, name in enumerate(earlier):

@@ -28,6 +28,7 @@ def name_tag(effect_size: EffectSize, ambiguous: Container[str] = ()) -> str:
     feature, more = effect_size.feature, effect_size.difference > 0
     value, name = feature.value_words, feature.name
     if feature.kind == "label":
+        value = f"{value} in {name}" if value in ambiguous else value
         return value if more else (f"no {value}" if effect_size.cluster_value < RARE_SHARE else f"little {value}")
     if feature.kind == "category":
         words = f"{name} {value}" if UNINFORMATIVE.match(value) or value in ambiguous else value

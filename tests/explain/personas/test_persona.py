@@ -158,6 +158,16 @@ def test_two_tags_in_another_order_are_the_same_name() -> None:
     assert names == ["High a and high b", "High b, high a and high c"]
 
 
+def test_a_label_that_two_columns_have_is_named_with_its_column() -> None:
+    labels = np.repeat([0, 1], 100)
+    likes, hears = [["R&B"]] * 100 + [["Folk"]] * 100, [["R&B"]] * 100 + [["Jazz"]] * 100
+    _, effect_sizes = sample_and_effect_sizes(pa.table({"likes": likes, "hears": hears}), labels)
+    ranked = [sorted(part, key=lambda c: -c.strength) for part in effect_sizes]
+    names = name_clusters(ranked, [True, True], np.array([100, 100]))
+    assert set(names[0].split(" and ")) == {"R&B in likes", "R&B in hears"}
+    assert set(names[1].split(" and ")) == {"Folk", "Jazz"}
+
+
 def test_a_single_cluster_is_everybody() -> None:
     table = people(300).drop_columns(["who"])
     sample, effect_sizes = sample_and_effect_sizes(table, np.zeros(300, int))
