@@ -88,13 +88,58 @@ def test_postgresql_keeps_what_only_it_has(postgresql: str) -> None:
         read(engine.Query(postgresql, "SELECT interval '1 day' AS age"))
 
 
-def test_a_query_only_reads(database: str) -> None:
-    if database.startswith("sqlite+"):
-        pytest.skip("what a driver of SQLAlchemy may do is up to its user")
+WRITING = [
+    "DELETE FROM stays RETURNING a",
+    "WITH gone AS (SELECT 1) DELETE FROM stays RETURNING a",
+    "DROP TABLE stays",
+    "CREATE TABLE more AS SELECT 1 AS a",
+    "SELECT a FROM stays; DROP TABLE stays",
+    "; DROP TABLE stays",
+    "-- SELECT\n/* SELECT */ DROP TABLE stays",
+    "EXPLAIN ANALYZE DELETE FROM stays",
+    "BEGIN",
+    "COPY (SELECT 1 AS a) TO '{file}'",
+    "COPY stays TO '{file}'",
+    "COPY (PIVOT stays ON a USING sum(a)) TO '{file}'",
+    "EXPORT DATABASE '{file}'",
+    "ATTACH '{file}' AS other",
+    "VACUUM INTO '{file}'",
+    "PRAGMA user_version = 5",
+    "SET memory_limit = '3GiB'",
+]
+
+
+def test_a_query_only_reads(database: str, tmp_path: Path) -> None:
     run_sql(database, "CREATE TABLE stays AS SELECT 1 AS a")
-    with pytest.raises(RoomsError):
-        read(engine.Query(database, "DELETE FROM stays RETURNING a"))
+    (tmp_path / "kept.parquet").write_text("kept")
+    for sql in WRITING:
+        with pytest.raises(RoomsError):
+            read(engine.Query(database, sql.format(file=tmp_path / "kept.parquet")))
+        assert (tmp_path / "kept.parquet").read_text() == "kept", sql
     assert run_sql(database, "SELECT a FROM stays") == [(1,)]
+    assert {path.name for path in tmp_path.iterdir()} <= {"kept.parquet", "members.db"}
+
+
+def test_what_is_no_select_is_told(database: str) -> None:
+    run_sql(database, "CREATE TABLE stays AS SELECT 1 AS a")
+    for sql in ("DROP TABLE stays", "DELETE FROM stays", "EXPLAIN SELECT a FROM stays"):
+        if not (database.startswith("sqlite") and sql.startswith("EXPLAIN")):  # a syntax error, after our EXPLAIN
+            with pytest.raises(UsageError, match="only reading is allowed"):
+                read(engine.Query(database, sql))
+    with pytest.raises(RoomsError, match=r"several statements|multiple commands"):
+        read(engine.Query(database, "SELECT a FROM stays; SELECT a FROM stays"))
+
+
+def test_every_form_of_a_select_is_read(database: str, tmp_path: Path) -> None:
+    run_sql(database, "CREATE TABLE stays AS SELECT 1 AS a")
+    forms = ["-- ; a remark\nSELECT a FROM stays;", "/* x */ WITH b AS (SELECT a FROM stays) SELECT a FROM b -- end"]
+    forms += ["SELECT a FROM stays WHERE 'x; DROP' <> ''", "VALUES (1)"]
+    forms += [] if database.startswith("sqlite") else ["(SELECT a FROM stays)", "TABLE stays"]
+    if database.startswith("duckdb"):
+        pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
+        forms += ["FROM stays", f"SELECT a FROM '{tmp_path / 'a.parquet'}'", "SELECT 1 FROM (SUMMARIZE stays)"]
+    for sql in forms:
+        assert [row.popitem()[1] for row in read(engine.Query(database, sql)).to_pylist()] == [1], sql
 
 
 @pytest.mark.parametrize("n_chunk", [1, 2, 100])
