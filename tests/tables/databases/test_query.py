@@ -17,8 +17,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 import engine
+from engine.cli import app
 from engine.config import FitConfig
 from engine.errors import (
     DatabaseError,
@@ -292,6 +294,14 @@ BROKEN = [
     "postgresql://reader:Geheim@host:port/db",
     "mysql+nothing://reader:Geheim@host/db?token=Geheim",
     "nothing://reader:Geheim@host/db",
+    "postgresql://reader:p@Geheim@host/db",
+    "mysql+nothing://reader:p@Geheim@host/db",
+    "postgresql//reader:Geheim@host/db",
+    "postgresql:/reader:Geheim@host/db",
+    "postgresql:reader:/Geheim 1@host/db",
+    "reader:Geheim@host/db",
+    "host=host password=Geheim",
+    "postgresql//host/db?password=Geheim",
     "duckdb://Geheim",
     "sqlite:///",
     "Geheim",
@@ -303,6 +313,31 @@ def test_a_url_that_cannot_be_used_is_not_shown(url: str) -> None:
     with pytest.raises(RoomsError) as caught:
         read(engine.Query(url, "SELECT 1"))
     assert "Geheim" not in str(caught.value).replace("Geheim is no URL", "")
+
+
+@pytest.mark.parametrize("command", ["source", "query", "out", "fit out", "to", "previous", "model"])
+def test_no_option_shows_a_password(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("who,x\n1,2\n")
+    rows, run = str(tmp_path / "rows.csv"), str(tmp_path / "run")
+    urls = ["postgresql://reader:Geheim@127.0.0.1:1/db", "postgresql//reader:Geheim@h/db", "${ROOMS_URL}"]
+    for url in [*urls, "postgresql:/reader:Geheim@h/db", "postgresql://reader:a@Geheim@127.0.0.1:1/db"]:
+        arguments = {
+            "source": ["fit", url, "--out", run],
+            "query": ["fit", url, "--query", "SELECT 1", "--out", run],
+            "out": ["assign", rows, "--model", run, "--out", url],
+            "fit out": ["fit", rows, "--id", "who", "--out", url],
+            "to": ["assign", rows, "--model", run, "--to", url, "--table", "people"],
+            "previous": ["fit", rows, "--id", "who", "--previous", url, "--out", run],
+            "model": ["show", url],
+        }[command]
+        if url.startswith("$") and command == "fit out":  # the name of a folder
+            continue
+        environment = {"ROOMS_URL": "postgresql://reader:a@Geheim@127.0.0.1:1/db"}
+        result = CliRunner().invoke(app, [*arguments, "--debug", "--json"], env=environment)
+        assert result.exit_code not in (0, 70)
+        assert "error: " in result.output
+        assert "Geheim" not in result.output, (url, result.output)
 
 
 def test_databases_without_a_query_are_named_without_their_password(tmp_path: Path) -> None:
