@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,7 +48,6 @@ def export(
     if out is None:
         facts["text"] = str(exported)
     if check:
-        atexit.unregister(gc.freeze)  # DuckDB says at exit that what is frozen then has leaked
         found = check_sql(model, check, dialect, deadline=deadline, reporter=Bars())
         facts |= {"rows": found.rows, "differing": found.differing, "within_rounding": found.within_rounding}
         text = (

@@ -6,6 +6,8 @@ import datetime as dt
 import gc
 import json
 import logging
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
@@ -130,6 +132,16 @@ def test_what_is_no_select_is_told(database: str) -> None:
                 read(engine.Query(database, sql))
     with pytest.raises(RoomsError, match=r"several statements|multiple commands"):
         read(engine.Query(database, "SELECT a FROM stays; SELECT a FROM stays"))
+
+
+def test_a_refused_query_prints_its_error_alone(tmp_path: Path) -> None:
+    url = f"duckdb:///{tmp_path / 'a.duckdb'}"
+    run_sql(url, "CREATE TABLE m AS SELECT 1 AS a")
+    for sql, reason in {"DROP TABLE m": "only reading is allowed", "SELECT b FROM m": '"b" not found'}.items():
+        arguments = ["fit", url, "--query", sql, "--out", str(tmp_path / "run")]
+        done = subprocess.run([sys.executable, "-m", "engine", *arguments], capture_output=True, text=True, check=False)
+        assert reason in done.stderr
+        assert done.stderr.count("\n") == 2, done.stderr  # the error and its hint
 
 
 def test_every_form_of_a_select_is_read(database: str, tmp_path: Path) -> None:
