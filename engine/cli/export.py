@@ -17,9 +17,12 @@ def export(
     to: Annotated[str, typer.Option(help="sql: one SELECT; onnx: a graph; sklearn: a pickled Pipeline.")] = "sql",
     out: Annotated[Path | None, typer.Option(help="A file to write. [default: stdout]")] = None,
     dialect: Annotated[
-        str, typer.Option(help="Of SQL: duckdb, postgres, sqlite, spark, bigquery or snowflake.")
-    ] = "duckdb",
-    relation: Annotated[str, typer.Option("--from", help="The table in the database, written as it is.")] = "profiles",
+        str | None,
+        typer.Option(help="Of SQL: duckdb, postgres, sqlite, spark, bigquery or snowflake. [default: duckdb]"),
+    ] = None,
+    relation: Annotated[
+        str | None, typer.Option("--from", help="The table in the database, written as it is. [default: profiles]")
+    ] = None,
     id: Annotated[str | None, typer.Option(help="The column to pass through. [default: the id of the run]")] = None,
     table: ProfileTable = None,
     check: Annotated[
@@ -38,6 +41,9 @@ def export(
 
     if to != "sql" and (out is None or check):
         raise UsageError(f"--to {to} needs --out, and --check is for SQL.")
+    if to != "sql" and (dialect or relation or id):
+        raise UsageError(f"--dialect, --from and --id are for SQL, not for --to {to}.")
+    dialect, relation = dialect or "duckdb", relation or "profiles"
     model = load(run)
     exported = model.export(
         to, out=out, overwrite=overwrite, dialect=dialect, table=table or check or None, relation=relation, id=id
