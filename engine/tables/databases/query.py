@@ -20,7 +20,7 @@ import pyarrow as pa
 from engine.errors import SourceNotFoundError, UsageError
 from engine.tables.databases.address import POSTGRESQL, Address, parse_address
 from engine.tables.databases.python_rows import batch_of_rows, rows_at_once
-from engine.tables.databases.statements import check_select, may_be_same, tables_of
+from engine.tables.databases.statements import READING_DUCKDB, check_select, may_be_same, tables_of
 
 BATCH_BYTES = 16 << 20  # of a COPY
 DUCKDB_MEMORY = "1GiB"
@@ -128,7 +128,7 @@ def _read_duckdb(address: Address, sql: str) -> Iterator[pa.RecordBatch]:
 
     # A query names tables of the database, and no variables of this program. Without a limit, what was read of the file
     # stays in memory: 0.9 GiB of 20 million rows of eight columns. Sorting and joining more is done in files.
-    settings = {"python_enable_replacements": "false", "memory_limit": DUCKDB_MEMORY}
+    settings = {**READING_DUCKDB, "memory_limit": DUCKDB_MEMORY}
     with (
         tempfile.TemporaryDirectory(prefix="rooms-duckdb-") as spilled,
         duckdb.connect(address.path, read_only=True, config=settings | {"temp_directory": spilled}) as connection,

@@ -17,6 +17,8 @@ from engine.errors import UsageError
 from engine.tables.databases.address import FILES, POSTGRESQL, Address
 
 Names = set[tuple[str | None, str]]  # schema, if there is one, and name of each table
+# A SELECT may call a function that changes settings, and so has a log written to files.
+READING_DUCKDB = {"python_enable_replacements": "false", "lock_configuration": "true"}
 _COMMENT = re.compile(r"(?s)\s+|--[^\n]*|/\*.*?\*/|\(")
 _READING = re.compile(r"(?i)(select|with|values|table|from)\b")
 _FAMILIES = {
@@ -110,8 +112,7 @@ def _read_by_sqlite(address: Address, sql: str) -> set[str]:
 def _read_by_duckdb(address: Address, sql: str) -> Names:
     import duckdb
 
-    settings = {"python_enable_replacements": "false"}
-    with duckdb.connect(address.path, read_only=True, config=settings) as connection:
+    with duckdb.connect(address.path, read_only=True, config=READING_DUCKDB) as connection:
         found = connection.get_table_names(sql, qualified=True)
     names: Names = set()
     for name in found:

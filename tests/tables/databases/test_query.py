@@ -105,6 +105,7 @@ WRITING = [
     "COPY (SELECT 1 AS a) TO '{file}'",
     "COPY stays TO '{file}'",
     "COPY (PIVOT stays ON a USING sum(a)) TO '{file}'",
+    "SELECT * FROM enable_logging('QueryLog', storage='file', storage_path='{file}.log')",
     "EXPORT DATABASE '{file}'",
     "ATTACH '{file}' AS other",
     "VACUUM INTO '{file}'",
