@@ -2,12 +2,28 @@
 
 The message ends with a `Hint:` line where there is a remedy. `exit_code` is what the command line returns:
 2 usage, 3 bad data, 4 out of memory, disk or GPU, 5 output conflict, 6 model not readable, 7 stopped by the gate.
-Messages name files, columns and numbers of rows, and never a user's values.
+Messages name files, columns and numbers of rows, and never a user's values. What looks like the user and password of a
+URL is replaced in all of them.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+_VARIABLE = r"\$\{\w+\}@[^\s@]*(?:\s|$)"  # in the place of a password it is none
+_CREDENTIALS = (
+    (re.compile(rf"://(?![^\s:@/]+:{_VARIABLE})\S*@"), "://***@"),
+    (re.compile(rf"[^\s/:@'\"]+:(?!//|{_VARIABLE})\S*@"), "***@"),  # of a URL without :// or with other slashes
+    (re.compile(r"(?i)\b(password|passwd|pwd)=[^\s&;]+"), r"\1=***"),
+)
+
+
+def hide_credentials(text: str) -> str:
+    """Return a text with `user:password@` of whatever looks like a URL replaced, and with the values of `password=`."""
+    for pattern, replacement in _CREDENTIALS:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 class RoomsError(Exception):
@@ -16,9 +32,9 @@ class RoomsError(Exception):
     exit_code = 70
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        self.message = message
-        self.hint = hint
-        super().__init__(message if hint is None else f"{message}\nHint: {hint}")
+        self.message = hide_credentials(message)
+        self.hint = None if hint is None else hide_credentials(hint)
+        super().__init__(self.message if hint is None else f"{self.message}\nHint: {self.hint}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore_error, (type(self), self.args, self.__dict__)  # constructors take other arguments than `args`

@@ -20,7 +20,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from engine.errors import OutOfResourcesError, RoomsError, UsageError
+from engine.errors import OutOfResourcesError, RoomsError, UsageError, hide_credentials
 from engine.execution import forkserver
 from engine.pipeline.worker_modules import WORKER_MODULES
 from engine.utils.signals import defer_signals, exit_on_signals
@@ -162,7 +162,7 @@ def main() -> None:
     # Imports create a million objects that live until the end. The garbage collector's passes over them, during the
     # imports and at exit, took 0.45 of the 1.65 s of a process that only imports the pipeline.
     gc.set_threshold(50_000, 20, 100)
-    atexit.register(gc.freeze)
+    atexit.register(_freeze_objects)
     exit_on_signals({signal.SIGTERM: ("Terminated", 143), signal.SIGINT: ("Interrupted", 130)})
     warnings.showwarning = _print_warning
     logger = logging.getLogger("engine")
@@ -171,13 +171,23 @@ def main() -> None:
     app()
 
 
+def _freeze_objects() -> None:
+    """Freeze what lives until the end, unless DuckDB is loaded: it says at exit that what is frozen then has leaked."""
+    if "duckdb" not in sys.modules:
+        gc.freeze()
+
+
 class _CurrentStderr(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to what sys.stderr is at the time: above a progress bar, while one is drawn."""
+    """Writes to what sys.stderr is at the time: above a progress bar, while one is drawn; and no credentials."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
         self.stream = sys.stderr
         super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        return hide_credentials(super().format(record))
 
 
 def _prepare_streams() -> None:
@@ -200,7 +210,7 @@ def _prepare_streams() -> None:
 
 def _print_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if not issubclass(category, DeprecationWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        print(hide_credentials(f"warning: {message}"), file=sys.stderr)
 
 
 def _exit_with_error(
@@ -210,9 +220,9 @@ def _exit_with_error(
         if debug:
             import traceback
 
-            traceback.print_exc()
+            typer.echo(hide_credentials(traceback.format_exc()), err=True, nl=False)
         # The notes of an error say how to go on.
-        typer.echo("\n".join([f"error: {error}", *getattr(cause, "__notes__", [])]), err=True)
+        typer.echo(hide_credentials("\n".join([f"error: {error}", *getattr(cause, "__notes__", [])])), err=True)
         if as_json:
             facts = {"error": type(error).__name__, "message": error.message, "hint": error.hint, "exit_code": code}
             with contextlib.suppress(OSError):  # what could not be written is on stderr

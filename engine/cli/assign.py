@@ -82,7 +82,7 @@ def assign(
     with limit_threads(threads), scratch_folder() as folder:
         path = folder / "assignments" if out is None else out
         if target is not None:
-            target.check(overwrite=overwrite)
+            target.check(overwrite=overwrite, source=rows)
         load(model).assign(
             rows, out=path, overwrite=overwrite, place=place, top=top, with_columns=parse_list(with_columns),
             max_unseen=max_unseen, gate=gate or gate_file is not None, limits=limits, cluster=cluster, reporter=Bars(),

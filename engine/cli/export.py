@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,9 +17,12 @@ def export(
     to: Annotated[str, typer.Option(help="sql: one SELECT; onnx: a graph; sklearn: a pickled Pipeline.")] = "sql",
     out: Annotated[Path | None, typer.Option(help="A file to write. [default: stdout]")] = None,
     dialect: Annotated[
-        str, typer.Option(help="Of SQL: duckdb, postgres, sqlite, spark, bigquery or snowflake.")
-    ] = "duckdb",
-    relation: Annotated[str, typer.Option("--from", help="The table in the database, written as it is.")] = "profiles",
+        str | None,
+        typer.Option(help="Of SQL: duckdb, postgres, sqlite, spark, bigquery or snowflake. [default: duckdb]"),
+    ] = None,
+    relation: Annotated[
+        str | None, typer.Option("--from", help="The table in the database, written as it is. [default: profiles]")
+    ] = None,
     id: Annotated[str | None, typer.Option(help="The column to pass through. [default: the id of the run]")] = None,
     table: ProfileTable = None,
     check: Annotated[
@@ -40,6 +41,9 @@ def export(
 
     if to != "sql" and (out is None or check):
         raise UsageError(f"--to {to} needs --out, and --check is for SQL.")
+    if to != "sql" and (dialect or relation or id):
+        raise UsageError(f"--dialect, --from and --id are for SQL, not for --to {to}.")
+    dialect, relation = dialect or "duckdb", relation or "profiles"
     model = load(run)
     exported = model.export(
         to, out=out, overwrite=overwrite, dialect=dialect, table=table or check or None, relation=relation, id=id
@@ -50,7 +54,6 @@ def export(
     if out is None:
         facts["text"] = str(exported)
     if check:
-        atexit.unregister(gc.freeze)  # DuckDB says at exit that what is frozen then has leaked
         found = check_sql(model, check, dialect, deadline=deadline, reporter=Bars())
         facts |= {"rows": found.rows, "differing": found.differing, "within_rounding": found.within_rounding}
         text = (

@@ -83,7 +83,8 @@ class DuckDbInMemory:
 
     def run(self, rows: pa.Table) -> Int32s:
         """Return the clusters of rows."""
-        self.connection.register(TABLE, rows)
+        kinds = [field.with_type(_without_half_floats(field.type)) for field in rows.schema]
+        self.connection.register(TABLE, rows.cast(pa.schema(kinds)))
         result = self.connection.execute(self.statement).fetchnumpy()
         self.connection.unregister(TABLE)
         clusters = np.asarray(result["cluster"])[np.argsort(result[CHECKED_ROW], kind="stable")]
@@ -172,6 +173,17 @@ def _deadline(database: Database, seconds: float) -> Iterator[float]:
         ) from error
     finally:
         timer.cancel()
+
+
+def _without_half_floats(kind: pa.DataType) -> pa.DataType:
+    """Return a type with the same values that DuckDB knows, for it has no half floats."""
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_without_half_floats(kind.value_type), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(_without_half_floats(kind.value_type))
+    return pa.large_list(_without_half_floats(kind.value_type)) if pa.types.is_large_list(kind) else kind
 
 
 def _readable(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -63,3 +65,35 @@ def test_errors_have_the_exit_codes_of_their_kind(run: Path, monkeypatch: pytest
     differs = rooms(run, "--check", rows)
     assert differs.exit_code == 70
     assert "2 of 300 rows have another cluster" in differs.output
+
+
+@pytest.mark.parametrize("option", [("--dialect", "duckdb"), ("--from", "people"), ("--id", "who")])
+def test_options_of_sql_are_for_sql(run: Path, tmp_path: Path, option: tuple[str, str]) -> None:
+    for to in ("onnx", "sklearn"):
+        done = rooms(run, "--to", to, "--out", tmp_path / "out", "--table", run.parent / "rows.parquet", *option)
+        assert done.exit_code == 2
+        assert "are for SQL" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_floats_are_checked(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=200) + np.arange(200) % 2 * 9).astype(np.float16)
+    vectors = rng.normal(size=400).astype(np.float16)
+    rows = pa.table(
+        {
+            "who": range(200),
+            "x": x,
+            "v": pa.FixedSizeListArray.from_arrays(pa.array(vectors), 2),
+            "y": rng.normal(size=200),
+        }
+    )
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    engine.fit(
+        tmp_path / "rows.parquet", out=tmp_path / "run", id="who", n_clusters=2, skip=["map", "report", "explain"],
+        threads=1,
+    )  # fmt: skip
+    done = rooms(tmp_path / "run", "--check", tmp_path / "rows.parquet", "--json")
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    assert (facts["rows"], facts["differing"]) == (200, facts["within_rounding"])

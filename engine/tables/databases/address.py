@@ -99,9 +99,10 @@ def is_database_url(text: str) -> bool:
 
 
 def hide_url(text: str) -> str:
-    """Return a path as it is, and a URL without user, password and parameters."""
+    """Return a path as it is, and a URL without user, password and parameters, also one whose slashes are wrong."""
     if "://" not in text:
-        return text
+        before, _, rest = text.rpartition("@")
+        return f"{HIDDEN}@{rest}" if ":" in before else text
     scheme, _, rest = text.partition("://")
     place = re.split(r"[?#]", rest, maxsplit=1)[0]
     return f"{scheme}://{place.rpartition('@')[2]}"
@@ -119,7 +120,7 @@ def parse_address(url: str) -> Address:
     match = _SCHEME.match(expanded)
     if match is None:
         raise UsageError(
-            f"{hide_url(url)} is no URL of a database.",
+            f"{hide_url(url).partition('?')[0]} is no URL of a database.",
             hint="write it like postgresql://user:${PASSWORD}@host/name, duckdb:///file.duckdb or sqlite:///file.db.",
         )
     scheme = match[1].lower()
@@ -135,7 +136,8 @@ def parse_address(url: str) -> Address:
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         raise _unreadable(scheme) from None
-    if "@" in f"{parts.path}{parts.query}{parts.fragment}":  # the end of a password that was cut at / ? or #
+    # The end of a password that was cut at / ? or #, or one with @: drivers differ in where they cut that.
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}" or parts.netloc.count("@") > 1:
         raise _unreadable(scheme)
     values = [value for _, value in parse_qsl(parts.query)] + ([parts.password] if parts.password else [])
     secrets = {expanded, url if "${" not in url else expanded, *values, *map(unquote, values), *map(quote, values)}

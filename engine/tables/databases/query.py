@@ -20,6 +20,7 @@ import pyarrow as pa
 from engine.errors import SourceNotFoundError, UsageError
 from engine.tables.databases.address import POSTGRESQL, Address, parse_address
 from engine.tables.databases.python_rows import batch_of_rows, rows_at_once
+from engine.tables.databases.statements import READING_DUCKDB, check_select, may_be_same, tables_of
 
 BATCH_BYTES = 16 << 20  # of a COPY
 DUCKDB_MEMORY = "1GiB"
@@ -82,14 +83,44 @@ class Query:
         SourceNotFoundError
             If the file of the database is not there.
         UsageError
-            If the driver is not installed.
+            If the driver is not installed, or the query is no single SELECT.
         """
         address = self.address
         readers = {"duckdb": _read_duckdb, "sqlite": _read_sqlite, **dict.fromkeys(POSTGRESQL, _read_postgresql)}
-        if address.path and not Path(address.path).is_file():
-            raise SourceNotFoundError(f"There is no file {address.path}.")
+        self._check_file()
         with address.explain_errors("cannot be read"):
-            yield from readers.get(address.scheme, _read_by_sqlalchemy)(address, self.sql.strip().rstrip(";"))
+            check_select(address, self._statement)
+            yield from readers.get(address.scheme, _read_by_sqlalchemy)(address, self._statement)
+
+    def may_read(self, database: Address, schema: str | None, table: str) -> bool:
+        """Tell whether the query may read a table of a database: true if the database cannot tell.
+
+        Raises
+        ------
+        DatabaseError, SourceNotFoundError, UsageError
+            As of `batches`.
+        """
+        address = self.address
+        if not may_be_same(address, database):
+            return False
+        self._check_file()
+        with address.explain_errors("cannot be read"):
+            check_select(address, self._statement)
+            names = None if address.scheme != database.scheme else tables_of(address, self._statement)
+        if names is None:
+            return True
+        if address.path:
+            schema, table = None if schema is None else schema.lower(), table.lower()
+        # A name without a schema may be found in any of them.
+        return any(name == table and (None in (found, schema) or found == schema) for found, name in names)
+
+    @property
+    def _statement(self) -> str:
+        return self.sql.strip().rstrip(";")
+
+    def _check_file(self) -> None:
+        if self.address.path and not Path(self.address.path).is_file():
+            raise SourceNotFoundError(f"There is no file {self.address.path}.")
 
 
 def _read_duckdb(address: Address, sql: str) -> Iterator[pa.RecordBatch]:
@@ -97,16 +128,13 @@ def _read_duckdb(address: Address, sql: str) -> Iterator[pa.RecordBatch]:
 
     # A query names tables of the database, and no variables of this program. Without a limit, what was read of the file
     # stays in memory: 0.9 GiB of 20 million rows of eight columns. Sorting and joining more is done in files.
-    settings = {"python_enable_replacements": "false", "memory_limit": DUCKDB_MEMORY}
+    settings = {**READING_DUCKDB, "memory_limit": DUCKDB_MEMORY}
     with (
         tempfile.TemporaryDirectory(prefix="rooms-duckdb-") as spilled,
         duckdb.connect(address.path, read_only=True, config=settings | {"temp_directory": spilled}) as connection,
+        pa.RecordBatchReader.from_stream(connection.sql(sql)) as reader,
     ):
-        relation = connection.sql(sql)
-        if relation is None:
-            raise UsageError("The query gives no rows.", hint="write one SELECT.")
-        with pa.RecordBatchReader.from_stream(relation) as reader:
-            yield from _with_schema(reader)
+        yield from _with_schema(reader)
 
 
 def _read_postgresql(address: Address, sql: str) -> Iterator[pa.RecordBatch]:
@@ -115,7 +143,7 @@ def _read_postgresql(address: Address, sql: str) -> Iterator[pa.RecordBatch]:
     with dbapi.connect(address.url) as connection, connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION READ ONLY")
         cursor.adbc_statement.set_options(**{StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(BATCH_BYTES)})
-        cursor.execute(sql)
+        cursor.execute(f"{sql}\n")  # after a remark at its end, the driver has something to add
         with cursor.fetch_record_batch() as reader:
             yield from _with_schema(reader)
 

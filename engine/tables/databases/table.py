@@ -9,7 +9,7 @@ that then fail is dropped.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from engine.blocks import storage_array
-from engine.errors import DatabaseError, OutputExistsError, UsageError
+from engine.errors import DatabaseError, OutputExistsError, OutputOverlapError, UsageError
 from engine.tables.databases.address import POSTGRESQL, Address, parse_address
+from engine.tables.databases.query import Query
 
 _NAME = re.compile(r"(?:(?P<schema>\w+)\.)?(?P<table>\w+)")
 _SQLITE_TYPES = {"int": "INTEGER", "float": "REAL", "bool": "BOOLEAN", "text": "TEXT", "bytes": "BLOB"}
@@ -69,13 +70,22 @@ class DatabaseTable:
         """The table in messages."""
         return f"table {self.name} of {self.address.shown}"
 
-    def check(self, *, overwrite: bool) -> None:
+    def check(self, *, overwrite: bool, source: object = None) -> None:
         """Check before any work that the table can be written.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Whether an existing table is to be replaced.
+        source : Query or any other source, optional
+            What the rows will be computed from.
 
         Raises
         ------
         OutputExistsError
-            If it exists, and is neither to be replaced nor added to.
+            If it exists, and is neither to be replaced nor added to; or is to be replaced, and has no column `cluster`.
+        OutputOverlapError
+            If it is to be replaced, and the query reads it, or may read it where the database cannot tell.
         DatabaseError
             If the database cannot be reached.
         UsageError
@@ -84,7 +94,12 @@ class DatabaseTable:
         if overwrite and self.append:
             raise UsageError("A table is either replaced or added to.", hint="leave out --overwrite or --append.")
         with self.address.explain_errors("cannot be written"):
-            self._writer()(self, None, overwrite)
+            exists = self._writer()(self, None, overwrite)
+        if exists and overwrite and isinstance(source, Query) and source.may_read(self.address, *self.parts):
+            raise OutputOverlapError(
+                f"The query reads the {self.shown}, or may read it, and --overwrite would replace it.",
+                hint="write to another --table.",
+            )
 
     def write(self, rows: pa.Table | pa.RecordBatchReader | ds.Dataset, *, overwrite: bool = False) -> None:
         """Write rows in one transaction: all of them, or none.
@@ -94,7 +109,8 @@ class DatabaseTable:
         rows : pyarrow.Table, RecordBatchReader or Dataset
             A dataset, such as that of a folder of assignments, is read batch by batch.
         overwrite : bool, default=False
-            Whether an existing table is replaced.
+            Whether an existing table is replaced, if it has the column `cluster`. Which query the rows were computed
+            from is not known here: `check(overwrite=True, source=query)` tells before whether it reads the table.
 
         Raises
         ------
@@ -110,16 +126,23 @@ class DatabaseTable:
         with self.address.explain_errors(f"refuses the rows of {self.name}"):
             self._writer()(self, plain, overwrite)
 
-    def _writer(self) -> Callable[[DatabaseTable, pa.RecordBatchReader | None, bool], None]:
+    def _writer(self) -> Callable[[DatabaseTable, pa.RecordBatchReader | None, bool], bool]:
+        """Return what writes rows, or only checks the table if there are none, and tells whether it existed."""
         writers = {"duckdb": _write_duckdb, "sqlite": _write_sqlite, **dict.fromkeys(POSTGRESQL, _write_postgresql)}
         return writers.get(self.address.scheme, _write_by_sqlalchemy)
 
-    def decide(self, exists: bool, overwrite: bool) -> None:
-        """Raise OutputExistsError unless rows may be written to a table that exists or not."""
-        if exists and not (overwrite or self.append):
+    def decide(self, columns: Sequence[str], overwrite: bool) -> bool:
+        """Return whether there is a table, by its columns; raise OutputExistsError unless rows may be written to it."""
+        if columns and not (overwrite or self.append):
             raise OutputExistsError(
                 f"There is a {self.shown} already.", hint="choose another --table, or add --overwrite or --append."
             )
+        if columns and overwrite and "cluster" not in map(str.lower, columns):
+            raise OutputExistsError(
+                f"The {self.shown} has no column 'cluster': it holds no assignments, and is not replaced.",
+                hint="choose another --table, or drop this one yourself.",
+            )
+        return bool(columns)
 
     @property
     def parts(self) -> tuple[str | None, str]:
@@ -155,79 +178,85 @@ def _plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _write_duckdb(target: DatabaseTable, rows: pa.RecordBatchReader | None, overwrite: bool) -> None:
+def _write_duckdb(target: DatabaseTable, rows: pa.RecordBatchReader | None, overwrite: bool) -> bool:
     import duckdb
 
     schema, name = target.parts
     with duckdb.connect(target.address.path) as connection:
         connection.execute("BEGIN")
-        known = "SELECT 1 FROM information_schema.tables WHERE table_name = ? AND table_schema = ?"
-        exists = bool(connection.execute(known, [name, schema or "main"]).fetchall())
-        target.decide(exists, overwrite)
+        known = (
+            "SELECT column_name FROM duckdb_columns() WHERE database_name = current_database() "
+            "AND lower(table_name) = lower(?) AND lower(schema_name) = lower(?)"
+        )
+        columns = connection.execute(known, [name, schema or "main"]).fetchall()
+        exists = target.decide([column for (column,) in columns], overwrite)
         if rows is None:
-            return
+            return exists
         connection.register("rooms_rows", rows)
         if exists and target.append:
             connection.execute(f"INSERT INTO {target.quoted} BY NAME SELECT * FROM rooms_rows")
         else:
-            connection.execute(f"CREATE OR REPLACE TABLE {target.quoted} AS SELECT * FROM rooms_rows")
+            replace = "OR REPLACE " if exists else ""
+            connection.execute(f"CREATE {replace}TABLE {target.quoted} AS SELECT * FROM rooms_rows")
         connection.execute("COMMIT")
+    return exists
 
 
-def _write_postgresql(target: DatabaseTable, rows: pa.RecordBatchReader | None, overwrite: bool) -> None:
+def _write_postgresql(target: DatabaseTable, rows: pa.RecordBatchReader | None, overwrite: bool) -> bool:
     from adbc_driver_postgresql import dbapi
 
     schema, name = target.parts
     with dbapi.connect(target.address.url) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass($1) IS NOT NULL", (target.quoted,))
-        exists = bool(cursor.fetchone()[0])
-        target.decide(exists, overwrite)
+        known = "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0"
+        cursor.execute(f"{known} AND NOT attisdropped", (target.quoted,))
+        exists = target.decide([column for (column,) in cursor.fetchall()], overwrite)
         if rows is None:
-            return
+            return exists
         if exists and overwrite:
             cursor.execute(f"DROP TABLE {target.quoted}")
         mode = "append" if exists and target.append else "create"
         cursor.adbc_ingest(name, rows, mode=mode, db_schema_name=schema)
         connection.commit()  # a connection that is closed before has written nothing
+    return exists
 
 
-def _write_sqlite(target: DatabaseTable, rows: pa.RecordBatchReader | None, overwrite: bool) -> None:
+def _write_sqlite(target: DatabaseTable, rows: pa.RecordBatchReader | None, overwrite: bool) -> bool:
     import sqlite3
 
     schema, name = target.parts
     if schema is not None:
         raise UsageError(f"A SQLite file has no schemas: name the table {name}.")
     with closing(sqlite3.connect(target.address.path, isolation_level=None)) as connection:
-        known = "SELECT 1 FROM sqlite_master WHERE name = ? COLLATE NOCASE"
+        connection.execute("BEGIN" if rows is None else "BEGIN IMMEDIATE")
+        columns = connection.execute("SELECT name FROM pragma_table_info(?)", [name]).fetchall()
+        exists = target.decide([column for (column,) in columns], overwrite)
         if rows is None:
-            target.decide(bool(connection.execute(known, [name]).fetchall()), overwrite)
-            return
-        connection.execute("BEGIN IMMEDIATE")
-        exists = bool(connection.execute(known, [name]).fetchall())
-        target.decide(exists, overwrite)
+            return exists
         names = ", ".join(map(_quote, rows.schema.names))
         if exists and overwrite:
             connection.execute(f"DROP TABLE {target.quoted}")
         if not (exists and target.append):
-            columns = (f"{_quote(f.name)} {_SQLITE_TYPES[_kind_of(f.type)]}" for f in rows.schema)
-            connection.execute(f"CREATE TABLE {target.quoted} ({', '.join(columns)})")
+            kinds = (f"{_quote(f.name)} {_SQLITE_TYPES[_kind_of(f.type)]}" for f in rows.schema)
+            connection.execute(f"CREATE TABLE {target.quoted} ({', '.join(kinds)})")
         marks = ", ".join("?" * len(rows.schema))
         for batch in rows:
             connection.executemany(f"INSERT INTO {target.quoted} ({names}) VALUES ({marks})", _python_rows(batch))
         connection.execute("COMMIT")
+    return exists
 
 
-def _write_by_sqlalchemy(target: DatabaseTable, rows: pa.RecordBatchReader | None, overwrite: bool) -> None:
+def _write_by_sqlalchemy(target: DatabaseTable, rows: pa.RecordBatchReader | None, overwrite: bool) -> bool:
     import sqlalchemy as sa
 
     types = {"int": sa.BigInteger, "float": sa.Double, "bool": sa.Boolean, "text": sa.Text, "bytes": sa.LargeBinary}
     schema, name = target.parts
     engine = sa.create_engine(target.address.url, hide_parameters=True)
     try:
-        exists = sa.inspect(engine).has_table(name, schema=schema)
-        target.decide(exists, overwrite)
+        inspector = sa.inspect(engine)
+        known = inspector.get_columns(name, schema=schema) if inspector.has_table(name, schema=schema) else []
+        exists = target.decide([column["name"] for column in known], overwrite)
         if rows is None:
-            return
+            return exists
         columns = [sa.Column(f.name, types[_kind_of(f.type)]()) for f in rows.schema]
         table = sa.Table(name, sa.MetaData(), *columns, schema=schema)
         if not exists:
@@ -245,6 +274,7 @@ def _write_by_sqlalchemy(target: DatabaseTable, rows: pa.RecordBatchReader | Non
             raise
     finally:
         engine.dispose()
+    return exists
 
 
 def _quote(name: str) -> str:

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 import engine
 from engine.cli import app
-from engine.errors import DatabaseError, OutputExistsError, RoomsError, UsageError
+from engine.errors import DatabaseError, OutputExistsError, OutputOverlapError, RoomsError, UsageError
+from engine.tables.databases.address import parse_address
 from tests.tables.databases.conftest import PASSWORD, run_sql
 
 ROWS = pa.table(
@@ -56,6 +57,90 @@ def test_rows_are_written_replaced_and_added(database: str, tmp_path: Path) -> N
     assert written(database) == same(ROWS)
     with pytest.raises(UsageError, match="either"):
         engine.DatabaseTable(database, "people", append=True).check(overwrite=True)
+
+
+def test_what_is_no_assignments_is_not_replaced(database: str) -> None:
+    run_sql(database, "CREATE TABLE members AS SELECT 1 AS who, 30 AS age")
+    table = engine.DatabaseTable(database, "members")
+    with pytest.raises(OutputExistsError, match="no column 'cluster'"):
+        table.check(overwrite=True)
+    with pytest.raises(OutputExistsError, match="no column 'cluster'"):
+        table.write(ROWS, overwrite=True)
+    if not database.startswith("postgresql"):  # where names differ by case
+        with pytest.raises(OutputExistsError):
+            engine.DatabaseTable(database, "MEMBERS").write(ROWS)
+    assert run_sql(database, "SELECT who, age FROM members") == [(1, 30)]
+
+
+READING = {
+    "any": [
+        "SELECT * FROM people",
+        "SELECT 1 AS a FROM people WHERE 1 = 0",
+        "SELECT 'people' AS a FROM seen_people",
+        "WITH p AS (SELECT * FROM people) SELECT * FROM p",
+        "SELECT (SELECT max(cluster) FROM people) AS a",
+        "SELECT count(*) AS a FROM others WHERE EXISTS (SELECT 1 FROM people) -- end",
+        "SELECT * FROM others UNION ALL SELECT who FROM people",
+    ],
+    "duckdb": [
+        "FROM PEOPLE",
+        "SELECT * FROM main.people",
+        "SELECT * FROM query_table('people')",
+        "FROM members.people",
+    ],
+    "sqlite": ["SELECT * FROM PEOPLE", "SELECT * FROM main.people"],
+    "postgresql": ["SELECT * FROM public.people", "TABLE people"],
+}
+
+
+def test_a_table_that_the_query_reads_is_not_replaced(database: str) -> None:
+    table = engine.DatabaseTable(database, "people")
+    table.write(ROWS)
+    run_sql(database, "CREATE VIEW seen_people AS SELECT who, cluster FROM people")
+    run_sql(database, "CREATE TABLE others AS SELECT who FROM people")
+    kind = database.partition(":")[0].partition("+")[0]
+    targets = [table] + ([] if kind == "sqlite" else [engine.DatabaseTable(database, f"{schema_of(kind)}.people")])
+    for sql in READING["any"] + READING[kind]:
+        for target in targets:
+            with pytest.raises(OutputOverlapError, match="--overwrite would replace it"):
+                target.check(overwrite=True, source=engine.Query(database, sql))
+    for sql in (
+        "SELECT who AS people FROM others",
+        "SELECT 'people' AS a",
+        "SELECT a AS cluster FROM (SELECT 1 AS a) p",
+    ):
+        table.check(overwrite=True, source=engine.Query(database, sql))
+    table.check(overwrite=True, source=["people.parquet"])
+    engine.DatabaseTable(database, "people", append=True).check(
+        overwrite=False, source=engine.Query(database, READING["any"][0])
+    )
+    with pytest.raises(UsageError, match="only reading"):
+        table.check(overwrite=True, source=engine.Query(database, "DROP TABLE people"))
+    assert written(database) == same(ROWS)
+
+
+def schema_of(kind: str) -> str:
+    return {"duckdb": "main", "postgresql": "public"}[kind]
+
+
+def test_a_file_is_known_by_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kind in ("duckdb", "sqlite"):
+        engine.DatabaseTable(f"{kind}:///{kind}.db", "people").write(ROWS)
+        engine.DatabaseTable(f"{kind}:///{kind}-2.db", "people").write(ROWS)
+        (tmp_path / f"{kind}.link").symlink_to(f"{kind}.db")
+        query = engine.Query(f"{kind}:///{tmp_path}/{kind}.link", "SELECT * FROM people")
+        with pytest.raises(OutputOverlapError):
+            engine.DatabaseTable(f"{kind}:///{kind}.db", "people").check(overwrite=True, source=query)
+        engine.DatabaseTable(f"{kind}:///{kind}-2.db", "people").check(overwrite=True, source=query)
+
+
+def test_a_database_that_cannot_tell_may_read_every_table() -> None:
+    query = engine.Query("mysql+pymysql://a@host/members", "SELECT 1")
+    for url in ("mysql://b@127.0.0.1/other", "mariadb+x://host/members"):
+        assert query.may_read(parse_address(url), None, "people")
+    for url in ("postgresql://host/members", "sqlite:///members.db", "snowflake://host/members"):
+        assert not query.may_read(parse_address(url), None, "people")
 
 
 class SourceFailedError(Exception):
@@ -102,8 +187,9 @@ def test_ids_of_every_type_come_back_as_they_were(database: str) -> None:
     engine.DatabaseTable(database, "people").write(days)
     found = run_sql(database, "SELECT CAST(born AS TEXT), CAST(seen AS TEXT) FROM people")
     assert [text.removesuffix(".000000") for text in found[0]] == ["1990-02-28", "2026-03-29 02:30:00"]
+    run_sql(database, "DROP TABLE people")
     with pytest.raises(DatabaseError):
-        engine.DatabaseTable(database, "people").write(pa.table({"n": pa.array([2**63], pa.uint64())}), overwrite=True)
+        engine.DatabaseTable(database, "people").write(pa.table({"n": pa.array([2**63], pa.uint64())}))
 
 
 def test_schemas_are_named_before_a_dot(database: str) -> None:
@@ -172,6 +258,12 @@ def test_the_command_line_reads_and_writes_databases(rooms: Callable[..., str], 
     assert run_sql(database, "SELECT count(*) FROM assigned") == [(600,)]
     rooms(*assign, *to, "--overwrite")
     assert run_sql(database, "SELECT count(*) FROM assigned") == [(300,)]
+    members_before = run_sql(database, "SELECT * FROM members ORDER BY who")
+    rooms(*assign, "--to", database, "--table", "members", "--overwrite", code=5)
+    again = ("assign", database, "--query", "SELECT who, cluster AS x, cluster AS y FROM assigned", "--model", out)
+    rooms(*again, *to, "--overwrite", code=5)
+    assert run_sql(database, "SELECT count(*) FROM assigned") == [(300,)]
+    assert run_sql(database, "SELECT * FROM members ORDER BY who") == members_before
     for wrong in (to[:2], to[2:], (), ("--out", "x", *to), ("--out", "x", "--append")):
         rooms(*assign, *wrong, code=2)
     rooms("assign", "a.parquet", "b.parquet", "--query", "SELECT 1", "--model", out, "--out", "x", code=2)

@@ -6,6 +6,8 @@ import datetime as dt
 import gc
 import json
 import logging
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
@@ -17,8 +19,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 import engine
+from engine.cli import app
 from engine.config import FitConfig
 from engine.errors import (
     DatabaseError,
@@ -88,13 +92,69 @@ def test_postgresql_keeps_what_only_it_has(postgresql: str) -> None:
         read(engine.Query(postgresql, "SELECT interval '1 day' AS age"))
 
 
-def test_a_query_only_reads(database: str) -> None:
-    if database.startswith("sqlite+"):
-        pytest.skip("what a driver of SQLAlchemy may do is up to its user")
+WRITING = [
+    "DELETE FROM stays RETURNING a",
+    "WITH gone AS (SELECT 1) DELETE FROM stays RETURNING a",
+    "DROP TABLE stays",
+    "CREATE TABLE more AS SELECT 1 AS a",
+    "SELECT a FROM stays; DROP TABLE stays",
+    "; DROP TABLE stays",
+    "-- SELECT\n/* SELECT */ DROP TABLE stays",
+    "EXPLAIN ANALYZE DELETE FROM stays",
+    "BEGIN",
+    "COPY (SELECT 1 AS a) TO '{file}'",
+    "COPY stays TO '{file}'",
+    "COPY (PIVOT stays ON a USING sum(a)) TO '{file}'",
+    "SELECT * FROM enable_logging('QueryLog', storage='file', storage_path='{file}.log')",
+    "EXPORT DATABASE '{file}'",
+    "ATTACH '{file}' AS other",
+    "VACUUM INTO '{file}'",
+    "PRAGMA user_version = 5",
+    "SET memory_limit = '3GiB'",
+]
+
+
+def test_a_query_only_reads(database: str, tmp_path: Path) -> None:
     run_sql(database, "CREATE TABLE stays AS SELECT 1 AS a")
-    with pytest.raises(RoomsError):
-        read(engine.Query(database, "DELETE FROM stays RETURNING a"))
+    (tmp_path / "kept.parquet").write_text("kept")
+    for sql in WRITING:
+        with pytest.raises(RoomsError):
+            read(engine.Query(database, sql.format(file=tmp_path / "kept.parquet")))
+        assert (tmp_path / "kept.parquet").read_text() == "kept", sql
     assert run_sql(database, "SELECT a FROM stays") == [(1,)]
+    assert {path.name for path in tmp_path.iterdir()} <= {"kept.parquet", "members.db"}
+
+
+def test_what_is_no_select_is_told(database: str) -> None:
+    run_sql(database, "CREATE TABLE stays AS SELECT 1 AS a")
+    for sql in ("DROP TABLE stays", "DELETE FROM stays", "EXPLAIN SELECT a FROM stays"):
+        if not (database.startswith("sqlite") and sql.startswith("EXPLAIN")):  # a syntax error, after our EXPLAIN
+            with pytest.raises(UsageError, match="only reading is allowed"):
+                read(engine.Query(database, sql))
+    with pytest.raises(RoomsError, match=r"several statements|multiple commands"):
+        read(engine.Query(database, "SELECT a FROM stays; SELECT a FROM stays"))
+
+
+def test_a_refused_query_prints_its_error_alone(tmp_path: Path) -> None:
+    url = f"duckdb:///{tmp_path / 'a.duckdb'}"
+    run_sql(url, "CREATE TABLE m AS SELECT 1 AS a")
+    for sql, reason in {"DROP TABLE m": "only reading is allowed", "SELECT b FROM m": '"b" not found'}.items():
+        arguments = ["fit", url, "--query", sql, "--out", str(tmp_path / "run")]
+        done = subprocess.run([sys.executable, "-m", "engine", *arguments], capture_output=True, text=True, check=False)
+        assert reason in done.stderr
+        assert done.stderr.count("\n") == 2, done.stderr  # the error and its hint
+
+
+def test_every_form_of_a_select_is_read(database: str, tmp_path: Path) -> None:
+    run_sql(database, "CREATE TABLE stays AS SELECT 1 AS a")
+    forms = ["-- ; a remark\nSELECT a FROM stays;", "/* x */ WITH b AS (SELECT a FROM stays) SELECT a FROM b -- end"]
+    forms += ["SELECT a FROM stays WHERE 'x; DROP' <> ''", "VALUES (1)"]
+    forms += [] if database.startswith("sqlite") else ["(SELECT a FROM stays)", "TABLE stays"]
+    if database.startswith("duckdb"):
+        pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
+        forms += ["FROM stays", f"SELECT a FROM '{tmp_path / 'a.parquet'}'", "SELECT 1 FROM (SUMMARIZE stays)"]
+    for sql in forms:
+        assert [row.popitem()[1] for row in read(engine.Query(database, sql)).to_pylist()] == [1], sql
 
 
 @pytest.mark.parametrize("n_chunk", [1, 2, 100])
@@ -247,6 +307,14 @@ BROKEN = [
     "postgresql://reader:Geheim@host:port/db",
     "mysql+nothing://reader:Geheim@host/db?token=Geheim",
     "nothing://reader:Geheim@host/db",
+    "postgresql://reader:p@Geheim@host/db",
+    "mysql+nothing://reader:p@Geheim@host/db",
+    "postgresql//reader:Geheim@host/db",
+    "postgresql:/reader:Geheim@host/db",
+    "postgresql:reader:/Geheim 1@host/db",
+    "reader:Geheim@host/db",
+    "host=host password=Geheim",
+    "postgresql//host/db?password=Geheim",
     "duckdb://Geheim",
     "sqlite:///",
     "Geheim",
@@ -258,6 +326,31 @@ def test_a_url_that_cannot_be_used_is_not_shown(url: str) -> None:
     with pytest.raises(RoomsError) as caught:
         read(engine.Query(url, "SELECT 1"))
     assert "Geheim" not in str(caught.value).replace("Geheim is no URL", "")
+
+
+@pytest.mark.parametrize("command", ["source", "query", "out", "fit out", "to", "previous", "model"])
+def test_no_option_shows_a_password(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("who,x\n1,2\n")
+    rows, run = str(tmp_path / "rows.csv"), str(tmp_path / "run")
+    urls = ["postgresql://reader:Geheim@127.0.0.1:1/db", "postgresql//reader:Geheim@h/db", "${ROOMS_URL}"]
+    for url in [*urls, "postgresql:/reader:Geheim@h/db", "postgresql://reader:a@Geheim@127.0.0.1:1/db"]:
+        arguments = {
+            "source": ["fit", url, "--out", run],
+            "query": ["fit", url, "--query", "SELECT 1", "--out", run],
+            "out": ["assign", rows, "--model", run, "--out", url],
+            "fit out": ["fit", rows, "--id", "who", "--out", url],
+            "to": ["assign", rows, "--model", run, "--to", url, "--table", "people"],
+            "previous": ["fit", rows, "--id", "who", "--previous", url, "--out", run],
+            "model": ["show", url],
+        }[command]
+        if url.startswith("$") and command == "fit out":  # the name of a folder
+            continue
+        environment = {"ROOMS_URL": "postgresql://reader:a@Geheim@127.0.0.1:1/db"}
+        result = CliRunner().invoke(app, [*arguments, "--debug", "--json"], env=environment)
+        assert result.exit_code not in (0, 70)
+        assert "error: " in result.output
+        assert "Geheim" not in result.output, (url, result.output)
 
 
 def test_databases_without_a_query_are_named_without_their_password(tmp_path: Path) -> None:
