@@ -28,6 +28,7 @@ from engine.execution.threads import map_blocks
 from engine.kmeans.metrics import silhouettes
 from engine.kmeans.resamples import Resamples
 from engine.utils.array_types import Float32s, Float64s, Int32s, Int64s, Rows
+from engine.utils.formatting import format_percent
 from engine.utils.row_sampling import sample_rows
 
 N_RESAMPLES = 20
@@ -156,6 +157,9 @@ def describe_stability(stability: ClusterStability) -> list[Sureness]:
             return Sureness(None, True)
         if jaccard < STABLE:
             return Sureness(f"Not a stable group: found again in {found} of {N_RESAMPLES} resamples.", False)
+        if found < N_RESAMPLES / 2:
+            words = f"Found again roughly: {format_percent(jaccard)} of it on average, and most of it in {found} of {N_RESAMPLES}"
+            return Sureness(f"{words} resamples.", True)
         return Sureness(f"Found again in {found} of {N_RESAMPLES} resamples.", True)
 
     return [

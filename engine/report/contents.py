@@ -173,7 +173,8 @@ def _describe_sureness(stability: float | None, found_again: int | None) -> dict
     found = f"found again {found_again} of {N_RESAMPLES} times"
     if stability < STABLE:
         return {"sureness": "weak", "sureness_words": f"not stable: {found}"}
-    return {"sureness": "good" if stability >= FOUND_AGAIN else "fair", "sureness_words": found}
+    words = found if found_again >= N_RESAMPLES / 2 else f"found again roughly: {format_percent(stability)} on average"
+    return {"sureness": "good" if stability >= FOUND_AGAIN else "fair", "sureness_words": words}
 
 
 def _list_columns(manifest: dict[str, Any], plan: EncodingPlan) -> list[dict[str, str]]:

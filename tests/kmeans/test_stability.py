@@ -12,11 +12,13 @@ from engine.kmeans.estimator import KMeans
 from engine.kmeans.stability import (
     N_RESAMPLES,
     STABLE,
+    ClusterStability,
     _calibration_error,
     _contingency,
     _jaccard,
     _odds,
     cluster_stability,
+    describe_stability,
     runner_up_odds,
 )
 
@@ -51,6 +53,20 @@ def test_silhouettes_are_those_of_the_clusters_and_unknown_of_few_rows() -> None
     alone = cluster_stability(np.vstack([X, centers[-1:]]), centers)
     assert np.isnan(alone.silhouette[3])
     assert not np.isnan(alone.silhouette[:3]).any()
+
+
+def test_words_do_not_call_a_cluster_stable_that_they_say_is_seldom_found() -> None:
+    shown = [(0.95, 20), (0.62, 7), (0.55, 7), (np.nan, 0)]
+    jaccard, found = (np.array(values) for values in zip(*shown, strict=True))
+    stability = ClusterStability(jaccard, jaccard, found, np.zeros((4, 2), np.float32), 0.0)
+    words, stable = zip(*describe_stability(stability), strict=True)
+    assert words == (
+        "Found again in 20 of 20 resamples.",
+        "Found again roughly: 62 % of it on average, and most of it in 7 of 20 resamples.",
+        "Not a stable group: found again in 7 of 20 resamples.",
+        None,
+    )
+    assert stable == (True, True, False, True)
 
 
 def test_the_index_is_shared_rows_by_rows_in_either() -> None:
