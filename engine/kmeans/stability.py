@@ -158,8 +158,8 @@ def describe_stability(stability: ClusterStability) -> list[Sureness]:
         if jaccard < STABLE:
             return Sureness(f"Not a stable group: found again in {found} of {N_RESAMPLES} resamples.", False)
         if found < N_RESAMPLES / 2:
-            words = f"Found again roughly: {format_percent(jaccard)} of it on average, and most of it in {found} of {N_RESAMPLES}"
-            return Sureness(f"{words} resamples.", True)
+            roughly = f"Found again roughly: {format_percent(jaccard)} of it on average"
+            return Sureness(f"{roughly}, and most of it in {found} of {N_RESAMPLES} resamples.", True)
         return Sureness(f"Found again in {found} of {N_RESAMPLES} resamples.", True)
 
     return [
