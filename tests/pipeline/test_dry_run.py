@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -93,7 +95,12 @@ def test_the_head_of_a_wide_table_has_fewer_rows_but_not_fewer_than_samples(
     assert estimate_fit(demo.members, settings).n_head_rows == 500
 
 
-def test_every_stage_that_is_not_skipped_takes_time(demo: DemoPaths, lean: FitConfig) -> None:
+def test_every_stage_that_is_not_skipped_takes_time(
+    demo: DemoPaths, lean: FitConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What grows with the rows is timed on a few blocks here, whose noise times twenty would outweigh the stages.
+    monkeypatch.setattr(dry_run._RowClock, "growing", lambda *_: 0.0)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: time.time())  # the start counts, and grows meanwhile
     few = FitConfig.merge(lean.model_dump(), id="user_id", kmeans={"n_clusters": 4})
     every = FitConfig.merge(few.model_dump(), map={"n_landmarks": 200, "max_iter": 3000}, kmeans={"n_clusters": "auto"})
     every = every.model_copy(update={"skip": ()})
