@@ -1,8 +1,8 @@
-"""Permutation importance of columns: how much worse a tree names clusters if a column's values are shuffled.
+"""Permutation importance of columns: how much accuracy a tree loses if a column's values are shuffled.
 
     Tree, predicates, binned rows with clusters and weights  ->  {column: loss of accuracy}
 
-All predicates of a column are shuffled together. A column of which the tree asks nothing has the importance 0.
+All predicates of a column are shuffled together. A column that the tree does not test has the importance 0.
 
 Of several columns that say the same, each alone has little. Source: Breiman, "Random forests", Machine Learning 45,
 2001.
@@ -23,7 +23,7 @@ SEED = 0
 
 
 def permutation_importance(tree: Tree, predicates: Sequence[Predicate], rows: WeightedRows) -> dict[str, float]:
-    """Return for each column that the tree asks of the share of people it names rightly less if it is shuffled.
+    """Return the accuracy that the tree loses if a column is shuffled, for each column that it tests.
 
     Parameters
     ----------
