@@ -28,7 +28,8 @@ from engine.features.encoding_plan import EncodingPlan
 from engine.utils.domain_words import DomainWords
 from engine.utils.formatting import format_iso_day
 
-FORMAT = 1  # of the JSON files
+FORMAT = 1  # of the JSON files, but of rules.json
+RULES_FORMAT = 2  # since rules have points
 Numbers = NDArray[np.int32]
 
 
@@ -87,8 +88,12 @@ def _rules_document(
                 "coverage_unseen": _finite(rules.on_unseen[1]),
                 "rules": [
                     {
-                        "words": rule_words(rule.conditions),
-                        "conditions": [_condition_document(condition) for condition in rule.conditions],
+                        "words": rule_words(rule.conditions, rule.points, rule.needed),
+                        "points_needed": rule.needed,
+                        "conditions": [
+                            {"words": condition.words(), "points": points, **_condition_document(condition)}
+                            for condition, points in zip(rule.conditions, rule.points, strict=True)
+                        ],
                         "precision": round(rule.precision, 4),
                         "coverage": round(rule.coverage, 4),
                         "users": rule.n_correct,
@@ -103,7 +108,7 @@ def _rules_document(
         "tree": tree(explanation.overview),
     }
     return {
-        "format": FORMAT,
+        "format": RULES_FORMAT,
         "sampled_rows": explanation.n_sampled,
         "unseen_rows": explanation.n_unseen,
         "clusters": clusters,

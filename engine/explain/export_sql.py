@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from engine.explain.binning.predicates import YES, missing_bin
 from engine.explain.rules.conditions import Condition
 from engine.explain.rules.decision_tree import LEAF
-from engine.explain.rules.explanation import Explanation
+from engine.explain.rules.explanation import Explanation, Rule
 from engine.export.sql_columns import SqlColumns
 from engine.export.sql_dialect import DUCKDB, SqlDialect
 from engine.features.columnar_block import END_DAY
@@ -67,10 +67,10 @@ def to_sql(
     key = writer.dialect.identifier(id) if id is not None else "*"
     columns = []
     for cluster, rules in enumerate(explanation.clusters):
-        conjunctions = [" AND ".join(writer.sql(condition) for condition in rule.conditions) for rule in rules.rules]
-        disjunction = "\n      OR ".join(f"({conjunction})" for conjunction in conjunctions) or "FALSE"
+        matches = [_rule_expression(rule, writer.sql) for rule in rules.rules]
+        disjunction = "\n      OR ".join(f"({match})" for match in matches) or "FALSE"
         metrics = f"precision {format_percent(rules.precision)}, coverage {format_percent(rules.coverage)}"
-        note = metrics if conjunctions else "no short rule describes this cluster"
+        note = metrics if matches else "no short rule describes this cluster"
         number = numbers[cluster]
         comment = f"  -- {number}: {printable_text(names[cluster])} ({note})\n"
         columns.append(f"{comment}  CASE WHEN {disjunction} THEN TRUE ELSE FALSE END AS cluster_{number}")
@@ -85,6 +85,17 @@ def to_sql(
         + f"-- The full tree: it names the right cluster for {fidelity} of the people.\n"
         + f"SELECT {key},\n  {tree} AS cluster\nFROM {TABLE};\n"
     )
+
+
+def _rule_expression(rule: Rule, sql: Callable[[Condition], str]) -> str:
+    """Return a rule: its conditions joined by AND, or the sum of their points if not all of them are needed."""
+    if rule.needed == sum(rule.points):
+        return " AND ".join(sql(condition) for condition in rule.conditions)
+    points = [
+        f"CASE WHEN {sql(condition)} THEN {n} ELSE 0 END"
+        for condition, n in zip(rule.conditions, rule.points, strict=True)
+    ]
+    return "\n        + ".join(points) + f" >= {rule.needed}"
 
 
 def _case_expression(

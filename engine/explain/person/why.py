@@ -18,7 +18,7 @@ from engine import backends
 from engine.config import FitConfig
 from engine.explain.person.changed_rows import PersonRow, Value
 from engine.explain.person.least_change import LeastChange, find_least_change
-from engine.explain.person.matching_rule import matching_rule
+from engine.explain.person.matching_rule import PersonRule, matching_rule, nearest_rule
 from engine.features.encoding_plan import ColumnPlan, NumberPlan
 from engine.model.assignments import ROW, assignment_table
 from engine.model.model import Model
@@ -63,6 +63,9 @@ class Why:
     runner_up_odds : float or None
     rule : dict or None
         The most precise rule of the cluster that holds for them, as in rules.json. None if none holds.
+    nearest : PersonRule or None
+        That rule, or the one that lacks fewest conditions, with the conditions that hold for them, the points they have
+        and the fewest further conditions that it would take. None if the cluster has no rules.
     explained : bool
         Whether the run has rules.
     changes : tuple of ColumnChange
@@ -82,6 +85,7 @@ class Why:
     runner_up: int | None
     runner_up_odds: float | None
     rule: dict[str, Any] | None
+    nearest: PersonRule | None
     explained: bool
     changes: tuple[ColumnChange, ...]
     moves_to: int | None
@@ -106,6 +110,7 @@ class Why:
             "margin": self.margin,
             "outlier": self.outlier,
             "rule": self.rule,
+            "nearest_rule": None if self.nearest is None else self.nearest.facts(),
             "runner_up": self.runner_up,
             "runner_up_name": None if self.runner_up is None else self.names[self.runner_up],
             "runner_up_odds": self.runner_up_odds,
@@ -131,10 +136,24 @@ class Why:
     def _rule_words(self) -> str:
         if not self.explained:
             return "rule: unknown, because the run was made with --skip explain"
+        if self.nearest is None:
+            return "rule: the cluster has none"
+        rule = self.nearest.rule
+        points = "" if self.nearest.is_conjunction else f"; they have {self._points_words()}"
         if self.rule is None:
-            return "rule: none of the cluster's rules holds for them"
-        precision = format_percent(self.rule["precision"])
-        return f"rule: {self.rule['words']} ({precision} of the people it matches are in this cluster)"
+            lacking = natural_list([condition.get("words", "a condition") for condition in self.nearest.lacking])
+            nearest = f"the nearest is: {rule['words']}{points}; it takes {lacking}"
+            return f"rule: none of the cluster's rules holds for them; {nearest}"
+        precision = format_percent(rule["precision"])
+        return f"rule: {rule['words']} ({precision} of the people it matches are in this cluster){points}"
+
+    def _points_words(self) -> str:
+        """Return how many points the person has: of a score of single points, how many conditions hold."""
+        nearest = self.nearest
+        assert nearest is not None
+        if nearest.total == len(nearest.conditions):
+            return f"{nearest.points} of its {nearest.total} conditions, and {nearest.needed} are needed"
+        return f"{nearest.points} of its {nearest.total} points, and {nearest.needed} are needed"
 
     def _change_words(self) -> str:
         if self.moves_to is None:
@@ -175,10 +194,13 @@ def explain_person(
     change = find_least_change(person, *_changeable_columns(model, settings, row.schema))
     words = Vocabulary.from_schema(row.schema, model.encoder.columns, settings.explain.words, settings.explain.values)
     alone = model.n_clusters == 1
+    of_cluster = None if rules is None else rules[int(nearest.labels[0])]
+    rule = None if of_cluster is None else matching_rule(of_cluster, person)
+    nearly = rule or (None if of_cluster is None else nearest_rule(of_cluster, person))
     return Why(
         id, facts["cluster"], assigned, facts["distance"], facts["margin"], facts["outlier"],
         None if alone else facts["runner_up"], None if alone else facts["runner_up_odds"],
-        None if rules is None else matching_rule(rules[int(nearest.labels[0])], person), rules is not None,
+        None if rule is None else rule.rule, nearly, rules is not None,
         () if change is None else _column_changes(person, change, words),
         None if change is None else int(numbers[change.label]), dict(names),
     )  # fmt: skip

@@ -63,7 +63,37 @@ def truth_words(predicate: Predicate, *, yes: bool) -> str:
     return f"{name} is yes" if yes else f"{name} is no"
 
 
-def rule_words(conditions: Sequence[Condition]) -> str:
+def rule_words(conditions: Sequence[Condition], points: Sequence[int], needed: int) -> str:
+    """Return a rule in words: what is needed always, joined by "and", and how much of the rest is.
+
+    "age < 27 and at least 3 of these 4: …; …; …; …", with points where they are not all the same: "and at least 3 of
+    these 5 points: … (2 points); … (1 point); …".
+
+    Parameters
+    ----------
+    conditions : sequence of Condition
+    points : sequence of int
+        The points of each condition.
+    needed : int
+        The points that a person needs.
+    """
+    spare = sum(points) - needed  # points that a person may lack
+    always = conjunction_words([c for c, n in zip(conditions, points, strict=True) if n > spare])
+    rest = [(c.words(), n) for c, n in zip(conditions, points, strict=True) if n <= spare]
+    if not rest:
+        return always
+    sizes = {n for _, n in rest}
+    total = sum(n for _, n in rest)
+    if len(sizes) == 1:
+        n_needed = -((spare - total) // sizes.pop())
+        enough = f"at least {n_needed} of these {len(rest)}: " + "; ".join(words for words, _ in rest)
+    else:
+        listed = "; ".join(f"{words} ({n} {'point' if n == 1 else 'points'})" for words, n in rest)
+        enough = f"at least {total - spare} of these {total} points: {listed}"
+    return f"{always} and {enough}" if len(rest) < len(conditions) else enough
+
+
+def conjunction_words(conditions: Sequence[Condition]) -> str:
     """Return conditions joined by "and"; denials of the same kind are joined, those of truths come last.
 
     "plan is neither Basic nor Family and age < 27 and none of stroke, diabetes and heavy drinking".

@@ -7,6 +7,7 @@
 
 Trees are grown on three fifths of the sample, pruned on a fifth (validation), and measured on the last fifth (test).
 Rules are found by sequential covering: the next tree is grown on the rows that no rule of the cluster matches yet.
+Where they leave much of a cluster out, a score takes their place if it covers more of it on validation rows.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from engine.backends.protocol import Backend
 from engine.config import ExplainConfig
 from engine.execution.threads import map_blocks
 from engine.explain.binning.binner import Binner, Bins, PackedBins
-from engine.explain.binning.predicates import YES, Predicate
+from engine.explain.binning.predicates import Predicate
 from engine.explain.row_sample import RowSample
 from engine.explain.rules.conditions import Condition
 from engine.explain.rules.decision_tree import LEAF, Labels, Ranges, Tree, grow_tree, prune_tree, select_predicates
@@ -30,6 +31,8 @@ from engine.explain.rules.imm_tree import WeightedRows, grow_small_tree
 from engine.explain.rules.permutation import permutation_importance
 from engine.explain.rules.rule_metrics import Counts, RuleCounter, RuleCounts, count_all
 from engine.explain.rules.rules import RuleSet, find_rules, match_any_rule
+from engine.explain.rules.score_search import prefer_score
+from engine.explain.rules.scores import affirm_rule, rule_terms
 from engine.utils.row_sampling import row_keys
 
 OVERVIEW_DEPTH = 3  # eight leaves: what fits on a page, as in the study that the engine goes back to
@@ -50,10 +53,11 @@ Predicates = tuple[Predicate, ...]
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule of a cluster, counted on all rows."""
+    """One rule of a cluster, counted on all rows: a person matches who has the points needed."""
 
-    ranges: Ranges
     conditions: tuple[Condition, ...]
+    points: tuple[int, ...]  # of each condition; of a conjunction 1 each
+    needed: int
     n_matched: int
     n_correct: int
     cluster_size: int
@@ -106,7 +110,7 @@ class Explanation:
 
     def conditions(self, ranges: Ranges) -> tuple[Condition, ...]:
         """Return ranges of bins as conditions."""
-        return _conditions(self.predicates, ranges)
+        return tuple(Condition(self.predicates[p], low, high) for p, (low, high) in ranges.items())
 
 
 def explain(
@@ -206,6 +210,7 @@ def _find_rule_sets(
     """Find the rules of every cluster."""
     train_rows, seen_rows = _select_rows(bins, sample, train), _select_rows(bins, sample, seen)
     seen_bins, seen_labels, seen_weights = seen_rows
+    validation_rows = _select_rows(bins, sample, seen & ~train)
     selected = select_predicates(*train_rows, sample.n_clusters, PREDICATES_PER_CLUSTER)
     # The full tree's most frequent predicates separate clusters together with others, but perhaps not alone.
     of_full_tree = Counter(full.predicate[full.predicate != LEAF].tolist())
@@ -214,12 +219,7 @@ def _find_rule_sets(
 
     def affirm(rule_set: RuleSet) -> RuleSet:
         """Say "gender is F" where that is what "gender is not M" means."""
-        rules = [
-            {complement[p] if bounds == (0, 0) and p in complement else p:
-             (YES, YES) if bounds == (0, 0) and p in complement else bounds for p, bounds in rule.items()}
-            for rule in rule_set.rules
-        ]  # fmt: skip
-        return RuleSet(tuple(rules), rule_set.precise)
+        return RuleSet(tuple(affirm_rule(rule, complement) for rule in rule_set.rules), rule_set.precise)
 
     def find_for(cluster: int) -> RuleSet:
         candidates = np.unique(np.concatenate([selected[cluster], frequent]))
@@ -239,7 +239,11 @@ def _find_rule_sets(
             covered = match_any_rule(rule_set.rules, seen_bins) & seen_in_cluster
             enough = seen_weights[covered].sum() >= ENOUGH_COVERAGE * seen_weights[seen_in_cluster].sum()
             if not rule_set.precise or enough or len(rule_set.rules) in (n_before, settings.max_rules):
-                return rule_set
+                break
+        if enough and rule_set.precise:
+            return rule_set
+        n_bins_of = dict(zip(candidates.tolist(), n_bins, strict=True))
+        return prefer_score(rule_set, train_rows, validation_rows, cluster, n_bins_of, settings.min_precision)
 
     return [affirm(rule_set) for rule_set in map_blocks(find_for, range(sample.n_clusters))]
 
@@ -296,9 +300,11 @@ def _evaluate_rules(
     for cluster, rule_set in enumerate(rule_sets):
         size = int(sizes[cluster])
         rules = []
-        for ranges in rule_set.rules:
+        for rule in rule_set.rules:
             n_matched, n_correct = next(rule_counts)
-            rules.append(Rule(ranges, _conditions(predicates, ranges), n_matched, n_correct, size))
+            terms, needed = rule_terms(rule)
+            conditions = tuple(Condition(predicates[t.predicate], t.low, t.high) for t in terms)
+            rules.append(Rule(conditions, tuple(t.points for t in terms), needed, n_matched, n_correct, size))
         n_matched, n_correct = counts.clusters[cluster].tolist()
         yield ClusterRules(
             tuple(rules),
@@ -319,7 +325,3 @@ def _evaluate_on(rows: WeightedRows, rule_set: RuleSet, cluster: int) -> tuple[f
     precision = float(n_correct / n_matched) if n_matched else float("nan")
     coverage = float(n_correct / n_members) if n_members else float("nan")
     return precision, coverage
-
-
-def _conditions(predicates: Predicates, ranges: Ranges) -> tuple[Condition, ...]:
-    return tuple(Condition(predicates[p], low, high) for p, (low, high) in ranges.items())

@@ -20,7 +20,8 @@ from engine.backends.protocol import Backend
 from engine.execution.passes import current_cluster, over_rows
 from engine.execution.threads import row_blocks
 from engine.explain.binning.binner import Binner, Bins, PackedBins
-from engine.explain.rules.decision_tree import LEAF, Labels, Ranges, Tree
+from engine.explain.rules.decision_tree import LEAF, Labels, Tree
+from engine.explain.rules.scores import AnyRule, rule_terms
 from engine.kernels.arrays.explain import predicates as array_kernels
 from engine.kernels.cpu.explain import predicates as kernels
 
@@ -60,13 +61,16 @@ class RuleCounter:
     ----------
     binner : Binner
     trees : sequence of Tree
-    rules : sequence of sequences of Ranges
+    rules : sequence of sequences of Ranges or Score
         The rules of each cluster.
     """
 
-    def __init__(self, binner: Binner, trees: Sequence[Tree], rules: Sequence[Sequence[Ranges]]) -> None:
-        ranges = [(p, low, high) for cluster in rules for rule in cluster for p, (low, high) in rule.items()]
-        tested = {p for p, _, _ in ranges}.union(*(tree.predicate[tree.predicate != LEAF].tolist() for tree in trees))
+    def __init__(self, binner: Binner, trees: Sequence[Tree], rules: Sequence[Sequence[AnyRule]]) -> None:
+        of_rules = [rule_terms(rule) for cluster in rules for rule in cluster]
+        terms = [term for of_rule, _ in of_rules for term in of_rule]
+        tested = {term.predicate for term in terms}.union(
+            *(tree.predicate[tree.predicate != LEAF].tolist() for tree in trees)
+        )
         self._binner, self._tested = binner, sorted(tested)
         index = np.zeros(len(binner.predicates) + 1, np.int32)  # of each predicate among the tested ones
         index[self._tested] = np.arange(len(tested))
@@ -74,10 +78,12 @@ class RuleCounter:
         self._trees = [replace(tree, predicate=index[tree.predicate]) for tree in trees]
         self._n_clusters, self._n_rules = len(rules), sum(map(len, rules))
         self._first_rule = np.cumsum([0, *map(len, rules)])
-        self._first_range = np.cumsum([0, *(len(rule) for cluster in rules for rule in cluster)])
-        self._predicate = index[np.array([p for p, _, _ in ranges], np.int64)]
-        self._low = np.array([low for _, low, _ in ranges], np.int32)
-        self._high = np.array([high for _, _, high in ranges], np.int32)
+        self._first_term = np.cumsum([0, *(len(of_rule) for of_rule, _ in of_rules)])
+        self._predicate = index[np.array([term.predicate for term in terms], np.int64)]
+        self._low = np.array([term.low for term in terms], np.int32)
+        self._high = np.array([term.high for term in terms], np.int32)
+        self._points = np.array([term.points for term in terms], np.int32)
+        self._needed = np.array([needed for _, needed in of_rules], np.int32)
 
     def count(self, packed: PackedBins, labels: Labels) -> RuleCounts:
         """Count on a block of rows."""
@@ -89,8 +95,9 @@ class RuleCounter:
             nodes.append(counts)
         rules, clusters = np.zeros((self._n_rules, 2), np.int64), np.zeros((self._n_clusters, 2), np.int64)
         kernels.count_rule_matches(
-            bins, labels, self._first_rule, self._first_range, self._predicate, self._low, self._high, rules, clusters
-        )
+            bins, labels, self._first_rule, self._first_term, self._predicate, self._low, self._high,
+            self._points, self._needed, rules, clusters,
+        )  # fmt: skip
         return RuleCounts(nodes, rules, clusters)
 
     def count_on_device(self, device: ChunkedDevice, packed: PackedBins, labels: Labels) -> RuleCounts:
@@ -104,8 +111,10 @@ class RuleCounter:
             for tree in self._trees
         ]
         rules, clusters = xp.zeros((self._n_rules, 2), np.int64), xp.zeros((self._n_clusters, 2), np.int64)
-        ranges = list(zip(self._predicate.tolist(), self._low.tolist(), self._high.tolist(), strict=True))
-        by_rule = [ranges[first:last] for first, last in pairwise(self._first_range.tolist())]
+        columns = (self._predicate, self._low, self._high, self._points)
+        terms = list(zip(*(column.tolist() for column in columns), strict=True))
+        bounds = pairwise(self._first_term.tolist())
+        by_rule = [(terms[first:last], n) for (first, last), n in zip(bounds, self._needed.tolist(), strict=True)]
         by_cluster = [by_rule[first:last] for first, last in pairwise(self._first_rule.tolist())]
         for c, (of_rules, of_cluster) in enumerate(
             array_kernels.count_rule_matches(xp, bins, labels_there, by_cluster)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from engine.config import ExplainConfig
 from engine.explain.binning.binner import Bins
 from engine.explain.rules.decision_tree import Ranges, Tree, Weights
+from engine.explain.rules.scores import AnyRule, match_rule
 
 PRIOR_ERRORS = 1.0  # sampled rows added to the errors of every rule, so that rules which match few rows need proof
 MAX_CONDITIONS = 5  # of a further rule: people do not read longer ones
@@ -26,9 +27,9 @@ MIN_GAIN = 0.05  # share of the cluster that a further rule must add
 
 @dataclass(frozen=True)
 class RuleSet:
-    """The rules of a cluster, in the order of people they add, and whether all reach the wanted precision."""
+    """The rules of a cluster, in the order of people they add, or one score; and whether they are precise enough."""
 
-    rules: tuple[Ranges, ...]
+    rules: tuple[AnyRule, ...]
     precise: bool
 
 
@@ -41,7 +42,7 @@ def find_rules(
     settings: ExplainConfig,
     *,
     predicates: NDArray[np.int64],
-    accepted: tuple[Ranges, ...] = (),
+    accepted: tuple[AnyRule, ...] = (),
 ) -> RuleSet:
     """Choose the rules of a cluster among the nodes of its tree, in addition to the rules accepted already.
 
@@ -58,7 +59,7 @@ def find_rules(
         The smallest precision and number of people of a rule, and the largest number of rules.
     predicates : int array of shape (n_tree_predicates,)
         The tree's predicate p is row predicates[p] of `bins`.
-    accepted : tuple of Ranges
+    accepted : tuple of Ranges or Score
         Rules of the cluster found before. A further rule is measured on the rows that they do not match, too.
 
     Returns
@@ -86,19 +87,11 @@ def find_rules(
     return RuleSet((*accepted, *further), precise=True)
 
 
-def match_rule(ranges: Ranges, bins: Bins) -> NDArray[np.bool_]:
-    """Return which rows a rule matches, of shape (n_rows,)."""
-    matched = np.ones(bins.shape[1], bool)
-    for predicate, (low, high) in ranges.items():
-        matched &= (bins[predicate] >= low) & (bins[predicate] <= high)
-    return matched
-
-
-def match_any_rule(rules: Sequence[Ranges], bins: Bins) -> NDArray[np.bool_]:
+def match_any_rule(rules: Sequence[AnyRule], bins: Bins) -> NDArray[np.bool_]:
     """Return which rows at least one rule matches, of shape (n_rows,)."""
     matched = np.zeros(bins.shape[1], bool)
-    for ranges in rules:
-        matched |= match_rule(ranges, bins)
+    for rule in rules:
+        matched |= match_rule(rule, bins)
     return matched
 
 
@@ -111,7 +104,7 @@ class _RuleEvaluator:
         in_cluster: NDArray[np.bool_],
         weights: Weights,
         n_bins: dict[int, int],
-        accepted: tuple[Ranges, ...],
+        accepted: tuple[AnyRule, ...],
     ) -> None:
         self.bins, self.in_cluster, self.weights, self.n_bins = bins, in_cluster, weights, n_bins
         self.covered, self.n_accepted = match_any_rule(accepted, bins), len(accepted)

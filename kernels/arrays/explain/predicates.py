@@ -14,6 +14,7 @@ import numpy as np
 
 Array = Any  # of the array module `xp`
 HostArray = Any
+Term = tuple[int, int, int, int]  # a predicate, its lowest and its highest bin, and the points
 Counts = tuple[Array, Array]  # rows matched, and rows of the cluster among them
 
 
@@ -42,21 +43,22 @@ def count_leaf_labels(xp: Any, bins: Array, labels: Array, tree: Any, n_clusters
 
 
 def count_rule_matches(
-    xp: Any, bins: Array, labels: Array, rules: Sequence[Sequence[Sequence[tuple[int, int, int]]]]
+    xp: Any, bins: Array, labels: Array, rules: Sequence[Sequence[tuple[Sequence[Term], int]]]
 ) -> Iterator[tuple[list[Counts], Counts]]:
     """Yield for each cluster the counts of each of its rules, and those of their union, as 0-d arrays.
 
-    Counts are (rows matched, rows of the cluster among them). A rule is the predicates that it tests, each with the
-    lowest and the highest bin.
+    Counts are (rows matched, rows of the cluster among them). A rule is its terms and the points that it needs.
     """
     for cluster, cluster_rules in enumerate(rules):
         is_member = labels == cluster
         matched_any = xp.zeros(len(labels), np.bool_)
         counts = []
-        for rule in cluster_rules:
-            matched = xp.ones(len(labels), np.bool_)
-            for predicate, low, high in rule:
-                matched &= (bins[predicate] >= np.uint8(low)) & (bins[predicate] <= np.uint8(high))
+        for terms, needed in cluster_rules:
+            total = xp.zeros(len(labels), np.uint8)
+            for predicate, low, high, points in terms:
+                holds = (bins[predicate] >= np.uint8(low)) & (bins[predicate] <= np.uint8(high))
+                total += holds.astype(np.uint8) * np.uint8(points)
+            matched = total >= np.uint8(needed)
             matched_any |= matched
             counts.append((matched.sum(), (matched & is_member).sum()))
         yield counts, (matched_any.sum(), (matched_any & is_member).sum())

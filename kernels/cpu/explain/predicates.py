@@ -3,7 +3,7 @@
     codes of categories, of labels            -> bins (n_rows,) uint8; bits (n_lines, n_rows) uint8
     bins (n_lines, n_rows), a table each      -> values (n_predicates, n_rows) uint8
     values (n_predicates, n_rows), a tree     -> leaf of every row
-    values, rules as ranges, labels           -> rows matched, and matched correctly, per rule and per cluster
+    values, rules as terms, labels            -> rows matched, and matched correctly, per rule and per cluster
 
 The value of a predicate is a small integer; for yes or no, 1 or 0. Values are stored one predicate after the other, so
 a rule reads only the lines of its own predicates. What predicates mean is not here: engine/explain/binning/binner.py.
@@ -80,13 +80,14 @@ def find_leaves(values, predicate, threshold, parent, depth, leaf):  # type: ign
 
 
 @njit(nogil=True, cache=True)
-def count_rule_matches(values, labels, first_rule, first_range, predicate, low, high, rules, clusters):  # type: ignore[no-untyped-def]
+def count_rule_matches(values, labels, first_rule, first_term, predicate, low, high, points, needed, rules, clusters):  # type: ignore[no-untyped-def]
     """Count the rows that rules match, and those of them that are in the rule's cluster.
 
-    Cluster c has the rules first_rule[c] ... first_rule[c + 1], rule r the ranges first_range[r] ... [r + 1]. A rule
-    matches if every predicate's value is in [low, high]. rules[r] and clusters[c] (any rule of c) grow by (matched,
-    matched correctly).
+    Cluster c has the rules first_rule[c] ... first_rule[c + 1], rule r the terms first_term[r] ... [r + 1]. A term
+    gives its points if its predicate's value is in [low, high]; a rule matches from needed[r] points on. rules[r] and
+    clusters[c] (any rule of c) grow by (matched, matched correctly).
     """
+    total = np.empty(ROWS_PER_TILE, np.uint8)  # points: a rule has at most 255
     matched = np.empty(ROWS_PER_TILE, np.uint8)
     matched_any = np.empty(ROWS_PER_TILE, np.uint8)
     member = np.empty(ROWS_PER_TILE, np.uint8)
@@ -98,15 +99,16 @@ def count_rule_matches(values, labels, first_rule, first_range, predicate, low, 
                 member[i] = label[i] == c
                 matched_any[i] = 0
             for r in range(first_rule[c], first_rule[c + 1]):
-                matched[:] = 1
-                for g in range(first_range[r], first_range[r + 1]):
+                total[:] = 0
+                for g in range(first_term[r], first_term[r + 1]):
                     tile_values = values[predicate[g], start : start + n]
-                    least, width = np.uint8(low[g]), np.uint8(high[g] - low[g])
+                    least, width, gain = np.uint8(low[g]), np.uint8(high[g] - low[g]), np.uint8(points[g])
                     # One comparison of bytes that wrap around: 64 of them are one instruction.
                     for i in range(n):
-                        matched[i] &= np.uint8(tile_values[i] - least) <= width
-                count, correct = 0, 0
+                        total[i] += gain if np.uint8(tile_values[i] - least) <= width else np.uint8(0)
+                count, correct, enough = 0, 0, np.uint8(needed[r])
                 for i in range(n):
+                    matched[i] = total[i] >= enough
                     count += matched[i]
                     correct += matched[i] & member[i]
                     matched_any[i] |= matched[i]

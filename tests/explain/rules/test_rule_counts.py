@@ -14,6 +14,7 @@ from engine.explain.binning.binned_table import BinnedTable
 from engine.explain.rules import rule_metrics
 from engine.explain.rules.decision_tree import LEAF, Tree
 from engine.explain.rules.rule_metrics import RuleCounter, count_all
+from engine.explain.rules.scores import Score, Term
 from engine.features.fit import fit_encoder
 from engine.tables import open_table
 from engine.utils.formatting import Vocabulary
@@ -41,6 +42,12 @@ def random_tree(random: Any, n_predicates: int, bins: Any) -> Tree:
     return Tree(predicate, threshold, left, right, np.zeros(5, np.int32))
 
 
+def matches(rule: Any, row: Any) -> bool:
+    if isinstance(rule, Score):
+        return sum(t.points for t in rule.terms if t.low <= row[t.predicate] <= t.high) >= rule.needed
+    return all(low <= row[p] <= high for p, (low, high) in rule.items())
+
+
 def count_by_loops(bins: Any, labels: Any, trees: list[Tree], rules: Any) -> tuple[Any, Any, Any]:
     nodes = [np.zeros((len(tree.predicate), N_CLUSTERS), np.int64) for tree in trees]
     matched, union = np.zeros((sum(map(len, rules)), 2), np.int64), np.zeros((N_CLUSTERS, 2), np.int64)
@@ -53,7 +60,7 @@ def count_by_loops(bins: Any, labels: Any, trees: list[Tree], rules: Any) -> tup
             counts[node, label] += 1
         number = 0
         for cluster, cluster_rules in enumerate(rules):
-            hits = [all(low <= row[p] <= high for p, (low, high) in rule.items()) for rule in cluster_rules]
+            hits = [matches(rule, row) for rule in cluster_rules]
             for hit in hits:
                 matched[number] += [hit, hit and label == cluster]
                 number += 1
@@ -67,7 +74,10 @@ def test_counts_are_those_of_a_loop_over_rows(binned: BinnedTable, xp: Any, monk
     binner, bins = binned.binner, binned.binner.unpack(binned.packed)
     labels = random.integers(0, N_CLUSTERS, N_ROWS).astype(np.int32)
     trees = [random_tree(random, len(bins), bins) for _ in range(3)]
-    rules: Any = [[], [{0: (0, 1)}, {3: (1, 1), 1: (0, 200)}], [{int(p): (1, 255)} for p in random.integers(0, 9, 4)]]
+    terms = (Term(0, 0, 1), Term(0, 1, 200, 2), Term(3, 1, 1, 3), Term(1, 0, 200))
+    scores = [Score(terms, needed) for needed in (1, 4, 7)]
+    conjunctions = [{0: (0, 1)}, {3: (1, 1), 1: (0, 200)}]
+    rules: Any = [[], [*conjunctions, *scores], [{int(p): (1, 255)} for p in random.integers(0, 9, 4)]]
     counter = RuleCounter(binner, trees, rules)
     nodes, matched, union = count_by_loops(bins, labels, trees, rules)
     monkeypatch.setattr(rule_metrics, "ROWS_PER_BLOCK", 150)
@@ -76,7 +86,8 @@ def test_counts_are_those_of_a_loop_over_rows(binned: BinnedTable, xp: Any, monk
     counts = count_all(binned.packed, labels, counter, device)
     for mine, expected in zip([*counts.nodes, counts.rules, counts.clusters], [*nodes, matched, union], strict=True):
         np.testing.assert_array_equal(mine, expected)
-    assert min(matched[:, 0].min(), len(matched) - 5) >= 1
+    assert (matched[:, 0] >= 1).sum() >= 6
+    assert len(set(matched[2:5, 0].tolist())) == 3  # each number of points needed matters
 
 
 def test_where_device_memory_runs_out_the_cpu_counts(binned: BinnedTable, monkeypatch: pytest.MonkeyPatch) -> None:

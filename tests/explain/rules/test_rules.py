@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from engine.config import ExplainConfig
 from engine.explain.binning.predicates import Predicate
 from engine.explain.row_sample import RowCollector, stratified_sample
-from engine.explain.rules.conditions import Condition, rule_words
+from engine.explain.rules.conditions import Condition, conjunction_words
 from engine.explain.rules.decision_tree import LEAF, Ranges, grow_tree, prune_tree, select_predicates
 from engine.explain.rules.explanation import find_complementary_categories
-from engine.explain.rules.rules import find_rules, match_rule
+from engine.explain.rules.rules import find_rules
+from engine.explain.rules.scores import match_rule
 from engine.tables import open_table
 
 AGE = Predicate("age", "age", "number", thresholds=(20.0, 27.0, 40.0), whole=True, unit="years")
@@ -33,19 +34,19 @@ def planted_rows(seed: int, n_rows: int = 900) -> tuple[np.ndarray, np.ndarray, 
 
 def test_a_rule_reads_as_a_person_would_say_it() -> None:
     rule = [Condition(PREMIUM, 1, 1), Condition(AGE, 0, 1), Condition(SHARE, 1, 2)]
-    assert rule_words(rule) == "plan is Premium and age < 27 and Documentary share ≥ 18 %"
-    assert rule_words([Condition(PREMIUM, 0, 0), Condition(BASIC, 0, 0)]) == "plan is neither Premium nor Basic"
-    assert rule_words([Condition(BASIC, 0, 0)]) == "plan is not Basic"
+    assert conjunction_words(rule) == "plan is Premium and age < 27 and Documentary share ≥ 18 %"
+    assert conjunction_words([Condition(PREMIUM, 0, 0), Condition(BASIC, 0, 0)]) == "plan is neither Premium nor Basic"
+    assert conjunction_words([Condition(BASIC, 0, 0)]) == "plan is not Basic"
     assert (
-        rule_words([Condition(AGE, 1, 1), Condition(SHARE, 1, 1)])
+        conjunction_words([Condition(AGE, 1, 1), Condition(SHARE, 1, 1)])
         == "20 ≤ age < 27 and 18 % ≤ Documentary share < 50 %"
     )
-    assert rule_words([]) == "everybody"
+    assert conjunction_words([]) == "everybody"
     smoker, stroke, gout = (Predicate(name, name, "truth", thresholds=(1.0,)) for name in ("smoker", "stroke", "gout"))
     both = [Condition(smoker, 0, 0), Condition(AGE, 2, 3), Condition(stroke, 0, 0)]
-    assert rule_words(both) == "age ≥ 27 and neither smoker nor stroke"
-    assert rule_words([*both, Condition(gout, 0, 0)]) == "age ≥ 27 and none of smoker, stroke and gout"
-    assert rule_words([Condition(gout, 0, 0), Condition(stroke, 1, 1)]) == "gout is no and stroke is yes"
+    assert conjunction_words(both) == "age ≥ 27 and neither smoker nor stroke"
+    assert conjunction_words([*both, Condition(gout, 0, 0)]) == "age ≥ 27 and none of smoker, stroke and gout"
+    assert conjunction_words([Condition(gout, 0, 0), Condition(stroke, 1, 1)]) == "gout is no and stroke is yes"
 
 
 def test_numbers_that_all_have_meanings_are_put_into_those_words() -> None:

@@ -76,14 +76,19 @@ def test_rules_count_the_rows_they_match_and_those_in_the_cluster(n_rows: int) -
     rng = np.random.default_rng(n_rows)
     values = rng.integers(0, 5, (4, n_rows)).astype(np.uint8)
     labels = rng.integers(0, 3, n_rows).astype(np.int32)
-    # cluster 0: two rules, cluster 1: none, cluster 2: a rule without a condition matches all rows
-    ranges = [[(0, 1, 3), (2, 0, 2)], [(1, 4, 4)], []]
-    first_rule, first_range = np.array([0, 2, 2, 3]), np.array([0, 2, 3, 3])
-    flat = np.array([r for rule in ranges for r in rule], np.int32)
+    # cluster 0: a score of 2 of 4 points and a conjunction, cluster 1: none, cluster 2: a rule without a condition
+    # matches all rows
+    terms = [[(0, 1, 3, 1), (2, 0, 2, 1), (3, 4, 4, 2)], [(1, 4, 4, 1)], []]
+    needed = np.array([2, 1, 0], np.int32)
+    first_rule, first_term = np.array([0, 2, 2, 3]), np.array([0, 3, 4, 4])
+    flat = np.array([term for rule in terms for term in rule], np.int32)
     rules, clusters = np.zeros((3, 2), np.int64), np.zeros((3, 2), np.int64)
-    predicate, low, high = (flat[:, column].copy() for column in range(3))
-    kernels.count_rule_matches(values, labels, first_rule, first_range, predicate, low, high, rules, clusters)
-    matched = [[all(lo <= values[q, i] <= hi for q, lo, hi in rule) for i in range(n_rows)] for rule in ranges]
+    columns = [flat[:, column].copy() for column in range(4)]
+    kernels.count_rule_matches(values, labels, first_rule, first_term, *columns, needed, rules, clusters)
+    matched = [
+        [sum(n for q, lo, hi, n in rule if lo <= values[q, i] <= hi) >= enough for i in range(n_rows)]
+        for rule, enough in zip(terms, needed.tolist(), strict=True)
+    ]
     cluster_of_rule = [0, 0, 2]
     assert rules.tolist() == [
         [sum(m), sum(x and labels[i] == cluster_of_rule[r] for i, x in enumerate(m))] for r, m in enumerate(matched)
