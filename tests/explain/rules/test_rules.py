@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engine.config import ExplainConfig
 from engine.explain.binning.predicates import Predicate
 from engine.explain.row_sample import RowCollector, stratified_sample
-from engine.explain.rules.conditions import Condition, conjunction_words
+from engine.explain.rules.conditions import Condition, conjunction_words, rule_words
 from engine.explain.rules.decision_tree import LEAF, Ranges, grow_tree, prune_tree, select_predicates
 from engine.explain.rules.explanation import find_complementary_categories
 from engine.explain.rules.rules import find_rules
@@ -181,3 +181,22 @@ def test_small_clusters_get_their_quota_and_weights_add_up_to_sizes(block_rows: 
     assert (sample.labels == labels[sample.rows]).all()
     assert np.bincount(sample.labels, minlength=4).tolist()[1:] == [8, 1, 0]
     assert np.bincount(sample.labels, sample.weights, 4) == pytest.approx([4989, 10, 1, 0])
+
+
+def test_a_score_says_what_is_needed_always_and_how_much_of_the_rest() -> None:
+    def yes(name: str) -> Condition:
+        return Condition(Predicate(name, name, "label", "x"), 1, 1)
+
+    a, b, c, d = (yes(name) for name in "abcd")
+    words = [condition.words() for condition in (a, b, c, d)]
+    assert rule_words([a, b], [1, 1], 2) == f"{words[0]} and {words[1]}"
+    assert rule_words([a, b, c], [1, 1, 1], 2) == f"at least 2 of these 3: {words[0]}; {words[1]}; {words[2]}"
+    # b lacks one point at most: 3 of 2, 2, 2 points are two of three conditions
+    assert rule_words([a, b, c], [2, 2, 2], 3) == f"at least 2 of these 3: {words[0]}; {words[1]}; {words[2]}"
+    assert rule_words([a, b, c, d], [3, 1, 1, 1], 5) == (
+        f"{words[0]} and at least 2 of these 3: {words[1]}; {words[2]}; {words[3]}"
+    )
+    assert rule_words([a, b, c, d], [3, 2, 1, 1], 5) == (
+        f"{words[0]} and at least 2 of these 4 points: "
+        f"{words[1]} (2 points); {words[2]} (1 point); {words[3]} (1 point)"
+    )
