@@ -12,7 +12,8 @@ Every method describes one cluster after the other and aims at a precision of 0.
   its purest leaves together.
 - ExKMC: one tree for all clusters, of a leaf each or of a leaf more than all conditions together; the purest leaves of
   each cluster that keep to its number of conditions, one on the way to several leaves counting once, but one leaf
-  always; of both trees the one that is better on the rows learned from. Its cuts are searched in Python, for its C sources do not compile on Python 3.11, so it learns from PEER_ROWS rows.
+  always; of both trees the one that is better on the rows learned from. Its cuts are searched in Python, for its C
+  sources do not compile on Python 3.11, so it learns from PEER_ROWS rows.
 - RuleFit-like (Friedman & Popescu, 2008): rules of boosted trees of four leaves, weighed by L1-penalized logistic
   regression, as many as keep to the conditions; real weights, and the threshold that is precise enough.
 - Cluster-Explorer (Ofek & Somech, VLDB 2025), the package of its authors, from PEER_ROWS rows: of its conjunctions of

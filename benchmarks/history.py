@@ -41,6 +41,9 @@ FIGURES = {
         "mean_precision_unseen", "mean_coverage_unseen", "overview_fidelity", "full_fidelity_unseen",
         "explain_share_of_run",
     ),
+    "explanations": (
+        "summary/rooms/f1", "summary/cart/rooms_ahead", "summary/exkmc/rooms_ahead", "summary/rulefit_like/rooms_ahead",
+    ),
     "export": ("duckdb/ratio_to_assign", "onnx/ratio_to_assign", "duckdb/other_clusters", "onnx/other_clusters"),
     "kmeans": ("results/engine/seconds", "times_faster", "inertia_ratio", "share_of_peak"),
     "many": ("kept_share_least", "nights_with_births_or_deaths", "inertia_over_cold_most"),

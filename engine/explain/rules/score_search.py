@@ -291,7 +291,8 @@ def _ranges(n_cells: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 def _sums(histogram: Floats, low: NDArray[np.int64], high: NDArray[np.int64]) -> Floats:
     """Return the sums over ranges of the last axis."""
     cumulative = np.concatenate([np.zeros((*histogram.shape[:-1], 1)), histogram.cumsum(axis=-1)], axis=-1)
-    return cumulative[..., high + 1] - cumulative[..., low]
+    sums: Floats = cumulative[..., high + 1] - cumulative[..., low]
+    return sums
 
 
 def _sigmoid(x: Floats) -> Floats:

@@ -36,7 +36,8 @@ class Term:
     def holds(self, bins: Bins) -> Mask:
         """Return which rows the condition holds for, of shape (n_rows,)."""
         line = bins[self.predicate]
-        return (line >= self.low) & (line <= self.high)
+        holds: Mask = (line >= self.low) & (line <= self.high)
+        return holds
 
 
 @dataclass(frozen=True)
