@@ -42,7 +42,8 @@ FIGURES = {
         "explain_share_of_run",
     ),
     "explanations": (
-        "summary/rooms/f1", "summary/cart/rooms_ahead", "summary/exkmc/rooms_ahead", "summary/rulefit_like/rooms_ahead",
+        "summary/rooms/f1", "summary/rooms/precisely_covered", "summary/cart/rooms_ahead_by_precisely_covered",
+        "summary/exkmc/rooms_ahead_by_precisely_covered",
     ),
     "export": ("duckdb/ratio_to_assign", "onnx/ratio_to_assign", "duckdb/other_clusters", "onnx/other_clusters"),
     "kmeans": ("results/engine/seconds", "times_faster", "inertia_ratio", "share_of_peak"),
