@@ -24,7 +24,7 @@ from engine.errors import ModelNotReadableError
 from engine.report.contents import ReportContents, read_contents
 from engine.utils.atomic_files import write_atomically
 from engine.utils.domain_words import DomainWords
-from engine.utils.formatting import format_percent, natural_list, printable_text
+from engine.utils.formatting import capitalize_first, format_percent, natural_list, printable_text
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -113,6 +113,7 @@ def _template_variables(contents: ReportContents) -> dict[str, Any]:
         "sections": [section for section in _SECTIONS if section[0] not in left_out],
         "headline": _headline(contents),
         "words": contents.words,
+        "everybody": capitalize_first(contents.words.everybody),
         "personas": personas,
         "clusters": clusters,
         "by_number": by_number,
@@ -162,6 +163,7 @@ def _script_data(contents: ReportContents) -> dict[str, Any]:
     return {
         "charts": contents.charts,
         "boxes": [chart for _, chart in contents.boxes],
+        "everybody": capitalize_first(contents.words.everybody),
         "clusters": [[str(cluster["cluster"]), cluster["name"]] for cluster in contents.clusters],
         "features": features,
     }

@@ -23,6 +23,7 @@ from engine.features.encoding_plan import ColumnPlan, NumberPlan
 from engine.model.assignments import ROW, assignment_table
 from engine.model.model import Model
 from engine.tables.vector_columns import vector_name
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
 from engine.utils.formatting import (
     Vocabulary,
     format_exact_quantity,
@@ -86,6 +87,7 @@ class Why:
     changes: tuple[ColumnChange, ...]
     moves_to: int | None
     names: dict[int, str]
+    words: DomainWords = DEFAULT_WORDS
 
     def facts(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
@@ -134,7 +136,7 @@ class Why:
         if self.rule is None:
             return "rule: none of the cluster's rules holds for them"
         precision = format_percent(self.rule["precision"])
-        return f"rule: {self.rule['words']} ({precision} of the people it matches are in this cluster)"
+        return f"rule: {self.rule['words']} ({precision} of the {self.words.plural} it matches are in this cluster)"
 
     def _change_words(self) -> str:
         if self.moves_to is None:
@@ -181,6 +183,7 @@ def explain_person(
         None if rules is None else matching_rule(rules[int(nearest.labels[0])], person), rules is not None,
         () if change is None else _column_changes(person, change, words),
         None if change is None else int(numbers[change.label]), dict(names),
+        DomainWords.of(settings.explain.domain),
     )  # fmt: skip
 
 

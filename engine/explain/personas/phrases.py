@@ -10,6 +10,7 @@ from collections.abc import Container
 
 from engine.explain.personas.effect_sizes import EffectSize
 from engine.explain.rules.conditions import truth_words
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
 from engine.utils.formatting import format_day, format_percent, format_quantity, is_plural
 
 UNINFORMATIVE = re.compile(
@@ -95,12 +96,13 @@ def _number_tag(name: str, more: bool, *, whole: bool) -> str:
     return f"{'high' if more else 'low'} {name}"
 
 
-def clause(effect_size: EffectSize, *, min_people: int, brief: bool = False) -> str:
+def clause(effect_size: EffectSize, *, min_people: int, brief: bool = False, words: DomainWords = DEFAULT_WORDS) -> str:
     """Return a clause that compares the cluster with everybody: "72 % name Anime among their favourite genres".
 
     A share with fewer than `min_people` sampled people behind it is put into words, without its figure. `brief` leaves
     out "everybody:", which a sentence says once.
     """
+    everybody, few = f"{words.everybody}: ", words.hardly_anybody
     feature = effect_size.feature
     value = feature.value_words
     if not effect_size.is_share:
@@ -112,19 +114,19 @@ def clause(effect_size: EffectSize, *, min_people: int, brief: bool = False) -> 
             comparison = f"to be {'higher' if effect_size.difference > 0 else 'lower'} than others'"
             return f"their {feature.name} {tends} {_scale_words(effect_size) or comparison}"
         verb = "are" if is_plural(feature.name) else "is"
-        return f"their {feature.name} {verb} typically {value_here} ({'' if brief else 'everybody: '}{value_overall})"
-    share = format_percent(effect_size.cluster_value) if effect_size.n_people >= min_people else "hardly anybody"
+        return f"their {feature.name} {verb} typically {value_here} ({'' if brief else everybody}{value_overall})"
+    share = format_percent(effect_size.cluster_value) if effect_size.n_people >= min_people else few
     share = "all" if effect_size.cluster_value == 1.0 else share
-    against = f" ({'' if brief else 'everybody: '}{format_percent(effect_size.overall_value)})"
+    against = f" ({'' if brief else everybody}{format_percent(effect_size.overall_value)})"
     if feature.kind == "label":
-        names = "names" if share == "hardly anybody" else "name"
+        names = "names" if share == few else "name"
         return f"{share} {names} {value} among their {feature.name}{against}"
     if feature.kind == "category":
         return f"the {feature.name} is {value} for {share}{against}"
     if feature.kind == "missing":
-        gives = "gives" if share == "hardly anybody" else "give"
+        gives = "gives" if share == few else "give"
         return f"{share} {gives} no {feature.name}{against}"
-    return f"{_truth_clause(effect_size, share)}{against}"
+    return f"{_truth_clause(effect_size, share, few)}{against}"
 
 
 def format_value(effect_size: EffectSize, value: float) -> str:
@@ -168,11 +170,11 @@ def interest_words(effect_size: EffectSize) -> str | None:
     return None
 
 
-def _truth_clause(effect_size: EffectSize, share: str) -> str:
+def _truth_clause(effect_size: EffectSize, share: str, few: str) -> str:
     words = truth_words(effect_size.feature, yes=True)
     first, _, rest = words.partition(" ")
     if first in ("has", "is") and " is " not in words:
-        verbs = ("has", "is") if share == "hardly anybody" else ("have", "are")
+        verbs = ("has", "is") if share == few else ("have", "are")
         return f"{share} {verbs[0] if first == 'has' else verbs[1]} {rest}"
     name, _, value = words.rpartition(" is ")
     if value == "yes":

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from engine.explain.personas.effect_sizes import EffectSize
 from engine.explain.personas.phrases import UNINFORMATIVE, feature_title, format_value
+from engine.utils.domain_words import DomainWords
 
 MAX_ROWS = 8
 MAX_LABELS = 3  # rows of a column of several answers
@@ -44,7 +45,11 @@ class ProfileRow:
 
 
 def build_profile(
-    strongest: list[EffectSize], related: Mapping[str, frozenset[str]], names: Mapping[str, str], min_people: int
+    strongest: list[EffectSize],
+    related: Mapping[str, frozenset[str]],
+    names: Mapping[str, str],
+    min_people: int,
+    words: DomainWords,
 ) -> tuple[ProfileRow, ...]:
     """Return the profile of a cluster, its strongest traits first.
 
@@ -57,6 +62,8 @@ def build_profile(
     names : mapping of column to its name in words
     min_people : int
         Smallest number of sampled people behind a figure.
+    words : DomainWords
+        What the rows are called.
     """
     rows: list[ProfileRow] = []
     n_rows: dict[str, int] = {}
@@ -74,7 +81,7 @@ def build_profile(
         rows.append(
             ProfileRow(
                 feature_title(effect_size), _short_title(effect_size), (column,),
-                "hardly anybody" if too_few else format_value(effect_size, effect_size.cluster_value),
+                words.hardly_anybody if too_few else format_value(effect_size, effect_size.cluster_value),
                 format_value(effect_size, effect_size.overall_value),
                 0.0 if too_few else effect_size.position, effect_size.overall_position,
                 effect_size.disclosed_difference(min_people),
