@@ -149,7 +149,12 @@ def feature_title(effect_size: EffectSize) -> str:
         return f"{feature.name}: {feature.value_words}"
     if feature.kind == "missing":
         return f"{feature.name} not given"
-    return truth_words(feature, yes=True) if feature.kind == "truth" else feature.name
+    if feature.kind != "truth":
+        return feature.name
+    meaning = feature.meaning(feature.thresholds[0])
+    if meaning is not None and meaning.lower() != "yes":
+        return f"{feature.name}: {meaning}"
+    return truth_words(feature, yes=True).removesuffix(" is yes")
 
 
 def is_sensitive(effect_size: EffectSize) -> bool:

@@ -13,6 +13,7 @@ from engine.explain.personas.phrases import UNINFORMATIVE, feature_title, format
 from engine.utils.domain_words import DomainWords
 
 MAX_ROWS = 8
+ENOUGH_ROWS = 3  # with so many, traits are left out whose value is in words the same as everybody's
 MAX_LABELS = 3  # rows of a column of several answers
 
 
@@ -67,7 +68,9 @@ def build_profile(
     """
     rows: list[ProfileRow] = []
     n_rows: dict[str, int] = {}
-    for effect_size in strongest:
+    for effect_size in sorted(strongest, key=_looks_the_same):
+        if _looks_the_same(effect_size) and len(rows) >= ENOUGH_ROWS:
+            break
         feature = effect_size.feature
         column, is_number = feature.column, not effect_size.is_share
         home = next((r for r, row in enumerate(rows) if is_number and column in related.get(row.columns[0], ())), None)
@@ -88,6 +91,12 @@ def build_profile(
             )
         )  # fmt: skip
     return tuple(row if len(row.columns) == 1 else _name_together(row, names) for row in rows)
+
+
+def _looks_the_same(effect_size: EffectSize) -> bool:
+    """Return whether the typical value of the cluster is, as it is shown, that of everybody."""
+    here, everybody = (format_value(effect_size, v) for v in (effect_size.cluster_value, effect_size.overall_value))
+    return here == everybody
 
 
 def _name_together(row: ProfileRow, names: Mapping[str, str]) -> ProfileRow:

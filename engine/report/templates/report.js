@@ -65,7 +65,7 @@
       if (key === null) head.textContent = text;
       else {
         if (state.sorted === key) head.setAttribute("aria-sort", state.descending ? "descending" : "ascending");
-        const button = made("button", text + (state.sorted === key ? (state.descending ? " ▾" : " ▴") : ""), { type: "button" });
+        const button = made("button", text + (state.sorted === key ? (state.descending ? "\u00a0▾" : "\u00a0▴") : ""), { type: "button" });
         button.addEventListener("click", () => {
           state.descending = state.sorted === key ? !state.descending : key !== "what";
           state.sorted = key;
