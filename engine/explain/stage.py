@@ -30,6 +30,7 @@ from engine.features.column_weights import metadata_group
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
 from engine.kmeans.stability import Sureness
+from engine.progress import Advance
 from engine.tables import Table
 from engine.tables.vector_columns import expand_vector_settings, vector_name
 from engine.utils.domain_words import DomainWords
@@ -38,6 +39,7 @@ from engine.utils.formatting import Vocabulary, printable_text
 if TYPE_CHECKING:
     from engine.features.gpu_reader import GpuTableReader
 
+EXPLAIN_STEPS = 5  # rows sampled, rules counted, clusters compared, named and described, files written
 logger = logging.getLogger(__name__)
 
 
@@ -94,6 +96,7 @@ def explain_run(
     reader: GpuTableReader | str = "pyarrow",
     backend: Backend | None = None,
     namer: Namer | None = None,
+    advance: Advance = lambda _: None,
 ) -> ExplainedRun:
     """Write rules and personas into `folder`; return the clusters' names.
 
@@ -101,7 +104,7 @@ def explain_run(
     `earlier_names` has the names of the previous run by number: they stay while they fit. `earlier_descriptions` has
     what the engine called those that people named. `reader` reads further rows of small clusters, and `backend` counts
     the rows that rules match. `namer` is asked for names of clusters that have none yet, or are not any more what they
-    were when it named them.
+    were when it named them. `advance` is called with 1 after each of EXPLAIN_STEPS.
     """
     explain_settings, columns = settings.explain, encoder.columns
     words, domain = _vocabulary(table.schema, encoder, settings), DomainWords.of(explain_settings.domain)
@@ -109,10 +112,13 @@ def explain_run(
     sample = stratified_sample(
         table, sampled, labels, n_clusters, quota=quota, columns=columns, seed=settings.seed, reader=reader
     )
+    advance(1)
     packed, binner = binned_table.complete(table), binned_table.binner
     explanation = explain(packed, binner, labels, sample, explain_settings, settings.seed, backend)
+    advance(1)
     readable_plan = _leave_out_unnamed(encoder.plan, table.schema, settings)
     effect_sizes = compute_effect_sizes(sample, readable_plan, words, _column_groups(table, columns, settings))
+    advance(1)
     renamed = {number: given.name for number, given in settings.renamed.items()} | settings.names
     descriptions = {**earlier_descriptions, **{number: given.instead_of for number, given in settings.renamed.items()}}
     earlier, given, described = (
@@ -126,6 +132,7 @@ def explain_run(
     if namer is not None:
         personas, renamed_now, naming = _name_by(namer, personas, numbers, settings)
     _warn_of_names(personas, described, numbers, renamed_now)
+    advance(1)
     write_explanation(
         folder,
         explanation,
@@ -138,6 +145,7 @@ def explain_run(
         numbers,
         domain,
     )
+    advance(1)
     return ExplainedRun([persona.name for persona in personas], renamed_now, naming)
 
 

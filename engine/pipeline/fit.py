@@ -33,7 +33,7 @@ from engine.execution.worker_pool import run_on_workers
 from engine.explain.binning.binned_table import BinnedTable
 from engine.explain.personas.own_names import Namer, find_namer
 from engine.explain.row_sample import RowCollector
-from engine.explain.stage import ExplainedRun, create_binned_table, draw_row_sample, explain_run
+from engine.explain.stage import EXPLAIN_STEPS, ExplainedRun, create_binned_table, draw_row_sample, explain_run
 from engine.features.encoder import FeatureEncoder
 from engine.features.fit import FittedFeatures, choose_reader, reader_name
 from engine.kmeans.lloyd import Clustering
@@ -450,13 +450,13 @@ def _explain(
 
     def explain() -> ExplainedRun:
         assert binned_table is not None  # or there is a checkpoint
-        with job.timer.stage("explain"):
+        with job.timer.stage("explain", EXPLAIN_STEPS) as advance:
             labels, n_clusters = clustering.labels, len(clustering.centers)
             return explain_run(
                 folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings,
                 describe_stability(stability), numbers, {} if previous is None else previous.names,
                 {} if previous is None else previous.descriptions, job.reader, job.backend,
-                find_namer(job.settings.explain.namer),
+                find_namer(job.settings.explain.namer), advance,
             )  # fmt: skip
 
     return job.checkpoints.load_or_make(
