@@ -17,6 +17,11 @@ UNINFORMATIVE = re.compile(
     r"^(?:.{1,2}|yes|no|y|n|true|false|other|others|none|unknown|n/?a|[\d.,+<>= -]*)$", re.IGNORECASE
 )
 RARE_SHARE = 0.05  # share below which a label is said to be absent
+_AMOUNTS = {
+    "little", "some", "much", "a little", "low", "medium", "moderate", "high", "very low", "very high", "strong",
+    "weak",
+}  # fmt: skip
+MAX_CODE = 3  # letters of a value that may be a code: "M", "USA"
 _PLURAL_NOUN = re.compile(r"\b\w+[^s\W]s\b")
 _DAYS_SINCE = re.compile(r"^days since (?:the )?(.+)$")
 _DAYS_FROM_TO = re.compile(r"^days (from .+ to .+)$")
@@ -32,8 +37,9 @@ def name_tag(effect_size: EffectSize, ambiguous: Container[str] = ()) -> str:
         value = f"{value} in {name}" if value in ambiguous else value
         return value if more else (f"no {value}" if effect_size.cluster_value < RARE_SHARE else f"little {value}")
     if feature.kind == "category":
-        words = f"{name} {value}" if UNINFORMATIVE.match(value) or value in ambiguous else value
-        return words if more else f"not {words}"
+        if UNINFORMATIVE.match(value) or value in ambiguous:
+            return _named_value(name, value, more)
+        return value if more else f"not {value}"
     if feature.kind == "missing":
         return f"{name} not given" if more else f"{name} given"
     if feature.kind == "truth":
@@ -44,13 +50,24 @@ def name_tag(effect_size: EffectSize, ambiguous: Container[str] = ()) -> str:
             and not more
             and truth_words(feature, yes=False).endswith(" is no")
         ):
-            return f"no {name.removeprefix('any ')}"
+            return f"not {name}" if name.startswith("having ") else f"no {name.removeprefix('any ')}"
         return truth_words(feature, yes=more).removesuffix(" is yes").removeprefix("has ")
     if feature.kind == "date":
         event = name.removesuffix(" date")
         return f"{'recent' if more else 'early'} {event}"
     towards = _scale_words(effect_size)
     return f"{name} {towards}" if towards else _number_tag(name, more, whole=feature.whole)
+
+
+def _named_value(name: str, value: str, more: bool) -> str:
+    """Return a value that says nothing without its column: "gender F", "no say in databases", "little say"."""
+    lowered = value.lower()
+    if lowered == "none":
+        return f"no {name}" if more else f"some {name}"
+    if lowered in _AMOUNTS:
+        return f"{'' if more else 'not '}{lowered} {name}"
+    is_phrase = len(value) > MAX_CODE and value[:1].isupper() and not value.isupper()
+    return f"{'' if more else 'not '}{name}{':' if is_phrase else ''} {value}"
 
 
 def _scale_words(effect_size: EffectSize) -> str | None:
