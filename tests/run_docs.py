@@ -4,8 +4,8 @@
 
 All pages share one folder, which is empty at first. The README's files are there for every page; a page may rely on no
 other page, so `--page memory` runs the README and docs/memory.md alone. Blocks that mention $DATA need the real tables
-(MovieLens and others) and are skipped, visibly, where ROOMS_SHARED_DATA has none, with the rest of their page, which may
-use their files; blocks that set up a machine (make, pip, conda, git) are skipped too.
+(MovieLens and others) and are skipped, visibly, where ROOMS_SHARED_DATA has none, and so is the rest of the page; blocks
+that set up a machine (make, pip, conda, git) are skipped too.
 """
 
 from __future__ import annotations
