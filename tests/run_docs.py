@@ -4,7 +4,7 @@
 
 All pages share one folder, which is empty at first. The README's files are there for every page; a page may rely on no
 other page, so `--page memory` runs the README and docs/memory.md alone. Blocks that mention $DATA need the real tables
-(MovieLens and others) and are skipped, visibly, where ROOMS_SHARED_DATA has none, and so is the rest of the page; blocks
+(MovieLens and others) and are skipped, visibly, where ROOMS_SHARED_DATA has none, with the rest of the page; blocks
 that set up a machine (make, pip, conda, git) are skipped too.
 """
 
@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("ROOMS_SHARED_DATA", ROOT.parent / "shared" / "data"))
-NO_DATA = f"the real tables are not at {DATA}"
 PATIENCE = 600  # seconds: a block that takes longer is an error that names it
 FENCE = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SETS_UP = re.compile(r"^(make|pip|git|conda) ", re.MULTILINE)
@@ -46,7 +45,7 @@ class CodeBlock(NamedTuple):
         if SETS_UP.search(self.text):
             return "it sets up a machine"
         if "$DATA" in self.text and not DATA.is_dir():
-            return NO_DATA
+            return f"the real tables are not at {DATA}"
         return None
 
     def command(self) -> list[str]:
@@ -102,10 +101,10 @@ def main() -> int:
         folder = Path(name)
         (folder / "examples").symlink_to(ROOT / "examples")
         for page in pages(only):
-            lacks_data = False
+            absent = None  # why this page's tables are not there, once a block has needed them
             for block in blocks_of(page, (ROOT / page).read_text()):
-                reason = block.reason_to_skip() or (NO_DATA if lacks_data else None)
-                lacks_data = lacks_data or reason == NO_DATA
+                reason = block.reason_to_skip() or absent
+                absent = reason if "$DATA" in block.text else absent
                 if reason is not None:
                     print(f"{block}: skipped, {reason}", flush=True)
                     skipped += 1
