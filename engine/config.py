@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_serializer,
     model_serializer,
     model_validator,
 )
@@ -67,6 +68,21 @@ def _check_name(name: str) -> str:
     if not name.split():
         raise ValueError("a name of a cluster must not be empty")
     return " ".join(name.split())
+
+
+def _check_namer(namer: Any) -> Any:
+    if isinstance(namer, str):  # of a run, it may be "__main__:<lambda>": whether it exists is asked when it is called
+        if not all(namer.partition(":")):
+            raise ValueError(f"{namer!r} must read module:function")
+    elif namer is not None and not callable(namer):
+        raise ValueError(f"a {type(namer).__name__} is no function")
+    return namer
+
+
+def function_name(function: Any) -> str:
+    """Return module and name of a function, such as "names:by_interest"."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}:{named.__qualname__}"
 
 
 CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_check_not_boolean), AfterValidator(_check_count)]
@@ -161,7 +177,8 @@ class ExplainConfig(_StageConfig):
     """Rules and personas: the row sample, the precision of rules, the least number of people, and words for columns.
 
     Every figure is computed from at least `min_people` sampled people: 11 is the smallest cell size that US Medicare's
-    rules for releasing data allow.
+    rules for releasing data allow. `namer` is a function that names clusters, as "module:function", and may take
+    `namer_seconds`; it is told aggregates only.
     """
 
     sample_rows: int = Field(default=20_000, ge=100)
@@ -172,6 +189,12 @@ class ExplainConfig(_StageConfig):
     domain: str = Field(default="people", min_length=2)  # what the rows are, in the plural: customers, households, …
     words: dict[str, str] = {}  # column -> its name in sentences
     values: dict[str, dict[str, str]] = {}  # column -> value -> its meaning in sentences
+    namer: Annotated[Any, AfterValidator(_check_namer)] = None
+    namer_seconds: float = Field(default=60.0, gt=0.0)
+
+    @field_serializer("namer", when_used="json-unless-none")
+    def _name_function(self, namer: Any) -> str:
+        return namer if isinstance(namer, str) else function_name(namer)
 
 
 class MapConfig(_StageConfig):
@@ -231,10 +254,11 @@ class LineageConfig(_StageConfig):
 
 
 class GivenName(_StageConfig):
-    """A name that `rooms rename` gave a cluster, and the one that the engine had for what it was like then."""
+    """A name that `rooms rename` or `explain.namer` gave a cluster, and the engine's own for what it was like then."""
 
     name: Annotated[str, AfterValidator(_check_name)]
     instead_of: str
+    by: Literal["rename", "namer"] = "rename"
 
 
 def _parse_limit(value: Any) -> Any:
@@ -355,7 +379,7 @@ class FitConfig(_StageConfig):
     lineage: LineageConfig = LineageConfig()
     gate: GateConfig = GateConfig()
     names: dict[int, Annotated[str, AfterValidator(_check_name)]] = {}  # number of a cluster -> its name
-    renamed: dict[int, GivenName] = {}  # number of a cluster -> its name by `rooms rename`; it goes from run to run
+    renamed: dict[int, GivenName] = {}  # number of a cluster -> its given name; it goes from run to run
     skip: Annotated[tuple[SkippableStage, ...], BeforeValidator(_split_text)] = ()
 
     @model_validator(mode="after")
@@ -364,6 +388,12 @@ class FitConfig(_StageConfig):
             raise ValueError(f"max_moved and refit_features say how a run is continued: {NAME_PREVIOUS}")
         if self.previous is None and self.gate.stop:
             raise ValueError(f"the gate compares with the run that is continued: {NAME_PREVIOUS}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_namer(self) -> FitConfig:
+        if self.explain.namer is not None and "explain" in self.skip:
+            raise ValueError("explain.namer names what the explanation describes, which skip leaves out")
         return self
 
     @model_validator(mode="after")

@@ -204,13 +204,13 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Return the run as HTML for notebooks: a summary, and one line a cluster."""
-        from engine.report.contents import read_cluster_names
+        from engine.report.contents import read_cluster_names, read_domain_words
         from engine.report.palette import palette
 
-        manifest = self.manifest
+        manifest, words = self.manifest, read_domain_words(self.path)
         seconds = sum(stage["seconds"] for stage in manifest["stages"])
         head = (
-            f"{manifest['clusters']} clusters of {manifest['rows']:,} people; {manifest['components']} components, "
+            f"{manifest['clusters']} clusters of {words.count(manifest['rows'])}; {manifest['components']} components, "
             f"{format_percent(manifest['variance_explained'])} of the variance; {seconds:.1f} s on {manifest['device']}"
         )
         numbers = self.clusters["cluster"].to_pylist()
@@ -225,7 +225,7 @@ class Run:
             ]
             for c, (size, share) in enumerate(sizes)
         ]
-        return html_table(f"Run {self.path}", head, ("cluster", "persona", "people", "share"), rows)
+        return html_table(f"Run {self.path}", head, ("cluster", "persona", words.plural, "share"), rows)
 
     def _read_explanation(self, name: str) -> dict[str, Any]:
         try:

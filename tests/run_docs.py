@@ -4,8 +4,8 @@
 
 All pages share one folder, which is empty at first. The README's files are there for every page; a page may rely on no
 other page, so `--page memory` runs the README and docs/memory.md alone. Blocks that mention $DATA need the real tables
-(MovieLens and others) and are skipped, visibly, where ROOMS_SHARED_DATA has none; blocks that set up a machine (make,
-pip, conda, git) are skipped too.
+(MovieLens and others) and are skipped, visibly, where ROOMS_SHARED_DATA has none, with the rest of the page; blocks
+that set up a machine (make, pip, conda, git) are skipped too.
 """
 
 from __future__ import annotations
@@ -101,8 +101,10 @@ def main() -> int:
         folder = Path(name)
         (folder / "examples").symlink_to(ROOT / "examples")
         for page in pages(only):
+            absent = None  # why this page's tables are not there, once a block has needed them
             for block in blocks_of(page, (ROOT / page).read_text()):
-                reason = block.reason_to_skip()
+                reason = block.reason_to_skip() or absent
+                absent = reason if "$DATA" in block.text else absent
                 if reason is not None:
                     print(f"{block}: skipped, {reason}", flush=True)
                     skipped += 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import run_docs
 from tests.run_docs import CodeBlock, blocks_of, pages
 
 ROOT = Path(__file__).parents[1]
@@ -126,6 +127,22 @@ def test_blocks_that_set_up_a_machine_or_lack_their_tables_are_skipped_with_a_re
     monkeypatch.setattr("tests.run_docs.DATA", tmp_path / "gone")
     assert real.reason_to_skip() == f"the real tables are not at {tmp_path / 'gone'}"
     assert CodeBlock("a.md", 1, "python", "print('DATA')\n").reason_to_skip() is None
+
+
+def test_what_follows_a_block_whose_tables_are_absent_is_skipped_on_its_page_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = "```bash\necho before\n```\n\n```bash\ncat $DATA/a.csv > b.csv\n```\n\n```bash\ncat b.csv\n```\n"
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "README.md").write_text("```bash\ntrue\n```\n")
+    (tmp_path / "docs/a.md").write_text(page)
+    (tmp_path / "docs/b.md").write_text("```bash\necho after\n```\n")
+    monkeypatch.setattr("tests.run_docs.ROOT", tmp_path)
+    monkeypatch.setattr("tests.run_docs.DATA", tmp_path / "gone")
+    monkeypatch.setattr("sys.argv", ["run_docs.py"])
+    assert run_docs.main() == 0
+    assert "3 passed, 0 failed, 2 skipped" in capsys.readouterr().out
 
 
 def test_a_single_page_is_run_after_the_readme() -> None:

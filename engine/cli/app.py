@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -31,12 +31,41 @@ COMMANDS = (
 )  # fmt: skip
 
 
+AS_JSON = "rooms.as_json"  # in the context of a command: whether --json is among its arguments
+
+
 class OrderedGroup(TyperGroup):
-    """A group that lists its commands in the order of COMMANDS."""
+    """A group that lists its commands in the order of COMMANDS, and tells errors of usage as JSON, too."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        """Read the options before the command."""
+        as_json = "--json" in args
+        with _usage_errors(as_json):
+            context = super().make_context(info_name, args, *rest, **extra)
+        context.meta[AS_JSON] = as_json
+        return context
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the arguments of the command, and run it."""
+        with _usage_errors(ctx.meta[AS_JSON]):
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands in the order in which a user needs them."""
         return sorted(self.commands, key=COMMANDS.index)
+
+
+@contextlib.contextmanager
+def _usage_errors(as_json: bool) -> Iterator[None]:
+    """Print errors of usage, such as an unknown option, as JSON on stdout; typer prints them on stderr."""
+    try:
+        yield
+    except Exception as error:
+        format_message = getattr(error, "format_message", None)  # of the errors of click, which typer keeps to itself
+        if as_json and format_message is not None:
+            code = getattr(error, "exit_code", UsageError.exit_code)
+            _print_error_json(UsageError.__name__, format_message(), None, code)
+        raise
 
 
 app = typer.Typer(
@@ -224,11 +253,15 @@ def _exit_with_error(
         # The notes of an error say how to go on.
         typer.echo(hide_credentials("\n".join([f"error: {error}", *getattr(cause, "__notes__", [])])), err=True)
         if as_json:
-            facts = {"error": type(error).__name__, "message": error.message, "hint": error.hint, "exit_code": code}
-            with contextlib.suppress(OSError):  # what could not be written is on stderr
-                sys.stdout.write(json.dumps(facts, indent=1) + "\n")
-                sys.stdout.flush()
+            _print_error_json(type(error).__name__, error.message, error.hint, code)
     raise typer.Exit(code)
+
+
+def _print_error_json(error: str, message: str, hint: str | None, code: int) -> None:
+    facts = {"error": error, "message": message, "hint": hint, "exit_code": code}
+    with contextlib.suppress(OSError):  # what could not be written is on stderr
+        sys.stdout.write(json.dumps(facts, indent=1) + "\n")
+        sys.stdout.flush()
 
 
 def _locate_error(error: Exception) -> str:

@@ -41,5 +41,5 @@ def demo(
     with limit_threads(threads):
         k = parse_cluster_count(clusters) if clusters is not None else None
         result = run_demo(out, n_rows=rows, n_clusters=k, seed=seed or 0, overwrite=overwrite, reporter=Bars())
-    extra = {"members": str(result.members), "adjusted_rand_index": result.adjusted_rand_index}
+    extra = {"members": str(result.members), "adjusted_rand_index": round(result.adjusted_rand_index, 4)}
     print_run(result.run, as_json, extra)

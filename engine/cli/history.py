@@ -17,9 +17,10 @@ def history(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Show the nights that led to a run: people, sizes of clusters, who moved, and births and deaths of clusters."""
+    """Show the nights that led to a run: sizes of clusters, who moved, and births and deaths of clusters."""
     from engine.lineage.history import History
+    from engine.report.contents import read_domain_words
     from engine.run import Run
 
     found = History.read(Run(run))
-    print_result(found.facts(), found.describe(), as_json)
+    print_result(found.facts(), found.describe(read_domain_words(run)), as_json)

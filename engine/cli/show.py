@@ -19,7 +19,8 @@ def show(
 ) -> None:
     """Show the clusters of a run: name, size, how sure each is, and what sets it apart."""
     from engine.cli.summary import cluster_facts, format_clusters
+    from engine.report.contents import read_domain_words
     from engine.run import Run
 
     clusters = cluster_facts(Run(run))
-    print_result({"clusters": clusters}, format_clusters(clusters), as_json)
+    print_result({"clusters": clusters}, format_clusters(clusters, read_domain_words(run)), as_json)

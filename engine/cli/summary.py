@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.kmeans.stability import N_RESAMPLES, STABLE
 from engine.run import Run
+from engine.utils.domain_words import DomainWords
 from engine.utils.formatting import format_percent
 
 MAX_TRAITS = 3  # of a cluster
@@ -61,7 +62,7 @@ def cluster_facts(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def format_clusters(clusters: Sequence[dict[str, Any]]) -> str:
+def format_clusters(clusters: Sequence[dict[str, Any]], words: DomainWords) -> str:
     """Return the clusters as a table of lines: number, size, share, sureness and name, and the traits below."""
     lines = [f"{'cluster':>7} {'size':>13} {'share':>8} {'found again':>12}  name"]
     for row in clusters:
@@ -70,7 +71,9 @@ def format_clusters(clusters: Sequence[dict[str, Any]]) -> str:
         figures = f"{row['cluster']:>7} {row['size']:>13,} {format_percent(row['share']):>8} {sure:>12}"
         lines.append(f"{figures}  {row['name'] or ''}".rstrip())
         if row["traits"]:
-            traits = (f"{trait['what']} {trait['here']} (everybody: {trait['everybody']})" for trait in row["traits"])
+            traits = (
+                f"{trait['what']} {trait['here']} ({words.everybody}: {trait['everybody']})" for trait in row["traits"]
+            )
             lines.append(" " * 45 + "; ".join(traits))
     if any(row["stability"] is not None and row["stability"] < STABLE for row in clusters):
         lines.append("! not a stable group: clustered again, other samples of the rows give others")

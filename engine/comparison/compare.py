@@ -28,8 +28,10 @@ from engine.lineage.summary import ComparisonSummary, RunClusters
 from engine.lineage.transitions import ClusterTransitions, find_transitions
 from engine.model.model import check_table_target, write_table
 from engine.pipeline.gating import count_outliers, read_others, warn_of_unknown_columns
+from engine.report.contents import read_domain_words
 from engine.run import Run
 from engine.tables.output_paths import check_apart, parquet_path
+from engine.utils.domain_words import DomainWords
 
 MOVE_COLUMNS = ("old", "new", "matched")  # beside the id
 GONE = ("died", "merged")  # what became of a cluster that no longer exists
@@ -119,6 +121,7 @@ class Comparison:
             count_outliers(self.old.path),
             count_outliers(self.new.path),
             tuple(before.numbers[c] for c in gone),
+            self._words,
         )
         others = read_others(self.gate)
         return judge(
@@ -131,7 +134,13 @@ class Comparison:
 
     @cached_property
     def _summary(self) -> ComparisonSummary:
-        return ComparisonSummary(*self._clusters, self.moves, self.changes, self.n_moved, self.adjusted_rand_index)
+        return ComparisonSummary(
+            *self._clusters, self.moves, self.changes, self.n_moved, self.adjusted_rand_index, self._words
+        )
+
+    @cached_property
+    def _words(self) -> DomainWords:
+        return read_domain_words(self.new.path)
 
 
 def _distributions(run: Run) -> TableDistributions | None:

@@ -52,9 +52,11 @@ def write_explanation(
     (folder / "rules.sql").write_text(to_sql(explanation, names, plan, schema, id, numbers), encoding="utf-8")
     facts = {"format": FORMAT, "min_people": min_people, "sampled_rows": explanation.n_sampled}
     sizes = np.array([persona.size for persona in personas], np.int64)
-    table = feature_table(effect_sizes, sizes, min_people, explanation.column_importance)
+    table = feature_table(effect_sizes, sizes, min_people, explanation.column_importance, words)
     _write_json(folder / "features.json", {**facts, "clusters": numbers.tolist(), "features": table})
-    _write_json(folder / "personas.json", {**facts, "personas": [_persona_document(p, min_people) for p in personas]})
+    _write_json(
+        folder / "personas.json", {**facts, "personas": [_persona_document(p, min_people, words) for p in personas]}
+    )
     (folder / "personas.md").write_text(
         _to_markdown(personas, explanation.n_sampled, min_people, words), encoding="utf-8"
     )
@@ -170,7 +172,7 @@ def _condition_document(condition: Condition) -> dict[str, Any]:
     return {**document, "holds": condition.low == YES}
 
 
-def _persona_document(persona: Persona, min_people: int) -> dict[str, Any]:
+def _persona_document(persona: Persona, min_people: int, words: DomainWords) -> dict[str, Any]:
     return {
         "cluster": persona.cluster,
         "name": persona.name,
@@ -185,7 +187,7 @@ def _persona_document(persona: Persona, min_people: int) -> dict[str, Any]:
         "interests": list(persona.interests),
         "portrait": [{"heading": heading, "lines": list(lines)} for heading, lines in persona.portrait],
         "profile": [_profile_document(row) for row in persona.profile],
-        "contrasts": [_effect_size_document(effect_size, min_people) for effect_size in persona.effect_sizes],
+        "contrasts": [_effect_size_document(effect_size, min_people, words) for effect_size in persona.effect_sizes],
     }
 
 
@@ -194,14 +196,14 @@ def _profile_document(row: ProfileRow) -> dict[str, Any]:
     return {**asdict(row), "columns": list(row.columns), **figures}
 
 
-def _effect_size_document(effect_size: EffectSize, min_people: int) -> dict[str, Any]:
+def _effect_size_document(effect_size: EffectSize, min_people: int, words: DomainWords) -> dict[str, Any]:
     too_few = effect_size.is_share and effect_size.n_people < min_people
     document: dict[str, Any] = {
         "what": feature_title(effect_size),
         "column": effect_size.feature.column,
         "kind": effect_size.feature.kind,
         "value": effect_size.feature.value,
-        "here": "hardly anybody" if too_few else format_value(effect_size, effect_size.cluster_value),
+        "here": words.hardly_anybody if too_few else format_value(effect_size, effect_size.cluster_value),
         "everybody": format_value(effect_size, effect_size.overall_value),
         "difference": round(effect_size.disclosed_difference(min_people), 4),
     }
@@ -226,7 +228,7 @@ def _to_markdown(personas: Sequence[Persona], n_sampled: int, min_people: int, w
             lines += [f"**{heading}**", "", *(f"- {escape_markdown(line)}" for line in sentences), ""]
         if persona.typical:
             typical = "; ".join(f"{name}: {value}" for name, value in persona.typical)
-            lines += [f"A typical member (composed, not a real person): {escape_markdown(typical)}.", ""]
+            lines += [f"A typical member (composed, not a real one): {escape_markdown(typical)}.", ""]
         if persona.interests and not persona.portrait:
             lines += [f"{words.opens_with}: {escape_markdown(', '.join(persona.interests))}.", ""]
     return "\n".join(lines)

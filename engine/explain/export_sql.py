@@ -79,10 +79,10 @@ def to_sql(
     return (
         HEADER.format(table=TABLE, dialect=writer.dialect.name)
         + _ambiguous_names_note(schema)
-        + f"\n-- The people whom the rules of each cluster match.\nSELECT {key},\n"
+        + f"\n-- Who matches the rules of each cluster.\nSELECT {key},\n"
         + ",\n".join(columns)
         + f"\nFROM {TABLE};\n\n"
-        + f"-- The full tree: it names the right cluster for {fidelity} of the people.\n"
+        + f"-- The full tree: it names the right cluster for {fidelity} of all rows.\n"
         + f"SELECT {key},\n  {tree} AS cluster\nFROM {TABLE};\n"
     )
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from engine.explain.personas.effect_sizes import EffectSize
 from engine.explain.personas.phrases import feature_title, format_value
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
 
 MAX_FEATURES = 400  # of the table: those of the largest importance
 QUARTILE_PEOPLE = 4  # times min_people that quartiles need, so that so many people are beyond each
@@ -28,6 +29,7 @@ def feature_table(
     sizes: NDArray[np.int64],
     min_people: int,
     column_importance: Mapping[str, float],
+    words: DomainWords = DEFAULT_WORDS,
 ) -> list[dict[str, Any]]:
     """Return the entries of features.json, of the largest importance first.
 
@@ -39,6 +41,8 @@ def feature_table(
         Smallest number of sampled people behind a figure; others are left out.
     column_importance : mapping of column to float
         Permutation importance; columns that are not in it have 0.
+    words : DomainWords, optional
+        What the rows are called.
 
     Returns
     -------
@@ -67,16 +71,16 @@ def feature_table(
                 "importance": round(min(between / sum(size for _, size in known), 1.0), 4),
                 "permutation_importance": round(column_importance.get(first.feature.column, 0.0), 4),
                 "everybody": format_value(first, first.overall_value),
-                "clusters": [None if cell is None else _cell(cell, min_people) for cell in cells],
+                "clusters": [None if cell is None else _cell(cell, min_people, words) for cell in cells],
             }
         )
     return sorted(entries, key=lambda entry: -entry["importance"])[:MAX_FEATURES]
 
 
-def _cell(effect_size: EffectSize, min_people: int) -> dict[str, Any]:
+def _cell(effect_size: EffectSize, min_people: int, words: DomainWords) -> dict[str, Any]:
     too_few = effect_size.is_share and effect_size.n_people < min_people
     cell: dict[str, Any] = {
-        "here": "hardly anybody" if too_few else format_value(effect_size, effect_size.cluster_value),
+        "here": words.hardly_anybody if too_few else format_value(effect_size, effect_size.cluster_value),
         "difference": round(effect_size.disclosed_difference(min_people), 3),
     }
     if effect_size.feature.kind == "number":

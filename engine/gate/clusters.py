@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from engine.config import GateConfig
 from engine.gate.divergence import compare_share
 from engine.gate.findings import CHANCE, Finding
-from engine.utils.formatting import format_people, format_percent, natural_list
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
+from engine.utils.formatting import format_percent, natural_list
 
 NOBODY_IN_BOTH = "No id is in both runs."
 ALL = 10**12  # people of a night whose share of movers is known: a limit is no sample
@@ -34,6 +35,8 @@ class ClusterFacts:
     outliers_before, outliers_now : int
     died : tuple of int
         Numbers of clusters that no longer exist.
+    words : DomainWords
+        What the rows are called.
     """
 
     sizes_before: dict[int, int]
@@ -45,6 +48,7 @@ class ClusterFacts:
     outliers_before: int
     outliers_now: int
     died: tuple[int, ...]
+    words: DomainWords = DEFAULT_WORDS
 
     @property
     def n_checks(self) -> int:
@@ -73,7 +77,8 @@ def _sizes(facts: ClusterFacts, limits: GateConfig, chance: float) -> Iterator[F
         if compare_share(before, now, n_before, n_now).chance >= chance:
             continue
         verb = "grew" if now > before else "shrank"
-        words = f"Cluster {number} {verb} from {format_percent(before)} to {format_percent(now)} of everybody."
+        change = f"from {format_percent(before)} to {format_percent(now)} of {facts.words.everybody}"
+        words = f"Cluster {number} {verb} {change}."
         ratio = max(before, now) / max(min(before, now), 1 / n_now)
         if limits.size is not None and abs(now - before) > limits.size:
             yield Finding("size", now - before, limits.size, words, cluster=number)
@@ -87,19 +92,19 @@ def _outliers(facts: ClusterFacts, limits: GateConfig, chance: float) -> Iterato
     if limits.outliers is None or abs(now - before) <= limits.outliers:
         return
     if compare_share(before, now, n_before, n_now).chance < chance:
-        words = f"{format_percent(now)} of everybody are outliers, before {format_percent(before)}."
+        words = f"{format_percent(now)} of {facts.words.everybody} are outliers, before {format_percent(before)}."
         yield Finding("outliers", now - before, limits.outliers, words)
 
 
 def _moves(facts: ClusterFacts, limits: GateConfig, chance: float) -> Iterator[Finding]:
     in_both = facts.common / max(min(facts.rows_before, facts.rows_now), 1)
     if limits.common is not None and in_both < limits.common:
-        words = f"{format_people(facts.common)} are in both runs, {format_percent(in_both)} of the smaller one."
+        words = f"{facts.words.count(facts.common)} are in both runs, {format_percent(in_both)} of the smaller one."
         yield Finding("common", in_both, limits.common, words if facts.common else NOBODY_IN_BOTH)
     share = facts.moved / max(facts.common, 1)
     by_chance = limits.moved is None or compare_share(limits.moved, share, ALL, facts.common).chance >= chance
     if limits.moved is not None and share > limits.moved and not by_chance:
-        words = f"{format_percent(share)} of the people in both runs are in another cluster."
+        words = f"{format_percent(share)} of the {facts.words.plural} in both runs are in another cluster."
         yield Finding("moved", share, limits.moved, words)
     if limits.deaths is not None and len(facts.died) > limits.deaths:
         named = natural_list([str(number) for number in facts.died])

@@ -18,7 +18,7 @@ from engine.features.distributions import TableDistributions
 from engine.gate.clusters import ClusterFacts, compare_clusters
 from engine.gate.columns import CHECKS_PER_COLUMN, ColumnChange, compare_columns
 from engine.gate.findings import Finding
-from engine.utils.formatting import format_people, format_percent, printable_text
+from engine.utils.formatting import format_percent, printable_text
 
 FILE, PAGE = "gate.json", "gate.md"
 FORMAT = 1
@@ -103,7 +103,7 @@ class Verdict:
         lines = [f"# {self.headline}", "", f"It was compared with `{printable_text(self.earlier)}`.", ""]
         lines += [f"- {_escape(finding.words)}" for finding in self.findings]
         lines += [f"- {_escape(self.unchecked)}."] if self.unchecked else []
-        lines += ["", "## Clusters", "", f"{format_people(clusters.common)} are in both runs."]
+        lines += ["", "## Clusters", "", f"{clusters.words.count(clusters.common)} are in both runs."]
         if clusters.common:
             lines += [f"{format_percent(clusters.moved / clusters.common)} of them are in another cluster."]
         if self.columns:

@@ -23,7 +23,8 @@ from engine.model.files import model_version
 from engine.report.contents import read_cluster_names
 from engine.run import Run
 from engine.utils.array_types import Int32s
-from engine.utils.formatting import format_people, format_percent, natural_list, printable_text
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
+from engine.utils.formatting import format_percent, natural_list, printable_text
 
 FILE = "lineage.json"
 FORMAT = 1
@@ -174,10 +175,10 @@ class History:
             "clusters": [asdict(cluster) for cluster in self.clusters],
         }
 
-    def describe(self) -> str:
-        """Return the history as text: a line for every night, and one for every cluster."""
+    def describe(self, words: DomainWords = DEFAULT_WORDS) -> str:
+        """Return the history as text: a line for every night, and one for every cluster; rows are called `words`."""
         nights = [
-            f"night {night.night}: {format_people(night.rows)}, {len(night.sizes)} clusters" + _night_words(night)
+            f"night {night.night}: {words.count(night.rows)}, {len(night.sizes)} clusters" + _night_words(night)
             for night in self.nights
         ]
         return "\n".join([*nights, "", *(self._cluster_words(cluster) for cluster in self.clusters)])

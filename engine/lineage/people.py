@@ -66,7 +66,7 @@ def earlier_clusters(old: Run, table: Table, id: str | None, n_rows: int, storag
     old_id = id_column(old)
     if (id or ROW) != old_id:
         raise IdColumnError(
-            f"{old.path} tells people apart by column {old_id!r}, and this table by {id or ROW!r}.",
+            f"{old.path} tells rows apart by column {old_id!r}, and this table by {id or ROW!r}.",
             hint=f"fit with --id {old_id}." if old_id != ROW else "fit both with the same --id.",
         )
     if id is None:
@@ -144,7 +144,7 @@ def _common_id_type(old: Run, new: Run) -> pa.DataType:
     names, kinds = zip(*((id_column(run), _assignments(run).schema.field(0).type) for run in (old, new)), strict=True)
     if names[0] != names[1]:
         raise IdColumnError(
-            f"{old.path} tells people apart by column {names[0]!r}, {new.path} by {names[1]!r}.",
+            f"{old.path} tells rows apart by column {names[0]!r}, {new.path} by {names[1]!r}.",
             hint="fit both with the same --id.",
         )
     rows = old.manifest["rows"], new.manifest["rows"]

@@ -108,13 +108,13 @@ class PreviousRun:
         Raises
         ------
         IdColumnError
-            If it tells people apart by another column.
+            If it tells rows apart by another column.
         UsageError
             If it clusters by another metric, or the id column is named like one of movers.parquet.
         """
         if settings.id != self.model.id:
             raise IdColumnError(
-                f"{self.run.path} tells people apart by {_id_words(self.model.id)}, and this fit by "
+                f"{self.run.path} tells rows apart by {_id_words(self.model.id)}, and this fit by "
                 f"{_id_words(settings.id)}.",
                 hint="fit without --id." if self.model.id is None else f"fit with --id {self.model.id}.",
             )

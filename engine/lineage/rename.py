@@ -67,7 +67,7 @@ def _rename(run: Run, path: str | os.PathLike[str], number: int, name: str | Non
     config = FitConfig.read(run.path / "config.yaml")
     if name is None:
         if number not in config.renamed or automatic is None:
-            raise UsageError(f"Cluster {number} of {path} has no name that `rooms rename` gave it.")
+            raise UsageError(f"Cluster {number} of {path} has no given name to take back.")
         new, renamed = automatic, {n: given for n, given in config.renamed.items() if n != number}
     else:
         given = FitConfig.merge({}, renamed={number: {"name": name, "instead_of": automatic or old}}).renamed

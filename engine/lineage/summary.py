@@ -21,7 +21,8 @@ from engine.lineage.transitions import (
     ClusterTransitions,
 )
 from engine.report.contents import read_cluster_names
-from engine.utils.formatting import format_people, format_percent, natural_list
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
+from engine.utils.formatting import format_percent, natural_list
 
 SURVIVAL = ("kept", "grown", "shrunk")
 MIN_FLOW = 0.05  # smallest share of a cluster's people whose destination is mentioned
@@ -59,6 +60,7 @@ class ComparisonSummary:
     changes: ClusterTransitions
     n_moved: int
     adjusted_rand_index: float
+    words: DomainWords = DEFAULT_WORDS
 
     def facts(self) -> dict[str, Any]:
         """Return everything as plain JSON values; None for measures of people in both runs, if nobody is."""
@@ -90,8 +92,8 @@ class ComparisonSummary:
         new = [transition for transition in self.changes.new if transition.verdict not in SURVIVAL]
         return "\n".join(
             [
-                f"{format_people(facts['common'])} in both runs, {facts['left']:,} left, {facts['joined']:,} joined",
-                f"{format_people(self.n_moved)} moved ({format_percent(facts['moved_share'])}), "
+                f"{self.words.count(facts['common'])} in both runs, {facts['left']:,} left, {facts['joined']:,} joined",
+                f"{self.words.count(self.n_moved)} moved ({format_percent(facts['moved_share'])}), "
                 f"adjusted Rand index {self.adjusted_rand_index:.3f}",
                 *(f"{transition.verdict:<8}{self.describe_old(transition)}" for transition in old),
                 *(
@@ -106,7 +108,9 @@ class ComparisonSummary:
         c, destinations = transition.cluster, self.moves[transition.cluster]
         name, size = self.old.display_name(c), self.old.sizes[c]
         if not destinations.any():
-            return f"{name}: " + (f"all of its {format_people(size)} left" if size else "nobody was in it")
+            return f"{name}: " + (
+                f"all of its {self.words.count(size)} left" if size else f"{self.words.nobody} was in it"
+            )
         if transition.verdict == "split":
             parts = [
                 f"{self.new.display_name(p)}, {format_percent(destinations[p] / destinations.sum())}"
@@ -115,17 +119,20 @@ class ComparisonSummary:
             return f"{name} was split into {natural_list(parts)}"
         elsewhere = self._elsewhere(destinations, transition.others)
         if transition.verdict == "died":
-            return f"{name} no longer exists{elsewhere or ': its people are spread over the other clusters'}"
+            return (
+                f"{name} no longer exists{elsewhere or f': its {self.words.plural} are spread over the other clusters'}"
+            )
         (successor,) = transition.others
         share_kept = format_percent(destinations[successor] / destinations.sum())
         if transition.verdict == "merged":
-            return f"{name} went into {self.new.display_name(successor)}, with {share_kept} of its people{elsewhere}"
+            kept = f"with {share_kept} of its {self.words.plural}"
+            return f"{name} went into {self.new.display_name(successor)}, {kept}{elsewhere}"
         now = (
             self.new.display_name(successor)
             if self.new.names[successor] != self.old.names[c]
             else str(self.new.numbers[successor])
         )
-        new_size = format_people(self.new.sizes[successor])
+        new_size = self.words.count(self.new.sizes[successor])
         return f"{name} is now {now}: {size:,} → {new_size}, {share_kept} stayed{elsewhere}"
 
     def describe_new(self, transition: ClusterTransition) -> str:
@@ -133,7 +140,9 @@ class ComparisonSummary:
         c, origins = transition.cluster, self.moves[:, transition.cluster]
         name, size = f"{self.new.display_name(transition.cluster)}", self.new.sizes[c]
         if not origins.any():
-            return f"{name}: " + (f"all of its {format_people(size)} joined" if size else "nobody is in it")
+            return f"{name}: " + (
+                f"all of its {self.words.count(size)} joined" if size else f"{self.words.nobody} is in it"
+            )
         if transition.verdict in SURVIVAL:
             return f"{name} was {self.old.display_name(transition.others[0])}"
         sources = transition.others or tuple(
@@ -143,7 +152,7 @@ class ComparisonSummary:
             [f"{self.old.display_name(p)}, {format_percent(origins[p] / origins.sum())} of it" for p in sources]
         )
         verb = {"merged": "merged from", "split": "split off", "born": "came together from"}[transition.verdict]
-        return f"{name}, {format_people(size)}: {verb} {source_words}"
+        return f"{name}, {self.words.count(size)}: {verb} {source_words}"
 
     def _elsewhere(self, destinations: Counts, mentioned: tuple[int, ...]) -> str:
         """Return the clause on the other clusters that people went to."""

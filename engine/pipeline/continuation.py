@@ -107,14 +107,14 @@ class Contest:
             facts["challenger_moved"] = moved = self.moved(challenger)
             if not dead and gain <= GAIN_PER_MOVE * moved:
                 logger.info(
-                    "New clusters would have %.2f %% less inertia, and move %s of the people: too little for so many.",
+                    "New clusters would have %.2f %% less inertia, and move %s of the rows: too little for so many.",
                     100 * gain, format_percent(moved),
                 )  # fmt: skip
             elif self._may_move(challenger):
                 words = f"the clusters were made anew, because {why}"
                 return Continuation(challenger, {"chosen": "challenger", "why": words, **facts})
             else:
-                logger.warning("New clusters would be better (%s), but more people would move than may.", why)
+                logger.warning("New clusters would be better (%s), but more rows would move than may.", why)
         return self._bounded(champion, facts)
 
     def _change_k(self, k: int, seeds: Rows | None) -> Continuation:
@@ -123,7 +123,7 @@ class Contest:
         words = f"the clusters were made anew, because there are {k} instead of {len(self.start)}"
         if self._may_move(clustering):
             return Continuation(clustering, {"chosen": "challenger", "why": words})
-        logger.warning("k stays at %d: with %d, more people would move than may.", len(self.start), k)
+        logger.warning("k stays at %d: with %d, more rows would move than may.", len(self.start), k)
         return self._bounded(self.cluster(self.Z, len(self.start), self.start), {"wanted_k": k})
 
     def _dead(self) -> list[int]:
@@ -148,7 +148,7 @@ class Contest:
         low, high, best = 0.0, 1.0, self.fix(self.start)
         if self.moved(best) > self.max_moved:
             logger.warning(
-                "%s of the people moved although the centers did not: max_moved cannot be kept.",
+                "%s of the rows moved although the centers did not: max_moved cannot be kept.",
                 format_percent(self.moved(best)),
             )
             return Continuation(best, facts | {"way": 0.0})

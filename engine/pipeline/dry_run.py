@@ -35,6 +35,7 @@ from engine.execution.cluster import WorkerResources
 from engine.execution.glibc_malloc import mmap_large_arrays
 from engine.execution.threads import thread_count
 from engine.execution.worker_pool import find_worker_resources
+from engine.explain.personas.own_names import find_namer
 from engine.explain.stage import create_binned_table, draw_row_sample, explain_run
 from engine.features.column_roles import ColumnRole
 from engine.features.encoder import FeatureEncoder
@@ -210,6 +211,7 @@ def estimate_fit(source: Any, settings: FitConfig, *, out: Path | None = None) -
     if out is not None:
         check_apart(local_path(out), source, settings.previous)
     check_id_name(settings.id)
+    find_namer(settings.explain.namer)
     parent = (out or Path.cwd() / "run").absolute().parent
     with snapshot(source, id=settings.id, parent=nearest_existing_folder(parent)) as rows:
         return _estimate(rows, settings, parent)

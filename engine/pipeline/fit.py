@@ -31,8 +31,9 @@ from engine.execution.passes import current_cluster
 from engine.execution.threads import threads as use_threads
 from engine.execution.worker_pool import run_on_workers
 from engine.explain.binning.binned_table import BinnedTable
+from engine.explain.personas.own_names import Namer, find_namer
 from engine.explain.row_sample import RowCollector
-from engine.explain.stage import create_binned_table, draw_row_sample, explain_run
+from engine.explain.stage import EXPLAIN_STEPS, ExplainedRun, create_binned_table, draw_row_sample, explain_run
 from engine.features.encoder import FeatureEncoder
 from engine.features.fit import FittedFeatures, choose_reader, reader_name
 from engine.kmeans.lloyd import Clustering
@@ -82,6 +83,7 @@ def fit(
     roles: Mapping[str, str] | None = None,
     weights: Mapping[str, float] | None = None,
     previous: str | os.PathLike[str] | None = None,
+    name_clusters: Namer | str | None = None,
     threads: int | None = None,
     config: FitConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     memory: int | str | None = None,
@@ -127,6 +129,9 @@ def fit(
         Weights of groups of columns, in the table's metadata or the configuration; "rest" is the columns in no group.
     previous : path, optional
         The run that this one continues.
+    name_clusters : callable or str, optional
+        A function that names clusters, or "module:function". It is called once, in this process, with a list of dicts
+        of aggregates, one a cluster, and returns a dict of cluster number to name; see `docs/naming.md`.
     threads : int, optional
         Threads of this process; by default all CPUs that it may use. They change no bit.
     config : FitConfig, mapping such as {"kmeans": {"n_init": 3}}, or path of a YAML file, optional
@@ -178,7 +183,9 @@ def fit(
         config, id=id, device=device, algorithm=algorithm, reproducible=reproducible, seed=seed,
         n_clusters=n_clusters, missing=missing, memory=memory, cluster=cluster,
         skip=skip, roles=roles, weights=weights, previous=None if previous is None else str(previous),
+        explain={"namer": name_clusters},
     )  # fmt: skip
+    find_namer(settings.explain.namer)  # so that a name that leads nowhere ends the fit before it begins
     check_id_name(settings.id)
     target = check_output(source, out, settings, overwrite=overwrite)
     with (
@@ -280,14 +287,18 @@ def _fit(
         )  # fmt: skip
         add_map_columns = _map_columns(landmark_map)
         sizes, inertias = job.assignments(Z, model, staging.run / "assignments", add_map_columns)
-        names = _explain(
+        explained = _explain(
             staging.run, job, row_sample, binned_table, clustering, stability, features.encoder, model.cluster_numbers,
             previous,
         )  # fmt: skip
+        names = None if explained is None else explained.names
+        if explained is not None:
+            settings = settings.model_copy(update={"renamed": explained.renamed})
         map_facts = write_landmark_map(staging.run, landmark_map, settings.id, model.cluster_numbers, names, timer)
         libraries.record_map(map_facts)
         facts: dict[str, Any] = {"device": backend.name, "device_reason": reason, "computed_by": libraries.facts()}
         facts |= of_metric | {"input": fingerprint, "plan": plan.facts(), "map": map_facts}
+        facts |= {} if explained is None or explained.naming is None else {"naming": explained.naming}
         facts |= {} if previous is None else {"previous": settings.previous, "continuation": job.choice}
         write_run(
             staging.run, settings, model, features, selection, clustering, stability, sizes, inertias, names, facts,
@@ -432,23 +443,24 @@ def _explain(
     encoder: FeatureEncoder,
     numbers: Int32s,
     previous: PreviousRun | None,
-) -> list[str] | None:
+) -> ExplainedRun | None:
     """Write rules and personas; return the clusters' names, None if the explanation is skipped."""
     if "explain" in job.settings.skip:
         return None
 
-    def explain() -> list[str]:
+    def explain() -> ExplainedRun:
         assert binned_table is not None  # or there is a checkpoint
-        with job.timer.stage("explain"):
+        with job.timer.stage("explain", EXPLAIN_STEPS) as advance:
             labels, n_clusters = clustering.labels, len(clustering.centers)
             return explain_run(
                 folder, job.table, row_sample, binned_table, labels, n_clusters, encoder, job.settings,
                 describe_stability(stability), numbers, {} if previous is None else previous.names,
                 {} if previous is None else previous.descriptions, job.reader, job.backend,
+                find_namer(job.settings.explain.namer), advance,
             )  # fmt: skip
 
     return job.checkpoints.load_or_make(
-        "explain", explain, lambda names: ({"names": names}, {}), lambda facts, _: list(facts["names"])
+        "explain", explain, lambda made: (made.facts(), {}), lambda facts, _: ExplainedRun.from_facts(facts)
     )
 
 

@@ -30,6 +30,7 @@ from engine.run import Run
 from engine.tables.output_paths import check_apart, local_path
 from engine.utils.array_types import Int64s
 from engine.utils.atomic_directory import check_target
+from engine.utils.domain_words import DomainWords
 from engine.utils.formatting import printable_text
 
 SHOWN_FINDINGS = 5
@@ -99,12 +100,13 @@ def check_run(
         count_outliers(previous.run.path),
         count_outliers(folder),
         tuple(sorted(sizes_before.keys() - sizes_now.keys())),
+        words := DomainWords.of(settings.explain.domain),
     )
     verdict = judge(
         str(settings.previous), previous.model.distributions, model.distributions, facts, settings.gate,
         read_others(settings.gate),
     )  # fmt: skip
-    verdict.write(folder, {"changes": _changes(folder, previous, numbered)})
+    verdict.write(folder, {"changes": _changes(folder, previous, numbered, words)})
     if verdict.columns is None:
         logger.warning("%s. The next run is checked against this one.", verdict.unchecked)
     if verdict.findings and not verdict.stopped:
@@ -131,12 +133,12 @@ def read_others(gate: GateConfig) -> list[TableDistributions]:
     return found
 
 
-def _changes(folder: Path, previous: PreviousRun, numbered: NumberedClusters) -> dict[str, Any]:
+def _changes(folder: Path, previous: PreviousRun, numbered: NumberedClusters, words: DomainWords) -> dict[str, Any]:
     """Return what became of the clusters of the previous run, as `rooms compare` says it."""
     before, now, moves = RunClusters.read(previous.run.path), RunClusters.read(folder), numbered.moves
     transitions = find_transitions(moves, np.array(before.shares), np.array(now.shares))
     agreement = adjusted_rand_index(moves)
-    return ComparisonSummary(before, now, moves, transitions, numbered.moved, agreement).facts()
+    return ComparisonSummary(before, now, moves, transitions, numbered.moved, agreement, words).facts()
 
 
 def count_outliers(folder: Path) -> int:

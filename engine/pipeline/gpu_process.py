@@ -32,12 +32,15 @@ class DeviceFailedError(Exception):
 def is_wanted(source: Any, settings: FitConfig) -> bool:
     """Return whether a fit runs in a child process: if it reads files, there is a GPU, and no workers are asked for.
 
-    A snapshot is a file. The GPU is not used to find out: what hangs must hang in the child.
+    A function that names clusters, given as an object, may not exist in another process: such a fit runs here. A
+    snapshot is a file. The GPU is not used to find out: what hangs must hang in the child.
     """
     sources = source if isinstance(source, list | tuple) else [source]
     if not all(isinstance(one, str | os.PathLike | SnapshotTable) for one in sources):
         return False
     if settings.device == "cpu" or settings.cluster.uses_workers or not sys.executable:
+        return False
+    if callable(settings.explain.namer):
         return False
     try:
         first_gpu()

@@ -102,7 +102,7 @@ class NumberedClusters:
         parts = [f"{kept} of {len(old)} clusters go on"]
         parts += [f"born: {', '.join(map(str, born))}"] if born else []
         parts += [f"gone: {', '.join(map(str, gone))}"] if gone else []
-        parts += [f"{self.moved / self.stayed:.2%} of {self.stayed:,} people moved"] if self.stayed else []
+        parts += [f"{self.moved / self.stayed:.2%} of {self.stayed:,} rows that stayed moved"] if self.stayed else []
         return "; ".join(parts)
 
 

@@ -390,7 +390,7 @@ class Job:
         if self.previous is None or self.choice.get("wanted_k") is None:
             return None
         n_before = self.previous.model.n_clusters
-        return f"k = {n_before} as in the previous run: with {k}, more people would move than may"
+        return f"k = {n_before} as in the previous run: with {k}, more rows would move than may"
 
     def _cluster(self, Z: Float32s, k: int, seeds: Float32s | None, earlier: NDArray[np.int32] | None) -> Clustering:
         """Cluster the scores into k clusters: those of the previous run, if there is one and they do."""
@@ -437,7 +437,7 @@ class Job:
         )
         logger.info("%s.", reason[2:])
         if self.settings.lineage.max_moved is not None:
-            logger.warning("Dissolved clusters move people: min_share goes before max_moved.")
+            logger.warning("Dissolved clusters move rows: min_share goes before max_moved.")
         self.choice.update({} if self.previous is None else {"dissolved": n_dissolved})
         return clustering, reason
 

@@ -169,8 +169,8 @@ def box_chart(boxes: Sequence[Sequence[float | None] | None], names: Sequence[st
     return {"data": data, "layout": layout}
 
 
-def moves_chart(changes: dict[str, Any]) -> Chart:
-    """Return a Sankey diagram of the people in two runs: old clusters on the left, new ones on the right.
+def moves_chart(changes: dict[str, Any], words: DomainWords = DEFAULT_WORDS) -> Chart:
+    """Return a Sankey diagram of the rows in two runs: old clusters on the left, new ones on the right.
 
     `changes` are the facts of a ComparisonSummary. Flows of fewer than MIN_FLOW people are not drawn.
     """
@@ -191,11 +191,11 @@ def moves_chart(changes: dict[str, Any]) -> Chart:
             "pad": 14,
             "thickness": 14,
             "line": {"width": 0},
-            "hovertemplate": "<b>%{label}</b><br>%{value:,} people<extra></extra>",
+            "hovertemplate": f"<b>%{{label}}</b><br>%{{value:,}} {words.plural}<extra></extra>",
         },
         "link": {
             "source": source, "target": target, "value": value, "color": [f"{c}66" for c in color],
-            "hovertemplate": "%{source.label} → %{target.label}<br>%{value:,} people<extra></extra>",
+            "hovertemplate": f"%{{source.label}} → %{{target.label}}<br>%{{value:,}} {words.plural}<extra></extra>",
         },
     }  # fmt: skip
     return {"data": [sankey], "layout": {"height": 120 + 34 * max(len(old), len(new)), "margin": {**_MARGIN, "l": 8}}}

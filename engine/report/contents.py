@@ -86,7 +86,7 @@ def read_contents(folder: Path) -> ReportContents:
         run_charts["map"] = read_map_chart(folder / "map.parquet", names, sizes, numbers, words)
     gate = _read_optional_json(folder / "gate.json")
     if gate:
-        run_charts["moves"] = charts.moves_chart(gate["changes"])
+        run_charts["moves"] = charts.moves_chart(gate["changes"], words)
     lineage = _read_optional_json(folder / "lineage.json")
     if lineage and len(lineage["nights"]) > 1:
         run_charts["history"] = charts.history_chart(lineage, words)
@@ -216,6 +216,13 @@ def _format_value(value: float) -> str:
     return f"{value:,.0f}" if value == round(value) else format_number(value, spread=abs(value) / 10)
 
 
+def _describe_naming(naming: dict[str, Any]) -> str:
+    """Say how many clusters a function of the user's own named, and why it named no more."""
+    words = f"{naming['named']} of {naming['asked']} clusters that {printable_text(naming['function'])} was asked about"
+    refused = "; ".join(printable_text(reason) for reason in naming["refused"])
+    return f"{words}; not all, because {refused}" if refused else words
+
+
 def _list_run_facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     source = manifest["input"]
     files = len(source.get("files", []))
@@ -228,6 +235,7 @@ def _list_run_facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         ("Matrix", f"{manifest['features']} features of {len(manifest['columns'])} columns"),
         ("Components", f"{manifest['components']}, {format_percent(manifest['variance_explained'])} of the variance"),
         ("Clusters", f"{manifest['clusters']}: {manifest['clusters_reason']}"),
+        *([("Names", _describe_naming(manifest["naming"]))] if manifest.get("naming") else []),
         *([("Metric", "cosine: directions from the mean")] if manifest.get("metric") == "cosine" else []),
         ("Seed", str(manifest["seed"])),
         ("Seconds", f"{sum(stage['seconds'] for stage in manifest['stages']):.1f}"),

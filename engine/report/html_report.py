@@ -24,7 +24,7 @@ from engine.errors import ModelNotReadableError
 from engine.report.contents import ReportContents, read_contents
 from engine.utils.atomic_files import write_atomically
 from engine.utils.domain_words import DomainWords
-from engine.utils.formatting import format_percent, natural_list, printable_text
+from engine.utils.formatting import capitalize_first, format_percent, natural_list, printable_text
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -113,13 +113,14 @@ def _template_variables(contents: ReportContents) -> dict[str, Any]:
         "sections": [section for section in _SECTIONS if section[0] not in left_out],
         "headline": _headline(contents),
         "words": contents.words,
+        "everybody": capitalize_first(contents.words.everybody),
         "personas": personas,
         "clusters": clusters,
         "by_number": by_number,
         "by_size": by_size,
         "by_card": sorted(by_size, key=lambda c: not (c["persona"] and c["persona"]["community"])),
         "charts": contents.charts,
-        "n_dots": f"{sum(len(trace['x']) for trace in contents.charts.get('map', {'data': []})['data']):,}",
+        "dots": _describe_dots(contents),
         "manifest": manifest,
         "rules": None if one_cluster else rules,
         "unnamed": natural_list(names),
@@ -162,6 +163,7 @@ def _script_data(contents: ReportContents) -> dict[str, Any]:
     return {
         "charts": contents.charts,
         "boxes": [chart for _, chart in contents.boxes],
+        "everybody": capitalize_first(contents.words.everybody),
         "clusters": [[str(cluster["cluster"]), cluster["name"]] for cluster in contents.clusters],
         "features": features,
     }
@@ -172,20 +174,24 @@ def _title(manifest: dict[str, Any], words: DomainWords) -> str:
     return f"{manifest['clusters']} clusters of {people}" if manifest["clusters"] > 1 else f"No clusters in {people}"
 
 
+def _describe_dots(contents: ReportContents) -> str:
+    """Say what a dot of the map is: each of the rows, or of a choice of them."""
+    n_rows, words = contents.manifest["rows"], contents.words
+    n_dots = sum(len(trace["x"]) for trace in contents.charts.get("map", {"data": []})["data"])
+    which = f"one of the {n_rows:,} {words.plural}" if n_dots == n_rows else f"one of {n_dots:,} of the {words.plural}"
+    return f"Each dot is {which}"
+
+
 def _headline(contents: ReportContents) -> list[tuple[str, str]]:
     manifest, words = contents.manifest, contents.words
-    figures = [
-        (f"{manifest['rows']:,}", words.plural),
-        (f"{len(contents.columns)}", "columns"),
-        (str(manifest["clusters"]), "clusters") if manifest["clusters"] > 1 else ("no", "clusters"),
-    ]
+    figures = [(f"{len(contents.columns)}", "columns of each" if manifest["rows"] > 1 else "columns")]
     sure = [cluster["sureness"] for cluster in contents.clusters if cluster["sureness"]]
     if sure:
-        figures.append((f"{len(sure) - sure.count('weak')} of {len(sure)}", "clusters are stable"))
+        figures.append((f"{len(sure) - sure.count('weak')} of {len(sure)}", "clusters are stable groups"))
     if contents.rules and manifest["clusters"] > 1:
         described = sum(cluster["coverage"] * cluster["users"] for cluster in contents.rules["clusters"])
         share = format_percent(described / manifest["rows"])
-        figures.append((share, f"of the {words.plural} matched by the rules shown"))
+        figures.append((share, f"of the {words.plural} are matched by the rules shown"))
     return figures
 
 

@@ -118,7 +118,7 @@ def _split_columns(path: str, sheet: str, rows: Sequence[Sequence[Any]]) -> tupl
     check_distinct_names(names, path)
     n_empty = sum(all(cell is None for cell in row) for row in zip(*(column for _, column in named), strict=True))
     if n_empty:
-        logger.warning("%s: %d rows of sheet %r are empty, and are taken as people.", path, n_empty, sheet)
+        logger.warning("%s: %d rows of sheet %r are empty, and count as rows.", path, n_empty, sheet)
     return names, [column for _, column in named]
 
 

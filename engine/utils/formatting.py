@@ -161,11 +161,6 @@ def capitalize_first(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def format_people(count: float) -> str:
-    """Format a number of people: "1 person", "1,234 people"."""
-    return "1 person" if round(count) == 1 else f"{round(count):,} people"
-
-
 def _is_year(value: float, name: str) -> bool:
     """Return whether a number is a calendar year, which has no thousands separator: "release year", "year of birth"."""
     return 1000.0 <= value < 2500.0 and re.search(r"(?<!\ba )(?<!\bper )\byear\b", name.lower()) is not None

@@ -316,6 +316,25 @@ def test_errors_are_json_as_well(arguments: list[str]) -> None:
     assert facts["error"].endswith("Error")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fit", "table.csv", "--bogus"], "--bogus"),
+        (["fit"], "SOURCE"),
+        (["nothing"], "nothing"),
+        (["similar", "run", "3", "-n", "x"], "'-n'"),
+    ],
+)
+def test_errors_of_usage_are_json_as_well(arguments: list[str], words: str) -> None:
+    plain, result = rooms(*arguments), rooms(*arguments, "--json")
+    assert plain.stdout == ""
+    facts = json.loads(result.stdout)
+    assert facts["exit_code"] == result.returncode == plain.returncode == 2
+    assert facts["error"] == "UsageError"
+    assert words.lower() in facts["message"].lower()
+    assert result.stderr == plain.stderr
+
+
 def test_rooms_alone_says_what_to_do_first() -> None:
     text = rooms().stdout
     assert "Begin with `rooms demo`" in " ".join(text.split())

@@ -34,6 +34,7 @@ def write_run(folder: Path, ids: pa.Array, labels: Sequence[int], *, id: str = "
     shares = {"cluster": np.arange(len(sizes), dtype=np.int32), "size": sizes, "share": sizes / len(cluster)}
     pq.write_table(pa.table(shares), folder / "clusters.parquet")
     (folder / "manifest.json").write_text(json.dumps({"rows": len(cluster), "clusters": len(sizes)}))
+    (folder / "config.yaml").write_text(FitConfig().to_yaml())
     (folder / "_SUCCESS").touch()
     return folder
 

@@ -77,7 +77,7 @@ def test_what_cannot_be_named_is_told(copied: Path) -> None:
     for number, name, words in (
         (99, "Owls", "no cluster 99"),
         (3, run.personas[4]["name"], "Another cluster"),
-        (3, None, "no name that"),
+        (3, None, "no given name"),
     ):
         with pytest.raises(UsageError, match=words):
             rename_cluster(copied, number, name)

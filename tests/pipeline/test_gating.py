@@ -170,7 +170,7 @@ def test_new_clusters_that_the_gate_would_stop_do_not_take_over(
     assert fit(table, tmp_path / "free", **anew).manifest["clusters"] == 5
     run = fit(table, tmp_path / "gated", **anew, gate={"stop": True})
     assert run.manifest["clusters"] == 2
-    assert "k stays at 2: with 5, more people would move than may" in caplog.text
+    assert "k stays at 2: with 5, more rows would move than may" in caplog.text
     wide = {"stop": True, "moved": 1.0, "deaths": 9, "size": 1.0, "size_ratio": 1e9, "outliers": 1.0}
     assert fit(table, tmp_path / "wide", **anew, gate=wide).manifest["clusters"] == 5
 

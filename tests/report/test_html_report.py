@@ -216,5 +216,5 @@ def test_the_headline_is_of_the_rules_shown_and_stability_is_told(run: engine.Ru
     words = " ".join(Elements((run.path / "report.html").read_text(encoding="utf-8")).words)
     described = sum(cluster["coverage"] * cluster["users"] for cluster in run.rules["clusters"])
     share = format_percent(described / run.manifest["rows"])
-    assert f"{share} of the people matched by the rules shown" in " ".join(words.split())
+    assert f"{share} of the people are matched by the rules shown" in " ".join(words.split())
     assert "Found again in 20 of 20 resamples." in words

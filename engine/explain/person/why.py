@@ -23,6 +23,7 @@ from engine.features.encoding_plan import ColumnPlan, NumberPlan
 from engine.model.assignments import ROW, assignment_table
 from engine.model.model import Model
 from engine.tables.vector_columns import vector_name
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
 from engine.utils.formatting import (
     Vocabulary,
     format_exact_quantity,
@@ -90,6 +91,7 @@ class Why:
     changes: tuple[ColumnChange, ...]
     moves_to: int | None
     names: dict[int, str]
+    words: DomainWords = DEFAULT_WORDS
 
     def facts(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
@@ -145,7 +147,7 @@ class Why:
             nearest = f"the nearest is: {rule['words']}{points}; it takes {lacking}"
             return f"rule: none of the cluster's rules holds for them; {nearest}"
         precision = format_percent(rule["precision"])
-        return f"rule: {rule['words']} ({precision} of the people it matches are in this cluster){points}"
+        return f"rule: {rule['words']} ({precision} of the {self.words.plural} it matches are in this cluster){points}"
 
     def _points_words(self) -> str:
         """Return how many points the person has: of a score of single points, how many conditions hold."""
@@ -203,6 +205,7 @@ def explain_person(
         None if rule is None else rule.rule, nearly, rules is not None,
         () if change is None else _column_changes(person, change, words),
         None if change is None else int(numbers[change.label]), dict(names),
+        DomainWords.of(settings.explain.domain),
     )  # fmt: skip
 
 

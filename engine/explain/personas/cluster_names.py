@@ -55,7 +55,7 @@ def name_clusters(
             base, tags = ("Empty cluster" if sizes[c] == 0 else f"A few {words.plural}"), []
         else:
             tags = _tags(ranked[c], ambiguous)
-            base = "Much like everybody" if len(ranked) > 1 else "Everybody"
+            base = f"Much like {words.everybody}" if len(ranked) > 1 else capitalize_first(words.everybody)
         choices = [tags[:n] for n in range(min(2, len(tags)), len(tags) + 1) if n]
         unused = (choice for choice in choices if frozenset(choice) not in used)
         chosen = next(unused, choices[-1] if choices else [])

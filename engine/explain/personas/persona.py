@@ -71,6 +71,11 @@ class Persona:
     automatic_name: str | None = None
 
     @property
+    def is_described(self) -> bool:
+        """Whether enough people were sampled to describe the cluster."""
+        return len(self.sentences) > 1
+
+    @property
     def is_community(self) -> bool:
         """Whether this is the run's community persona."""
         return bool(self.portrait)
@@ -126,7 +131,7 @@ def build_personas(
         size = int(sample.sizes[c])
         share = size / total
         if not shown[c]:
-            note = "Nobody is in this cluster." if size == 0 else (
+            note = f"{capitalize_first(words.nobody)} is in this cluster." if size == 0 else (
                 f"{capitalize_first(words.count(size))}, too few to describe without describing single {words.plural}: "
                 f"figures need {min_people}."
             )  # fmt: skip
@@ -137,7 +142,7 @@ def build_personas(
                 c, size, share, cluster_names[c], write_sentences(strongest, size, share, min_people, words),
                 typical_member(effect_sizes[c], min_people),
                 find_interests(strongest), tuple(strongest[:MAX_EFFECT_SIZES]), strengths[c],
-                build_profile(strongest, related or {}, names or {}, min_people),
+                build_profile(strongest, related or {}, names or {}, min_people, words),
             )
         )  # fmt: skip
     if any(name is not None for name in given_names):

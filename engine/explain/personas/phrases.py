@@ -10,12 +10,18 @@ from collections.abc import Container
 
 from engine.explain.personas.effect_sizes import EffectSize
 from engine.explain.rules.conditions import truth_words
+from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
 from engine.utils.formatting import format_day, format_percent, format_quantity, is_plural
 
 UNINFORMATIVE = re.compile(
     r"^(?:.{1,2}|yes|no|y|n|true|false|other|others|none|unknown|n/?a|[\d.,+<>= -]*)$", re.IGNORECASE
 )
 RARE_SHARE = 0.05  # share below which a label is said to be absent
+_AMOUNTS = {
+    "little", "some", "much", "a little", "low", "medium", "moderate", "high", "very low", "very high", "strong",
+    "weak",
+}  # fmt: skip
+MAX_CODE = 3  # letters of a value that may be a code: "M", "USA"
 _PLURAL_NOUN = re.compile(r"\b\w+[^s\W]s\b")
 _DAYS_SINCE = re.compile(r"^days since (?:the )?(.+)$")
 _DAYS_FROM_TO = re.compile(r"^days (from .+ to .+)$")
@@ -31,8 +37,9 @@ def name_tag(effect_size: EffectSize, ambiguous: Container[str] = ()) -> str:
         value = f"{value} in {name}" if value in ambiguous else value
         return value if more else (f"no {value}" if effect_size.cluster_value < RARE_SHARE else f"little {value}")
     if feature.kind == "category":
-        words = f"{name} {value}" if UNINFORMATIVE.match(value) or value in ambiguous else value
-        return words if more else f"not {words}"
+        if UNINFORMATIVE.match(value) or value in ambiguous:
+            return _named_value(name, value, more)
+        return value if more else f"not {value}"
     if feature.kind == "missing":
         return f"{name} not given" if more else f"{name} given"
     if feature.kind == "truth":
@@ -43,13 +50,24 @@ def name_tag(effect_size: EffectSize, ambiguous: Container[str] = ()) -> str:
             and not more
             and truth_words(feature, yes=False).endswith(" is no")
         ):
-            return f"no {name.removeprefix('any ')}"
+            return f"not {name}" if name.startswith("having ") else f"no {name.removeprefix('any ')}"
         return truth_words(feature, yes=more).removesuffix(" is yes").removeprefix("has ")
     if feature.kind == "date":
         event = name.removesuffix(" date")
         return f"{'recent' if more else 'early'} {event}"
     towards = _scale_words(effect_size)
     return f"{name} {towards}" if towards else _number_tag(name, more, whole=feature.whole)
+
+
+def _named_value(name: str, value: str, more: bool) -> str:
+    """Return a value that says nothing without its column: "gender F", "no say in databases", "little say"."""
+    lowered = value.lower()
+    if lowered == "none":
+        return f"no {name}" if more else f"some {name}"
+    if lowered in _AMOUNTS:
+        return f"{'' if more else 'not '}{lowered} {name}"
+    is_phrase = len(value) > MAX_CODE and value[:1].isupper() and not value.isupper()
+    return f"{'' if more else 'not '}{name}{':' if is_phrase else ''} {value}"
 
 
 def _scale_words(effect_size: EffectSize) -> str | None:
@@ -95,12 +113,13 @@ def _number_tag(name: str, more: bool, *, whole: bool) -> str:
     return f"{'high' if more else 'low'} {name}"
 
 
-def clause(effect_size: EffectSize, *, min_people: int, brief: bool = False) -> str:
+def clause(effect_size: EffectSize, *, min_people: int, brief: bool = False, words: DomainWords = DEFAULT_WORDS) -> str:
     """Return a clause that compares the cluster with everybody: "72 % name Anime among their favourite genres".
 
     A share with fewer than `min_people` sampled people behind it is put into words, without its figure. `brief` leaves
     out "everybody:", which a sentence says once.
     """
+    everybody, few = f"{words.everybody}: ", words.hardly_anybody
     feature = effect_size.feature
     value = feature.value_words
     if not effect_size.is_share:
@@ -112,19 +131,19 @@ def clause(effect_size: EffectSize, *, min_people: int, brief: bool = False) -> 
             comparison = f"to be {'higher' if effect_size.difference > 0 else 'lower'} than others'"
             return f"their {feature.name} {tends} {_scale_words(effect_size) or comparison}"
         verb = "are" if is_plural(feature.name) else "is"
-        return f"their {feature.name} {verb} typically {value_here} ({'' if brief else 'everybody: '}{value_overall})"
-    share = format_percent(effect_size.cluster_value) if effect_size.n_people >= min_people else "hardly anybody"
+        return f"their {feature.name} {verb} typically {value_here} ({'' if brief else everybody}{value_overall})"
+    share = format_percent(effect_size.cluster_value) if effect_size.n_people >= min_people else few
     share = "all" if effect_size.cluster_value == 1.0 else share
-    against = f" ({'' if brief else 'everybody: '}{format_percent(effect_size.overall_value)})"
+    against = f" ({'' if brief else everybody}{format_percent(effect_size.overall_value)})"
     if feature.kind == "label":
-        names = "names" if share == "hardly anybody" else "name"
+        names = "names" if share == few else "name"
         return f"{share} {names} {value} among their {feature.name}{against}"
     if feature.kind == "category":
         return f"the {feature.name} is {value} for {share}{against}"
     if feature.kind == "missing":
-        gives = "gives" if share == "hardly anybody" else "give"
+        gives = "gives" if share == few else "give"
         return f"{share} {gives} no {feature.name}{against}"
-    return f"{_truth_clause(effect_size, share)}{against}"
+    return f"{_truth_clause(effect_size, share, few)}{against}"
 
 
 def format_value(effect_size: EffectSize, value: float) -> str:
@@ -147,7 +166,12 @@ def feature_title(effect_size: EffectSize) -> str:
         return f"{feature.name}: {feature.value_words}"
     if feature.kind == "missing":
         return f"{feature.name} not given"
-    return truth_words(feature, yes=True) if feature.kind == "truth" else feature.name
+    if feature.kind != "truth":
+        return feature.name
+    meaning = feature.meaning(feature.thresholds[0])
+    if meaning is not None and meaning.lower() != "yes":
+        return f"{feature.name}: {meaning}"
+    return truth_words(feature, yes=True).removesuffix(" is yes")
 
 
 def is_sensitive(effect_size: EffectSize) -> bool:
@@ -168,11 +192,11 @@ def interest_words(effect_size: EffectSize) -> str | None:
     return None
 
 
-def _truth_clause(effect_size: EffectSize, share: str) -> str:
+def _truth_clause(effect_size: EffectSize, share: str, few: str) -> str:
     words = truth_words(effect_size.feature, yes=True)
     first, _, rest = words.partition(" ")
     if first in ("has", "is") and " is " not in words:
-        verbs = ("has", "is") if share == "hardly anybody" else ("have", "are")
+        verbs = ("has", "is") if share == few else ("have", "are")
         return f"{share} {verbs[0] if first == 'has' else verbs[1]} {rest}"
     name, _, value = words.rpartition(" is ")
     if value == "yes":

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 
 from engine.explain.personas.effect_sizes import EffectSize
 from engine.explain.personas.phrases import UNINFORMATIVE, feature_title, format_value
+from engine.utils.domain_words import DomainWords
 
 MAX_ROWS = 8
+ENOUGH_ROWS = 3  # with so many, traits are left out whose value is in words the same as everybody's
 MAX_LABELS = 3  # rows of a column of several answers
 
 
@@ -44,7 +46,11 @@ class ProfileRow:
 
 
 def build_profile(
-    strongest: list[EffectSize], related: Mapping[str, frozenset[str]], names: Mapping[str, str], min_people: int
+    strongest: list[EffectSize],
+    related: Mapping[str, frozenset[str]],
+    names: Mapping[str, str],
+    min_people: int,
+    words: DomainWords,
 ) -> tuple[ProfileRow, ...]:
     """Return the profile of a cluster, its strongest traits first.
 
@@ -57,10 +63,14 @@ def build_profile(
     names : mapping of column to its name in words
     min_people : int
         Smallest number of sampled people behind a figure.
+    words : DomainWords
+        What the rows are called.
     """
     rows: list[ProfileRow] = []
     n_rows: dict[str, int] = {}
-    for effect_size in strongest:
+    for effect_size in sorted(strongest, key=_looks_the_same):
+        if _looks_the_same(effect_size) and len(rows) >= ENOUGH_ROWS:
+            break
         feature = effect_size.feature
         column, is_number = feature.column, not effect_size.is_share
         home = next((r for r, row in enumerate(rows) if is_number and column in related.get(row.columns[0], ())), None)
@@ -74,13 +84,19 @@ def build_profile(
         rows.append(
             ProfileRow(
                 feature_title(effect_size), _short_title(effect_size), (column,),
-                "hardly anybody" if too_few else format_value(effect_size, effect_size.cluster_value),
+                words.hardly_anybody if too_few else format_value(effect_size, effect_size.cluster_value),
                 format_value(effect_size, effect_size.overall_value),
                 0.0 if too_few else effect_size.position, effect_size.overall_position,
                 effect_size.disclosed_difference(min_people),
             )
         )  # fmt: skip
     return tuple(row if len(row.columns) == 1 else _name_together(row, names) for row in rows)
+
+
+def _looks_the_same(effect_size: EffectSize) -> bool:
+    """Return whether the typical value of the cluster is, as it is shown, that of everybody."""
+    here, everybody = (format_value(effect_size, v) for v in (effect_size.cluster_value, effect_size.overall_value))
+    return here == everybody
 
 
 def _name_together(row: ProfileRow, names: Mapping[str, str]) -> ProfileRow:

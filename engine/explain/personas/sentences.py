@@ -25,11 +25,15 @@ def write_sentences(
     common = [e for e in answered if e.difference > 0 and (not e.is_share or e.cluster_value >= 0.3)]
     shared = _select(sorted(common, key=lambda e: e.group != INTERESTS and e.feature.kind != "label"), identity)
     distinctive = _select([e for e in answered if e.strength >= SMALL_EFFECT] or answered, [*identity, *shared])
-    clauses = [_join_clauses(distinctive, min_people)] if distinctive else []
+    clauses = [_join_clauses(distinctive, min_people, words)] if distinctive else []
     return (
         f"{words.count(size)}, {format_percent(share)} of all"
-        + (f": {_join_clauses(identity, min_people)}." if identity else ", much like everybody in who they are."),
-        f"What they share: {_join_clauses(shared, min_people)}."
+        + (
+            f": {_join_clauses(identity, min_people, words)}."
+            if identity
+            else f", much like {words.everybody} in who they are."
+        ),
+        f"What they share: {_join_clauses(shared, min_people, words)}."
         if shared
         else "They share nothing that others do not.",
         f"What sets them apart: {'; '.join([*clauses, *_missing_clauses(strongest)])}."
@@ -75,8 +79,10 @@ def _select(candidates: list[EffectSize], used: list[EffectSize]) -> list[Effect
     return selected
 
 
-def _join_clauses(effect_sizes: list[EffectSize], min_people: int) -> str:
-    return natural_list([clause(e, min_people=min_people, brief=n > 0) for n, e in enumerate(effect_sizes)])
+def _join_clauses(effect_sizes: list[EffectSize], min_people: int, words: DomainWords) -> str:
+    return natural_list(
+        [clause(e, min_people=min_people, brief=n > 0, words=words) for n, e in enumerate(effect_sizes)]
+    )
 
 
 def find_interests(strongest: list[EffectSize]) -> tuple[str, ...]:
@@ -103,7 +109,8 @@ def write_portrait(
     distinctive = _select_many([e for e in answered if e not in identity and e not in shared], 5)
     portrait = {
         heading: tuple(
-            capitalize_first(clause(e, min_people=min_people)) + _interval_words(e) + "." for e in effect_sizes
+            capitalize_first(clause(e, min_people=min_people, words=words)) + _interval_words(e) + "."
+            for e in effect_sizes
         )
         for heading, effect_sizes in (
             ("Who they are", identity),

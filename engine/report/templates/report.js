@@ -1,7 +1,7 @@
 "use strict";
 (async () => {
   performance.mark("script");
-  const { charts, boxes, clusters, features } = JSON.parse(document.getElementById("contents").textContent);
+  const { charts, boxes, clusters, features, everybody } = JSON.parse(document.getElementById("contents").textContent);
   const root = document.documentElement;
   const asked = window.matchMedia("(prefers-color-scheme: dark)");
   const printed = window.matchMedia("print");
@@ -56,7 +56,7 @@
     const found = features.filter((feature) => feature.what.toLowerCase().includes(sought));
     const ordered = [...found].sort((a, b) => compare(sortKey(a), sortKey(b)));
     const visible = state.all ? ordered : ordered.slice(0, FIRST);
-    const heads = [["what", "Feature", null], ["importance", "Importance", null], ["permutation", "In the tree", null], [null, "Everybody", null],
+    const heads = [["what", "Feature", null], ["importance", "Importance", null], ["permutation", "In the tree", null], [null, everybody, null],
       ...clusters.map(([number, name], column) => [column, name, number])];
     const line = made("tr", null);
     for (const [key, text, number] of heads) {
@@ -65,7 +65,7 @@
       if (key === null) head.textContent = text;
       else {
         if (state.sorted === key) head.setAttribute("aria-sort", state.descending ? "descending" : "ascending");
-        const button = made("button", text + (state.sorted === key ? (state.descending ? " ▾" : " ▴") : ""), { type: "button" });
+        const button = made("button", text + (state.sorted === key ? (state.descending ? "\u00a0▾" : "\u00a0▴") : ""), { type: "button" });
         button.addEventListener("click", () => {
           state.descending = state.sorted === key ? !state.descending : key !== "what";
           state.sorted = key;
@@ -99,7 +99,7 @@
     document.getElementById("search").addEventListener("input", fill);
     document.getElementById("more").addEventListener("click", () => { state.all = true; fill(); });
     document.getElementById("download").addEventListener("click", () => {
-      const lines = [["feature", "importance", "permutation importance", "everybody", ...clusters.map(([, name]) => name)],
+      const lines = [["feature", "importance", "permutation importance", everybody.toLowerCase(), ...clusters.map(([, name]) => name)],
         ...features.map((feature) => [feature.what, feature.importance, feature.permutation ?? "", feature.everybody,
           ...feature.cells.map((cell) => (cell === null ? "" : cell[0]))])];
       const link = made("a", null, { download: "features.csv" });

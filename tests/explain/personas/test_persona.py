@@ -146,6 +146,34 @@ def test_clusters_are_named_by_sensitive_attributes_only_if_nothing_else_disting
         assert name_clusters(ranked, [True, True], np.array([100, 100]))[0] == name
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "more", "less"),
+    [
+        ("say in databases", "none", "no say in databases", "some say in databases"),
+        ("say in servers", "little", "little say in servers", "not little say in servers"),
+        ("satisfaction", "Very high", "very high satisfaction", "not very high satisfaction"),
+        ("survey too long", "Strongly agree", "survey too long: Strongly agree", "not survey too long: Strongly agree"),
+        ("gender", "F", "gender F", "not gender F"),
+        ("country", "USA", "country USA", "not country USA"),
+        ("occupation", "other", "occupation other", "not occupation other"),
+    ],
+)
+def test_a_value_that_says_little_alone_is_put_into_words_with_its_column(
+    name: str, value: str, more: str, less: str
+) -> None:
+    for difference, expected in ((0.5, more), (-0.5, less)):
+        d = (difference,) * 3
+        feature = Predicate("column", name, "category", value)
+        effect_size = EffectSize(feature, "rest", 0.6, 0.3, *d, 2.0, 1.5, 2.5, 99, 60, 0.5, 0.6)
+        assert name_tag(effect_size, {value}) == expected
+
+
+def test_nothing_having_happened_is_said_plainly() -> None:
+    feature = Predicate("Smoker", "having ever smoked", "truth", thresholds=(1.0,))
+    effect_size = EffectSize(feature, "rest", 0.1, 0.5, -0.8, -0.9, -0.7, 0.2, 0.1, 0.3, 99, 10, 0.5, 0.1)
+    assert name_tag(effect_size) == "not having ever smoked"
+
+
 def test_two_tags_in_another_order_are_the_same_name() -> None:
     def effect_sizes_of(**strengths: float) -> list[EffectSize]:
         return [

@@ -144,3 +144,20 @@ def test_the_cluster_that_stands_out_is_a_stable_group_if_there_is_one() -> None
     assert standing_out(True, True, True) == 2
     assert standing_out(True, True, False) != 2
     assert standing_out(False, False, False) == 2
+
+
+def test_traits_that_look_like_everybody_come_last_and_only_where_there_is_room() -> None:
+    random, labels = np.random.default_rng(0), np.arange(900) % 2
+    visits = np.where(random.random(900) < np.where(labels == 1, 0.45, 0.05), 5, 0)  # the median is 0 in both
+    visits[:4] = (1, 2, 3, 4)
+    few = {"visits": visits, "age": 30 + 20 * labels + random.integers(0, 5, 900)}
+    more = {
+        **few,
+        "spend": 100 + 300 * labels + random.integers(0, 9, 900),
+        "hours": 5 + 9 * labels + random.random(900),
+    }
+    for columns, shown in ((few, ["age", "visits"]), (more, ["spend", "hours", "age"])):
+        sample, effect_sizes = sample_and_effect_sizes(pa.table(columns), labels)
+        profile = build_personas(sample, effect_sizes, min_people=11)[1].profile
+        assert sorted(row.what for row in profile) == sorted(shown)
+        assert profile[0].here != profile[0].everybody
