@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from engine.execution.memory import mmap_zeros
 from engine.execution.threads import map_blocks, row_blocks
-from engine.kernels.cpu.simd.vectors import LANES
+from engine.kernels.cpu.simd.vectors import SUM_LANES
 from engine.kernels.cpu.tsne import affinities
 from engine.kernels.cpu.tsne.affinities import UINT16_ROWS, Edges
 from engine.progress import Advance
@@ -120,7 +120,7 @@ def _find_neighbors(
 
 def allocate_edges(offsets: Int64s, n_rows: int) -> Edges:
     """Allocate edges between `n_rows` rows, offsets[-1] of them."""
-    size = int(offsets[-1]) + LANES  # vectors may read beyond the last edge
+    size = int(offsets[-1]) + SUM_LANES  # vectors may read beyond the last edge
     high = mmap_zeros(size if n_rows > UINT16_ROWS else 0, np.uint8)
     return Edges(offsets, mmap_zeros(size, np.uint16), high, mmap_zeros(size, np.uint16))
 

@@ -113,7 +113,8 @@ class InterpolationGrid:
         map_shares(forward, thread_shares(n_bands))
         map_shares(convolve, thread_shares(n_blocks))
         map_shares(backward, thread_shares(n_bands))
-        z = FORCE * (2.0 * sums.sum() - sums[0] - sums[along_x.n // 2]) - len(xs)
+        sums = sums[: along_x.n // 2 + 1]  # the rest pads the last block, which is as wide as the host's vectors
+        z = FORCE * (2.0 * sums.sum() - sums[0] - sums[-1]) - len(xs)
         return RepulsionField((float(y0), float(x0)), potential, float(z))
 
     def _memory(self, name: str, dtype: Any, *shape: int) -> NDArray[Any]:
@@ -169,8 +170,11 @@ def compute_spectrum(shape: tuple[int, int]) -> Spectrum:
 
 def _splines(wave: Float64s) -> Float64s:
     """Return the squared transform of the B-spline at the images -1, 0 and 1 of wave numbers (n,), of shape (3, n)."""
-    cycles = wave * GRID_SPACING / (2.0 * np.pi)
-    return np.stack([np.sinc(cycles + image) ** (2 * SPLINE_ORDER) for image in (-1, 0, 1)])
+    angles = np.add.outer([-np.pi, 0.0, np.pi], wave * (0.5 * GRID_SPACING))
+    # NumPy's sine and powers have other bits on CPUs with AVX-512; the sine of the C library is the same.
+    sines = np.array([math.sin(angle) for angle in angles.ravel()]).reshape(angles.shape)
+    cardinal = np.divide(sines, angles, out=np.ones_like(angles), where=angles != 0.0)
+    return np.multiply.reduce([cardinal] * (2 * SPLINE_ORDER))
 
 
 def _extent(values: Float32s, margin: int) -> tuple[int, int]:

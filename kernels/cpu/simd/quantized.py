@@ -16,14 +16,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from engine.kernels.cpu.simd.fixed_point import _REALS, _emit_load_first, _first_lanes
-from engine.kernels.cpu.simd.vectors import LANES, Vector, _emit_address, _emit_call, _emit_splat, floats
+from engine.kernels.cpu.simd.vectors import LANES, _emit_address, _emit_call, _emit_splat, _vector_type, floats
 
 _INT32 = ir.IntType(32)
-doubles = Vector("float64")
-
-
-def _vector_type(array: Any) -> Vector:
-    return floats if array.dtype == types.float32 else doubles
 
 
 def _emit_store_first(builder: Any, vector: Any, address: Any, count: Any, name: str) -> None:
@@ -51,7 +46,7 @@ def load_first(_: Any, array: Any, start: Any, count: Any) -> Any:
         address = _emit_address(context, builder, sig.args[0], args[0], args[1], kind)
         return _emit_load_first(builder, address, args[2])
 
-    return _vector_type(array)(array, types.intp, types.intp), emit
+    return _vector_type(array.dtype)(array, types.intp, types.intp), emit
 
 
 @intrinsic

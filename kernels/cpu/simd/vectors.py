@@ -7,11 +7,12 @@ quantized values, 4 bytes or 2 int16 of one row; `dot_accumulate` multiplies and
 host has it. Everything else is plain LLVM vector code, which runs wherever numba does.
 
     memory      load, load_widened, broadcast, gather, gather_pairs, gather_quads, store, compress_store, prefetch
-    values      splat, lane_indices, set_tag, convert_to_floats, reinterpret_as_ints, reinterpret_as_floats
+    values      splat, lane_indices, set_tag, convert_to_floats, widen, reinterpret_as_ints, reinterpret_as_floats
     arithmetic  +, -, *, /, sqrt, fma, dot_accumulate, minimum, maximum, reduce_sum, reduce_min, reduce_max
     masks       less, select, invert_mask, mask_to_bits, count_lanes, count_trailing_zeros
 
-What the host has is what kernels are compiled for: instruction_sets.py chooses it.
+What the host has is what kernels are compiled for: instruction_sets.py chooses it. Where sums must have the same bits
+on every host, `fold` adds SUM_LANES of them in one order, whatever LANES is.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
+from engine.kernels.cpu.jit_options import INNER
 from engine.kernels.cpu.simd.instruction_sets import FEATURES
 
 LANES = 16 if "avx512f" in FEATURES else 8 if "avx2" in FEATURES else 4
+SUM_LANES = 16  # accumulators of a sum that has the same bits on every host: in 16 / LANES vectors
 # Whether the host has dot products of int8 and int16 words: those of int8 in one instruction, of int16 in one or two.
 HAS_INT8_DOT = "avx512vnni" in FEATURES if LANES == 16 else LANES == 8 and "avxvnni" in FEATURES
 HAS_INT16_DOT = HAS_INT8_DOT or LANES == 8 or (LANES == 16 and "avx512bw" in FEATURES)
@@ -50,7 +54,7 @@ class Vector(types.Type):
         super().__init__(name=f"{element}x{LANES}")
 
 
-floats, ints, mask = Vector("float32"), Vector("int32"), Vector("bool")
+floats, ints, mask, doubles = Vector("float32"), Vector("int32"), Vector("bool"), Vector("float64")
 
 
 @register_model(Vector)
@@ -61,8 +65,8 @@ class VectorModel(models.PrimitiveModel):
         super().__init__(manager, vector, ir.VectorType(_ELEMENTS[vector.element], LANES))
 
 
-def _vector_type(array: Any) -> Vector:
-    return floats if array.dtype == types.float32 else ints
+def _vector_type(item: Any) -> Vector:
+    return {types.float32: floats, types.float64: doubles}.get(item, ints)
 
 
 def _emit_address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, pointee: Any) -> Any:
@@ -87,8 +91,8 @@ def _emit_call(builder: Any, name: str, args: list[Any]) -> Any:
 
 @intrinsic
 def load(_: Any, array: Any, index: Any) -> Any:
-    """Load LANES consecutive items of a contiguous float32 or int32 array, from a flat index on."""
-    vector = _vector_type(array)
+    """Load LANES consecutive items of a contiguous float32, float64 or int32 array, from a flat index on."""
+    vector = _vector_type(array.dtype)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.VectorType(_ELEMENTS[vector.element], LANES)
@@ -113,7 +117,7 @@ def prefetch(_: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def store(_: Any, array: Any, index: Any, vector: Any) -> Any:
-    """Store a vector to a contiguous float32 or int32 array, from a flat index on."""
+    """Store a vector to a contiguous float32, float64 or int32 array, from a flat index on."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.store(args[2], _emit_address(context, builder, sig.args[0], args[0], args[1], args[2].type), align=4)
@@ -125,7 +129,7 @@ def store(_: Any, array: Any, index: Any, vector: Any) -> Any:
 @intrinsic
 def broadcast(_: Any, array: Any, index: Any) -> Any:
     """Load one 4-byte item of a contiguous array into every lane."""
-    vector = _vector_type(array)
+    vector = _vector_type(array.dtype)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         element = _ELEMENTS[vector.element]
@@ -138,8 +142,8 @@ def broadcast(_: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def splat(_: Any, value: Any) -> Any:
-    """Put one float32 or int32 into every lane."""
-    vector = floats if value == types.float32 else ints
+    """Put one float32, float64 or int32 into every lane."""
+    vector = _vector_type(value)
     return vector(value), lambda context, builder, sig, args: _emit_splat(builder, args[0])
 
 
@@ -256,8 +260,25 @@ def reinterpret_as_floats(_: Any, vector: Any) -> Any:
 
 @intrinsic
 def fma(_: Any, a: Any, b: Any, c: Any) -> Any:
-    """Return a * b + c, rounded once."""
-    return floats(a, b, c), lambda context, builder, sig, args: _emit_call(builder, f"llvm.fma.v{LANES}f32", list(args))
+    """Return a * b + c, rounded once: of vectors lane by lane, or of three numbers of one type."""
+    name = f"llvm.fma.{_suffix(a)}"
+    return a(a, b, c), lambda context, builder, sig, args: _emit_call(builder, name, list(args))
+
+
+def _suffix(kind: Any) -> str:
+    """Return how LLVM's intrinsics name a type of real numbers: a vector, or one number."""
+    element = kind.element if isinstance(kind, Vector) else str(kind)
+    return (f"v{LANES}" if isinstance(kind, Vector) else "") + {"float32": "f32", "float64": "f64"}[element]
+
+
+@intrinsic
+def widen(_: Any, vector: Any) -> Any:
+    """Return float32 lanes as float64."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.fpext(args[0], ir.VectorType(ir.DoubleType(), LANES))
+
+    return doubles(vector), emit
 
 
 @intrinsic
@@ -427,7 +448,17 @@ def reduce_sum(_: Any, vector: Any) -> Any:
             rest = builder.fadd(*halves)
         return builder.extract_element(rest, _INT32(0))
 
-    return types.float32(vector), emit
+    return (types.float64 if vector == doubles else types.float32)(vector), emit
+
+
+@numba.njit(**INNER, forceinline=True)
+def fold(a, b, c, d):  # type: ignore[no-untyped-def]
+    """Return the sum of SUM_LANES lanes, in the first SUM_LANES / LANES of four vectors, in the order of reduce_sum."""
+    if LANES == 16:
+        return reduce_sum(a)
+    if LANES == 8:
+        return reduce_sum(a + b)
+    return reduce_sum((a + c) + (b + d))
 
 
 @intrinsic

@@ -16,6 +16,21 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.kernels.cpu.jit_options import INNER
+from engine.kernels.cpu.simd.vectors import (
+    LANES,
+    SUM_LANES,
+    fma,
+    fold,
+    lane_indices,
+    less,
+    load,
+    minimum,
+    select,
+    splat,
+    store,
+)
+
 MAX_NEWTON_STEPS = 100  # Newton's method needs 4 to 8; bisection from any start needs fewer than 100
 ENTROPY_TOLERANCE = 1e-9  # nats
 # First guess of log beta - log(n_neighbors / perplexity), beta in units of 1 / mean distance: near most solutions.
@@ -35,7 +50,7 @@ Int64s: TypeAlias = NDArray[np.int64]
 
 
 class Edges(NamedTuple):
-    """Directed edges in CSR form: row i has the edges offsets[i] … offsets[i + 1]; LANES unused ones follow the last.
+    """Directed edges in CSR form: row i has the edges offsets[i] … offsets[i + 1]; SUM_LANES unused ones follow all.
 
     An edge is the index of its target row and the code of its weight p(j|i) + p(i|j): 4 bytes where there are at most
     UINT16_ROWS rows, else 5.
@@ -61,34 +76,39 @@ def _write_edge(edges: Edges, e: int, target: int, code: int) -> None:
         edges.high[e] = target >> 16
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
-def _gaussian_sums(distances, beta, weights):  # type: ignore[no-untyped-def]
-    """Write w = exp(-beta d) and return the sums of w, w d and w d^2.
+@numba.njit(**INNER, forceinline=True)
+def _add_gaussians(distances, beta, weights, j, n, total, first, second):  # type: ignore[no-untyped-def]
+    """Write w = exp(-beta d) of LANES distances from j on; return the sums of w, w d and w d^2 with theirs added.
 
-    exp(-x) is the 1024th power of a polynomial in x / 1024, off by 1e-10 at most. The compiler vectorizes that, while
-    it calls the exp of the C library for one value after the other.
+    exp(-x) is the 1024th power of a polynomial in x / 1024, off by 1e-10 at most. From n on, w is 0.
     """
-    total = first = second = 0.0
-    for j in range(distances.shape[0]):
-        y = min(beta * distances[j], 700.0) * (-1.0 / 1024.0)
-        w = 1.0 / 6227020800.0
-        for inverse in numba.literal_unroll(INVERSE_FACTORIALS):
-            w = w * y + inverse
+    d = load(distances, j)
+    y = minimum(splat(beta) * d, splat(700.0)) * splat(-1.0 / 1024.0)
+    w = splat(1.0 / 6227020800.0)
+    for inverse in numba.literal_unroll(INVERSE_FACTORIALS):
+        w = fma(w, y, splat(inverse))
+    for _ in range(10):
         w = w * w
-        w = w * w
-        w = w * w
-        w = w * w
-        w = w * w
-        w = w * w
-        w = w * w
-        w = w * w
-        w = w * w
-        w = w * w
-        weights[j] = w
-        total += w
-        first += w * distances[j]
-        second += w * distances[j] * distances[j]
-    return total, first, second
+    w = select(less(lane_indices(), splat(np.int32(n - j))), w, splat(0.0))
+    store(weights, j, w)
+    return total + w, fma(w, d, first), fma(w * d, d, second)
+
+
+@numba.njit(**INNER)
+def _gaussian_sums(distances, beta, weights, n):  # type: ignore[no-untyped-def]
+    """Write w = exp(-beta d) of n distances, and return the sums of w, w d and w d^2.
+
+    Both arrays have a multiple of SUM_LANES items; item j is added to accumulator j % SUM_LANES, in vectors a to d.
+    """
+    at = ad = as_ = bt = bd = bs = ct = cd = cs = dt = dd = ds = splat(0.0)
+    for j in range(0, n, SUM_LANES):
+        at, ad, as_ = _add_gaussians(distances, beta, weights, j, n, at, ad, as_)
+        if LANES <= 8:
+            bt, bd, bs = _add_gaussians(distances, beta, weights, j + LANES, n, bt, bd, bs)
+        if LANES <= 4:
+            ct, cd, cs = _add_gaussians(distances, beta, weights, j + 2 * LANES, n, ct, cd, cs)
+            dt, dd, ds = _add_gaussians(distances, beta, weights, j + 3 * LANES, n, dt, dd, ds)
+    return fold(at, bt, ct, dt), fold(ad, bd, cd, dd), fold(as_, bs, cs, ds)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -99,21 +119,23 @@ def calibrate_perplexity(squared: Float64s, perplexity: float, out: Float32s) ->
     probability.
     """
     target, start = np.log(perplexity), INITIAL_LOG_BETA + np.log(squared.shape[1] / perplexity)
-    weights, distances = np.empty(squared.shape[1]), np.empty(squared.shape[1])
+    n = squared.shape[1]
+    padded = -(-n // SUM_LANES) * SUM_LANES
+    weights, distances = np.zeros(padded), np.zeros(padded)
     for i in range(squared.shape[0]):
         scale = 0.0
-        for j in range(squared.shape[1]):
+        for j in range(n):
             scale += squared[i, j] - squared[i, 0]
-        scale /= squared.shape[1]
+        scale /= n
         if not scale > 0.0:  # all neighbors are equally near
-            out[i, :] = 1.0 / squared.shape[1]
+            out[i, :] = 1.0 / n
             continue
-        for j in range(squared.shape[1]):
+        for j in range(n):
             distances[j] = (squared[i, j] - squared[i, 0]) / scale
         logarithm, low, high = start, -np.inf, np.inf  # log beta and its bracket, beta in units of 1 / scale
         for _ in range(MAX_NEWTON_STEPS):
             beta = np.exp(logarithm)
-            total, first, second = _gaussian_sums(distances, beta, weights)
+            total, first, second = _gaussian_sums(distances, beta, weights, n)
             mean = first / total
             excess = beta * mean + np.log(total) - target
             if abs(excess) < ENTROPY_TOLERANCE or logarithm > 600.0:
@@ -128,7 +150,7 @@ def calibrate_perplexity(squared: Float64s, perplexity: float, out: Float32s) ->
                 bound = low if excess <= 0.0 else high
                 step = 0.5 * (logarithm + bound) if np.isfinite(bound) else logarithm + (3.0 if excess > 0.0 else -3.0)
             logarithm = step
-        for j in range(squared.shape[1]):
+        for j in range(n):
             out[i, j] = weights[j] / total
 
 

@@ -11,22 +11,51 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.kernels.cpu.jit_options import INNER
+from engine.kernels.cpu.simd.quantized import load_first
+from engine.kernels.cpu.simd.vectors import (
+    LANES,
+    SUM_LANES,
+    fma,
+    fold,
+    lane_indices,
+    less,
+    select,
+    splat,
+    widen,
+)
 from engine.kernels.cpu.tsne.affinities import Edges, decode_weight, edge_target
 
 Float32s: TypeAlias = NDArray[np.float32]
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
-def _repulsion_on_point(xs: Float32s, ys: Float32s, x: float, y: float) -> tuple[float, float, float]:
-    """Return the sum of q = 1 / (1 + r^2) of a point to all rows, and its force as (y, x)."""
-    total = force_x = force_y = 0.0
-    for j in range(xs.shape[0]):
-        dx, dy = x - np.float64(xs[j]), y - np.float64(ys[j])
-        q = 1.0 / (1.0 + dx * dx + dy * dy)
-        total += q
-        force_x += q * q * dx
-        force_y += q * q * dy
-    return total, force_y, force_x
+@numba.njit(**INNER, forceinline=True)
+def _push(xs, ys, j, x, y, total, force_x, force_y):  # type: ignore[no-untyped-def]
+    """Return the sums of q = 1 / (1 + r^2) and of forces with LANES rows from j on added; where no row is, q is 0."""
+    n = xs.shape[0] - j
+    dx, dy = x - widen(load_first(xs, j, n)), y - widen(load_first(ys, j, n))
+    q = splat(1.0) / fma(dx, dx, fma(dy, dy, splat(1.0)))
+    q = select(less(lane_indices(), splat(np.int32(n))), q, splat(0.0))
+    return total + q, fma(q * q, dx, force_x), fma(q * q, dy, force_y)
+
+
+@numba.njit(**INNER)
+def _repulsion_on_point(xs, ys, x, y):  # type: ignore[no-untyped-def]
+    """Return the sum of q = 1 / (1 + r^2) of a point to all rows, and its force as (y, x).
+
+    Row j is added to accumulator j % SUM_LANES, in vectors a to d.
+    """
+    x, y = splat(x), splat(y)
+    aq = ax = ay = bq = bx = by = cq = cx = cy = dq = dx = dy = splat(0.0)
+    for j in range(0, xs.shape[0], SUM_LANES):
+        aq, ax, ay = _push(xs, ys, j, x, y, aq, ax, ay)
+        if LANES <= 8 and j + LANES < xs.shape[0]:
+            bq, bx, by = _push(xs, ys, j + LANES, x, y, bq, bx, by)
+        if LANES <= 4 and j + 2 * LANES < xs.shape[0]:
+            cq, cx, cy = _push(xs, ys, j + 2 * LANES, x, y, cq, cx, cy)
+        if LANES <= 4 and j + 3 * LANES < xs.shape[0]:
+            dq, dx, dy = _push(xs, ys, j + 3 * LANES, x, y, dq, dx, dy)
+    return fold(aq, bq, cq, dq), fold(ay, by, cy, dy), fold(ax, bx, cx, dx)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -10,6 +10,7 @@ imaginary parts swapped, the same function computes the inverse transform times 
 
 from __future__ import annotations
 
+import math
 from typing import TypeAlias
 
 import numba
@@ -51,8 +52,9 @@ def next_fast_length(n: int) -> int:
 
 def roots_of_unity(n: int) -> Float32s:
     """Return the twiddle factors exp(-2 pi i t / n), t = 0 … n - 1, real and imaginary parts in turn."""
-    angles = 2.0 * np.pi / n * np.arange(n)
-    return np.stack([np.cos(angles), -np.sin(angles)], axis=1).astype(np.float32).ravel()
+    # NumPy's sine and cosine have other bits on CPUs with AVX-512; those of the C library are the same.
+    angles = [2.0 * math.pi / n * t for t in range(n)]
+    return np.array([[math.cos(angle), -math.sin(angle)] for angle in angles], np.float32).ravel()
 
 
 @numba.njit(nogil=True, cache=True, inline="always")

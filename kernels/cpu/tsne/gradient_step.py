@@ -4,7 +4,8 @@
 
 A row has two lists of edges: to its neighbors, and from rows that count it as a neighbor. If the order of the rows
 keeps neighbors together, their positions are in cache: that is worth a factor of two. The edges are processed LANES at
-a time. The update rule is that of openTSNE: gains per coordinate, momentum, and a limit on the norm of a step.
+a time, and added up in an order that does not depend on LANES. The update rule is that of openTSNE: gains per
+coordinate, momentum, and a limit on the norm of a step.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.kernels.cpu.jit_options import INNER
 from engine.kernels.cpu.simd.vectors import (
     LANES,
+    SUM_LANES,
     fma,
+    fold,
     gather_pairs,
     lane_indices,
     less,
     load_widened,
-    reduce_sum,
     reinterpret_as_floats,
     select,
     splat,
@@ -36,33 +39,46 @@ MIN_GAIN = np.float32(0.01)
 MAX_STEP_NORM = np.float32(5.0)  # units of the embedding that a row may move in one step
 
 
+@numba.njit(**INNER, forceinline=True)
+def _pull(embedding, edges, e, row_end, narrow, targets, x, y, pull_x, pull_y):  # type: ignore[no-untyped-def]
+    """Return the sums of pulls with those of LANES edges from `e` on added; edges from `row_end` on do not count."""
+    one, zero, lane = splat(np.float32(1.0)), splat(np.float32(0.0)), lane_indices()
+    shift, least, byte = splat(np.int32(1 << DROPPED_BITS)), splat(np.int32(MIN_WEIGHT_BITS)), splat(np.int32(1 << 16))
+    high = 0 if narrow else np.int64(edges.high[e])
+    if narrow or high == edges.high[min(e + LANES, row_end) - 1]:
+        target_x, target_y = gather_pairs(embedding, high << 17, edges.low, e)
+    else:
+        store(targets, 0, load_widened(edges.low, e) + load_widened(edges.high, e) * byte)
+        target_x, target_y = gather_pairs(embedding, 0, targets, 0)
+    dx, dy = x - target_x, y - target_y
+    weight = reinterpret_as_floats(load_widened(edges.weights, e) * shift + least)
+    weight = select(less(lane, splat(np.int32(row_end - e))), weight, zero)
+    w = weight / fma(dx, dx, fma(dy, dy, one))
+    return fma(w, dx, pull_x), fma(w, dy, pull_y)
+
+
 @numba.njit(nogil=True, cache=True)
 def add_attraction(embedding: Float32s, start: int, stop: int, edges: Edges, out: Float32s) -> None:
     """Add sum w (y_i - y_j) / (1 + r^2) over the edges of rows start … stop to out (stop - start, 2), as (y, x).
 
     `embedding` holds pairs (x, y), flat, so that a pair is one load; there is one for every target that two bytes can
-    name. Edges are sorted, so most vectors of targets have their third byte in common.
+    name. Edges are sorted, so most vectors of targets have their third byte in common. Edge e of a row is added to
+    accumulator e % SUM_LANES, in vectors a to d.
     """
-    one, zero, lane = splat(np.float32(1.0)), splat(np.float32(0.0)), lane_indices()
-    shift, least, byte = splat(np.int32(1 << DROPPED_BITS)), splat(np.int32(MIN_WEIGHT_BITS)), splat(np.int32(1 << 16))
     targets, narrow = np.empty(LANES, np.int32), edges.high.shape[0] == 0
     for i in range(start, stop):
-        x, y, pull_x, pull_y = splat(embedding[2 * i]), splat(embedding[2 * i + 1]), zero, zero
-        row_end = edges.offsets[i + 1]
-        for e in range(edges.offsets[i], row_end, LANES):
-            high = 0 if narrow else np.int64(edges.high[e])
-            if narrow or high == edges.high[min(e + LANES, row_end) - 1]:
-                target_x, target_y = gather_pairs(embedding, high << 17, edges.low, e)
-            else:
-                store(targets, 0, load_widened(edges.low, e) + load_widened(edges.high, e) * byte)
-                target_x, target_y = gather_pairs(embedding, 0, targets, 0)
-            dx, dy = x - target_x, y - target_y
-            weight = reinterpret_as_floats(load_widened(edges.weights, e) * shift + least)
-            weight = select(less(lane, splat(np.int32(row_end - e))), weight, zero)
-            w = weight / fma(dx, dx, fma(dy, dy, one))
-            pull_x, pull_y = fma(w, dx, pull_x), fma(w, dy, pull_y)
-        out[i - start, 0] += reduce_sum(pull_y)
-        out[i - start, 1] += reduce_sum(pull_x)
+        x, y, row_end = splat(embedding[2 * i]), splat(embedding[2 * i + 1]), edges.offsets[i + 1]
+        ax = ay = bx = by = cx = cy = dx = dy = splat(np.float32(0.0))
+        for e in range(edges.offsets[i], row_end, SUM_LANES):
+            ax, ay = _pull(embedding, edges, e, row_end, narrow, targets, x, y, ax, ay)
+            if LANES <= 8 and e + LANES < row_end:
+                bx, by = _pull(embedding, edges, e + LANES, row_end, narrow, targets, x, y, bx, by)
+            if LANES <= 4 and e + 2 * LANES < row_end:
+                cx, cy = _pull(embedding, edges, e + 2 * LANES, row_end, narrow, targets, x, y, cx, cy)
+            if LANES <= 4 and e + 3 * LANES < row_end:
+                dx, dy = _pull(embedding, edges, e + 3 * LANES, row_end, narrow, targets, x, y, dx, dy)
+        out[i - start, 0] += fold(ay, by, cy, dy)
+        out[i - start, 1] += fold(ax, bx, cx, dx)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -19,7 +19,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.kernels.cpu.simd.vectors import LANES
+from engine.kernels.cpu.jit_options import INNER
+from engine.kernels.cpu.simd.vectors import LANES, fma
 from engine.kernels.cpu.tsne.fft import WIDTH, compute_fft
 
 GRID_SPACING = 0.29  # of nodes, in units of the embedding, where the kernel is 1 / (1 + r^2): see decisions/0006
@@ -30,6 +31,15 @@ Float32s: TypeAlias = NDArray[np.float32]
 Float64s: TypeAlias = NDArray[np.float64]
 Int64s: TypeAlias = NDArray[np.int64]
 Int32s: TypeAlias = NDArray[np.int32]
+
+
+@numba.njit(**INNER, forceinline=True)
+def _slot(row):  # type: ignore[no-untyped-def]
+    """Return where a band keeps a grid row: rows 2 i and 2 i + 1 are the real and the imaginary parts of lane i.
+
+    Rows that share a sequence share its rounding, so which they are must not depend on the number of lanes.
+    """
+    return np.uint64((row >> 1) + (row & 1) * LANES)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -50,48 +60,48 @@ def sort_by_grid_row(ys: Float32s, origin: float, starts: Int32s, order: Int32s)
     starts[0] = 0
 
 
-@numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
+@numba.njit(nogil=True, cache=True, inline="always")
 def _spline_weights_order_5(u: np.float32) -> tuple[np.float32, ...]:
     """Return the B-spline weights of order 5, one less than SPLINE_ORDER, of the five nodes around a position."""
     v, half, third, fourth = np.float32(1.0) - u, np.float32(0.5), np.float32(1.0 / 3.0), np.float32(0.25)
     u1, u2, u3 = u + np.float32(1.0), u + np.float32(2.0), u + np.float32(3.0)
     v1, v2, v3 = v + np.float32(1.0), v + np.float32(2.0), v + np.float32(3.0)
-    a0, a1, a2 = half * v * v, half * (u1 * v + v1 * u), half * u * u
-    b0, b1, b2, b3 = third * v * a0, third * (u2 * a0 + v1 * a1), third * (u1 * a1 + v2 * a2), third * u * a2
-    c0, c1, c2 = fourth * v * b0, fourth * (u3 * b0 + v1 * b1), fourth * (u2 * b1 + v2 * b2)
-    return c0, c1, c2, fourth * (u1 * b2 + v3 * b3), fourth * u * b3
+    a0, a1, a2 = half * v * v, half * fma(u1, v, v1 * u), half * u * u
+    b0, b1, b2, b3 = third * v * a0, third * fma(u2, a0, v1 * a1), third * fma(u1, a1, v2 * a2), third * u * a2
+    c0, c1, c2 = fourth * v * b0, fourth * fma(u3, b0, v1 * b1), fourth * fma(u2, b1, v2 * b2)
+    return c0, c1, c2, fourth * fma(u1, b2, v3 * b3), fourth * u * b3
 
 
-@numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
+@numba.njit(nogil=True, cache=True, inline="always")
 def spline_weights(u: np.float32) -> tuple[np.float32, ...]:
     """Return the B-spline weights of the six nodes around a position u in [0, 1) beyond the third of them."""
     c0, c1, c2, c3, c4 = _spline_weights_order_5(u)
     v, fifth = np.float32(1.0) - u, np.float32(0.2)
     u1, u2, u3, u4 = u + np.float32(1.0), u + np.float32(2.0), u + np.float32(3.0), u + np.float32(4.0)
     v1, v2, v3, v4 = v + np.float32(1.0), v + np.float32(2.0), v + np.float32(3.0), v + np.float32(4.0)
-    d0, d1, d2 = fifth * v * c0, fifth * (u4 * c0 + v1 * c1), fifth * (u3 * c1 + v2 * c2)
-    return d0, d1, d2, fifth * (u2 * c2 + v3 * c3), fifth * (u1 * c3 + v4 * c4), fifth * u * c4
+    d0, d1, d2 = fifth * v * c0, fifth * fma(u4, c0, v1 * c1), fifth * fma(u3, c1, v2 * c2)
+    return d0, d1, d2, fifth * fma(u2, c2, v3 * c3), fifth * fma(u1, c3, v4 * c4), fifth * u * c4
 
 
-@numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
+@numba.njit(nogil=True, cache=True, inline="always")
 def spline_derivatives(u: np.float32) -> tuple[np.float32, ...]:
     """Return the derivatives of the weights with respect to the position, per node spacing."""
     c0, c1, c2, c3, c4 = _spline_weights_order_5(u)
     return -c0, c0 - c1, c1 - c2, c2 - c3, c3 - c4, c4
 
 
-@numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
+@numba.njit(nogil=True, cache=True, inline="always")
 def add_to_nodes(charges: Float32s, at: int, y: float, weights: tuple[float, ...]) -> None:
     """Add y times the six weights to the nodes of a grid row, which are stored WIDTH apart."""
-    charges[at] += y * weights[0]
-    charges[at + WIDTH] += y * weights[1]
-    charges[at + 2 * WIDTH] += y * weights[2]
-    charges[at + 3 * WIDTH] += y * weights[3]
-    charges[at + 4 * WIDTH] += y * weights[4]
-    charges[at + 5 * WIDTH] += y * weights[5]
+    charges[at] = fma(y, weights[0], charges[at])
+    charges[at + WIDTH] = fma(y, weights[1], charges[at + WIDTH])
+    charges[at + 2 * WIDTH] = fma(y, weights[2], charges[at + 2 * WIDTH])
+    charges[at + 3 * WIDTH] = fma(y, weights[3], charges[at + 3 * WIDTH])
+    charges[at + 4 * WIDTH] = fma(y, weights[4], charges[at + 4 * WIDTH])
+    charges[at + 5 * WIDTH] = fma(y, weights[5], charges[at + 5 * WIDTH])
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+@numba.njit(nogil=True, cache=True)
 def spread_charges(
     xs: Float32s, ys: Float32s, order: Int32s, starts: Int32s, origin: tuple[float, float],
     first: int, charges: Float32s,
@@ -108,7 +118,7 @@ def spread_charges(
             down = spline_weights(y - np.float32(row))
             for a in numba.literal_unroll((0, 1, 2, 3, 4, 5)):
                 if first <= row + a < first + WIDTH:
-                    add_to_nodes(charges, column * np.uint64(WIDTH) + np.uint64(row + a - first), down[a], across)
+                    add_to_nodes(charges, column * np.uint64(WIDTH) + _slot(row + a - first), down[a], across)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -118,8 +128,8 @@ def forward_transform(
 ) -> None:  # fmt: skip
     """Spread charges over bands of WIDTH grid rows and transform the bands along x: the forward FFT.
 
-    Two grid rows are the real and the imaginary parts of one sequence. Of their spectra, (blocks of LANES waves, grid
-    rows, 2, LANES), the waves up to n / 2 are kept: the others are their conjugates.
+    Two grid rows are the real and the imaginary parts of one sequence: see _slot. Of their spectra, (blocks of LANES
+    waves, grid rows, 2, LANES), the waves up to n / 2 are kept: the others are their conjugates.
     """
     n = roots.shape[0] // 2
     charges, spare = work[0], work[1]
@@ -131,7 +141,7 @@ def forward_transform(
         transformed = compute_fft(charges, spare, factors, roots)
         for block in range(down.shape[0]):
             for lane in range(LANES):
-                top, below = down[block, first + lane], down[block, first + LANES + lane]
+                top, below = down[block, first + 2 * lane], down[block, first + 2 * lane + 1]
                 for c in range(LANES):
                     wave = block * LANES + c
                     at, mirror = wave * WIDTH + lane, ((n - wave) % n) * WIDTH + lane
@@ -168,7 +178,7 @@ def convolve(
                 first = band * WIDTH * WIDTH + c
                 # Waves 0 and n / 2 are their own mirrors and keep what is written last.
                 for lane in range(LANES):
-                    top, below = first + lane * WIDTH, first + (LANES + lane) * WIDTH
+                    top, below = first + 2 * lane * WIDTH, first + (2 * lane + 1) * WIDTH
                     a_im, a_re = transformed[top], transformed[top + LANES]
                     b_im, b_re = transformed[below], transformed[below + LANES]
                     mirror[lane], mirror[LANES + lane] = b_re - a_im, a_re + b_im
@@ -182,24 +192,24 @@ def inverse_transform(
     """Transform bands of WIDTH grid rows back along x into the potential (grid rows, grid columns): the inverse FFT."""
     for band in range(bands[0], bands[1]):
         transformed = compute_fft(across[band].ravel(), work[0], factors, roots)
-        for lane in range(WIDTH):
-            if band * WIDTH + lane < potential.shape[0]:
-                row, source = potential[band * WIDTH + lane], (lane + LANES) % WIDTH  # imaginary parts come first
-                for column in range(potential.shape[1]):
-                    row[column] = transformed[column * WIDTH + source]
+        for r in range(min(WIDTH, potential.shape[0] - band * WIDTH)):
+            row = potential[band * WIDTH + r]
+            source = (np.int64(_slot(r)) + LANES) % WIDTH  # imaginary parts come first
+            for column in range(potential.shape[1]):
+                row[column] = transformed[column * WIDTH + source]
 
 
-@numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
+@numba.njit(nogil=True, cache=True, inline="always")
 def _interpolate_row(potential, row, column, weights, slopes):  # type: ignore[no-untyped-def]
     """Return the interpolated potential and its derivative along x in one grid row, from six columns on."""
     value, slope = weights[0] * potential[row, column], slopes[0] * potential[row, column]
     for b in range(1, SPLINE_ORDER):
-        value += weights[b] * potential[row, column + b]
-        slope += slopes[b] * potential[row, column + b]
+        value = fma(weights[b], potential[row, column + b], value)
+        slope = fma(slopes[b], potential[row, column + b], slope)
     return value, slope
 
 
-@numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
+@numba.njit(nogil=True, cache=True, inline="always")
 def interpolate_force(potential, y, x):  # type: ignore[no-untyped-def]
     """Return the force (y, x): the gradient of the potential at a position in nodes from its corner."""
     column, row = np.uint64(x), np.uint64(y)
@@ -209,21 +219,21 @@ def interpolate_force(potential, y, x):  # type: ignore[no-untyped-def]
     force_y = force_x = np.float32(0.0)
     for a in range(SPLINE_ORDER):
         value, slope = _interpolate_row(potential, row + np.uint64(a), column, across, slopes_across)
-        force_y += slopes_down[a] * value
-        force_x += down[a] * slope
+        force_y = fma(slopes_down[a], value, force_y)
+        force_x = fma(down[a], slope, force_x)
     return force_y, force_x
 
 
-@numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
+@numba.njit(nogil=True, cache=True, inline="always")
 def _self_force(x: np.float32) -> np.float32:
     """Return the force of a row's charge on itself along one axis: a sine of its position, as polynomial."""
     t = x - np.float32(np.uint64(x)) - np.float32(0.5)
     square = t * t
-    sine = (np.float32(25.133) + square * (np.float32(56.1) * square - np.float32(64.3))) * (np.float32(0.25) - square)
-    return np.float32(-MAX_SELF_FORCE) * t * sine
+    cubic = fma(square, fma(np.float32(56.1), square, np.float32(-64.3)), np.float32(25.133))
+    return np.float32(-MAX_SELF_FORCE) * t * (cubic * (np.float32(0.25) - square))
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+@numba.njit(nogil=True, cache=True)
 def interpolate_forces(
     xs: Float32s, ys: Float32s, start: int, stop: int, origin: tuple[float, float], potential: Float32s,
     forces: Float32s,
@@ -278,7 +288,7 @@ def compute_influence_function(
             spectrum[j, i] = value_at_wave / (area * weights)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+@numba.njit(nogil=True, cache=True)
 def multiply_by_spectrum(charges: Float32s, spectrum: Float32s, sums: Float64s) -> None:
     """Multiply the charges of LANES waves by the spectrum, imaginary parts first; add |charge|^2 x spectrum to sums."""
     n = charges.shape[0] // WIDTH
@@ -286,5 +296,5 @@ def multiply_by_spectrum(charges: Float32s, spectrum: Float32s, sums: Float64s) 
         at, wave = j * WIDTH, min(j, n - j)
         for i in range(LANES):
             re, im, factor = charges[at + i], charges[at + LANES + i], spectrum[wave, i]
-            sums[i] += np.float64((re * re + im * im) * factor)
+            sums[i] += np.float64(fma(re, re, im * im) * factor)
             charges[at + i], charges[at + LANES + i] = im * factor, re * factor
