@@ -28,7 +28,20 @@ from engine.kernels.cpu.kmeans.tiled_scores import (
     load_tile_scales,
 )
 from engine.kernels.cpu.simd.quantized import load_differences
-from engine.kernels.cpu.simd.vectors import LANES, fma, prefetch, reduce_sum, set_tag, splat
+from engine.kernels.cpu.simd.vectors import (
+    LANES,
+    compress_store,
+    count_lanes,
+    fma,
+    invert_mask,
+    lane_indices,
+    less,
+    load,
+    prefetch,
+    reduce_sum,
+    set_tag,
+    splat,
+)
 
 PREFETCH_ROWS = 12  # open rows between the prefetch of a row and its use
 LINE_BYTES = 64  # of a cache line
@@ -89,10 +102,17 @@ def _find_nearest_by_definition(X: Rows, i: int, centers: Float64s, candidates: 
 @numba.njit(**INNER, forceinline=True)
 def _list_open_rows(gaps: Float32s, count: int, open_rows: Int64s) -> int:
     """Write the positions of the rows whose gap is not positive, the open rows; return how many."""
-    n_open = 0
-    for p in range(count):
-        open_rows[n_open] = p
+    zero, positions = splat(np.float32(0.0)), np.empty(count + LANES, np.int32)
+    n_open, n_in_vectors = 0, count // LANES * LANES
+    for p in range(0, n_in_vectors, LANES):
+        is_open = invert_mask(less(zero, load(gaps, p)))
+        compress_store(positions, n_open, splat(np.int32(p)) + lane_indices(), is_open)
+        n_open += count_lanes(is_open)
+    for p in range(n_in_vectors, count):
+        positions[n_open] = p
         n_open += 0 if gaps[p] > 0 else 1
+    for index in range(n_open):
+        open_rows[index] = positions[index]
     return n_open
 
 
@@ -173,7 +193,7 @@ def _refine_with_candidates(
             p = open_rows[start + min(lane, n_rows - 1)]
             best = np.float64(set_tag(best_scores[0, p], score_mask, np.int32(0)))
             tile_slots[lane] = slots[p]
-            limits[lane] = min(best + 2.0 * bounds[p], np.float64(PADDING_SCORE))
+            limits[lane] = min(best + 1.25 * bounds[p], np.float64(PADDING_SCORE))
             prefetch_row(X, rows[p])
         load_tile(words, padded_width, tile_slots, 0, row_tile)
         if values.itemsize != 4:
