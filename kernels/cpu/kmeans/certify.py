@@ -5,7 +5,7 @@
 Every row gets its best and its second best score. Scores are lower bounds, so if the second exceeds the best one by
 more than that one's error bound, the label is certified, and so is a lower bound of the gap between the distances to
 the two nearest centers. The other rows stay open, and are refined in refine.py. Bounds: decisions/0005-screening.md,
-decisions/0058-tails.md.
+decisions/0058-heavy-tails.md.
 """
 
 from __future__ import annotations

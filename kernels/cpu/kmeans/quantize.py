@@ -6,7 +6,7 @@ A row x is first scaled to y = (x - shift) * factor, whose values are about 1. E
 which its largest value becomes max_value: q = round(y / step), and q * step approximates y. So rows far out, as heavy
 tails have them, take no digits from the others. `errors` bounds ||y - q * step|| from above, rounding included, and
 `norms` bounds both ||y|| and ||q * step||. So a poor choice of shift or factor costs time and never changes a label.
-The proof: decisions/0005-screening.md. Centers are quantized in quantized_centers.py.
+The proof: decisions/0058-heavy-tails.md. Centers are quantized in quantized_centers.py.
 """
 
 from __future__ import annotations
