@@ -7,6 +7,8 @@ Rows are filtered (certify.py) and refined (refine.py), a run at a time. Passes 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -36,7 +38,7 @@ def label_rows(
 
 
 @numba.njit(**INNER, forceinline=True)
-def _score_bound(error: float, norm: float, size: float, score: float, centers: QuantizedCenters) -> float:
+def _score_bound(error: float, norm: float, size: float, score: float, centers: QuantizedCenters) -> Any:
     """Return the error bound of one score, as ErrorBound has it."""
     terms = centers.error_bound
     bound = error * (terms.per_error + terms.per_error_size * size) + terms.constant

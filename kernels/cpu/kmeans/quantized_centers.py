@@ -10,7 +10,8 @@ center and left out. From quantized values q of the row and p_j of the center, w
 where step_j row_term is what the quantization of both can make the product too large. Only the score of the best center
 is then compared with a bound, that of its own error: a far center widens nobody else's. At level FLOAT32 scores are
 plain sums of products, and offsets are lowered instead.
-tiled_scores.py computes the scores; certify.py and refine.py say what they prove. Bounds: decisions/0058-heavy-tails.md.
+tiled_scores.py computes the scores; certify.py and refine.py say what they prove.
+Bounds: decisions/0058-heavy-tails.md.
 """
 
 from __future__ import annotations
