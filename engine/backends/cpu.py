@@ -204,7 +204,7 @@ class CpuBackend:
             gap_bound,
             sums,
             masses,
-            row_filter.allocate_row_buffer(centers, quantized, n_features),
+            row_filter.allocate_row_buffer(quantized, n_features),
         )
         return ClusterSums(sums, masses, *counts)
 
@@ -289,7 +289,7 @@ def _prepare_single_use(
     else:
         quantizer = quantize.fit_quantizer(evenly_spaced_rows(X), level)
         prepared = quantized_centers.quantize_centers(centers, quantizer, level)
-    return quantizer, quantized, prepared, row_filter.allocate_row_buffer(prepared, quantized, X.shape[1])
+    return quantizer, quantized, prepared, row_filter.allocate_row_buffer(quantized, X.shape[1])
 
 
 @lru_cache(maxsize=8)

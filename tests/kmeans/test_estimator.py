@@ -289,10 +289,10 @@ def test_rows_are_clustered_without_the_estimator_to_the_same_bits() -> None:
 
 @pytest.mark.parametrize("level", [0, 1, 2])
 @pytest.mark.parametrize("n_features", [16, 32, 64, 200])
-def test_quantized_rows_labels_and_bounds_take_half_of_x_and_sixteen_bytes_a_row_at_most(
+def test_quantized_rows_labels_and_bounds_take_half_of_x_and_twenty_bytes_a_row_at_most(
     level: int, n_features: int
 ) -> None:
     X = np.zeros((1000, n_features), np.float32)
     quantized = quantize.allocate_quantized_rows(len(X), n_features, level)
     labels_and_bounds = 8 * len(X)
-    assert sum(array.nbytes for array in quantized) + labels_and_bounds <= X.nbytes / 2 + 16 * len(X)
+    assert sum(array.nbytes for array in quantized) + labels_and_bounds <= X.nbytes / 2 + 20 * len(X)

@@ -2,9 +2,10 @@
 
     X, QuantizedRows, QuantizedCenters  ->  RowBuffer: best centers, error bounds of scores, gaps to the other centers
 
-Every row gets its best and its second best score. If they differ by more than the error bound, the label is certified,
-and so is a lower bound of the gap between the distances to the two nearest centers. The other rows stay open, and are
-refined in refine.py. Bounds: decisions/0005-screening.md.
+Every row gets its best and its second best score. Scores are lower bounds, so if the second exceeds the best one by
+more than that one's error bound, the label is certified, and so is a lower bound of the gap between the distances to
+the two nearest centers. The other rows stay open, and are refined in refine.py. Bounds: decisions/0005-screening.md,
+decisions/0058-heavy-tails.md.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from engine.kernels.cpu.kmeans.quantized_centers import ErrorBound, QuantizedCen
 from engine.kernels.cpu.kmeans.tiled_scores import TILE_ROWS, rank_centers
 from engine.kernels.cpu.simd.vectors import (
     LANES,
-    convert_to_floats,
     fma,
     gather,
     load,
@@ -58,27 +58,27 @@ class RowBuffer(NamedTuple):
     slots: Int64s  # their indices in the QuantizedRows that were used
     open: Int64s  # positions in this buffer of the rows that the filter left open
     quantized: QuantizedRows  # the rows quantized on the fly, where the caller stores none
-    best_scores: NDArray[Any]  # (3, capacity): the three least scores of each, tagged
+    best_scores: Float32s  # (3, capacity): the three least scores of each, tagged
     best_centers: Int32s  # (2, capacity): the centers of the two least scores; once refined, the first is the label
-    bounds: Float32s  # error bounds of differences of scores
+    bounds: Float32s  # error bounds of the best scores
     gaps: Float32s  # lower bound of distance to any other center - distance to the best; not positive: an open row
     third_margins: Float32s  # lower bound of third least - least exact score
 
 
-def allocate_row_buffer(centers: QuantizedCenters, rows: QuantizedRows, n_features: int) -> RowBuffer:
+def allocate_row_buffer(rows: QuantizedRows, n_features: int) -> RowBuffer:
     """Allocate a buffer for RUN_ROWS rows, and for their quantized values if `rows` holds none."""
     capacity = RUN_ROWS + TILE_ROWS
     n_stored = RUN_ROWS if len(rows.values) == 0 else 0
     level = {1: INT8, 2: INT16, 4: FLOAT32}[rows.values.itemsize]
     quantized = QuantizedRows(
-        allocate_values(n_stored, n_features, level), np.empty(n_stored, np.float32), np.empty(n_stored, np.float32)
+        allocate_values(n_stored, n_features, level), *(np.empty(n_stored, np.float32) for _ in range(3))
     )
     return RowBuffer(
         np.zeros(capacity, np.int64),
         np.zeros(capacity, np.int64),
         np.zeros(capacity, np.int64),
         quantized,
-        np.empty((3, capacity), centers.offsets.dtype),
+        np.empty((3, capacity), np.float32),
         np.empty((2, capacity), np.int32),
         *(np.empty(capacity, np.float32) for _ in range(3)),
     )
@@ -98,10 +98,10 @@ def filter_rows(
             buffer.slots[p] = buffer.rows[p]
     else:
         used = buffer.quantized
-        quantize_rows(X, buffer.rows, count, quantizer, used.values, used.errors, used.norms)
+        quantize_rows(X, buffer.rows, count, quantizer, used.values, used.steps, used.errors, used.norms)
         for p in range(count):
             buffer.slots[p] = p
-    rank_centers(used.values, buffer.slots, count, centers, buffer.best_scores, buffer.best_centers)
+    rank_centers(used, buffer.slots, count, centers, buffer.best_scores, buffer.best_centers)
     certify_labels(used.errors, used.norms, centers, count, buffer)
     return used
 
@@ -110,20 +110,18 @@ def filter_rows(
 def splat_error_bound(bound: ErrorBound) -> Any:
     """Return the coefficients of an error bound, each in every lane, in the order of ErrorBound."""
     return (
-        splat(bound.per_error), splat(bound.per_error_size), splat(bound.per_norm),
+        splat(bound.per_error), splat(bound.per_error_size), splat(bound.per_norm_size),
         splat(bound.constant), splat(bound.per_size), splat(bound.per_score),
     )  # fmt: skip
 
 
 @numba.njit(**INNER, forceinline=True)
-def bound_gap(
-    best: Any, second: Any, difference: Any, error: Any, norm: Any, size: Any, score_unit: Any, terms: Any
-) -> Any:
-    """Return the error bound of a difference of scores, and a lower bound of the gap between distances.
+def bound_gap(best: Any, second: Any, error: Any, norm: Any, size: Any, terms: Any) -> Any:
+    """Return the error bound of the best score, and a lower bound of the gap between distances.
 
-    `best` and `second` are the two least scores, `difference` is second - best. With d the distance to the best center
-    and g a lower bound of the true difference of scores, any other center is at least sqrt(d^2 + 2 g) away. So the gap
-    is at least 2 g / (sqrt(d^2 + 2 g) + d), which falls with d: an upper bound of d is used.
+    `best` and `second` are the two least scores. With d the distance to the best center and g a lower bound of the true
+    difference of scores, any other center is at least sqrt(d^2 + 2 g) away. So the gap is at least
+    2 g / (sqrt(d^2 + 2 g) + d), which falls with d: an upper bound of d is used.
     """
     zero, two = splat(np.float32(0.0)), splat(np.float32(2.0))
     round_down, round_up, rounding = (
@@ -131,13 +129,13 @@ def bound_gap(
         splat(np.float32(2.0) - ROUND_DOWN),
         splat(DEFINITION_ERROR),
     )
-    per_error, per_error_size, per_norm, constant, per_size, per_score = terms
+    per_error, per_error_size, per_norm_size, constant, per_size, per_score = terms
     bound = fma(error, fma(per_error_size, size, per_error), constant)
-    bound = fma(norm, per_norm, fma(per_size, size, bound))
+    bound = fma(size, fma(norm, per_norm_size, per_size), bound)
     largest = maximum(maximum(best, zero - best), maximum(second, zero - second))
     bound = fma(per_score, largest + largest, bound)
-    gain = fma(difference, score_unit, zero - bound)
-    distance = sqrt(maximum(fma(norm, norm, two * fma(best, score_unit, bound)), zero)) * round_up
+    gain = second - best - bound
+    distance = sqrt(maximum(fma(norm, norm, two * (best + bound)), zero)) * round_up
     other_distance = sqrt(maximum(fma(distance, distance, two * gain), zero)) * round_up
     return bound, (two * gain) / (other_distance + distance) * round_down - rounding * (other_distance + distance)
 
@@ -145,9 +143,8 @@ def bound_gap(
 @numba.njit(**INNER)
 def certify_labels(errors: Float32s, norms: Float32s, centers: QuantizedCenters, count: int, buffer: RowBuffer) -> None:
     """Write the error bounds and gaps of the first `count` rows of the buffer, from their scores."""
-    score_unit, terms = splat(centers.score_unit), splat_error_bound(centers.error_bound)
-    score_mask, no_tag = centers.score_mask, np.int32(0)
-    zero, round_down = splat(np.float32(0.0)), splat(ROUND_DOWN)
+    terms, score_mask, no_tag = splat_error_bound(centers.error_bound), centers.score_mask, np.int32(0)
+    round_down = splat(ROUND_DOWN)
     best_scores, best_centers, slots, sizes = buffer.best_scores, buffer.best_centers, buffer.slots, centers.sizes
     capacity = best_scores.shape[1]
     for p in range(0, count, LANES):
@@ -155,9 +152,8 @@ def certify_labels(errors: Float32s, norms: Float32s, centers: QuantizedCenters,
         second = set_tag(load(best_scores, p + capacity), score_mask, no_tag)
         third = set_tag(load(best_scores, p + 2 * capacity), score_mask, no_tag)
         bound, gap = bound_gap(
-            convert_to_floats(first), convert_to_floats(second), convert_to_floats(second - first),
-            gather(errors, slots, p), gather(norms, slots, p), gather(sizes, best_centers, p), score_unit, terms,
-        )  # fmt: skip
+            first, second, gather(errors, slots, p), gather(norms, slots, p), gather(sizes, best_centers, p), terms
+        )
         store(buffer.bounds, p, bound)
         store(buffer.gaps, p, gap)
-        store(buffer.third_margins, p, fma(convert_to_floats(third - first), score_unit, zero - bound) * round_down)
+        store(buffer.third_margins, p, (third - first - bound) * round_down)

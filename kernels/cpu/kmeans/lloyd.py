@@ -64,16 +64,14 @@ def lloyd_pass(
     Returns the numbers of labels changed, of rows filtered, of open rows, and of rows labelled by the definition.
     """
     n_changed, n_screened, n_opened, n_defined = 0, 0, 0, 0
-    n_words = centers.center_words.shape[0] // centers.exact.shape[0]
-    fast_words, fast_offsets = select_centers(centers, n_words, fast_centers)
+    fast = select_centers(centers, fast_centers)
     for start in range(0, X.shape[0], RUN_ROWS):
         stop = min(start + RUN_ROWS, X.shape[0])
         count = _partition_rows(labels, gap_bound, upper_thresholds, start, stop, buffer)
         n_skipped = stop - start - count
         if n_skipped > 0 and fast_centers.shape[0] > 0:
             count = compare_fast_centers(
-                X, rows, quantizer, centers, fast_words, fast_offsets, lower_thresholds, labels, gap_bound,
-                n_skipped, count, buffer,
+                X, rows, quantizer, centers, fast, lower_thresholds, labels, gap_bound, n_skipped, count, buffer
             )  # fmt: skip
         if count == 0:
             continue

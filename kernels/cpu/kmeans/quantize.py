@@ -1,12 +1,12 @@
 """Scalar quantization of rows to uint8 or int16, with an upper bound of every row's quantization error.
 
-    X (n_rows, n_features) -> values (n_rows, padded) uint8 or int16, errors, norms (n_rows,) float32
+    X (n_rows, n_features) -> values (n_rows, padded) uint8 or int16, steps, errors, norms (n_rows,) float32
 
-A row x is first scaled to y = (x - shift) * factor, whose values are about 1. Its quantized values are
-q = round(y * steps_per_unit), clipped to ±max_value; q / steps_per_unit approximates y. `errors` bounds
-||y - q / steps_per_unit|| from above, clipping and rounding included, and `norms` bounds both ||y|| and
-||q / steps_per_unit||. So a poor choice of shift, factor or step costs time and never changes a label.
-The proof: decisions/0005-screening.md. Centers are quantized in quantized_centers.py.
+A row x is first scaled to y = (x - shift) * factor, whose values are about 1. Every row has a step of its own, with
+which its largest value becomes max_value: q = round(y / step), and q * step approximates y. So rows far out, as heavy
+tails have them, take no digits from the others. `errors` bounds ||y - q * step|| from above, rounding included, and
+`norms` bounds both ||y|| and ||q * step||. So a poor choice of shift or factor costs time and never changes a label.
+The proof: decisions/0058-heavy-tails.md. Centers are quantized in quantized_centers.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,17 @@ from engine.kernels.cpu.simd.quantized import (
     store_first,
     store_quantized,
 )
-from engine.kernels.cpu.simd.vectors import HAS_INT8_DOT, HAS_INT16_DOT, LANES, fma, maximum, minimum, reduce_sum, splat
+from engine.kernels.cpu.simd.vectors import (
+    HAS_INT8_DOT,
+    HAS_INT16_DOT,
+    LANES,
+    fma,
+    maximum,
+    minimum,
+    reduce_max,
+    reduce_sum,
+    splat,
+)
 
 Rows: TypeAlias = NDArray[np.floating[Any]]
 Float32s: TypeAlias = NDArray[np.float32]
@@ -36,14 +46,17 @@ Allocate: TypeAlias = Callable[[tuple[int, ...], Any], NDArray[Any]]  # shape, d
 
 INT8, INT16, FLOAT32 = 0, 1, 2  # levels of precision, coarse to fine
 PADDING_BYTES = 16  # rows are padded to multiples of it: their values are read 4 words of 4 bytes at a time
-INT16_HEADROOM = 4.0  # int16 has digits to spare: it holds values this many times larger without clipping
 UINT8_ZERO = 128  # stored uint8 values have this added, so that a stored value of 128 means 0
 FEW_FEATURES = 16  # 1M x 16, k = 20: 20 iterations take 15 % less in int16 from the start
+MAX_INT8_FEATURES = 1 << 16  # sums of so many products of int8 stay below 2^31
 QUANTIZE_ROWS = 1024  # rows ranged and quantized at a time: they stay in the L2 cache
-INNER_QUANTILE = 0.999  # share of the sample's values that are not clipped
+INNER_QUANTILE = 0.999  # of the sample's values: it becomes a number between 0.5 and 1
+# Largest values of rows, in units of y, for which steps are those of the row: beyond them floats overflow or underflow.
+MIN_LARGEST, MAX_LARGEST = np.float32(1e-12), np.float32(1e15)
 # Largest absolute exponent of the factor, a power of two: beyond it squares may overflow.
 MAX_EXPONENT = {np.dtype(np.float32): 100, np.dtype(np.float64): 440}
 ROUNDING_ERROR = np.float32(2.0**-21)  # of one value, relative: 8 float32 roundings of 2^-24 each
+LOST_ERROR = np.float32(1e-15)  # of a row, in units of y: more than all its values whose squares underflow
 
 
 class RowQuantizer(NamedTuple):
@@ -51,18 +64,18 @@ class RowQuantizer(NamedTuple):
 
     shift: Rows  # (n_features,), of the rows' dtype
     factor: np.floating[Any]  # a power of two, of the rows' dtype
-    steps_per_unit: np.float32  # 1 / quantization step: quantized values per unit of y
-    max_value: np.float32  # largest quantized value: larger ones are clipped
+    max_value: np.float32  # largest quantized value
     sound: bool  # whether squared distances as distance.py defines them can neither overflow nor underflow
 
 
 class QuantizedRows(NamedTuple):
-    """Quantized rows, with bounds of their errors and norms.
+    """Quantized rows with their steps, and with bounds of their errors and norms.
 
     Where it holds no rows, rows are quantized on the fly, whenever they are filtered.
     """
 
     values: NDArray[Any]  # (n_rows, padded)
+    steps: Float32s  # (n_rows,): not used at level FLOAT32
     errors: Float32s  # (n_rows,)
     norms: Float32s  # (n_rows,)
 
@@ -71,7 +84,7 @@ def allocate_quantized_rows(n_rows: int, n_features: int, level: int, allocate: 
     """Allocate arrays for `n_rows` rows; for none at level FLOAT32, where they would be as large as the rows."""
     n_stored = 0 if level == FLOAT32 else n_rows
     values = allocate_values(n_stored, n_features, level, allocate)
-    return QuantizedRows(values, allocate((n_stored,), np.float32), allocate((n_stored,), np.float32))
+    return QuantizedRows(values, *(allocate((n_stored,), np.float32) for _ in range(3)))
 
 
 def coarsest_level(n_features: int) -> int:
@@ -79,7 +92,7 @@ def coarsest_level(n_features: int) -> int:
 
     With few features, ranking takes most of the time, and int16 products cost little more than those of bytes.
     """
-    if HAS_INT8_DOT and n_features > FEW_FEATURES:
+    if HAS_INT8_DOT and FEW_FEATURES < n_features <= MAX_INT8_FEATURES:
         return INT8
     return INT16 if HAS_INT16_DOT else FLOAT32
 
@@ -96,19 +109,19 @@ def fit_quantizer(sample: Rows, level: int) -> RowQuantizer:
     exponent = -int(np.frexp(reach)[1]) if np.isfinite(reach) else 0
     sound = bool(np.isfinite(reach)) and abs(exponent) <= max_exponent
     exponent = min(max(exponent, -max_exponent), max_exponent)
-    max_value = _max_value(sample.shape[1], level)
-    headroom = 1.0 if level == INT8 else INT16_HEADROOM
-    steps_per_unit = max_value / headroom / min(max(float(np.ldexp(reach, exponent)), 0.25), 1.0)
-    return RowQuantizer(
-        shift, sample.dtype.type(2.0**exponent), np.float32(steps_per_unit), np.float32(max_value), sound
-    )
+    max_value = np.float32(_max_value(sample.shape[1], level))
+    return RowQuantizer(shift, sample.dtype.type(2.0**exponent), max_value, sound)
 
 
 def _max_value(n_features: int, level: int) -> float:
-    """Return the largest quantized value: with int16, sums of n_features products must stay below 2^30."""
+    """Return the largest quantized value of rows and centers.
+
+    With int16, sums of n_features products stay below 2^31 if the values of a center have a norm of at most half of
+    max_value sqrt(n_features): see quantized_centers.py.
+    """
     if level == INT8:
         return 127.0
-    return float(int(min(2.0**13, (2.0**29 / n_features) ** 0.5)))
+    return float(int(min(2.0**14 - 1.0, (2.0**32 / n_features) ** 0.5)))
 
 
 def allocate_values(n_rows: int, n_features: int, level: int, allocate: Allocate = np.empty) -> NDArray[Any]:
@@ -120,43 +133,57 @@ def allocate_values(n_rows: int, n_features: int, level: int, allocate: Allocate
 
 @numba.njit(nogil=True, cache=True)
 def quantize_rows(
-    X: Rows, rows: Int64s, count: int, quantizer: RowQuantizer, values: NDArray[Any], errors: Float32s, norms: Float32s
+    X: Rows,
+    rows: Int64s,
+    count: int,
+    quantizer: RowQuantizer,
+    values: NDArray[Any],
+    steps: Float32s,
+    errors: Float32s,
+    norms: Float32s,
 ) -> None:
-    """Quantize rows[:count]: write values, errors and norms at indices 0…count, in the dtype of `values`.
+    """Quantize rows[:count]: write values, steps, errors and norms at indices 0…count, in the dtype of `values`.
 
     Arrays are C-contiguous. Features lie in the SIMD lanes; lanes beyond the last feature hold 0, the padding of a row.
     The padding is written here and not on allocation: the first write to a page of memory is slow, and here several
     threads share that work.
 
-    At level FLOAT32 the values are y itself, and `errors` holds ||y||^2: see ErrorBound in quantized_centers.py.
+    At level FLOAT32 the values are y itself, and `errors` holds ||y||^2: see ErrorBound in quantized_centers.py. Rows
+    that no step fits, because they are too large, have infinite errors and a step of 0: nothing is proven about them.
     """
     n_features, width = X.shape[1], values.shape[1]
     spread = np.float32(1.0) + np.float32(2 * n_features + 16) * np.float32(2.0**-24)
     zero = np.int32(UINT8_ZERO if values.itemsize == 1 else 0)
-    steps_per_unit, step = splat(quantizer.steps_per_unit), splat(-(np.float32(1.0) / quantizer.steps_per_unit))
-    high, low = splat(quantizer.max_value), splat(-quantizer.max_value)
+    high, low, zeros = splat(quantizer.max_value), splat(-quantizer.max_value), splat(np.float32(0.0))
     for p in range(count):
         first = rows[p] * n_features
-        squares, squared_errors = splat(np.float32(0.0)), splat(np.float32(0.0))
-        for t in range(0, width, LANES):
-            y = load_differences(X, first + t, quantizer.shift, t, n_features - t, quantizer.factor)
-            squares = fma(y, y, squares)
-            if values.itemsize == 4:
+        squares, squared_errors, sizes = zeros, zeros, zeros
+        if values.itemsize == 4:
+            for t in range(0, width, LANES):
+                y = load_differences(X, first + t, quantizer.shift, t, n_features - t, quantizer.factor)
+                squares = fma(y, y, squares)
                 store_first(values, p * width + t, y, width - t)
-            else:
-                quantized = rint(minimum(maximum(y * steps_per_unit, low), high))
-                rest = fma(quantized, step, y)
+            size = reduce_sum(squares)
+            steps[p], errors[p], norms[p] = np.float32(1.0), size * spread, np.sqrt(size) * spread
+        else:
+            for t in range(0, n_features, LANES):
+                y = load_differences(X, first + t, quantizer.shift, t, n_features - t, quantizer.factor)
+                sizes = maximum(sizes, maximum(y, zeros - y))
+            largest = reduce_max(sizes)
+            fits = largest <= MAX_LARGEST
+            steps_per_unit = quantizer.max_value / max(largest, MIN_LARGEST) if fits else np.float32(0.0)
+            step = np.float32(1.0) / steps_per_unit if fits else np.float32(0.0)
+            per_unit, minus_step = splat(steps_per_unit), splat(-step)
+            for t in range(0, width, LANES):
+                y = load_differences(X, first + t, quantizer.shift, t, n_features - t, quantizer.factor)
+                squares = fma(y, y, squares)
+                quantized = rint(minimum(maximum(y * per_unit, low), high))
+                rest = fma(quantized, minus_step, y)
                 squared_errors = fma(rest, rest, squared_errors)
                 store_quantized(values, p * width + t, quantized, zero, width - t)
-        size = reduce_sum(squares)
-        if values.itemsize == 4:
-            errors[p] = size * spread
-            norms[p] = np.sqrt(size) * spread
-        else:
-            size = np.sqrt(size) * spread
-            error = np.sqrt(reduce_sum(squared_errors)) * spread + ROUNDING_ERROR * size
-            errors[p] = error
-            norms[p] = size + error
+            size = np.sqrt(reduce_sum(squares)) * spread
+            error = np.sqrt(reduce_sum(squared_errors)) * spread + ROUNDING_ERROR * size + LOST_ERROR
+            steps[p], errors[p], norms[p] = step, error if fits else np.float32(np.inf), size + error
 
 
 @numba.njit(nogil=True, cache=True)
@@ -200,6 +227,6 @@ def quantize_and_range(
         if rows.values.shape[0] > 0:
             quantize_rows(
                 X[start:stop], row_indices, stop - start, quantizer,
-                rows.values[start:stop], rows.errors[start:stop], rows.norms[start:stop],
+                rows.values[start:stop], rows.steps[start:stop], rows.errors[start:stop], rows.norms[start:stop],
             )  # fmt: skip
     return finite

@@ -18,16 +18,30 @@ from engine.kernels.cpu.distance import label_by_definition, squared_distance
 from engine.kernels.cpu.jit_options import INNER
 from engine.kernels.cpu.kmeans.certify import DEFINITION_ERROR, Float32s, Float64s, Int32s, Int64s, RowBuffer, Rows
 from engine.kernels.cpu.kmeans.quantize import QuantizedRows
-from engine.kernels.cpu.kmeans.quantized_centers import QuantizedCenters
+from engine.kernels.cpu.kmeans.quantized_centers import PADDING_SCORE, QuantizedCenters
 from engine.kernels.cpu.kmeans.tiled_scores import (
     MAX_CANDIDATES,
     TILE_ROWS,
     find_candidates,
     find_tile_candidates,
     load_tile,
+    load_tile_scales,
 )
 from engine.kernels.cpu.simd.quantized import load_differences
-from engine.kernels.cpu.simd.vectors import LANES, fma, prefetch, reduce_sum, set_tag, splat
+from engine.kernels.cpu.simd.vectors import (
+    LANES,
+    compress_store,
+    count_lanes,
+    fma,
+    invert_mask,
+    lane_indices,
+    less,
+    load,
+    prefetch,
+    reduce_sum,
+    set_tag,
+    splat,
+)
 
 PREFETCH_ROWS = 12  # open rows between the prefetch of a row and its use
 LINE_BYTES = 64  # of a cache line
@@ -88,10 +102,17 @@ def _find_nearest_by_definition(X: Rows, i: int, centers: Float64s, candidates: 
 @numba.njit(**INNER, forceinline=True)
 def _list_open_rows(gaps: Float32s, count: int, open_rows: Int64s) -> int:
     """Write the positions of the rows whose gap is not positive, the open rows; return how many."""
-    n_open = 0
-    for p in range(count):
-        open_rows[n_open] = p
+    zero, positions = splat(np.float32(0.0)), np.empty(count + LANES, np.int32)
+    n_open, n_in_vectors = 0, count // LANES * LANES
+    for p in range(0, n_in_vectors, LANES):
+        is_open = invert_mask(less(zero, load(gaps, p)))
+        compress_store(positions, n_open, splat(np.int32(p)) + lane_indices(), is_open)
+        n_open += count_lanes(is_open)
+    for p in range(n_in_vectors, count):
+        positions[n_open] = p
         n_open += 0 if gaps[p] > 0 else 1
+    for index in range(n_open):
+        open_rows[index] = positions[index]
     return n_open
 
 
@@ -150,18 +171,21 @@ def _refine_with_candidates(
     Candidates are all centers whose score is within twice the error bound of the best score: the true scores of the
     others exceed the best one by the bound at least. Scores are computed once more, to find the candidates.
     """
-    values, offsets, kind = quantized.values, centers.offsets, quantized.values.dtype.type(0)
-    padding_score, score_mask, score_unit = centers.padding_score, centers.score_mask, np.float64(centers.score_unit)
+    values, kind, score_mask, n_in_tiles = (
+        quantized.values, quantized.values.dtype.type(0), centers.score_mask, centers.n_in_tiles
+    )  # fmt: skip
+    row_steps, errors, norms, row_term = quantized.steps, quantized.errors, quantized.norms, centers.row_term
+    sums, steps, offsets = centers.sums, centers.steps, centers.offsets
     original, factor, tile_words, open_rows = centers.original, centers.factor, centers.tile_words, buffer.open
     best_centers, best_scores, bounds = buffer.best_centers, buffer.best_scores, buffer.bounds
     rows, slots, gaps = buffer.rows, buffer.slots, buffer.gaps
     words = values.view(np.int32).reshape(-1)
-    width = words.shape[0] // values.shape[0]
-    n_in_tiles = tile_words.shape[0] // width
-    row_tile, tile_slots = np.empty(width * TILE_ROWS, np.int32), np.empty(TILE_ROWS, np.int64)
-    limits, other_least = np.empty(TILE_ROWS, offsets.dtype), np.empty(TILE_ROWS, offsets.dtype)
+    padded_width, width = words.shape[0] // values.shape[0], tile_words.shape[0] // n_in_tiles
+    row_tile, tile_slots = np.empty(padded_width * TILE_ROWS, np.int32), np.empty(TILE_ROWS, np.int64)
+    scales = np.empty(2 * TILE_ROWS, np.float32)
+    limits, other_least = np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
     tile_candidates, counts = np.empty(TILE_ROWS * MAX_CANDIDATES, np.int32), np.empty(TILE_ROWS, np.int64)
-    row_candidates, other_scores = np.empty(offsets.shape[0] + 1, np.int32), np.empty(LANES, offsets.dtype)
+    row_candidates, other_scores = np.empty(offsets.shape[0] + 1, np.int32), np.empty(LANES, np.float32)
     n_defined, zero = 0, np.int64(0)
     for start in range(0, count, TILE_ROWS):
         n_rows = min(TILE_ROWS, count - start)
@@ -169,19 +193,20 @@ def _refine_with_candidates(
             p = open_rows[start + min(lane, n_rows - 1)]
             best = np.float64(set_tag(best_scores[0, p], score_mask, np.int32(0)))
             tile_slots[lane] = slots[p]
-            limits[lane] = min(best + 2.0 * bounds[p] / score_unit, np.float64(padding_score))
+            limits[lane] = min(best + 1.25 * bounds[p], np.float64(PADDING_SCORE))
             prefetch_row(X, rows[p])
-        load_tile(words, width, tile_slots, 0, row_tile)
+        load_tile(words, padded_width, tile_slots, 0, row_tile)
+        if values.itemsize != 4:
+            load_tile_scales(row_steps, errors, norms, row_term, tile_slots, 0, scales)
         find_tile_candidates(
-            kind, row_tile, width, tile_words, n_in_tiles, offsets, padding_score, limits, tile_candidates, counts,
-            other_least,
+            kind, row_tile, scales, width, tile_words, n_in_tiles, sums, steps, offsets, limits, tile_candidates,
+            counts, other_least,
         )  # fmt: skip
         for lane in range(n_rows):
             p = open_rows[start + lane]
             i = rows[p]
-            margin = (
-                np.float64(other_least[lane]) - np.float64(set_tag(best_scores[0, p], score_mask, np.int32(0)))
-            ) * score_unit - bounds[p]
+            best = np.float64(set_tag(best_scores[0, p], score_mask, np.int32(0)))
+            margin = np.float64(other_least[lane]) - best - bounds[p]
             # Two branches of the same steps: to choose between the arrays, numba would count references to them.
             if counts[lane] <= MAX_CANDIDATES:
                 label, gap = _find_nearest(
@@ -193,8 +218,8 @@ def _refine_with_candidates(
                     )
             else:
                 n_candidates = find_candidates(
-                    kind, words, tile_slots[lane] * width, width, centers.block_words, offsets, padding_score,
-                    limits[lane], row_candidates, other_scores,
+                    kind, words, tile_slots[lane] * padded_width, scales[lane], scales[TILE_ROWS + lane], width,
+                    centers.block_words, sums, steps, offsets, limits[lane], row_candidates, other_scores,
                 )  # fmt: skip
                 label, gap = _find_nearest(X, i, original, factor, row_candidates, zero, n_candidates, margin)
                 if gap == 0.0:

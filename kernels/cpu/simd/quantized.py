@@ -1,6 +1,6 @@
 """SIMD operations on rows in their own dtype, and on their quantized values.
 
-    load_first, load_differences, store_first, propagate_nonfinite, rint, store_quantized
+    load_first, load_differences, store_first, propagate_nonfinite, rint, store_quantized, apply_scales
 
 The last vector of a row may be partial: `count` lanes of it hold values, and memory beyond them is not touched.
 The vector types: vectors.py.
@@ -122,3 +122,20 @@ def store_quantized(_: Any, values: Any, start: Any, vector: Any, zero: Any, cou
         return context.get_dummy_value()
 
     return types.void(values, types.intp, vector, types.int32, types.intp), emit
+
+
+@intrinsic
+def apply_scales(_: Any, sums: Any, row_step: Any, row_term: Any, step: Any, offset: Any) -> Any:
+    """Return (sums * row_step + row_term) * step + offset as floats if sums are integers; floats stay as they are.
+
+    Each of the two multiplications is rounded once, with its addition.
+    """
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if sig.args[0] == floats:
+            return args[0]
+        products = builder.sitofp(args[0], args[1].type)
+        scaled = _emit_call(builder, f"llvm.fma.v{LANES}f32", [products, args[1], args[2]])
+        return _emit_call(builder, f"llvm.fma.v{LANES}f32", [scaled, args[3], args[4]])
+
+    return floats(sums, floats, floats, floats, floats), emit

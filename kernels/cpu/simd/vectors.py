@@ -186,21 +186,49 @@ def convert_to_floats(_: Any, vector: Any) -> Any:
     return floats(vector), emit
 
 
+def _emit_gather(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """Load the items of a float32 array one by one; indices as `gather` has them."""
+    source, index_array, first = args
+    width = sig.args[1].dtype.bitwidth
+    real = ir.FloatType()
+    gathered = ir.Constant(ir.VectorType(real, LANES), ir.Undefined)
+    for lane in range(LANES):
+        position = builder.add(first, ir.Constant(first.type, lane))
+        index = builder.load(_emit_address(context, builder, sig.args[1], index_array, position, ir.IntType(width)))
+        index = index if width == 64 else builder.sext(index, ir.IntType(64))
+        item = builder.load(_emit_address(context, builder, sig.args[0], source, index, real))
+        gathered = builder.insert_element(gathered, item, _INT32(lane))
+    return gathered
+
+
 @intrinsic
 def gather(_: Any, array: Any, indices: Any, start: Any) -> Any:
-    """Load the items of a float32 array at the LANES indices in `indices`, read from index `start` of it on."""
-    width = indices.dtype.bitwidth
+    """Load the items of a float32 array at the LANES indices in `indices`, read from index `start` of it on.
+
+    Indices that are int64 are those of rows, which often follow each other: their items are then loaded at once.
+    """
+    many = ir.VectorType(ir.IntType(64), LANES)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        source, index_array, first = args
-        real = ir.FloatType()
-        gathered = ir.Constant(ir.VectorType(real, LANES), ir.Undefined)
-        for lane in range(LANES):
-            position = builder.add(first, ir.Constant(first.type, lane))
-            index = builder.load(_emit_address(context, builder, sig.args[1], index_array, position, ir.IntType(width)))
-            index = index if width == 64 else builder.sext(index, ir.IntType(64))
-            item = builder.load(_emit_address(context, builder, sig.args[0], source, index, real))
-            gathered = builder.insert_element(gathered, item, _INT32(lane))
+        if sig.args[1].dtype.bitwidth != 64:
+            return _emit_gather(context, builder, sig, args)
+        source, index_array, start = args
+        rows = builder.load(_emit_address(context, builder, sig.args[1], index_array, start, many), align=8)
+        first = builder.extract_element(rows, _INT32(0))
+        following = builder.add(_emit_splat(builder, first), ir.Constant(many, list(range(LANES))))
+        equal = builder.bitcast(builder.icmp_signed("==", rows, following), ir.IntType(LANES))
+        kind = ir.VectorType(ir.FloatType(), LANES)
+        in_order = builder.icmp_signed("==", equal, ir.Constant(equal.type, -1))
+        with builder.if_else(in_order, likely=True) as (consecutive, scattered):
+            with consecutive:
+                at_once = builder.load(_emit_address(context, builder, sig.args[0], source, first, kind), align=4)
+                consecutive_end = builder.block
+            with scattered:
+                one_by_one = _emit_gather(context, builder, sig, args)
+                scattered_end = builder.block
+        gathered = builder.phi(kind)
+        gathered.add_incoming(at_once, consecutive_end)
+        gathered.add_incoming(one_by_one, scattered_end)
         return gathered
 
     return floats(array, indices, types.intp), emit

@@ -27,7 +27,7 @@ def prepare_rows(X: Any, centers: Any, level: int, *, stored: bool = True) -> Pr
     if len(rows.values):
         quantize.quantize_rows(X, np.arange(len(X)), len(X), quantizer, *rows)
     quantized = quantized_centers.quantize_centers(centers, quantizer, level)
-    return PreparedRows(rows, quantizer, quantized, row_filter.allocate_row_buffer(quantized, rows, X.shape[1]))
+    return PreparedRows(rows, quantizer, quantized, row_filter.allocate_row_buffer(rows, X.shape[1]))
 
 
 class PassResult(NamedTuple):

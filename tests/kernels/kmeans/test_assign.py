@@ -174,6 +174,55 @@ def test_a_center_far_away_does_not_widen_the_bound_of_others() -> None:
     assert result.opened < 0.2 * len(X)
 
 
+def heavy_tails(random: np.random.Generator, n_features: int, dtype: Any) -> tuple[Any, Any]:
+    """Return rows whose norms span 10^-42 to 10^9 or beyond, duplicates and bisectors among them, and their centers."""
+    scales = np.array([1e-42, 1e-30, 1e-9, 1e-3, 1.0, 1.0, 1.0, 30.0, 1e4, 1e9])
+    X = random.standard_t(2, size=(300, n_features)) * random.choice(scales, (300, 1))
+    X[random.random(X.shape) < 0.2] = 0.0
+    X[::7] = X[3]
+    centers = np.concatenate([X[:40:2], [X[1], np.full(n_features, 1e9), np.eye(n_features)[0] * 1e6]]).astype(dtype)
+    pairs = centers[random.integers(0, len(centers), (2, 60))].astype(np.float64)
+    return np.concatenate([X, pairs.mean(axis=0)]).astype(dtype), centers
+
+
+@at_every_level
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_features", [1, 3, 18, 40])
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_and_gaps_hold_on_heavy_tails(level: int, dtype: Any, n_features: int, seed: int) -> None:
+    X, centers = heavy_tails(np.random.default_rng(seed), n_features, dtype)
+    result = run_pass(X, centers, level)
+    assert result.labels.tolist() == reference.labels(X.tolist(), centers.tolist())
+    distances = np.sqrt(np.square(X[:, None].astype(np.longdouble) - centers).sum(axis=2))
+    nearest = np.sort(distances, axis=1) * float(quantize.fit_quantizer(X, level).factor)
+    gaps = nearest[:, 1] - nearest[:, 0]
+    proven = result.gap_bound > 0
+    assert (result.gap_bound[proven] <= gaps[proven]).all()
+
+
+@at_every_level
+@pytest.mark.parametrize("n_features", [3, 18, 64])
+def test_scores_are_lower_bounds_within_the_error_bound(level: int, n_features: int) -> None:
+    """Of the best center, for rows and centers with heavy tails: what every proof of a label rests on."""
+    random = np.random.default_rng(n_features)
+    X = (random.standard_t(2, size=(2000, n_features)) * np.exp(random.normal(size=(2000, 1)))).astype(np.float32)
+    centers = np.concatenate([X[:60], np.eye(n_features, dtype=np.float32)[:2] * 500, np.zeros((1, n_features))])
+    prepared = prepare_rows(X, centers.astype(np.float32), level)
+    prepared.buffer.rows[: len(X)] = np.arange(len(X))
+    filter_only(X, prepared.rows, prepared.quantizer, prepared.centers, len(X), prepared.buffer)
+    y, c = ((Z.astype(np.float64) - prepared.quantizer.shift) * prepared.quantizer.factor for Z in (X, centers))
+    exact = np.square(c).sum(axis=1) / 2 - y @ c.T
+    best = prepared.buffer.best_centers[0, : len(X)]
+    score = prepared.buffer.best_scores[0, : len(X)].astype(np.float64)
+    bound = prepared.buffer.bounds[: len(X)].astype(np.float64)
+    excess = exact[np.arange(len(X)), best] - score
+    half = bound if level == quantize.FLOAT32 else np.zeros(len(X))  # there the error of the row counts at the end
+    tag = 2.0**-16 * np.abs(score)
+    assert (excess <= bound).all()
+    assert (excess >= -half - tag).all()
+    assert np.median(bound / np.abs(exact).max(axis=1)) < [0.1, 0.002, 0.001][level]
+
+
 @at_every_level
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_beyond_the_range_of_float32_products_are_labelled_by_the_definition(level: int, dtype: Any) -> None:

@@ -165,6 +165,34 @@ def test_items_are_gathered_by_index() -> None:
         np.testing.assert_array_equal(out, table[indices[1:]])
 
 
+@pytest.mark.parametrize("other", range(LANES))
+def test_rows_that_follow_each_other_but_for_one_are_gathered_by_index(other: int) -> None:
+    table, out = np.arange(100, dtype=np.float32) * 3, np.empty(LANES, np.float32)
+    indices = np.arange(40, 40 + LANES + 1)
+    gather_items(table, indices, out)
+    np.testing.assert_array_equal(out, table[indices[1:]])
+    indices[1 + other] = 7
+    gather_items(table, indices, out)
+    np.testing.assert_array_equal(out, table[indices[1:]])
+
+
+@numba.njit
+def scale_sums(sums: Any, numbers: Any, out: Any) -> None:
+    row_step, row_term = simd.load(numbers, 0), simd.load(numbers, LANES)
+    step, offset = simd.load(numbers, 2 * LANES), simd.load(numbers, 3 * LANES)
+    simd.store(out, 0, quantized.apply_scales(simd.load(sums, 0), row_step, row_term, step, offset))
+
+
+def test_sums_of_integers_become_scores_and_floats_stay() -> None:
+    numbers, out = np.random.default_rng(0).normal(size=4 * LANES).astype(np.float32), np.empty(LANES, np.float32)
+    row_step, row_term, step, offset = numbers.astype(np.float64).reshape(4, LANES)
+    sums = np.arange(-3, LANES - 3, dtype=np.int32) * 1_000_001
+    scale_sums(sums, numbers, out)
+    np.testing.assert_allclose(out, (sums * row_step + row_term) * step + offset, rtol=1e-5)
+    scale_sums(numbers, numbers, out)
+    np.testing.assert_array_equal(out, numbers[:LANES])
+
+
 @pytest.mark.parametrize("scores", [np.arange(-LANES, 0, dtype=np.int32) * 1000, floats(4)])
 def test_a_tag_rides_in_the_low_bits_and_hardly_changes_the_order(scores: Any) -> None:
     score_mask, out, tags = np.int32(-128), np.empty_like(scores), np.empty(LANES, np.int32)
