@@ -49,7 +49,7 @@ from engine.model.row_gate import RowGate
 from engine.model.unseen import SeenRows
 from engine.pca.solver import Components
 from engine.progress import Reporter, Silent
-from engine.tables import BLOCK_ROWS, open_table
+from engine.tables import BLOCK_ROWS, Table, open_table
 from engine.tables.output_paths import check_apart, check_new_file, parquet_path
 from engine.tables.records import is_records, table_of_records
 from engine.tables.snapshot import snapshot
@@ -141,6 +141,20 @@ class Model:
         if names is None:
             raise NotExplainedError(f"{run_folder(self)} was made with --skip explain: its clusters have no names.")
         return names
+
+    def open_table(self, source: Any, *, id: str | None) -> Table:
+        """Open a table whose columns are what they were in the fit: those of CSV files, and vectors without a value.
+
+        Raises
+        ------
+        MissingColumnError, RetypedColumnError
+            If the table has not all columns of the model, in their types.
+        SourceNotFoundError, DataError, UsageError
+            As engine.tables.open_table.
+        """
+        table = open_table(source, id=id, types=self.encoder.csv_types(), vectors=self.vectors)
+        self.encoder.check_schema(table.schema)
+        return table
 
     def scores(self, rows: Any) -> NDArray[np.float32]:
         """Compute the scores Z of rows, float32 of shape (n_rows, n_components).
@@ -342,8 +356,7 @@ class Model:
         reporter: Reporter,
     ) -> pa.Table | Path:
         """Assign the rows of a table that can be read several times."""
-        table = open_table(source, id=self.id, types=self.encoder.csv_types(), vectors=self.vectors)
-        self.encoder.check_schema(table.schema)
+        table = self.open_table(source, id=self.id)
         columns = self._table_columns
         with reporter.stage("assign", table.n_rows) as advance:
             seen = SeenRows(self.encoder, self.pca.mean_, accepted, advance, row_gate)

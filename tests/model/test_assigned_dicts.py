@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -18,6 +19,7 @@ import engine
 from engine.blocks import BLOCK_ROWS
 from engine.config import FitConfig
 from engine.errors import ModelNotReadableError, RetypedColumnError, RoomsError, SchemaMismatchError, SourceFormatError
+from engine.model.export import check_sql, onnx_inputs
 
 N = 300
 DAY = dt.date(2024, 2, 29)
@@ -232,6 +234,25 @@ def test_vectors_that_are_all_missing_are_missing(vector_model: engine.Model) ->
         assert vector_model.assign(table).equals(expected)
     for missing in (NAN, pd.NA, pd.NaT):
         assert vector_model.assign(row.to_pylist()[0] | {"taste": missing}).equals(expected)
+
+
+def test_a_table_whose_vectors_are_all_missing_serves_every_command(vector_model: engine.Model) -> None:
+    assert vector_model.run_folder is not None
+    run, rows = engine.Run(vector_model.run_folder), vectors().slice(0, 20)
+    for missing in (pa.nulls(20, pa.list_(pa.float32())), pa.nulls(20, pa.list_(pa.float32(), 4)), pa.nulls(20)):
+        table = rows.set_column(2, "taste", missing)
+        expected = vector_model.assign(table)["cluster"].to_pylist()
+        assert run.why(3, table=table).assigned == expected[3]
+        assert engine.similar(run, 3, 5, table=table).num_rows == 5
+        assert "taste" in str(vector_model.export("sql", table=table))
+        assert check_sql(vector_model, table, "duckdb").differing == 0
+        assert run_graph(vector_model, table) == expected
+
+
+def run_graph(model: engine.Model, table: pa.Table) -> list[int]:
+    session = onnxruntime.InferenceSession(model.export("onnx", table=table).SerializeToString())
+    clusters: list[int] = session.run(["cluster"], onnx_inputs(model, table))[0].tolist()
+    return clusters
 
 
 @pytest.mark.parametrize("vector", [[], [1.0], [1.0, 2.0, 3.0], [1.0] * 5])
