@@ -38,13 +38,13 @@ from engine.model.files import METRIC_FORMAT, read_model, write_model
 from engine.model.new_rows import (
     AddedColumns,
     NewRowAssigner,
-    ScoredBlock,
     check_finite,
     read_cluster_names,
     read_vector_lengths,
     run_folder,
     write_new_rows,
 )
+from engine.model.requests import RequestAssigner
 from engine.model.row_gate import RowGate
 from engine.model.unseen import SeenRows
 from engine.pca.solver import Components
@@ -295,7 +295,7 @@ class Model:
 
     def assign_each(
         self, requests: Sequence[Sequence[Mapping[str, Any]]], *, with_columns: Sequence[str] = ()
-    ) -> list[pa.Table | RoomsError]:
+    ) -> list[list[dict[str, Any]] | RoomsError]:
         """Assign several lists of dicts, such as the requests that wait at a server, in less time than one by one.
 
         Parameters
@@ -306,28 +306,26 @@ class Model:
 
         Returns
         -------
-        list of what `assign` returns for each list alone, or of the error that it raises.
+        list of what `assign` returns for each list alone, as dicts, or of the error that it raises.
+
+        Raises
+        ------
+        UsageError, NotExplainedError, ModelNotReadableError
+            As `assign`, of `with_columns` and the model.
 
         Warns
         -----
         UnseenValuesWarning, NoDirectionWarning
             As `assign` does for each list alone.
         """
-        check_id_name(self.id)
-        assign = NewRowAssigner(self, AddedColumns.choose(self, place=False, top=1, with_columns=with_columns))
-        blocks: list[ScoredBlock | RoomsError] = []
-        for records in requests:
-            try:
-                block = assign.read_records(records, compared=False)
-                seen = SeenRows(self.encoder, self.pca.mean_, None, lambda _: None)
-                seen.add(block.counts)
-                seen.report()
-                blocks.append(block)
-            except RoomsError as error:
-                blocks.append(error)
-        read = [block for block in blocks if isinstance(block, ScoredBlock)]
-        tables = iter(assign.assign_together(read) if read else ())
-        return [next(tables) if isinstance(block, ScoredBlock) else block for block in blocks]
+        chosen = tuple(with_columns)
+        if chosen not in self._request_assigners:
+            self._request_assigners[chosen] = RequestAssigner(self, chosen)
+        return self._request_assigners[chosen](requests)
+
+    @cached_property
+    def _request_assigners(self) -> dict[tuple[str, ...], RequestAssigner]:
+        return {}
 
     def _assign_records(
         self,
