@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from engine.errors import UsageError
 from engine.export.sql_dialect import Sqlite
-from engine.tables.databases.address import POSTGRESQL, parse_address
+from engine.tables.databases.address import parse_address
 
 TABLE = "profiles"
 DIALECT = Sqlite()
@@ -106,7 +106,7 @@ class PostgreSqlServer:
 
     def __init__(self, url: str) -> None:
         self.address = parse_address(url)
-        if self.address.scheme not in POSTGRESQL:
+        if self.address.library != "postgresql":
             raise UsageError(
                 f"{self.address.shown} is no URL of PostgreSQL.", hint="write it like postgresql://user@host/name."
             )

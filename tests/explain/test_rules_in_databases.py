@@ -1,7 +1,6 @@
 """Conditions and rules.sql in the dialects of other databases select exactly the rows that the engine selects.
 
-ROOMS_TEST_POSTGRES is the URL of a PostgreSQL server, postgresql://user:password@host/name.
-Spark needs pyspark and Java.
+PostgreSQL is a server that the tests start; Spark needs pyspark and Java.
 """
 
 from __future__ import annotations
@@ -72,8 +71,8 @@ def test_sqlite_selects_the_rows_that_the_engine_selects(name: str, data: st.Dat
 
 
 @pytest.fixture(scope="module", params=ZONES)
-def postgres(request: pytest.FixtureRequest) -> Iterator[Database]:
-    yield from postgres_in_zone(request.param)
+def postgres(request: pytest.FixtureRequest, postgresql: str) -> Iterator[Database]:
+    yield from postgres_in_zone(postgresql, request.param)
 
 
 @pytest.mark.filterwarnings("ignore::engine.features.fit.ColumnsDroppedWarning")

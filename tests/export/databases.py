@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,17 +9,9 @@ import pytest
 from engine.export.sql_databases import Database, LocalSpark, PostgreSqlServer, SqliteInMemory
 
 
-def postgres_url() -> str:
-    """Return the URL of the PostgreSQL server for tests; skip the test where there is none."""
-    url = os.environ.get("ROOMS_TEST_POSTGRES")
-    if url is None:
-        pytest.skip("set ROOMS_TEST_POSTGRES to the URL of a PostgreSQL server, postgresql://user:password@host/name")
-    return url
-
-
-def postgres_in_zone(zone: str) -> Iterator[Database]:
-    """Yield the PostgreSQL server for tests, in a session of this time zone."""
-    database = PostgreSqlServer(postgres_url())
+def postgres_in_zone(url: str, zone: str) -> Iterator[Database]:
+    """Yield a PostgreSQL server in a session of this time zone."""
+    database = PostgreSqlServer(url)
     database.cursor.execute(f"SET TimeZone = '{zone}'")
     yield database
     database.close()

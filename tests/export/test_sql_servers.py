@@ -1,7 +1,6 @@
 """The SQL of a model in PostgreSQL and Spark, where they are: the same clusters as the model assigns.
 
-ROOMS_TEST_POSTGRES is the URL of a PostgreSQL server, postgresql://user:password@host/name. Spark needs pyspark and
-Java.
+PostgreSQL is a server that the tests start; Spark needs pyspark and Java.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from engine.export.sql_databases import Database
 from engine.features.encoder import FeatureEncoder
 from engine.model.export import check_sql
 from engine.model.model import Model
-from tests.export.databases import postgres_in_zone, postgres_url, spark_in_zone
+from tests.export.databases import postgres_in_zone, spark_in_zone
 from tests.export.tables import MARKS, ROLES, mixed, shifted
 
 
@@ -45,8 +44,8 @@ def rows() -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[Database]:
-    yield from postgres_in_zone("America/New_York")
+def postgres(postgresql: str) -> Iterator[Database]:
+    yield from postgres_in_zone(postgresql, "America/New_York")
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +70,18 @@ def test_a_check_counts_differences(
     run: engine.Run, rows: pa.Table, dialect: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue(dialect)
+    server = ["--database", request.getfixturevalue("postgresql")] if dialect == "postgres" else []
     pq.write_table(rows, tmp_path / "rows.parquet")
     command = ["export", str(run.path), "--dialect", dialect, "--check", str(tmp_path / "rows.parquet"), "--json"]
-    answer = CliRunner().invoke(app, [*command, *(["--database", postgres_url()] if dialect == "postgres" else [])])
+    answer = CliRunner().invoke(app, [*command, *server])
     assert answer.exit_code == 0, answer.output
     facts = json.loads(answer.stdout)
     assert (facts["rows"], facts["differing"], facts["within_rounding"]) == (800, 0, 0)
 
 
-def test_a_difference_that_rounding_does_not_explain_is_an_error_in_postgres(model: Model, rows: pa.Table) -> None:
-    url = postgres_url()
+def test_a_difference_that_rounding_does_not_explain_is_an_error_in_postgres(
+    model: Model, rows: pa.Table, postgresql: str
+) -> None:
     encoder = FeatureEncoder(model.encoder.plan)
     assert encoder.layout is encoder.layout  # the model goes on with this plan, and the export gets another one
     age, *others = encoder.plan.columns
@@ -88,12 +89,12 @@ def test_a_difference_that_rounding_does_not_explain_is_an_error_in_postgres(mod
     changed = Model(encoder, model.pca, model.centers, model.fences, "who")
     gone = rows.set_column(1, "age", pa.nulls(len(rows), pa.int64()))
     with pytest.raises(ExportDiffersError, match="of 800 rows have another cluster in postgres"):
-        check_sql(changed, gone, "postgres", database=url)
+        check_sql(changed, gone, "postgres", database=postgresql)
 
 
-def test_a_check_in_postgres_ends_at_its_deadline_and_leaves_nothing(model: Model, rows: pa.Table) -> None:
+def test_a_check_in_postgres_ends_at_its_deadline(model: Model, rows: pa.Table, postgresql: str) -> None:
     with pytest.raises(OutOfResourcesError, match="longer than"):
-        check_sql(model, rows, "postgres", database=postgres_url(), deadline=0.05)
+        check_sql(model, rows, "postgres", database=postgresql, deadline=0.05)
 
 
 def test_a_check_in_a_server_needs_its_url_and_tells_no_password(model: Model, rows: pa.Table) -> None:
