@@ -108,7 +108,7 @@ class PostgreSqlServer:
         self.address = parse_address(url)
         if self.address.library != "postgresql":
             raise UsageError(
-                f"{self.address.shown} is no URL of PostgreSQL.", hint="write it like postgresql://user@host/name."
+                f"{self.address.shown} is no URL of PostgreSQL.", hint="write it like postgresql://host/name."
             )
         with self.address.explain_errors("cannot be used for a check"):
             from adbc_driver_postgresql import dbapi
@@ -190,7 +190,7 @@ def open_database(dialect: str, url: str | None) -> Database:
     if dialect == "postgres":
         if url is None:
             raise UsageError(
-                "A check in PostgreSQL needs a server.", hint="name one: --database 'postgresql://user@host/name'."
+                "A check in PostgreSQL needs a server.", hint="name one: --database 'postgresql://host/name'."
             )
         return PostgreSqlServer(url)
     if url is not None:
