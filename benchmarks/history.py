@@ -52,6 +52,7 @@ FIGURES = {
     "pca": ("engine/seconds_least", "engine/times_faster", "engine/error", "engine_streaming/times_faster"),
     "real": ("tables", "fitted", "refused", "clusters"),
     "reliability": ("fits", "kills", "flipped", "mutated"),
+    "serve": ("median_us", "least_us"),
     "streaming": (
         "measured/streamed/seconds", "measured/streamed/own_mib", "measured/in memory/seconds", "speed_by_seconds",
         "rooms/seconds", "streamed/measured/seconds", "measured/seconds", "measured/own_mib",

@@ -1,9 +1,10 @@
 """Measure examples/serve.py: requests of ten rows from several clients at once, and the CPU time that the server takes.
 
-    python benchmarks/serve.py RUN TABLE [--clients 32] [--windows 40]
+    python benchmarks/serve.py RUN TABLE [--clients 1,8,32] [--windows 20] [--rounds 3] [--record]
 
 The CPU time of a request bounds how many one core answers. It is the median over windows, and the least of them, which
-other programs on the machine disturb least. Linux only: it reads /proc.
+other programs on the machine disturb least. Rounds take the numbers of clients in turn. `--record` writes
+results/serve.json. Linux only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pyarrow.dataset as ds
 
@@ -46,17 +48,21 @@ async def ask(port: int, bodies: list[bytes]) -> None:
     writer.close()
 
 
-async def measure(port: int, pid: int, bodies: list[bytes], n_clients: int, n_windows: int) -> None:
-    """Print requests a second and microseconds of CPU a request."""
-    micros, start, size = [], time.perf_counter(), n_clients * REQUESTS
+async def measure(port: int, pid: int, bodies: list[bytes], n_clients: int, n_windows: int) -> list[float]:
+    """Return the microseconds of CPU that a request took, in each window."""
+    micros = []
     for window in range(n_windows):
         before = cpu_seconds(pid)
         shares = [bodies[(window + client) % BODIES :][:REQUESTS] for client in range(n_clients)]
         await asyncio.gather(*(ask(port, share) for share in shares))
         micros.append((cpu_seconds(pid) - before) / sum(map(len, shares)) * 1e6)
-    rate = n_windows * size / (time.perf_counter() - start)
-    least, middle = min(micros), statistics.median(micros)
-    print(f"{n_clients} clients: {rate:,.0f} requests/s; CPU of a request: median {middle:.0f}, least {least:.0f} us")
+    return micros
+
+
+def summary(micros: list[float]) -> dict[str, float]:
+    """Return what the windows say."""
+    middle = statistics.median(micros)
+    return {"median_us": round(middle), "least_us": round(min(micros)), "requests_a_core_second": round(1e6 / middle)}
 
 
 def main() -> None:
@@ -64,8 +70,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     parser.add_argument("table")
-    parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--windows", type=int, default=40)
+    parser.add_argument("--clients", default="1,8,32")
+    parser.add_argument("--windows", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     rows = ds.dataset(options.table).head(ROWS * BODIES).to_pylist()
     bodies = [json.dumps(rows[i : i + ROWS], default=str).encode() for i in range(0, len(rows), ROWS)]
@@ -82,10 +90,23 @@ def main() -> None:
                 break
             except OSError:
                 time.sleep(0.2)
-        asyncio.run(measure(port, server.pid, bodies, options.clients, options.windows))
+        counts = [int(count) for count in options.clients.split(",")]
+        found: dict[int, list[float]] = {count: [] for count in counts}
+        for _ in range(options.rounds):
+            for count in counts:
+                found[count] += asyncio.run(measure(port, server.pid, bodies, count, options.windows))
     finally:
         server.terminate()
         server.wait()
+    cases = {f"{count} clients": summary(micros) for count, micros in found.items()}
+    print(json.dumps(cases, indent=1))
+    if options.record:
+        from history import record
+        from machine_info import describe_machine
+
+        document: dict[str, Any] = {"machine": describe_machine(), "rows_a_request": ROWS, "columns": len(rows[0])}
+        document |= {"load_average": [round(load, 1) for load in os.getloadavg()], "cases": cases}
+        record(Path(__file__).parent / "results" / "serve.json", document)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,62 @@ class Run:
         """Rules of every cluster with precision and coverage, the overview tree, the full tree, and their fidelity."""
         return self._read_explanation("rules.json")
 
+    def export_rules(
+        self,
+        *,
+        dialect: str = "duckdb",
+        relation: str = "profiles",
+        id: str | None = None,
+        table: Any = None,
+        out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+    ) -> str | Path:
+        """Write the rules of the clusters and the full tree as SQL of a database: rules.sql in any dialect.
+
+        Parameters
+        ----------
+        dialect : {"duckdb", "postgres", "sqlite", "spark", "bigquery", "snowflake"}, default="duckdb"
+        relation : str, default="profiles"
+            The table in the database, as it is written in a statement.
+        id : str, optional
+            The column that is passed through. By default the id of the run; without one, all columns are.
+        table : path, URL, list of them, or a pandas, polars or pyarrow table, optional
+            It has the columns in the types of the database. By default the files that the run was made of.
+        out : path, optional
+            A file to write.
+        overwrite : bool, default=False
+
+        Returns
+        -------
+        str, the two statements; or the path written.
+
+        Raises
+        ------
+        NotExplainedError
+            If the run was made with --skip explain.
+        UsageError
+            If the dialect is unknown, or cannot read columns that the rules test: it names them.
+        OutputExistsError
+            If `out` exists already.
+        SourceNotFoundError, InputChangedError, MissingColumnError, RetypedColumnError, DataError
+            Of the table.
+        """
+        from engine.explain.export_sql import to_sql
+        from engine.model.export import find_dialect, open_typed_table
+        from engine.tables.output_paths import check_new_file
+        from engine.utils.atomic_files import write_atomically
+
+        if out is not None:
+            check_new_file(Path(out), overwrite=overwrite)
+        rules, chosen = self.rules, find_dialect(dialect)
+        schema, key = open_typed_table(self.model, table).schema, self.model.id if id is None else id
+        text = to_sql(rules, self.model.encoder.plan, schema, key, chosen, relation)
+        if out is None:
+            return text
+        with write_atomically(Path(out)) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        return Path(out)
+
     @cached_property
     def features(self) -> list[dict[str, Any]]:
         """One dict a feature: its importance, its value and difference in every cluster, as in features.json."""
@@ -184,15 +240,14 @@ class Run:
             If the run's own table is gone, has changed, or was a data frame.
         MissingColumnError, RetypedColumnError, DataError
         """
-        from engine.tables import open_table
         from engine.tables.recorded_table import open_recorded_table
 
-        types = self.model.encoder.csv_types()
-        if table is None:
-            opened = open_recorded_table(self.manifest["input"], str(self.path), id=self.model.id, types=types)
-        else:
-            opened = open_table(table, id=self.model.id, types=types)
-        self.model.encoder.check_schema(opened.schema)
+        if table is not None:
+            return self.model.open_table(table, id=self.model.id)
+        encoder = self.model.encoder
+        types = encoder.csv_types()
+        opened = open_recorded_table(self.manifest["input"], str(self.path), id=self.model.id, types=types)
+        encoder.check_schema(opened.schema)
         return opened
 
     @cached_property

@@ -14,6 +14,9 @@ import engine
 from engine import blocks
 from engine.config import FitConfig
 from engine.datasets.demo_table import DemoPaths, write_demo
+from tests.postgresql_server import postgresql
+
+__all__ = ["postgresql"]  # a fixture
 
 # No deadline: the machine may be shared, and an example may be the first one to load a kernel.
 hypothesis.settings.register_profile("untimed", deadline=None)

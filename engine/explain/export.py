@@ -47,9 +47,9 @@ def write_explanation(
 ) -> None:
     """Write rules, features and personas into a folder, as JSON, SQL and Markdown; clusters have these `numbers`."""
     personas = [replace(persona, cluster=int(numbers[persona.cluster])) for persona in personas]
-    names = [persona.name for persona in personas]
-    _write_json(folder / "rules.json", _rules_document(explanation, personas, min_people, numbers))
-    (folder / "rules.sql").write_text(to_sql(explanation, names, plan, schema, id, numbers), encoding="utf-8")
+    rules = _rules_document(explanation, personas, min_people, numbers)
+    _write_json(folder / "rules.json", rules)
+    (folder / "rules.sql").write_text(to_sql(rules, plan, schema, id), encoding="utf-8")
     facts = {"format": FORMAT, "min_people": min_people, "sampled_rows": explanation.n_sampled}
     sizes = np.array([persona.size for persona in personas], np.int64)
     table = feature_table(effect_sizes, sizes, min_people, explanation.column_importance, words)
@@ -93,7 +93,7 @@ def _rules_document(
                         "words": rule_words(rule.conditions, rule.points, rule.needed),
                         "points_needed": rule.needed,
                         "conditions": [
-                            {"words": condition.words(), "points": points, **_condition_document(condition)}
+                            {"words": condition.words(), "points": points, **condition_document(condition)}
                             for condition, points in zip(rule.conditions, rule.points, strict=True)
                         ],
                         "precision": round(rule.precision, 4),
@@ -151,13 +151,13 @@ def _node_document(
     (condition,) = explanation.conditions({predicate: bin_range})
     return {
         "if": condition.words(),
-        "condition": _condition_document(condition),
+        "condition": condition_document(condition),
         "then": _node_document(explanation, evaluated, int(yes[node]), min_people, numbers),
         "else": _node_document(explanation, evaluated, int(no[node]), min_people, numbers),
     }
 
 
-def _condition_document(condition: Condition) -> dict[str, Any]:
+def condition_document(condition: Condition) -> dict[str, Any]:
     """Return a condition for programs: at_least and below for numbers and dates, holds for everything else."""
     predicate = condition.predicate
     document: dict[str, Any] = {"column": predicate.column, "kind": predicate.kind}

@@ -1,28 +1,24 @@
 """Write rules as SQL, so that any database that holds the profiles can select the people of a cluster.
 
-    Explanation, EncodingPlan, Schema  ->  contents of rules.sql
+    contents of rules.json, EncodingPlan, Schema, SqlDialect  ->  contents of rules.sql
 
-Two statements, each to be run alone on a table `profiles`: the rules of each cluster as a boolean column, and the full
-tree as one CASE. Both select exactly the people that rules.json counts. Missing values, NULL and NaN, count as in the
-clustering: COALESCE(..., TRUE) is a condition that holds for them. The dialect is that of DuckDB (sql_dialect.py).
+Two statements, each to be run alone on one table: the rules of each cluster as a boolean column, and the full tree as
+one CASE. Both select exactly the rows that rules.json counts. Missing values, NULL and NaN, count as in the
+clustering: COALESCE(..., TRUE) is a condition that holds for them. How databases differ: engine/export/sql_dialect.py.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from engine.explain.binning.predicates import YES, missing_bin
-from engine.explain.rules.conditions import Condition
-from engine.explain.rules.decision_tree import LEAF
-from engine.explain.rules.explanation import Explanation, Rule
-from engine.export.sql_columns import SqlColumns
+from engine.explain.binning.predicates import fill_value
+from engine.export.sql_columns import SqlColumns, check_readable
 from engine.export.sql_dialect import DUCKDB, SqlDialect
 from engine.features.columnar_block import END_DAY
 from engine.features.encoding_plan import CategoryPlan, ColumnPlan, EncodingPlan, LabelPlan, NumberPlan
@@ -32,86 +28,103 @@ from engine.utils.formatting import format_percent, natural_list, printable_text
 
 TABLE = "profiles"  # name of the table that the statements read
 DAY_IN_MILLISECONDS = 86_400_000
+EPOCH = date(1970, 1, 1)
 HEADER = """\
 -- Rules of clusters for a table {table}, written for {dialect}. Run each of the two statements alone.
+-- `rooms export RUN --to rules --dialect NAME` writes them for another database.
 -- A missing value, NULL or the NaN of a floating-point column, counts as in the clustering: COALESCE(..., TRUE)
 -- holds for it, and no other condition does but IS NULL.
 -- Numbers are compared as doubles, and times with a time zone in UTC, whatever the time zone of the session.
-"""
+{note}"""
+Document = Mapping[str, Any]  # a part of rules.json
 
 
 def to_sql(
-    explanation: Explanation,
-    names: Sequence[str],
+    rules: Document,
     plan: EncodingPlan,
     schema: pa.Schema,
     id: str | None,
-    numbers: NDArray[np.int32],
+    dialect: SqlDialect = DUCKDB,
+    table: str = TABLE,
 ) -> str:
     """Return the contents of rules.sql.
 
     Parameters
     ----------
-    explanation : Explanation
-    names : sequence of str
-        Names of the clusters.
+    rules : mapping
+        The contents of rules.json.
     plan : EncodingPlan
     schema : pyarrow.Schema
         Schema of the profiles.
     id : str or None
         Column that identifies a profile; without it, all columns are selected beside the result.
-    numbers : int32 array of shape (n_clusters,)
-        The number of each cluster.
+    dialect : SqlDialect
+    table : str
+        The table of the profiles, as it is written in a statement.
+
+    Raises
+    ------
+    UsageError
+        If the dialect cannot read a column that the rules test. It names all of these.
     """
-    writer = SqlConditionWriter(plan, schema)
-    key = writer.dialect.identifier(id) if id is not None else "*"
+    writer = SqlConditionWriter(plan, schema, dialect)
+    tested = {condition["column"] for condition in _conditions(rules)}
+    check_readable(dialect, [column for column in plan.columns if column.column in tested], schema)
+    key = dialect.identifier(id) if id is not None else "*"
     columns = []
-    for cluster, rules in enumerate(explanation.clusters):
-        matches = [_rule_expression(rule, writer.sql) for rule in rules.rules]
+    for cluster in rules["clusters"]:
+        matches = [_rule_expression(rule, writer.sql) for rule in cluster["rules"]]
         disjunction = "\n      OR ".join(f"({match})" for match in matches) or "FALSE"
-        metrics = f"precision {format_percent(rules.precision)}, coverage {format_percent(rules.coverage)}"
+        precision, coverage = format_percent(cluster["precision"]), format_percent(cluster["coverage"])
+        metrics = f"precision {precision}, coverage {coverage}"
         note = metrics if matches else "no short rule describes this cluster"
-        number = numbers[cluster]
-        comment = f"  -- {number}: {printable_text(names[cluster])} ({note})\n"
-        columns.append(f"{comment}  CASE WHEN {disjunction} THEN TRUE ELSE FALSE END AS cluster_{number}")
-    tree = _case_expression(explanation, writer.sql, numbers, node=0, depth=1)
-    fidelity = format_percent(explanation.full.fidelity)
+        comment = f"  -- {cluster['cluster']}: {printable_text(cluster['name'])} ({note})\n"
+        columns.append(f"{comment}  CASE WHEN {disjunction} THEN TRUE ELSE FALSE END AS cluster_{cluster['cluster']}")
+    fidelity = format_percent(rules["full"]["fidelity"])
     return (
-        HEADER.format(table=TABLE, dialect=writer.dialect.name)
+        HEADER.format(table=table, dialect=dialect.name, note=dialect.note)
         + _ambiguous_names_note(schema)
         + f"\n-- Who matches the rules of each cluster.\nSELECT {key},\n"
         + ",\n".join(columns)
-        + f"\nFROM {TABLE};\n\n"
+        + f"\nFROM {table};\n\n"
         + f"-- The full tree: it names the right cluster for {fidelity} of all rows.\n"
-        + f"SELECT {key},\n  {tree} AS cluster\nFROM {TABLE};\n"
+        + f"SELECT {key},\n  {_case_expression(rules['full']['tree'], writer.sql, depth=1)} AS cluster\nFROM {table};\n"
     )
 
 
-def _rule_expression(rule: Rule, sql: Callable[[Condition], str]) -> str:
+def _rule_expression(rule: Document, sql: Callable[[Document], str]) -> str:
     """Return a rule: its conditions joined by AND, or the sum of their points if not all of them are needed."""
-    if rule.needed == sum(rule.points):
-        return " AND ".join(sql(condition) for condition in rule.conditions)
-    points = [
+    points = [condition.get("points", 1) for condition in rule["conditions"]]  # format 1 had conjunctions only
+    needed = rule.get("points_needed", sum(points))
+    if needed == sum(points):
+        return " AND ".join(map(sql, rule["conditions"]))
+    terms = [
         f"CASE WHEN {sql(condition)} THEN {n} ELSE 0 END"
-        for condition, n in zip(rule.conditions, rule.points, strict=True)
+        for condition, n in zip(rule["conditions"], points, strict=True)
     ]
-    return "\n        + ".join(points) + f" >= {rule.needed}"
+    return "\n        + ".join(terms) + f" >= {needed}"
 
 
-def _case_expression(
-    explanation: Explanation, sql: Callable[[Condition], str], numbers: NDArray[np.int32], *, node: int, depth: int
-) -> str:
-    """Return the CASE expression of the full tree below a node."""
-    tree = explanation.full.tree
-    if tree.predicate[node] == LEAF:
-        return str(numbers[tree.label[node]])
-    (condition,) = explanation.conditions({int(tree.predicate[node]): (0, int(tree.bin_threshold[node]))})
+def _conditions(rules: Document) -> Iterator[Document]:
+    """Yield the conditions of all rules and of the full tree."""
+    for cluster in rules["clusters"]:
+        for rule in cluster["rules"]:
+            yield from rule["conditions"]
+    nodes = [rules["full"]["tree"]]
+    while nodes:
+        node = nodes.pop()
+        if "condition" in node:
+            yield node["condition"]
+            nodes += [node["then"], node["else"]]
+
+
+def _case_expression(node: Document, sql: Callable[[Document], str], *, depth: int) -> str:
+    """Return the CASE expression of the tree below a node."""
+    if "condition" not in node:
+        return str(node["cluster"])
     indent = "  " * (depth + 1)
-    left, right = (
-        _case_expression(explanation, sql, numbers, node=int(side[node]), depth=depth + 1)
-        for side in (tree.left, tree.right)
-    )
-    return f"CASE WHEN {sql(condition)}\n{indent}THEN {left}\n{indent}ELSE {right} END"
+    then, otherwise = (_case_expression(node[side], sql, depth=depth + 1) for side in ("then", "else"))
+    return f"CASE WHEN {sql(node['condition'])}\n{indent}THEN {then}\n{indent}ELSE {otherwise} END"
 
 
 def _ambiguous_names_note(schema: pa.Schema) -> str:
@@ -134,19 +147,21 @@ class SqlConditionWriter:
         self.dialect = dialect
         self.columns = SqlColumns(dialect)
 
-    def sql(self, condition: Condition) -> str:
-        """Return the condition as an expression that is true where it holds, and false or NULL elsewhere."""
-        plan = self.plans[condition.predicate.column]
-        column = self._column(self.schema.field(condition.predicate.column), plan)
-        if condition.predicate.kind == "missing":
-            return f"{column} IS {'' if condition.low == YES else 'NOT '}NULL"
+    def sql(self, condition: Document) -> str:
+        """Return a condition of rules.json as an expression, which is true where it holds, and else false or NULL."""
+        plan = self.plans[condition["column"]]
+        column = self._column(self.schema.field(plan.column), plan)
+        if condition["kind"] == "missing":
+            return f"{column} IS {'' if condition['holds'] else 'NOT '}NULL"
         if isinstance(plan, NumberPlan):
-            expression = self._number(condition, plan, column)
+            bounds = [(sign, _bound(condition.get(key))) for sign, key in ((">=", "at_least"), ("<", "below"))]
+            expression, holds = self._number(bounds, plan, column), self._reaches_fill(bounds, plan)
         elif isinstance(plan, CategoryPlan):
-            expression = self._category(condition, plan, column)
+            # Without an indicator, a missing category counts as the most frequent one.
+            is_usual = not plan.indicator and condition.get("value") == plan.categories[0]
+            expression, holds = self._category(condition, plan, column), condition["holds"] == is_usual
         else:
-            expression = self._label(condition, plan, column)
-        holds = condition.low <= missing_bin(condition.predicate, plan, self.reference_day) <= condition.high
+            expression, holds = self._label(condition, plan, column), not condition["holds"]
         return f"COALESCE({expression}, TRUE)" if holds else expression
 
     def _column(self, field: pa.Field, plan: ColumnPlan) -> str:
@@ -155,7 +170,7 @@ class SqlConditionWriter:
         if isinstance(plan, LabelPlan) or not plan.missing:
             return column
         kind = self._compared_kind(field.type, plan)
-        if pa.types.is_timestamp(kind):
+        if isinstance(plan, NumberPlan) and plan.role == "date" and not pa.types.is_date(kind):
             days = [self._is_within_day(column, kind, float(day)) for day in plan.missing]
             return f"CASE WHEN NOT ({' OR '.join(f'({day})' for day in days)}) THEN {column} END"
         write: Callable[[Any], str] = self.dialect.day if pa.types.is_date(kind) else self.dialect.number
@@ -163,25 +178,34 @@ class SqlConditionWriter:
             write = self.columns.category_literal(field.type)
         return f"CASE WHEN {column} NOT IN ({', '.join(map(write, plan.missing))}) THEN {column} END"
 
-    def _is_within_day(self, column: str, kind: pa.TimestampType, day: float) -> str:
-        reaches = self._reaches_moment(kind)
+    def _is_within_day(self, column: str, kind: pa.DataType, day: float) -> str:
+        reaches = self._reaches(kind)
         begins = f"{column} {reaches('>=', day)}"
         return begins if day + 1 >= END_DAY else f"{begins} AND {column} {reaches('<', day + 1)}"
 
-    @staticmethod
-    def _compared_kind(kind: pa.DataType, plan: ColumnPlan) -> pa.DataType:
-        """Return the type in which a column is compared: dates that are texts or numbers are moments."""
-        is_written = isinstance(plan, NumberPlan) and plan.role == "date" and not pa.types.is_temporal(kind)
-        return pa.timestamp("us") if is_written else kind
+    def _compared_kind(self, kind: pa.DataType, plan: ColumnPlan) -> pa.DataType:
+        """Return the type in which a column is compared: dates that are texts or numbers are moments, or days."""
+        if not isinstance(plan, NumberPlan) or plan.role != "date":
+            return kind
+        if self.dialect.dates_are_texts:
+            return pa.float64()
+        return kind if pa.types.is_temporal(kind) else pa.timestamp("us")
 
-    def _number(self, condition: Condition, plan: NumberPlan, column: str) -> str:
-        kind = self._compared_kind(self.schema.field(plan.column).type, plan)
-        reaches = self._reaches_moment(kind) if pa.types.is_timestamp(kind) else self._reaches(plan)
-        bounds = [(">=", condition.at_least), ("<", condition.below)]
+    def _number(self, bounds: list[tuple[str, float | None]], plan: NumberPlan, column: str) -> str:
+        reaches = self._reaches(self._compared_kind(self.schema.field(plan.column).type, plan))
         return " AND ".join(f"{column} {reaches(sign, bound)}" for sign, bound in bounds if bound is not None)
 
-    def _reaches(self, plan: NumberPlan) -> Callable[[str, float], str]:
-        if plan.role == "date":
+    def _reaches_fill(self, bounds: list[tuple[str, float | None]], plan: NumberPlan) -> bool:
+        """Return whether a missing number is within bounds."""
+        filled = fill_value(plan, self.reference_day)
+        (_, low), (_, high) = bounds
+        return (low is None or filled >= low) and (high is None or filled < high)
+
+    def _reaches(self, kind: pa.DataType) -> Callable[[str, float], str]:
+        """Return the function that compares a column of this type with a number, or with days since 1970-01-01."""
+        if pa.types.is_timestamp(kind):
+            return self._reaches_moment(kind)
+        if pa.types.is_date(kind):
             return lambda sign, bound: f"{sign} {self.dialect.day(math.ceil(bound))}"
         return lambda sign, bound: f"{sign} {self.dialect.number(bound)}"
 
@@ -191,37 +215,39 @@ class SqlConditionWriter:
         So a moment up to 1970 is reached by everything later than the millisecond before it.
         """
         cut = kind.unit in ("us", "ns")
+        moment = self.dialect.moment if kind.tz is None else self.dialect.zoned_moment
 
         def compare(sign: str, bound: float) -> str:
             milliseconds = _first_millisecond(bound)
             if cut and milliseconds <= 0:
-                return f"{'>' if sign == '>=' else '<='} {self.dialect.moment(milliseconds - 1)}"
-            return f"{sign} {self.dialect.moment(milliseconds)}"
+                return f"{'>' if sign == '>=' else '<='} {moment(milliseconds - 1)}"
+            return f"{sign} {moment(milliseconds)}"
 
         return compare
 
-    def _category(self, condition: Condition, plan: CategoryPlan, column: str) -> str:
+    def _category(self, condition: Document, plan: CategoryPlan, column: str) -> str:
         literal = self.columns.category_literal(self.schema.field(plan.column).type)
-        holds = condition.low == YES
-        if condition.predicate.kind == "rare category":
+        if condition["kind"] == "rare category":
             listed = ", ".join(literal(value) for value in plan.categories)
-            return f"{column} {'NOT IN' if holds else 'IN'} ({listed})"
-        return f"{column} {'=' if holds else '<>'} {literal(condition.predicate.value or '')}"
+            return f"{column} {'NOT IN' if condition['holds'] else 'IN'} ({listed})"
+        return f"{column} {'=' if condition['holds'] else '<>'} {literal(condition['value'])}"
 
-    def _label(self, condition: Condition, plan: LabelPlan, column: str) -> str:
-        label, holds = condition.predicate.value or "", condition.low == YES
+    def _label(self, condition: Document, plan: LabelPlan, column: str) -> str:
+        texts = [self.dialect.text(condition["value"])]
         if plan.separator is None:
             kind = self.schema.field(plan.column).type
-            value = label if pa.types.is_integer(kind.value_type) else self.dialect.text(label)
-            contains = self.dialect.contains(column, value)
-            return contains if holds else f"NOT {contains}"
-        joined, mark = self.dialect.joined_labels(column, plan.separator)
-        sign, word = (">", " OR ") if holds else ("=", " AND ")
-        found = [
-            f"{self.dialect.position(self.dialect.text(mark + text + mark), joined)} {sign} 0"
-            for text in spellings(label, plan.separator)
-        ]
-        return found[0] if len(found) == 1 else f"({word.join(found)})"
+            texts = [condition["value"]] if pa.types.is_integer(kind.value_type) else texts
+        else:
+            column = self.dialect.split_labels(column, plan.separator)
+            texts = [self.dialect.text(text) for text in spellings(condition["value"], plan.separator)]
+        contains = " OR ".join(self.dialect.contains(column, text) for text in texts)
+        contains = f"({contains})" if len(texts) > 1 else contains
+        return contains if condition["holds"] else f"NOT {contains}"
+
+
+def _bound(bound: float | str | None) -> float | None:
+    """Return a bound of rules.json as a number; a date as days since 1970-01-01."""
+    return float((date.fromisoformat(bound) - EPOCH).days) if isinstance(bound, str) else bound
 
 
 def _first_millisecond(days: float) -> int:

@@ -20,6 +20,7 @@ from engine.export.sql_dialect import (
     PostgreSql,
     SqlDialect,
     Sqlite,
+    moment_text,
 )
 
 # pyarrow, Java, RE2 and Snowflake read a character itself alike; what \\f or \\t is differs.
@@ -40,6 +41,10 @@ class BackslashDialect(SqlDialect):
             return "\\" + character
         is_shown = character.isprintable() or ord(character) > 0xFFFF
         return character if is_shown else f"\\u{ord(character):04x}"
+
+    def zoned(self, column: str) -> str:
+        """Return a column of moments with a zone as it is compared with `zoned_moment`."""
+        return column
 
     def replace_all(self, text: str, pattern: str, replacement: str) -> str:
         """Return a text with all matches of a regular expression replaced."""
@@ -71,6 +76,14 @@ class SparkSql(BackslashDialect):
     def replace_all(self, text: str, pattern: str, replacement: str) -> str:
         """Return a text with all matches of a regular expression replaced; Java writes groups as $1."""
         return super().replace_all(text, pattern, re.sub(r"\\([0-9])", r"$\1", replacement))
+
+    def moment(self, milliseconds: int) -> str:
+        """Return the literal of a moment without a zone, counted from 1970-01-01."""
+        return f"TIMESTAMP_NTZ '{moment_text(milliseconds)}'"
+
+    def zoned_moment(self, milliseconds: int) -> str:
+        """Return the literal that a column of moments with a zone is compared with, whatever the session's zone."""
+        return f"TIMESTAMP '{moment_text(milliseconds)}+00:00'"
 
     def element(self, column: str, position: int) -> str:
         """Return the number at a position of a vector."""
@@ -115,6 +128,14 @@ class BigQuery(BackslashDialect):
         """Return a column of truths as 0 and 1."""
         return f"CAST({column} AS INT64)"
 
+    def moment(self, milliseconds: int) -> str:
+        """Return the literal of a moment without a zone, counted from 1970-01-01."""
+        return f"DATETIME '{moment_text(milliseconds)}'"
+
+    def zoned_moment(self, milliseconds: int) -> str:
+        """Return the literal that a column of moments with a zone is compared with, whatever the session's zone."""
+        return f"TIMESTAMP '{moment_text(milliseconds)}+00'"
+
     def element(self, column: str, position: int) -> str:
         """Return the number at a position of a vector, NULL beyond its end."""
         return f"{column}[SAFE_OFFSET({position})]"
@@ -144,6 +165,14 @@ class Snowflake(BackslashDialect):
 
     name = "Snowflake"
     note = "-- Times without a zone are TIMESTAMP_NTZ; those with one are TIMESTAMP_TZ or TIMESTAMP_LTZ.\n"
+
+    def moment(self, milliseconds: int) -> str:
+        """Return the literal of a moment without a zone, counted from 1970-01-01."""
+        return f"CAST('{moment_text(milliseconds)}' AS TIMESTAMP_NTZ)"
+
+    def zoned_moment(self, milliseconds: int) -> str:
+        """Return the literal that a column of moments with a zone is compared with, whatever the session's zone."""
+        return f"CAST('{moment_text(milliseconds)} +00:00' AS TIMESTAMP_TZ)"
 
     def element(self, column: str, position: int) -> str:
         """Return the number at a position of a vector."""

@@ -7,18 +7,30 @@ Rules compare these expressions, and models encode them. Marks of missing values
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeGuard
 
 import numpy as np
 import pyarrow as pa
 
+from engine.errors import UsageError
 from engine.export.sql_date_texts import date_from_text
-from engine.export.sql_dialect import SqlDialect
+from engine.export.sql_dialect import (
+    BRACKETS,
+    DATE_TEXTS,
+    LINES,
+    LISTS,
+    NUMBER_TEXTS,
+    VECTORS,
+    WORDY_DATES,
+    SqlDialect,
+)
 from engine.export.sql_number_texts import number_from_text
-from engine.features.encoding_plan import CategoryPlan, ColumnPlan, NumberPlan
+from engine.features.encoding_plan import CategoryPlan, ColumnPlan, LabelPlan, NumberPlan
 from engine.tables.date_texts import DateFormat
+from engine.tables.list_texts import is_list
 from engine.tables.vector_columns import POSITION, vector_name
+from engine.utils.formatting import natural_list
 
 
 def is_written_date(plan: ColumnPlan, field: pa.Field) -> TypeGuard[NumberPlan]:
@@ -40,8 +52,10 @@ class SqlColumns:
         return self.dialect.element(self.dialect.identifier(source), int(field.metadata[POSITION]))
 
     def present(self, field: pa.Field, plan: ColumnPlan) -> str:
-        """Return a column as it is compared, NULL where it has no value."""
+        """Return a column as it is compared, NULL where it has no value; a date of a text as days if it is no type."""
         column = self.given(field)
+        if isinstance(plan, NumberPlan) and plan.role == "date" and self.dialect.dates_are_texts:
+            return self.dialect.days(column, field.type)
         if is_written_date(plan, field):
             return self.moment(field, plan)
         if isinstance(plan, NumberPlan) and plan.number_format is not None:
@@ -53,7 +67,7 @@ class SqlColumns:
         if isinstance(plan, NumberPlan) and pa.types.is_integer(field.type):
             return self.dialect.double(column)
         if pa.types.is_timestamp(field.type) and field.type.tz is not None:
-            return self.dialect.in_utc(column)
+            return self.dialect.zoned(column)
         return column
 
     def moment(self, field: pa.Field, plan: NumberPlan) -> str:
@@ -71,3 +85,35 @@ class SqlColumns:
         if pa.types.is_integer(kind):
             return str
         return str.upper if pa.types.is_boolean(kind) else self.dialect.text
+
+
+def check_readable(dialect: SqlDialect, plans: Iterable[ColumnPlan], schema: pa.Schema) -> None:
+    """Raise UsageError if a dialect cannot read some columns of a plan; it names all of these."""
+    lacking: dict[str, list[str]] = {}
+    for plan in plans:
+        need = _need(plan, schema.field(plan.column))
+        if need in dialect.lacks:
+            lacking.setdefault(need, []).append(repr(plan.column))
+    if lacking:
+        what = "; ".join(f"{need} ({natural_list(names)})" for need, names in lacking.items())
+        raise UsageError(
+            f"{dialect.name} cannot read what the model was fitted on: {what}.",
+            hint="name a table that has these columns in types of the database (--table), or fit without them.",
+        )
+
+
+def _need(plan: ColumnPlan, field: pa.Field) -> str:
+    """Return what a database has to be able to read for a column, "" if it is what all can."""
+    if vector_name(field) is not None:
+        return VECTORS
+    if isinstance(plan, LabelPlan):
+        if plan.separator is None:
+            return LISTS
+        return BRACKETS if is_list(plan.separator) else LINES if plan.separator == "\n" else ""
+    if not isinstance(plan, NumberPlan):
+        return ""
+    if plan.role != "date":
+        return NUMBER_TEXTS if pa.types.is_string(field.type) else ""
+    if not is_written_date(plan, field):
+        return ""
+    return WORDY_DATES if plan.date_format is not None and plan.date_format.forms else DATE_TEXTS

@@ -79,12 +79,15 @@ class SqlDialect:
 
     def moment(self, milliseconds: int) -> str:
         """Return the literal of a moment without a zone, counted from 1970-01-01."""
-        moment = _EPOCH + timedelta(milliseconds=milliseconds)
-        return f"TIMESTAMP '{moment.isoformat(sep=' ', timespec='milliseconds')}'"
+        return f"TIMESTAMP '{moment_text(milliseconds)}'"
 
-    def in_utc(self, column: str) -> str:
-        """Return a column of moments with a zone as moments of UTC without one, whatever the zone of the session."""
+    def zoned(self, column: str) -> str:
+        """Return a column of moments with a zone as it is compared with `zoned_moment`."""
         return f"{column} AT TIME ZONE 'UTC'"
+
+    def zoned_moment(self, milliseconds: int) -> str:
+        """Return the literal that a column of moments with a zone is compared with, whatever the session's zone."""
+        return self.moment(milliseconds)
 
     def double(self, column: str) -> str:
         """Return a column of numbers as doubles: a literal beside a FLOAT column would be rounded to float32."""
@@ -143,16 +146,11 @@ class SqlDialect:
         """Return the smallest of several values that are not NULL."""
         return _nested("LEAST", values)
 
-    def joined_labels(self, column: str, separator: str) -> tuple[str, str]:
-        """Return a text of several labels with a mark around each and without the white space beside it, and the mark.
+    def _joined(self, column: str, separator: str) -> tuple[str, str]:
+        """Return a text of labels with a mark between two and without the white space beside it, and the mark.
 
         It takes the steps of engine.tables.list_texts.split_texts, with the same regular expressions.
         """
-        joined, mark = self._joined(column, separator)
-        return f"{self.text(mark)} || {joined} || {self.text(mark)}", mark
-
-    def _joined(self, column: str, separator: str) -> tuple[str, str]:
-        """Return a text of labels with a mark between two and without the white space beside it, and the mark."""
         steps, mark = joining_steps(separator)
         joined = self._trimmed(column) if is_list(separator) else column
         for pattern, replacement in steps:
@@ -165,10 +163,6 @@ class SqlDialect:
 
     def _trimmed(self, text: str) -> str:
         return f"TRIM(BOTH {self.text(STRIPPED)} FROM {text})"
-
-    def position(self, part: str, whole: str) -> str:
-        """Return where a text stands in another, 0 if it does not."""
-        return f"POSITION({part} IN {whole})"
 
 
 class DuckDb(SqlDialect):
@@ -269,6 +263,11 @@ class Sqlite(SqlDialect):
 
     def _label(self) -> str:
         return f"TRIM(value, {self.text(chr(9) + chr(10) + chr(12) + chr(13) + ' ')})"
+
+
+def moment_text(milliseconds: int) -> str:
+    """Return a moment, counted from 1970-01-01, as databases write it: to the millisecond, without a zone."""
+    return (_EPOCH + timedelta(milliseconds=milliseconds)).isoformat(sep=" ", timespec="milliseconds")
 
 
 def _nested(function: str, values: Sequence[str]) -> str:

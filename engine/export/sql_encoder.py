@@ -15,22 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from engine.errors import UsageError
-from engine.export.sql_columns import SqlColumns, is_written_date
-from engine.export.sql_dialect import (
-    BRACKETS,
-    DATE_TEXTS,
-    LINES,
-    LISTS,
-    NUMBER_TEXTS,
-    VECTORS,
-    WORDY_DATES,
-    SqlDialect,
-)
+from engine.export.sql_columns import SqlColumns, check_readable, is_written_date
+from engine.export.sql_dialect import SqlDialect
 from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, ColumnPlan, EncodingPlan, LabelPlan, NumberPlan
-from engine.tables.list_texts import is_list, spellings
-from engine.tables.vector_columns import vector_name
-from engine.utils.formatting import natural_list
+from engine.tables.list_texts import spellings
 
 
 @dataclass(frozen=True)
@@ -73,17 +61,7 @@ class SqlEncoder:
         UsageError
             If the dialect cannot write some of them; it names all of these.
         """
-        lacking: dict[str, list[str]] = {}
-        for plan in plans:
-            need = _need(plan, self.schema.field(plan.column))
-            if need in self.dialect.lacks:
-                lacking.setdefault(need, []).append(repr(plan.column))
-        if lacking:
-            what = "; ".join(f"{need} ({natural_list(names)})" for need, names in lacking.items())
-            raise UsageError(
-                f"{self.dialect.name} cannot read what the model was fitted on: {what}.",
-                hint="name a table that has these columns in types of the database (--table), or fit without them.",
-            )
+        check_readable(self.dialect, plans, self.schema)
         return [self._source_column(number, plan) for number, plan in enumerate(plans)]
 
     def _source_column(self, number: int, plan: ColumnPlan) -> SourceColumn:
@@ -159,23 +137,6 @@ class SqlEncoder:
         return tuple(
             self.dialect.computed_double(f"CASE WHEN {condition} THEN 1 ELSE 0 END") for condition in conditions
         )
-
-
-def _need(plan: ColumnPlan, field: pa.Field) -> str:
-    """Return what a database has to be able to read for a column, "" if it is what all can."""
-    if vector_name(field) is not None:
-        return VECTORS
-    if isinstance(plan, LabelPlan):
-        if plan.separator is None:
-            return LISTS
-        return BRACKETS if is_list(plan.separator) else LINES if plan.separator == "\n" else ""
-    if not isinstance(plan, NumberPlan):
-        return ""
-    if plan.role != "date":
-        return NUMBER_TEXTS if pa.types.is_string(field.type) else ""
-    if not is_written_date(plan, field):
-        return ""
-    return WORDY_DATES if plan.date_format is not None and plan.date_format.forms else DATE_TEXTS
 
 
 def _signed(literal: str) -> str:

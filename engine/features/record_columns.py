@@ -32,7 +32,7 @@ _NONE = type(None)
 _PLAIN_NUMBERS = {int, float, _NONE}
 _EXACT = 2.0**53  # whole numbers below it are doubles
 _EPOCH = date(1970, 1, 1).toordinal()
-_ISO_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_ISO_DATES = re.compile("((?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2},)*")
 
 
 class RecordColumns:
@@ -66,11 +66,16 @@ class RecordColumns:
             require_columns(pa.schema([(name, pa.null()) for name in sorted(present)]), columns, "The table")
         self._columns = dict(zip(columns, self._transpose(columns), strict=True))
         self._numbers = self._plain_numbers(numbers)
+        self._days: dict[str, NDArray[np.float64] | None] = {}
 
     @property
     def n_rows(self) -> int:
         """The number of rows."""
         return len(self._records)
+
+    def are_plain(self, read_specs: Mapping[str, ReadSpec]) -> bool:
+        """Tell whether no column becomes one of a table: then a row is read alike whatever other rows there are."""
+        return all(name in self._numbers or self._is_plain(name, spec) for name, spec in read_specs.items())
 
     def numbers(self, name: str, spec: ReadSpec) -> tuple[NDArray[np.float64], ParsedTexts | None]:
         """Return numbers, or days since 1970-01-01, with NaN; and what was parsed if they are texts."""
@@ -81,7 +86,7 @@ class RecordColumns:
             values, kinds = self._values(name)
             if kinds == {date}:
                 return np.array([np.nan if value is None else value.toordinal() - _EPOCH for value in values]), None
-            if kinds == {str} and (days := _iso_days(values)) is not None:
+            if kinds == {str} and (days := self._iso_days(name)) is not None:
                 return days, ParsedTexts(days, Counter(), 0, "dates")
         return self._as_table(name).numbers(name, spec)
 
@@ -160,6 +165,21 @@ class RecordColumns:
         kinds.discard(_NONE)
         return values, kinds
 
+    def _is_plain(self, name: str, spec: ReadSpec) -> bool:
+        values, kinds = self._values(name)
+        if spec.form == "days":
+            return kinds <= {date} or (kinds <= {str} and self._iso_days(name) is not None)
+        if spec.form == "labels":
+            lists = (value for value in values if value is not None)
+            are_lists = spec.separator is None and kinds <= {list}
+            return are_lists and set(map(type, chain.from_iterable(lists))) <= {str}
+        return spec.form == "category" and kinds <= {str}
+
+    def _iso_days(self, name: str) -> NDArray[np.float64] | None:
+        if name not in self._days:
+            self._days[name] = _iso_days(self._columns[name])
+        return self._days[name]
+
     def _as_table(self, name: str) -> ArrowColumns:
         table = open_table(table_of_columns({name: self._columns[name]}))
         self._check_schema(table.schema)
@@ -169,15 +189,13 @@ class RecordColumns:
 
 def _iso_days(values: Sequence[str | None]) -> NDArray[np.float64] | None:
     """Return the days of texts such as 2024-09-04 since 1970-01-01, None if one of them is another text."""
-    days = []
-    for value in values:
-        if value is None:
-            days.append(np.nan)
-            continue
-        if _ISO_DATE.fullmatch(value) is None:
-            return None
-        try:
-            days.append(float(date.fromisoformat(value).toordinal() - _EPOCH))
-        except ValueError:  # the calendar has no such day
-            return None
-    return np.array(days)
+    given = [value for value in values if value is not None]
+    if _ISO_DATES.fullmatch("".join(f"{value}," for value in given)) is None:
+        return None
+    try:
+        of_given = np.array(given, "datetime64[D]").astype(np.float64)
+    except ValueError:  # the calendar has no such day
+        return None
+    days = np.full(len(values), np.nan)
+    days[[value is not None for value in values]] = of_given
+    return days

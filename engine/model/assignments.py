@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +75,20 @@ def check_id_name(id: str | None) -> None:
         )
 
 
+def assignment_values(
+    nearest: TwoNearest, fences: NDArray[np.float32], odds: NDArray[np.float32] | None, numbers: NDArray[np.int32]
+) -> tuple[NDArray[Any] | None, ...]:
+    """Return the values of COLUMNS for some rows; without `odds`, None for those of the runner-up.
+
+    `numbers` (n_clusters,) has the number of the cluster that each label stands for.
+    """
+    outliers, margins = nearest.distances > fences[nearest.labels], nearest.margin()
+    of_runner_up = None if odds is None else runner_up_odds(odds, nearest.labels, margins)
+    # There is no runner-up, -1, where there is one cluster.
+    runner_up = numbers[nearest.second_labels] if len(numbers) > 1 else nearest.second_labels
+    return numbers[nearest.labels], nearest.distances, runner_up, margins, of_runner_up, outliers
+
+
 def assignment_table(
     ids: pa.Array | pa.ChunkedArray,
     id_name: str,
@@ -83,17 +97,10 @@ def assignment_table(
     odds: NDArray[np.float32] | None,
     numbers: NDArray[np.int32],
 ) -> pa.Table:
-    """Return the assignments of one block of rows as a table; without `odds`, those of the runner-up are null.
-
-    `numbers` (n_clusters,) has the number of the cluster that each label stands for.
-    """
-    outliers = nearest.distances > fences[nearest.labels]
-    margins, n_rows = nearest.margin(), len(nearest.labels)
-    of_runner_up = pa.nulls(n_rows, pa.float32()) if odds is None else runner_up_odds(odds, nearest.labels, margins)
-    # There is no runner-up, -1, where there is one cluster.
-    runner_up = numbers[nearest.second_labels] if len(numbers) > 1 else nearest.second_labels
-    values = (numbers[nearest.labels], nearest.distances, runner_up, margins, of_runner_up, outliers)
-    return pa.table([ids, *map(pa.array, values)], names=[id_name, *COLUMNS])
+    """Return the assignments of one block of rows as a table; without `odds`, those of the runner-up are null."""
+    values = assignment_values(nearest, fences, odds, numbers)
+    arrays = [pa.nulls(len(ids), pa.float32()) if column is None else pa.array(column) for column in values]
+    return pa.table([ids, *arrays], names=[id_name, *COLUMNS])
 
 
 def add_map_columns(table: pa.Table, placement: Placement) -> pa.Table:

@@ -20,14 +20,14 @@ from engine.blocks import Block, Table
 from engine.errors import ExportDiffersError, UsageError
 from engine.export.onnx_graph import inputs_of, to_onnx
 from engine.export.sklearn_pipeline import to_pipeline
-from engine.export.sql_check import CHECKED_IN, CHECKED_ROW, Difference, compare_rows
-from engine.export.sql_check import TABLE as CHECKED_TABLE
+from engine.export.sql_check import CHECKED_ROW, Difference, compare_rows
 from engine.export.sql_cloud_dialects import DIALECTS
+from engine.export.sql_databases import TABLE as CHECKED_TABLE
+from engine.export.sql_databases import open_database
 from engine.export.sql_dialect import SqlDialect
 from engine.export.sql_model import SqlModel
 from engine.model.new_rows import read_cluster_names, read_manifest, run_folder
 from engine.progress import Reporter, Silent
-from engine.tables import open_table
 from engine.tables.output_paths import check_new_file
 from engine.tables.recorded_table import open_recorded_table
 from engine.tables.vector_columns import VectorTable, vector_name
@@ -37,9 +37,10 @@ from engine.utils.atomic_files import write_atomically
 if TYPE_CHECKING:
     from engine.model.model import Model
 
-TARGETS = ("sql", "onnx", "sklearn")
+TARGETS = ("sql", "onnx", "sklearn")  # of a model; rules are of a run
 DEADLINE = 600.0  # seconds of a check
 UNIT_ROUNDOFF = 2.0**-24  # of float32
+ANY_VECTOR = pa.list_(pa.float64())
 SLACK = 1.01  # for the rounding of the bound itself
 DOUBLE_ROUNDING = 2.0**-40  # of sums of up to some thousand terms in double precision, relative to their terms
 
@@ -53,13 +54,10 @@ def find_dialect(name: str) -> SqlDialect:
 
 def open_typed_table(model: Model, table: Any) -> Table:
     """Open the table that says of which type each column is; by default the one that the run was made of."""
-    types = model.encoder.csv_types()
-    if table is None:
-        folder = run_folder(model)
-        fingerprint = read_manifest(folder)["input"]
-        opened = open_recorded_table(fingerprint, str(folder), id=model.id, types=types)
-    else:
-        opened = open_table(table, id=None, types=types)
+    if table is not None:
+        return model.open_table(table, id=None)
+    folder, types = run_folder(model), model.encoder.csv_types()
+    opened = open_recorded_table(read_manifest(folder)["input"], str(folder), id=model.id, types=types)
     model.encoder.check_schema(opened.schema)
     return opened
 
@@ -101,8 +99,7 @@ def _exported(model: Model, to: str, table: Any) -> Any:
 
 def onnx_inputs(model: Model, rows: Any) -> dict[str, NDArray[Any]]:
     """Return rows of a table as the inputs of the exported graph: see Model.onnx_inputs."""
-    table = open_table(rows, id=None, types=model.encoder.csv_types())
-    model.encoder.check_schema(table.schema)
+    table = model.open_table(rows, id=None)
     whole = pa.concat_tables([block.rows for block in table.blocks(model.encoder.columns)])
     return inputs_of(model.read_block(whole), model.encoder, table.schema)
 
@@ -118,7 +115,13 @@ def export_sql(model: Model, dialect: str, table: Any, relation: str, id: str | 
 
 
 def check_sql(
-    model: Model, source: Any, dialect: str, *, deadline: float = DEADLINE, reporter: Reporter | None = None
+    model: Model,
+    source: Any,
+    dialect: str,
+    *,
+    database: str | None = None,
+    deadline: float = DEADLINE,
+    reporter: Reporter | None = None,
 ) -> Difference:
     """Run the statement of a model on a table, and compare its clusters with those of `assign`.
 
@@ -126,7 +129,9 @@ def check_sql(
     ----------
     model : Model
     source : path, URL, list of them, a pandas, polars or pyarrow table
-    dialect : {"duckdb", "sqlite"}
+    dialect : {"duckdb", "sqlite", "postgres", "spark"}
+    database : str, optional
+        URL of the server, for "postgres". Rows go to a temporary table there.
     deadline : float
         Seconds.
     reporter : Reporter, optional
@@ -137,18 +142,16 @@ def check_sql(
         If a row has another cluster, and rounding is not the cause.
     UsageError
         If the dialect cannot be run here.
+    DatabaseError
+        If the server cannot be reached, or refuses the statement.
     OutOfResourcesError
         If the deadline passes.
     """
-    if dialect not in CHECKED_IN:
-        raise UsageError(f"--check runs in {' and '.join(CHECKED_IN)}, not in {dialect}.")
-    table = open_table(source, id=None, types=model.encoder.csv_types())
-    model.encoder.check_schema(table.schema)
+    table = model.open_table(source, id=None)
     statement = sql_model(model).write(find_dialect(dialect), table.schema, CHECKED_ROW, CHECKED_TABLE)
-    database = CHECKED_IN[dialect](statement)
-    judge = RoundingJudge(model, table)
+    runner, judge = open_database(dialect, database), RoundingJudge(model, table)
     with (reporter or Silent()).stage("check", table.n_rows) as advance:
-        found = compare_rows(database, judge.blocks(), judge, deadline, advance)
+        found = compare_rows(runner, statement, judge.blocks(), judge, deadline, advance)
     if found.differing > found.within_rounding:
         raise ExportDiffersError(
             f"{found.differing - found.within_rounding:,} of {found.rows:,} rows have another cluster in {dialect} "
@@ -165,11 +168,16 @@ class RoundingJudge:
         self.model, self.table = model, table
 
     def blocks(self) -> Iterator[pa.Table]:
-        """Yield the rows of the table, with vectors as they are."""
-        source = self.table.table if isinstance(self.table, VectorTable) else self.table
+        """Yield the rows of the table, with vectors as they are; those without any value and type are lists."""
+        source, vectors = self.table, dict[str, int]()
+        if isinstance(self.table, VectorTable):
+            source, vectors = self.table.table, self.table.lengths
         names = dict.fromkeys(vector_name(field) or field.name for field in self._fields())
         for block in source.blocks(list(names)):
-            yield block.rows
+            schema = block.rows.schema
+            untyped = (field.name in vectors and pa.types.is_null(field.type) for field in schema)
+            kinds = [field.with_type(ANY_VECTOR) if no else field for field, no in zip(schema, untyped, strict=True)]
+            yield block.rows.cast(pa.schema(kinds))
 
     def assign(self, rows: pa.Table) -> Int32s:
         """Return the numbers of the rows' clusters."""

@@ -38,18 +38,18 @@ from engine.model.files import METRIC_FORMAT, read_model, write_model
 from engine.model.new_rows import (
     AddedColumns,
     NewRowAssigner,
-    ScoredBlock,
     check_finite,
     read_cluster_names,
     read_vector_lengths,
     run_folder,
     write_new_rows,
 )
+from engine.model.requests import RequestAssigner
 from engine.model.row_gate import RowGate
 from engine.model.unseen import SeenRows
 from engine.pca.solver import Components
 from engine.progress import Reporter, Silent
-from engine.tables import BLOCK_ROWS, open_table
+from engine.tables import BLOCK_ROWS, Table, open_table
 from engine.tables.output_paths import check_apart, check_new_file, parquet_path
 from engine.tables.records import is_records, table_of_records
 from engine.tables.snapshot import snapshot
@@ -141,6 +141,20 @@ class Model:
         if names is None:
             raise NotExplainedError(f"{run_folder(self)} was made with --skip explain: its clusters have no names.")
         return names
+
+    def open_table(self, source: Any, *, id: str | None) -> Table:
+        """Open a table whose columns are what they were in the fit: those of CSV files, and vectors without a value.
+
+        Raises
+        ------
+        MissingColumnError, RetypedColumnError
+            If the table has not all columns of the model, in their types.
+        SourceNotFoundError, DataError, UsageError
+            As engine.tables.open_table.
+        """
+        table = open_table(source, id=id, types=self.encoder.csv_types(), vectors=self.vectors)
+        self.encoder.check_schema(table.schema)
+        return table
 
     def scores(self, rows: Any) -> NDArray[np.float32]:
         """Compute the scores Z of rows, float32 of shape (n_rows, n_components).
@@ -281,7 +295,7 @@ class Model:
 
     def assign_each(
         self, requests: Sequence[Sequence[Mapping[str, Any]]], *, with_columns: Sequence[str] = ()
-    ) -> list[pa.Table | RoomsError]:
+    ) -> list[list[dict[str, Any]] | RoomsError]:
         """Assign several lists of dicts, such as the requests that wait at a server, in less time than one by one.
 
         Parameters
@@ -292,28 +306,26 @@ class Model:
 
         Returns
         -------
-        list of what `assign` returns for each list alone, or of the error that it raises.
+        list of what `assign` returns for each list alone, as dicts, or of the error that it raises.
+
+        Raises
+        ------
+        UsageError, NotExplainedError, ModelNotReadableError
+            As `assign`, of `with_columns` and the model.
 
         Warns
         -----
         UnseenValuesWarning, NoDirectionWarning
             As `assign` does for each list alone.
         """
-        check_id_name(self.id)
-        assign = NewRowAssigner(self, AddedColumns.choose(self, place=False, top=1, with_columns=with_columns))
-        blocks: list[ScoredBlock | RoomsError] = []
-        for records in requests:
-            try:
-                block = assign.read_records(records, compared=False)
-                seen = SeenRows(self.encoder, self.pca.mean_, None, lambda _: None)
-                seen.add(block.counts)
-                seen.report()
-                blocks.append(block)
-            except RoomsError as error:
-                blocks.append(error)
-        read = [block for block in blocks if isinstance(block, ScoredBlock)]
-        tables = iter(assign.assign_together(read) if read else ())
-        return [next(tables) if isinstance(block, ScoredBlock) else block for block in blocks]
+        chosen = tuple(with_columns)
+        if chosen not in self._request_assigners:
+            self._request_assigners[chosen] = RequestAssigner(self, chosen)
+        return self._request_assigners[chosen](requests)
+
+    @cached_property
+    def _request_assigners(self) -> dict[tuple[str, ...], RequestAssigner]:
+        return {}
 
     def _assign_records(
         self,
@@ -342,8 +354,7 @@ class Model:
         reporter: Reporter,
     ) -> pa.Table | Path:
         """Assign the rows of a table that can be read several times."""
-        table = open_table(source, id=self.id, types=self.encoder.csv_types(), vectors=self.vectors)
-        self.encoder.check_schema(table.schema)
+        table = self.open_table(source, id=self.id)
         columns = self._table_columns
         with reporter.stage("assign", table.n_rows) as advance:
             seen = SeenRows(self.encoder, self.pca.mean_, accepted, advance, row_gate)

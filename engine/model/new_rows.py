@@ -201,16 +201,6 @@ class NewRowAssigner:
             table = add_map_columns(table, place_rows(backend, Z, self._placement_index))
         return self._add_names(self._add_ranked(table, Z, nearest), nearest)
 
-    def assign_together(self, blocks: Sequence[ScoredBlock]) -> list[pa.Table]:
-        """Return the assignments of several blocks, each with ids of its own type, at the cost of about one."""
-        Z = np.concatenate([block.Z for block in blocks])
-        together, tables, start = self.assign_scores(Z, pa.array(range(len(Z)), pa.int64())), [], 0
-        for block in blocks:
-            part = together.slice(start, len(block.Z))
-            tables.append(part.set_column(0, part.column_names[0], block.ids))
-            start += len(block.Z)
-        return tables
-
     def _add_ranked(self, table: pa.Table, Z: Float32s, nearest: TwoNearest) -> pa.Table:
         """Add the second nearest cluster, the third and so on, with their odds."""
         if self.added.top == 1:

@@ -10,7 +10,7 @@ Numbers are known whatever they are: only a column without any value tells nothi
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from engine.gate.scored_rows import ScoredRows, count_scored
 from engine.model.directions import warn_without_direction
 from engine.model.row_gate import RowGate
 from engine.progress import Advance
-from engine.utils.array_types import Float64s, Int64s
+from engine.utils.array_types import Bools, Float64s, Int32s, Int64s
 from engine.utils.formatting import format_percent
 
 WARNED_SHARE = 0.2  # of the rows: from it on, unseen values are warned of
@@ -70,16 +70,46 @@ class _Unseen(NamedTuple):
     text: str
 
 
+class UnseenFlags(NamedTuple):
+    """Which rows of a block have values that the model does not know, and which have none, per column of the plan."""
+
+    unknown: Bools  # (n_columns, n_rows)
+    missing: Bools  # (n_columns, n_rows)
+
+
+def find_unseen(block: ColumnarBlock, encoder: FeatureEncoder) -> UnseenFlags:
+    """Tell which values of a block the encoder's plan has no category or label for, and which are missing."""
+    shape = (len(encoder.plan.columns), block.n_rows)
+    flags = UnseenFlags(np.zeros(shape, np.bool_), np.empty(shape, np.bool_))
+    no_number, no_text = np.isnan(block.numbers), block.codes < 0
+    for row, column in enumerate(encoder.plan.columns):
+        if isinstance(column, NumberPlan):
+            flags.missing[row] = no_number[block.number_rows[column.column]]
+            continue
+        known = encoder.layout.names_of(column.column)
+        if isinstance(column, LabelPlan):
+            lists = block.labels[column.column]
+            flags.missing[row] = lists.missing
+            if not all(name in known for name in lists.names or []):
+                flags.unknown[row] = _without_known_label(lists, known)
+            continue
+        text_row = block.text_rows[column.column]
+        codes, names = block.codes[text_row], block.names[text_row] or []
+        flags.missing[row] = no_text[text_row]
+        if column.missing:
+            flags.missing[row] |= _is_among(codes, names, set(column.missing))
+        if not all(name in known for name in names):
+            flags.unknown[row] = ~no_text[text_row] & ~_is_among(codes, names, known)
+    return flags
+
+
 def count_unseen(
     block: ColumnarBlock, encoder: FeatureEncoder, fitted: TableDistributions | None = None
 ) -> UnseenCounts:
     """Count the rows of a block that the encoder's plan has no category or label for, and those without a value."""
-    n_missing = dict(zip(block.number_columns, np.isnan(block.numbers).sum(axis=1).tolist(), strict=True))
-    n_missing |= dict(zip(block.text_columns, (block.codes < 0).sum(axis=1).tolist(), strict=True))
-    counts = [_count_column(block, column, encoder, n_missing) for column in encoder.plan.columns]
-    unknown, missing = np.array(counts, np.int64).reshape(len(counts), 2).T
+    flags = find_unseen(block, encoder)
     scored = None if fitted is None else count_scored(block, fitted)
-    return UnseenCounts(block.n_rows, unknown, missing, scored=scored)
+    return UnseenCounts(block.n_rows, flags.unknown.sum(axis=1), flags.missing.sum(axis=1), scored=scored)
 
 
 class SeenRows:
@@ -143,10 +173,10 @@ class SeenRows:
             raise EmptyTableError("The table has no rows.")
         warn_without_direction(self._total.directionless)
         limit = WARNED_SHARE if self._max_unseen is None else self._max_unseen
-        found = _find_unseen(self._total, self._encoder, self._feature_means)
+        found = _unseen_columns(self._total, FittedShares.of(self._encoder, self._feature_means))
         found = [column for column in found if column.share > limit + ROUNDING]
-        named = "; ".join(column.text for column in found)
-        if named and self._max_unseen is not None:
+        if found and self._max_unseen is not None:
+            named = "; ".join(column.text for column in found)
             raise UnseenValuesError(
                 f"More of the new rows is unknown to the model than --max-unseen {format_percent(limit)}: {named}.",
                 hint="fit again on a table that has these values, or mend the columns.",
@@ -154,38 +184,62 @@ class SeenRows:
         counts = self._total
         if self._gate is not None and counts.scored is not None:
             self._gate.check(counts.scored, counts.n_rows, counts.missing, {column.column for column in found})
-        if named:
-            message = f"The model does not know what these columns say: {named}. Rows are assigned by the others."
-            warnings.warn(message, UnseenValuesWarning, stacklevel=3)
+        _warn_of_columns(found)
 
 
-def _find_unseen(counts: UnseenCounts, encoder: FeatureEncoder, feature_means: Float64s) -> list[_Unseen]:
-    found, n_rows, first = [], counts.n_rows, 0
-    if not counts.unknown.any() and not (counts.missing == n_rows).any():
-        return []
-    for number, column in enumerate(encoder.plan.columns):
-        n_known = 0 if isinstance(column, NumberPlan) else len(_known(column))
-        of_column = feature_means[first : first + n_known + 1 + column.indicator]
-        first += len(of_column)
+class FittedShares(NamedTuple):
+    """The shares of the rows of the fit without a known value and without any, each (n_columns,); 0 for numbers."""
+
+    columns: tuple[ColumnPlan, ...]
+    rare: Float64s
+    missing: Float64s
+
+    @classmethod
+    def of(cls, encoder: FeatureEncoder, feature_means: Float64s) -> FittedShares:
+        """Return the shares by the means of X in the fit."""
+        rare, missing, first = [], [], 0
+        for column in encoder.plan.columns:
+            n_known = 0 if isinstance(column, NumberPlan) else len(_known(column))
+            of_column = feature_means[first : first + n_known + 1 + column.indicator]
+            first += len(of_column)
+            rare.append(0.0 if isinstance(column, NumberPlan) else _share_of_ones(of_column[n_known], column))
+            missing.append(_share_of_ones(of_column[-1], column) if column.indicator else 0.0)
+        return cls(tuple(encoder.plan.columns), np.array(rare), np.array(missing))
+
+
+def _unseen_columns(counts: UnseenCounts, shares: FittedShares) -> list[_Unseen]:
+    """Return the columns with more values that the model does not know than in the fit, beyond chance."""
+    found, n_rows = [], counts.n_rows
+    for number in np.flatnonzero((counts.unknown > 0) | (counts.missing == n_rows)).tolist():
+        column, n_unknown, n_missing = shares.columns[number], int(counts.unknown[number]), int(counts.missing[number])
         if column.weight <= 0.0:
             continue
-        n_unknown, n_missing = int(counts.unknown[number]), int(counts.missing[number])
-        missing_before = _share_of_ones(of_column[-1], column) if column.indicator else 0.0
-        if n_missing == n_rows and not _may_be_chance(n_rows, n_rows, max(missing_before, MISSING_SHARE_RANGE[0])):
-            found.append(
-                _Unseen(1.0, column.column, f"column {column.column!r} has no value in any of {n_rows:,} rows")
-            )
-        elif n_unknown:
-            rare_before = _share_of_ones(of_column[n_known], column)
-            if _may_be_chance(n_unknown, n_rows, rare_before):
-                continue
-            what = "labels" if isinstance(column, LabelPlan) else "a category"
-            note = f" ({format_percent(rare_before)} in the fit)" if rare_before > 0 else ""
-            text = (
-                f"column {column.column!r} has {what} that the model does not know in {n_unknown:,} of {n_rows:,} rows"
-            )
-            found.append(_Unseen(n_unknown / n_rows - rare_before, column.column, text + note))
+        if n_missing == n_rows:
+            if not _may_be_chance(n_rows, n_rows, max(shares.missing[number], MISSING_SHARE_RANGE[0])):
+                text = f"column {column.column!r} has no value in any of {n_rows:,} rows"
+                found.append(_Unseen(1.0, column.column, text))
+            continue
+        rare_before = float(shares.rare[number])
+        if _may_be_chance(n_unknown, n_rows, rare_before):
+            continue
+        what = "labels" if isinstance(column, LabelPlan) else "a category"
+        note = f" ({format_percent(rare_before)} in the fit)" if rare_before > 0 else ""
+        text = f"column {column.column!r} has {what} that the model does not know in {n_unknown:,} of {n_rows:,} rows"
+        found.append(_Unseen(n_unknown / n_rows - rare_before, column.column, text + note))
     return found
+
+
+def warn_of_unseen(counts: UnseenCounts, shares: FittedShares) -> None:
+    """Warn of rows without direction, and of columns whose values the model does not know in many rows."""
+    warn_without_direction(counts.directionless)
+    _warn_of_columns([c for c in _unseen_columns(counts, shares) if c.share > WARNED_SHARE + ROUNDING])
+
+
+def _warn_of_columns(found: Sequence[_Unseen]) -> None:
+    if found:
+        named = "; ".join(column.text for column in found)
+        message = f"The model does not know what these columns say: {named}. Rows are assigned by the others."
+        warnings.warn(message, UnseenValuesWarning, stacklevel=4)
 
 
 def _may_be_chance(n_found: int, n_rows: int, share: float) -> bool:
@@ -207,43 +261,18 @@ def _share_of_ones(mean: float, column: ColumnPlan) -> float:
     return float(min(max(mean / (scale * np.sqrt(column.weight)), 0.0), 1.0)) if scale > 0 else 0.0
 
 
-def _count_column(
-    block: ColumnarBlock, column: ColumnPlan, encoder: FeatureEncoder, n_missing: Mapping[str, int]
-) -> tuple[int, int]:
-    """Return how many rows have a value that the plan does not know, and how many have none.
-
-    `n_missing` has the missing numbers and codes of each column.
-    """
-    if isinstance(column, NumberPlan):
-        return 0, n_missing[column.column]
-    known = encoder.layout.names_of(column.column)
-    if isinstance(column, LabelPlan):
-        return _count_labels(block.labels[column.column], known)
-    row = block.text_rows[column.column]
-    codes, names = block.codes[row], block.names[row] or []
-    n_marked = _count_codes(codes, names, set(column.missing), found=True) if column.missing else 0
-    return _count_codes(codes, names, known, found=False), n_missing[column.column] + n_marked
-
-
-def _count_labels(lists: RaggedLabels, known: Collection[str]) -> tuple[int, int]:
-    """Return how many rows have labels but none that the plan knows, and how many have no list."""
-    names, n_missing = lists.names or [], int(lists.missing.sum())
-    if all(name in known for name in names):
-        return 0, n_missing
-    is_known = np.isin(lists.codes, _positions(names, known, found=True))
+def _without_known_label(lists: RaggedLabels, known: Collection[str]) -> Bools:
+    """Tell which rows have labels but none that the plan knows."""
+    is_known = _is_among(lists.codes, lists.names or [], known)
     n_known, n_labels = (_sums(flags, lists.offsets) for flags in (is_known, lists.codes >= 0))
-    return int(((n_labels > 0) & (n_known == 0)).sum()), n_missing
+    unknown: Bools = (n_labels > 0) & (n_known == 0)
+    return unknown
 
 
-def _count_codes(codes: NDArray[np.int32], names: list[str], some: Collection[str], *, found: bool) -> int:
-    """Return how many codes stand for names that are found among some, or are not."""
-    positions = _positions(names, some, found=found)
-    return int(np.isin(codes, positions).sum()) if positions else 0
-
-
-def _positions(names: list[str], some: Collection[str], *, found: bool) -> list[int]:
-    """Return the positions of the names that are found among some, or of those that are not."""
-    return [code for code, name in enumerate(names) if (name in some) == found]
+def _is_among(codes: Int32s, names: Sequence[str], some: Collection[str]) -> Bools:
+    """Tell which codes stand for names that are found among some; a missing value is not."""
+    flags: Bools = np.array([False, *(name in some for name in names)])[codes + 1]
+    return flags
 
 
 def _sums(flags: NDArray[np.bool_], offsets: NDArray[np.int32]) -> NDArray[np.int64]:

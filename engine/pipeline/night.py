@@ -56,7 +56,8 @@ def open_night(source: Any, settings: FitConfig) -> tuple[Table, FitConfig, Prev
     previous.check(settings)
     settings = previous.carry_names(settings)
     frozen = not settings.lineage.refit_features
-    table = open_table(source, id=settings.id, types=previous.model.encoder.csv_types() if frozen else None)
+    types, vectors = (previous.model.encoder.csv_types(), previous.model.vectors) if frozen else (None, None)
+    table = open_table(source, id=settings.id, types=types, vectors=vectors)
     if frozen:
         previous.check_columns(table.schema, settings.id)
     return table, settings, previous

@@ -176,8 +176,8 @@ def test_what_a_dialect_cannot_read_is_refused_by_name(model: Model) -> None:
         nameless.export("sql", table=rows)
     with pytest.raises(UsageError, match="as a column of the result"):
         nameless.export("sql", table=rows, id="cluster")
-    with pytest.raises(UsageError, match="not in spark"):
-        check_sql(model, rows, "spark")
+    with pytest.raises(UsageError, match="not in snowflake"):
+        check_sql(model, rows, "snowflake")
 
 
 def test_dates_and_numbers_in_texts_are_read_by_duckdb_and_refused_elsewhere(tmp_path: Path) -> None:

@@ -1,40 +1,41 @@
 """The SQL of a model in PostgreSQL and Spark, where they are: the same clusters as the model assigns.
 
-ROOMS_TEST_POSTGRES is the address of a PostgreSQL server, as psql takes it. Spark needs pyspark and Java.
+PostgreSQL is a server that the tests start; Spark needs pyspark and Java.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from datetime import date, datetime
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 import engine
-from engine.export.sql_cloud_dialects import DIALECTS
+from engine.cli import app
+from engine.errors import DatabaseError, ExportDiffersError, OutOfResourcesError, UsageError
+from engine.export.sql_databases import Database
+from engine.features.encoder import FeatureEncoder
+from engine.model.export import check_sql
 from engine.model.model import Model
+from tests.export.databases import postgres_in_zone, spark_in_zone
 from tests.export.tables import MARKS, ROLES, mixed, shifted
-
-POSTGRES_TYPES = {
-    "string": "text", "int64": "bigint", "int32": "integer", "double": "double precision", "float": "real",
-    "bool": "boolean", "date32[day]": "date", "timestamp[us]": "timestamp",
-    "timestamp[us, tz=Asia/Tokyo]": "timestamptz",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def run(tmp_path_factory: pytest.TempPathFactory) -> engine.Run:
     config = {"features": {"roles": ROLES, "missing": MARKS}}
     skip = ["map", "report", "explain"]
     out = tmp_path_factory.mktemp("servers") / "run"
-    return engine.fit(mixed(), id="who", n_clusters=5, out=out, skip=skip, config=config, threads=1).model
+    return engine.fit(mixed(), id="who", n_clusters=5, out=out, skip=skip, config=config, threads=1)
+
+
+@pytest.fixture(scope="module")
+def model(run: engine.Run) -> Model:
+    return run.model
 
 
 @pytest.fixture(scope="module")
@@ -42,63 +43,70 @@ def rows() -> pa.Table:
     return shifted(mixed(800, seed=1), 1)
 
 
-def assigned(model: Model, rows: pa.Table) -> dict[str, int]:
-    found = model.assign(rows)
-    return dict(zip(found["who"].to_pylist(), found["cluster"].to_pylist(), strict=True))
+@pytest.fixture(scope="module")
+def postgres(postgresql: str) -> Iterator[Database]:
+    yield from postgres_in_zone(postgresql, "America/New_York")
 
 
-def test_postgres_assigns_rows_as_the_model_does(model: Model, rows: pa.Table) -> None:
-    address = os.environ.get("ROOMS_TEST_POSTGRES")
-    if address is None:
-        pytest.skip("set ROOMS_TEST_POSTGRES to the address of a PostgreSQL server, as psql takes it")
-    if shutil.which("psql") is None:
-        pytest.fail("ROOMS_TEST_POSTGRES is set, but there is no psql on the PATH")
-    name = DIALECTS["postgres"].identifier
-    columns = ", ".join(f"{name(field.name)} {postgres_type(field.type)}" for field in rows.schema)
-    values = ",\n".join(f"({', '.join(map(postgres_literal, row.values()))})" for row in rows.to_pylist())
-    statement = str(model.export("sql", dialect="postgres", table=rows))
-    script = (
-        f"SET TimeZone = 'America/New_York'; CREATE TEMP TABLE profiles ({columns});\n"
-        f"INSERT INTO profiles VALUES {values};\n{statement}"
-    )
-    command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-", address]
-    answer = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr
-    found = dict(line.split("|") for line in answer.stdout.splitlines())
-    assert {who: int(cluster) for who, cluster in found.items()} == assigned(model, rows)
+@pytest.fixture(scope="module")
+def spark() -> Iterator[Database]:
+    yield from spark_in_zone("America/New_York")
 
 
-def postgres_type(kind: pa.DataType) -> str:
-    return f"{POSTGRES_TYPES[str(kind.value_type)]}[]" if pa.types.is_list(kind) else POSTGRES_TYPES[str(kind)]
+@pytest.mark.parametrize("dialect", ["postgres", "spark"])
+def test_a_server_assigns_rows_as_the_model_does(
+    model: Model, rows: pa.Table, dialect: str, request: pytest.FixtureRequest
+) -> None:
+    database = request.getfixturevalue(dialect)
+    found = database.select(str(model.export("sql", dialect=dialect, table=rows)), rows).sort_by("who")
+    assigned = model.assign(rows).sort_by("who")
+    assert found["who"].to_pylist() == assigned["who"].to_pylist()
+    assert found["cluster"].to_pylist() == assigned["cluster"].to_pylist()
+    assert rows["spend"].null_count > 0
 
 
-def postgres_literal(cell: Any) -> str:
-    if cell is None:
-        return "NULL"
-    if isinstance(cell, list):
-        parts = ", ".join(map(postgres_literal, cell))
-        kind = "text" if any(isinstance(part, str) for part in cell) else "real" if parts.count(".") else "bigint"
-        return f"CAST(ARRAY[{parts}] AS {kind if cell else 'text'}[])"
-    if isinstance(cell, str):
-        return DIALECTS["postgres"].text(cell)
-    if isinstance(cell, datetime) and cell.tzinfo is not None:
-        return f"'{cell.isoformat()}'"
-    return f"'{cell}'" if isinstance(cell, date | float) else str(cell)
+@pytest.mark.parametrize("dialect", ["postgres", "spark"])
+def test_a_check_counts_differences(
+    run: engine.Run, rows: pa.Table, dialect: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(dialect)
+    server = ["--database", request.getfixturevalue("postgresql")] if dialect == "postgres" else []
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    command = ["export", str(run.path), "--dialect", dialect, "--check", str(tmp_path / "rows.parquet"), "--json"]
+    answer = CliRunner().invoke(app, [*command, *server])
+    assert answer.exit_code == 0, answer.output
+    facts = json.loads(answer.stdout)
+    assert (facts["rows"], facts["differing"], facts["within_rounding"]) == (800, 0, 0)
 
 
-def test_spark_assigns_rows_as_the_model_does(model: Model, rows: pa.Table, tmp_path: Path) -> None:
-    pyspark = pytest.importorskip("pyspark.sql", reason="pyspark is not installed")
-    if shutil.which("java") is None:
-        pytest.skip("there is no Java on the PATH")
-    statement = str(model.export("sql", dialect="spark", table=rows)).rstrip().rstrip(";")
-    path = tmp_path / "profiles.parquet"
-    pq.write_table(rows, path)
-    builder = pyspark.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
-    session = builder.config("spark.sql.session.timeZone", "America/New_York").getOrCreate()
-    try:
-        session.read.parquet(str(path)).createOrReplaceTempView("profiles")
-        found = {row["who"]: row["cluster"] for row in session.sql(statement).collect()}
-    finally:
-        session.stop()
-    assert found == assigned(model, rows)
-    assert pc.any(pc.is_null(rows["spend"])).as_py()
+def test_a_difference_that_rounding_does_not_explain_is_an_error_in_postgres(
+    model: Model, rows: pa.Table, postgresql: str
+) -> None:
+    encoder = FeatureEncoder(model.encoder.plan)
+    assert encoder.layout is encoder.layout  # the model goes on with this plan, and the export gets another one
+    age, *others = encoder.plan.columns
+    encoder.plan = encoder.plan.model_copy(update={"columns": (age.model_copy(update={"fill": 69.0}), *others)})
+    changed = Model(encoder, model.pca, model.centers, model.fences, "who")
+    gone = rows.set_column(1, "age", pa.nulls(len(rows), pa.int64()))
+    with pytest.raises(ExportDiffersError, match="of 800 rows have another cluster in postgres"):
+        check_sql(changed, gone, "postgres", database=postgresql)
+
+
+def test_a_check_in_postgres_ends_at_its_deadline(model: Model, rows: pa.Table, postgresql: str) -> None:
+    with pytest.raises(OutOfResourcesError, match="longer than"):
+        check_sql(model, rows, "postgres", database=postgresql, deadline=0.05)
+
+
+def test_a_check_in_a_server_needs_its_url_and_tells_no_password(model: Model, rows: pa.Table) -> None:
+    with pytest.raises(UsageError, match="needs a server"):
+        check_sql(model, rows, "postgres")
+    with pytest.raises(UsageError, match="is no URL of PostgreSQL"):
+        check_sql(model, rows, "postgres", database="sqlite:///x.db")
+    with pytest.raises(UsageError, match="duckdb needs none"):
+        check_sql(model, rows, "duckdb", database="postgresql://host/name")
+    with pytest.raises(UsageError, match="not in bigquery"):
+        check_sql(model, rows, "bigquery")
+    with pytest.raises(DatabaseError) as caught:
+        check_sql(model, rows, "postgres", database="postgresql://reader:hunter2@127.0.0.1:1/none")
+    assert "127.0.0.1:1/none" in caught.value.message
+    assert "hunter2" not in str(caught.value)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -18,6 +19,7 @@ import engine
 from engine.blocks import BLOCK_ROWS
 from engine.config import FitConfig
 from engine.errors import ModelNotReadableError, RetypedColumnError, RoomsError, SchemaMismatchError, SourceFormatError
+from engine.model.export import check_sql, onnx_inputs
 
 N = 300
 DAY = dt.date(2024, 2, 29)
@@ -193,6 +195,62 @@ def test_values_of_other_types_are_read_as_those_of_a_table(model: engine.Model,
     assert model.assign(ROW | {name: value}).equals(model.assign(table))
 
 
+CELLS: dict[str, list[Any]] = {
+    "hours": [None, 0.5, 3, True, 2**60, "x", NAN],
+    "active": [None, True, False, 1, 0.0],
+    "plan": [None, "Basic", "new", "", 5, "\ud800"],
+    "likes": [None, [], ["a"], ["new"], ["", "b"], [1], "a"],
+    "since": [None, "2024-02-29", "2023-02-29", "0000-01-01", DAY, "soon"],
+    "who": [1, 2, "p", 2**63, None, 1.5],
+}
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_lists_that_wait_together_have_the_answers_and_warnings_of_each_alone(
+    model: engine.Model, data: st.DataObject
+) -> None:
+    plain = [row | {"since": row["since"] and row["since"].isoformat()} for row in people().slice(1, 6).to_pylist()]
+    change = st.dictionaries(st.sampled_from(list(CELLS)), st.none(), max_size=2).flatmap(
+        lambda names: st.fixed_dictionaries({name: st.sampled_from(CELLS[name]) for name in names})
+    )
+    row = st.tuples(st.sampled_from(plain), change).map(lambda pair: pair[0] | pair[1])
+    left_out = st.none() | st.sampled_from(["plan", "hours", "who"])
+    part = st.tuples(st.lists(row, max_size=4), left_out).map(
+        lambda pair: [{name: cell for name, cell in row.items() if name != pair[1]} for row in pair[0]]
+    )
+    parts = data.draw(st.lists(part, min_size=1, max_size=4))
+
+    def told(assign: Callable[[], Any]) -> tuple[Any, list[str]]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                found: Any = assign()
+            except RoomsError as error:
+                found = error
+        return found, [str(warning.message) for warning in caught]
+
+    alone = [told(lambda part=part: model.assign_each([part])[0]) for part in parts]
+    together, messages = told(lambda: model.assign_each(parts))
+    assert [str(answer) for answer in together] == [str(answer) for answer, _ in alone]
+    assert messages == [message for _, of_part in alone for message in of_part]
+    for part, (answer, of_part) in zip(parts, alone, strict=True):
+        if part:
+            expected, warned = told(lambda part=part: model.assign(part).to_pylist())
+            assert str(answer) == str(expected)
+            if not isinstance(expected, RoomsError):
+                assert of_part == warned
+
+
+@pytest.mark.parametrize("text", ["soon", "0000-01-01", "2023-02-29"])
+def test_a_list_at_fault_is_at_fault_among_lists_that_are_not(model: engine.Model, text: str) -> None:
+    """Among many, one text that is no date would be a missing value; alone it is all that the column says."""
+    plain = [row | {"since": row["since"] and row["since"].isoformat()} for row in people().slice(1, 6).to_pylist()]
+    answers = model.assign_each([plain, [plain[0] | {"since": text}], plain])
+    assert "1 of 1 texts of column 'since' are no dates" in str(answers[1])
+    assert answers[0] == answers[2] == model.assign(plain).to_pylist()
+
+
 def vectors(n: int = 60) -> pa.Table:
     rng = np.random.default_rng(1)
     taste = [[float(x) for x in rng.normal([9 * (i % 2), 0.0, 1.0])] + [4.0] for i in range(n)]  # the last is constant
@@ -219,8 +277,9 @@ def test_dicts_have_vectors_as_lists(vector_model: engine.Model) -> None:
     assert assign(whole.to_pylist()).equals(assign(whole))
     holes = table.slice(0, 1).set_column(2, "taste", pa.array([[1.0, None, 2.0, 4.0]]))
     assert assign(holes.to_pylist()).equals(assign(holes))
-    (answer,) = vector_model.assign_each([rows])
-    assert answer.equals(expected)
+    for parts in ([rows], [rows[:20], rows[20:]], [rows[:20], elements[20:]]):
+        answers = vector_model.assign_each(parts)
+        assert [row for answer in answers for row in answer] == expected.to_pylist()
 
 
 def test_vectors_that_are_all_missing_are_missing(vector_model: engine.Model) -> None:
@@ -232,6 +291,25 @@ def test_vectors_that_are_all_missing_are_missing(vector_model: engine.Model) ->
         assert vector_model.assign(table).equals(expected)
     for missing in (NAN, pd.NA, pd.NaT):
         assert vector_model.assign(row.to_pylist()[0] | {"taste": missing}).equals(expected)
+
+
+def test_a_table_whose_vectors_are_all_missing_serves_every_command(vector_model: engine.Model) -> None:
+    assert vector_model.run_folder is not None
+    run, rows = engine.Run(vector_model.run_folder), vectors().slice(0, 20)
+    for missing in (pa.nulls(20, pa.list_(pa.float32())), pa.nulls(20, pa.list_(pa.float32(), 4)), pa.nulls(20)):
+        table = rows.set_column(2, "taste", missing)
+        expected = vector_model.assign(table)["cluster"].to_pylist()
+        assert run.why(3, table=table).assigned == expected[3]
+        assert engine.similar(run, 3, 5, table=table).num_rows == 5
+        assert "taste" in str(vector_model.export("sql", table=table))
+        assert check_sql(vector_model, table, "duckdb").differing == 0
+        assert run_graph(vector_model, table) == expected
+
+
+def run_graph(model: engine.Model, table: pa.Table) -> list[int]:
+    session = onnxruntime.InferenceSession(model.export("onnx", table=table).SerializeToString())
+    clusters: list[int] = session.run(["cluster"], onnx_inputs(model, table))[0].tolist()
+    return clusters
 
 
 @pytest.mark.parametrize("vector", [[], [1.0], [1.0, 2.0, 3.0], [1.0] * 5])

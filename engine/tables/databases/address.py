@@ -52,6 +52,8 @@ class Address:
         Of a database that is a file, its path.
     secrets : tuple of str
         Texts that no message may hold, the longest first.
+    driver : str
+        That the URL names after a plus sign, "" for none.
     """
 
     url: str = field(repr=False)
@@ -59,6 +61,14 @@ class Address:
     scheme: str
     path: str
     secrets: tuple[str, ...] = field(repr=False)
+    driver: str = ""
+
+    @property
+    def library(self) -> str:
+        """What reads and writes it: duckdb, sqlite, postgresql (ADBC), or sqlalchemy for all else and named drivers."""
+        if self.scheme in FILES:
+            return self.scheme
+        return "postgresql" if self.scheme in POSTGRESQL and not self.driver else "sqlalchemy"
 
     def hide(self, text: str) -> str:
         """Return a text with the secrets replaced, and what follows the names of secrets in SQL."""
@@ -123,7 +133,7 @@ def parse_address(url: str) -> Address:
             f"{hide_url(url).partition('?')[0]} is no URL of a database.",
             hint="write it like postgresql://user:${PASSWORD}@host/name, duckdb:///file.duckdb or sqlite:///file.db.",
         )
-    scheme = match[1].lower()
+    scheme, driver = match[1].lower(), (match[2] or "").removeprefix("+")
     if scheme in FILES:
         path = unquote(urlsplit(expanded).path).removeprefix("/")
         if not path or urlsplit(expanded).netloc:
@@ -142,7 +152,7 @@ def parse_address(url: str) -> Address:
     values = [value for _, value in parse_qsl(parts.query)] + ([parts.password] if parts.password else [])
     secrets = {expanded, url if "${" not in url else expanded, *values, *map(unquote, values), *map(quote, values)}
     shown = f"{match[0].lower()}{parts.hostname or ''}{port}{parts.path}"
-    return Address(expanded, shown, scheme, "", tuple(sorted(filter(None, secrets), key=len, reverse=True)))
+    return Address(expanded, shown, scheme, "", tuple(sorted(filter(None, secrets), key=len, reverse=True)), driver)
 
 
 def _unreadable(scheme: str) -> UsageError:

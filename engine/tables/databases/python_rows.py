@@ -71,10 +71,12 @@ def _to_array(values: Sequence[Any], declared: str) -> pa.Array:
         return pa.ExtensionArray.from_storage(pa.uuid(), stored)
     if kinds in ({int, float}, {float}):
         return pa.array(values, pa.float64(), from_pandas=False)
+    if kinds == {Decimal} and not all(value is None or value.is_finite() for value in values):
+        return pa.array([None if value is None else float(value) for value in values], pa.float64(), from_pandas=False)
     if Decimal in kinds and kinds <= {Decimal, int}:
         return pa.array([None if value is None else Decimal(value) for value in values])
     if kinds <= {bytes, bytearray, memoryview} and kinds:
         return pa.array([None if value is None else bytes(value) for value in values], pa.binary())
-    if len(kinds) > 1:
-        raise TypeError("several types")
+    if len(kinds) > 1 or dt.timedelta in kinds:
+        raise TypeError("several types, or intervals, which are no numbers")
     return pa.array(values)

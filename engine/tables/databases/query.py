@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from engine.errors import SourceNotFoundError, UsageError
-from engine.tables.databases.address import POSTGRESQL, Address, parse_address
+from engine.tables.databases.address import Address, parse_address
 from engine.tables.databases.python_rows import batch_of_rows, rows_at_once
 from engine.tables.databases.statements import READING_DUCKDB, check_select, may_be_same, tables_of
 
@@ -86,11 +86,11 @@ class Query:
             If the driver is not installed, or the query is no single SELECT.
         """
         address = self.address
-        readers = {"duckdb": _read_duckdb, "sqlite": _read_sqlite, **dict.fromkeys(POSTGRESQL, _read_postgresql)}
+        readers = {"duckdb": _read_duckdb, "sqlite": _read_sqlite, "postgresql": _read_postgresql}
         self._check_file()
         with address.explain_errors("cannot be read"):
             check_select(address, self._statement)
-            yield from readers.get(address.scheme, _read_by_sqlalchemy)(address, self._statement)
+            yield from readers.get(address.library, _read_by_sqlalchemy)(address, self._statement)
 
     def may_read(self, database: Address, schema: str | None, table: str) -> bool:
         """Tell whether the query may read a table of a database: true if the database cannot tell.
@@ -106,7 +106,7 @@ class Query:
         self._check_file()
         with address.explain_errors("cannot be read"):
             check_select(address, self._statement)
-            names = None if address.scheme != database.scheme else tables_of(address, self._statement)
+            names = None if address.library != database.library else tables_of(address, self._statement)
         if names is None:
             return True
         if address.path:
@@ -174,7 +174,9 @@ def _read_by_sqlalchemy(address: Address, sql: str) -> Iterator[pa.RecordBatch]:
     engine = sqlalchemy.create_engine(address.url, hide_parameters=True)
     try:
         with engine.connect() as connection:
-            result = connection.execution_options(stream_results=True).exec_driver_sql(sql)
+            # Without parameters: with an empty list of them, drivers take a % of the query for the place of one.
+            options = connection.execution_options(stream_results=True, no_parameters=True)
+            result = options.exec_driver_sql(sql)
             names = list(result.keys())
             declared = [""] * len(names)
             yield batch_of_rows(names, [], declared)

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from engine.errors import UsageError
-from engine.tables.databases.address import FILES, POSTGRESQL, Address
+from engine.tables.databases.address import FILES, Address
 
 Names = set[tuple[str | None, str]]  # schema, if there is one, and name of each table
 # A SELECT may call a function that changes settings, and so has a log written to files.
@@ -40,13 +40,13 @@ def check_select(address: Address, sql: str) -> None:
     UsageError
         If it is another statement, or several.
     """
-    if address.scheme == "duckdb":
+    if address.library == "duckdb":
         import duckdb
 
         kinds = [statement.type for statement in duckdb.extract_statements(sql)]
         if kinds != [duckdb.StatementType.SELECT]:
             raise _no_select(several=len(kinds) > 1)
-    elif address.scheme == "sqlite":
+    elif address.library == "sqlite":
         _read_by_sqlite(address, sql)
     else:
         start = 0
@@ -58,11 +58,11 @@ def check_select(address: Address, sql: str) -> None:
 
 def tables_of(address: Address, sql: str) -> Names | None:
     """Return the tables that a query reads, None if the database cannot tell."""
-    if address.scheme == "sqlite":
+    if address.library == "sqlite":
         return {(None, name.lower()) for name in _read_by_sqlite(address, sql)}
-    if address.scheme == "duckdb":
+    if address.library == "duckdb":
         return _read_by_duckdb(address, sql)
-    return _read_by_postgresql(address, sql) if address.scheme in POSTGRESQL else None
+    return _read_by_postgresql(address, sql) if address.library == "postgresql" else None
 
 
 def may_be_same(one: Address, other: Address) -> bool:

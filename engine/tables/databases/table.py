@@ -19,7 +19,7 @@ import pyarrow.dataset as ds
 
 from engine.blocks import storage_array
 from engine.errors import DatabaseError, OutputExistsError, OutputOverlapError, UsageError
-from engine.tables.databases.address import POSTGRESQL, Address, parse_address
+from engine.tables.databases.address import Address, parse_address
 from engine.tables.databases.query import Query
 
 _NAME = re.compile(r"(?:(?P<schema>\w+)\.)?(?P<table>\w+)")
@@ -128,8 +128,8 @@ class DatabaseTable:
 
     def _writer(self) -> Callable[[DatabaseTable, pa.RecordBatchReader | None, bool], bool]:
         """Return what writes rows, or only checks the table if there are none, and tells whether it existed."""
-        writers = {"duckdb": _write_duckdb, "sqlite": _write_sqlite, **dict.fromkeys(POSTGRESQL, _write_postgresql)}
-        return writers.get(self.address.scheme, _write_by_sqlalchemy)
+        writers = {"duckdb": _write_duckdb, "sqlite": _write_sqlite, "postgresql": _write_postgresql}
+        return writers.get(self.address.library, _write_by_sqlalchemy)
 
     def decide(self, columns: Sequence[str], overwrite: bool) -> bool:
         """Return whether there is a table, by its columns; raise OutputExistsError unless rows may be written to it."""

@@ -20,7 +20,8 @@ import engine
 from engine.cli import app
 from engine.errors import DatabaseError, OutputExistsError, OutputOverlapError, RoomsError, UsageError
 from engine.tables.databases.address import parse_address
-from tests.tables.databases.conftest import PASSWORD, run_sql
+from tests.postgresql_server import PASSWORD
+from tests.tables.databases.conftest import run_sql
 
 ROWS = pa.table(
     {
@@ -104,6 +105,8 @@ def test_a_table_that_the_query_reads_is_not_replaced(database: str) -> None:
         for target in targets:
             with pytest.raises(OutputOverlapError, match="--overwrite would replace it"):
                 target.check(overwrite=True, source=engine.Query(database, sql))
+    if "+" in database:  # SQLAlchemy cannot tell what a query reads
+        return
     for sql in (
         "SELECT who AS people FROM others",
         "SELECT 'people' AS a",
@@ -213,8 +216,9 @@ def test_names_are_plain(name: str) -> None:
         engine.DatabaseTable("duckdb:///a", name)
 
 
-def test_a_password_is_not_shown(postgresql: str) -> None:
-    table = engine.DatabaseTable(postgresql.replace("/postgres", "/nowhere"), "people")
+def test_a_password_is_not_shown(server: str) -> None:
+    place = server.rpartition("/")[0]
+    table = engine.DatabaseTable(f"{place}/nowhere", "people")
     with pytest.raises(DatabaseError) as caught:
         table.check(overwrite=False)
     for text in (str(caught.value), repr(table)):
