@@ -23,6 +23,7 @@ from engine.backends.protocol import Projection
 from engine.errors import UsageError
 from engine.export.onnx_graph import category_number
 from engine.export.sql_dialect import STRIPPED
+from engine.features.columnar_block import physical_kind
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, ColumnPlan, LabelPlan, NumberPlan
 from engine.tables.list_texts import is_list, joining_steps
@@ -250,4 +251,4 @@ def _is_readable(plan: ColumnPlan, schema: pa.Schema) -> bool:
         return True
     if plan.role == "date":
         return pa.types.is_temporal(field.type) and not plan.missing
-    return vector_name(field) is None and not pa.types.is_string(field.type)
+    return vector_name(field) is None and physical_kind(field.type) in ("number", "boolean")

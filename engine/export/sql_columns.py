@@ -13,9 +13,11 @@ from typing import TypeGuard
 import numpy as np
 import pyarrow as pa
 
+from engine.blocks import COUNTS
 from engine.export.sql_date_texts import date_from_text
 from engine.export.sql_dialect import SqlDialect
 from engine.export.sql_number_texts import number_from_text
+from engine.features.columnar_block import TICKS_PER_SECOND, physical_kind
 from engine.features.encoding_plan import CategoryPlan, ColumnPlan, NumberPlan
 from engine.tables.date_texts import DateFormat
 from engine.tables.vector_columns import POSITION, vector_name
@@ -46,6 +48,8 @@ class SqlColumns:
             return self.moment(field, plan)
         if isinstance(plan, NumberPlan) and plan.number_format is not None:
             return number_from_text(column, plan.number_format)
+        if physical_kind(field.type) == "seconds":
+            return self.seconds(field)
         if pa.types.is_floating(field.type):
             return self.dialect.given_double(column, infinite=isinstance(plan, CategoryPlan))
         if isinstance(plan, NumberPlan) and pa.types.is_boolean(field.type):
@@ -62,6 +66,13 @@ class SqlColumns:
         if pa.types.is_floating(field.type):
             column = f"CASE WHEN {column} = FLOOR({column}) THEN TRY_CAST({column} AS BIGINT) END"
         return date_from_text(column, plan.date_format or DateFormat())
+
+    def seconds(self, field: pa.Field) -> str:
+        """Return a column of durations or times of the day in seconds."""
+        column = self.given(field)
+        if COUNTS in (field.metadata or {}):
+            return f"{self.dialect.double(column)} / {self.dialect.number(TICKS_PER_SECOND[field.type.unit])}"
+        return self.dialect.seconds(column)
 
     def category_literal(self, kind: pa.DataType) -> Callable[[str], str]:
         """Return the function that writes a category as a literal of the column's type: number, boolean or text."""

@@ -32,6 +32,7 @@ STRIPPED += "\u2028\u2029\u202f\u205f\u3000"
 # What a database may be unable to read.
 LISTS, VECTORS, BRACKETS = "lists", "vectors", "lists in brackets within a text"
 LINES = "answers on lines of their own within a text"
+SECONDS = "durations and times of the day"
 NUMBER_TEXTS, DATE_TEXTS, WORDY_DATES = "numbers in texts", "dates in texts", "dates in texts that are not year first"
 MOST_ARGUMENTS = 50  # of a function: SQLite takes 127 at most
 
@@ -97,6 +98,10 @@ class SqlDialect:
     def integer(self, column: str) -> str:
         """Return a column of truths as 0 and 1."""
         return f"CAST({column} AS INTEGER)"
+
+    def seconds(self, column: str) -> str:
+        """Return a column of intervals or times of the day in seconds."""
+        return self.computed_double(f"EXTRACT(EPOCH FROM {column})")
 
     def given_double(self, column: str, *, infinite: bool = False) -> str:
         """Return a floating-point column as doubles with NULL for NaN, and for infinities unless they may be there.
@@ -213,7 +218,7 @@ class Sqlite(SqlDialect):
     """
 
     name = "SQLite"
-    lacks = frozenset({LISTS, VECTORS, BRACKETS, LINES, NUMBER_TEXTS, WORDY_DATES})
+    lacks = frozenset({LISTS, VECTORS, BRACKETS, LINES, NUMBER_TEXTS, WORDY_DATES, SECONDS})
     with_keyword = "AS MATERIALIZED"
     double_type = "REAL"
     dates_are_texts = True

@@ -23,6 +23,7 @@ from engine.export.sql_dialect import (
     LINES,
     LISTS,
     NUMBER_TEXTS,
+    SECONDS,
     VECTORS,
     WORDY_DATES,
     SqlDialect,
@@ -172,7 +173,7 @@ def _need(plan: ColumnPlan, field: pa.Field) -> str:
     if not isinstance(plan, NumberPlan):
         return ""
     if plan.role != "date":
-        return NUMBER_TEXTS if pa.types.is_string(field.type) else ""
+        return NUMBER_TEXTS if pa.types.is_string(field.type) else SECONDS if plan.in_seconds else ""
     if not is_written_date(plan, field):
         return ""
     return WORDY_DATES if plan.date_format is not None and plan.date_format.forms else DATE_TEXTS

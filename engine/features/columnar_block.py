@@ -24,7 +24,7 @@ from engine.tables.date_texts import DateFormat, parse_dates
 from engine.tables.list_texts import split_texts, unescape
 from engine.tables.number_texts import NumberFormat, ParsedTexts, parse_texts
 
-PhysicalKind = Literal["number", "boolean", "text", "list", "time", "other"]
+PhysicalKind = Literal["number", "boolean", "text", "list", "time", "seconds", "other"]
 
 MISSING_CODE = -1
 MAX_DISTINCT = 10_000  # distinct texts counted before a column is taken for an identifier or free text
@@ -33,6 +33,7 @@ INT64_LIMIT = 2.0**63  # numbers from here on are no int64
 _NAME_BYTES = 80  # bytes of a short Python text and of the list's pointer to it
 _DAY_IN_SECONDS = 86_400.0
 _DAY_IN_MILLISECONDS = 86_400_000.0
+TICKS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 FIRST_DAY, END_DAY = -719_162.0, 2_932_897.0  # 0001-01-01 and 10000-01-01, in days since 1970-01-01
 LAST_NANOSECOND = 9_223_372_036_853.5 / _DAY_IN_MILLISECONDS  # days to the last millisecond that nanoseconds reach
 
@@ -119,6 +120,8 @@ def physical_kind(kind: pa.DataType) -> PhysicalKind:
         return "list"
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return "time"
+    if pa.types.is_time(kind) or pa.types.is_duration(kind):
+        return "seconds"
     return "other"
 
 
@@ -345,7 +348,10 @@ def undecided_text_columns(
 
 
 def to_float64(column: pa.Array) -> NDArray[np.float64]:
-    """Return a column of numbers or booleans as float64, missing values as NaN."""
+    """Return a column of numbers or booleans as float64, missing values as NaN; durations and times in seconds."""
+    if physical_kind(column.type) == "seconds":
+        counts = column.cast(pa.int32() if pa.types.is_time32(column.type) else pa.int64())
+        return to_float64(counts) / TICKS_PER_SECOND[column.type.unit]
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
     if column.null_count:

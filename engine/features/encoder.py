@@ -257,7 +257,10 @@ def _allowed_kinds(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, 
         if column.role == "date":
             in_digits = column.date_format is not None and column.date_format.in_digits
             return ("time", "text", "number") if in_digits else ("time", "text")
-        return ("number", "boolean") if column.number_format is None else ("number", "boolean", "text")
+        form = column.number_format
+        texts = () if form is None else ("text",)
+        seconds = ("seconds",) if column.in_seconds or (form is not None and form.unit == "s") else ()
+        return ("number", "boolean", *texts, *seconds)
     if isinstance(column, CategoryPlan):
         return ("text", "number", "boolean")
     return ("list",) if column.separator is None else ("text",)
