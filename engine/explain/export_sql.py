@@ -126,7 +126,8 @@ class SqlConditionWriter:
     def sql(self, condition: Condition) -> str:
         """Return the condition as an expression that is true where it holds, and false or NULL elsewhere."""
         plan = self.plans[condition.predicate.column]
-        column = self._column(self.schema.field(condition.predicate.column), plan)
+        field = self.schema.field(condition.predicate.column)
+        column = self._column(field, plan)
         if condition.predicate.kind == "missing":
             return f"{column} IS {'' if condition.low == YES else 'NOT '}NULL"
         if isinstance(plan, NumberPlan):
@@ -134,7 +135,7 @@ class SqlConditionWriter:
         elif isinstance(plan, CategoryPlan):
             expression = self._category(condition, plan, column)
         else:
-            expression = self._label(condition, plan, column)
+            expression = self._label(condition, plan, self.columns.given(field))
         holds = condition.low <= missing_bin(condition.predicate, plan, self.reference_day) <= condition.high
         return f"COALESCE({expression}, TRUE)" if holds else expression
 

@@ -162,8 +162,12 @@ class PipelineParts:
         return (self.day - years_ago * DAYS_PER_YEAR) * DAY_IN_MILLISECONDS
 
     def _is_missing(self, plan: ColumnPlan) -> list[Any]:
-        marks = [] if isinstance(plan, LabelPlan) else self._without_marks(plan, float)
-        return [*marks, _function(self.pd.isna)]
+        if not isinstance(plan, LabelPlan):
+            return [*self._without_marks(plan, float), _function(self.pd.isna)]
+        if plan.separator is None:
+            return [_function(self.pd.isna)]
+        blank = f"^[{re.escape(STRIPPED)}]*$"
+        return [_function(self.pd.DataFrame.replace, to_replace=blank, value=np.nan, regex=True), _function(self.pd.isna)]
 
     def _add_category(self, plan: CategoryPlan, columns: list[Output]) -> None:
         """Add a one-hot encoder: of unknown values, of missing ones, and of the categories."""

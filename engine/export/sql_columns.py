@@ -18,7 +18,7 @@ from engine.export.sql_date_texts import date_from_text
 from engine.export.sql_dialect import SqlDialect
 from engine.export.sql_number_texts import number_from_text
 from engine.features.columnar_block import TICKS_PER_SECOND, physical_kind
-from engine.features.encoding_plan import CategoryPlan, ColumnPlan, NumberPlan
+from engine.features.encoding_plan import CategoryPlan, ColumnPlan, LabelPlan, NumberPlan
 from engine.tables.date_texts import DateFormat
 from engine.tables.vector_columns import POSITION, vector_name
 
@@ -44,6 +44,8 @@ class SqlColumns:
     def present(self, field: pa.Field, plan: ColumnPlan) -> str:
         """Return a column as it is compared, NULL where it has no value."""
         column = self.given(field)
+        if isinstance(plan, LabelPlan) and plan.separator is not None:
+            return self.dialect.written(column)
         if is_written_date(plan, field):
             return self.moment(field, plan)
         if isinstance(plan, NumberPlan) and plan.number_format is not None:

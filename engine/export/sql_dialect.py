@@ -171,6 +171,10 @@ class SqlDialect:
     def _trimmed(self, text: str) -> str:
         return f"TRIM(BOTH {self.text(STRIPPED)} FROM {text})"
 
+    def written(self, text: str) -> str:
+        """Return a text, NULL if it is empty or blank."""
+        return f"CASE WHEN {self._trimmed(text)} <> '' THEN {text} END"
+
     def position(self, part: str, whole: str) -> str:
         """Return where a text stands in another, 0 if it does not."""
         return f"POSITION({part} IN {whole})"
@@ -252,7 +256,7 @@ class Sqlite(SqlDialect):
     def split_labels(self, column: str, separator: str) -> str:
         """Return the labels of a text as a JSON array; white space around them is left to `contains`."""
         sign = separator.strip() or " "
-        text = f"TRIM({column}, {self.text(STRIPPED)})"
+        text = self._trimmed(column)
         for space in "\t\n\f\r" if sign == " " else "":
             text = f"REPLACE({text}, {self.text(space)}, ' ')"
         # JSON writes none of the signs between labels in another way, and NULL as a text.
@@ -271,6 +275,9 @@ class Sqlite(SqlDialect):
     def smallest(self, values: Sequence[str]) -> str:
         """Return the smallest of several values that are not NULL."""
         return _nested("MIN", values)
+
+    def _trimmed(self, text: str) -> str:
+        return f"TRIM({text}, {self.text(STRIPPED)})"
 
     def _label(self) -> str:
         return f"TRIM(value, {self.text(chr(9) + chr(10) + chr(12) + chr(13) + ' ')})"

@@ -382,7 +382,10 @@ def factorize_texts(texts: pa.Array, limit: int) -> tuple[NDArray[np.int32], lis
 
 
 def read_labels(column: pa.Array, separator: str | None, limit: int = UNLIMITED) -> RaggedLabels:
-    """Read a multi-label column, lists or texts split at the separator, into ragged codes; a null has no labels."""
+    """Read a multi-label column, lists or texts split at the separator, into ragged codes; a null has no labels.
+
+    A text without a letter or sign is missing, as it is in a CSV file; an empty list is not.
+    """
     if pa.types.is_null(column.type):
         return RaggedLabels(np.zeros(len(column) + 1, np.int32), np.empty(0, np.int32), [], np.ones(len(column), bool))
     missing = column.is_null().to_numpy(zero_copy_only=False)
@@ -392,9 +395,21 @@ def read_labels(column: pa.Array, separator: str | None, limit: int = UNLIMITED)
     codes, names = factorize_texts(to_text(lists.flatten()), limit)
     if names is not None and separator is not None and any("\\" in name for name in names):
         codes, names = _merge_names(codes, [unescape(name, separator) for name in names])
+    if separator is not None and (names is None or "" in names):
+        missing = missing | blank_texts(column)
     if names is not None and "" in names:
         codes = np.where(codes == names.index(""), MISSING_CODE, codes).astype(np.int32)
     return RaggedLabels(offsets, codes, names, missing)
+
+
+def blank_texts(column: pa.Array) -> NDArray[np.bool_]:
+    """Return which texts of a column, plain or dictionary-encoded, are empty or blank."""
+    if pa.types.is_dictionary(column.type):
+        codes = pc.fill_null(column.indices, MISSING_CODE).to_numpy(zero_copy_only=False)
+        return np.append(blank_texts(column.dictionary), False)[codes]
+    is_blank = pc.equal(pc.utf8_trim_whitespace(column), "").fill_null(False)
+    blank: NDArray[np.bool_] = is_blank.to_numpy(zero_copy_only=False)
+    return blank
 
 
 def _merge_names(codes: NDArray[np.int32], names: list[str]) -> tuple[NDArray[np.int32], list[str]]:
