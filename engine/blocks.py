@@ -24,6 +24,7 @@ BLOCK_ROWS = 32_768
 CATEGORY = b"rooms.category"  # field metadata: why a column of numbers holds categories
 DICTIONARY = "a dictionary of values"
 COUNTS = b"rooms.counts"  # field metadata of durations that are stored as whole numbers, as in a Parquet file
+WORDS = b"rooms.words_for_missing"  # field metadata: words of a CSV file that are taken for missing values
 RECOGNISED = b"rooms.recognised"  # field metadata: what the reader of a file recognised of a column, in words
 
 

@@ -167,7 +167,10 @@ class PipelineParts:
         if plan.separator is None:
             return [_function(self.pd.isna)]
         blank = f"^[{re.escape(STRIPPED)}]*$"
-        return [_function(self.pd.DataFrame.replace, to_replace=blank, value=np.nan, regex=True), _function(self.pd.isna)]
+        return [
+            _function(self.pd.DataFrame.replace, to_replace=blank, value=np.nan, regex=True),
+            _function(self.pd.isna),
+        ]
 
     def _add_category(self, plan: CategoryPlan, columns: list[Output]) -> None:
         """Add a one-hot encoder: of unknown values, of missing ones, and of the categories."""

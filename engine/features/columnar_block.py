@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.errors import NonFiniteValueError
+from engine.features.typed_categories import LIMIT, CategoryKind, write_alike
 from engine.tables.date_texts import DateFormat, parse_dates
 from engine.tables.list_texts import split_texts, unescape
 from engine.tables.number_texts import NumberFormat, ParsedTexts, parse_texts
@@ -29,7 +30,6 @@ PhysicalKind = Literal["number", "boolean", "text", "list", "time", "seconds", "
 MISSING_CODE = -1
 MAX_DISTINCT = 10_000  # distinct texts counted before a column is taken for an identifier or free text
 UNLIMITED = 2**31 - 1  # distinct texts: a limit that no column reaches
-INT64_LIMIT = 2.0**63  # numbers from here on are no int64
 _NAME_BYTES = 80  # bytes of a short Python text and of the list's pointer to it
 _DAY_IN_SECONDS = 86_400.0
 _DAY_IN_MILLISECONDS = 86_400_000.0
@@ -43,7 +43,8 @@ class ReadSpec:
     """How to read a column: as numbers, days, one category, or several labels (split at `separator` if text).
 
     Numbers of a text column are parsed by its `number_format`, dates by its `date_format`. The values in `missing` are
-    read as missing: numbers, days since 1970-01-01 (whatever the time of the day), or the texts of categories.
+    read as missing: numbers, days since 1970-01-01 (whatever the time of the day), or the texts of categories. Texts of
+    categories that were numbers or truth values are written as these are.
     """
 
     form: Literal["number", "days", "category", "labels"]
@@ -52,6 +53,7 @@ class ReadSpec:
     number_format: NumberFormat | None = None
     date_format: DateFormat | None = None
     missing: tuple[float | str, ...] = ()
+    category_kind: CategoryKind = "text"
 
     @property
     def max_names(self) -> int:
@@ -229,6 +231,8 @@ def read_block(rows: pa.Table | BlockColumns, read_specs: Mapping[str, ReadSpec]
     names = []
     for row, name in zip(codes, text_columns, strict=True):
         row[:], texts = columns.category(name, read_specs[name])
+        if texts is not None and (kind := read_specs[name].category_kind) != "text":
+            row[:], texts = _merge_names(row, write_alike(texts, kind))
         marks = read_specs[name].missing
         if marks and texts is not None:
             is_mark = np.isin(row, [k for k, text in enumerate(texts) if text in marks])
@@ -370,7 +374,7 @@ def to_text(column: pa.Array) -> pa.Array:
         column = column.cast(pa.float32())  # pyarrow rounds and writes float32, which has the same values
     values = pc.if_else(pc.is_nan(column), None, column)
     rounded = pc.round(values)
-    whole = pc.and_(pc.equal(values, rounded), pc.less(pc.abs(values), INT64_LIMIT)).fill_null(True)
+    whole = pc.and_(pc.equal(values, rounded), pc.less(pc.abs(values), LIMIT)).fill_null(True)
     return pc.if_else(whole, rounded.cast(pa.int64(), safe=False).cast(pa.string()), values.cast(pa.string()))
 
 

@@ -24,6 +24,7 @@ from engine.execution.threads import map_blocks
 from engine.features.column_roles import ColumnRole, is_constant
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.features.columnar_block import physical_kind
+from engine.features.typed_categories import CategoryKind, category_kind
 from engine.tables.date_texts import DateFormat
 from engine.tables.number_texts import NumberFormat
 from engine.utils.name_words import unit_in_name
@@ -37,7 +38,8 @@ MISSING_SHARE_RANGE = (0.01, 0.99)  # of rows: a column missing in such a share 
 MAX_INDICATOR_CORRELATION = 0.95  # from it on, an indicator repeats an earlier one and is left out
 DAYS_PER_YEAR = 365.25
 OTHER, MISSING = "other", "(missing)"
-_RARE = ("number_format", "date_format", "in_seconds", "missing")  # fields of plans
+_RARE = ("number_format", "date_format", "in_seconds", "missing", "kind")  # fields of plans
+_UNUSED = (None, False, "text", (), [])
 
 
 class _Frozen(BaseModel):
@@ -47,9 +49,7 @@ class _Frozen(BaseModel):
     def _leave_out_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Store what few columns have only for them: the models of other tables are the same as before it came."""
         stored: dict[str, Any] = serialize(self)
-        return {
-            name: value for name, value in stored.items() if name not in _RARE or value not in (None, False, (), [])
-        }
+        return {name: value for name, value in stored.items() if name not in _RARE or value not in _UNUSED}
 
 
 class NumberPlan(_Frozen):
@@ -81,7 +81,8 @@ class NumberPlan(_Frozen):
 class CategoryPlan(_Frozen):
     """One-hot plan: one column of X a category, one for "other", and one for missing values if they are informative.
 
-    The texts in `missing` are missing values.
+    The texts in `missing` are missing values. `kind` says what the categories were in the table: new rows may have them
+    as numbers, truth values or texts.
     """
 
     form: Literal["category"] = "category"
@@ -93,6 +94,7 @@ class CategoryPlan(_Frozen):
     indicator: bool = False
     scale: float
     missing: tuple[str, ...] = ()
+    kind: CategoryKind = "text"
 
 
 class LabelPlan(_Frozen):
@@ -156,7 +158,8 @@ def make_plan(
         unit = metadata.get(b"rooms.unit", b"").decode() or written_unit or ("s" if in_seconds else named_unit)
         indicator = role.column in indicators
         if role.role == "categorical":
-            return _plan_categories(column, unit, indicator)
+            kind = category_kind(schema.field(role.column).type)
+            return _plan_categories(column, unit, indicator).model_copy(update={"kind": kind})
         if role.role == "multilabel":
             return _plan_labels(column, unit, indicator)
         hardly_varies = is_constant(column, schema.field(role.column).type)

@@ -146,8 +146,9 @@ def _read_spec(column: NumberPlan | CategoryPlan | LabelPlan) -> ReadSpec:
         return number_read_spec(column)
     form: Literal["category", "labels"] = "category" if isinstance(column, CategoryPlan) else "labels"
     return ReadSpec(
-        form, getattr(column, "separator", None), max_distinct=UNLIMITED, missing=getattr(column, "missing", ())
-    )
+        form, getattr(column, "separator", None), max_distinct=UNLIMITED, missing=getattr(column, "missing", ()),
+        category_kind=column.kind if isinstance(column, CategoryPlan) else "text",
+    )  # fmt: skip
 
 
 def _names(column: CategoryPlan | LabelPlan) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from engine.tables.number_texts import MISSING_MARKS, are_grouped, marks_thousan
 from engine.tables.source_paths import SourceFiles
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "#N/A"]
+_WORDS = frozenset(MISSING) - {""}
 _HEAD_BYTES = 1 << 20  # bytes of a file that the dialect is detected from
 HEADER_BYTES = 1 << 16  # bytes of a file that hold all lines of its header
 # Numbers with decimals after this point, and perhaps the other mark between thousands.
@@ -39,6 +40,7 @@ class CsvDialect(NamedTuple):
     grouped : positions of the columns whose points mark thousands although they could be decimal points
     header : CsvHeader
     mixed : positions of the columns of numbers of which some have decimal points, and others decimal commas
+    marks : the words of MISSING in the first rows of each column that has some, by its position
     """
 
     delimiter: str = ","
@@ -47,6 +49,7 @@ class CsvDialect(NamedTuple):
     grouped: tuple[int, ...] = ()
     header: CsvHeader = CsvHeader(",", ())
     mixed: tuple[int, ...] = ()
+    marks: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
 
 def detect_dialect(files: SourceFiles) -> CsvDialect:
@@ -70,7 +73,9 @@ def detect_dialect(files: SourceFiles) -> CsvDialect:
     present = [_nonmissing(column) for column in columns]
     decimal_point, shown, grouped = _detect_decimal_point(present, header.delimiter)
     mixed = tuple(position for position, texts in enumerate(present) if _has_both_points(texts))
-    return CsvDialect(header.delimiter, decimal_point, shown, grouped, header, mixed)
+    words = [tuple(sorted(set(map(str.strip, column)) & _WORDS)) for column in columns]
+    marks = tuple((position, found) for position, found in enumerate(words) if found)
+    return CsvDialect(header.delimiter, decimal_point, shown, grouped, header, mixed, marks)
 
 
 def shows_decimals(text: str, point: str) -> bool:
