@@ -33,6 +33,7 @@ from engine.tables.number_texts import NumberFormat
 from engine.tables.vector_columns import vector_name
 
 MIN_DIFFERENT = 10  # rows from which on different texts, or numbers that count the rows, are labels of rows
+HASH_SPAN = 2.0**62  # between the smallest and the largest whole number: no amount reaches as far
 MAX_SMALL = 50  # rows of a table in which integers may all be different by chance
 ROLES: tuple[str, ...] = get_args(Role)
 
@@ -337,6 +338,8 @@ def _infer_number_role(statistics: TableStatistics, field: pa.Field) -> ColumnRo
         return ColumnRole(name, "boolean", "true or false" if kind == "boolean" else "two different values")
     if integer and n_distinct == len(sample) and column.n_present >= MIN_DIFFERENT and _number_rows(statistics, name):
         return ColumnRole(name, "ignore", "id-like: every row has a number of its own", dropped=True)
+    if integer and column.moments.maximum - column.moments.minimum >= HASH_SPAN:
+        return ColumnRole(name, "ignore", "id-like: whole numbers from all over 64 bits, as hashes are", dropped=True)
     if column.moments.minimum >= 0 and len(sample) >= 20:
         skew, logged = _skewness(sample), _skewness(np.log1p(sample))
         if skew > 1.5 and abs(logged) < 0.75 * skew:

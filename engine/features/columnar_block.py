@@ -410,9 +410,10 @@ def blank_texts(column: pa.Array) -> NDArray[np.bool_]:
     """Return which texts of a column, plain or dictionary-encoded, are empty or blank."""
     if pa.types.is_dictionary(column.type):
         codes = pc.fill_null(column.indices, MISSING_CODE).to_numpy(zero_copy_only=False)
-        return np.append(blank_texts(column.dictionary), False)[codes]
+        blank: NDArray[np.bool_] = np.append(blank_texts(column.dictionary), False)[codes]
+        return blank
     is_blank = pc.equal(pc.utf8_trim_whitespace(column), "").fill_null(False)
-    blank: NDArray[np.bool_] = is_blank.to_numpy(zero_copy_only=False)
+    blank = is_blank.to_numpy(zero_copy_only=False)
     return blank
 
 

@@ -39,7 +39,7 @@ MAX_INDICATOR_CORRELATION = 0.95  # from it on, an indicator repeats an earlier 
 DAYS_PER_YEAR = 365.25
 OTHER, MISSING = "other", "(missing)"
 _RARE = ("number_format", "date_format", "in_seconds", "missing", "kind")  # fields of plans
-_UNUSED = (None, False, "text", (), [])
+_UNUSED: tuple[Any, ...] = (None, False, "text", (), [])
 
 
 class _Frozen(BaseModel):

@@ -194,7 +194,7 @@ def warn_of_left_texts(notes: Mapping[str, str]) -> None:
     """Warn of columns that look like numbers but stay text."""
     if notes:
         named = "; ".join(f"{name!r} ({reason})" for name, reason in notes.items())
-        remedy = "--role COLUMN=numeric reads them as numbers"
+        remedy = "--role COLUMN=numeric reads them as numbers, once all of them are some"
         warnings.warn(f"Texts that look like numbers stay texts: {named}; {remedy}.", NumberTextsWarning, stacklevel=3)
 
 

@@ -30,6 +30,7 @@ from engine.utils.array_types import Float64s, Int64s
 from engine.utils.formatting import format_percent
 
 WARNED_SHARE = 0.2  # of the rows: from it on, unseen values are warned of
+FAR_SHARE, MIN_FAR_ROWS = 0.01, 3  # rows of a column that lie far beyond all of the fit: fewer are outliers
 ROUNDING = 1e-6  # of shares of the fit: X is float32
 MAX_CHANCE = 0.001  # what as many rows as in the fit would do by chance in one of 1,000 tables is not reported
 
@@ -41,6 +42,7 @@ class UnseenValuesWarning(UserWarning):
 class UnseenCounts(NamedTuple):
     """Rows of new blocks whose values the model does not know, and rows without a value, per column of the plan.
 
+    `far` counts rows whose number or date lies far beyond all of the fit, per column of the plan, 0 for others.
     `directionless` counts rows without direction, where the metric is cosine; `scored` has what the gate compares, None
     if the model knows nothing of the table of its fit.
     """
@@ -48,6 +50,7 @@ class UnseenCounts(NamedTuple):
     n_rows: int
     unknown: Int64s
     missing: Int64s
+    far: Int64s
     directionless: int = 0
     scored: ScoredRows | None = None
 
@@ -57,6 +60,7 @@ class UnseenCounts(NamedTuple):
             self.n_rows + other.n_rows,
             self.unknown + other.unknown,
             self.missing + other.missing,
+            self.far + other.far,
             self.directionless + other.directionless,
             None if self.scored is None or other.scored is None else self.scored.plus(other.scored),
         )
@@ -79,7 +83,16 @@ def count_unseen(
     counts = [_count_column(block, column, encoder, n_missing) for column in encoder.plan.columns]
     unknown, missing = np.array(counts, np.int64).reshape(len(counts), 2).T
     scored = None if fitted is None else count_scored(block, fitted)
-    return UnseenCounts(block.n_rows, unknown, missing, scored=scored)
+    return UnseenCounts(block.n_rows, unknown, missing, _count_far(block, encoder), scored=scored)
+
+
+def _count_far(block: ColumnarBlock, encoder: FeatureEncoder) -> Int64s:
+    """Return in how many rows a number or date lies far beyond all of the fit, per column of the plan."""
+    layout = encoder.layout
+    limits = layout.far_limits[[layout.number_positions[name] for name in block.number_columns]]
+    far = (block.numbers < limits[:, :1]) | (block.numbers > limits[:, 1:])
+    counts = dict(zip(block.number_columns, far.sum(axis=1).tolist(), strict=True))
+    return np.array([counts.get(column.column, 0) for column in encoder.plan.columns], np.int64)
 
 
 class SeenRows:
@@ -154,9 +167,23 @@ class SeenRows:
         counts = self._total
         if self._gate is not None and counts.scored is not None:
             self._gate.check(counts.scored, counts.n_rows, counts.missing, {column.column for column in found})
+        _warn_of_far_values(counts, self._encoder)
         if named:
             message = f"The model does not know what these columns say: {named}. Rows are assigned by the others."
             warnings.warn(message, UnseenValuesWarning, stacklevel=3)
+
+
+def _warn_of_far_values(counts: UnseenCounts, encoder: FeatureEncoder) -> None:
+    least = max(MIN_FAR_ROWS, FAR_SHARE * counts.n_rows)
+    named = "; ".join(
+        f"column {column.column!r} in {n:,} of {counts.n_rows:,} rows"
+        for column, n in zip(encoder.plan.columns, counts.far.tolist(), strict=True)
+        if n >= least and column.weight > 0.0
+    )
+    if named:
+        message = f"Values lie far beyond all of the fit, and count as its smallest or largest: {named}."
+        remedy = "If they mark missing ones, leave them empty, or fit again with --missing."
+        warnings.warn(f"{message} {remedy}", UnseenValuesWarning, stacklevel=4)
 
 
 def _find_unseen(counts: UnseenCounts, encoder: FeatureEncoder, feature_means: Float64s) -> list[_Unseen]:

@@ -16,6 +16,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from engine.tables.csv_header import CsvHeader, read_header, refuse_more_headers, rows_below
+from engine.tables.csv_lookalikes import refuse_other_formats, refuse_other_separators
 from engine.tables.number_texts import MISSING_MARKS, are_grouped, marks_thousands
 from engine.tables.source_paths import SourceFiles
 
@@ -58,15 +59,17 @@ def detect_dialect(files: SourceFiles) -> CsvDialect:
     Raises
     ------
     SourceFormatError
-        If the first rows look like more lines of headers.
+        If the first rows look like more lines of headers, or the file is no CSV or separated by another sign.
     """
     path = files.paths[0]
     head = read_head(files, path, _HEAD_BYTES)
     if len(head) == _HEAD_BYTES:
         head = head[: head.rfind(b"\n") + 1]  # the last line is most likely cut off
     text = head.decode("utf-8-sig", errors="replace")
+    refuse_other_formats(text, path)
     header = read_header(text, delimiter_of_name(path))
     rows = rows_below(text, header)
+    refuse_other_separators(header.names, rows, path)
     columns = list(zip_longest(*rows, fillvalue=""))
     if rows and "0" not in map(_classify, rows[0]):
         refuse_more_headers([list(map(_classify, column)) for column in columns], path, header.n_before)
