@@ -250,12 +250,10 @@ def zeros_stand_apart(ascending: NDArray[np.float64]) -> bool:
     So does the 0 of a height that nobody measured. Zeros of amounts, of which others are small, do not.
     """
     n_zeros = int(np.searchsorted(ascending, 0.0, side="right"))
+    if not MIN_REPEATS <= n_zeros <= 0.5 * len(ascending) or ascending[0] < 0.0:
+        return False
     distinct = np.unique(ascending[n_zeros:])
-    if (
-        not MIN_REPEATS <= n_zeros <= 0.5 * len(ascending)
-        or ascending[0] < 0.0
-        or len(distinct) < MIN_OTHERS_OF_A_DIGIT
-    ):
+    if len(distinct) < MIN_OTHERS_OF_A_DIGIT:
         return False
     smallest, step = float(distinct[0]), float(np.median(np.diff(distinct)))
     return bool(smallest >= ZERO_GAP * float(np.median(ascending[n_zeros:])) and smallest >= MIN_STEPS * step)

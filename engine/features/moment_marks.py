@@ -36,12 +36,13 @@ def find_moment_marks(name: str, values: NDArray[np.float64]) -> tuple[float, ..
         With NaN for missing values.
     """
     words = [word.lower() for word in _WORDS.findall(name)]
+    is_year = not _YEAR.isdisjoint(words)
+    if not is_year and (not words or words[-1] not in _MOMENT):
+        return ()
     distinct, counts = np.unique(values[~np.isnan(values)], return_counts=True)
     if len(distinct) == 0 or (distinct != np.rint(distinct)).any():
         return ()
-    if not _YEAR.isdisjoint(words):
-        return _no_years(distinct, counts)
-    return _no_moments(distinct) if words and words[-1] in _MOMENT else ()
+    return _no_years(distinct, counts) if is_year else _no_moments(distinct)
 
 
 def _no_years(years: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[float, ...]:
