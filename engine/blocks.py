@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeGuard
 import pyarrow as pa
 
 from engine.errors import MissingColumnError
+from engine.utils.arrow_layouts import has_rare_layout, plain_layout
 from engine.utils.decimals import decimals_to_float64
 
 # 32,768 rows x 125 float32 features are 16 MB. Measured on a million members: 65,536 rows are 5 to 10 % slower (glibc
@@ -22,6 +23,8 @@ from engine.utils.decimals import decimals_to_float64
 BLOCK_ROWS = 32_768
 CATEGORY = b"rooms.category"  # field metadata: why a column of numbers holds categories
 DICTIONARY = "a dictionary of values"
+COUNTS = b"rooms.counts"  # field metadata of durations that are stored as whole numbers, as in a Parquet file
+WORDS = b"rooms.words_for_missing"  # field metadata: words of a CSV file that are taken for missing values
 RECOGNISED = b"rooms.recognised"  # field metadata: what the reader of a file recognised of a column, in words
 
 
@@ -114,11 +117,11 @@ def require_columns(schema: pa.Schema, columns: Iterable[str], where: str) -> No
 
 
 def normalize_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type a column is read as: dictionary, view, large and fixed-size types become their basic type.
+    """Return the type a column is read as: dictionary, run-end, view, large and fixed-size types become basic ones.
 
     So do extension types, such as JSON; those that store bytes, such as UUIDs, stay what they are.
     """
-    if pa.types.is_dictionary(kind):
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return normalize_type(kind.value_type)
     if isinstance(kind, pa.BaseExtensionType):
         return kind if is_binary(kind.storage_type) else normalize_type(kind.storage_type)
@@ -126,16 +129,23 @@ def normalize_type(kind: pa.DataType) -> pa.DataType:
         return pa.string()
     if pa.types.is_decimal(kind):
         return pa.float64()
-    if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or isinstance(kind, pa.ListViewType):
-        return pa.list_(normalize_type(kind.value_type))
-    if pa.types.is_list(kind):
+    if any(
+        test(kind)
+        for test in (
+            pa.types.is_list,
+            pa.types.is_large_list,
+            pa.types.is_fixed_size_list,
+            pa.types.is_list_view,
+            pa.types.is_large_list_view,
+        )
+    ):
         return pa.list_(normalize_type(kind.value_type))
     return kind
 
 
 def normalize_id_type(kind: pa.DataType) -> pa.DataType:
     """Return the type an id column is read as: decimals stay decimals, which double precision would change."""
-    if pa.types.is_dictionary(kind):
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return normalize_id_type(kind.value_type)
     return kind if pa.types.is_decimal(kind) else normalize_type(kind)
 
@@ -179,12 +189,16 @@ def is_binary(kind: pa.DataType) -> bool:
 
 def _cast_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return the columns of a schema in its types."""
-    columns = [table.column(field.name) for field in schema]
-    columns = [
-        column if column.type == field.type else storage_array(column)
-        for column, field in zip(columns, schema, strict=True)
-    ]
-    return pa.table(columns, names=schema.names).cast(schema)
+    columns = [_castable(table.column(field.name), field.type) for field in schema]
+    return decimals_to_float64(pa.table(columns, names=schema.names), schema).cast(schema)
+
+
+def _castable(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return a column in a layout that pyarrow casts to a type without loss."""
+    if column.type == kind or not has_rare_layout(column.type):
+        return column
+    chunks = list(map(plain_layout, column.chunks))
+    return pa.chunked_array(chunks, None if chunks else kind)
 
 
 def split_into_blocks(
@@ -198,7 +212,7 @@ def split_into_blocks(
             continue
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
         if not table.schema.equals(schema):
-            table = _cast_table(decimals_to_float64(table.select(schema.names), schema), schema)
+            table = _cast_table(table.select(schema.names), schema)
         pending.append(table)
         n_pending += table.num_rows
         if n_pending < BLOCK_ROWS:

@@ -1,4 +1,4 @@
-"""environment.yml and pyproject.toml name the same packages in the same versions."""
+"""environment.yml, pyproject.toml and the Dockerfiles agree: packages, versions, and the files they are built from."""
 
 from __future__ import annotations
 
@@ -58,3 +58,14 @@ def test_every_dependency_has_one_exact_version_in_the_constraints() -> None:
         (exact,) = pinned[name]
         assert exact.operator == "=="
         assert exact.version in allowed, name
+
+
+def test_images_are_built_from_all_that_the_package_is_built_from() -> None:
+    """Without setup.py in the build context, an image had no compiled kernels, and nothing said so."""
+    lines = (ROOT / ".dockerignore").read_text().split()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {"engine", "kernels", "setup.py", "pyproject.toml", project["readme"], *project["license-files"]}
+    needed.add("constraints.txt")  # of the Dockerfile
+    assert lines[0] == "*"
+    assert {line[1:] for line in lines if line.startswith("!")} == needed
+    assert all((ROOT / name).exists() for name in needed)

@@ -150,7 +150,8 @@ class SqlConditionWriter:
     def sql(self, condition: Document) -> str:
         """Return a condition of rules.json as an expression, which is true where it holds, and else false or NULL."""
         plan = self.plans[condition["column"]]
-        column = self._column(self.schema.field(plan.column), plan)
+        field = self.schema.field(plan.column)
+        column = self._column(field, plan)
         if condition["kind"] == "missing":
             return f"{column} IS {'' if condition['holds'] else 'NOT '}NULL"
         if isinstance(plan, NumberPlan):
@@ -161,7 +162,7 @@ class SqlConditionWriter:
             is_usual = not plan.indicator and condition.get("value") == plan.categories[0]
             expression, holds = self._category(condition, plan, column), condition["holds"] == is_usual
         else:
-            expression, holds = self._label(condition, plan, column), not condition["holds"]
+            expression, holds = self._label(condition, plan, self.columns.given(field)), not condition["holds"]
         return f"COALESCE({expression}, TRUE)" if holds else expression
 
     def _column(self, field: pa.Field, plan: ColumnPlan) -> str:

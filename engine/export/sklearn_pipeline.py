@@ -23,6 +23,7 @@ from engine.backends.protocol import Projection
 from engine.errors import UsageError
 from engine.export.onnx_graph import category_number
 from engine.export.sql_dialect import STRIPPED
+from engine.features.columnar_block import physical_kind
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, ColumnPlan, LabelPlan, NumberPlan
 from engine.tables.list_texts import is_list, joining_steps
@@ -161,8 +162,15 @@ class PipelineParts:
         return (self.day - years_ago * DAYS_PER_YEAR) * DAY_IN_MILLISECONDS
 
     def _is_missing(self, plan: ColumnPlan) -> list[Any]:
-        marks = [] if isinstance(plan, LabelPlan) else self._without_marks(plan, float)
-        return [*marks, _function(self.pd.isna)]
+        if not isinstance(plan, LabelPlan):
+            return [*self._without_marks(plan, float), _function(self.pd.isna)]
+        if plan.separator is None:
+            return [_function(self.pd.isna)]
+        blank = f"^[{re.escape(STRIPPED)}]*$"
+        return [
+            _function(self.pd.DataFrame.replace, to_replace=blank, value=np.nan, regex=True),
+            _function(self.pd.isna),
+        ]
 
     def _add_category(self, plan: CategoryPlan, columns: list[Output]) -> None:
         """Add a one-hot encoder: of unknown values, of missing ones, and of the categories."""
@@ -250,4 +258,4 @@ def _is_readable(plan: ColumnPlan, schema: pa.Schema) -> bool:
         return True
     if plan.role == "date":
         return pa.types.is_temporal(field.type) and not plan.missing
-    return vector_name(field) is None and not pa.types.is_string(field.type)
+    return vector_name(field) is None and physical_kind(field.type) in ("number", "boolean")

@@ -15,6 +15,7 @@ from engine.export.sql_dialect import (
     DAY_IN_MILLISECONDS,
     DUCKDB,
     NUMBER_TEXTS,
+    SECONDS,
     STRIPPED,
     WORDY_DATES,
     PostgreSql,
@@ -30,7 +31,7 @@ _SPACES = {r"\t": "\t", r"\n": "\n", r"\f": "\f", r"\r": "\r"}
 class BackslashDialect(SqlDialect):
     """A dialect whose text literals have escapes by backslash."""
 
-    lacks = frozenset({NUMBER_TEXTS, DATE_TEXTS, WORDY_DATES})
+    lacks = frozenset({NUMBER_TEXTS, DATE_TEXTS, WORDY_DATES, SECONDS})
 
     def text(self, value: str) -> str:
         """Return a text literal; characters that an editor may change or hide are written by their number."""

@@ -13,6 +13,7 @@ from typing import TypeGuard
 import numpy as np
 import pyarrow as pa
 
+from engine.blocks import COUNTS
 from engine.errors import UsageError
 from engine.export.sql_date_texts import date_from_text
 from engine.export.sql_dialect import (
@@ -21,11 +22,13 @@ from engine.export.sql_dialect import (
     LINES,
     LISTS,
     NUMBER_TEXTS,
+    SECONDS,
     VECTORS,
     WORDY_DATES,
     SqlDialect,
 )
 from engine.export.sql_number_texts import number_from_text
+from engine.features.columnar_block import TICKS_PER_SECOND, physical_kind
 from engine.features.encoding_plan import CategoryPlan, ColumnPlan, LabelPlan, NumberPlan
 from engine.tables.date_texts import DateFormat
 from engine.tables.list_texts import is_list
@@ -56,10 +59,14 @@ class SqlColumns:
         column = self.given(field)
         if isinstance(plan, NumberPlan) and plan.role == "date" and self.dialect.dates_are_texts:
             return self.dialect.days(column, field.type)
+        if isinstance(plan, LabelPlan) and plan.separator is not None:
+            return self.dialect.written(column)
         if is_written_date(plan, field):
             return self.moment(field, plan)
         if isinstance(plan, NumberPlan) and plan.number_format is not None:
             return number_from_text(column, plan.number_format)
+        if physical_kind(field.type) == "seconds":
+            return self.seconds(field)
         if pa.types.is_floating(field.type):
             return self.dialect.given_double(column, infinite=isinstance(plan, CategoryPlan))
         if isinstance(plan, NumberPlan) and pa.types.is_boolean(field.type):
@@ -76,6 +83,13 @@ class SqlColumns:
         if pa.types.is_floating(field.type):
             column = f"CASE WHEN {column} = FLOOR({column}) THEN TRY_CAST({column} AS BIGINT) END"
         return date_from_text(column, plan.date_format or DateFormat())
+
+    def seconds(self, field: pa.Field) -> str:
+        """Return a column of durations or times of the day in seconds."""
+        column = self.given(field)
+        if COUNTS in (field.metadata or {}):
+            return f"{self.dialect.double(column)} / {self.dialect.number(TICKS_PER_SECOND[field.type.unit])}"
+        return self.dialect.seconds(column)
 
     def category_literal(self, kind: pa.DataType) -> Callable[[str], str]:
         """Return the function that writes a category as a literal of the column's type: number, boolean or text."""
@@ -113,7 +127,7 @@ def _need(plan: ColumnPlan, field: pa.Field) -> str:
     if not isinstance(plan, NumberPlan):
         return ""
     if plan.role != "date":
-        return NUMBER_TEXTS if pa.types.is_string(field.type) else ""
+        return NUMBER_TEXTS if pa.types.is_string(field.type) else SECONDS if plan.in_seconds else ""
     if not is_written_date(plan, field):
         return ""
     return WORDY_DATES if plan.date_format is not None and plan.date_format.forms else DATE_TEXTS

@@ -32,6 +32,7 @@ STRIPPED += "\u2028\u2029\u202f\u205f\u3000"
 # What a database may be unable to read.
 LISTS, VECTORS, BRACKETS = "lists", "vectors", "lists in brackets within a text"
 LINES = "answers on lines of their own within a text"
+SECONDS = "durations and times of the day"
 NUMBER_TEXTS, DATE_TEXTS, WORDY_DATES = "numbers in texts", "dates in texts", "dates in texts that are not year first"
 MOST_ARGUMENTS = 50  # of a function: SQLite takes 127 at most
 
@@ -101,6 +102,10 @@ class SqlDialect:
         """Return a column of truths as 0 and 1."""
         return f"CAST({column} AS INTEGER)"
 
+    def seconds(self, column: str) -> str:
+        """Return a column of intervals or times of the day in seconds."""
+        return self.computed_double(f"EXTRACT(EPOCH FROM {column})")
+
     def given_double(self, column: str, *, infinite: bool = False) -> str:
         """Return a floating-point column as doubles with NULL for NaN, and for infinities unless they may be there.
 
@@ -164,6 +169,10 @@ class SqlDialect:
     def _trimmed(self, text: str) -> str:
         return f"TRIM(BOTH {self.text(STRIPPED)} FROM {text})"
 
+    def written(self, text: str) -> str:
+        """Return a text, NULL if it is empty or blank."""
+        return f"CASE WHEN {self._trimmed(text)} <> '' THEN {text} END"
+
 
 class DuckDb(SqlDialect):
     """DuckDB."""
@@ -207,7 +216,7 @@ class Sqlite(SqlDialect):
     """
 
     name = "SQLite"
-    lacks = frozenset({LISTS, VECTORS, BRACKETS, LINES, NUMBER_TEXTS, WORDY_DATES})
+    lacks = frozenset({LISTS, VECTORS, BRACKETS, LINES, NUMBER_TEXTS, WORDY_DATES, SECONDS})
     with_keyword = "AS MATERIALIZED"
     double_type = "REAL"
     dates_are_texts = True
@@ -241,7 +250,7 @@ class Sqlite(SqlDialect):
     def split_labels(self, column: str, separator: str) -> str:
         """Return the labels of a text as a JSON array; white space around them is left to `contains`."""
         sign = separator.strip() or " "
-        text = f"TRIM({column}, {self.text(STRIPPED)})"
+        text = self._trimmed(column)
         for space in "\t\n\f\r" if sign == " " else "":
             text = f"REPLACE({text}, {self.text(space)}, ' ')"
         # JSON writes none of the signs between labels in another way, and NULL as a text.
@@ -260,6 +269,9 @@ class Sqlite(SqlDialect):
     def smallest(self, values: Sequence[str]) -> str:
         """Return the smallest of several values that are not NULL."""
         return _nested("MIN", values)
+
+    def _trimmed(self, text: str) -> str:
+        return f"TRIM({text}, {self.text(STRIPPED)})"
 
     def _label(self) -> str:
         return f"TRIM(value, {self.text(chr(9) + chr(10) + chr(12) + chr(13) + ' ')})"

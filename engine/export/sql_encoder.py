@@ -121,8 +121,10 @@ class SqlEncoder:
         return conditions
 
     def _labels(self, field: pa.Field, plan: LabelPlan) -> str:
-        column = self.columns.given(field)
-        return column if plan.separator is None else self.dialect.split_labels(column, plan.separator)
+        if plan.separator is None:
+            return self.columns.given(field)
+        column = self.columns.present(field, plan) if plan.indicator else self.columns.given(field)
+        return self.dialect.split_labels(column, plan.separator)
 
     def _multi_hot(self, name: str, field: pa.Field, plan: LabelPlan) -> list[str]:
         are_numbers = plan.separator is None and pa.types.is_integer(field.type.value_type)

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from engine.blocks import WORDS
 from engine.config import Role
 from engine.features.column_roles import ColumnRole
 from engine.features.column_statistics import TableStatistics
@@ -79,6 +80,17 @@ def warn_of_category_texts(
     if numbers:
         what = f"Texts with numbers in a notation that is not read stay categories: {', '.join(numbers)}"
         remedy = "write the numbers alone; --role COLUMN=categorical keeps the texts without a warning"
+        warnings.warn(f"{what}; {remedy}.", CategoryTextsWarning, stacklevel=3)
+
+
+def warn_of_missing_words(schema: pa.Schema, roles: Sequence[ColumnRole], overrides: Mapping[str, Role]) -> None:
+    """Warn of words of a CSV file, such as NA and None, that may be answers, and are taken for missing values."""
+    texts = [role.column for role in roles if role.role in ("categorical", "multilabel")]
+    words = {name: (schema.field(name).metadata or {}).get(WORDS) for name in texts if name not in overrides}
+    named = "; ".join(f"{name!r} ({found.decode()})" for name, found in words.items() if found is not None)
+    if named:
+        what = f"Words of categories are taken for missing values, as in all CSV files: {named}"
+        remedy = "write another word where it is an answer; --role COLUMN=categorical says that none is"
         warnings.warn(f"{what}; {remedy}.", CategoryTextsWarning, stacklevel=3)
 
 

@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.blocks import RECOGNISED, Block, require_columns
+from engine.blocks import RECOGNISED, Block, is_binary, require_columns
 from engine.config import Role
 from engine.errors import RetypedColumnError, UsageError
 from engine.execution.threads import map_blocks
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
-from engine.features.columnar_block import PhysicalKind, ReadSpec, column_array, physical_kind
+from engine.features.columnar_block import PhysicalKind, ReadSpec, column_array, is_list_of_nulls, physical_kind
 from engine.features.date_columns import describe_date_texts
 from engine.features.key_columns import counts_rows, number_rows, row_label_reason
 from engine.features.missing_marks import describe_missing_marks
@@ -33,6 +33,7 @@ from engine.tables.number_texts import NumberFormat
 from engine.tables.vector_columns import vector_name
 
 MIN_DIFFERENT = 10  # rows from which on different texts, or numbers that count the rows, are labels of rows
+HASH_SPAN = 2.0**62  # between the smallest and the largest whole number: no amount reaches as far
 MAX_SMALL = 50  # rows of a table in which integers may all be different by chance
 ROLES: tuple[str, ...] = get_args(Role)
 
@@ -41,8 +42,8 @@ MAX_DISTINCT_FORCED = 1_000_000  # distinct texts counted in a column whose role
 # spacing of float64 and float32. Whole numbers, such as ids and times, may be as near to each other.
 ROUNDING_FLOAT64, ROUNDING_FLOAT32 = 1e-13, 1e-6
 _ALLOWED_KINDS: dict[str, tuple[str, ...]] = {  # physical kinds that a role can be read from
-    "numeric": ("number", "boolean", "text"),
-    "count": ("number", "boolean", "text"),
+    "numeric": ("number", "boolean", "text", "seconds"),
+    "count": ("number", "boolean", "text", "seconds"),
     "boolean": ("number", "boolean", "text"),
     "categorical": ("text", "number", "boolean"),
     "multilabel": ("list", "text"),
@@ -71,6 +72,7 @@ def undecided_columns(schema: pa.Schema, overrides: Mapping[str, Role], skip: se
         "text": (None, "multilabel", "date", *NUMBER_ROLES),
         "number": (None, "numeric", "count", "date"),
         "time": (None, "date"),
+        "seconds": (None, "numeric", "count"),
     }
     kinds = {column.name: physical_kind(column.type) for column in schema if column.name not in skip}
     return [name for name, kind in kinds.items() if overrides.get(name) in undecided.get(kind, ())]
@@ -201,7 +203,7 @@ def infer_roles(
         if override is None and (reason := row_label_reason(column)) is not None:
             return ColumnRole(column.name, "ignore", reason, dropped=True)
         if column_statistics is None:
-            return ColumnRole(column.name, "ignore", f"columns of type {column.type} are not used", dropped=True)
+            return ColumnRole(column.name, "ignore", _unused_reason(column.type), dropped=True)
         if (reason := _uninformative_reason(column_statistics, column.type)) is not None:
             return ColumnRole(column.name, "ignore", reason, dropped=True)
         if override is not None:
@@ -214,6 +216,9 @@ def infer_roles(
         read_spec, notes = column_statistics.read_spec, [role.reason]
         if RECOGNISED in (column.metadata or {}):
             notes.append(column.metadata[RECOGNISED].decode())
+        if physical_kind(column.type) == "seconds":
+            is_duration = pa.types.is_duration(column.type)
+            notes.append("durations in seconds" if is_duration else "times of the day in seconds since midnight")
         if read_spec.date_format is not None:
             notes.append(describe_date_texts(column_statistics))
         if read_spec.number_format is not None:
@@ -247,6 +252,23 @@ def is_constant(column: ColumnStatistics, kind: pa.DataType) -> bool:
         return smallest == largest
     sample = column.sorted_sample
     return smallest == largest or not bool((sample == np.rint(sample)).all())  # whole numbers have no such last bits
+
+
+def _unused_reason(kind: pa.DataType) -> str:
+    """Return why columns of a type are left out."""
+    if kind == pa.uuid():
+        return "id-like: UUIDs"
+    if pa.types.is_null(kind):
+        return "all values are missing"
+    if pa.types.is_struct(kind) or pa.types.is_map(kind) or pa.types.is_union(kind):
+        return "values of several parts are not used: give each part a column of its own"
+    if is_binary(kind):
+        return "bytes are not used"
+    if is_list_of_nulls(kind):
+        return "no row has a label"
+    if pa.types.is_list(kind):
+        return f"lists of {kind.value_type} are not used"
+    return f"columns of type {kind} are not used"
 
 
 def _uninformative_reason(column: ColumnStatistics, kind: pa.DataType) -> str | None:
@@ -316,6 +338,8 @@ def _infer_number_role(statistics: TableStatistics, field: pa.Field) -> ColumnRo
         return ColumnRole(name, "boolean", "true or false" if kind == "boolean" else "two different values")
     if integer and n_distinct == len(sample) and column.n_present >= MIN_DIFFERENT and _number_rows(statistics, name):
         return ColumnRole(name, "ignore", "id-like: every row has a number of its own", dropped=True)
+    if integer and column.moments.maximum - column.moments.minimum >= HASH_SPAN:
+        return ColumnRole(name, "ignore", "id-like: whole numbers from all over 64 bits, as hashes are", dropped=True)
     if column.moments.minimum >= 0 and len(sample) >= 20:
         skew, logged = _skewness(sample), _skewness(np.log1p(sample))
         if skew > 1.5 and abs(logged) < 0.75 * skew:

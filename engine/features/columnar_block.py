@@ -20,19 +20,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.errors import NonFiniteValueError
+from engine.features.typed_categories import LIMIT, CategoryKind, write_alike
 from engine.tables.date_texts import DateFormat, parse_dates
 from engine.tables.list_texts import split_texts, unescape
 from engine.tables.number_texts import NumberFormat, ParsedTexts, parse_texts
 
-PhysicalKind = Literal["number", "boolean", "text", "list", "time", "other"]
+PhysicalKind = Literal["number", "boolean", "text", "list", "time", "seconds", "other"]
 
 MISSING_CODE = -1
 MAX_DISTINCT = 10_000  # distinct texts counted before a column is taken for an identifier or free text
 UNLIMITED = 2**31 - 1  # distinct texts: a limit that no column reaches
-INT64_LIMIT = 2.0**63  # numbers from here on are no int64
 _NAME_BYTES = 80  # bytes of a short Python text and of the list's pointer to it
 _DAY_IN_SECONDS = 86_400.0
 _DAY_IN_MILLISECONDS = 86_400_000.0
+TICKS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 FIRST_DAY, END_DAY = -719_162.0, 2_932_897.0  # 0001-01-01 and 10000-01-01, in days since 1970-01-01
 LAST_NANOSECOND = 9_223_372_036_853.5 / _DAY_IN_MILLISECONDS  # days to the last millisecond that nanoseconds reach
 
@@ -42,7 +43,8 @@ class ReadSpec:
     """How to read a column: as numbers, days, one category, or several labels (split at `separator` if text).
 
     Numbers of a text column are parsed by its `number_format`, dates by its `date_format`. The values in `missing` are
-    read as missing: numbers, days since 1970-01-01 (whatever the time of the day), or the texts of categories.
+    read as missing: numbers, days since 1970-01-01 (whatever the time of the day), or the texts of categories. Texts of
+    categories that were numbers or truth values are written as these are.
     """
 
     form: Literal["number", "days", "category", "labels"]
@@ -51,6 +53,7 @@ class ReadSpec:
     number_format: NumberFormat | None = None
     date_format: DateFormat | None = None
     missing: tuple[float | str, ...] = ()
+    category_kind: CategoryKind = "text"
 
     @property
     def max_names(self) -> int:
@@ -119,6 +122,8 @@ def physical_kind(kind: pa.DataType) -> PhysicalKind:
         return "list"
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return "time"
+    if pa.types.is_time(kind) or pa.types.is_duration(kind):
+        return "seconds"
     return "other"
 
 
@@ -226,6 +231,8 @@ def read_block(rows: pa.Table | BlockColumns, read_specs: Mapping[str, ReadSpec]
     names = []
     for row, name in zip(codes, text_columns, strict=True):
         row[:], texts = columns.category(name, read_specs[name])
+        if texts is not None and (kind := read_specs[name].category_kind) != "text":
+            row[:], texts = _merge_names(row, write_alike(texts, kind))
         marks = read_specs[name].missing
         if marks and texts is not None:
             is_mark = np.isin(row, [k for k, text in enumerate(texts) if text in marks])
@@ -345,7 +352,10 @@ def undecided_text_columns(
 
 
 def to_float64(column: pa.Array) -> NDArray[np.float64]:
-    """Return a column of numbers or booleans as float64, missing values as NaN."""
+    """Return a column of numbers or booleans as float64, missing values as NaN; durations and times in seconds."""
+    if physical_kind(column.type) == "seconds":
+        counts = column.cast(pa.int32() if pa.types.is_time32(column.type) else pa.int64())
+        return to_float64(counts) / TICKS_PER_SECOND[column.type.unit]
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
     if column.null_count:
@@ -364,7 +374,7 @@ def to_text(column: pa.Array) -> pa.Array:
         column = column.cast(pa.float32())  # pyarrow rounds and writes float32, which has the same values
     values = pc.if_else(pc.is_nan(column), None, column)
     rounded = pc.round(values)
-    whole = pc.and_(pc.equal(values, rounded), pc.less(pc.abs(values), INT64_LIMIT)).fill_null(True)
+    whole = pc.and_(pc.equal(values, rounded), pc.less(pc.abs(values), LIMIT)).fill_null(True)
     return pc.if_else(whole, rounded.cast(pa.int64(), safe=False).cast(pa.string()), values.cast(pa.string()))
 
 
@@ -376,7 +386,10 @@ def factorize_texts(texts: pa.Array, limit: int) -> tuple[NDArray[np.int32], lis
 
 
 def read_labels(column: pa.Array, separator: str | None, limit: int = UNLIMITED) -> RaggedLabels:
-    """Read a multi-label column, lists or texts split at the separator, into ragged codes; a null has no labels."""
+    """Read a multi-label column, lists or texts split at the separator, into ragged codes; a null has no labels.
+
+    A text without a letter or sign is missing, as it is in a CSV file; an empty list is not.
+    """
     if pa.types.is_null(column.type):
         return RaggedLabels(np.zeros(len(column) + 1, np.int32), np.empty(0, np.int32), [], np.ones(len(column), bool))
     missing = column.is_null().to_numpy(zero_copy_only=False)
@@ -386,9 +399,22 @@ def read_labels(column: pa.Array, separator: str | None, limit: int = UNLIMITED)
     codes, names = factorize_texts(to_text(lists.flatten()), limit)
     if names is not None and separator is not None and any("\\" in name for name in names):
         codes, names = _merge_names(codes, [unescape(name, separator) for name in names])
+    if separator is not None and (names is None or "" in names):
+        missing = missing | blank_texts(column)
     if names is not None and "" in names:
         codes = np.where(codes == names.index(""), MISSING_CODE, codes).astype(np.int32)
     return RaggedLabels(offsets, codes, names, missing)
+
+
+def blank_texts(column: pa.Array) -> NDArray[np.bool_]:
+    """Return which texts of a column, plain or dictionary-encoded, are empty or blank."""
+    if pa.types.is_dictionary(column.type):
+        codes = pc.fill_null(column.indices, MISSING_CODE).to_numpy(zero_copy_only=False)
+        blank: NDArray[np.bool_] = np.append(blank_texts(column.dictionary), False)[codes]
+        return blank
+    is_blank = pc.equal(pc.utf8_trim_whitespace(column), "").fill_null(False)
+    blank = is_blank.to_numpy(zero_copy_only=False)
+    return blank
 
 
 def _merge_names(codes: NDArray[np.int32], names: list[str]) -> tuple[NDArray[np.int32], list[str]]:

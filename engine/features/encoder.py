@@ -39,6 +39,7 @@ from engine.features.encoding_plan import (
 )
 from engine.features.record_columns import RecordColumns
 from engine.tables.list_texts import describe_separator
+from engine.tables.vector_columns import vector_name
 
 if TYPE_CHECKING:
     from engine.features.layout import Layout
@@ -109,13 +110,18 @@ class FeatureEncoder:
 
     def check_schema(self, schema: pa.Schema) -> None:
         """Raise MissingColumnError or RetypedColumnError, which name all columns at fault, unless the schema fits."""
-        require_columns(schema, self.columns, "The table")
         self._check_types(schema)
+        require_columns(schema, self.columns, "The table")
 
     def _check_types(self, schema: pa.Schema) -> None:
         """Raise RetypedColumnError, which names all columns at fault, unless the columns that are there fit."""
         retyped = []
+        vectors = {vector_name(field) for field in schema}
         for column in self.plan.columns:
+            if column.column in vectors:
+                retyped.append(
+                    f"{column.column!r} holds vectors, but was {_describe(column)} when the model was fitted"
+                )
             if column.column not in schema.names:
                 continue
             column_type, allowed = schema.field(column.column).type, _allowed_kinds(column)
@@ -131,7 +137,7 @@ class FeatureEncoder:
         return {
             column.column: pa.string()
             for column in self.plan.columns
-            if isinstance(column, CategoryPlan)
+            if (isinstance(column, CategoryPlan) and column.kind == "text")
             or (isinstance(column, LabelPlan) and column.separator is not None)
             or (isinstance(column, NumberPlan) and (column.number_format or column.date_format) is not None)
         }
@@ -257,7 +263,10 @@ def _allowed_kinds(column: NumberPlan | CategoryPlan | LabelPlan) -> tuple[str, 
         if column.role == "date":
             in_digits = column.date_format is not None and column.date_format.in_digits
             return ("time", "text", "number") if in_digits else ("time", "text")
-        return ("number", "boolean") if column.number_format is None else ("number", "boolean", "text")
+        form = column.number_format
+        texts = () if form is None else ("text",)
+        seconds = ("seconds",) if column.in_seconds or (form is not None and form.unit == "s") else ()
+        return ("number", "boolean", *texts, *seconds)
     if isinstance(column, CategoryPlan):
         return ("text", "number", "boolean")
     return ("list",) if column.separator is None else ("text",)

@@ -23,6 +23,8 @@ from engine.config import Role
 from engine.execution.threads import map_blocks
 from engine.features.column_roles import ColumnRole, is_constant
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
+from engine.features.columnar_block import physical_kind
+from engine.features.typed_categories import CategoryKind, category_kind
 from engine.tables.date_texts import DateFormat
 from engine.tables.number_texts import NumberFormat
 from engine.utils.name_words import unit_in_name
@@ -36,7 +38,8 @@ MISSING_SHARE_RANGE = (0.01, 0.99)  # of rows: a column missing in such a share 
 MAX_INDICATOR_CORRELATION = 0.95  # from it on, an indicator repeats an earlier one and is left out
 DAYS_PER_YEAR = 365.25
 OTHER, MISSING = "other", "(missing)"
-_RARE = ("number_format", "date_format", "missing")  # fields of plans
+_RARE = ("number_format", "date_format", "in_seconds", "missing", "kind")  # fields of plans
+_UNUSED: tuple[Any, ...] = (None, False, "text", (), [])
 
 
 class _Frozen(BaseModel):
@@ -46,14 +49,14 @@ class _Frozen(BaseModel):
     def _leave_out_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Store what few columns have only for them: the models of other tables are the same as before it came."""
         stored: dict[str, Any] = serialize(self)
-        return {name: value for name, value in stored.items() if name not in _RARE or value not in (None, (), [])}
+        return {name: value for name, value in stored.items() if name not in _RARE or value not in _UNUSED}
 
 
 class NumberPlan(_Frozen):
     """Plan of a number, count, boolean or date: X = (clip(log1p?(fill(v))) - centre) * scale * sqrt(weight).
 
-    `number_format` and `date_format` say how the numbers or dates of a text column are written; values in `missing`
-    (of dates: days since 1970-01-01) are missing.
+    `number_format` and `date_format` say how the numbers or dates of a text column are written, `in_seconds` that they
+    were durations or times of the day; values in `missing` (of dates: days since 1970-01-01) are missing.
     """
 
     form: Literal["number"] = "number"
@@ -71,14 +74,15 @@ class NumberPlan(_Frozen):
     indicator_scale: float = 0.0
     number_format: NumberFormat | None = None
     date_format: DateFormat | None = None
-
+    in_seconds: bool = False
     missing: tuple[float, ...] = ()
 
 
 class CategoryPlan(_Frozen):
     """One-hot plan: one column of X a category, one for "other", and one for missing values if they are informative.
 
-    The texts in `missing` are missing values.
+    The texts in `missing` are missing values. `kind` says what the categories were in the table: new rows may have them
+    as numbers, truth values or texts.
     """
 
     form: Literal["category"] = "category"
@@ -90,6 +94,7 @@ class CategoryPlan(_Frozen):
     indicator: bool = False
     scale: float
     missing: tuple[str, ...] = ()
+    kind: CategoryKind = "text"
 
 
 class LabelPlan(_Frozen):
@@ -149,16 +154,18 @@ def make_plan(
         number_format = column.read_spec.number_format
         written_unit = None if number_format is None else number_format.unit
         named_unit = unit_in_name(role.column, column.moments.minimum, column.moments.maximum)
-        unit = metadata.get(b"rooms.unit", b"").decode() or written_unit or named_unit
+        in_seconds = physical_kind(schema.field(role.column).type) == "seconds"
+        unit = metadata.get(b"rooms.unit", b"").decode() or written_unit or ("s" if in_seconds else named_unit)
         indicator = role.column in indicators
         if role.role == "categorical":
-            return _plan_categories(column, unit, indicator)
+            kind = category_kind(schema.field(role.column).type)
+            return _plan_categories(column, unit, indicator).model_copy(update={"kind": kind})
         if role.role == "multilabel":
             return _plan_labels(column, unit, indicator)
         hardly_varies = is_constant(column, schema.field(role.column).type)
         may_be_rare = role.vector is None  # distances within a vector stay what they were
         plan = _plan_number(column, role.role, unit, indicator, day, may_be_rare=may_be_rare)
-        return plan.model_copy(update={"scale": 0.0}) if hardly_varies else plan
+        return plan.model_copy(update={"in_seconds": in_seconds} | ({"scale": 0.0} if hardly_varies else {}))
 
     return EncodingPlan(columns=tuple(map_blocks(plan_column, used)), reference_day=day)
 

@@ -19,7 +19,7 @@ from engine.errors import NoFeaturesError
 from engine.execution.block_cache import BlockCache
 from engine.execution.observers import RowObserver
 from engine.execution.passes import current_cluster, over_table
-from engine.features.category_texts import warn_of_category_texts
+from engine.features.category_texts import warn_of_category_texts, warn_of_missing_words
 from engine.features.column_roles import (
     ColumnRole,
     infer_read_specs,
@@ -195,6 +195,7 @@ def fit_encoder(
     roles = infer_roles(statistics, table.schema, categories, overrides, skip)
     _report_roles(roles, statistics, categories, overrides)
     warn_of_category_texts(statistics, roles, overrides, found.notes)
+    warn_of_missing_words(table.schema, roles, overrides)
     if all(role.role == "ignore" for role in roles):
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     used = [role.column for role in roles if role.role != "ignore"]

@@ -113,7 +113,7 @@ class GpuEncoder:
         hot_of_labels = np.where(labels.codes >= 0, hot[labels.codes + 1], -1).astype(np.int32)
         begins = xp.asarray(labels.offsets.astype(np.int64))
         rows = xp.maximum(texts.codes, 0)
-        missing = texts.codes < 0
+        missing = xp.asarray(np.append(labels.missing, True))[texts.codes]
         offsets = xp.zeros(len(rows) + 1, np.int64)
         if len(texts.dictionary):
             offsets[1:] = xp.cumsum(xp.where(missing, 0, begins[rows + 1] - begins[rows]))

@@ -177,7 +177,7 @@ class _ChunkReader:
             weights = np.repeat(n_rows, np.diff(labels.offsets))
             mentions = np.bincount(labels.codes + 1, weights, len(labels.names) + 1)[1:].astype(np.int64)
             self._add_counts(part, pa.array(labels.names, pa.string()), mentions)
-        return encoded.codes < 0
+        return self._device.xp.asarray(np.append(labels.missing, True))[encoded.codes]
 
     @staticmethod
     def _add_counts(part: ColumnStatistics, names: pa.Array, counts: NDArray[np.int64]) -> None:

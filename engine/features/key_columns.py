@@ -28,7 +28,8 @@ _ROW_NAMES = re.compile(r"row[_. ]?names", re.IGNORECASE)  # of R, which are all
 # Names that row labels and amounts have: the values decide.
 _NUMBERS = re.compile(r"index|level_\d+|(?-i:X)|row|#|((.*[_. ])?|row)(no|nr|num|number)", re.IGNORECASE)
 _KEY = re.compile(
-    r"(.*[-_. ])?(id|key|uuid|guid|pk|fk|phone|telephone|zip|zipcode|postal|postcode|plz|code)"
+    r"(.*[-_. ])?(id|key|uuid|guid|pk|fk|hash|md5|sha1|ip|ipv4|mcc|phone|telephone|telefon|zip|zipcode|postal|postcode"
+    r"|plz|code)"
     r"|(id|fk|pk)[-_. ].*"
     r"|(.*[-_. ])?(zip|postal|post|phone|telephone|mobile|fax|account|customer|member|user|order)[-_. ]?"
     r"(code|number|no|nr)"
@@ -53,6 +54,12 @@ _LABEL = re.compile(
     "|litter|batch|rater|judge|interviewer|operator|panelist|specimen|nest|animal",
     re.IGNORECASE,
 )
+# Weights of a sample say how many people a row stands for, not what it is like; fnlwgt is that of the Adult table.
+_SAMPLE_WEIGHTS = re.compile(
+    "(.*[-_. ])?(sampl(e|ing)|survey|design|population|person|household|final)[-_. ]?(weights?|wts?|wgt)"
+    "|(p|fin|final|fnl)(weights?|wts?|wgt)|weight(ing)?[-_. ]?factor",
+    re.IGNORECASE,
+)
 # Words of amounts: mpg_city is no city, and price_per_unit no unit.
 _AMOUNT = re.compile(
     "(mpg|mileage|miles|km|distance|price|cost|spend|sales|revenue|income|wage|salary|gdp|population|pop|rate|ratio|share"
@@ -65,7 +72,7 @@ _CAMEL_CASE_KEY = re.compile(r".*[a-z0-9](Id|ID|Key|UUID|Uuid|Guid|Phone|Zip|ZIP
 _NOMINAL = re.compile(
     r"(gender|sex|race|ethnicity|ethnic|religion|marital|marstat|nationality|citizenship|country|region|state|province"
     r"|county|district|municipality|city|department|dept|occupation|profession|industry|sector|language|category|type"
-    r"|status|brand|branch|colou?r|species|genre|segment|channel)(s|cd|_cd)?",
+    r"|status|brand|branch|colou?r|species|genre|segment|cluster|channel)(s|cd|_cd)?",
     re.IGNORECASE,
 )
 _LAST_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
@@ -79,11 +86,15 @@ _COUNT = re.compile(r"(n|num|nr|no|number|count|total|has|is)[-_. ].*|.*[-_. ]co
 
 
 def row_label_reason(column: pa.Field) -> str | None:
-    """Return why a column is taken for row labels by its name, None if it is not."""
+    """Return why a column is taken for row labels, or weights of rows, by its name; None if it is not."""
     if _PANDAS_LABELS.fullmatch(column.name):
         return "row labels of a pandas data frame"
     if pa.types.is_integer(column.type) and _LABELS.fullmatch(column.name):
         return "row labels, by its name" if column.name else "row labels: integers without a name"
+    if _SAMPLE_WEIGHTS.fullmatch(column.name) and (
+        pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    ):
+        return "weights of a sample, by its name"
     is_value = pa.types.is_temporal(column.type) or pa.types.is_floating(column.type)
     if is_value and _ROW_NAMES.fullmatch(column.name):
         return "row labels, by its name"

@@ -8,7 +8,7 @@ Columns of X that are numbers are called dense, all others hot: a hot column of 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,8 @@ from engine.kernels.cpu.features import encode as kernels
 from engine.utils.array_types import Float64s
 
 Array = NDArray[Any]
+FAR_RANGES = 2.0  # of the values that are not clipped, beyond which a number is far from all of them
+FAR_YEARS = 20.0  # after the reference day, up to which dates are not far
 
 
 class Layout:
@@ -35,6 +37,8 @@ class Layout:
         self.plain_numbers = [c.column for c in self.numbers if c.role != "date"]
         self._assign_columns(plan)
         self.number_arguments = self._number_arrays()
+        self.number_positions = {column.column: position for position, column in enumerate(self.numbers)}
+        self.far_limits = far_limits(self.numbers, self.reference_day)
         self._hot_columns = {c.column: self._hot_columns_of(c) for c in plan.columns if not isinstance(c, NumberPlan)}
 
     def _assign_columns(self, plan: EncodingPlan) -> None:
@@ -135,6 +139,25 @@ class Layout:
         )
 
 
+def far_limits(columns: Sequence[NumberPlan], reference_day: float) -> Array:
+    """Return the values of numbers, and of dates in days, from which on they are far from all of the fit, two a column.
+
+    Between FAR_RANGES ranges below and above those that are not clipped; float64 array of shape (n_columns, 2).
+    """
+    limits = np.empty((len(columns), 2))
+    for column, row in zip(columns, limits, strict=True):
+        beyond = FAR_RANGES * (column.high - column.low) if column.high > column.low else np.inf
+        ends = np.array([column.low - beyond, column.high + beyond])
+        if column.role == "date":
+            ends = reference_day - ends[::-1] * DAYS_PER_YEAR
+            ends[1] = max(ends[1], reference_day + FAR_YEARS * DAYS_PER_YEAR)  # time goes on by itself
+        elif column.logarithm:
+            with np.errstate(over="ignore"):
+                ends = np.array([-1.0, np.expm1(ends[1])])  # there is nothing below 0
+        row[:] = ends
+    return limits
+
+
 def number_read_spec(column: NumberPlan) -> ReadSpec:
     """Return how the numbers or days of a column are read."""
     form: Literal["number", "days"] = "days" if column.role == "date" else "number"
@@ -146,8 +169,9 @@ def _read_spec(column: NumberPlan | CategoryPlan | LabelPlan) -> ReadSpec:
         return number_read_spec(column)
     form: Literal["category", "labels"] = "category" if isinstance(column, CategoryPlan) else "labels"
     return ReadSpec(
-        form, getattr(column, "separator", None), max_distinct=UNLIMITED, missing=getattr(column, "missing", ())
-    )
+        form, getattr(column, "separator", None), max_distinct=UNLIMITED, missing=getattr(column, "missing", ()),
+        category_kind=column.kind if isinstance(column, CategoryPlan) else "text",
+    )  # fmt: skip
 
 
 def _names(column: CategoryPlan | LabelPlan) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from engine.blocks import BLOCK_ROWS, Block, require_columns
 from engine.errors import UsageError
 from engine.features.column_statistics import TableStatistics
 from engine.features.columnar_block import ReadSpec, read_block, to_text
+from engine.features.moment_marks import find_moment_marks
 from engine.tables.vector_columns import vector_name
 from engine.utils.formatting import format_iso_day
 
@@ -35,6 +36,7 @@ MIN_HEAP = 3.0  # times as many rows as with the last values before it has a mar
 MIN_HEAP_ROWS, MIN_FAR_HEAP_ROWS = 5, 10  # rows with such a mark, after a scale and far from amounts
 MIN_STEPS = 5  # steps between the smallest values, from which on a negative number below them is not the next one
 FAR_NEGATIVE = 1.0  # the same for a negative mark of several nines
+ZERO_GAP = 0.25  # of the median of the other values between them and a 0 that may be missing
 LAST_YEARS, FIRST_YEAR = "2900-01-01", "0001-12-31"  # dates from and up to here mark missing ones, once is enough
 _DIGITS = re.compile(r"9{2,}|8{2,}|7{2,}|9*[96-8]9*|9+[678]")
 _INTEGER = re.compile("[+-]?[0-9]+")
@@ -91,7 +93,9 @@ def set_missing_marks(
         seen = {name: read_spec for name, read_spec in numeric.items() if first.has_column(name)}
         block = read_block(first.rows, seen)
         for name, values in zip(block.number_columns, block.numbers, strict=True):
-            marks[name] = find_marks(values, is_date=seen[name].form == "days")
+            is_date = seen[name].form == "days"
+            named = () if is_date else find_moment_marks(name, values)
+            marks[name] = named or find_marks(values, is_date=is_date)
     return {name: read_spec.with_missing(marks.get(name, ())) for name, read_spec in read_specs.items()}
 
 
@@ -222,9 +226,10 @@ def _number_stands_apart(position: int, others: _Others) -> bool:
         if smallest < 0 or (heaped and count >= MIN_FAR_HEAP_ROWS):
             return True
         return bool(np.log1p(value) - np.log1p(largest) >= 0.5 * np.log1p(largest / (1 + smallest)))
-    # An end of a dense scale that tapers off, and then a number with many rows: 99 of an age.
+    # An end of a dense scale that tapers off, and then a number with many rows, as 99 of an age; or several numbers.
     whole = bool((values == np.rint(values)).all()) and len(values) >= 0.5 * (span + 1)
-    return whole and gap >= max(5.0, 0.15 * span) and heaped and count >= MIN_HEAP_ROWS
+    several = len(others.distinct) - others.high > 1 and gap >= span
+    return whole and gap >= max(5.0, 0.15 * span) and (several or (heaped and count >= MIN_HEAP_ROWS))
 
 
 def _goes_on(value: float, count: int, values: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
@@ -237,6 +242,21 @@ def _goes_on(value: float, count: int, values: NDArray[np.float64], counts: NDAr
     is_next = values[0] - value == 1.0 and values[1] - values[0] == 1.0
     expected = near[0] ** 2 / near[1] if is_next else float(np.median(near))
     return bool(count < 2.0 * expected + 3.0 * np.sqrt(expected))
+
+
+def zeros_stand_apart(ascending: NDArray[np.float64]) -> bool:
+    """Tell whether 0 repeats and stands apart from other positive numbers, which do not begin near it.
+
+    So does the 0 of a height that nobody measured. Zeros of amounts, of which others are small, do not.
+    """
+    n_zeros = int(np.searchsorted(ascending, 0.0, side="right"))
+    if not MIN_REPEATS <= n_zeros <= 0.5 * len(ascending) or ascending[0] < 0.0:
+        return False
+    distinct = np.unique(ascending[n_zeros:])
+    if len(distinct) < MIN_OTHERS_OF_A_DIGIT:
+        return False
+    smallest, step = float(distinct[0]), float(np.median(np.diff(distinct)))
+    return bool(smallest >= ZERO_GAP * float(np.median(ascending[n_zeros:])) and smallest >= MIN_STEPS * step)
 
 
 def report_missing_marks(statistics: TableStatistics, settings: Mapping[str, Sequence[str]]) -> None:
@@ -255,12 +275,20 @@ def report_missing_marks(statistics: TableStatistics, settings: Mapping[str, Seq
         and column.n_present
         and find_marks(column.sample, is_date=column.read_spec.form == "days")
     ]
+    zeros = [
+        repr(name)
+        for name, column in statistics.columns.items()
+        if column.read_spec.form == "number" and name not in settings and zeros_stand_apart(column.sorted_sample)
+    ]
     remedy = "--missing COLUMN=VALUE,VALUE names the marks of a column, --missing COLUMN= says that it has none"
     if found:
         message = f"Values that stand apart are taken as missing: {'; '.join(found)}; {remedy}."
         warnings.warn(message, MissingMarksWarning, stacklevel=3)
     if late:
         message = f"Values that look like marks of missing ones come up only after the first rows: {', '.join(late)}"
+        warnings.warn(f"{message}. They stay values; {remedy}.", MissingMarksWarning, stacklevel=3)
+    if zeros:
+        message = f"Zeros stand apart from all other values of {', '.join(zeros)}: they may be missing ones"
         warnings.warn(f"{message}. They stay values; {remedy}.", MissingMarksWarning, stacklevel=3)
 
 

@@ -105,7 +105,7 @@ def find_number_columns(
                 f"Column {name!r} was set to {overrides[name]}, but its texts are no numbers that are written alike.",
                 hint="see docs/features.md for what is read as a number, or set the role to categorical.",
             )
-    if not shown and any(form.decimal == "," for form in forms.values()):
+    if not shown and any(form.decimal == "," and not form.unsure for form in forms.values()):
         forms = {name: find_number_format(columns[name].written, ",") or form for name, form in forms.items()}
     for name, form in forms.items():
         if name in overrides:
@@ -167,7 +167,7 @@ def _decide(texts: _Texts, form: NumberFormat, metadata: Mapping[bytes, bytes]) 
 
 def check_number_columns(statistics: TableStatistics, overrides: Mapping[str, Role]) -> None:
     """Raise RetypedColumnError if too many texts of a column of numbers are none; warn of the columns read so."""
-    notes = []
+    notes, unsure = [], False
     for name, column in statistics.columns.items():
         if column.read_spec.number_format is None:
             continue
@@ -184,15 +184,17 @@ def check_number_columns(statistics: TableStatistics, overrides: Mapping[str, Ro
                 hint=f"correct or empty them, or set --role {name}=categorical or {name}=ignore.",
             )
         notes.append(f"{name!r} ({describe_number_texts(column)})")
+        unsure = unsure or column.read_spec.number_format.unsure
     if notes:
-        warnings.warn(f"Texts are read as numbers: {'; '.join(notes)}.", NumberTextsWarning, stacklevel=3)
+        remedy = "; write thousands without marks where a mark is taken for the other kind" if unsure else ""
+        warnings.warn(f"Texts are read as numbers: {'; '.join(notes)}{remedy}.", NumberTextsWarning, stacklevel=3)
 
 
 def warn_of_left_texts(notes: Mapping[str, str]) -> None:
     """Warn of columns that look like numbers but stay text."""
     if notes:
         named = "; ".join(f"{name!r} ({reason})" for name, reason in notes.items())
-        remedy = "--role COLUMN=numeric reads them as numbers"
+        remedy = "--role COLUMN=numeric reads them as numbers, once all of them are some"
         warnings.warn(f"Texts that look like numbers stay texts: {named}; {remedy}.", NumberTextsWarning, stacklevel=3)
 
 

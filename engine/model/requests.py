@@ -22,6 +22,8 @@ from engine.features.number_columns import check_parsed_texts
 from engine.model.assignments import COLUMNS, ROW, assignment_values, check_id_name
 from engine.model.new_rows import MODEL, NAME, RUN, AddedColumns, check_finite
 from engine.model.unseen import (
+    FAR_SHARE,
+    MIN_FAR_ROWS,
     ROUNDING,
     WARNED_SHARE,
     FittedShares,
@@ -155,14 +157,15 @@ class RequestAssigner:
     def _warn(self, flags: UnseenFlags, Z: Float32s, sizes: Int64s) -> None:
         """Warn as `assign` does for each list alone."""
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        unknown, missing = (_sums(of_rows, starts) for of_rows in flags)
+        unknown, missing, far = (_sums(of_rows, starts) for of_rows in flags)
         without = np.zeros(len(Z), np.bool_)
         if self._model.metric == "cosine":
             without = (Z == 0).all(axis=1)
         directionless = _sums(without[None], starts)[0]
         many = unknown > (self._shares.rare[:, None] + WARNED_SHARE + ROUNDING) * sizes
-        for k in np.flatnonzero((many | (missing == sizes)).any(axis=0) | (directionless > 0)).tolist():
-            counts = UnseenCounts(int(sizes[k]), unknown[:, k], missing[:, k], int(directionless[k]))
+        unlike = many | (missing == sizes) | (far >= np.maximum(MIN_FAR_ROWS, FAR_SHARE * sizes))
+        for k in np.flatnonzero(unlike.any(axis=0) | (directionless > 0)).tolist():
+            counts = UnseenCounts(int(sizes[k]), unknown[:, k], missing[:, k], far[:, k], int(directionless[k]))
             warn_of_unseen(counts, self._shares)
 
 

@@ -30,6 +30,7 @@ from engine.utils.array_types import Bools, Float64s, Int32s, Int64s
 from engine.utils.formatting import format_percent
 
 WARNED_SHARE = 0.2  # of the rows: from it on, unseen values are warned of
+FAR_SHARE, MIN_FAR_ROWS = 0.01, 3  # rows of a column that lie far beyond all of the fit: fewer are outliers
 ROUNDING = 1e-6  # of shares of the fit: X is float32
 MAX_CHANCE = 0.001  # what as many rows as in the fit would do by chance in one of 1,000 tables is not reported
 
@@ -41,6 +42,7 @@ class UnseenValuesWarning(UserWarning):
 class UnseenCounts(NamedTuple):
     """Rows of new blocks whose values the model does not know, and rows without a value, per column of the plan.
 
+    `far` counts rows whose number or date lies far beyond all of the fit, per column of the plan, 0 for others.
     `directionless` counts rows without direction, where the metric is cosine; `scored` has what the gate compares, None
     if the model knows nothing of the table of its fit.
     """
@@ -48,6 +50,7 @@ class UnseenCounts(NamedTuple):
     n_rows: int
     unknown: Int64s
     missing: Int64s
+    far: Int64s
     directionless: int = 0
     scored: ScoredRows | None = None
 
@@ -57,6 +60,7 @@ class UnseenCounts(NamedTuple):
             self.n_rows + other.n_rows,
             self.unknown + other.unknown,
             self.missing + other.missing,
+            self.far + other.far,
             self.directionless + other.directionless,
             None if self.scored is None or other.scored is None else self.scored.plus(other.scored),
         )
@@ -71,22 +75,29 @@ class _Unseen(NamedTuple):
 
 
 class UnseenFlags(NamedTuple):
-    """Which rows of a block have values that the model does not know, and which have none, per column of the plan."""
+    """Which rows of a block have values that the model does not know, none, or one that lies far beyond all of the fit.
 
-    unknown: Bools  # (n_columns, n_rows)
-    missing: Bools  # (n_columns, n_rows)
+    Each is (n_columns, n_rows), by column of the plan; far are numbers and dates.
+    """
+
+    unknown: Bools
+    missing: Bools
+    far: Bools
 
 
 def find_unseen(block: ColumnarBlock, encoder: FeatureEncoder) -> UnseenFlags:
-    """Tell which values of a block the encoder's plan has no category or label for, and which are missing."""
-    shape = (len(encoder.plan.columns), block.n_rows)
-    flags = UnseenFlags(np.zeros(shape, np.bool_), np.empty(shape, np.bool_))
+    """Tell which values of a block the encoder's plan has no category or label for, are missing, or lie far away."""
+    shape, layout = (len(encoder.plan.columns), block.n_rows), encoder.layout
+    flags = UnseenFlags(np.zeros(shape, np.bool_), np.empty(shape, np.bool_), np.zeros(shape, np.bool_))
     no_number, no_text = np.isnan(block.numbers), block.codes < 0
     for row, column in enumerate(encoder.plan.columns):
         if isinstance(column, NumberPlan):
-            flags.missing[row] = no_number[block.number_rows[column.column]]
+            number_row = block.number_rows[column.column]
+            least, greatest = layout.far_limits[layout.number_positions[column.column]]
+            flags.missing[row] = no_number[number_row]
+            flags.far[row] = (block.numbers[number_row] < least) | (block.numbers[number_row] > greatest)
             continue
-        known = encoder.layout.names_of(column.column)
+        known = layout.names_of(column.column)
         if isinstance(column, LabelPlan):
             lists = block.labels[column.column]
             flags.missing[row] = lists.missing
@@ -109,7 +120,8 @@ def count_unseen(
     """Count the rows of a block that the encoder's plan has no category or label for, and those without a value."""
     flags = find_unseen(block, encoder)
     scored = None if fitted is None else count_scored(block, fitted)
-    return UnseenCounts(block.n_rows, flags.unknown.sum(axis=1), flags.missing.sum(axis=1), scored=scored)
+    unknown, missing, far = (of_rows.sum(axis=1) for of_rows in flags)
+    return UnseenCounts(block.n_rows, unknown, missing, far, scored=scored)
 
 
 class SeenRows:
@@ -184,6 +196,7 @@ class SeenRows:
         counts = self._total
         if self._gate is not None and counts.scored is not None:
             self._gate.check(counts.scored, counts.n_rows, counts.missing, {column.column for column in found})
+        _warn_of_far_values(counts, self._encoder.plan.columns)
         _warn_of_columns(found)
 
 
@@ -230,9 +243,22 @@ def _unseen_columns(counts: UnseenCounts, shares: FittedShares) -> list[_Unseen]
 
 
 def warn_of_unseen(counts: UnseenCounts, shares: FittedShares) -> None:
-    """Warn of rows without direction, and of columns whose values the model does not know in many rows."""
+    """Warn of rows without direction, and of columns in which many rows are unknown or far from those of the fit."""
     warn_without_direction(counts.directionless)
+    _warn_of_far_values(counts, shares.columns)
     _warn_of_columns([c for c in _unseen_columns(counts, shares) if c.share > WARNED_SHARE + ROUNDING])
+
+
+def _warn_of_far_values(counts: UnseenCounts, columns: Sequence[ColumnPlan]) -> None:
+    named = "; ".join(
+        f"column {column.column!r} in {n:,} of {counts.n_rows:,} rows"
+        for column, n in zip(columns, counts.far.tolist(), strict=True)
+        if n >= max(MIN_FAR_ROWS, FAR_SHARE * counts.n_rows) and column.weight > 0.0
+    )
+    if named:
+        message = f"Values lie far beyond all of the fit, and count as its smallest or largest: {named}."
+        remedy = "If they mark missing ones, leave them empty, or fit again with --missing."
+        warnings.warn(f"{message} {remedy}", UnseenValuesWarning, stacklevel=5)
 
 
 def _warn_of_columns(found: Sequence[_Unseen]) -> None:

@@ -16,10 +16,12 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from engine.tables.csv_header import CsvHeader, read_header, refuse_more_headers, rows_below
+from engine.tables.csv_lookalikes import refuse_other_formats, refuse_other_separators
 from engine.tables.number_texts import MISSING_MARKS, are_grouped, marks_thousands
 from engine.tables.source_paths import SourceFiles
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "#N/A"]
+_WORDS = frozenset(MISSING) - {""}
 _HEAD_BYTES = 1 << 20  # bytes of a file that the dialect is detected from
 HEADER_BYTES = 1 << 16  # bytes of a file that hold all lines of its header
 # Numbers with decimals after this point, and perhaps the other mark between thousands.
@@ -39,6 +41,7 @@ class CsvDialect(NamedTuple):
     grouped : positions of the columns whose points mark thousands although they could be decimal points
     header : CsvHeader
     mixed : positions of the columns of numbers of which some have decimal points, and others decimal commas
+    marks : the words of MISSING in the first rows of each column that has some, by its position
     """
 
     delimiter: str = ","
@@ -47,6 +50,7 @@ class CsvDialect(NamedTuple):
     grouped: tuple[int, ...] = ()
     header: CsvHeader = CsvHeader(",", ())
     mixed: tuple[int, ...] = ()
+    marks: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
 
 def detect_dialect(files: SourceFiles) -> CsvDialect:
@@ -55,22 +59,26 @@ def detect_dialect(files: SourceFiles) -> CsvDialect:
     Raises
     ------
     SourceFormatError
-        If the first rows look like more lines of headers.
+        If the first rows look like more lines of headers, or the file is no CSV or separated by another sign.
     """
     path = files.paths[0]
     head = read_head(files, path, _HEAD_BYTES)
     if len(head) == _HEAD_BYTES:
         head = head[: head.rfind(b"\n") + 1]  # the last line is most likely cut off
     text = head.decode("utf-8-sig", errors="replace")
+    refuse_other_formats(text, path)
     header = read_header(text, delimiter_of_name(path))
     rows = rows_below(text, header)
+    refuse_other_separators(header.names, rows, path)
     columns = list(zip_longest(*rows, fillvalue=""))
     if rows and "0" not in map(_classify, rows[0]):
         refuse_more_headers([list(map(_classify, column)) for column in columns], path, header.n_before)
     present = [_nonmissing(column) for column in columns]
     decimal_point, shown, grouped = _detect_decimal_point(present, header.delimiter)
     mixed = tuple(position for position, texts in enumerate(present) if _has_both_points(texts))
-    return CsvDialect(header.delimiter, decimal_point, shown, grouped, header, mixed)
+    words = [tuple(sorted(set(map(str.strip, column)) & _WORDS)) for column in columns]
+    marks = tuple((position, found) for position, found in enumerate(words) if found)
+    return CsvDialect(header.delimiter, decimal_point, shown, grouped, header, mixed, marks)
 
 
 def shows_decimals(text: str, point: str) -> bool:

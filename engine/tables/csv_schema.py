@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 
+from engine.blocks import RECOGNISED, WORDS
 from engine.errors import IdColumnError, SchemaMismatchError, SourceFormatError
 from engine.tables.arrow_buffers import arrow_reader
 from engine.tables.arrow_errors import describe_arrow_error
@@ -80,6 +81,7 @@ def open_csv(files: SourceFiles, *, id: str | None, types: Mapping[str, pa.DataT
                 guess, begins = _first_guess(files, dialect, known, n_bytes)
                 n_rows, schema = _scan(files, dialect, guess, types, id, n_bytes)
                 schema = _note_late_texts(files, dialect, schema, begins, {*known}, n_bytes)
+                schema = _note_marks(schema, dialect)
                 break
             except pa.ArrowInvalid as error:
                 if "straddles two block" not in str(error):
@@ -263,6 +265,16 @@ def _note_late_texts(
             for field in schema
         ]
     )
+
+
+def _note_marks(schema: pa.Schema, dialect: CsvDialect) -> pa.Schema:
+    """Note in the metadata of columns which words in their first rows are taken for missing values."""
+    for position, words in (found for found in dialect.marks if found[0] < len(schema)):
+        field = schema.field(position)
+        notes = {WORDS: ", ".join(map(repr, words)).encode()}
+        notes[RECOGNISED] = b"missing values written as " + notes[WORDS]
+        schema = schema.set(position, field.with_metadata((field.metadata or {}) | notes))
+    return schema
 
 
 def _is_open(kind: pa.DataType) -> bool:

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from engine.blocks import (
     BLOCK_ROWS,
+    COUNTS,
     DICTIONARY,
     Block,
     Table,
@@ -301,13 +302,22 @@ def _common_schema(dataset: ds.Dataset, files: SourceFiles, id: str | None) -> p
     partitions = [field for field in dataset.schema if field.name not in merged.names]
     dictionaries = _stored_dictionaries(dataset)
     ordered = [
-        mark_category(merged.field(name), DICTIONARY) if name in dictionaries else merged.field(name)
+        mark_category(merged.field(name), DICTIONARY)
+        if name in dictionaries
+        else _mark_counts(merged.field(name), files)
         for name in dataset.schema.names
         if name in merged.names
     ]
     marked = [mark_category(field, "a partition of folders") for field in partitions]
     partition_fields = list(normalize_schema(pa.schema(marked)))
     return pa.schema(ordered + partition_fields)
+
+
+def _mark_counts(field: pa.Field, files: SourceFiles) -> pa.Field:
+    """Note in the metadata of durations that other readers of their Parquet file take them for whole numbers."""
+    if files.format != "parquet" or not pa.types.is_duration(field.type):
+        return field
+    return field.with_metadata((field.metadata or {}) | {COUNTS: b"1"})
 
 
 def _stored_dictionaries(dataset: ds.Dataset) -> set[str]:

@@ -15,13 +15,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from engine.tables.duration_texts import DURATIONS, DurationForm, describe_duration, find_duration, parse_durations
 from engine.tables.unit_scales import SCALES, ScaleName, find_scale
@@ -81,6 +81,7 @@ class NumberFormat(BaseModel):
     scale : the units between a number and its suffix, which differ by a factor: a name of unit_scales.SCALES, or ""
     duration : how durations of several parts are written, or ""
     missing : marks of missing values in this column, beside MISSING_MARKS
+    unsure : whether all marks stand before three digits and nothing tells what they mark, decimals or thousands
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,6 +94,13 @@ class NumberFormat(BaseModel):
     scale: ScaleName = ""
     duration: DurationForm = ""
     missing: tuple[str, ...] = ()
+    unsure: bool = False
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unsure(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Store what few columns have only for them: the models of other tables are the same as before it came."""
+        stored: dict[str, Any] = serialize(self)
+        return {name: value for name, value in stored.items() if name != "unsure" or value}
 
     @property
     def unit(self) -> str | None:
@@ -134,7 +142,10 @@ class NumberFormat(BaseModel):
         parts += ["decimal commas"] if self.decimal == "," and not self.grouping else []
         parts += [SCALES[self.scale].description] if self.scale else []
         parts += [] if self.unit is None else [f"the unit {self.unit!r}"]
-        return f"written with {' and '.join(parts)}" if parts else ""
+        if self.unsure and not self.grouping:
+            parts += [f"three digits after each decimal {marks[self.decimal][:-1]}, which may mark thousands"]
+        described = f"written with {' and '.join(parts)}" if parts else ""
+        return f"{described}; these marks may be decimal ones" if self.unsure and self.grouping else described
 
 
 class ParsedTexts(NamedTuple):
@@ -224,8 +235,12 @@ def find_number_format(texts: Iterable[str], decimal: str = "") -> NumberFormat 
     if marks is None or len(numbers) < MIN_SHARE_ALIKE * len(present):
         return None
     suffix = " ".join(filter(None, [unit, currency]))
-    decimal, grouping, whole = marks
-    return NumberFormat(decimal=decimal, grouping=grouping, whole=whole, prefix=prefix, suffix=suffix, scale=scale)
+    # What is measured in a unit often has three decimals: a thousandth of a kilogram or second has a name.
+    unsure = marks.told_by == "nothing" or (marks.told_by == "whole numbers" and unit not in ("", "%"))
+    return NumberFormat(
+        decimal=marks.decimal, grouping=marks.grouping, whole=marks.whole, prefix=prefix, suffix=suffix, scale=scale,
+        unsure=unsure,
+    )  # fmt: skip
 
 
 def _count(numbers: Mapping[str, list[str]]) -> int:
@@ -246,6 +261,7 @@ class _Marks(NamedTuple):
     decimal: Literal[".", ","]
     grouping: Literal["", ".", ",", "'", " "]
     whole: bool
+    told_by: Literal["marks", "whole numbers", "nothing"] = "marks"
 
 
 def _find_marks(numbers: Sequence[str], decimal: str, scaled: Mapping[float, list[str]]) -> _Marks | None:
@@ -292,12 +308,12 @@ def _resolve_ambiguous(mark: str, numbers: Sequence[str], decimal: str, scaled: 
     if decimal:
         return as_decimal if decimal == mark else as_grouping
     if scaled and mark == ".":
-        return as_decimal
+        return as_decimal._replace(told_by="nothing")
     if any(_PLAIN.fullmatch(number) and len(number) > 3 for number in numbers):
         return as_decimal
-    if mark == ",":
-        return as_grouping
-    return as_grouping if marks_thousands(numbers, mark) else as_decimal
+    if marks_thousands(numbers, mark):
+        return as_grouping._replace(told_by="whole numbers")
+    return (as_grouping if mark == "," else as_decimal)._replace(told_by="nothing")
 
 
 def _marks_larger_units(numbers: Mapping[float, list[str]], mark: str) -> bool:

@@ -30,6 +30,7 @@ from engine.tables.csv_schema import check_distinct_names
 from engine.tables.databases.query import Query
 from engine.tables.file_table import FileTable
 from engine.tables.source_paths import find_files
+from engine.utils.arrow_layouts import has_rare_layout, plain_layout
 from engine.utils.atomic_files import scratch_folder, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ def _batches(source: Any, name: str) -> Iterator[pa.RecordBatch]:
     elif not isinstance(source, pa.RecordBatchReader | Iterator):
         source = pa.RecordBatchReader.from_stream(source)
     if isinstance(source, pa.RecordBatchReader):
-        yield pa.RecordBatch.from_pylist([], schema=source.schema)
+        yield pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in source.schema], schema=source.schema)
     for part in source:
         if isinstance(part, pa.Table):
             yield from part.to_batches()
@@ -165,14 +166,24 @@ def _batches(source: Any, name: str) -> Iterator[pa.RecordBatch]:
 
 
 def _plain_batch(batch: pa.RecordBatch, id: str | None, name: str) -> pa.RecordBatch:
-    """Return a batch without what only its driver knows: numbers of PostgreSQL that come as text, and views."""
+    """Return a batch without what only its driver knows, as numbers of PostgreSQL that come as text, and run ends."""
     fields, arrays = [], []
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if isinstance(field.type, pa.OpaqueType):
             column = _read_opaque(field, column, id, name)
+        elif has_rare_layout(field.type) and not isinstance(field.type, pa.BaseExtensionType):
+            column = plain_layout(column)
+        if pa.types.is_dictionary(column.type) and column.dictionary.null_count:
+            column = _without_null_value(column)
         fields.append(pa.field(field.name, column.type))
         arrays.append(column)
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _without_null_value(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Return a dictionary array without a null among its values, which no Parquet file can hold."""
+    encoded = column.dictionary_decode().dictionary_encode()
+    return pa.DictionaryArray.from_arrays(encoded.indices.cast(column.type.index_type), encoded.dictionary)
 
 
 def _read_opaque(field: pa.Field, column: pa.Array, id: str | None, name: str) -> pa.Array:

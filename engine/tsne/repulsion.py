@@ -174,7 +174,8 @@ def _splines(wave: Float64s) -> Float64s:
     # NumPy's sine and powers have other bits on CPUs with AVX-512; the sine of the C library is the same.
     sines = np.array([math.sin(angle) for angle in angles.ravel()]).reshape(angles.shape)
     cardinal = np.divide(sines, angles, out=np.ones_like(angles), where=angles != 0.0)
-    return np.multiply.reduce([cardinal] * (2 * SPLINE_ORDER))
+    squares: Float64s = np.multiply.reduce([cardinal] * (2 * SPLINE_ORDER))
+    return squares
 
 
 def _extent(values: Float32s, margin: int) -> tuple[int, int]:

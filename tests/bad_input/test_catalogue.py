@@ -23,6 +23,7 @@ from engine.config import FitConfig
 from engine.pipeline.memory_plan import plan_memory
 from tests.bad_input.catalogue import MODELS, TABLES, Case, ModelCase, parquet
 from tests.bad_input.notations import NOTATIONS
+from tests.bad_input.silent import SILENT
 
 fit_stages = importlib.import_module("engine.pipeline.fit")  # `engine.fit` is the function in it
 APP = sys.modules["engine.cli.app"]  # `engine.cli.app` is the application in it
@@ -62,7 +63,7 @@ def check_message(result: Result, case: Case | ModelCase) -> None:
     assert "Internal error" not in result.stderr
 
 
-@pytest.mark.parametrize("case", [*TABLES, *NOTATIONS], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*TABLES, *NOTATIONS, *SILENT], ids=lambda case: case.name)
 def test_a_table_is_fitted_or_refused_by_name(case: Case, old_run: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()

@@ -14,7 +14,7 @@ import pytest
 from engine.errors import RetypedColumnError
 from engine.features.column_roles import ColumnRole
 from engine.features.fit import ColumnsDroppedWarning, fit_encoder
-from engine.features.key_columns import are_answers, category_reason, is_nominal, row_label_reason
+from engine.features.key_columns import are_answers, category_reason, is_key, is_nominal, row_label_reason
 from engine.tables import open_table
 
 N = 400
@@ -239,3 +239,30 @@ def test_codes_of_answers_are_categories_and_scales_stay_numbers(rng: np.random.
     }  # fmt: skip
     assert roles["answer"].reason == "answers by number, and one for others: 5 different values"
     assert infer(tmp_path / "t.parquet", column_roles={"answer": "numeric"})["answer"].role == "numeric"
+
+
+@pytest.mark.parametrize("name", ["telefon", "ip", "url_hash", "mcc", "merchant_mcc"])
+def test_more_names_of_keys(name: str) -> None:
+    assert is_key(name)
+
+
+@pytest.mark.parametrize("name", ["fnlwgt", "sampling_weight", "survey_weight", "pweight", "finalwt", "person_weight"])
+def test_weights_of_a_sample_are_no_amounts(name: str) -> None:
+    assert row_label_reason(pa.field(name, pa.float64())) == "weights of a sample, by its name"
+    assert row_label_reason(pa.field(name, pa.string())) is None
+
+
+@pytest.mark.parametrize("name", ["weight", "body_weight", "weight_kg", "final", "weighted_score", "birth_weight"])
+def test_other_weights_are_amounts(name: str) -> None:
+    assert row_label_reason(pa.field(name, pa.float64())) is None
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64])
+def test_numbers_from_all_over_64_bits_are_hashes(kind: type) -> None:
+    info = np.iinfo(kind)
+    values = np.random.default_rng(0).integers(info.min, info.max, 200, dtype=kind)
+    rows = pa.table({"h": values, "moment": (1_577_836_800 + np.arange(200) * 7919 % 9999) * 10**9,
+                     "x": np.random.default_rng(1).normal(size=200)})  # fmt: skip
+    with pytest.warns(UserWarning, match="'h' .*as hashes are"):
+        features = fit_encoder(open_table(rows))
+    assert features.encoder.columns == ["moment", "x"]

@@ -17,7 +17,7 @@ import engine
 from engine.config import FitConfig
 from engine.errors import RetypedColumnError
 from engine.features.encoder import FeatureEncoder
-from engine.features.encoding_plan import EncodingPlan
+from engine.features.encoding_plan import EncodingPlan, NumberPlan
 from engine.features.fit import FittedFeatures, fit_encoder
 from engine.features.number_columns import NumberTextsWarning
 from engine.tables import BLOCK_ROWS, open_table
@@ -221,3 +221,41 @@ def test_thousands_points_that_come_late_are_read_as_if_they_came_first(tmp_path
     with pytest.warns(NumberTextsWarning, match=r"'x' \(written with thousands points\)"):
         features = fit_features(path)
     assert moments(features, "x") == (0, 2345, 0)
+
+
+UNSURE = {
+    "a unit that has thousandths": ([f"{1 + n % 50}.{100 + n} kg" if n % 3 else f"{100 + n} kg" for n in range(60)], 1),
+    "points in all numbers": ([f"{1 + n % 9}.{100 + n}" for n in range(60)], 1),
+    "commas in all numbers": ([f"{1 + n % 9},{100 + n}" for n in range(60)], 1),
+    "points of several units": ([f"{1 + n % 9}.{100 + n} {'kg' if n % 2 else 'g'}" for n in range(60)], 1),
+    "money beside whole numbers": ([f"{1 + n % 50}.{100 + n} €" if n % 3 else f"{100 + n} €" for n in range(60)], 0),
+    "whole numbers and others": ([f"{1 + n % 50},{100 + n}" if n % 3 else f"{100 + n}" for n in range(60)], 0),
+    "two marks between thousands": ([f"{1 + n}.{100 + n}.{200 + n} kg" for n in range(60)], 0),
+    "decimals of two digits": ([f"{1 + n}.{10 + n} kg" for n in range(60)], 0),
+}
+
+
+@pytest.mark.parametrize("name", UNSURE)
+def test_marks_that_may_be_of_the_other_kind_are_said_to_be(name: str) -> None:
+    texts, unsure = UNSURE[name]
+    rows = pa.table({"w": texts, "x": np.random.default_rng(0).normal(size=60)})
+    with pytest.warns(NumberTextsWarning) as warned:
+        features = fit_encoder(open_table(rows))
+    (role,) = [role for role in features.roles if role.column == "w"]
+    (message,) = [str(warning.message) for warning in warned if "'w'" in str(warning.message)]
+    for text in (role.reason, message):
+        assert ("which may mark thousands" in text or "may be decimal ones" in text) == bool(unsure)
+    assert ("write thousands without marks" in message) == bool(unsure)
+    (plan,) = [plan for plan in features.encoder.plan.columns if plan.column == "w"]
+    assert isinstance(plan, NumberPlan)
+    stored = plan.model_dump()
+    assert ("unsure" in stored["number_format"]) == bool(unsure)
+    assert NumberPlan.model_validate(stored) == plan
+
+
+def test_what_other_columns_show_leaves_no_doubt() -> None:
+    rows = pa.table({"w": UNSURE["points in all numbers"][0], "h": [f"1,{50 + n}" for n in range(60)]})
+    with pytest.warns(NumberTextsWarning) as warned:
+        features = fit_encoder(open_table(rows))
+    assert not any("may " in str(warning.message) for warning in warned)
+    assert "thousands points" in next(role.reason for role in features.roles if role.column == "w")

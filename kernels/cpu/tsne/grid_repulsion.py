@@ -230,7 +230,8 @@ def _self_force(x: np.float32) -> np.float32:
     t = x - np.float32(np.uint64(x)) - np.float32(0.5)
     square = t * t
     cubic = fma(square, fma(np.float32(56.1), square, np.float32(-64.3)), np.float32(25.133))
-    return np.float32(-MAX_SELF_FORCE) * t * (cubic * (np.float32(0.25) - square))
+    force: np.float32 = np.float32(-MAX_SELF_FORCE) * t * (cubic * (np.float32(0.25) - square))
+    return force
 
 
 @numba.njit(nogil=True, cache=True)
