@@ -59,7 +59,8 @@ class _CompilationNotice(event.Listener):
 
     def report(self, verb: str) -> None:
         """Log the number of kernels and the seconds."""
-        logger.info("%s %d kernels in %.0f s.", verb, self.count, self.seconds)
+        noun = "kernel" if self.count == 1 else "kernels"
+        logger.info("%s %d %s in %.0f s.", verb, self.count, noun, self.seconds)
 
 
 if numba.config.DISABLE_JIT:

@@ -112,7 +112,7 @@ def test_names_beyond_the_limit_are_not_listed() -> None:
 
 
 @pytest.mark.parametrize("stored", ["list", "text", "dictionary"])
-def test_labels_are_split_and_empty_ones_are_none(stored: str) -> None:
+def test_labels_are_split_empty_ones_are_none_and_empty_texts_are_missing(stored: str) -> None:
     rows = [["Go", "C"], None, [], ["C", "", "C"], ["R"]]
     column = pa.array(rows, pa.list_(pa.string()))
     separator = None if stored == "list" else "; "
@@ -127,7 +127,7 @@ def test_labels_are_split_and_empty_ones_are_none(stored: str) -> None:
         for a, b in zip(labels.offsets[:-1], labels.offsets[1:], strict=True)
     ]
     assert texts == [["Go", "C"], [], [], ["C", "C"], ["R"]]
-    assert labels.missing.tolist() == [False, True, False, False, False]
+    assert labels.missing.tolist() == [False, True, stored != "list", False, False]
 
 
 def test_a_list_column_may_be_a_slice_and_hold_integers() -> None:
