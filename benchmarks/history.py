@@ -53,7 +53,7 @@ FIGURES = {
     "real": ("tables", "fitted", "refused", "clusters"),
     "reliability": ("fits", "kills", "flipped", "mutated"),
     "serve": ("median_us", "least_us"),
-    "scale": ("seconds", "cpu", "own_memory_bytes", "disk_bytes", "adjusted_rand_index"),
+    "scale": ("seconds", "cpu_seconds", "own_memory_bytes", "disk_bytes", "adjusted_rand_index"),
     "streaming": (
         "measured/streamed/seconds", "measured/streamed/own_mib", "measured/in memory/seconds", "speed_by_seconds",
         "rooms/seconds", "streamed/measured/seconds", "measured/seconds", "measured/own_mib",

@@ -61,7 +61,7 @@ def main() -> None:
     manifest = json.loads((out / "manifest.json").read_text())
     facts["parts"] = parts
     facts["seconds"] = round(sum(part["seconds"] for part in parts), 1)
-    facts["cpu"] = round(sum(part["cpu"] for part in parts), 1)
+    facts["cpu_seconds"] = round(sum(part["cpu_seconds"] for part in parts), 1)
     facts["sampled_memory_bytes"] = max(part["memory_bytes"] for part in parts)
     facts["disk_bytes"] = max(part["disk_bytes"] for part in parts)
     facts["own_memory_bytes"] = max(stage["peak_own_bytes"] for stage in manifest["stages"])
@@ -107,7 +107,7 @@ def watched(command: list[str], out: Path, kill_at: str | None) -> Facts:
     log = out.with_suffix(".log")
     with log.open("wb") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment, text=True)
-    peaks = {"memory_bytes": 0, "disk_bytes": 0, "cpu_of_children": 0.0}
+    peaks = {"memory_bytes": 0, "disk_bytes": 0}
     killed = threading.Event()
 
     def watch() -> None:
@@ -134,8 +134,8 @@ def watched(command: list[str], out: Path, kill_at: str | None) -> Facts:
         raise SystemExit(f"exit code {process.returncode}: {log.read_text()[-2000:]}")
     return {
         "seconds": round(time.perf_counter() - started, 1),
-        "cpu": round(usage.ru_utime + usage.ru_stime, 1),
-        "system_cpu": round(usage.ru_stime, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "system_cpu_seconds": round(usage.ru_stime, 1),
         "memory_bytes": peaks["memory_bytes"],
         "disk_bytes": peaks["disk_bytes"],
         "load": round(os.getloadavg()[0], 1),
