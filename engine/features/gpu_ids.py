@@ -18,13 +18,18 @@ KEY_BYTES = 24  # of device memory for each row: keys, sorted keys, and what sor
 MEMORY_SHARE = 0.5  # of the free device memory, at most, for keys
 
 
+def reads_ids(reader: GpuTableReader | str, id: str) -> bool:
+    """Tell whether a device reads the ids: whole numbers that fit into int64, which its library reads."""
+    return not (isinstance(reader, str) or id in reader.unreadable) and _is_int64(reader.table.schema.field(id).type)
+
+
 def digest_unique_ids(reader: GpuTableReader | str, id: str, n_rows: int) -> int | None:
     """Return the digest of the ids (see unique_ids.digest_ids) if they are whole numbers, present and unique.
 
     None says that the CPU has to look: ids are repeated or missing, which it reports, or they are no int64, the
     device's library does not read them, or its memory does not suffice.
     """
-    if isinstance(reader, str) or id in reader.unreadable or not _is_int64(reader.table.schema.field(id).type):
+    if isinstance(reader, str) or not reads_ids(reader, id):
         return None
     device = reader.device
     xp, free = device.xp, device.free_memory()

@@ -40,6 +40,7 @@ from engine.explain.stage import create_binned_table, draw_row_sample, explain_r
 from engine.features.column_roles import ColumnRole
 from engine.features.encoder import FeatureEncoder
 from engine.features.fit import FittedFeatures, choose_reader
+from engine.features.gpu_ids import reads_ids
 from engine.kmeans.initialization import distinct_rows, initialize_centers
 from engine.kmeans.lloyd import Samples
 from engine.kmeans.select_k import FIRST_END, choose_k
@@ -266,6 +267,8 @@ def _stage_libraries(table: Table, settings: FitConfig, encoder: FeatureEncoder)
     rows = reader if isinstance(reader, str) else reader.encoded_table(encoder)
     libraries.record_reader(rows if isinstance(rows, str) else rows.reader)
     libraries.record_statistics(not isinstance(rows, str))
+    if settings.id is not None:
+        libraries.record_ids(reads_ids(reader, settings.id), f"{settings.id!r} is not read there")
     return libraries
 
 

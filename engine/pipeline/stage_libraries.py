@@ -64,6 +64,8 @@ class StageLibraries:
             else:
                 self._stages[stage] = own._replace(reason=NAMED)
         self._stages["assign"] = own
+        if "explain" not in settings.skip:
+            self._stages["rules"] = own
         if "map" not in settings.skip:
             has_cuml = "cuml" in backend.libraries
             self._stages["tsne"] = cuml if has_cuml else StageLibrary("numba", why_not or own.reason)
@@ -110,6 +112,13 @@ class StageLibraries:
         else:
             reason = "pyarrow reads the table" if self._own.library != "numba" else self._own.reason
             self.record("statistics", "numba", reason)
+
+    def record_ids(self, on_device: bool, why_not: str) -> None:
+        """Keep whether the device compared the ids, and why not where the device is a GPU."""
+        if on_device:
+            self._stages["ids"] = self._own
+        else:
+            self.record("ids", "numba", why_not if self._own.library != "numba" else self._own.reason)
 
     def record_map(self, facts: Mapping[str, Any] | None) -> None:
         """Keep what embedded the landmarks, from the facts about the map; nothing did if there is no map."""

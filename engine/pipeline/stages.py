@@ -118,14 +118,23 @@ class Job:
         def check() -> int | None:
             id = self.settings.id
             with self.timer.stage("ids"):
-                digest = None if id is None else digest_unique_ids(self.reader, id, self.n_rows)
+                if id is None:
+                    return None
+                digest = digest_unique_ids(self.reader, id, self.n_rows)
+                self.libraries.record_ids(digest is not None, f"{id!r} is not read there, or needs the CPU's message")
                 return check_ids(self.table, id, self.n_rows, self.storage) if digest is None else digest
+
+        def restore(facts: Facts, _: Arrays) -> int | None:
+            if facts["digest"] is None:
+                return None
+            self.libraries.record("ids", *facts["computed_by"])
+            return int(facts["digest"])
 
         return self.checkpoints.load_or_make(
             "ids",
             check,
-            lambda digest: ({"digest": digest}, {}),
-            lambda facts, _: None if facts["digest"] is None else int(facts["digest"]),
+            lambda digest: ({"digest": digest, "computed_by": None if digest is None else self.libraries["ids"]}, {}),
+            restore,
         )
 
     def features(self, cache: BlockCache, observers: Sequence[RowObserver] = ()) -> FittedFeatures:

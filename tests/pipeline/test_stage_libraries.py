@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -230,3 +231,22 @@ def test_a_lloyd_checkpoint_is_continued_by_lloyd(
     run = fit(source, tmp_path / "run", device="cuda", config=once, resume=True)
     assert run.manifest["computed_by"]["pca"] == {"library": "numba", "reason": "the device is cpu"}
     assert run.manifest["computed_by"]["kmeans"] == {"library": "CuPy", "reason": "it continues from a checkpoint"}
+
+
+def test_the_manifest_says_what_compared_the_ids_and_counted_the_rules(tmp_path: Path) -> None:
+    ids = {"number": pa.array(np.arange(600)), "text": pa.array([f"p{i}" for i in range(600)])}
+    for id, values in ids.items():
+        table = everything(600).drop_columns(["price", "year"]).append_column(id, values)
+        pq.write_table(table, tmp_path / f"{id}.parquet")
+    explained = FitConfig.merge(SETTINGS.model_dump(), skip=["map", "report"])
+    by = {
+        id: fit(tmp_path / f"{id}.parquet", tmp_path / id, id=id, config=explained).manifest["computed_by"]
+        for id in ids
+    }
+    assert by["number"]["ids"] == {"library": "CuPy", "reason": "the device is cuda"}
+    assert by["text"]["ids"]["library"] == "numba"
+    assert "'text' is not read there" in by["text"]["ids"]["reason"]
+    assert by["number"]["rules"]["library"] == "CuPy"
+    settings = FitConfig.merge(explained.model_dump(), id="number", device="cuda", kmeans={"n_clusters": 4})
+    foretold = estimate_fit(tmp_path / "number.parquet", settings).facts()["computed_by"]
+    assert foretold["ids"] == by["number"]["ids"]

@@ -77,20 +77,52 @@ def rule_words(conditions: Sequence[Condition], points: Sequence[int], needed: i
     needed : int
         The points that a person needs.
     """
-    spare = sum(points) - needed  # points that a person may lack
-    always = conjunction_words([c for c, n in zip(conditions, points, strict=True) if n > spare])
-    rest = [(c.words(), n) for c, n in zip(conditions, points, strict=True) if n <= spare]
-    if not rest:
+    pairs = list(zip(conditions, points, strict=True))
+    others = [pairs[:number] + pairs[number + 1 :] for number in range(len(pairs))]
+    is_needed = [most_points(of_others) < needed for of_others in others]
+    always = conjunction_words([c for (c, _), of_all in zip(pairs, is_needed, strict=True) if of_all])
+    rest = [pair for pair, of_all in zip(pairs, is_needed, strict=True) if not of_all]
+    left = needed - sum(n for (_, n), of_all in zip(pairs, is_needed, strict=True) if of_all)
+    if not rest or left <= 0:
         return always
     sizes = {n for _, n in rest}
-    total = sum(n for _, n in rest)
     if len(sizes) == 1:
-        n_needed = -((spare - total) // sizes.pop())
-        enough = f"at least {n_needed} of these {len(rest)}: " + "; ".join(words for words, _ in rest)
+        n_needed = -(-left // sizes.pop())
+        enough = f"at least {n_needed} of these {len(rest)}: " + "; ".join(c.words() for c, _ in rest)
     else:
-        listed = "; ".join(f"{words} ({n} {'point' if n == 1 else 'points'})" for words, n in rest)
-        enough = f"at least {total - spare} of these {total} points: {listed}"
-    return f"{always} and {enough}" if len(rest) < len(conditions) else enough
+        listed = "; ".join(f"{c.words()} ({n} {'point' if n == 1 else 'points'})" for c, n in rest)
+        enough = f"at least {left} of these {most_points(rest)} points: {listed}"
+    return f"{always} and {enough}" if any(is_needed) else enough
+
+
+def most_points(pairs: Sequence[tuple[Condition, int]]) -> int:
+    """Return the most points that one person can have: conditions on one column may exclude each other.
+
+    A number is in one bin, and one category is the person's. Labels and missing values exclude nothing.
+    """
+    groups: dict[tuple[str, int], list[tuple[Condition, int]]] = {}
+    for number, (condition, n) in enumerate(pairs):
+        alone = condition.predicate.kind in ("label", "missing")
+        groups.setdefault((condition.predicate.column, number if alone else -1), []).append((condition, n))
+    return sum(map(_most_points_of_column, groups.values()))
+
+
+def _most_points_of_column(pairs: Sequence[tuple[Condition, int]]) -> int:
+    """Return the most points of conditions on the bins of one number, on one person's category, or of a single one."""
+    predicate = pairs[0][0].predicate
+    if predicate.kind in ("label", "missing"):
+        return sum(n for _, n in pairs)
+    if predicate.kind not in ("category", "rare category"):
+        bins = range(len(predicate.thresholds) + 1)
+        return max(sum(n for c, n in pairs if c.low <= b <= c.high) for b in bins)
+    rare, other = object(), object()
+    values = [rare, other, *(c.predicate.value for c, _ in pairs if c.predicate.kind == "category")]
+
+    def holds(condition: Condition, value: object) -> bool:
+        named = rare if condition.predicate.kind == "rare category" else condition.predicate.value
+        return (value == named) == (condition.low == YES)
+
+    return max(sum(n for c, n in pairs if holds(c, value)) for value in values)
 
 
 def conjunction_words(conditions: Sequence[Condition]) -> str:

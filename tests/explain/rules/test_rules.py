@@ -200,3 +200,22 @@ def test_a_score_says_what_is_needed_always_and_how_much_of_the_rest() -> None:
         f"{words[0]} and at least 2 of these 4 points: "
         f"{words[1]} (2 points); {words[2]} (1 point); {words[3]} (1 point)"
     )
+
+
+def test_a_score_does_not_ask_for_conditions_that_exclude_each_other() -> None:
+    young, old, premium = Condition(AGE, 0, 0), Condition(AGE, 2, 2), Condition(PREMIUM, 1, 1)
+    basic, flag = Condition(BASIC, 1, 1), Condition(Predicate("x", "x", "label", "y"), 1, 1)
+    ages = f"{young.words()}; {old.words()}"
+    assert rule_words([young, flag, old], [1, 1, 1], 2) == f"{flag.words()} and at least 1 of these 2: {ages}"
+    plans = f"{premium.words()}; {basic.words()}"
+    assert rule_words([premium, basic, flag], [1, 1, 1], 2) == f"{flag.words()} and at least 1 of these 2: {plans}"
+    # nobody has both plans, so of 2 + 1 + 1 points there are 3
+    listed = f"{premium.words()} (2 points); {basic.words()} (1 point); {flag.words()} (1 point)"
+    assert rule_words([premium, basic, flag], [2, 1, 1], 1) == f"at least 1 of these 3 points: {listed}"
+    # a narrower range within a wider one gives its points as well
+    wide = Condition(AGE, 0, 1)
+    assert rule_words([young, wide, flag], [1, 1, 1], 3) == conjunction_words([young, wide, flag])
+    assert rule_words([young, wide, flag], [1, 1, 1], 2).startswith("at least 2 of these 3: ")
+    other, rare = Condition(BASIC, 0, 0), Condition(Predicate("plan", "plan", "rare category"), 1, 1)
+    assert rule_words([premium, other, flag], [1, 1, 1], 3) == conjunction_words([premium, other, flag])
+    assert rule_words([rare, premium, flag], [1, 1, 1], 2).startswith(f"{flag.words()} and at least 1 of these 2: ")
