@@ -130,8 +130,9 @@ class RecordColumns:
                 return pa.array(values)
             except (OverflowError, UnicodeEncodeError):
                 pass  # the table says what is wrong
-        has_ids = any(name in record for record in self._records)
-        table = open_table(table_of_columns({name: values} if has_ids else {}), id=name)
+        present = set().union(*self._records)
+        require_columns(pa.schema([(column, pa.null()) for column in sorted(present)]), [name], "The table")
+        table = open_table(table_of_columns({name: values}), id=name)
         (block,) = table.blocks([name])
         return read_ids(block, name)
 

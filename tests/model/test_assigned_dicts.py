@@ -18,7 +18,14 @@ from hypothesis import strategies as st
 import engine
 from engine.blocks import BLOCK_ROWS
 from engine.config import FitConfig
-from engine.errors import ModelNotReadableError, RetypedColumnError, RoomsError, SchemaMismatchError, SourceFormatError
+from engine.errors import (
+    MissingColumnError,
+    ModelNotReadableError,
+    RetypedColumnError,
+    RoomsError,
+    SchemaMismatchError,
+    SourceFormatError,
+)
 from engine.model.export import check_sql, onnx_inputs
 
 N = 300
@@ -333,3 +340,10 @@ def test_a_damaged_manifest_is_named(tmp_path: Any, lean: FitConfig) -> None:
     (tmp_path / "run" / "manifest.json").write_text('{"columns": [')
     with pytest.raises(ModelNotReadableError, match=r"manifest\.json of .* cannot be read"):
         engine.load(run.path).assign(people().to_pylist()[:3])
+
+
+def test_a_row_without_its_id_is_told_which_columns_it_has(model: engine.Model) -> None:
+    row = {name: value for name, value in ROW.items() if name != "who"}
+    with pytest.raises(MissingColumnError, match="no column 'who'") as caught:
+        model.assign(row)
+    assert "the 5 columns there are: 'active', 'hours'" in str(caught.value.hint)

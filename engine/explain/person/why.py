@@ -241,8 +241,16 @@ def _words(plan: ColumnPlan, name: str, now: Value, then: Value, meanings: Mappi
         added = [_value_words(plan, name, label, meanings) for label in then if label not in before]
         removed = [_value_words(plan, name, label, meanings) for label in before if label not in then]
         return f"{name} with {natural_list(added)}" if added else f"{name} without {natural_list(removed)}"
-    before_words = "a missing value" if now is None else _value_words(plan, name, now, meanings)
+    before_words = "a missing value" if now is None else _value_words(plan, name, _rounded(now, then), meanings)
     return f"{name} {_value_words(plan, name, then, meanings)} instead of {before_words}"
+
+
+def _rounded(now: Value, then: Value) -> Value:
+    """Return a value with four digits, unless it is a whole number or would be the value that it is compared with."""
+    if not isinstance(now, float) or now.is_integer():
+        return now
+    rounded = float(f"{now:.4g}")
+    return now if rounded == then else rounded
 
 
 def _value_words(plan: ColumnPlan, name: str, value: Value, meanings: Mapping[str, str]) -> str:

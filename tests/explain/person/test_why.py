@@ -20,6 +20,7 @@ from engine.cli import app
 from engine.config import FitConfig
 from engine.datasets.demo_table import DemoPaths
 from engine.errors import InputChangedError, PersonNotFoundError, SourceNotFoundError, UsageError
+from engine.explain.person import why as person_why
 from engine.explain.person.why import Why
 
 SAMPLE = range(0, 20_000, 900)
@@ -254,3 +255,11 @@ def test_the_command_line(run: engine.Run, members: pa.Table) -> None:
     facts = json.loads(CliRunner().invoke(app, ["why", str(run.path), id, "--json"]).output)
     assert facts == json.loads(json.dumps(run.why(int(id)).facts()))
     assert CliRunner().invoke(app, ["why", str(run.path), "x"]).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "shown"),
+    [(171.13724537, 6.7, 171.1), (171137.0, 6.7, 171137.0), (6.70001, 6.7, 6.70001), ("Basic", "Family", "Basic")],
+)
+def test_a_value_is_rounded_unless_it_would_be_the_one_it_is_compared_with(now: Any, then: Any, shown: Any) -> None:
+    assert person_why._rounded(now, then) == shown
