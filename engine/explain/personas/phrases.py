@@ -23,6 +23,7 @@ _AMOUNTS = {
 }  # fmt: skip
 MAX_CODE = 3  # letters of a value that may be a code: "M", "USA"
 _PLURAL_NOUN = re.compile(r"\b\w+[^s\W]s\b")
+_AGE = re.compile(r"^age(?: group| band| class)?$")
 _DAYS_SINCE = re.compile(r"^days since (?:the )?(.+)$")
 _DAYS_FROM_TO = re.compile(r"^days (from .+ to .+)$")
 _SENSITIVE = re.compile(r"\b(?:race|ethnic\w*|gender|sex|sexual\w*|relig\w*|nationality|disabilit\w*)\b", re.IGNORECASE)
@@ -55,7 +56,7 @@ def name_tag(effect_size: EffectSize, ambiguous: Container[str] = ()) -> str:
     if feature.kind == "date":
         event = name.removesuffix(" date")
         return f"{'recent' if more else 'early'} {event}"
-    towards = _scale_words(effect_size)
+    towards = None if _AGE.match(name) else _scale_words(effect_size)
     return f"{name} {towards}" if towards else _number_tag(name, more, whole=feature.whole)
 
 
@@ -71,27 +72,32 @@ def _named_value(name: str, value: str, more: bool) -> str:
 
 
 def _scale_words(effect_size: EffectSize) -> str | None:
-    """Return "very good" or "towards excellent" for a number whose values have meanings, or None.
+    """Return "fair or poor", "up to $25,000" or "towards excellent" for a number whose values have meanings, or None.
 
-    High and low say nothing of such a number, which may count down.
+    High and low say nothing of such a number, which may count down. Half of the cluster lie from its median to the end
+    of the scale; the median alone may be the value of few.
     """
-    feature = effect_size.feature
+    feature, more = effect_size.feature, effect_size.difference > 0
     here, everybody = feature.meaning(effect_size.cluster_value), feature.meaning(effect_size.overall_value)
     if here is not None and here != everybody:
-        return here
+        further = _further_on_scale(effect_size)
+        if len(further) < 2:
+            return " or ".join([here, *further] if more else [*further, here])
+        return f"from {here} up" if more else f"up to {here}"
     if not feature.scale:
         return None
-    more = effect_size.difference > 0
-    further = [
-        words
-        for value, words in feature.scale
-        if (value > effect_size.cluster_value if more else value < effect_size.cluster_value)
-    ]
+    further = _further_on_scale(effect_size)
     return f"towards {(further or [feature.scale[-1 if more else 0][1]])[0 if more else -1]}"
 
 
+def _further_on_scale(effect_size: EffectSize) -> list[str]:
+    """Return the meanings of the values that lie beyond the cluster's, away from everybody's, ascending."""
+    here, more = effect_size.cluster_value, effect_size.difference > 0
+    return [words for value, words in effect_size.feature.scale if (value > here if more else value < here)]
+
+
 def _number_tag(name: str, more: bool, *, whole: bool) -> str:
-    if name == "age":
+    if _AGE.match(name):
         return "older" if more else "younger"
     period = _DAYS_FROM_TO.match(name)
     if period:

@@ -219,3 +219,27 @@ def test_a_single_cluster_is_everybody() -> None:
 )
 def test_a_number_is_named_by_what_it_is_a_number_of(name: str, of_more: str, of_less: str) -> None:
     assert (_number_tag(name, True, whole=False), _number_tag(name, False, whole=False)) == (of_more, of_less)
+
+
+@pytest.mark.parametrize(
+    ("column", "first", "last"),
+    [
+        ("health", "health very good or good", "health fair or poor"),
+        ("income", "income up to good", "income from fair up"),
+        ("age group", "younger", "older"),
+    ],
+)
+def test_a_name_says_the_part_of_a_scale_in_which_half_of_the_cluster_is(column: str, first: str, last: str) -> None:
+    names = ["very good", "good", "medium", "fair", "poor"]
+    further = ["excellent", *names, "very poor"] if column != "health" else names
+    codes = {word: float(number) for number, word in enumerate(further)}
+    low, high = codes["good"], codes["fair"]
+    # the median is the value of a third only: many have the values beside it
+    below = [low - 1, low - 1, low, low, low + 1, low + 1]
+    above = [high - 1, high - 1, high, high, high + 1, high + 1]
+    values = np.concatenate([np.tile(below, 20), np.full(60, codes["medium"]), np.tile(above, 20)])
+    labels = np.repeat([0, 1, 2], [120, 60, 120])
+    meanings = {column: {str(int(code)): word for word, code in codes.items()}}
+    _, effect_sizes = sample_and_effect_sizes(pa.table({column: values.astype(np.int64)}), labels, values=meanings)
+    found = [next(c for c in part if c.feature.kind == "number") for part in effect_sizes]
+    assert [name_tag(found[0]), name_tag(found[2])] == [first, last]
