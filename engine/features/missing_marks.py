@@ -222,12 +222,13 @@ def _number_stands_apart(position: int, others: _Others) -> bool:
     gap, span = value - largest, largest - smallest
     edge = counts[-max(len(counts) // 20, 3) :]
     heaped = count >= MIN_HEAP * float(np.median(edge))
+    # A scale of whole numbers, most of which occur: nobody is between it and a number far away that repeats.
+    whole = bool((values == np.rint(values)).all()) and len(values) >= 0.5 * (span + 1)
     if gap >= FAR * span:
-        if smallest < 0 or (heaped and count >= MIN_FAR_HEAP_ROWS):
+        if smallest < 0 or ((heaped or whole) and count >= MIN_FAR_HEAP_ROWS):
             return True
         return bool(np.log1p(value) - np.log1p(largest) >= 0.5 * np.log1p(largest / (1 + smallest)))
     # An end of a dense scale that tapers off, and then a number with many rows, as 99 of an age; or several numbers.
-    whole = bool((values == np.rint(values)).all()) and len(values) >= 0.5 * (span + 1)
     several = len(others.distinct) - others.high > 1 and gap >= span
     return whole and gap >= max(5.0, 0.15 * span) and (several or (heaped and count >= MIN_HEAP_ROWS))
 

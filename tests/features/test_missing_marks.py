@@ -196,3 +196,13 @@ def test_marks_that_come_up_only_after_the_first_rows_are_warned_of() -> None:
     ages[-2000:] = 999
     with pytest.warns(MissingMarksWarning, match="only after the first rows: 'age'. They stay values"):
         fit_encoder(open_table(pa.table({"age": ages})))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "mark", "n_marked"), [(0, 101, 999.0, 41), (1, 6, 99.0, 10), (18, 66, 998.0, 12)]
+)
+def test_a_mark_far_from_a_scale_is_found_however_few_have_it(low: int, high: int, mark: float, n_marked: int) -> None:
+    values = np.random.default_rng(0).integers(low, high, 2000).astype(float)
+    assert find_marks(values) == ()
+    values[:n_marked] = mark
+    assert find_marks(values) == (mark,)
