@@ -12,7 +12,7 @@ host has it. Everything else is plain LLVM vector code, which runs wherever numb
     masks       less, select, invert_mask, mask_to_bits, count_lanes, count_trailing_zeros
 
 What the host has is what kernels are compiled for: instruction_sets.py chooses it. Where sums must have the same bits
-on every host, `fold` adds SUM_LANES of them in one order, whatever LANES is.
+on every host, kernels keep SUM_LANES accumulators, in as many vectors as that takes, and `fold` adds them.
 """
 
 from __future__ import annotations
@@ -480,13 +480,14 @@ def reduce_sum(_: Any, vector: Any) -> Any:
 
 
 @numba.njit(**INNER, forceinline=True)
-def fold(a, b, c, d):  # type: ignore[no-untyped-def]
-    """Return the sum of SUM_LANES lanes, in the first SUM_LANES / LANES of four vectors, in the order of reduce_sum."""
+def fold(sums):  # type: ignore[no-untyped-def]
+    """Return the sum of an array of SUM_LANES numbers, in the order in which reduce_sum adds so many lanes."""
     if LANES == 16:
-        return reduce_sum(a)
+        return reduce_sum(load(sums, 0))
     if LANES == 8:
-        return reduce_sum(a + b)
-    return reduce_sum((a + c) + (b + d))
+        return reduce_sum(load(sums, 0) + load(sums, LANES))
+    low, high = load(sums, 0) + load(sums, 2 * LANES), load(sums, LANES) + load(sums, 3 * LANES)
+    return reduce_sum(low + high)
 
 
 @intrinsic

@@ -76,39 +76,32 @@ def _write_edge(edges: Edges, e: int, target: int, code: int) -> None:
         edges.high[e] = target >> 16
 
 
-@numba.njit(**INNER, forceinline=True)
-def _add_gaussians(distances, beta, weights, j, n, total, first, second):  # type: ignore[no-untyped-def]
-    """Write w = exp(-beta d) of LANES distances from j on; return the sums of w, w d and w d^2 with theirs added.
-
-    exp(-x) is the 1024th power of a polynomial in x / 1024, off by 1e-10 at most. From n on, w is 0.
-    """
-    d = load(distances, j)
-    y = minimum(splat(beta) * d, splat(700.0)) * splat(-1.0 / 1024.0)
-    w = splat(1.0 / 6227020800.0)
-    for inverse in numba.literal_unroll(INVERSE_FACTORIALS):
-        w = fma(w, y, splat(inverse))
-    for _ in range(10):
-        w = w * w
-    w = select(less(lane_indices(), splat(np.int32(n - j))), w, splat(0.0))
-    store(weights, j, w)
-    return total + w, fma(w, d, first), fma(w * d, d, second)
-
-
 @numba.njit(**INNER)
-def _gaussian_sums(distances, beta, weights, n):  # type: ignore[no-untyped-def]
+def _gaussian_sums(distances, beta, weights, n, sums):  # type: ignore[no-untyped-def]
     """Write w = exp(-beta d) of n distances, and return the sums of w, w d and w d^2.
 
-    Both arrays have a multiple of SUM_LANES items; item j is added to accumulator j % SUM_LANES, in vectors a to d.
+    exp(-x) is the 1024th power of a polynomial in x / 1024, off by 1e-10 at most. Both arrays have a multiple of
+    SUM_LANES items, and w is 0 from n on. Item j is added to accumulator j % SUM_LANES of each sum; `sums` is
+    three arrays for these.
     """
-    at = ad = as_ = bt = bd = bs = ct = cd = cs = dt = dd = ds = splat(0.0)
-    for j in range(0, n, SUM_LANES):
-        at, ad, as_ = _add_gaussians(distances, beta, weights, j, n, at, ad, as_)
-        if LANES <= 8:
-            bt, bd, bs = _add_gaussians(distances, beta, weights, j + LANES, n, bt, bd, bs)
-        if LANES <= 4:
-            ct, cd, cs = _add_gaussians(distances, beta, weights, j + 2 * LANES, n, ct, cd, cs)
-            dt, dd, ds = _add_gaussians(distances, beta, weights, j + 3 * LANES, n, dt, dd, ds)
-    return fold(at, bt, ct, dt), fold(ad, bd, cd, dd), fold(as_, bs, cs, ds)
+    totals, firsts, seconds = sums
+    for lanes in range(0, SUM_LANES, LANES):
+        total = first = second = splat(0.0)
+        for j in range(lanes, distances.shape[0], SUM_LANES):
+            d = load(distances, j)
+            y = minimum(splat(beta) * d, splat(700.0)) * splat(-1.0 / 1024.0)
+            w = splat(1.0 / 6227020800.0)
+            for inverse in numba.literal_unroll(INVERSE_FACTORIALS):
+                w = fma(w, y, splat(inverse))
+            for _ in range(10):
+                w = w * w
+            w = select(less(lane_indices(), splat(np.int32(n - j))), w, splat(0.0))
+            store(weights, j, w)
+            total, first, second = total + w, fma(w, d, first), fma(w * d, d, second)
+        store(totals, lanes, total)
+        store(firsts, lanes, first)
+        store(seconds, lanes, second)
+    return fold(totals), fold(firsts), fold(seconds)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -122,6 +115,7 @@ def calibrate_perplexity(squared: Float64s, perplexity: float, out: Float32s) ->
     n = squared.shape[1]
     padded = -(-n // SUM_LANES) * SUM_LANES
     weights, distances = np.zeros(padded), np.zeros(padded)
+    sums = (np.empty(SUM_LANES), np.empty(SUM_LANES), np.empty(SUM_LANES))
     for i in range(squared.shape[0]):
         scale = 0.0
         for j in range(n):
@@ -135,7 +129,7 @@ def calibrate_perplexity(squared: Float64s, perplexity: float, out: Float32s) ->
         logarithm, low, high = start, -np.inf, np.inf  # log beta and its bracket, beta in units of 1 / scale
         for _ in range(MAX_NEWTON_STEPS):
             beta = np.exp(logarithm)
-            total, first, second = _gaussian_sums(distances, beta, weights, n)
+            total, first, second = _gaussian_sums(distances, beta, weights, n, sums)
             mean = first / total
             excess = beta * mean + np.log(total) - target
             if abs(excess) < ENTROPY_TOLERANCE or logarithm > 600.0:

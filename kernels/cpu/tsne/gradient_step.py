@@ -16,7 +16,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.kernels.cpu.jit_options import INNER
 from engine.kernels.cpu.simd.vectors import (
     LANES,
     SUM_LANES,
@@ -39,46 +38,39 @@ MIN_GAIN = np.float32(0.01)
 MAX_STEP_NORM = np.float32(5.0)  # units of the embedding that a row may move in one step
 
 
-@numba.njit(**INNER, forceinline=True)
-def _pull(embedding, edges, e, row_end, narrow, targets, x, y, pull_x, pull_y):  # type: ignore[no-untyped-def]
-    """Return the sums of pulls with those of LANES edges from `e` on added; edges from `row_end` on do not count."""
-    one, zero, lane = splat(np.float32(1.0)), splat(np.float32(0.0)), lane_indices()
-    shift, least, byte = splat(np.int32(1 << DROPPED_BITS)), splat(np.int32(MIN_WEIGHT_BITS)), splat(np.int32(1 << 16))
-    high = 0 if narrow else np.int64(edges.high[e])
-    if narrow or high == edges.high[min(e + LANES, row_end) - 1]:
-        target_x, target_y = gather_pairs(embedding, high << 17, edges.low, e)
-    else:
-        store(targets, 0, load_widened(edges.low, e) + load_widened(edges.high, e) * byte)
-        target_x, target_y = gather_pairs(embedding, 0, targets, 0)
-    dx, dy = x - target_x, y - target_y
-    weight = reinterpret_as_floats(load_widened(edges.weights, e) * shift + least)
-    weight = select(less(lane, splat(np.int32(row_end - e))), weight, zero)
-    w = weight / fma(dx, dx, fma(dy, dy, one))
-    return fma(w, dx, pull_x), fma(w, dy, pull_y)
-
-
 @numba.njit(nogil=True, cache=True)
 def add_attraction(embedding: Float32s, start: int, stop: int, edges: Edges, out: Float32s) -> None:
     """Add sum w (y_i - y_j) / (1 + r^2) over the edges of rows start … stop to out (stop - start, 2), as (y, x).
 
     `embedding` holds pairs (x, y), flat, so that a pair is one load; there is one for every target that two bytes can
     name. Edges are sorted, so most vectors of targets have their third byte in common. Edge e of a row is added to
-    accumulator e % SUM_LANES, in vectors a to d.
+    accumulator e % SUM_LANES: the lanes of one vector, or of several, one after the other.
     """
+    one, zero, lane = splat(np.float32(1.0)), splat(np.float32(0.0)), lane_indices()
+    shift, least, byte = splat(np.int32(1 << DROPPED_BITS)), splat(np.int32(MIN_WEIGHT_BITS)), splat(np.int32(1 << 16))
     targets, narrow = np.empty(LANES, np.int32), edges.high.shape[0] == 0
+    sums_x, sums_y = np.empty(SUM_LANES, np.float32), np.empty(SUM_LANES, np.float32)
     for i in range(start, stop):
-        x, y, row_end = splat(embedding[2 * i]), splat(embedding[2 * i + 1]), edges.offsets[i + 1]
-        ax = ay = bx = by = cx = cy = dx = dy = splat(np.float32(0.0))
-        for e in range(edges.offsets[i], row_end, SUM_LANES):
-            ax, ay = _pull(embedding, edges, e, row_end, narrow, targets, x, y, ax, ay)
-            if LANES <= 8 and e + LANES < row_end:
-                bx, by = _pull(embedding, edges, e + LANES, row_end, narrow, targets, x, y, bx, by)
-            if LANES <= 4 and e + 2 * LANES < row_end:
-                cx, cy = _pull(embedding, edges, e + 2 * LANES, row_end, narrow, targets, x, y, cx, cy)
-            if LANES <= 4 and e + 3 * LANES < row_end:
-                dx, dy = _pull(embedding, edges, e + 3 * LANES, row_end, narrow, targets, x, y, dx, dy)
-        out[i - start, 0] += fold(ay, by, cy, dy)
-        out[i - start, 1] += fold(ax, bx, cx, dx)
+        x, y = splat(embedding[2 * i]), splat(embedding[2 * i + 1])
+        row_end = edges.offsets[i + 1]
+        for first in range(0, SUM_LANES, LANES):
+            pull_x, pull_y = zero, zero
+            for e in range(edges.offsets[i] + first, row_end, SUM_LANES):
+                high = 0 if narrow else np.int64(edges.high[e])
+                if narrow or high == edges.high[min(e + LANES, row_end) - 1]:
+                    target_x, target_y = gather_pairs(embedding, high << 17, edges.low, e)
+                else:
+                    store(targets, 0, load_widened(edges.low, e) + load_widened(edges.high, e) * byte)
+                    target_x, target_y = gather_pairs(embedding, 0, targets, 0)
+                dx, dy = x - target_x, y - target_y
+                weight = reinterpret_as_floats(load_widened(edges.weights, e) * shift + least)
+                weight = select(less(lane, splat(np.int32(row_end - e))), weight, zero)
+                w = weight / fma(dx, dx, fma(dy, dy, one))
+                pull_x, pull_y = fma(w, dx, pull_x), fma(w, dy, pull_y)
+            store(sums_x, first, pull_x)
+            store(sums_y, first, pull_y)
+        out[i - start, 0] += fold(sums_y)
+        out[i - start, 1] += fold(sums_x)
 
 
 @numba.njit(nogil=True, cache=True)

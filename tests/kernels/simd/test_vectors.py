@@ -342,23 +342,20 @@ def test_terms_of_any_size_are_rounded_like_numpys() -> None:
 
 
 @numba.njit
-def fold_products(a: Any, b: Any, terms: Any, out: Any) -> Any:
-    w = simd.widen(simd.load(a, 0))
-    x = simd.widen(simd.load(a, simd.LANES % simd.SUM_LANES))
-    y = simd.widen(simd.load(a, 2 * simd.LANES % simd.SUM_LANES))
-    z = simd.widen(simd.load(a, 3 * simd.LANES % simd.SUM_LANES))
-    simd.store(out, 0, simd.fma(w, simd.splat(b), simd.load(terms, 0)))
-    return simd.fold(w, x, y, z), simd.fma(b, b, terms[0])
+def fold_products(a: Any, b: Any, terms: Any, sums: Any, out: Any) -> Any:
+    simd.store(out, 0, simd.fma(simd.widen(simd.load(a, 0)), simd.splat(b), simd.load(terms, 0)))
+    return simd.fold(a), simd.fold(sums), simd.fma(b, b, terms[0])
 
 
 def test_lanes_of_float64_are_widened_fused_and_added_in_halves() -> None:
     a = np.random.default_rng(5).normal(size=simd.SUM_LANES).astype(np.float32)
     terms, out, b = np.random.default_rng(6).normal(size=LANES), np.empty(LANES), 1.0 + 2.0**-40
-    folded, fused = fold_products(a, b, terms, out)
-    halves = a.astype(np.float64)
-    while len(halves) > 1:
-        halves = halves[: len(halves) // 2] + halves[len(halves) // 2 :]
-    assert folded == halves[0]
+    sums = np.random.default_rng(7).normal(size=simd.SUM_LANES)
+    *folded, fused = fold_products(a, b, terms, sums, out)
+    for found, halves in zip(folded, (a, sums), strict=True):
+        while len(halves) > 1:
+            halves = halves[: len(halves) // 2] + halves[len(halves) // 2 :]
+        assert found == halves[0]
     exact = [Fraction(float(x)) * Fraction(b) + Fraction(term) for x, term in zip(a[:LANES], terms, strict=True)]
     assert out.tolist() == [float(x) for x in exact]  # rounded once
     assert fused == float(Fraction(b) ** 2 + Fraction(terms[0]))
