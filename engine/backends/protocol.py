@@ -48,6 +48,10 @@ class EncodedMoments(NamedTuple):
     cross: Float64s  # (n_hot_columns, width): sums of the dense columns over the rows where a column is hot
     pairs: Int64s  # (n_hot_columns, n_hot_columns): rows where both are hot, each pair on one side of the diagonal
 
+    def plus(self, other: EncodedMoments) -> EncodedMoments:
+        """Return the moments of both sets of rows together."""
+        return EncodedMoments(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
 
 class Projection(NamedTuple):
     """Coefficients of the scores of encoded rows: base + dense @ dense_axes + the sum of the hot columns' hot_axes.

@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from engine.features.layout import Layout
 
 
-def add_encoded_moments(first: EncodedMoments, second: EncodedMoments) -> EncodedMoments:
-    """Return the moments of both sets of rows together."""
-    return EncodedMoments(
-        first.n_rows + second.n_rows,
-        first.gram + second.gram,
-        first.cross + second.cross,
-        first.pairs + second.pairs,
-    )
-
-
 def feature_moments(total: EncodedMoments, layout: Layout) -> Moments:
     """Compute count, mean and scatter of X from the moments of encoded rows; columns in the order of X."""
     n, n_dense = total.n_rows, len(layout.dense_columns)

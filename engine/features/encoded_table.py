@@ -23,7 +23,7 @@ from engine.execution.observers import BlockObserver, collect_all, observe_funct
 from engine.execution.passes import over_blocks
 from engine.features.columnar_block import ColumnarBlock
 from engine.features.compact_block import CompactBlock, cache_block
-from engine.features.encoded_moments import add_encoded_moments, feature_moments
+from engine.features.encoded_moments import feature_moments
 from engine.utils.array_types import Float32s
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class EncodedTable:
         n_hot = len(layout.hot_columns)
         total: EncodedMoments | None = None
         for part in self.map(lambda _, rows: backend.encoded_moments(rows, n_hot), "moments", observers=observers):
-            total = part if total is None else add_encoded_moments(total, part)
+            total = part if total is None else total.plus(part)
             advance(part.n_rows)
         assert total is not None  # the statistics pass raises EmptyTableError where there are no rows
         return feature_moments(total, layout)

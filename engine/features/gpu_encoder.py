@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from engine.backends.array_pca import ArrayPCA
 from engine.backends.chunked import ChunkedDevice
 from engine.backends.protocol import Backend, EncodedMoments, EncodedRows, Moments
 from engine.blocks import BLOCK_ROWS
 from engine.execution.observers import BlockObserver, DeviceObserver
 from engine.features.columnar_block import read_labels, to_text
-from engine.features.encoded_moments import add_encoded_moments, feature_moments
+from engine.features.encoded_moments import feature_moments
 from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, LabelPlan, NumberPlan
 from engine.features.gpu_values import read_numbers
 from engine.features.layout import Layout
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+MOMENT_BLOCKS = 16  # blocks whose moments are computed together, and copied to the host at once
 CACHE_SHARE = 0.35  # of free device memory, for encoded rows kept between passes; the scores need memory beside them
 
 
@@ -160,13 +162,17 @@ class GpuEncodedTable:
         Another backend than the device's gets the rows on the host. Observers are those of `map`.
         """
         layout, device = self._encoder.layout, self._source.device
-        n_hot = len(layout.hot_columns)
+        n_hot, runs = len(layout.hot_columns), self._iter_runs(False, observers)
         total: EncodedMoments | None = None
-        for rows in rebatch_rows(device.xp, self._iter_runs(False, observers), BLOCK_ROWS):
-            rows = rows if isinstance(backend, ChunkedDevice) else EncodedRows(*map(device.to_host, rows))
-            part = backend.encoded_moments(rows, n_hot)
-            total = part if total is None else add_encoded_moments(total, part)
-            advance(part.n_rows)
+        if isinstance(backend, ArrayPCA):
+            for rows in rebatch_rows(device.xp, runs, MOMENT_BLOCKS * BLOCK_ROWS):
+                total = backend.add_moments_of_blocks(total, rows, n_hot)
+                advance(len(rows.dense))
+        else:
+            for rows in rebatch_rows(device.xp, runs, BLOCK_ROWS):
+                part = backend.encoded_moments(EncodedRows(*map(device.to_host, rows)), n_hot)
+                total = part if total is None else total.plus(part)
+                advance(part.n_rows)
         assert total is not None  # the statistics pass raises EmptyTableError where there are no rows
         return feature_moments(total, layout)
 

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.backends import array_pca
 from engine.backends.array_kmeans import ArrayBackend
 from engine.backends.chunked import N_RETRIES
 from engine.backends.cpu import CpuBackend
 from engine.backends.protocol import EncodedRows, Projection
 from engine.errors import OutOfResourcesError
 from engine.execution.array_storage import IN_MEMORY
+from engine.kernels.arrays.features.encode import slice_rows
 from engine.kmeans.lloyd import Samples, inertia, label_rows
 from engine.kmeans.restarts import best_clustering
 from engine.tsne.device import build_placement_index, place_rows
@@ -200,6 +202,23 @@ def test_encoded_rows_have_the_scores_and_counts_of_the_cpu(
     assert ours.n_rows == theirs.n_rows
     np.testing.assert_allclose(ours.gram, theirs.gram, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(ours.cross, theirs.cross, rtol=1e-12, atol=1e-12)
+
+
+@every_backend
+@pytest.mark.parametrize("n_rows", [1, 99, 100, 101, 350, 400])
+def test_moments_of_many_blocks_are_those_of_the_blocks_one_by_one(
+    backend: Any, n_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(array_pca, "BLOCK_ROWS", 100)
+    rows, before = encoded_rows(n_rows, 13), backend.encoded_moments(encoded_rows(50, 13), 13)
+    one_by_one = before
+    for start in range(0, n_rows, 100):
+        block = EncodedRows(*slice_rows(rows, start, min(start + 100, n_rows)))
+        one_by_one = one_by_one.plus(backend.encoded_moments(block, 13))
+    together = backend.add_moments_of_blocks(before, rows, 13)
+    assert together.n_rows == 50 + n_rows
+    for ours, theirs in zip(together[1:], one_by_one[1:], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_rows_without_weight_do_not_widen_the_range_and_nan_is_reported() -> None:

@@ -80,7 +80,7 @@ FUNCTIONS = {
 IN_SOURCES = {"flash_kmeans.batch_kmeans_Euclid": ("flash-kmeans", "flash_kmeans/kmeans_triton_impl.py")}
 ARRAY_METHODS = (
     *("all", "any", "argmin", "astype", "copy", "get", "max", "mean", "min", "ravel", "reshape", "set", "sum"),
-    *("tolist", "view"),
+    *("tolist", "transpose", "view"),
 )
 ATTRIBUTES = {  # fitted or instance attributes, which are found in the source only
     "cuml.cluster.KMeans": ["cluster_centers_", "n_iter_"],

@@ -10,7 +10,7 @@ import pytest
 from engine.backends.cpu import CpuBackend
 from engine.kernels.arrays.columns import GROUPS, reduce_columns
 from engine.kernels.arrays.kmeans import assign, certify, lloyd
-from engine.kernels.arrays.pca import project
+from engine.kernels.arrays.pca import moments, project
 from engine.kernels.cpu.kmeans import quantize
 from tests.gpu.counting import CountingModule, start_counting, to_plain
 
@@ -74,6 +74,25 @@ def test_scores_take_twelve_operations_a_chunk_and_have_the_bits_of_the_definiti
         np.testing.assert_array_equal(to_plain(scores), CpuBackend().scores(X, mean, axes))
     assert (counts[1] - counts[0]) / 30 <= 13
     assert counts[0] < 700  # the few open rows are evaluated together, with five operations a feature
+
+
+def count_moments(n_rows: int, block_rows: int) -> tuple[int, float]:
+    """Return the operations of the moments of encoded rows, and how often the dense columns are read."""
+    dense = XP.asarray(np.random.default_rng(3).normal(size=(n_rows, 20)).astype(np.float32))
+    hot = XP.asarray(np.arange(5 * n_rows, dtype=np.int32) % 50)
+    starts = XP.asarray(np.arange(n_rows + 1, dtype=np.int32) * 5)
+    counter = start_counting(dense)
+    moments.compute_encoded_moments(XP, dense, starts, hot, 50, block_rows, 1 << 20)
+    return len(counter.operations), counter.bytes_read / dense.nbytes
+
+
+def test_moments_of_blocks_take_operations_by_the_chunk_and_not_by_the_block_and_read_the_rows_once() -> None:
+    (few, reads), (many, _) = count_moments(N_ROWS, N_ROWS // 2), count_moments(N_ROWS, N_ROWS // 64)
+    assert few == many == 23  # of which 16 belong to the chunk
+    assert reads == 1.0
+    chunk_rows = (1 << 20) // 70 // 128 * 128
+    per_chunk = count_moments(4 * chunk_rows, 128)[0] - count_moments(3 * chunk_rows, 128)[0]
+    assert per_chunk == 16
 
 
 def test_scores_at_the_border_of_two_float32_values_are_evaluated_by_the_definition() -> None:
