@@ -22,6 +22,7 @@ from engine.execution.threads import threads
 from engine.pipeline import dry_run
 from engine.pipeline.dry_run import estimate_fit, worker_time_factor
 from engine.pipeline.memory_plan import plan_memory
+from engine.pipeline.trial_fit import RowClock
 
 ROWS = 2_000
 
@@ -78,7 +79,7 @@ def test_a_streamed_fit_is_tried_through_files_that_are_deleted(
 def test_the_growing_seconds_are_the_median_time_between_blocks(
     completions: list[tuple[float, int]], growing: float
 ) -> None:
-    clock = dry_run._RowClock()
+    clock = RowClock()
     clock.completions["pca"] = completions
     with threads(1):
         assert clock.growing("pca", 6.0) == pytest.approx(growing)
@@ -99,7 +100,7 @@ def test_every_stage_that_is_not_skipped_takes_time(
     demo: DemoPaths, lean: FitConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What grows with the rows is timed on a few blocks here, whose noise times twenty would outweigh the stages.
-    monkeypatch.setattr(dry_run._RowClock, "growing", lambda *_: 0.0)
+    monkeypatch.setattr(RowClock, "growing", lambda *_: 0.0)
     monkeypatch.setattr(psutil.Process, "create_time", lambda _: time.time())  # the start counts, and grows meanwhile
     few = FitConfig.merge(lean.model_dump(), id="user_id", kmeans={"n_clusters": 4})
     every = FitConfig.merge(few.model_dump(), map={"n_landmarks": 200, "max_iter": 3000}, kmeans={"n_clusters": "auto"})
