@@ -50,7 +50,9 @@ class EncodedMoments(NamedTuple):
 
     def plus(self, other: EncodedMoments) -> EncodedMoments:
         """Return the moments of both sets of rows together."""
-        return EncodedMoments(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+        return EncodedMoments(
+            self.n_rows + other.n_rows, self.gram + other.gram, self.cross + other.cross, self.pairs + other.pairs
+        )
 
 
 class Projection(NamedTuple):
