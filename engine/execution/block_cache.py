@@ -20,6 +20,8 @@ from mmap import ALLOCATIONGRANULARITY, mmap
 from pathlib import Path
 from typing import IO, Any
 
+from engine.execution.glibc_malloc import return_freed_pages
+
 _ARRAY_ALIGNMENT, _BLOCK_ALIGNMENT = 64, ALLOCATIONGRANULARITY  # bytes, in the spill file
 logger = logging.getLogger(__name__)
 
@@ -189,8 +191,10 @@ _caches: dict[str, BlockCache] = {}  # by name, in a worker
 
 
 def clear_caches() -> None:
-    """Drop the rows that this worker process has cached."""
-    _caches.clear()
+    """Drop the rows that this worker process has cached, and return their memory to the system."""
+    if _caches:
+        _caches.clear()
+        return_freed_pages()  # small arrays of many blocks, between others in use
 
 
 _cleanups: list[Callable[[], None]] = [clear_caches]
@@ -210,7 +214,7 @@ def run_cleanups(_: Any = None) -> None:
 def _get_local_cache(name: str, memory_limit: int, folder: Path | None, file_limit: int) -> BlockCache:
     """Return the cache of this name in this process; caches of earlier jobs are dropped."""
     if name not in _caches:
-        _caches.clear()
+        clear_caches()
         cache = BlockCache(memory_limit, folder, file_limit)
         cache._name = name
         _caches[name] = cache

@@ -1,4 +1,4 @@
-"""Set the thresholds of glibc's allocator by mallopt: the least size of an array with its own pages, and trimming.
+"""Control what glibc's allocator keeps: the least size of an array with its own pages, and trimming.
 
 Nothing here does anything on another system. The settings apply to the whole process.
 """
@@ -45,6 +45,13 @@ def restore_thresholds() -> None:
     if _TRIM_VARIABLE in os.environ:
         trim = os.environ[_TRIM_VARIABLE]
         _set_thresholds(_DEFAULT_THRESHOLD, min(int(trim), _MAX_THRESHOLD) if trim.isdigit() else _DEFAULT_THRESHOLD)
+
+
+def return_freed_pages() -> None:
+    """Return all freed pages to the system, those between pages in use too, which thresholds for trimming do not."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _set_thresholds(own_pages: int, trim: int) -> None:

@@ -41,3 +41,30 @@ def test_a_worker_keeps_freed_pages_during_a_job() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
     before, during, _ = map(int, done.stdout.split())
     assert during > before / 2  # glibc's own behaviour is left alone
+
+
+CACHED = """
+import re
+from pathlib import Path
+import numpy as np
+from engine.execution import block_cache
+
+def anonymous_mib():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10
+
+cache = block_cache._get_local_cache("rows", 1 << 30, None, 0)
+in_use = []
+for number in range(2_000):  # arrays of blocks, between others that stay
+    cache.put(number, np.ones(1 << 13), 1 << 16)
+    in_use.append(np.ones(1 << 10))
+before = anonymous_mib()
+del cache
+block_cache.clear_caches()
+print(before - anonymous_mib())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="freed pages are glibc's")
+def test_rows_that_a_worker_drops_give_their_memory_back() -> None:
+    done = subprocess.run([sys.executable, "-c", CACHED], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 100  # MiB, of 125
