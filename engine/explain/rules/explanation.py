@@ -5,9 +5,10 @@
                -> RuleSet of each cluster            from trees of that cluster against the rest
                -> Explanation                        after one pass over the packed bins of all rows
 
-Trees are grown on three fifths of the sample, pruned on a fifth (validation), and measured on the last fifth (test).
-Rules are found by sequential covering: the next tree is grown on the rows that no rule of the cluster matches yet.
-Where they leave much of a cluster out, a score takes their place if it covers more of it on validation rows.
+Trees over all clusters are grown on three fifths of the sample, pruned on a fifth (validation), and measured on the last
+fifth (test). Rules are found by sequential covering: the next tree is grown on the rows that no rule of the cluster
+matches yet. These trees are not pruned, so they are grown on four fifths. Where rules leave much of a cluster out, a
+score, learned from three fifths, takes their place if it covers more of it on validation rows.
 """
 
 from __future__ import annotations
@@ -229,8 +230,8 @@ def _find_rule_sets(
             return rule_set
         n_bins = [predicates[p].n_bins for p in candidates]
         while True:
-            not_covered = ~match_any_rule(rule_set.rules, train_rows[0])
-            tree = _grow_one_vs_rest(train_rows, candidates, in_cluster, not_covered)
+            not_covered = ~match_any_rule(rule_set.rules, seen_bins)
+            tree = _grow_one_vs_rest(seen_rows, candidates, seen_in_cluster, not_covered)
             n_before = len(rule_set.rules)
             rule_set = find_rules(
                 tree, seen_bins, seen_in_cluster, seen_weights, n_bins, settings,
@@ -258,13 +259,13 @@ def find_complementary_categories(predicates: Predicates, bins: Bins) -> dict[in
     return {a: b for pair in pairs for a, b in (pair, pair[::-1])}
 
 
-def _grow_one_vs_rest(train: WeightedRows, predicates: NDArray[np.int64], in_cluster: Mask, not_covered: Mask) -> Tree:
+def _grow_one_vs_rest(rows: WeightedRows, predicates: NDArray[np.int64], in_cluster: Mask, not_covered: Mask) -> Tree:
     """Grow a tree of a cluster against the rest, on the rows that no rule covers."""
-    bins, _, weights = train
-    rows, step = _sample_negatives(in_cluster & not_covered, ~in_cluster & not_covered)
+    bins, _, weights = rows
+    chosen, step = _sample_negatives(in_cluster & not_covered, ~in_cluster & not_covered)
     return grow_tree(
-        bins[np.ix_(predicates, rows)], in_cluster[rows].astype(np.int32),
-        weights[rows] * np.where(in_cluster[rows], 1.0, step),
+        bins[np.ix_(predicates, chosen)], in_cluster[chosen].astype(np.int32),
+        weights[chosen] * np.where(in_cluster[chosen], 1.0, step),
         max_depth=DEPTH_PER_CLUSTER, max_leaves=LEAVES_PER_CLUSTER,
     )  # fmt: skip
 
