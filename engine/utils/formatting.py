@@ -105,7 +105,7 @@ def format_quantity(value: float, unit: str | None, name: str, *, spread: float 
     if is_share(unit):
         digits = 0 if value == 0.0 or spread == 0.0 or spread >= 0.05 else 1
         return f"{100.0 * value:.{digits}f} %"
-    if _is_year(value, name):
+    if is_year(value, name):
         return f"{value:.0f}"
     if whole and value == round(value):
         return f"{value:,.0f}".replace("-", "−") + _unit(unit, name)
@@ -116,7 +116,7 @@ def format_exact_quantity(value: float, unit: str | None, name: str) -> str:
     """Format a threshold with its unit and all of its digits: rounding it would make another rule."""
     if is_share(unit):
         return f"{float(f'{100.0 * value:.12g}'):,.12g} %"
-    if _is_year(value, name) and value == round(value):
+    if is_year(value, name) and value == round(value):
         return f"{value:.0f}"
     return f"{value:,.12g}".replace("-", "−") + _unit(unit, name)
 
@@ -161,7 +161,7 @@ def capitalize_first(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _is_year(value: float, name: str) -> bool:
+def is_year(value: float, name: str) -> bool:
     """Return whether a number is a calendar year, which has no thousands separator: "release year", "year of birth"."""
     return 1000.0 <= value < 2500.0 and re.search(r"(?<!\ba )(?<!\bper )\byear\b", name.lower()) is not None
 

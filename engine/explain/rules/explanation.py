@@ -5,10 +5,10 @@
                -> RuleSet of each cluster            from trees of that cluster against the rest
                -> Explanation                        after one pass over the packed bins of all rows
 
-Trees over all clusters are grown on three fifths of the sample, pruned on a fifth (validation), and measured on the last
-fifth (test). Rules are found by sequential covering: the next tree is grown on the rows that no rule of the cluster
-matches yet. These trees are not pruned, so they are grown on four fifths. Where rules leave much of a cluster out, a
-score, learned from three fifths, takes their place if it covers more of it on validation rows.
+Trees over all clusters are grown on three fifths of the sample, pruned on a fifth (validation), and measured on the
+last fifth (test). Rules are found by sequential covering: the next tree is grown on the rows that no rule of the
+cluster matches yet. These trees are not pruned, so they are grown on four fifths. Where rules leave much of a cluster
+out, a score, learned from three fifths, takes their place if it covers more of it on validation rows.
 """
 
 from __future__ import annotations

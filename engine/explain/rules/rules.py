@@ -6,8 +6,8 @@ Candidates are the shallowest nodes that are precise enough. Each is simplified 
 not need, and a greedy set cover chooses among them. A person is in the cluster if any of its rules matches. Precision
 is the share of the people a rule matches who are in the cluster; coverage is the share of the cluster it matches.
 
-What has to be precise is the union of a cluster's rules. So where the first rule is more precise than need be, a further
-one may be less so; the union then has to reach the precision one standard error below what the rows show.
+What has to be precise is the union of a cluster's rules. So where the first rule is more precise than need be, a
+further one may be less so; the union then has to reach the precision one standard error below what the rows show.
 """
 
 from __future__ import annotations
