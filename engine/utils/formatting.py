@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from engine.utils.name_words import without_unit, write_out
 
-_WORD_EDGE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+|\s+")
+# Points are those of R's names, but between digits.
+_WORD_EDGE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+|\s+|(?<!\d)\.|\.(?!\d)")
 _PREFIXES = {"share": "{} share", "affinity": "{} affinity", "n": "number of {}", "num": "number of {}"}
 _HEAD = re.compile(r" (?:per|a|since|of|in|for|from|with|given|last|to)\b")
 _EPOCH = date(1970, 1, 1)
@@ -62,7 +63,7 @@ class Vocabulary:
 
 
 def column_words(column: str) -> str:
-    """Return a column's name in words: snake_case and CamelCase are split, abbreviations written out, acronyms kept."""
+    """Return a column's name in words: snake_case, CamelCase and dots.in.names are split, abbreviations written out, acronyms kept."""
     prefix, _, rest = column.partition("_")
     if rest and prefix in _PREFIXES:
         if prefix in ("share", "affinity"):
@@ -151,9 +152,9 @@ def natural_list(parts: Sequence[str], last: str = "and") -> str:
 
 
 def is_plural(name: str) -> bool:
-    """Return whether a name is a plural: "sessions per week" is, "number of ratings" is not."""
+    """Return whether a name is a plural: "sessions per week" is, "number of ratings", "status" and "basis" are not."""
     head = _HEAD.split(name, maxsplit=1)[0]
-    return head.endswith("s") and not head.endswith("ss")
+    return head.endswith("s") and not head.endswith(("ss", "us", "is"))
 
 
 def capitalize_first(text: str) -> str:

@@ -22,7 +22,7 @@ _AMOUNTS = {
     "weak",
 }  # fmt: skip
 MAX_CODE = 3  # letters of a value that may be a code: "M", "USA"
-_PLURAL_NOUN = re.compile(r"\b\w+[^s\W]s\b")
+_PLURAL_NOUN = re.compile(r"\b\w+[^siu\W]s\b")
 _AGE = re.compile(r"^age(?: group| band| class)?$")
 _DAYS_SINCE = re.compile(r"^days since (?:the )?(.+)$")
 _DAYS_FROM_TO = re.compile(r"^days (from .+ to .+)$")
@@ -166,7 +166,8 @@ def clause(effect_size: EffectSize, *, min_people: int, brief: bool = False, wor
     if feature.kind == "category":
         if _is_yes_or_no(value):
             return f"{share} {_answers(feature.name, value.lower(), single=share == few)}{against}"
-        return f"the {feature.name} is {value} for {share}{against}"
+        verb = "are" if is_plural(feature.name) else "is"
+        return f"the {feature.name} {verb} {value} for {share}{against}"
     if feature.kind == "missing":
         gives = "gives" if share == few else "give"
         return f"{share} {gives} no {feature.name}{against}"

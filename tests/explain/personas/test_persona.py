@@ -211,6 +211,21 @@ def test_one_of_two_numbers_is_named_like_a_category() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "tag", "words"),
+    [
+        ("wind farms", "many wind farms", "the wind farms are more for 60 %"),
+        ("census", "high census", "the census is more for 60 %"),
+        ("marital status", "high marital status", "the marital status is more for 60 %"),
+    ],
+)
+def test_only_plurals_are_many(name: str, tag: str, words: str) -> None:
+    assert _number_tag(name, True, whole=True) == tag
+    category = Predicate(name, name, "category", "more")
+    effect_size = EffectSize(category, "rest", 0.6, 0.3, 0.5, 0.4, 0.6, 2.0, 1.5, 2.5, 99, 60, 0.5, 0.6)
+    assert clause(effect_size, min_people=11) == f"{words} (everybody: 30 %)"
+
+
+@pytest.mark.parametrize(
     ("name", "later", "earlier"),
     [
         ("year", "later years", "earlier years"),
