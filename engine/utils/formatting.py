@@ -63,7 +63,10 @@ class Vocabulary:
 
 
 def column_words(column: str) -> str:
-    """Return a column's name in words: snake_case, CamelCase and dots.in.names are split, abbreviations written out, acronyms kept."""
+    """Return a column's name in words: split at changes of case, underscores and points, with abbreviations written out.
+
+    Acronyms and points between digits are kept.
+    """
     prefix, _, rest = column.partition("_")
     if rest and prefix in _PREFIXES:
         if prefix in ("share", "affinity"):
@@ -109,7 +112,7 @@ def format_quantity(value: float, unit: str | None, name: str, *, spread: float 
     if is_year(value, name):
         return f"{value:.0f}"
     if whole and value == round(value):
-        return f"{value:,.0f}".replace("-", "−") + _unit(unit, name)
+        return f"{value + 0.0:,.0f}".replace("-", "−") + _unit(unit, name)
     return format_number(value, spread=spread) + _unit(unit, name)
 
 

@@ -19,12 +19,12 @@ UNITS = {
     **{name: name.upper() for name in CURRENCIES}, "kb": "KB", "mb": "MB", "gb": "GB", "tb": "TB", "km": "km",
     "kg": "kg", "cm": "cm", "mm": "mm", "kwh": "kWh", "kcal": "kcal", "secs": "s", "sec": "s", "mins": "min",
 }  # fmt: skip
-PERCENT = ("pct", "percent", "perc")
+PERCENT = ("%", "pct", "percent", "perc")
 SHARES = ("share", "rate", "ratio", "fraction", "prop", "proportion")
 _DURATIONS = ("call", "calls", "dur", "duration", "listening", "play", "session", "talk", "time", "usage", "watch")
 _WEIGHTS = ("fat", "mass", "protein", "salt", "sugar", "weight")
 _MONTH = re.compile(r"^m(\d{1,2})$", re.IGNORECASE)
-_SEPARATORS = re.compile(r"[_\s]+")
+_SEPARATORS = re.compile(r"[_\s()\[\]]+")
 
 
 def unit_in_name(column: str, lowest: float, highest: float) -> str | None:

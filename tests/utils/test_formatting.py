@@ -58,6 +58,11 @@ def test_numbers_have_their_unit_unless_the_name_contains_it() -> None:
     assert format_quantity(float("nan"), None, "x") == "unknown"
 
 
+def test_zero_has_no_sign() -> None:
+    assert format_quantity(-0.0, None, "visits", whole=True) == "0"
+    assert format_quantity(-0.0, None, "visits", spread=2.0) == "0.0"
+
+
 def test_thresholds_keep_all_of_their_digits() -> None:
     assert format_exact_quantity(0.29, "share", "x") == "29 %"
     assert format_exact_quantity(0.135, "share", "x") == "13.5 %"
@@ -143,6 +148,9 @@ def test_control_and_direction_characters_are_stripped() -> None:
         ("temperature_min", -10.0, 30.0, None),  # the smallest
         ("body_mass_g", 2700.0, 6300.0, "g"),
         ("group_g", 0.0, 9.0, None),
+        ("Monthly Spend (EUR)", 0.0, 9.0, "EUR"),
+        ("weight [kg]", 0.0, 9.0, "kg"),
+        ("discount (%)", 0.0, 80.0, "%"),
         ("age", 18.0, 90.0, None),
     ],
 )
