@@ -63,7 +63,7 @@ class Vocabulary:
 
 
 def column_words(column: str) -> str:
-    """Return a column's name in words: split at changes of case, underscores and points, with abbreviations written out.
+    """Return a column's name in words: split at changes of case, underscores and points, abbreviations written out.
 
     Acronyms and points between digits are kept.
     """
