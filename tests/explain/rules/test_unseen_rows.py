@@ -14,7 +14,7 @@ RULES = RuleSet(({0: (1, 1)},), precise=True)
 
 
 def unseen(n_right: int, n_wrong: int, n_others: int) -> Any:
-    """Return rows of cluster 1 that the rule matches, rows of cluster 0 that it matches, and rows of cluster 1 besides."""
+    """Return rows of cluster 1 and of cluster 0 that the rule matches, and others of cluster 1."""
     matched = np.repeat([1, 1, 0], [n_right, n_wrong, n_others])
     labels = np.repeat([1, 0, 1], [n_right, n_wrong, n_others])
     return matched[None].astype(np.uint8), labels.astype(np.int32), np.ones(len(labels))
