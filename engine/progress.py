@@ -12,10 +12,13 @@ Advance = Callable[[int], None]
 
 
 class Reporter(Protocol):
-    """Reports the progress of stages, in rows or, as in the choice of k, in steps."""
+    """Reports the progress of stages, in rows or, as in the choice of k and K-Means, in steps."""
 
     def stage(self, name: str, total: int | None) -> AbstractContextManager[Advance]:
-        """Report a stage of `total` rows, or of an unknown number; yield a function to call with the rows just done."""
+        """Report a stage of `total` rows or steps, or of an unknown number; yield what to call with those just done.
+
+        Steps may be fewer than foreseen: a stage that ends is whole.
+        """
         ...
 
 
@@ -58,5 +61,5 @@ class Bars:
                 bars.update(task, completed=n_done, done=f"{n_done:,}{whole}")
 
             yield advance
-            final = n_done if total is None else total  # steps may be fewer than foreseen
-            bars.update(task, total=max(final, 1), completed=max(final, 1), done=f"{final:,}" if final else "done")
+            whole = max(n_done, 1)  # steps may be fewer than foreseen: the bar is full all the same
+            bars.update(task, total=whole, completed=whole, done=f"{n_done:,}" if n_done > 1 else "done")

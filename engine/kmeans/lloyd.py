@@ -27,6 +27,7 @@ from engine.execution.array_storage import IN_MEMORY, Storage
 from engine.execution.threads import map_blocks, row_blocks
 from engine.kmeans.bounds import CenterMovement
 from engine.kmeans.fixed_point import cluster_means, feature_variances, fixed_point_grid
+from engine.progress import Advance
 from engine.utils.array_types import Float64s, Int32s, Int64s, Rows
 
 logger = logging.getLogger(__name__)
@@ -176,6 +177,7 @@ def lloyd(
     state: LloydState | None = None,
     resume_from: Iteration | None = None,
     on_iteration: Callable[[Iteration], None] | None = None,
+    advance: Advance | None = None,
 ) -> Clustering:
     """Run Lloyd's algorithm until no label changes, or the centers move by at most `tolerance`.
 
@@ -200,6 +202,8 @@ def lloyd(
         Where to go on, instead of from `centers`.
     on_iteration : callable, optional
         Called with every iteration that another one follows.
+    advance : callable, optional
+        Called with 1 after every iteration.
     """
     state = state or samples.new_state(len(centers))
     strict_convergence = False
@@ -210,6 +214,8 @@ def lloyd(
     for number in range(1 if resume_from is None else resume_from.number + 1, max_iter + 1):
         n_changed = state.relabel(centers)
         new_centers = state.update_centers(centers)
+        if advance is not None:
+            advance(1)
         center_shift, previous, centers = _squared_center_shift(centers, new_centers), centers, new_centers
         if verbose:
             counts = state.last_counts

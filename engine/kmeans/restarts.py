@@ -22,6 +22,7 @@ from engine.execution.threads import one_blas_thread, row_blocks
 from engine.kmeans.distributed import ShardedSamples
 from engine.kmeans.initialization import Init, initialize_centers, validate_initial_centers
 from engine.kmeans.lloyd import Clustering, Iteration, Samples, lloyd, scaled_tolerance
+from engine.progress import Advance
 from engine.utils.array_types import Int32s, Rows
 from engine.utils.row_sampling import KEY_ROWS
 
@@ -57,12 +58,13 @@ def best_clustering(
     verbose: bool = False,
     checkpoint: KMeansCheckpoint | None = None,
     on_checkpoint: OnCheckpoint | None = None,
+    advance: Advance | None = None,
 ) -> Clustering:
     """Return the clustering of least inertia of `n_init` restarts, the first of equal ones.
 
     Parameters are those of engine.KMeans; with `several_seedings` the initial centers of each are the best of several
     seedings of a sample. `on_checkpoint` is called after every iteration that another one follows;
-    `checkpoint` is where to resume.
+    `checkpoint` is where to resume. `advance` is called with 1 after every iteration.
     """
     if not isinstance(init, str) and not callable(init):
         init = validate_initial_centers(init, samples.X, n_clusters)
@@ -80,7 +82,7 @@ def best_clustering(
             centers = resume_from.centers
         clustering = lloyd(
             samples, centers, max_iter=max_iter, tolerance=tolerance, verbose=verbose, resume_from=resume_from,
-            on_iteration=_iteration_callback(on_checkpoint, run, random, best),
+            on_iteration=_iteration_callback(on_checkpoint, run, random, best), advance=advance,
         )  # fmt: skip
         if best is None or (clustering.inertia < best.inertia and not _same_partition(clustering.labels, best.labels)):
             best = clustering
@@ -103,12 +105,13 @@ def cluster_rows(
     storage: Storage = IN_MEMORY,
     checkpoint: KMeansCheckpoint | None = None,
     on_checkpoint: OnCheckpoint | None = None,
+    advance: Advance | None = None,
 ) -> Clustering:
     """Cluster rows (n_rows, n_features) known to be finite: the bits of engine.KMeans of the same parameters, if one
     seeding of a sample is enough.
 
-    The algorithm "cuml" has no checkpoints: the library reports nothing before it has ended. "fused" is "lloyd" by
-    fused kernels of a GPU.
+    The algorithm "cuml" has no checkpoints: the library reports nothing before it has ended, not even to `advance`,
+    which is called with numbers of iterations done. "fused" is "lloyd" by fused kernels of a GPU.
     """
     backend = backend.with_fused_kernels() if algorithm == "fused" else backend
     random = np.random.RandomState(seed)
@@ -120,12 +123,15 @@ def cluster_rows(
         else ShardedSamples.distribute(cluster, Z, backend, storage)
     )
     if algorithm == "cuml":
-        return library_clustering(
+        clustering = library_clustering(
             samples, n_clusters, init=init, n_init=n_init, max_iter=max_iter, tol=tol, random=random
         )
+        if advance is not None:
+            advance(clustering.n_iter)
+        return clustering
     return best_clustering(
         samples, n_clusters, init=init, n_init=n_init, max_iter=max_iter, tol=tol, random=random,
-        several_seedings=several_seedings, checkpoint=checkpoint, on_checkpoint=on_checkpoint,
+        several_seedings=several_seedings, checkpoint=checkpoint, on_checkpoint=on_checkpoint, advance=advance,
     )  # fmt: skip
 
 

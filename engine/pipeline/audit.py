@@ -26,6 +26,7 @@ from engine.errors import AuditError, RoomsError
 from engine.execution.passes import over_table
 from engine.model.assignments import MAP_COLUMNS, ROW
 from engine.model.files import read_model
+from engine.progress import Advance
 from engine.tables import open_table
 from engine.tables.unique_ids import digest_ids, read_ids
 
@@ -74,8 +75,10 @@ class _BlockAudit(NamedTuple):
     flaws: dict[str, int]  # what is wrong -> rows
 
 
-def audit_run(folder: Path, expected: Expected) -> dict[str, Any]:
+def audit_run(folder: Path, expected: Expected, advance: Advance = lambda _: None) -> dict[str, Any]:
     """Compare the files in a run's staging folder with what was computed; return facts for the manifest.
+
+    `advance` is called with the numbers of rows of the assignments just read.
 
     Raises
     ------
@@ -84,7 +87,7 @@ def audit_run(folder: Path, expected: Expected) -> dict[str, Any]:
     """
     try:
         facts: dict[str, Any] = {}
-        differences = [*_assignment_flaws(folder, expected, facts), *_table_flaws(folder, expected)]
+        differences = [*_assignment_flaws(folder, expected, facts, advance), *_table_flaws(folder, expected)]
         differences += [*_model_flaws(folder), *_document_flaws(folder)]
     except (RoomsError, pa.ArrowException, OSError) as error:
         raise AuditError([f"a file cannot be read back: {error}"]) from error
@@ -93,13 +96,16 @@ def audit_run(folder: Path, expected: Expected) -> dict[str, Any]:
     return facts
 
 
-def _assignment_flaws(folder: Path, expected: Expected, facts: dict[str, Any]) -> Iterator[str]:
+def _assignment_flaws(folder: Path, expected: Expected, facts: dict[str, Any], advance: Advance) -> Iterator[str]:
     """Yield what is wrong with the assignments, and fill in what was measured."""
     id_name = expected.id or ROW
     assignments = open_table(folder / "assignments", id=id_name)
     columns = [name for name in assignments.schema.names if name != "outlier"]
     audit_block = partial(_audit_block, expected=expected)
-    blocks = list(over_table(audit_block, assignments, columns, pass_name="audit"))
+    blocks = []
+    for block in over_table(audit_block, assignments, columns, pass_name="audit"):
+        blocks.append(block)
+        advance(block.n_rows)
     n_rows = sum(block.n_rows for block in blocks)
     sizes = np.sum([block.sizes for block in blocks], axis=0)
     ids = _add_digests(block.ids for block in blocks)

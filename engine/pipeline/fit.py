@@ -474,15 +474,17 @@ def _write_report(folder: Path, job: Job) -> None:
     """Write report.html."""
     if "report" in job.settings.skip:
         return
-    with job.timer.stage("report"):
+    with job.timer.stage("report", 1) as advance:
         write_report(folder)
+        advance(1)
 
 
 def _audit(folder: Path, job: Job, id_digest: int | None, clustering: Clustering, numbers: Int32s) -> None:
     """Compare the files of the run with what was computed, and complete the manifest."""
     id = job.settings.id
     id_type = pa.int64() if id is None else job.table.schema.field(id).type
-    with job.timer.stage("audit", job.n_rows):
+    with job.timer.stage("audit", job.n_rows) as advance:
         sizes = count_labels(clustering.labels, len(clustering.centers))
-        audit = audit_run(folder, Expected(job.n_rows, id, id_type, id_digest, sizes, numbers, clustering.inertia))
+        expected = Expected(job.n_rows, id, id_type, id_digest, sizes, numbers, clustering.inertia)
+        audit = audit_run(folder, expected, advance)
     update_manifest(folder, {"audit": audit, "stages": job.timer.records})

@@ -44,6 +44,7 @@ EARLY_EXAGGERATION = 12.0
 EARLY_ITERATIONS = 150  # with early exaggeration: 250 give the same divergence on 10,000 landmarks
 FINAL_MOMENTUM = 0.9  # reaches in 350 iterations the divergence that 0.8 reaches in 500; see decisions/0006
 MIN_MAP_ROWS = 9  # with fewer rows there is no map: it would show nothing
+DRAW_STEPS = 3  # the picture drawn, the landmarks read, their files written
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,9 @@ def _embed_landmarks(
     early_exaggeration = EARLY_EXAGGERATION
     positions = None
     if settings.previous is not None:
-        with reporter.stage("previous map", None):
+        with reporter.stage("previous map", len(landmarks)) as advance:
             positions = _previous_positions(Path(settings.previous), table, landmarks, backend)
+            advance(len(landmarks))
         if positions is not None:
             init, early_exaggeration = positions, 1.0
     # Imported here: SciPy's linear algebra takes a tenth of a second, which a run without a map saves.
@@ -151,17 +153,20 @@ def write_landmark_map(
     """Write map.parquet, map.png and map/ beside the assignments; return facts for the manifest."""
     if landmark_map is None:
         return None
-    with reporter.stage("draw map", None):
+    with reporter.stage("draw map", DRAW_STEPS) as advance:
         draw_map(landmark_map.coordinates, landmark_map.labels, numbers, folder / "map.png", names or ())
+        advance(1)
         rows, columns = RowCollector(landmark_map.landmarks), [id or ROW, "cluster"]
         assignments = open_table(folder / "assignments", id=columns[0])
         for picked in over_table(rows.observe, assignments, columns, pass_name="landmarks"):
             rows.collect(picked)
+        advance(1)
         coordinates = landmark_map.coordinates[landmark_map.landmarks]
         table = rows.table().append_column("map_x", pa.array(coordinates[:, 0]))
         table = table.append_column("map_y", pa.array(coordinates[:, 1]))
         pq.write_table(table, folder / "map.parquet")
         write_model(folder / "map", {}, {"scores": landmark_map.scores, "places": coordinates})
+        advance(1)
     return landmark_map.facts
 
 

@@ -117,12 +117,15 @@ class Job:
 
         def check() -> int | None:
             id = self.settings.id
-            with self.timer.stage("ids"):
-                if id is None:
-                    return None
-                digest = digest_unique_ids(self.reader, id, self.n_rows)
-                self.libraries.record_ids(digest is not None, f"{id!r} is not read there, or needs the CPU's message")
-                return check_ids(self.table, id, self.n_rows, self.storage) if digest is None else digest
+            with self.timer.stage("ids", self.n_rows) as advance:
+                digest = None
+                if id is not None:
+                    digest = digest_unique_ids(self.reader, id, self.n_rows)
+                    why = f"{id!r} is not read there, or needs the CPU's message"
+                    self.libraries.record_ids(digest is not None, why)
+                    digest = check_ids(self.table, id, self.n_rows, self.storage) if digest is None else digest
+                advance(self.n_rows)
+            return digest
 
         def restore(facts: Facts, _: Arrays) -> int | None:
             if facts["digest"] is None:
@@ -357,8 +360,9 @@ class Job:
             clustering, reason = self._dissolve_small(Z, self._cluster(Z, k, None, earlier))
             kept = self._kept_k(k)
             k = len(clustering.centers)
-            with self.timer.stage("measure"):
+            with self.timer.stage("measure", 1) as advance:
                 selection = score_given_k(Z, clustering.labels, k, clustering.inertia, random_state=seed)
+                advance(1)
             given = kept or (f"k = {config.n_clusters} was given{reason}" if reason else selection.reason)
             return replace(selection, reason=given), clustering
         checkpoint = self.checkpoints.load("sweep")
@@ -423,11 +427,13 @@ class Job:
     def earlier_clusters(self, Z: Float32s) -> EarlierClusters:
         """Return the cluster of the previous run that each row belongs to."""
         assert self.previous is not None
-        with self.timer.stage("earlier clusters"):
-            return rows_by_previous(
+        with self.timer.stage("earlier clusters", len(Z)) as advance:
+            earlier = rows_by_previous(
                 self.previous, self.table, self.settings.id, Z, self.backend, self.storage,
                 same_scores=self.frozen is not None,
             )  # fmt: skip
+            advance(len(Z))
+        return earlier
 
     def _dissolve_small(self, Z: Float32s, clustering: Clustering) -> tuple[Clustering, str]:
         """Dissolve clusters below the least share, the smallest first; return the rest, and what was done in words."""
@@ -458,21 +464,22 @@ class Job:
         own = "fused" if config.algorithm == "fused" else "lloyd"
         if checkpoint is not None and own == "lloyd":  # cuML's K-Means has none
             self.libraries.record("kmeans", self.backend.kernels, "it continues from a checkpoint")
+        n_init = 1 if config.n_init == "auto" or start is not None else config.n_init
         cluster = partial(
             cluster_rows, Z, k, self.backend, seed=self.settings.seed, init="k-means++" if start is None else start,
-            n_init=1 if config.n_init == "auto" or start is not None else config.n_init,
+            n_init=n_init,
             several_seedings=config.n_init == "auto",
             max_iter=config.max_iter, tol=config.tol, storage=self.storage,
             checkpoint=None if checkpoint is None else unpack_checkpoint(*checkpoint),
             on_checkpoint=lambda state: checkpoints.save("k-means", *pack_checkpoint(state)),
         )  # fmt: skip
-        with self.timer.stage("k-means"):
+        with self.timer.stage("k-means", n_init * config.max_iter) as advance:
             if self.libraries.uses_cuml("kmeans"):
                 try:
-                    return cluster(algorithm="cuml")
+                    return cluster(algorithm="cuml", advance=advance)
                 except OutOfResourcesError as error:
                     self.libraries.replace("kmeans", error)
-            return cluster(algorithm=own)
+            return cluster(algorithm=own, advance=advance)
 
     def _write_assignments(
         self, Z: Float32s, model: Model, folder: Path, add_map_columns: AddMapColumns | None

@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from engine.utils.name_words import without_unit, write_out
 
-_WORD_EDGE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+|\s+")
+# Points are those of R's names, but between digits.
+_WORD_EDGE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+|\s+|(?<!\d)\.|\.(?!\d)")
 _PREFIXES = {"share": "{} share", "affinity": "{} affinity", "n": "number of {}", "num": "number of {}"}
 _HEAD = re.compile(r" (?:per|a|since|of|in|for|from|with|given|last|to)\b")
 _EPOCH = date(1970, 1, 1)
@@ -62,7 +63,10 @@ class Vocabulary:
 
 
 def column_words(column: str) -> str:
-    """Return a column's name in words: snake_case and CamelCase are split, abbreviations written out, acronyms kept."""
+    """Return a column's name in words: split at changes of case, underscores and points, abbreviations written out.
+
+    Acronyms and points between digits are kept.
+    """
     prefix, _, rest = column.partition("_")
     if rest and prefix in _PREFIXES:
         if prefix in ("share", "affinity"):
@@ -105,10 +109,10 @@ def format_quantity(value: float, unit: str | None, name: str, *, spread: float 
     if is_share(unit):
         digits = 0 if value == 0.0 or spread == 0.0 or spread >= 0.05 else 1
         return f"{100.0 * value:.{digits}f} %"
-    if _is_year(value, name):
+    if is_year(value, name):
         return f"{value:.0f}"
     if whole and value == round(value):
-        return f"{value:,.0f}".replace("-", "−") + _unit(unit, name)
+        return f"{value + 0.0:,.0f}".replace("-", "−") + _unit(unit, name)
     return format_number(value, spread=spread) + _unit(unit, name)
 
 
@@ -116,7 +120,7 @@ def format_exact_quantity(value: float, unit: str | None, name: str) -> str:
     """Format a threshold with its unit and all of its digits: rounding it would make another rule."""
     if is_share(unit):
         return f"{float(f'{100.0 * value:.12g}'):,.12g} %"
-    if _is_year(value, name) and value == round(value):
+    if is_year(value, name) and value == round(value):
         return f"{value:.0f}"
     return f"{value:,.12g}".replace("-", "−") + _unit(unit, name)
 
@@ -151,9 +155,9 @@ def natural_list(parts: Sequence[str], last: str = "and") -> str:
 
 
 def is_plural(name: str) -> bool:
-    """Return whether a name is a plural: "sessions per week" is, "number of ratings" is not."""
+    """Return whether a name is a plural: "sessions per week" is, "number of ratings", "status" and "basis" are not."""
     head = _HEAD.split(name, maxsplit=1)[0]
-    return head.endswith("s") and not head.endswith("ss")
+    return head.endswith("s") and not head.endswith(("ss", "us", "is"))
 
 
 def capitalize_first(text: str) -> str:
@@ -161,7 +165,7 @@ def capitalize_first(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _is_year(value: float, name: str) -> bool:
+def is_year(value: float, name: str) -> bool:
     """Return whether a number is a calendar year, which has no thousands separator: "release year", "year of birth"."""
     return 1000.0 <= value < 2500.0 and re.search(r"(?<!\ba )(?<!\bper )\byear\b", name.lower()) is not None
 

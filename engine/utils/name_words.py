@@ -19,11 +19,12 @@ UNITS = {
     **{name: name.upper() for name in CURRENCIES}, "kb": "KB", "mb": "MB", "gb": "GB", "tb": "TB", "km": "km",
     "kg": "kg", "cm": "cm", "mm": "mm", "kwh": "kWh", "kcal": "kcal", "secs": "s", "sec": "s", "mins": "min",
 }  # fmt: skip
-PERCENT = ("pct", "percent", "perc")
+PERCENT = ("%", "pct", "percent", "perc")
 SHARES = ("share", "rate", "ratio", "fraction", "prop", "proportion")
 _DURATIONS = ("call", "calls", "dur", "duration", "listening", "play", "session", "talk", "time", "usage", "watch")
+_WEIGHTS = ("fat", "mass", "protein", "salt", "sugar", "weight")
 _MONTH = re.compile(r"^m(\d{1,2})$", re.IGNORECASE)
-_SEPARATORS = re.compile(r"[_\s]+")
+_SEPARATORS = re.compile(r"[_\s()\[\]]+")
 
 
 def unit_in_name(column: str, lowest: float, highest: float) -> str | None:
@@ -36,13 +37,15 @@ def unit_in_name(column: str, lowest: float, highest: float) -> str | None:
         return "share" if is_share else "%"
     if last == "min" and any(word in _DURATIONS for word in before):  # and not the smallest of something
         return "min"
+    if last == "g" and any(word in _WEIGHTS for word in before):
+        return "g"
     return UNITS.get(last) if before else None
 
 
 def without_unit(column: str) -> str:
     """Return a column's name without the unit at its end, which is told with its values."""
     parts = [part for part in _SEPARATORS.split(column) if part]
-    if len(parts) > 1 and (parts[-1].lower() in (*UNITS, *PERCENT) or unit_in_name(column, 0.0, 2.0) == "min"):
+    if len(parts) > 1 and (parts[-1].lower() in (*UNITS, *PERCENT) or unit_in_name(column, 0.0, 2.0) in ("min", "g")):
         return "_".join(parts[:-1])
     return column
 

@@ -177,4 +177,5 @@ def test_codes_are_not_tested_and_a_cluster_that_rules_hardly_cover_has_none(tmp
     assert all(c["coverage"] >= 0.1 for c in clusters if c["rules"])
     n_without = sum(not c["rules"] for c in clusters)
     assert n_without > 0
+    assert not any(c["precise"] for c in clusters)  # there is nothing to learn, however well rules fit what they saw
     assert (run.path / "rules.sql").read_text().count("no short rule describes this cluster") == n_without

@@ -37,6 +37,10 @@ from engine.utils.name_words import unit_in_name
         ("GenHlth", "gen health"),
         ("avg_amt", "average amount"),
         ("card_tx_m6", "card transaction month 6"),
+        ("open.skull.fracture", "open skull fracture"),
+        ("GCS.15.2hours", "GCS 15.2hours"),
+        ("state.abb.", "state abb"),
+        ("v1.5", "v1.5"),
     ],
 )
 def test_column_names_are_split_into_words(column: str, words: str) -> None:
@@ -52,6 +56,11 @@ def test_numbers_have_their_unit_unless_the_name_contains_it() -> None:
     assert format_quantity(-0.004, "stars", "affinity", spread=1.0) == "0.0 stars"
     assert format_quantity(-1234.5, None, "balance", spread=900.0) == "−1,234"
     assert format_quantity(float("nan"), None, "x") == "unknown"
+
+
+def test_zero_has_no_sign() -> None:
+    assert format_quantity(-0.0, None, "visits", whole=True) == "0"
+    assert format_quantity(-0.0, None, "visits", spread=2.0) == "0.0"
 
 
 def test_thresholds_keep_all_of_their_digits() -> None:
@@ -112,9 +121,10 @@ def test_days_are_months_and_years() -> None:
 
 def test_lists_and_plurals() -> None:
     assert [natural_list(list("abc")[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
-    assert [is_plural(n) for n in ("weekly hours", "sessions per week", "number of ratings", "class", "age")] == [
-        True, True, False, False, False,
-    ]  # fmt: skip
+    for name in ("weekly hours", "sessions per week", "siblings"):
+        assert is_plural(name), name
+    for name in ("number of ratings", "class", "age", "census", "marital status", "analysis"):
+        assert not is_plural(name), name
 
 
 def test_control_and_direction_characters_are_stripped() -> None:
@@ -136,6 +146,11 @@ def test_control_and_direction_characters_are_stripped() -> None:
         ("data_gb", 0.0, 30.0, "GB"),
         ("call_min", 0.0, 900.0, "min"),
         ("temperature_min", -10.0, 30.0, None),  # the smallest
+        ("body_mass_g", 2700.0, 6300.0, "g"),
+        ("group_g", 0.0, 9.0, None),
+        ("Monthly Spend (EUR)", 0.0, 9.0, "EUR"),
+        ("weight [kg]", 0.0, 9.0, "kg"),
+        ("discount (%)", 0.0, 80.0, "%"),
         ("age", 18.0, 90.0, None),
     ],
 )

@@ -18,7 +18,16 @@ from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
 from engine.utils.formatting import capitalize_first, natural_list
 
 LONG_TAG = 36  # characters from which a tag is long: a name is two tags
-DIRECTIONS = {"high", "many", "little", "recent", "towards", "fond"}  # words of a tag beside its subject
+DIRECTIONS = {
+    "high",
+    "many",
+    "little",
+    "recent",
+    "earlier",
+    "later",
+    "towards",
+    "fond",
+}  # words of a tag beside its subject
 MAX_TAGS = 4  # of a name
 MAX_POSSIBLE_TAGS = 8  # of those that a kept name may be made of
 LEFT_BLANK = "many questions left open"

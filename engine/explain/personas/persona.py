@@ -1,6 +1,6 @@
 """Build personas: descriptions of the people of each cluster that are easy to remember and to talk about.
 
-    effect sizes, cluster sizes  ->  a short unique name, three sentences, a typical member, and interests
+    effect sizes, cluster sizes  ->  a short unique name, sentences, a typical member, and interests
 
 No figure has fewer than `min_people` sampled people behind it, a cluster of fewer people is not described, and the
 typical member is composed of medians and most frequent values, so it is no real person.

@@ -11,7 +11,7 @@ from collections.abc import Container
 from engine.explain.personas.effect_sizes import EffectSize
 from engine.explain.rules.conditions import truth_words
 from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
-from engine.utils.formatting import format_day, format_percent, format_quantity, is_plural
+from engine.utils.formatting import format_day, format_percent, format_quantity, is_plural, is_year
 
 UNINFORMATIVE = re.compile(
     r"^(?:.{1,2}|yes|no|y|n|true|false|other|others|none|unknown|n/?a|[\d.,+<>= -]*)$", re.IGNORECASE
@@ -22,7 +22,7 @@ _AMOUNTS = {
     "weak",
 }  # fmt: skip
 MAX_CODE = 3  # letters of a value that may be a code: "M", "USA"
-_PLURAL_NOUN = re.compile(r"\b\w+[^s\W]s\b")
+_PLURAL_NOUN = re.compile(r"\b\w+[^siu\W]s\b")
 _AGE = re.compile(r"^age(?: group| band| class)?$")
 _DAYS_SINCE = re.compile(r"^days since (?:the )?(.+)$")
 _DAYS_FROM_TO = re.compile(r"^days (from .+ to .+)$")
@@ -38,6 +38,8 @@ def name_tag(effect_size: EffectSize, ambiguous: Container[str] = ()) -> str:
         value = f"{value} in {name}" if value in ambiguous else value
         return value if more else (f"no {value}" if effect_size.cluster_value < RARE_SHARE else f"little {value}")
     if feature.kind == "category":
+        if _is_yes_or_no(value) and more:
+            return _answer_tag(name, yes=value.lower() == "yes")
         if UNINFORMATIVE.match(value) or value in ambiguous:
             return _named_value(name, value, more)
         return value if more else f"not {value}"
@@ -52,12 +54,28 @@ def name_tag(effect_size: EffectSize, ambiguous: Container[str] = ()) -> str:
             and truth_words(feature, yes=False).endswith(" is no")
         ):
             return f"not {name}" if name.startswith("having ") else f"no {name.removeprefix('any ')}"
-        return truth_words(feature, yes=more).removesuffix(" is yes").removeprefix("has ")
+        words = truth_words(feature, yes=more).removesuffix(" is yes").removeprefix("has ")
+        is_code = (feature.lower_value, feature.thresholds[0]) != (0.0, 1.0) and words.startswith(f"{name} is ")
+        return f"{name} {words.removeprefix(f'{name} is ')}" if is_code else words
     if feature.kind == "date":
         event = name.removesuffix(" date")
         return f"{'recent' if more else 'early'} {event}"
+    if is_year(effect_size.cluster_value, name):
+        return f"{'later' if more else 'earlier'} {'years' if name == 'year' else name}"
     towards = None if _AGE.match(name) else _scale_words(effect_size)
     return f"{name} {towards}" if towards else _number_tag(name, more, whole=feature.whole)
+
+
+def _is_yes_or_no(value: str) -> bool:
+    return value.lower() in ("yes", "no")
+
+
+def _answer_tag(name: str, *, yes: bool) -> str:
+    """Return what an answer of yes or no says of a column: "owner" or "no owner", "active" or "not active"."""
+    first, _, rest = name.partition(" ")
+    if rest and first in ("has", "is"):
+        return rest if yes else f"{'no' if first == 'has' else 'not'} {rest}"
+    return name if yes else f"no {name.removeprefix('any ')}"
 
 
 def _named_value(name: str, value: str, more: bool) -> str:
@@ -134,7 +152,8 @@ def clause(effect_size: EffectSize, *, min_people: int, brief: bool = False, wor
         )
         if value_here == value_overall:
             tends = "tend" if is_plural(feature.name) else "tends"
-            comparison = f"to be {'higher' if effect_size.difference > 0 else 'lower'} than others'"
+            ends = ("earlier", "later") if is_year(effect_size.cluster_value, feature.name) else ("lower", "higher")
+            comparison = f"to be {ends[effect_size.difference > 0]} than others'"
             return f"their {feature.name} {tends} {_scale_words(effect_size) or comparison}"
         verb = "are" if is_plural(feature.name) else "is"
         return f"their {feature.name} {verb} typically {value_here} ({'' if brief else everybody}{value_overall})"
@@ -145,7 +164,10 @@ def clause(effect_size: EffectSize, *, min_people: int, brief: bool = False, wor
         names = "names" if share == few else "name"
         return f"{share} {names} {value} among their {feature.name}{against}"
     if feature.kind == "category":
-        return f"the {feature.name} is {value} for {share}{against}"
+        if _is_yes_or_no(value):
+            return f"{share} {_answers(feature.name, value.lower(), single=share == few)}{against}"
+        verb = "are" if is_plural(feature.name) else "is"
+        return f"the {feature.name} {verb} {value} for {share}{against}"
     if feature.kind == "missing":
         gives = "gives" if share == few else "give"
         return f"{share} {gives} no {feature.name}{against}"
@@ -198,6 +220,16 @@ def interest_words(effect_size: EffectSize) -> str | None:
     return None
 
 
+def _answers(name: str, answer: str, *, single: bool) -> str:
+    """Return "say yes to home owner", "have no kids" or "are not active"; `single` after "hardly anybody"."""
+    first, _, rest = name.partition(" ")
+    if rest and first in ("has", "is"):
+        verb = first if single else {"has": "have", "is": "are"}[first]
+        denied = "" if answer == "yes" else ("no " if first == "has" else "not ")
+        return f"{verb} {denied}{rest}"
+    return f"{'says' if single else 'say'} {answer} to {name}"
+
+
 def _truth_clause(effect_size: EffectSize, share: str, few: str) -> str:
     words = truth_words(effect_size.feature, yes=True)
     first, _, rest = words.partition(" ")
@@ -207,4 +239,4 @@ def _truth_clause(effect_size: EffectSize, share: str, few: str) -> str:
     name, _, value = words.rpartition(" is ")
     if value == "yes":
         return f"{share} {'says' if share == 'hardly anybody' else 'say'} yes to {name}"
-    return f"{name} is {value} for {share}"
+    return f"the {name} is {value} for {share}"

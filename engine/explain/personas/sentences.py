@@ -1,4 +1,4 @@
-"""Write the texts of a persona: three sentences to be read aloud, its interests, and a fuller portrait.
+"""Write the texts of a persona: up to three sentences to be read aloud, its interests, and a fuller portrait.
 
 effect sizes of a cluster, strongest first  ->  who they are, what they share, what sets them apart
 """
@@ -17,7 +17,7 @@ MAX_INTERESTS = 5
 def write_sentences(
     strongest: list[EffectSize], size: int, share: float, min_people: int, words: DomainWords
 ) -> tuple[str, ...]:
-    """Return three sentences: who the people are, what they share, and what sets them apart."""
+    """Return sentences: who the people are; and, if there is such, what they share and what sets them apart."""
     answered = [e for e in strongest if e.feature.kind != "missing"]
     identity = _select(
         [e for e in answered if e.group == DEMOGRAPHICS] or [e for e in answered if e.feature.kind != "label"], []
@@ -25,21 +25,19 @@ def write_sentences(
     common = [e for e in answered if e.difference > 0 and (not e.is_share or e.cluster_value >= 0.3)]
     shared = _select(sorted(common, key=lambda e: e.group != INTERESTS and e.feature.kind != "label"), identity)
     distinctive = _select([e for e in answered if e.strength >= SMALL_EFFECT] or answered, [*identity, *shared])
-    clauses = [_join_clauses(distinctive, min_people, words)] if distinctive else []
-    return (
-        f"{words.count(size)}, {format_percent(share)} of all"
-        + (
-            f": {_join_clauses(identity, min_people, words)}."
-            if identity
-            else f", much like {words.everybody} in who they are."
-        ),
-        f"What they share: {_join_clauses(shared, min_people, words)}."
-        if shared
-        else "They share nothing that others do not.",
-        f"What sets them apart: {'; '.join([*clauses, *_missing_clauses(strongest)])}."
-        if clauses or _missing_clauses(strongest)
-        else "Nothing more sets them apart.",
+    apart = [_join_clauses(distinctive, min_people, words)] if distinctive else []
+    apart += _missing_clauses(strongest)
+    who = (
+        f": {_join_clauses(identity, min_people, words)}."
+        if identity
+        else f", much like {words.everybody} in who they are."
     )
+    sentences = [f"{words.count(size)}, {format_percent(share)} of all{who}"]
+    if shared:
+        sentences.append(f"What they share: {_join_clauses(shared, min_people, words)}.")
+    if apart:
+        sentences.append(f"What sets them apart: {'; '.join(apart)}.")
+    return (*sentences, *(() if shared or apart else ("Nothing else tells them from others.",)))
 
 
 def _missing_clauses(strongest: list[EffectSize]) -> list[str]:
@@ -142,5 +140,7 @@ def _interval_words(effect_size: EffectSize) -> str:
                  (effect_size.lift, effect_size.lift_low, effect_size.lift_high)]  # fmt: skip
         return f": {times[0]} times as often ({times[1]} to {times[2]})"
     sign = "above" if effect_size.difference > 0 else "below"
+    if effect_size.feature.scale:  # which may count down: 1 is excellent, 5 poor
+        sign = f"towards {effect_size.feature.scale[-1 if effect_size.difference > 0 else 0][1]}"
     low, high = sorted((abs(effect_size.difference_low), abs(effect_size.difference_high)))
     return f": {abs(effect_size.difference):.2f} standard deviations {sign} ({low:.2f} to {high:.2f})"

@@ -5,9 +5,10 @@
                -> RuleSet of each cluster            from trees of that cluster against the rest
                -> Explanation                        after one pass over the packed bins of all rows
 
-Trees are grown on three fifths of the sample, pruned on a fifth (validation), and measured on the last fifth (test).
-Rules are found by sequential covering: the next tree is grown on the rows that no rule of the cluster matches yet.
-Where they leave much of a cluster out, a score takes their place if it covers more of it on validation rows.
+Trees over all clusters are grown on three fifths of the sample, pruned on a fifth (validation), and measured on the
+last fifth (test). Rules are found by sequential covering: the next tree is grown on the rows that no rule of the
+cluster matches yet. These trees are not pruned, so they are grown on four fifths. Where rules leave much of a cluster
+out, a score, learned from three fifths, takes their place if it covers more of it on validation rows.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from engine.explain.rules.imm_tree import WeightedRows, grow_small_tree
 from engine.explain.rules.permutation import permutation_importance
 from engine.explain.rules.rule_metrics import Counts, RuleCounter, RuleCounts, count_all
 from engine.explain.rules.rules import RuleSet, find_rules, match_any_rule
-from engine.explain.rules.score_search import prefer_score
+from engine.explain.rules.score_search import SIGNIFICANT, prefer_score
 from engine.explain.rules.scores import affirm_rule, rule_terms
 from engine.utils.row_sampling import row_keys
 
@@ -152,7 +153,11 @@ def explain(
         counter = RuleCounter(binner, trees, [rule_set.rules for rule_set in rule_sets])
         return count_all(packed, labels, counter, backend)
 
-    rule_sets = _find_rule_sets(bins, sample, predicates, trees[-1], train, seen, settings)
+    test = _select_rows(bins, sample, ~seen if not seen.all() else seen)
+    rule_sets = [
+        _check_on_unseen(rule_set, test, cluster, settings.min_precision)
+        for cluster, rule_set in enumerate(_find_rule_sets(bins, sample, predicates, trees[-1], train, seen, settings))
+    ]
     counts = count(rule_sets)
     while (counts.rules[:, 1] < settings.min_people).any():  # the sample had estimated more people for a rule
         rule_sets = _drop_rules(rule_sets, counts.rules[:, 1] < settings.min_people)
@@ -162,7 +167,6 @@ def explain(
         drop = np.repeat(~describes, [len(rule_set.rules) for rule_set in rule_sets])
         rule_sets = _drop_rules(rule_sets, drop)
         counts = count(rule_sets)
-    test = _select_rows(bins, sample, ~seen if not seen.all() else seen)
     overview, short, full = (_evaluate_tree(number, tree, counts, test) for number, tree in enumerate(trees))
     return Explanation(
         predicates,
@@ -229,8 +233,8 @@ def _find_rule_sets(
             return rule_set
         n_bins = [predicates[p].n_bins for p in candidates]
         while True:
-            not_covered = ~match_any_rule(rule_set.rules, train_rows[0])
-            tree = _grow_one_vs_rest(train_rows, candidates, in_cluster, not_covered)
+            not_covered = ~match_any_rule(rule_set.rules, seen_bins)
+            tree = _grow_one_vs_rest(seen_rows, candidates, seen_in_cluster, not_covered)
             n_before = len(rule_set.rules)
             rule_set = find_rules(
                 tree, seen_bins, seen_in_cluster, seen_weights, n_bins, settings,
@@ -258,13 +262,13 @@ def find_complementary_categories(predicates: Predicates, bins: Bins) -> dict[in
     return {a: b for pair in pairs for a, b in (pair, pair[::-1])}
 
 
-def _grow_one_vs_rest(train: WeightedRows, predicates: NDArray[np.int64], in_cluster: Mask, not_covered: Mask) -> Tree:
+def _grow_one_vs_rest(rows: WeightedRows, predicates: NDArray[np.int64], in_cluster: Mask, not_covered: Mask) -> Tree:
     """Grow a tree of a cluster against the rest, on the rows that no rule covers."""
-    bins, _, weights = train
-    rows, step = _sample_negatives(in_cluster & not_covered, ~in_cluster & not_covered)
+    bins, _, weights = rows
+    chosen, step = _sample_negatives(in_cluster & not_covered, ~in_cluster & not_covered)
     return grow_tree(
-        bins[np.ix_(predicates, rows)], in_cluster[rows].astype(np.int32),
-        weights[rows] * np.where(in_cluster[rows], 1.0, step),
+        bins[np.ix_(predicates, chosen)], in_cluster[chosen].astype(np.int32),
+        weights[chosen] * np.where(in_cluster[chosen], 1.0, step),
         max_depth=DEPTH_PER_CLUSTER, max_leaves=LEAVES_PER_CLUSTER,
     )  # fmt: skip
 
@@ -274,6 +278,27 @@ def _sample_negatives(positive: Mask, negative: Mask) -> tuple[NDArray[np.int64]
     negatives = np.flatnonzero(negative)
     step = max(1, len(negatives) // max(NEGATIVES_PER_MEMBER * int(positive.sum()), MIN_NEGATIVES))
     return np.sort(np.concatenate([np.flatnonzero(positive), negatives[::step]])), float(step)
+
+
+def _check_on_unseen(rule_set: RuleSet, test: WeightedRows, cluster: int, min_precision: float) -> RuleSet:
+    """Return the rules that hold on rows which nothing was learned from.
+
+    Rules that are significantly less precise there than wanted are no longer called precise. Where they cover too
+    little of the cluster to describe it, none are left. Shares are those of Agresti and Coull ("Approximate is better
+    than exact for interval estimation of binomial proportions", The American Statistician 52, 1998): two hits and two
+    misses are added, so that a few rows decide nothing.
+    """
+    bins, labels, _ = test
+    n_matched = int(match_any_rule(rule_set.rules, bins).sum())
+    n_members = int((labels == cluster).sum())
+    if not n_matched or not n_members:
+        return rule_set
+    precision, coverage = _evaluate_on(test, rule_set, cluster)
+    if (coverage * n_members + 2) / (n_members + 4) < MIN_COVERAGE:
+        return RuleSet((), precise=False)
+    share = (precision * n_matched + 2) / (n_matched + 4)
+    highest = share + SIGNIFICANT * np.sqrt(share * (1 - share) / (n_matched + 4))
+    return RuleSet(rule_set.rules, rule_set.precise and bool(highest >= min_precision))
 
 
 def _drop_rules(rule_sets: list[RuleSet], too_few: Mask) -> list[RuleSet]:

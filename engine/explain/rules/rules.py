@@ -5,6 +5,9 @@
 Candidates are the shallowest nodes that are precise enough. Each is simplified by leaving out the bounds that it does
 not need, and a greedy set cover chooses among them. A person is in the cluster if any of its rules matches. Precision
 is the share of the people a rule matches who are in the cluster; coverage is the share of the cluster it matches.
+
+What has to be precise is the union of a cluster's rules. So where the first rule is more precise than need be, a
+further one may be less so; the union then has to reach the precision one standard error below what the rows show.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from engine.explain.rules.scores import AnyRule, match_rule
 PRIOR_ERRORS = 1.0  # sampled rows added to the errors of every rule, so that rules which match few rows need proof
 MAX_CONDITIONS = 5  # of a further rule: people do not read longer ones
 MIN_GAIN = 0.05  # share of the cluster that a further rule must add
+MAX_SHORTFALL = 0.1  # of the precision of a further rule, among the people whom the rules before it do not match
+STANDARD_ERRORS = 1.0  # below the precision on rows that were learned from
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def find_rules(
     predicates : int array of shape (n_tree_predicates,)
         The tree's predicate p is row predicates[p] of `bins`.
     accepted : tuple of Ranges or Score
-        Rules of the cluster found before. A further rule is measured on the rows that they do not match, too.
+        Rules of the cluster found before. A further rule is measured together with them.
 
     Returns
     -------
@@ -68,7 +73,8 @@ def find_rules(
         The accepted rules, then the further ones. If no rule is precise enough, the one of the highest F-score.
     """
     n_bins_of = {int(p): n for p, n in zip(predicates, n_bins, strict=True)}
-    evaluator = _RuleEvaluator(bins, in_cluster, weights, n_bins_of, accepted)
+    min_own_precision = settings.min_precision - MAX_SHORTFALL
+    evaluator = _RuleEvaluator(bins, in_cluster, weights, n_bins_of, accepted, min_own_precision)
     paths = [{int(predicates[p]): bounds for p, bounds in path.items()} for path in tree.paths(n_bins)]
     paths = [path for path in paths if path and evaluator.people(evaluator.match(path)) >= settings.min_people]
     precise = [path for path in paths if evaluator.precision(evaluator.match(path)) >= settings.min_precision]
@@ -105,12 +111,14 @@ class _RuleEvaluator:
         weights: Weights,
         n_bins: dict[int, int],
         accepted: tuple[AnyRule, ...],
+        min_own_precision: float = 0.0,
     ) -> None:
+        self.min_own_precision = min_own_precision  # of a further rule, on rows that no accepted rule matches
         self.bins, self.in_cluster, self.weights, self.n_bins = bins, in_cluster, weights, n_bins
         self.covered, self.n_accepted = match_any_rule(accepted, bins), len(accepted)
         self.cluster_size = float(weights[in_cluster].sum())
-        mean_weight = float(weights[in_cluster].mean()) if in_cluster.any() else 1.0
-        self.prior_errors = PRIOR_ERRORS * mean_weight  # in people
+        self.row = float(weights[in_cluster].mean()) if in_cluster.any() else 1.0  # people whom a row stands for
+        self.prior_errors = PRIOR_ERRORS * self.row
 
     def match(self, ranges: Ranges) -> NDArray[np.bool_]:
         return match_rule(ranges, self.bins)
@@ -120,9 +128,18 @@ class _RuleEvaluator:
         return float(self.weights[matched & self.in_cluster & ~self.covered].sum())
 
     def precision(self, matched: NDArray[np.bool_]) -> float:
-        """Return the precision on all rows, or on those that no accepted rule matches if that is lower."""
-        on_all_rows = self._precision(matched)
-        return min(on_all_rows, self._precision(matched & ~self.covered)) if self.n_accepted else on_all_rows
+        """Return the precision of a first rule; of a further one, that of all together, less a standard error.
+
+        A further rule has precision 0 if it is too imprecise by itself, on rows that no accepted rule matches.
+        """
+        if not self.n_accepted:
+            return self._precision(matched)
+        if self._precision(matched & ~self.covered) < self.min_own_precision:
+            return 0.0
+        union = matched | self.covered
+        precision, people = self._precision(union), float(self.weights[union].sum()) + self.prior_errors
+        error = np.sqrt(precision * (1 - precision) * self.row / people)
+        return float(precision - STANDARD_ERRORS * error)
 
     def _precision(self, matched: NDArray[np.bool_]) -> float:
         people = float(self.weights[matched].sum())

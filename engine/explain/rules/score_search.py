@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from engine.explain.binning.binner import Bins
 from engine.explain.rules.decision_tree import Weights
 from engine.explain.rules.imm_tree import WeightedRows
-from engine.explain.rules.rules import RuleSet, match_any_rule
+from engine.explain.rules.rules import STANDARD_ERRORS, RuleSet, match_any_rule
 from engine.explain.rules.scores import Mask, Score, Term, match_rule, rule_terms
 from engine.kernels.cpu.explain.predicates import accumulate_histograms
 from engine.kernels.cpu.explain.scores import best_points
@@ -39,7 +39,6 @@ CELLS = 12  # into which the bins of a predicate are put together for the search
 SWEEPS = 3  # times that every condition is exchanged for a better one
 COST_OF_TERM = 0.01  # share of the cluster that a further condition has to add
 COST_OF_POINTS = 0.01  # share of the cluster that points other than 1 have to add
-STANDARD_ERRORS = 1.0  # below the precision on rows that were learned from
 SIGNIFICANT = 2.0  # standard errors by which a difference counts
 RIDGE = 1.0  # penalty of the logistic regression, in rows
 

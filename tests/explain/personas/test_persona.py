@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from engine.explain.personas.cluster_names import name_clusters
 from engine.explain.personas.effect_sizes import EffectSize, compute_effect_sizes, wilson
 from engine.explain.personas.persona import Persona, build_personas
 from engine.explain.personas.phrases import _number_tag, clause, interest_words, name_tag
+from engine.explain.personas.sentences import write_portrait, write_sentences
 from engine.explain.row_sample import RowSample
 from engine.features.fit import fit_encoder
 from engine.tables import open_table
+from engine.utils.domain_words import DEFAULT_WORDS
 from engine.utils.formatting import Vocabulary
 from tests.explain.people import people
 
@@ -172,6 +175,94 @@ def test_nothing_having_happened_is_said_plainly() -> None:
     feature = Predicate("Smoker", "having ever smoked", "truth", thresholds=(1.0,))
     effect_size = EffectSize(feature, "rest", 0.1, 0.5, -0.8, -0.9, -0.7, 0.2, 0.1, 0.3, 99, 10, 0.5, 0.1)
     assert name_tag(effect_size) == "not having ever smoked"
+
+
+@pytest.mark.parametrize(
+    ("name", "tags", "clauses"),
+    [
+        (
+            "low income",
+            ("low income", "no low income"),
+            ("60 % say {} to low income", "hardly anybody says {} to low income"),
+        ),
+        ("has kids", ("kids", "no kids"), ("60 % have {}kids", "hardly anybody has {}kids")),
+        ("is member", ("member", "not member"), ("60 % are {}member", "hardly anybody is {}member")),
+    ],
+)
+def test_answers_of_yes_and_no_in_a_text_are_read_like_those_of_a_truth_value(
+    name: str, tags: tuple[str, str], clauses: tuple[str, str]
+) -> None:
+    for value, tag in zip(("yes", "No"), tags, strict=True):
+        feature = Predicate("column", name, "category", value)
+        effect_size = EffectSize(feature, "rest", 0.6, 0.3, 0.5, 0.4, 0.6, 2.0, 1.5, 2.5, 99, 60, 0.5, 0.6)
+        answer = value.lower() if "say" in clauses[0] else {"yes": "", "No": tags[1].removesuffix(tags[0])}[value]
+        assert name_tag(effect_size) == tag
+        assert clause(effect_size, min_people=11) == f"{clauses[0].format(answer)} (everybody: 30 %)"
+        assert clause(effect_size, min_people=61) == f"{clauses[1].format(answer)} (everybody: 30 %)"
+
+
+def test_one_of_two_numbers_is_named_like_a_category() -> None:
+    for difference, value in ((0.5, "2"), (-0.5, "1")):
+        feature = Predicate("source", "source", "truth", thresholds=(2.0,), lower_value=1.0)
+        d = (difference,) * 3
+        effect_size = EffectSize(feature, "rest", 0.9, 0.5, *d, 2.0, 1.5, 2.5, 99, 60, 0.5, 0.6)
+        assert name_tag(effect_size) == f"source {value}"
+        assert clause(effect_size, min_people=11) == "the source is 2 for 90 % (everybody: 50 %)"
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "words"),
+    [
+        ("wind farms", "many wind farms", "the wind farms are more for 60 %"),
+        ("census", "high census", "the census is more for 60 %"),
+        ("marital status", "high marital status", "the marital status is more for 60 %"),
+    ],
+)
+def test_only_plurals_are_many(name: str, tag: str, words: str) -> None:
+    assert _number_tag(name, True, whole=True) == tag
+    category = Predicate(name, name, "category", "more")
+    effect_size = EffectSize(category, "rest", 0.6, 0.3, 0.5, 0.4, 0.6, 2.0, 1.5, 2.5, 99, 60, 0.5, 0.6)
+    assert clause(effect_size, min_people=11) == f"{words} (everybody: 30 %)"
+
+
+@pytest.mark.parametrize(
+    ("name", "later", "earlier"),
+    [
+        ("year", "later years", "earlier years"),
+        ("release year", "later release year", "earlier release year"),
+        ("year of birth", "later year of birth", "earlier year of birth"),
+        ("sales per year", "many sales per year", "few sales per year"),
+    ],
+)
+def test_a_year_is_later_or_earlier_and_not_high_or_low(name: str, later: str, earlier: str) -> None:
+    feature = Predicate(name, name, "number", whole=True, thresholds=(1990.0,))
+    for difference, tag in ((0.5, later), (-0.5, earlier)):
+        d = (difference,) * 3
+        effect_size = EffectSize(feature, "rest", 1994.0, 1994.0, *d, None, None, None, 99, 99, 10.0, 0.6)
+        assert name_tag(effect_size) == tag
+        word = tag.split()[0] if "per" not in name else {"many": "higher", "few": "lower"}[tag.split()[0]]
+        assert f"to be {word} than others'" in clause(effect_size, min_people=5)
+
+
+def test_a_scale_that_may_count_down_has_no_above_and_below() -> None:
+    meanings = (("1", "excellent"), ("5", "poor"))
+    feature = Predicate("health", "health", "number", thresholds=(2.0, 3.0), whole=True, meanings=meanings)
+    for difference, end in ((1.2, "towards poor"), (-1.2, "towards excellent")):
+        d = (difference, difference - 0.1, difference + 0.1)
+        effect_size = EffectSize(feature, "rest", 4.0, 3.0, *d, None, None, None, 99, 99, 1.0, 0.8)
+        ((_, (line,)),) = write_portrait([effect_size], (), 11, DEFAULT_WORDS)
+        assert line.endswith(f": 1.20 standard deviations {end} (1.10 to 1.30).")
+
+
+def test_what_there_is_not_is_said_once() -> None:
+    feature = Predicate("spend", "spend", "number")
+    spend = EffectSize(feature, "rest", 9.0, 1.0, 0.5, 0.4, 0.6, None, None, None, 99, 99, 1.0, 0.8)
+    alone = write_sentences([spend], 50, 0.5, 11, DEFAULT_WORDS)
+    assert alone[1:] == ("Nothing else tells them from others.",)
+    others = [replace(spend, feature=replace(feature, column=name, name=name)) for name in "abcd"]
+    assert [text.partition(":")[0] for text in write_sentences(others, 50, 0.5, 11, DEFAULT_WORDS)][1:] == [
+        "What they share"
+    ]
 
 
 def test_two_tags_in_another_order_are_the_same_name() -> None:

@@ -104,7 +104,7 @@ def test_a_cluster_without_a_precise_rule_gets_its_best_one_and_says_so() -> Non
     assert in_cluster[match_rule(rule_set.rules[0], bins)].mean() > 0.5
 
 
-def test_a_further_rule_is_as_precise_on_rows_that_no_rule_matches_yet() -> None:
+def test_a_further_rule_is_found_on_rows_that_no_rule_matches_yet() -> None:
     bins, _, weights = planted_rows(5, 3000)
     first = bins[0] == 0
     second = (bins[1] == 3) & (bins[2] >= 2)
@@ -131,6 +131,29 @@ def test_people_of_an_accepted_rule_do_not_make_a_further_rule_more_precise() ->
 
     assert rules_beside(()) == ({1: (0, 0)},)
     assert rules_beside((near,)) == (near,)
+
+
+@pytest.mark.parametrize(
+    ("n_wrong_in_first", "n_right_in_second", "accepted"),
+    [
+        (0, 85, True),  # the first rule leaves room for the second
+        (0, 75, False),  # too imprecise by itself, though the union is precise
+        (19, 85, False),  # of the union 0.90, which one standard error more takes below 0.9
+    ],
+)
+def test_a_further_rule_may_be_less_precise_while_all_together_are_precise(
+    n_wrong_in_first: int, n_right_in_second: int, accepted: bool
+) -> None:
+    row = np.arange(1000)
+    bins = np.stack([row < 300, (row >= 300) & (row < 400)]).astype(np.uint8)
+    in_cluster = ((row >= n_wrong_in_first) & (row < 300)) | ((row >= 300) & (row < 300 + n_right_in_second))
+    tree = grow_tree(bins[1:], in_cluster.astype(np.int32), np.ones(1000), max_depth=1)
+    first = {0: (1, 1)}
+    rule_set = find_rules(
+        tree, bins, in_cluster, np.ones(1000), [2], ExplainConfig(min_precision=0.9), predicates=np.array([1]),
+        accepted=(first,),
+    )  # fmt: skip
+    assert rule_set.rules == ((first, {1: (1, 1)}) if accepted else (first,))
 
 
 def test_rules_match_at_least_min_people() -> None:
