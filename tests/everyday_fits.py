@@ -91,6 +91,7 @@ def many_rows(folder: Path) -> None:
     source = str(folder / "people.parquet")
     run = fit(source, folder / "run", n_clusters=12, skip=["map"])
     engine.load(run.path).assign(source, out=folder / "assigned")
+    fit(source, folder / "chosen", skip=LEAN)
     fit(source, folder / "streamed", n_clusters=12, skip=LEAN, memory="500MiB")
     fit(source, folder / "cosine", n_clusters=12, skip=LEAN, kmeans={"metric": "cosine", "n_clusters": 12})
 
