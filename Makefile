@@ -37,7 +37,7 @@ wheel: setup
 test-wheel: wheel
 	rm -rf $(WHEEL_VENV) && $(PYTHON) -m venv $(WHEEL_VENV)
 	$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
-	$(WHEEL_VENV)/bin/python -P tests/wheel.py
+	PYTHONPATH=tests $(WHEEL_VENV)/bin/python -P tests/wheel.py
 
 # Branches of the core that its own tests reach; the settings are in pyproject.toml.
 coverage: setup

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +29,42 @@ def _clustered_rows(n_rows: int, n_features: int, dtype: Any, n_clusters: int = 
     return (centers[np.arange(n_rows) % n_clusters] + random.normal(size=(n_rows, n_features))).astype(dtype)
 
 
-def kmeans_of_many_features(folder: Path) -> None:
-    """Rows in bytes, then in int16, then in float32 where the integers tell too little."""
-    from engine import KMeans
-
-    for dtype in (np.float32, np.float64):
-        model = KMeans(20, random_state=0, device="cpu").fit(_clustered_rows(20_000, 24, dtype))
-        model.predict(_clustered_rows(200, 24, dtype))
-        model.transform(_clustered_rows(200, 24, dtype))
-
-
-def kmeans_of_few_features(folder: Path) -> None:
-    """Rows in int16, and heavy tails, for which that is not fine enough."""
+def kmeans_estimator(folder: Path) -> None:
+    """Fit, predict and transform, with weights and without, from every start; and k chosen by the engine."""
     from engine import KMeans, choose_k
 
-    rows = _clustered_rows(20_000, 6, np.float32)
-    KMeans(20, random_state=0, device="cpu").fit(rows)
+    for dtype in (np.float32, np.float64):
+        rows = _clustered_rows(20_000, 24, dtype)
+        model = KMeans(20, random_state=0, device="cpu").fit(rows)
+        model.predict(rows[:200])
+        model.transform(rows[:200])
+    rows = _clustered_rows(2000, 6, np.float32)
     KMeans(8, init="random", n_init=2, device="cpu").fit(rows[:900], sample_weight=np.ones(900))
-    heavy = np.random.default_rng(0).standard_t(1.1, size=(20_000, 40)).astype(np.float32)
-    KMeans(20, random_state=0, device="cpu", max_iter=20).fit(heavy)
-    choose_k(rows[:2000])
+    choose_k(rows)
+
+
+def kmeans_passes(folder: Path) -> None:
+    """Pass over rows at every level of precision, and label few and many rows once.
+
+    Which levels a fit goes on to depends on its rows and on what kernels cost, so no fit is sure to need all of them.
+    """
+    from engine.backends.cpu import FEW_ROWS, CpuBackend, allocate_rows_at
+    from engine.execution.array_storage import IN_MEMORY
+    from engine.kernels.cpu.kmeans.quantize import FLOAT32, coarsest_level
+    from engine.kmeans.lloyd import Samples, lloyd
+
+    backend, n_features = CpuBackend(), 24
+    for dtype in (np.float32, np.float64):
+        rows = _clustered_rows(FEW_ROWS + 1, n_features, dtype)
+        samples, everything = Samples.from_array(rows, None, backend), slice(0, len(rows))
+        for level in range(coarsest_level(n_features), FLOAT32 + 1):
+            prepared = allocate_rows_at(level, rows, len(rows), IN_MEMORY)
+            backend.prepare_and_range(rows, np.empty(0), prepared, everything)
+            backend.requantize_rows(rows, prepared, everything)
+            lloyd(replace(samples, prepared=prepared), rows[:20], max_iter=3, tolerance=0.0)
+        for some in (rows[:300], rows):
+            backend.label(some, rows[:20], np.empty(len(some), np.int32))
+            backend.nearest_two(some, rows[:20])
 
 
 def maps(folder: Path) -> None:
@@ -112,7 +129,7 @@ def _fit(source: Any, out: Path, *, id: str, n_clusters: int | str = "auto", **s
 
 # The longest first, and those that need the same kernels apart.
 JOBS: dict[str, Callable[[Path], None]] = {
-    job.__name__: job for job in (members, maps, kmeans_of_many_features, kmeans_of_few_features, ratings, components)
+    job.__name__: job for job in (members, kmeans_passes, maps, kmeans_estimator, ratings, components)
 }
 
 

@@ -154,7 +154,8 @@ def count_all(
         return device.run_in_chunks(count_there, lambda _: count_all(packed, labels, counter))
 
     def count_block(rows: slice) -> RuleCounts:
-        return counter.count(packed[:, rows], labels[rows])
+        # Contiguous, as all rows are, or kernels would be compiled for strides as well.
+        return counter.count(np.ascontiguousarray(packed[:, rows]), labels[rows])
 
     return add_counts(over_rows(count_block, len(labels), ROWS_PER_BLOCK, pass_name="rules"))
 
