@@ -153,6 +153,19 @@ SILENT = [
         check=is_missing_where("days", 14),
     ),
     Case(
+        "99 after a discount of 0 to 29",
+        parquet(discount=[99 if n % 9 == 0 else n * 7 % 30 for n in range(N)]),
+        0,
+        "'discount' .*written as 99",
+        check=is_missing_where("discount", 7),
+    ),
+    Case(
+        "-1 of a rating",
+        parquet(rating=[-1 if n % 9 == 0 else n * 7 % 6 for n in range(N)]),
+        0,
+        r"apart, but not plainly: 'rating' \(-1\)",
+    ),
+    Case(
         "hashes of 64 bits",
         parquet(h=np.random.default_rng(0).integers(-(2**63), 2**63 - 1, N)),
         0,
