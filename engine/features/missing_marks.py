@@ -217,6 +217,16 @@ def _is_marked_day(day: float) -> bool:
     return day in _DAYS or _is_beyond_calendars(day)
 
 
+def looks_like_mark(value: float, *, is_date: bool) -> bool:
+    """Tell whether a number, or a day since 1970-01-01, is one of those that mark missing values in many tables."""
+    return _is_marked_day(np.floor(value)) if is_date else _is_marked_number(value)
+
+
+def format_mark(mark: float, *, is_date: bool) -> str:
+    """Return a mark as people write it."""
+    return format_iso_day(mark) if is_date else f"{mark:.15g}"
+
+
 def _is_beyond_calendars(day: float) -> bool:
     return day >= _day(LAST_YEARS) or day <= _day(FIRST_YEAR)
 
@@ -327,7 +337,7 @@ def report_missing_marks(statistics: TableStatistics, settings: Mapping[str, Seq
         and find_marks(column.sample, is_date=column.read_spec.form == "days")
     ]
     doubtful = [
-        f"{name!r} ({', '.join(f'{mark:.15g}' for mark in marks)})"
+        f"{name!r} ({', '.join(format_mark(mark, is_date=False) for mark in marks)})"
         for name, column in statistics.columns.items()
         if column.read_spec.form == "number" and name not in settings and repr(name) not in late
         for marks in [find_doubtful_marks(column.sorted_sample)]
@@ -358,5 +368,5 @@ def describe_missing_marks(read_spec: ReadSpec, n_marked: int) -> str:
     is_date = read_spec.form == "days"
     texts = [mark if mark.strip() else f'"{mark}"' for mark in read_spec.missing if isinstance(mark, str)]
     numbers = [mark for mark in read_spec.missing if not isinstance(mark, str)]
-    shown = texts + [format_iso_day(mark) if is_date else f"{mark:.15g}" for mark in numbers]
+    shown = texts + [format_mark(mark, is_date=is_date) for mark in numbers]
     return f"{n_marked:,} missing values written as {', '.join(shown)}"
