@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from engine.blocks import BLOCK_ROWS, Block, require_columns
 from engine.errors import UsageError
-from engine.features.column_statistics import TableStatistics
-from engine.features.columnar_block import ReadSpec, read_block, to_text
+from engine.features.column_statistics import ColumnStatistics, TableStatistics
+from engine.features.columnar_block import ReadSpec, is_text, read_block, to_text
 from engine.features.moment_marks import find_moment_marks
 from engine.features.scale_ends import fill_range, is_unexpected, typical_step
+from engine.tables.csv_dialect import MISSING_WORDS
 from engine.tables.vector_columns import vector_name
 from engine.utils.formatting import format_iso_day
 
@@ -90,6 +91,9 @@ def set_missing_marks(
         for name, texts in settings.items()
         if name in read_specs
     }
+    for name, read_spec in read_specs.items():
+        if _is_written(schema.field(name).type, read_spec) and settings.get(name, True):
+            marks[name] = tuple(sorted({*marks.get(name, ()), *MISSING_WORDS}))
     numeric = {
         name: read_spec
         for name, read_spec in read_specs.items()
@@ -103,6 +107,11 @@ def set_missing_marks(
             named = () if is_date else find_moment_marks(name, values)
             marks[name] = named or find_marks(values, is_date=is_date)
     return {name: read_spec.with_missing(marks.get(name, ())) for name, read_spec in read_specs.items()}
+
+
+def _is_written(kind: pa.DataType, read_spec: ReadSpec) -> bool:
+    """Tell whether a column has categories, or several labels a row, as texts."""
+    return is_text(kind) and (read_spec.form == "category" or read_spec.separator is not None)
 
 
 def _parse_marks(name: str, texts: Sequence[str], kind: pa.DataType, read_spec: ReadSpec) -> tuple[float | str, ...]:
@@ -323,9 +332,9 @@ def zeros_stand_apart(ascending: NDArray[np.float64]) -> bool:
 def report_missing_marks(statistics: TableStatistics, settings: Mapping[str, Sequence[str]]) -> None:
     """Warn of marks that were found in the first rows, and of values that look like marks only after them."""
     found = [
-        f"{name!r} ({describe_missing_marks(column.read_spec, column.n_marked)})"
+        f"{name!r} ({describe_missing_marks(column)})"
         for name, column in statistics.columns.items()
-        if column.read_spec.missing and name not in settings
+        if column.read_spec.form in ("number", "days") and column.read_spec.missing and name not in settings
     ]
     late = [
         repr(name)
@@ -363,10 +372,12 @@ def report_missing_marks(statistics: TableStatistics, settings: Mapping[str, Seq
         warnings.warn(f"{message}. They stay values; {remedy}.", MissingMarksWarning, stacklevel=3)
 
 
-def describe_missing_marks(read_spec: ReadSpec, n_marked: int) -> str:
-    """Return how many missing values of a column are written as which marks."""
-    is_date = read_spec.form == "days"
-    texts = [mark if mark.strip() else f'"{mark}"' for mark in read_spec.missing if isinstance(mark, str)]
-    numbers = [mark for mark in read_spec.missing if not isinstance(mark, str)]
-    shown = texts + [format_mark(mark, is_date=is_date) for mark in numbers]
-    return f"{n_marked:,} missing values written as {', '.join(shown)}"
+def describe_missing_marks(column: ColumnStatistics) -> str:
+    """Return how many missing values of a column are written as which marks; of texts, those that it has."""
+    is_date = column.read_spec.form == "days"
+    if column.read_spec.form == "category":
+        texts = [mark if mark.strip() else f'"{mark}"' for mark in sorted(column.marks)]
+        return f"{column.n_marked:,} missing values written as {', '.join(texts)}"
+    numbers = [mark for mark in column.read_spec.missing if not isinstance(mark, str)]
+    shown = [format_mark(mark, is_date=is_date) for mark in numbers]
+    return f"{column.n_marked:,} missing values written as {', '.join(shown)}"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TAIL_SHARE, MIN_TAIL_ROWS, MIN_TAIL_VALUES = 0.1, 5, 2  # of the rows, rows and distinct values that are the tail
-MAX_EXPONENT = 1e3  # of a tail: steeper ones leave nothing to expect
+MAX_EXPONENT = 500.0  # times the width of a tail: steeper ones leave nothing to expect, and overflow
 FILLED_SHARE = 0.5  # of the steps of a range, from which on values fill it
 MIN_ABSENT_ROWS = 10.0  # expected where nobody is, from which on a tail has ended: 1 in 22,000 by chance
 MIN_OWN_GAPS = 5.0  # times the widest gap of the tail, from which on a gap after it is none of its own

@@ -181,7 +181,7 @@ class RequestAssigner:
         unlike = many | (missing == sizes) | (far >= np.maximum(MIN_FAR_ROWS, FAR_SHARE * sizes))
         with_marks = np.isin(np.arange(len(sizes)), np.searchsorted(ends, flags.marks.rows, side="right"))
         for k in np.flatnonzero(unlike.any(axis=0) | (directionless > 0) | with_marks).tolist():
-            marks = flags.marks.count(int(starts[k]), int(ends[k]))
+            marks = flags.marks.counts(int(starts[k]), int(ends[k]))
             counts = UnseenCounts(int(sizes[k]), unknown[:, k], missing[:, k], far[:, k], marks, int(directionless[k]))
             for category, message in describe_unseen(counts, self._shares):
                 warn(k, category, message)

@@ -93,7 +93,7 @@ class FoundMarks(NamedTuple):
     rows: Int64s
     values: Float64s
 
-    def count(self, first: int, end: int) -> dict[int, Counter[float]]:
+    def counts(self, first: int, end: int) -> dict[int, Counter[float]]:
         """Return how many of the rows from `first` up to `end` have each mark, by column."""
         found: dict[int, Counter[float]] = {}
         inside = (self.rows >= first) & (self.rows < end)
@@ -188,7 +188,7 @@ def count_unseen(
     flags = find_unseen(block, encoder)
     scored = None if fitted is None else count_scored(block, fitted)
     unknown, missing, far = (of_rows.sum(axis=1) for of_rows in flags[:3])
-    return UnseenCounts(block.n_rows, unknown, missing, far, flags.marks.count(0, block.n_rows), scored=scored)
+    return UnseenCounts(block.n_rows, unknown, missing, far, flags.marks.counts(0, block.n_rows), scored=scored)
 
 
 class SeenRows:

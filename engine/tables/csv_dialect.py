@@ -21,6 +21,8 @@ from engine.tables.number_texts import MISSING_MARKS, are_grouped, marks_thousan
 from engine.tables.source_paths import SourceFiles
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "#N/A"]
+# Texts of categories that are missing values in every kind of table, and in new rows.
+MISSING_WORDS = (*MISSING, " ", "n/a")
 _WORDS = frozenset(MISSING) - {""}
 _HEAD_BYTES = 1 << 20  # bytes of a file that the dialect is detected from
 HEADER_BYTES = 1 << 16  # bytes of a file that hold all lines of its header

@@ -110,7 +110,7 @@ SILENT = [
         "NA and None as categories of CSV",
         csv_of(age=ROUNDED, country=["NA", "DE", "None"] * (N // 3)),
         0,
-        r"'country' \('NA', 'None'\)",
+        r"taken for missing values: 'country' \('NA', 'None'\)",
         check=says("country", "missing values written as 'NA', 'None'"),
     ),
     Case(

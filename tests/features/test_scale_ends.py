@@ -53,3 +53,9 @@ def test_values_fill_a_range_by_their_own_step() -> None:
     assert typical_step(np.array([0.0, 5, 10, 20])) == 5.0
     assert fill_range(np.arange(20.0, 65.0, 5.0))
     assert not fill_range(np.array([0.0, 1, 2, 3, 50]))
+
+
+def test_a_steep_tail_far_below_a_number_overflows_nowhere() -> None:
+    before, beyond = rows_expected(1e18, np.array([1e6, 1e6 + 1.0, 1e6 + 2.0]), np.array([50, 50, 50]))
+    assert before > 10
+    assert beyond == 0.0
