@@ -33,6 +33,7 @@ _NUMBER = re.compile(r"[0-9]+(?:[.,'][0-9]+)*|\d+")
 _WORDS = frozenset(["none", "unknown", "missing", "(missing)", "void", "no answer"])  # marks that are answers as well
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")  # characters that nobody sees
 _MONTH = re.compile("(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*", re.IGNORECASE)
+_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")  # as in a time with the name of a zone
 _CODE = re.compile("0[0-9]{2}")  # a number that begins so is none: 01234-5678
 
 
@@ -139,7 +140,8 @@ def _hold_numbers(counts: Counter[str]) -> bool:
     for text, n_rows in counts.items():
         numbers = _NUMBER.findall(text)
         notation = _NUMBER.sub(lambda number: "0" if number[0].isascii() else "#", _MONTH.sub("*", text.strip()))
-        if 1 <= len(numbers) <= MAX_NUMBERS and not notation[0].isalpha() and not _CODE.match(numbers[0]):
+        has_few = 1 <= len(numbers) <= MAX_NUMBERS or _DAY.match(text.strip()) is not None
+        if has_few and not notation[0].isalpha() and not _CODE.match(numbers[0]):
             notations[notation] += n_rows
     n_alike = sum(n_rows for _, n_rows in notations.most_common(MAX_NOTATIONS))
     return set(notations) != {"0"} and n_alike >= MIN_ALIKE * counts.total()

@@ -166,6 +166,19 @@ SILENT = [
         r"apart, but not plainly: 'rating' \(-1\)",
     ),
     Case(
+        "codes such as 0x1f in CSV",
+        csv_of(age=ROUNDED, flags=[f"0x{n * 7 % 29:02x}" for n in range(N)]),
+        0,
+        check=has_column("flags", "categorical"),
+    ),
+    Case(
+        "a word among dates",
+        csv_of(age=ROUNDED, last=["never" if n % 3 == 0 else f"2024-02-{n % 28 + 1:02d}" for n in range(N)]),
+        0,
+        "'last' .*20 missing values written as words",
+        check=has_column("last", "date"),
+    ),
+    Case(
         "hashes of 64 bits",
         parquet(h=np.random.default_rng(0).integers(-(2**63), 2**63 - 1, N)),
         0,

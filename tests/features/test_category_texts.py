@@ -31,6 +31,7 @@ NOTATIONS: dict[str, Callable[[int], str]] = {
     "days with years of two digits": lambda n: f"{1 + n % 12}/{1 + n % 28}/{10 + n % 9}",
     "days of Oracle": lambda n: f"{1 + n % 28:02d}-{MONTHS[n % 10].upper()}-{10 + n % 9}",
     "months with years of two digits": lambda n: f"{MONTHS[n % 9]}-{n % 20:02d}",
+    "times with the name of a zone": lambda n: f"2024-01-{n % 28 + 1:02d} 10:00 {('Asia/Tokyo', 'Europe/Rome')[n % 2]}",
     "Arabic digits": lambda n: str(n).translate(
         str.maketrans("0123456789", "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669")
     ),

@@ -58,4 +58,4 @@ def test_values_fill_a_range_by_their_own_step() -> None:
 def test_a_steep_tail_far_below_a_number_overflows_nowhere() -> None:
     before, beyond = rows_expected(1e18, np.array([1e6, 1e6 + 1.0, 1e6 + 2.0]), np.array([50, 50, 50]))
     assert before > 10
-    assert beyond == 0.0
+    assert 0.0 <= beyond < 1e-100
