@@ -266,10 +266,11 @@ def _column_statistics(columnar: ColumnarBlock, read_specs: Mapping[str, ReadSpe
     for name, labels in columnar.labels.items():
         part = ColumnStatistics(name, read_specs[name], n_rows=columnar.n_rows)
         _count_texts(part, labels.codes, labels.names)
-        part.n_missing = int(labels.missing.sum())
+        part.n_missing, part.marks = int(labels.missing.sum()), Counter(labels.marks)
+        part.n_marked = part.marks.total()
         parts.append(part)
     for part in parts:
-        part.n_marked = columnar.n_marked.get(part.name, 0)
+        part.n_marked += columnar.n_marked.get(part.name, 0)
     return parts
 
 

@@ -73,6 +73,7 @@ class RaggedLabels(NamedTuple):
     codes: NDArray[np.int32]  # MISSING_CODE for an empty text, which is no label
     names: list[str] | None  # None: more than max_distinct
     missing: NDArray[np.bool_]  # (n_rows,)
+    marks: Mapping[str, int] = {}  # rows with each whole text that marks a missing value
 
 
 @dataclass(frozen=True)
@@ -409,7 +410,10 @@ def read_labels(
     """
     if marks and is_text(column.type):
         is_mark = pc.is_in(column.cast(pa.string()), pa.array(marks, pa.string()))
+        found = pc.value_counts(column.filter(is_mark).cast(pa.string())).to_pylist()
         column = pc.if_else(is_mark, pa.scalar(None, column.type), column)
+        read = read_labels(column, separator, limit)
+        return read._replace(marks={entry["values"]: entry["counts"] for entry in found})
     if pa.types.is_null(column.type):
         return RaggedLabels(np.zeros(len(column) + 1, np.int32), np.empty(0, np.int32), [], np.ones(len(column), bool))
     missing = column.is_null().to_numpy(zero_copy_only=False)

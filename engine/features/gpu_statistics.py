@@ -178,6 +178,9 @@ class _ChunkReader:
             to_text(encoded.dictionary).cast(pa.string()), separator, part.read_spec.max_names, part.read_spec.missing
         )
         part.overflow = labels.names is None
+        rows_of = dict(zip(encoded.dictionary.to_pylist(), n_rows.tolist(), strict=True))
+        part.marks = Counter({mark: rows_of[mark] for mark in labels.marks if rows_of[mark]})
+        part.n_marked = part.marks.total()
         if labels.names is not None:
             weights = np.repeat(n_rows, np.diff(labels.offsets))
             mentions = np.bincount(labels.codes + 1, weights, len(labels.names) + 1)[1:].astype(np.int64)

@@ -25,7 +25,7 @@ from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.features.columnar_block import ReadSpec, is_text, read_block, to_text
 from engine.features.moment_marks import find_moment_marks
 from engine.features.scale_ends import fill_range, is_unexpected, typical_step
-from engine.tables.csv_dialect import MISSING_WORDS
+from engine.tables.csv_dialect import MISSING
 from engine.tables.vector_columns import vector_name
 from engine.utils.formatting import format_iso_day
 
@@ -93,7 +93,7 @@ def set_missing_marks(
     }
     for name, read_spec in read_specs.items():
         if _is_written(schema.field(name).type, read_spec) and settings.get(name, True):
-            marks[name] = tuple(sorted({*marks.get(name, ()), *MISSING_WORDS}))
+            marks[name] = tuple(sorted({*marks.get(name, ()), *MISSING}))
     numeric = {
         name: read_spec
         for name, read_spec in read_specs.items()
@@ -375,7 +375,7 @@ def report_missing_marks(statistics: TableStatistics, settings: Mapping[str, Seq
 def describe_missing_marks(column: ColumnStatistics) -> str:
     """Return how many missing values of a column are written as which marks; of texts, those that it has."""
     is_date = column.read_spec.form == "days"
-    if column.read_spec.form == "category":
+    if column.read_spec.form in ("category", "labels"):
         texts = [mark if mark.strip() else f'"{mark}"' for mark in sorted(column.marks)]
         return f"{column.n_marked:,} missing values written as {', '.join(texts)}"
     numbers = [mark for mark in column.read_spec.missing if not isinstance(mark, str)]

@@ -26,13 +26,13 @@ from engine.blocks import require_columns
 from engine.errors import RetypedColumnError, RoomsError, SourceFormatError
 from engine.features.columnar_block import MISSING_CODE, ArrowColumns, RaggedLabels, ReadSpec
 from engine.tables import open_table
-from engine.tables.csv_dialect import MISSING_WORDS
+from engine.tables.csv_dialect import MISSING
 from engine.tables.number_texts import ParsedTexts
 from engine.tables.records import is_missing, table_of_columns
 from engine.tables.unique_ids import read_ids
 
 _NONE = type(None)
-_WORDS = frozenset(MISSING_WORDS)
+_WORDS = frozenset(MISSING)
 _PLAIN_NUMBERS = {int, float, _NONE}
 _EXACT = 2.0**53  # whole numbers below it are doubles
 _EPOCH = date(1970, 1, 1).toordinal()

@@ -35,6 +35,7 @@ DIGIT_FORMS: tuple[Form, ...] = ("yearmonthday", "yearmonth")
 MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 MIN_DATES = 0.99  # of the distinct texts that are no mark of a missing value
 MAX_WORDS = 3  # distinct words without a digit that stand for no date
+MIN_BESIDE_WORDS = 10  # distinct texts with digits beside them
 MIN_DATES_IN_HEAD = 0.5  # of the first texts, below which a column is not looked at further
 _HEAD = 200  # texts
 _ZERO_DATE = re.compile(r"0000[-/.]00[-/.]00.*|00[-/.]00[-/.]0000.*")  # MySQL's mark of a missing date
@@ -137,6 +138,7 @@ def find_date_format(texts: pa.Array, hint: Form | None = None) -> DateFormat | 
     if not _may_be_dates(texts):
         return None
     texts = texts.filter(pa.array([not _may_be_mark(text) for text in texts.to_pylist()], pa.bool_()))
+    texts = _without_few_words(texts)
     order, assumed = _find_order(texts, hint)
     n_dates, forms = 0, list[Form]()
     for form, pattern in PATTERNS.items():
@@ -173,6 +175,13 @@ def parse_dates(column: pa.Array, form: DateFormat, n_rows: NDArray[np.int64] | 
         else:
             n_unread += int(counts[position])
     return ParsedTexts(lookup[codes + 1], marks, n_unread, "dates")
+
+
+def _without_few_words(texts: pa.Array) -> pa.Array:
+    """Return distinct texts without those that have no digit, if they are few beside others."""
+    with_digits = texts.filter(pc.match_substring_regex(texts, "[0-9]"))
+    few = len(texts) - len(with_digits) <= MAX_WORDS and len(with_digits) >= MIN_BESIDE_WORDS
+    return with_digits if few else texts
 
 
 def find_words(texts: pa.Array, form: DateFormat) -> tuple[str, ...]:

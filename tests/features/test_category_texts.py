@@ -134,6 +134,17 @@ def test_words_for_missing_values_are_named_and_kept_if_asked_for() -> None:
         fit_texts([["DE", "FR", ""][n % 3] for n in range(N)])  # nobody answers with a blank
 
 
+def test_words_for_several_answers_are_missing_and_named() -> None:
+    subsets = [[label for k, label in enumerate("ABCDE") if n >> k & 1] for n in range(1, 32)]
+    answers = [*map("; ".join, subsets), "NA", "None", ""]
+    with pytest.warns(CategoryTextsWarning, match="taken for missing values: 'x' .'NA', 'None'.;"):
+        features = fit_texts([answers[n % 34] for n in range(N)])
+    role, column = features.roles[0], features.statistics.columns["x"]
+    assert role.role == "multilabel"
+    assert set(column.counts) == set("ABCDE")
+    assert column.n_missing == column.n_marked == sum(n % 34 > 30 for n in range(N))
+
+
 def test_spellings_of_one_category_are_counted() -> None:
     cities = ["Berlin", "berlin", " Berlin", "New  York", "new york", "Rome"]
     with pytest.warns(CategoryTextsWarning, match="case or blanks .*: 'x' .5 spellings of 2 categories.;"):

@@ -19,7 +19,7 @@ from engine.features.columnar_block import ColumnarBlock
 from engine.features.encoder import FeatureEncoder
 from engine.features.fit import fit_encoder
 from engine.tables import open_table
-from engine.tables.csv_dialect import MISSING_WORDS
+from engine.tables.csv_dialect import MISSING
 from engine.tables.records import table_of_records
 
 DAY = dt.date(2024, 2, 29)
@@ -81,7 +81,7 @@ USUAL: dict[str, st.SearchStrategy[Any]] = {
 def without_words(record: dict[str, Any]) -> dict[str, Any]:
     """Return a row with None for words such as NA in its numbers, as a CSV file has it."""
     numbers = ("age", "hours", "active", "level")
-    return {n: None if n in numbers and isinstance(v, str) and v in MISSING_WORDS else v for n, v in record.items()}
+    return {n: None if n in numbers and isinstance(v, str) and v in MISSING else v for n, v in record.items()}
 
 
 def outcome(read: Any) -> tuple[ColumnarBlock | None, type[Exception] | None]:

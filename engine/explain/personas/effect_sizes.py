@@ -161,11 +161,9 @@ def _features(
         for code, value in enumerate(plan.categories):
             yield Predicate(plan.column, name, "category", value), codes == code, ~missing
     else:
-        offsets, label_codes, names, missing = read_labels(
-            column_array(rows, plan.column), plan.separator, marks=plan.missing
-        )
-        codes = remap_codes(label_codes, names or [], plan.labels)
-        row = np.repeat(np.arange(len(missing)), np.diff(offsets))
+        read = read_labels(column_array(rows, plan.column), plan.separator, marks=plan.missing)
+        missing, codes = read.missing, remap_codes(read.codes, read.names or [], plan.labels)
+        row = np.repeat(np.arange(len(missing)), np.diff(read.offsets))
         for code, value in enumerate(plan.labels):
             indicator = np.zeros(len(missing), bool)
             indicator[row[codes == code]] = True
