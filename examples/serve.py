@@ -6,8 +6,9 @@
     curl localhost:8000/assign -H 'Content-Type: application/json' -d '[{"user_id": 7, "age": 41, …}, …]'
 
 A row is an object with the columns of the table that the run was made of; null is a missing value. Dates are texts such
-as "2024-09-04". GET /model says which columns there are. Each answer has the id, the cluster with its name, how clear
-the case is (margin, from 0 to 1), and the odds of the runner-up.
+as "2024-09-04". GET /model says which columns there are. The answer has `rows`, each with the id, the cluster with its
+name, how clear the case is (margin, from 0 to 1), and the odds of the runner-up; and `warnings`, texts on values that
+the model does not know, such as a category that no row of the fit had.
 
 Rows that cannot be read give status 422, with a message that names the column. Requests that wait at the same time are
 assigned together, which takes less time, but each is read and checked by itself: none changes another one's answer. One
@@ -32,6 +33,7 @@ from engine.errors import DataError, NotExplainedError, RoomsError
 
 MAX_ROWS = 1_000
 Rows = list[dict[str, Any]]
+Answer = dict[str, Any]  # rows, and texts of warnings
 DECODER, ENCODER = msgspec.json.Decoder(Rows), msgspec.json.Encoder()
 
 
@@ -44,7 +46,7 @@ class Assigner:
             self._with: tuple[str, ...] = ("name",) if self.model.cluster_names else ()
         except NotExplainedError:  # a run made with --skip explain has no names
             self._with = ()
-        self._waiting: list[tuple[Rows, asyncio.Future[Rows]]] = []
+        self._waiting: list[tuple[Rows, asyncio.Future[Answer]]] = []
 
     def warm_up(self) -> None:
         """Assign a row without values, so that no request waits for a kernel."""
@@ -53,10 +55,10 @@ class Assigner:
             row = dict.fromkeys(self.model.encoder.columns) | ({} if self.model.id is None else {self.model.id: 0})
             self.model.assign_each([[row]], with_columns=self._with)
 
-    async def assign(self, rows: Rows) -> Rows:
-        """Return the cluster of each row, or raise what is wrong with these rows."""
+    async def assign(self, rows: Rows) -> Answer:
+        """Return the cluster of each row and warnings, or raise what is wrong with these rows."""
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Rows] = loop.create_future()
+        answer: asyncio.Future[Answer] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._assign_waiting)
         self._waiting.append((rows, answer))
@@ -65,22 +67,25 @@ class Assigner:
     def _assign_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         outcomes: Sequence[Rows | Exception]
+        messages: list[list[str]] = [[] for _ in waiting]
         try:
-            outcomes = self.model.assign_each([rows for rows, _ in waiting], with_columns=self._with)
+            outcomes = self.model.assign_each(
+                [rows for rows, _ in waiting], with_columns=self._with, warned=lambda k, text: messages[k].append(text)
+            )
         except Exception as error:  # a fault of the server: nobody waits forever
             outcomes = [error] * len(waiting)
-        for (_, answer), outcome in zip(waiting, outcomes, strict=True):
+        for (_, answer), outcome, texts in zip(waiting, outcomes, messages, strict=True):
             if answer.cancelled():  # the client is gone
                 continue
             if isinstance(outcome, Exception):
                 answer.set_exception(outcome)
             else:
-                answer.set_result(outcome)
+                answer.set_result({"rows": outcome, "warnings": texts})
 
 
 @post("/assign", status_code=200)
 async def assign(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Return the cluster of each row."""
+    """Return the cluster of each row, and warnings."""
     # msgspec alone reads the body, which takes a third of the time that a parameter of Litestar takes.
     try:
         rows = DECODER.decode(await request.body())

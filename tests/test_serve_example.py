@@ -78,9 +78,17 @@ ROWS = rows(N)
 def test_answers_are_the_assignments(client: TestClient[Any], run: engine.Run) -> None:
     response = client.post("/assign", json=rows(10))
     assert response.status_code == 200
-    assert response.json() == run.model.assign(people().head(10)).to_pylist()
+    assert response.json() == {"rows": run.model.assign(people().head(10)).to_pylist(), "warnings": []}
     assert client.get("/health").text == "ok"
     assert client.get("/model").json()["columns"].keys() == {"hours", "plan", "since"}
+
+
+def test_answers_pass_the_warnings_of_their_rows_on(client: TestClient[Any]) -> None:
+    for change, named in (({"plan": "Gold"}, "'plan'"), ({"hours": -999}, "'hours' in 1 of 1 rows (-999 in 1)")):
+        answer = client.post("/assign", json=[rows(1)[0] | change]).json()
+        assert [row["who"] for row in answer["rows"]] == ["p0"]
+        (message,) = answer["warnings"]
+        assert named in message
 
 
 @pytest.mark.parametrize(
@@ -154,7 +162,12 @@ def test_requests_at_the_same_time_have_the_answers_of_each_alone(
         for body, answer in zip(bodies, together, strict=True):
             assert answer == outcome(asyncio.run(ask([body]))[0])
             try:
-                expected: Any = run.model.assign(body, with_columns=assigner._with).to_pylist()
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always")
+                    expected: Any = {
+                        "rows": run.model.assign(body, with_columns=assigner._with).to_pylist(),
+                        "warnings": [str(warning.message) for warning in caught],
+                    }
             except RoomsError as error:
                 expected = error
             assert answer == outcome(expected)
@@ -174,7 +187,7 @@ def test_requests_at_the_same_time_are_assigned_in_one_call(
     answers = asyncio.run(ask(parts))
     assert calls == [30]
     assert "'hours'" in str(answers.pop(2))
-    assert [answer for part in answers for answer in part] == run.model.assign(people().head(30)).to_pylist()
+    assert [row for part in answers for row in part["rows"]] == run.model.assign(people().head(30)).to_pylist()
 
 
 def test_a_fault_of_the_server_is_told_to_all_that_wait(serve: ModuleType, run: engine.Run) -> None:

@@ -162,21 +162,21 @@ class SqlConditionWriter:
             is_usual = not plan.indicator and condition.get("value") == plan.categories[0]
             expression, holds = self._category(condition, plan, column), condition["holds"] == is_usual
         else:
-            expression, holds = self._label(condition, plan, self.columns.given(field)), not condition["holds"]
+            expression, holds = self._label(condition, plan, field), not condition["holds"]
         return f"COALESCE({expression}, TRUE)" if holds else expression
 
     def _column(self, field: pa.Field, plan: ColumnPlan) -> str:
         """Return a column, or an element of a vector, as it is compared: NULL where it is missing or a mark of it."""
         column = self.columns.present(field, plan)
-        if isinstance(plan, LabelPlan) or not plan.missing:
+        if isinstance(plan, CategoryPlan | LabelPlan):
+            return self.columns.without_marks(column, field, plan)
+        if not plan.missing:
             return column
         kind = self._compared_kind(field.type, plan)
         if isinstance(plan, NumberPlan) and plan.role == "date" and not pa.types.is_date(kind):
             days = [self._is_within_day(column, kind, float(day)) for day in plan.missing]
             return f"CASE WHEN NOT ({' OR '.join(f'({day})' for day in days)}) THEN {column} END"
         write: Callable[[Any], str] = self.dialect.day if pa.types.is_date(kind) else self.dialect.number
-        if isinstance(plan, CategoryPlan):
-            write = self.columns.category_literal(field.type)
         return f"CASE WHEN {column} NOT IN ({', '.join(map(write, plan.missing))}) THEN {column} END"
 
     def _is_within_day(self, column: str, kind: pa.DataType, day: float) -> str:
@@ -233,11 +233,11 @@ class SqlConditionWriter:
             return f"{column} {'NOT IN' if condition['holds'] else 'IN'} ({listed})"
         return f"{column} {'=' if condition['holds'] else '<>'} {literal(condition['value'])}"
 
-    def _label(self, condition: Document, plan: LabelPlan, column: str) -> str:
+    def _label(self, condition: Document, plan: LabelPlan, field: pa.Field) -> str:
+        column = self.columns.without_marks(self.columns.given(field), field, plan)
         texts = [self.dialect.text(condition["value"])]
         if plan.separator is None:
-            kind = self.schema.field(plan.column).type
-            texts = [condition["value"]] if pa.types.is_integer(kind.value_type) else texts
+            texts = [condition["value"]] if pa.types.is_integer(field.type.value_type) else texts
         else:
             column = self.dialect.split_labels(column, plan.separator)
             texts = [self.dialect.text(text) for text in spellings(condition["value"], plan.separator)]

@@ -169,6 +169,7 @@ class PipelineParts:
         blank = f"^[{re.escape(STRIPPED)}]*$"
         return [
             _function(self.pd.DataFrame.replace, to_replace=blank, value=np.nan, regex=True),
+            *self._without_marks(plan, str),
             _function(self.pd.isna),
         ]
 
@@ -203,7 +204,8 @@ class PipelineParts:
 
     def _lists(self, plan: LabelPlan) -> list[Any]:
         """Return the steps to a series of lists of labels; a missing list has none."""
-        steps = [_function(self.pd.Series.fillna, value="")]
+        marks = [_function(self.pd.Series.replace, to_replace=list(plan.missing), value="")] if plan.missing else []
+        steps = [*marks, _function(self.pd.Series.fillna, value="")]
         if plan.separator is None:
             return steps
         ((between, _),), _ = joining_steps(plan.separator)
@@ -229,7 +231,7 @@ class PipelineParts:
             ),
         ]
 
-    def _without_marks(self, plan: NumberPlan | CategoryPlan, read: Callable[[Any], Any]) -> list[Any]:
+    def _without_marks(self, plan: ColumnPlan, read: Callable[[Any], Any]) -> list[Any]:
         if not plan.missing:
             return []
         marks = {plan.column: [read(mark) for mark in plan.missing]}

@@ -77,6 +77,13 @@ class SqlColumns:
             return self.dialect.zoned(column)
         return column
 
+    def without_marks(self, column: str, field: pa.Field, plan: CategoryPlan | LabelPlan) -> str:
+        """Return texts, or categories in another type, NULL where they are marks of missing values."""
+        if not plan.missing:
+            return column
+        literal = self.category_literal(field.type)
+        return f"CASE WHEN {column} NOT IN ({', '.join(map(literal, plan.missing))}) THEN {column} END"
+
     def moment(self, field: pa.Field, plan: NumberPlan) -> str:
         """Return the moment of a column of texts or digits in UTC, NULL where it is none."""
         column = self.given(field)

@@ -106,10 +106,7 @@ class SqlEncoder:
         return f"FLOOR({name}) IN ({', '.join(map(self.dialect.number, plan.missing))})"
 
     def _category(self, field: pa.Field, plan: CategoryPlan) -> str:
-        value, literal = self.columns.present(field, plan), self.columns.category_literal(field.type)
-        for mark in plan.missing:
-            value = f"NULLIF({value}, {literal(mark)})"
-        return value
+        return self.columns.without_marks(self.columns.present(field, plan), field, plan)
 
     def _one_hot(self, name: str, field: pa.Field, plan: CategoryPlan) -> list[str]:
         literals = list(map(self.columns.category_literal(field.type), plan.categories))
@@ -124,7 +121,7 @@ class SqlEncoder:
         if plan.separator is None:
             return self.columns.given(field)
         column = self.columns.present(field, plan) if plan.indicator else self.columns.given(field)
-        return self.dialect.split_labels(column, plan.separator)
+        return self.dialect.split_labels(self.columns.without_marks(column, field, plan), plan.separator)
 
     def _multi_hot(self, name: str, field: pa.Field, plan: LabelPlan) -> list[str]:
         are_numbers = plan.separator is None and pa.types.is_integer(field.type.value_type)

@@ -13,7 +13,7 @@ import re
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,7 @@ _NUMBER = re.compile(r"[0-9]+(?:[.,'][0-9]+)*|\d+")
 _WORDS = frozenset(["none", "unknown", "missing", "(missing)", "void", "no answer"])  # marks that are answers as well
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")  # characters that nobody sees
 _MONTH = re.compile("(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*", re.IGNORECASE)
+_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")  # as in a time with the name of a zone
 _CODE = re.compile("0[0-9]{2}")  # a number that begins so is none: 01234-5678
 
 
@@ -65,7 +66,8 @@ def warn_of_category_texts(
     if spelled:
         what = f"Categories that differ only in case or blanks are categories of their own: {'; '.join(spelled)}"
         warnings.warn(f"{what}; write them alike if they are meant alike.", CategoryTextsWarning, stacklevel=3)
-    marks = {name: sorted(filter(_is_mark, counts[name])) for name in names}
+    unset = [name for name in names if statistics.columns[name].read_spec.missing]  # nobody said that they have none
+    marks = {name: sorted(filter(_is_mark, counts[name])) for name in unset}
     empty = [f"{name!r} ({', '.join(map(repr, found))})" for name, found in marks.items() if found]
     if empty:
         what = f"Categories that look like missing values stay categories: {'; '.join(empty)}"
@@ -83,15 +85,34 @@ def warn_of_category_texts(
         warnings.warn(f"{what}; {remedy}.", CategoryTextsWarning, stacklevel=3)
 
 
-def warn_of_missing_words(schema: pa.Schema, roles: Sequence[ColumnRole], overrides: Mapping[str, Role]) -> None:
-    """Warn of words of a CSV file, such as NA and None, that may be answers, and are taken for missing values."""
-    texts = [role.column for role in roles if role.role in ("categorical", "multilabel")]
-    words = {name: (schema.field(name).metadata or {}).get(WORDS) for name in texts if name not in overrides}
-    named = "; ".join(f"{name!r} ({found.decode()})" for name, found in words.items() if found is not None)
+def warn_of_missing_words(
+    schema: pa.Schema, statistics: TableStatistics, roles: Sequence[ColumnRole], settled: Collection[str]
+) -> None:
+    """Warn of words of categories, such as NA and None, that may be answers, and are taken for missing values.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Of a CSV file, with the words that its reader took for missing values.
+    statistics : TableStatistics
+    roles : sequence of ColumnRole
+    settled : collection of str
+        Columns whose role or marks of missing values are set.
+    """
+    named = []
+    for name in (role.column for role in roles if role.role in ("categorical", "multilabel")):
+        read = (schema.field(name).metadata or {}).get(WORDS, b"").decode()
+        words = ", ".join(
+            filter(None, [read, *(repr(mark) for mark in sorted(statistics.columns[name].marks) if mark.strip())])
+        )
+        if words and name not in settled:
+            named.append(f"{name!r} ({words})")
     if named:
-        what = f"Words of categories are taken for missing values, as in all CSV files: {named}"
-        remedy = "write another word where it is an answer; --role COLUMN=categorical says that none is"
-        warnings.warn(f"{what}; {remedy}.", CategoryTextsWarning, stacklevel=3)
+        what = f"Words of categories are taken for missing values: {'; '.join(named)}"
+        remedy = "write another word in CSV files where it is an answer, or set --missing COLUMN= for other tables"
+        warnings.warn(
+            f"{what}; {remedy}; --role COLUMN=categorical says that none is.", CategoryTextsWarning, stacklevel=3
+        )
 
 
 def _is_mark(text: str) -> bool:
@@ -119,7 +140,8 @@ def _hold_numbers(counts: Counter[str]) -> bool:
     for text, n_rows in counts.items():
         numbers = _NUMBER.findall(text)
         notation = _NUMBER.sub(lambda number: "0" if number[0].isascii() else "#", _MONTH.sub("*", text.strip()))
-        if 1 <= len(numbers) <= MAX_NUMBERS and not notation[0].isalpha() and not _CODE.match(numbers[0]):
+        has_few = 1 <= len(numbers) <= MAX_NUMBERS or _DAY.match(text.strip()) is not None
+        if has_few and not notation[0].isalpha() and not _CODE.match(numbers[0]):
             notations[notation] += n_rows
     n_alike = sum(n_rows for _, n_rows in notations.most_common(MAX_NOTATIONS))
     return set(notations) != {"0"} and n_alike >= MIN_ALIKE * counts.total()

@@ -223,8 +223,8 @@ def infer_roles(
             notes.append(describe_date_texts(column_statistics))
         if read_spec.number_format is not None:
             notes.append(describe_number_texts(column_statistics))
-        if read_spec.missing:
-            notes.append(describe_missing_marks(read_spec, column_statistics.n_marked))
+        if read_spec.missing and (read_spec.form in ("number", "days") or column_statistics.marks):
+            notes.append(describe_missing_marks(column_statistics))
         return replace(role, reason="; ".join(notes))
 
     return list(map_blocks(infer_role, (column for column in schema if column.name not in skip)))

@@ -75,7 +75,7 @@ class ColumnStatistics:
     n_missing: int = 0
     moments: ColumnMoments = field(default_factory=ColumnMoments)
     counts: Counter[str] = field(default_factory=Counter)  # rows per text, or mentions per label
-    marks: Counter[str] = field(default_factory=Counter)  # rows per mark of a missing number, in a column of texts
+    marks: Counter[str] = field(default_factory=Counter)  # rows per text that marks a missing value
     n_unread: int = 0  # rows with another text that is no number, which count as missing
     n_marked: int = 0  # rows with a mark of a missing value, as the read spec has them
     overflow: bool = False  # there are more than max_distinct texts, and counts is empty
@@ -261,15 +261,16 @@ def _column_statistics(columnar: ColumnarBlock, read_specs: Mapping[str, ReadSpe
         parts.append(part)
     for name, codes, texts in zip(columnar.text_columns, columnar.codes, columnar.names, strict=True):
         part = ColumnStatistics(name, read_specs[name], n_rows=columnar.n_rows)
-        part.n_missing = _count_texts(part, codes, texts)
+        part.n_missing, part.marks = _count_texts(part, codes, texts), columnar.marks.get(name, Counter())
         parts.append(part)
     for name, labels in columnar.labels.items():
         part = ColumnStatistics(name, read_specs[name], n_rows=columnar.n_rows)
         _count_texts(part, labels.codes, labels.names)
-        part.n_missing = int(labels.missing.sum())
+        part.n_missing, part.marks = int(labels.missing.sum()), Counter(labels.marks)
+        part.n_marked = part.marks.total()
         parts.append(part)
     for part in parts:
-        part.n_marked = columnar.n_marked.get(part.name, 0)
+        part.n_marked += columnar.n_marked.get(part.name, 0)
     return parts
 
 
@@ -301,8 +302,9 @@ def _add_block(total: ColumnStatistics, part: ColumnStatistics) -> None:
     if not total.overflow:
         total.counts.update(part.counts)
         total.overflow = len(total.counts) > total.read_spec.max_distinct
-    if total.overflow:
+    if total.overflow:  # texts of blocks that have too many are not known
         total.counts.clear()
+        total.marks.clear()
 
 
 @dataclass

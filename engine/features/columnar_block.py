@@ -9,6 +9,7 @@ look at a text again. What the numbers mean is not known here: see column_roles.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -43,7 +44,7 @@ class ReadSpec:
     """How to read a column: as numbers, days, one category, or several labels (split at `separator` if text).
 
     Numbers of a text column are parsed by its `number_format`, dates by its `date_format`. The values in `missing` are
-    read as missing: numbers, days since 1970-01-01 (whatever the time of the day), or the texts of categories. Texts of
+    read as missing: numbers, days since 1970-01-01 (whatever the time of the day), or whole texts. Texts of
     categories that were numbers or truth values are written as these are.
     """
 
@@ -72,6 +73,7 @@ class RaggedLabels(NamedTuple):
     codes: NDArray[np.int32]  # MISSING_CODE for an empty text, which is no label
     names: list[str] | None  # None: more than max_distinct
     missing: NDArray[np.bool_]  # (n_rows,)
+    marks: Mapping[str, int] = {}  # rows with each whole text that marks a missing value
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class ColumnarBlock:
     labels: dict[str, RaggedLabels]
     parsed: dict[str, ParsedTexts] = field(default_factory=dict)  # number columns that are texts in the table
     n_marked: dict[str, int] = field(default_factory=dict)  # rows with a mark of a missing value, by column
+    marks: dict[str, Counter[str]] = field(default_factory=dict)  # rows with each such text, by column of categories
 
     @cached_property
     def number_rows(self) -> dict[str, int]:
@@ -202,7 +205,7 @@ class ArrowColumns:
 
     def labels(self, name: str, spec: ReadSpec) -> RaggedLabels:
         """Return lists of labels."""
-        return read_labels(column_array(self.rows, name), spec.separator, spec.max_names)
+        return read_labels(column_array(self.rows, name), spec.separator, spec.max_names, spec.missing)
 
 
 def read_block(rows: pa.Table | BlockColumns, read_specs: Mapping[str, ReadSpec]) -> ColumnarBlock:
@@ -219,6 +222,7 @@ def read_block(rows: pa.Table | BlockColumns, read_specs: Mapping[str, ReadSpec]
     numbers = np.empty((len(numeric), columns.n_rows))
     parsed: dict[str, ParsedTexts] = {}
     n_marked: dict[str, int] = {}
+    counts: dict[str, Counter[str]] = {}
     for row, name in zip(numbers, numeric, strict=True):
         read_spec = read_specs[name]
         row[:], texts_of_numbers = columns.numbers(name, read_spec)
@@ -235,7 +239,11 @@ def read_block(rows: pa.Table | BlockColumns, read_specs: Mapping[str, ReadSpec]
             row[:], texts = _merge_names(row, write_alike(texts, kind))
         marks = read_specs[name].missing
         if marks and texts is not None:
-            is_mark = np.isin(row, [k for k, text in enumerate(texts) if text in marks])
+            found = [k for k, text in enumerate(texts) if text in marks]
+            is_mark = np.isin(row, found)
+            if found:
+                n_rows = np.bincount(row[is_mark], minlength=len(texts)).tolist()
+                counts[name] = Counter({texts[k]: n_rows[k] for k in found if n_rows[k]})
         elif marks:
             is_mark = columns.has_text(name, marks)
         if marks:
@@ -244,7 +252,9 @@ def read_block(rows: pa.Table | BlockColumns, read_specs: Mapping[str, ReadSpec]
     labels = {
         name: columns.labels(name, read_spec) for name, read_spec in read_specs.items() if read_spec.form == "labels"
     }
-    return ColumnarBlock(columns.n_rows, numeric, numbers, text_columns, codes, tuple(names), labels, parsed, n_marked)
+    return ColumnarBlock(
+        columns.n_rows, numeric, numbers, text_columns, codes, tuple(names), labels, parsed, n_marked, counts
+    )
 
 
 def number_columns(read_specs: Mapping[str, ReadSpec]) -> tuple[str, ...]:
@@ -264,16 +274,22 @@ def numeric_values(rows: pa.Table, name: str, read_spec: ReadSpec) -> NDArray[np
     return values
 
 
-def encode_categories(column: pa.Array, categories: Sequence[str]) -> NDArray[np.int32]:
-    """Return each value's position in `categories`, len(categories) for any other value, MISSING_CODE for null."""
+def encode_categories(column: pa.Array, categories: Sequence[str], marks: Collection[str] = ()) -> NDArray[np.int32]:
+    """Return each value's position in `categories`, len(categories) for others, MISSING_CODE for null and for marks."""
     codes, names = factorize_texts(to_text(column), UNLIMITED)
-    return remap_codes(codes, names or [], categories)
+    position = {name: k for k, name in enumerate(categories)} | dict.fromkeys(marks, MISSING_CODE)
+    return _positions(codes, names or [], position, len(categories))
 
 
 def remap_codes(codes: NDArray[np.int32], names: list[str], categories: Sequence[str]) -> NDArray[np.int32]:
     """Map codes into `names` to codes into `categories`; len(categories) stands for names that are no category."""
-    position = {name: k for k, name in enumerate(categories)}
-    lookup = np.array([MISSING_CODE, *(position.get(name, len(categories)) for name in names)], np.int32)
+    return _positions(codes, names, {name: k for k, name in enumerate(categories)}, len(categories))
+
+
+def _positions(
+    codes: NDArray[np.int32], names: list[str], position: Mapping[str, int], other: int
+) -> NDArray[np.int32]:
+    lookup = np.array([MISSING_CODE, *(position.get(name, other) for name in names)], np.int32)
     return lookup[codes + 1]
 
 
@@ -385,11 +401,19 @@ def factorize_texts(texts: pa.Array, limit: int) -> tuple[NDArray[np.int32], lis
     return codes.to_numpy(), None if len(encoded.dictionary) > limit else encoded.dictionary.to_pylist()
 
 
-def read_labels(column: pa.Array, separator: str | None, limit: int = UNLIMITED) -> RaggedLabels:
+def read_labels(
+    column: pa.Array, separator: str | None, limit: int = UNLIMITED, marks: Sequence[float | str] = ()
+) -> RaggedLabels:
     """Read a multi-label column, lists or texts split at the separator, into ragged codes; a null has no labels.
 
-    A text without a letter or sign is missing, as it is in a CSV file; an empty list is not.
+    A text without a letter or sign is missing, as in a CSV file, and so is one of the marks; an empty list is not.
     """
+    if marks and is_text(column.type):
+        is_mark = pc.is_in(column.cast(pa.string()), pa.array(marks, pa.string()))
+        found = pc.value_counts(column.filter(is_mark).cast(pa.string())).to_pylist()
+        column = pc.if_else(is_mark, pa.scalar(None, column.type), column)
+        read = read_labels(column, separator, limit)
+        return read._replace(marks={entry["values"]: entry["counts"] for entry in found})
     if pa.types.is_null(column.type):
         return RaggedLabels(np.zeros(len(column) + 1, np.int32), np.empty(0, np.int32), [], np.ones(len(column), bool))
     missing = column.is_null().to_numpy(zero_copy_only=False)

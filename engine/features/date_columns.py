@@ -27,7 +27,7 @@ from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.features.columnar_block import column_array, physical_kind, to_text, undecided_text_columns
 from engine.features.key_columns import is_key
 from engine.features.number_columns import MAX_UNREAD_SHARE
-from engine.tables.date_texts import DAY_FIRST, MONTH_FIRST, DateFormat, find_date_format, parse_dates
+from engine.tables.date_texts import DAY_FIRST, MONTH_FIRST, DateFormat, Form, find_date_format, find_words, parse_dates
 
 logger = logging.getLogger(__name__)
 MIN_DAYS, MIN_NAMED_DAYS = 10, 2  # different dates in digits, and in a column that is named as a date
@@ -69,7 +69,8 @@ def find_date_columns(first: Block | None, overrides: Mapping[str, Role], skip: 
             texts[name] = _distinct(column)
             form = find_date_format(texts[name])
             if form is not None and (name in overrides or not form.in_digits or _are_days(name, texts[name], form)):
-                found[name] = form
+                words = () if name in overrides else find_words(texts[name], form)
+                found[name] = form.model_copy(update={"missing": words})
             elif name in overrides:
                 raise RetypedColumnError(
                     f"Column {name!r} was set to date, but its values are no dates that are written alike.",
@@ -78,11 +79,14 @@ def find_date_columns(first: Block | None, overrides: Mapping[str, Role], skip: 
     known = {form for date in found.values() if not date.assumed for form in date.forms} & {DAY_FIRST, MONTH_FIRST}
     if len(known) == 1:
         (hint,) = known
-        found = {
-            name: (find_date_format(texts[name], hint) or form) if form.assumed else form
-            for name, form in found.items()
-        }
+        found = {name: _with_order(texts[name], form, hint) if form.assumed else form for name, form in found.items()}
     return found
+
+
+def _with_order(texts: pa.Array, form: DateFormat, hint: Form) -> DateFormat:
+    """Return a format with the order of day and month in other columns, if the texts have it."""
+    ordered = find_date_format(texts, hint)
+    return form if ordered is None else ordered.model_copy(update={"missing": form.missing})
 
 
 def _distinct(column: pa.Array) -> pa.Array:
@@ -132,7 +136,7 @@ def check_date_columns(statistics: TableStatistics, overrides: Mapping[str, Role
                 hint=f"write all of them as year-month-day, or set another role, such as --role {name}=ignore.",
             )
         notes.append(f"{name!r} ({describe_date_texts(column)})")
-        if form.assumed or column.n_unread or (form.in_digits and name not in overrides):
+        if form.assumed or form.missing or column.n_unread or (form.in_digits and name not in overrides):
             assumed.append(notes[-1])
     if notes:
         logger.info("Dates in texts or numbers: %s.", "; ".join(notes))
@@ -172,8 +176,11 @@ def describe_date_texts(column: ColumnStatistics) -> str:
     form = column.read_spec.date_format
     assert form is not None
     parts = [form.describe() or "written as texts"]
-    if column.marks:
-        parts.append(f"{sum(column.marks.values()):,} marks of missing values")
+    n_words = sum(column.marks[word] for word in form.missing)
+    if n_marks := sum(column.marks.values()) - n_words:
+        parts.append(f"{n_marks:,} marks of missing values")
+    if n_words:
+        parts.append(f"{n_words:,} missing values written as words")
     if column.n_unread:
         parts.append(f"{column.n_unread:,} other texts taken as missing")
     return "; ".join(parts)

@@ -98,7 +98,10 @@ class CategoryPlan(_Frozen):
 
 
 class LabelPlan(_Frozen):
-    """Multi-hot plan: one column of X a label, one for "other", and one for missing values if they are informative."""
+    """Multi-hot plan: one column of X a label, one for "other", and one for missing values if they are informative.
+
+    The texts in `missing` are missing values, where the labels of a row are one text.
+    """
 
     form: Literal["labels"] = "labels"
     column: str
@@ -109,6 +112,7 @@ class LabelPlan(_Frozen):
     labels: tuple[str, ...]
     indicator: bool = False
     scale: float
+    missing: tuple[str, ...] = ()
 
 
 ColumnPlan = Annotated[NumberPlan | CategoryPlan | LabelPlan, Field(discriminator="form")]
@@ -277,6 +281,7 @@ def _plan_labels(column: ColumnStatistics, unit: str | None, indicator: bool) ->
     return LabelPlan(
         column=column.name, unit=unit, separator=column.read_spec.separator, labels=labels,
         indicator=indicator, scale=_block_scale([min(count / column.n_rows, 1.0) for count in counts]),
+        missing=tuple(map(str, column.read_spec.missing)),
     )  # fmt: skip
 
 

@@ -195,7 +195,7 @@ def fit_encoder(
     roles = infer_roles(statistics, table.schema, categories, overrides, skip)
     _report_roles(roles, statistics, categories, overrides)
     warn_of_category_texts(statistics, roles, overrides, found.notes)
-    warn_of_missing_words(table.schema, roles, overrides)
+    warn_of_missing_words(table.schema, statistics, roles, {*overrides, *(missing or {})})
     if all(role.role == "ignore" for role in roles):
         raise NoFeaturesError("No column is left to cluster on.", hint="see the roles with `rooms fit --dry-run`.")
     used = [role.column for role in roles if role.role != "ignore"]

@@ -110,7 +110,7 @@ class GpuEncoder:
     def _split_items(self, texts: DictionaryColumn, plan: LabelPlan) -> kernels.HotColumnLists:
         """Split every distinct text once, and return the hot columns of every row's labels."""
         xp = self.device.xp
-        labels = read_labels(texts.dictionary.cast(pa.string()), plan.separator)
+        labels = read_labels(texts.dictionary.cast(pa.string()), plan.separator, marks=plan.missing)
         hot = self.layout.hot_lookup(plan, labels.names)
         hot_of_labels = np.where(labels.codes >= 0, hot[labels.codes + 1], -1).astype(np.int32)
         begins = xp.asarray(labels.offsets.astype(np.int64))

@@ -151,6 +151,9 @@ class _ChunkReader:
         is_missing = np.append(True, is_mark | texts.is_null().to_numpy(zero_copy_only=False))
         part.n_missing, part.n_marked = int(n_rows[is_missing].sum()), int(n_rows[1:][is_mark].sum())
         self._add_counts(part, texts, np.where(is_missing, 0, n_rows)[1:])
+        if not part.overflow:
+            marked = zip(texts.filter(pa.array(is_mark)).to_pylist(), n_rows[1:][is_mark].tolist(), strict=True)
+            part.marks = Counter({mark: n for mark, n in marked if n})
         return _ColumnCounts(part, is_missing[self._device.to_host(encoded.codes[sampled]) + 1])
 
     def _count_labels(self, columns: DeviceColumns, name: str, sampled: Array) -> _ColumnCounts:
@@ -171,8 +174,13 @@ class _ChunkReader:
     def _count_split(self, part: ColumnStatistics, encoded: DictionaryColumn, separator: str) -> Array:
         """Count the labels of texts, each distinct text split once; return which rows are missing."""
         n_rows = count_codes(self._device.xp, encoded.codes, len(encoded.dictionary))[1:]
-        labels = read_labels(to_text(encoded.dictionary).cast(pa.string()), separator, part.read_spec.max_names)
+        labels = read_labels(
+            to_text(encoded.dictionary).cast(pa.string()), separator, part.read_spec.max_names, part.read_spec.missing
+        )
         part.overflow = labels.names is None
+        rows_of = dict(zip(encoded.dictionary.to_pylist(), n_rows.tolist(), strict=True))
+        part.marks = Counter({mark: rows_of[mark] for mark in labels.marks if rows_of[mark]})
+        part.n_marked = part.marks.total()
         if labels.names is not None:
             weights = np.repeat(n_rows, np.diff(labels.offsets))
             mentions = np.bincount(labels.codes + 1, weights, len(labels.names) + 1)[1:].astype(np.int64)

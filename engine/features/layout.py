@@ -122,7 +122,8 @@ class Layout:
         # Without an indicator, a missing category counts as the first, the most frequent; a missing list has no label.
         unmarked = first if isinstance(column, CategoryPlan) else -1
         missing = first + len(known) + 1 if column.indicator else unmarked
-        hot_column |= dict.fromkeys(getattr(column, "missing", ()), missing)
+        if isinstance(column, CategoryPlan):  # of labels, whole texts are marks, and read as missing
+            hot_column |= dict.fromkeys(column.missing, missing)
         return missing, first + len(known), hot_column
 
     def _number_arrays(self) -> tuple[Array, ...]:

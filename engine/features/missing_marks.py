@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
 
@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from engine.blocks import BLOCK_ROWS, Block, require_columns
 from engine.errors import UsageError
-from engine.features.column_statistics import TableStatistics
-from engine.features.columnar_block import ReadSpec, read_block, to_text
+from engine.features.column_statistics import ColumnStatistics, TableStatistics
+from engine.features.columnar_block import ReadSpec, is_text, read_block, to_text
 from engine.features.moment_marks import find_moment_marks
+from engine.features.scale_ends import fill_range, is_unexpected, typical_step
+from engine.tables.csv_dialect import MISSING
 from engine.tables.vector_columns import vector_name
 from engine.utils.formatting import format_iso_day
 
@@ -32,11 +34,16 @@ MAX_MARKS = 4  # marks at each end of a column
 MIN_OTHERS = 3  # distinct other values that a mark stands apart from
 MIN_OTHERS_OF_A_DIGIT = 10  # the same for -1 to -9, which small scales have too
 FAR = 3.0  # ranges of the other values between them and a positive mark
-MIN_HEAP = 3.0  # times as many rows as with the last values before it has a mark after values that taper off
-MIN_HEAP_ROWS, MIN_FAR_HEAP_ROWS = 5, 10  # rows with such a mark, after a scale and far from amounts
+MIN_HEAP = 3.0  # times as many rows as with the last values before it has a mark among fractions
+MIN_HEAP_ROWS, MIN_FAR_HEAP_ROWS = 5, 10  # rows with a mark after a scale, and far from amounts
+MIN_GAP_STEPS, MIN_GAP = 5.0, 0.15  # steps, and ranges, of the other values between them and a mark after a scale
+MIN_DOUBTED_STEPS = 2.0  # steps from which on a number that looks like a mark is warned of
+MAX_ABOUT_ZERO = 4.0  # times the size of the smallest number has the largest of a scale that goes to both sides of 0
+FREQUENT = 0.5  # of the median frequency: a scale that begins so at 0 does not taper off there
 MIN_STEPS = 5  # steps between the smallest values, from which on a negative number below them is not the next one
 FAR_NEGATIVE = 1.0  # the same for a negative mark of several nines
 ZERO_GAP = 0.25  # of the median of the other values between them and a 0 that may be missing
+ROUND_AMOUNT = 100.0  # a column whose values are all multiples of it holds amounts, of which 0 is one
 LAST_YEARS, FIRST_YEAR = "2900-01-01", "0001-12-31"  # dates from and up to here mark missing ones, once is enough
 _DIGITS = re.compile(r"9{2,}|8{2,}|7{2,}|9*[96-8]9*|9+[678]")
 _INTEGER = re.compile("[+-]?[0-9]+")
@@ -84,6 +91,9 @@ def set_missing_marks(
         for name, texts in settings.items()
         if name in read_specs
     }
+    for name, read_spec in read_specs.items():
+        if _is_written(schema.field(name).type, read_spec) and settings.get(name, True):
+            marks[name] = tuple(sorted({*marks.get(name, ()), *MISSING}))
     numeric = {
         name: read_spec
         for name, read_spec in read_specs.items()
@@ -97,6 +107,11 @@ def set_missing_marks(
             named = () if is_date else find_moment_marks(name, values)
             marks[name] = named or find_marks(values, is_date=is_date)
     return {name: read_spec.with_missing(marks.get(name, ())) for name, read_spec in read_specs.items()}
+
+
+def _is_written(kind: pa.DataType, read_spec: ReadSpec) -> bool:
+    """Tell whether a column has categories, or several labels a row, as texts."""
+    return is_text(kind) and (read_spec.form == "category" or read_spec.separator is not None)
 
 
 def _parse_marks(name: str, texts: Sequence[str], kind: pa.DataType, read_spec: ReadSpec) -> tuple[float | str, ...]:
@@ -135,6 +150,23 @@ def find_marks(values: NDArray[np.float64], *, is_date: bool = False) -> tuple[f
     is_date : bool, default=False
         Whether they are days since 1970-01-01.
     """
+    return _find_apart(values, _day_stands_apart if is_date else _number_stands_apart, is_date=is_date)
+
+
+def find_doubtful_marks(values: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return the numbers that look like marks and stand apart from the others, though not plainly, ascending.
+
+    Parameters
+    ----------
+    values : float64 array of shape (n_rows,)
+        Without the marks that were found, with NaN for missing values.
+    """
+    return _find_apart(values, _may_stand_apart, is_date=False)
+
+
+def _find_apart(
+    values: NDArray[np.float64], stands_apart: Callable[[int, _Others], bool], *, is_date: bool
+) -> tuple[float, ...]:
     looks_so = _is_marked_day if is_date else _is_marked_number
     present = values[~np.isnan(values)]
     if len(present) < MIN_REPEATS:
@@ -148,7 +180,6 @@ def find_marks(values: NDArray[np.float64], *, is_date: bool = False) -> tuple[f
         low += 1
     while high > max(low, len(distinct) - MAX_MARKS) and _may_be_mark(distinct[high - 1], counts[high - 1], is_date):
         high -= 1
-    stands_apart = _day_stands_apart if is_date else _number_stands_apart
     while low > 0 and not stands_apart(low - 1, _Others(distinct, counts, low, high)):
         low -= 1  # the nearest to the others is one of them
     while high < len(distinct) and not stands_apart(high, _Others(distinct, counts, low, high)):
@@ -172,6 +203,10 @@ class _Others(NamedTuple):
     def frequencies(self) -> NDArray[np.int64]:
         return self.counts[self.low : self.high]
 
+    def count_from(self, position: int) -> int:
+        """Return the rows with this distinct value or a larger one."""
+        return int(self.counts[position:].sum())
+
 
 def _may_be_mark(value: float, count: int, is_date: bool) -> bool:
     if is_date:
@@ -189,6 +224,16 @@ def _is_marked_number(value: float) -> bool:
 
 def _is_marked_day(day: float) -> bool:
     return day in _DAYS or _is_beyond_calendars(day)
+
+
+def looks_like_mark(value: float, *, is_date: bool) -> bool:
+    """Tell whether a number, or a day since 1970-01-01, is one of those that mark missing values in many tables."""
+    return _is_marked_day(np.floor(value)) if is_date else _is_marked_number(value)
+
+
+def format_mark(mark: float, *, is_date: bool) -> str:
+    """Return a mark as people write it."""
+    return format_iso_day(mark) if is_date else f"{mark:.15g}"
 
 
 def _is_beyond_calendars(day: float) -> bool:
@@ -213,30 +258,35 @@ def _number_stands_apart(position: int, others: _Others) -> bool:
     if len(values) < MIN_OTHERS:
         return False
     smallest, largest = float(values[0]), float(values[-1])
+    gap, span = max(value - largest, smallest - value), largest - smallest
     if value < 0:
         if smallest < 0:  # one of several negative numbers
-            return value < -9.0 and smallest - value >= FAR_NEGATIVE * (largest - smallest)
+            return value < -9.0 and gap >= FAR_NEGATIVE * span
         if value < -9.0:
             return True
-        return len(values) >= MIN_OTHERS_OF_A_DIGIT and not _goes_on(value, count, values, counts)
-    gap, span = value - largest, largest - smallest
+        if len(values) < MIN_OTHERS_OF_A_DIGIT:
+            return value < -1.0 and gap >= span
+        return not _goes_on(value, count, values, counts)
     edge = counts[-max(len(counts) // 20, 3) :]
     heaped = count >= MIN_HEAP * float(np.median(edge))
-    # A scale of whole numbers, most of which occur: nobody is between it and a number far away that repeats.
-    whole = bool((values == np.rint(values)).all()) and len(values) >= 0.5 * (span + 1)
+    unexpected = smallest < 0 or is_unexpected(others.count_from(position), values, counts, value)
+    # A scale most of whose steps occur: nobody is between it and a number far away that repeats.
+    fills = unexpected and fill_range(values) and (heaped or gap >= span or bool((values == np.rint(values)).all()))
     if gap >= FAR * span:
-        if smallest < 0 or ((heaped or whole) and count >= MIN_FAR_HEAP_ROWS):
+        if smallest < 0 or ((fills or (heaped and unexpected)) and count >= MIN_FAR_HEAP_ROWS):
             return True
         return bool(np.log1p(value) - np.log1p(largest) >= 0.5 * np.log1p(largest / (1 + smallest)))
-    # An end of a dense scale that tapers off, and then a number with many rows, as 99 of an age; or several numbers.
     several = len(others.distinct) - others.high > 1 and gap >= span
-    return whole and gap >= max(5.0, 0.15 * span) and (several or (heaped and count >= MIN_HEAP_ROWS))
+    far = gap >= max(MIN_GAP_STEPS * typical_step(values), MIN_GAP * span)
+    return fills and far and (several or count >= MIN_HEAP_ROWS)
 
 
 def _goes_on(value: float, count: int, values: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
     """Tell whether a lone negative number may be the next one of a scale that others come down: -1 below 0, 1, 2 …"""
     near = counts[:5].astype(np.float64)
     if near[0] >= near[1]:  # the others end where they are frequent: at 0, as counts and amounts do
+        return False
+    if values[0] == 0.0 and near[0] >= FREQUENT * float(np.median(counts)):
         return False
     if values[0] - value >= MIN_STEPS * float(np.median(np.diff(values[:6]))):
         return False
@@ -245,16 +295,35 @@ def _goes_on(value: float, count: int, values: NDArray[np.float64], counts: NDAr
     return bool(count < 2.0 * expected + 3.0 * np.sqrt(expected))
 
 
+def _may_stand_apart(position: int, others: _Others) -> bool:
+    """Tell whether a number that looks like a mark is apart from the others, by less than a mark plainly is."""
+    value, values, counts = float(others.distinct[position]), others.values, others.frequencies
+    if len(values) < MIN_OTHERS:
+        return False
+    smallest, largest = float(values[0]), float(values[-1])
+    gap, span = max(value - largest, smallest - value), largest - smallest
+    if value < 0.0:
+        about_zero = largest <= MAX_ABOUT_ZERO * abs(float(others.distinct[0]))
+        if about_zero or smallest < 0.0:  # of a scale that goes to both sides
+            return gap >= span
+        begins_at_zero = smallest == 0.0 and counts[0] >= FREQUENT * float(np.median(counts))
+        return begins_at_zero or gap >= MIN_DOUBTED_STEPS * typical_step(values)
+    if smallest >= 0 and not is_unexpected(others.count_from(position), values, counts, value, times=1.0):
+        return False
+    return gap >= max(MIN_DOUBTED_STEPS * typical_step(values), MIN_GAP * span)
+
+
 def zeros_stand_apart(ascending: NDArray[np.float64]) -> bool:
     """Tell whether 0 repeats and stands apart from other positive numbers, which do not begin near it.
 
-    So does the 0 of a height that nobody measured. Zeros of amounts, of which others are small, do not.
+    So does the 0 of a height that nobody measured. Zeros of amounts, of which others are small, do not, and neither
+    do those of amounts that are all rounded to hundreds, as a credit of 0, 5000, 5500, …
     """
     n_zeros = int(np.searchsorted(ascending, 0.0, side="right"))
     if not MIN_REPEATS <= n_zeros <= 0.5 * len(ascending) or ascending[0] < 0.0:
         return False
     distinct = np.unique(ascending[n_zeros:])
-    if len(distinct) < MIN_OTHERS_OF_A_DIGIT:
+    if len(distinct) < MIN_OTHERS_OF_A_DIGIT or not (distinct % ROUND_AMOUNT).any():
         return False
     smallest, step = float(distinct[0]), float(np.median(np.diff(distinct)))
     return bool(smallest >= ZERO_GAP * float(np.median(ascending[n_zeros:])) and smallest >= MIN_STEPS * step)
@@ -263,9 +332,9 @@ def zeros_stand_apart(ascending: NDArray[np.float64]) -> bool:
 def report_missing_marks(statistics: TableStatistics, settings: Mapping[str, Sequence[str]]) -> None:
     """Warn of marks that were found in the first rows, and of values that look like marks only after them."""
     found = [
-        f"{name!r} ({describe_missing_marks(column.read_spec, column.n_marked)})"
+        f"{name!r} ({describe_missing_marks(column)})"
         for name, column in statistics.columns.items()
-        if column.read_spec.missing and name not in settings
+        if column.read_spec.form in ("number", "days") and column.read_spec.missing and name not in settings
     ]
     late = [
         repr(name)
@@ -275,6 +344,13 @@ def report_missing_marks(statistics: TableStatistics, settings: Mapping[str, Seq
         and name not in settings
         and column.n_present
         and find_marks(column.sample, is_date=column.read_spec.form == "days")
+    ]
+    doubtful = [
+        f"{name!r} ({', '.join(format_mark(mark, is_date=False) for mark in marks)})"
+        for name, column in statistics.columns.items()
+        if column.read_spec.form == "number" and name not in settings and repr(name) not in late
+        for marks in [find_doubtful_marks(column.sorted_sample)]
+        if marks
     ]
     zeros = [
         repr(name)
@@ -288,15 +364,20 @@ def report_missing_marks(statistics: TableStatistics, settings: Mapping[str, Seq
     if late:
         message = f"Values that look like marks of missing ones come up only after the first rows: {', '.join(late)}"
         warnings.warn(f"{message}. They stay values; {remedy}.", MissingMarksWarning, stacklevel=3)
+    if doubtful:
+        message = f"Values that look like marks of missing ones stand apart, but not plainly: {'; '.join(doubtful)}"
+        warnings.warn(f"{message}. They stay values; {remedy}.", MissingMarksWarning, stacklevel=3)
     if zeros:
         message = f"Zeros stand apart from all other values of {', '.join(zeros)}: they may be missing ones"
         warnings.warn(f"{message}. They stay values; {remedy}.", MissingMarksWarning, stacklevel=3)
 
 
-def describe_missing_marks(read_spec: ReadSpec, n_marked: int) -> str:
-    """Return how many missing values of a column are written as which marks."""
-    is_date = read_spec.form == "days"
-    texts = [mark if mark.strip() else f'"{mark}"' for mark in read_spec.missing if isinstance(mark, str)]
-    numbers = [mark for mark in read_spec.missing if not isinstance(mark, str)]
-    shown = texts + [format_iso_day(mark) if is_date else f"{mark:.15g}" for mark in numbers]
-    return f"{n_marked:,} missing values written as {', '.join(shown)}"
+def describe_missing_marks(column: ColumnStatistics) -> str:
+    """Return how many missing values of a column are written as which marks; of texts, those that it has."""
+    is_date = column.read_spec.form == "days"
+    if column.read_spec.form in ("category", "labels"):
+        texts = [mark if mark.strip() else f'"{mark}"' for mark in sorted(column.marks)]
+        return f"{column.n_marked:,} missing values written as {', '.join(texts)}"
+    numbers = [mark for mark in column.read_spec.missing if not isinstance(mark, str)]
+    shown = [format_mark(mark, is_date=is_date) for mark in numbers]
+    return f"{column.n_marked:,} missing values written as {', '.join(shown)}"

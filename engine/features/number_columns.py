@@ -215,8 +215,15 @@ def describe_number_texts(column: ColumnStatistics) -> str:
     return "; ".join(parts or ["written as texts"])
 
 
-def check_parsed_texts(block: ColumnarBlock) -> None:
-    """Raise RetypedColumnError if too many of a block's texts are no numbers; warn if a few are none."""
+def check_parsed_texts(block: ColumnarBlock) -> list[str]:
+    """Return what to warn of where a few of a block's texts are no numbers or dates.
+
+    Raises
+    ------
+    RetypedColumnError
+        If too many of a column's are none.
+    """
+    notes = []
     for name, parsed in block.parsed.items():
         n_texts = int((~np.isnan(parsed.values)).sum()) + sum(parsed.marks.values()) + parsed.n_unread
         what = (
@@ -225,4 +232,11 @@ def check_parsed_texts(block: ColumnarBlock) -> None:
         if parsed.n_unread > MAX_UNREAD_SHARE * n_texts:
             raise RetypedColumnError(f"{what}.", hint="write them as in the table of the fit, or leave them empty.")
         if parsed.n_unread:
-            warnings.warn(f"{what}: taken as missing.", NumberTextsWarning, stacklevel=3)
+            notes.append(f"{what}: taken as missing.")
+    return notes
+
+
+def warn_of_parsed_texts(block: ColumnarBlock) -> None:
+    """Raise RetypedColumnError if too many of a block's texts are no numbers or dates; warn if a few are none."""
+    for note in check_parsed_texts(block):
+        warnings.warn(note, NumberTextsWarning, stacklevel=3)

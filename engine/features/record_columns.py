@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import date, time, timedelta
 from itertools import chain
+from numbers import Number
 from operator import itemgetter
 from typing import Any
 
@@ -22,13 +23,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.blocks import require_columns
+from engine.errors import RetypedColumnError, RoomsError, SourceFormatError
 from engine.features.columnar_block import MISSING_CODE, ArrowColumns, RaggedLabels, ReadSpec
 from engine.tables import open_table
+from engine.tables.csv_dialect import MISSING
 from engine.tables.number_texts import ParsedTexts
-from engine.tables.records import table_of_columns
+from engine.tables.records import is_missing, table_of_columns
 from engine.tables.unique_ids import read_ids
 
 _NONE = type(None)
+_WORDS = frozenset(MISSING)
 _PLAIN_NUMBERS = {int, float, _NONE}
 _EXACT = 2.0**53  # whole numbers below it are doubles
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -82,19 +86,26 @@ class RecordColumns:
         plain = self._numbers.get(name)
         if plain is not None:
             return plain, None
-        if spec.form == "days":
+        values, kinds = self._values(name)
+        if str in kinds and spec.number_format is None and (spec.form == "number" or kinds != {str}):
+            self._columns[name] = _without_words(values)
+            if spec.form == "number":
+                self._numbers |= self._plain_numbers([name])
+                if name in self._numbers:
+                    return self._numbers[name], None
             values, kinds = self._values(name)
+        if spec.form == "days":
             if kinds == {date}:
                 return np.array([np.nan if value is None else value.toordinal() - _EPOCH for value in values]), None
             if kinds == {str} and (days := self._iso_days(name)) is not None:
                 return days, ParsedTexts(days, Counter(), 0, "dates")
-        return self._as_table(name).numbers(name, spec)
+        return self._as_table(name, spec).numbers(name, spec)
 
     def category(self, name: str, spec: ReadSpec) -> tuple[NDArray[np.int32], list[str] | None]:
         """Return the code of each value, and what the codes stand for."""
         values, kinds = self._values(name)
         if kinds != {str}:
-            return self._as_table(name).category(name, spec)
+            return self._as_table(name, spec).category(name, spec)
         position: dict[Any, int] = {None: MISSING_CODE}
         codes = [position.setdefault(value, len(position) - 1) for value in values]
         del position[None]
@@ -102,14 +113,14 @@ class RecordColumns:
 
     def has_text(self, name: str, texts: Sequence[float | str]) -> NDArray[np.bool_]:
         """Return whether the value of each row is written as one of the texts."""
-        return self._as_table(name).has_text(name, texts)
+        return self._as_table(name, ReadSpec("category")).has_text(name, texts)
 
     def labels(self, name: str, spec: ReadSpec) -> RaggedLabels:
         """Return lists of labels."""
         values, kinds = self._values(name)
         flat = [label for value in values if value is not None for label in value] if kinds == {list} else []
         if spec.separator is not None or kinds != {list} or not set(map(type, flat)) <= {str}:
-            return self._as_table(name).labels(name, spec)
+            return self._as_table(name, spec).labels(name, spec)
         position = {label: k for k, label in enumerate(dict.fromkeys(flat))}
         codes = np.array([MISSING_CODE if label == "" else position[label] for label in flat], np.int32)
         offsets = np.zeros(len(values) + 1, np.int32)
@@ -181,11 +192,78 @@ class RecordColumns:
             self._days[name] = _iso_days(self._columns[name])
         return self._days[name]
 
-    def _as_table(self, name: str) -> ArrowColumns:
-        table = open_table(table_of_columns({name: self._columns[name]}))
-        self._check_schema(table.schema)
+    def _as_table(self, name: str, spec: ReadSpec) -> ArrowColumns:
+        try:
+            table = open_table(table_of_columns({name: self._columns[name]}))
+            self._check_schema(table.schema)
+        except RoomsError:
+            self._refuse_misfit(name, spec)
+            raise
         (block,) = table.blocks()
         return ArrowColumns(block.rows)
+
+    def _refuse_misfit(self, name: str, spec: ReadSpec) -> None:
+        """Raise an error that names the row in which a column has a value of a wrong type, or of another type."""
+        present = [(row, value) for row, value in enumerate(self._columns[name]) if not is_missing(value)]
+        for row, value in present:
+            if not _fits(value, spec):
+                raise RetypedColumnError(
+                    f"Column {name!r} wants {_wanted(spec)}, but has {_kind_in_words(value)} in row {row}.",
+                    hint="rows are counted from 0; null stands for a missing value.",
+                )
+        kinds = {_kind_in_words(value): row for row, value in reversed(present)}
+        if len(kinds) > 1:
+            named = ", and ".join(
+                f"{kind} in row {row}" for kind, row in sorted(kinds.items(), key=lambda kind: kind[1])
+            )
+            raise SourceFormatError(
+                f"Rows have values of different types in {name!r}: {named}.",
+                hint=f"rows are counted from 0; the column wants {_wanted(spec)}.",
+            )
+
+
+def _without_words(values: Sequence[Any]) -> Sequence[Any]:
+    """Return values with None for texts such as NA."""
+    return [None if type(value) is str and value in _WORDS else value for value in values]
+
+
+def _fits(value: Any, spec: ReadSpec) -> bool:
+    """Tell whether a column may have a value of this type."""
+    is_text, is_number = isinstance(value, str), isinstance(value, Number | np.bool_)
+    if spec.form == "number":
+        return is_number or isinstance(value, timedelta | time) or (is_text and spec.number_format is not None)
+    if spec.form == "days":
+        return is_text or isinstance(value, date | np.datetime64) or (is_number and spec.date_format is not None)
+    if spec.form == "category":
+        return is_text or is_number
+    return is_text if spec.separator is not None else isinstance(value, list | tuple | np.ndarray)
+
+
+def _wanted(spec: ReadSpec) -> str:
+    """Return what the values of a column are."""
+    if spec.form == "number":
+        return "a number" if spec.number_format is None else "a number, or a text with one as in the table of the fit"
+    if spec.form == "days":
+        return "a date, such as 2024-09-04"
+    if spec.form == "category":
+        return "one answer: a text, a number or a truth value"
+    return "a list of texts" if spec.separator is None else "one text with all answers, as in the table of the fit"
+
+
+def _kind_in_words(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "a truth value"
+    if isinstance(value, str):
+        return "a text"
+    if isinstance(value, Number):
+        return "a number"
+    if isinstance(value, date | np.datetime64):
+        return "a date"
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple | set | np.ndarray):
+        return "a list"
+    return "a value of another type"
 
 
 def _iso_days(values: Sequence[str | None]) -> NDArray[np.float64] | None:

@@ -43,16 +43,14 @@ def direction_facts(Z: Any, metric: Metric) -> dict[str, Any]:
     if metric == "euclidean":
         return {"metric": metric}
     n_rows = count_without_direction(Z)
-    warn_without_direction(n_rows)
+    if n_rows:
+        warnings.warn(describe_rows_without_direction(n_rows), NoDirectionWarning, stacklevel=2)
     return {"metric": metric, "rows_without_direction": n_rows}
 
 
-def warn_without_direction(n_rows: int) -> None:
-    """Warn of rows without direction, if there are any."""
-    if n_rows:
-        warnings.warn(
-            f"{n_rows:,} rows have no direction, because they are at the mean of all rows: they are put into the "
-            "cluster whose center is nearest to it.",
-            NoDirectionWarning,
-            stacklevel=3,
-        )
+def describe_rows_without_direction(n_rows: int) -> str:
+    """Return what becomes of rows without direction."""
+    return (
+        f"{n_rows:,} rows have no direction, because they are at the mean of all rows: they are put into the "
+        "cluster whose center is nearest to it."
+    )

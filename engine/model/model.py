@@ -8,7 +8,7 @@ model/files.py reads and writes the files of a model; pipeline/fit.py fits one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -29,7 +29,7 @@ from engine.features.columnar_block import ColumnarBlock
 from engine.features.distributions import TableDistributions
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
-from engine.features.number_columns import check_parsed_texts
+from engine.features.number_columns import warn_of_parsed_texts
 from engine.kmeans.stability import MARGIN_EDGES
 from engine.model.assignments import check_id_name, write_parts
 from engine.model.directions import score_projection
@@ -169,7 +169,7 @@ class Model:
     def read_block(self, rows: Any) -> ColumnarBlock:
         """Read rows for `block_scores`; raise RetypedColumnError if too many texts are no numbers."""
         block = self.encoder.read_block(rows)
-        check_parsed_texts(block)
+        warn_of_parsed_texts(block)
         return block
 
     def block_scores(self, block: ColumnarBlock) -> NDArray[np.float32]:
@@ -294,7 +294,11 @@ class Model:
             return self._assign_table(rows, path, overwrite, assign, accepted, row_gate, cluster, reporter or Silent())
 
     def assign_each(
-        self, requests: Sequence[Sequence[Mapping[str, Any]]], *, with_columns: Sequence[str] = ()
+        self,
+        requests: Sequence[Sequence[Mapping[str, Any]]],
+        *,
+        with_columns: Sequence[str] = (),
+        warned: Callable[[int, str], None] | None = None,
     ) -> list[list[dict[str, Any]] | RoomsError]:
         """Assign several lists of dicts, such as the requests that wait at a server, in less time than one by one.
 
@@ -303,6 +307,8 @@ class Model:
         requests : sequence of lists of dicts
             Each is read and checked by itself: what one says changes nothing for another.
         with_columns : sequence of "name" and "run", optional
+        warned : callable, optional
+            Called with the number of a list and the text of each of its warnings, instead of raising them.
 
         Returns
         -------
@@ -315,13 +321,13 @@ class Model:
 
         Warns
         -----
-        UnseenValuesWarning, NoDirectionWarning
+        UnseenValuesWarning, NoDirectionWarning, NumberTextsWarning
             As `assign` does for each list alone.
         """
         chosen = tuple(with_columns)
         if chosen not in self._request_assigners:
             self._request_assigners[chosen] = RequestAssigner(self, chosen)
-        return self._request_assigners[chosen](requests)
+        return self._request_assigners[chosen](requests, warned)
 
     @cached_property
     def _request_assigners(self) -> dict[tuple[str, ...], RequestAssigner]:

@@ -29,7 +29,7 @@ from engine.execution.threads import row_blocks
 from engine.execution.worker_pool import run_on_workers
 from engine.features.columnar_block import ColumnarBlock, read_block
 from engine.features.distributions import TableDistributions
-from engine.features.number_columns import check_parsed_texts
+from engine.features.number_columns import warn_of_parsed_texts
 from engine.kmeans.stability import runner_up_odds
 from engine.model.assignments import ROW, add_map_columns, assignment_table, write_assignments
 from engine.model.directions import count_without_direction
@@ -179,7 +179,7 @@ class NewRowAssigner:
         records = expand_records(records, self.model.vectors)
         columns, id = self.model.encoder.record_columns(records), self.model.id
         rows = read_block(columns, self.model.encoder.layout.read_specs)
-        check_parsed_texts(rows)
+        warn_of_parsed_texts(rows)
         ids = pa.array(range(len(records)), pa.int64()) if id is None else columns.ids(id)
         return self._score(rows, ids, self.model.distributions if compared else None)
 

@@ -9,7 +9,9 @@ is at fault has its error as its answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +20,7 @@ import numpy as np
 from engine import backends
 from engine.errors import RoomsError
 from engine.features.columnar_block import ColumnarBlock, read_block
-from engine.features.number_columns import check_parsed_texts
+from engine.features.number_columns import NumberTextsWarning, check_parsed_texts
 from engine.model.assignments import COLUMNS, ROW, assignment_values, check_id_name
 from engine.model.new_rows import MODEL, NAME, RUN, AddedColumns, check_finite
 from engine.model.unseen import (
@@ -27,10 +29,11 @@ from engine.model.unseen import (
     ROUNDING,
     WARNED_SHARE,
     FittedShares,
+    FoundMarks,
     UnseenCounts,
     UnseenFlags,
+    describe_unseen,
     find_unseen,
-    warn_of_unseen,
 )
 from engine.tables.vector_columns import expand_records
 from engine.utils.array_types import Bools, Float32s, Int64s
@@ -40,14 +43,17 @@ if TYPE_CHECKING:
 
 Records = Sequence[Mapping[str, Any]]
 Answer = list[dict[str, Any]]
+Warned = Callable[[int, str], None]
 INT64 = range(-(2**63), 2**63)
+Warn = Callable[[int, type[UserWarning], str], None]
 
 
 class Read(NamedTuple):
-    """The rows of some lists: a block, and the ids of all rows."""
+    """The rows of some lists: a block, the ids of all rows, and what to warn of where texts could not be read."""
 
     block: ColumnarBlock
     ids: list[Any]
+    notes: Sequence[str] = ()
 
 
 class RequestAssigner:
@@ -73,8 +79,11 @@ class RequestAssigner:
         elements = {f"{name}[{k}]": name for name, length in model.vectors.items() for k in range(length)}
         self._wanted = frozenset(elements.get(name, name) for name in model.encoder.columns)
 
-    def __call__(self, requests: Sequence[Records]) -> list[Answer | RoomsError]:
-        """Return the rows of each list with their clusters, or the error of the list."""
+    def __call__(self, requests: Sequence[Records], warned: Warned | None = None) -> list[Answer | RoomsError]:
+        """Return the rows of each list with their clusters, or the error of the list.
+
+        Each warning is given to `warned` with the number of its list; without that, it is raised as a warning.
+        """
         answers: list[Answer | RoomsError] = []
         together = self._read_together(requests) if len(requests) > 1 else None
         reads = [] if together is None else [together]
@@ -89,7 +98,10 @@ class RequestAssigner:
             sizes = [n for n, answer in zip(sizes, answers, strict=True) if not isinstance(answer, RoomsError)]
         else:
             answers = [[] for _ in requests]
-        rows = self._assign(reads, np.array(sizes)) if reads else []
+        rows: Answer = []
+        if reads:
+            read_numbers = [k for k, answer in enumerate(answers) if not isinstance(answer, RoomsError)]
+            rows = self._assign(reads, np.array(sizes), partial(_warn, warned, read_numbers))
         start, taken = 0, iter(sizes)
         for k, answer in enumerate(answers):
             if not isinstance(answer, RoomsError):
@@ -120,9 +132,8 @@ class RequestAssigner:
         """Read one list."""
         columns = self._encoder.record_columns(expand_records(records, self._model.vectors))
         block = read_block(columns, self._encoder.layout.read_specs)
-        check_parsed_texts(block)
-        ids = self._plain_ids(records)
-        return Read(block, columns.ids(self._model.id or ROW).to_pylist() if ids is None else ids)
+        notes, ids = check_parsed_texts(block), self._plain_ids(records)
+        return Read(block, columns.ids(self._model.id or ROW).to_pylist() if ids is None else ids, notes)
 
     def _plain_ids(self, records: Records) -> list[Any] | None:
         """Return the ids of rows as they are, if they are all texts or whole numbers that a table can have."""
@@ -135,13 +146,16 @@ class RequestAssigner:
             return ids if all(text.isascii() for text in ids) else None
         return ids if kinds == {int} and min(ids) in INT64 and max(ids) in INT64 else None
 
-    def _assign(self, reads: Sequence[Read], sizes: Int64s) -> Answer:
-        """Return the assignments of the rows of all blocks; `sizes` has the number of rows of each list."""
+    def _assign(self, reads: Sequence[Read], sizes: Int64s, warn: Warn) -> Answer:
+        """Return the assignments of the rows of all blocks; `sizes` has the number of rows of each list read."""
         model, backend = self._model, backends.resolve("auto")[0]
         scores = [backend.encoded_scores(self._encoder.encode_block(read.block), model.projection) for read in reads]
         Z: Float32s = np.concatenate(scores)
         check_finite(Z)
-        self._warn(_concatenated([find_unseen(read.block, self._encoder) for read in reads]), Z, sizes)
+        for number, read in enumerate(reads):
+            for note in read.notes:  # of a list that was read alone
+                warn(number, NumberTextsWarning, note)
+        self._warn(_concatenated([find_unseen(read.block, self._encoder) for read in reads]), Z, sizes, warn)
         nearest = backend.nearest_two(Z, model.centers)
         check_finite(nearest.distances)
         columns: dict[str, list[Any]] = {model.id or ROW: list(chain.from_iterable(read.ids for read in reads))}
@@ -154,19 +168,33 @@ class RequestAssigner:
             columns[name] = [value] * len(Z)
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def _warn(self, flags: UnseenFlags, Z: Float32s, sizes: Int64s) -> None:
+    def _warn(self, flags: UnseenFlags, Z: Float32s, sizes: Int64s, warn: Warn) -> None:
         """Warn as `assign` does for each list alone."""
-        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        unknown, missing, far = (_sums(of_rows, starts) for of_rows in flags)
+        ends = np.cumsum(sizes)
+        starts = ends - sizes
+        unknown, missing, far = (_sums(of_rows, starts) for of_rows in flags[:3])
         without = np.zeros(len(Z), np.bool_)
         if self._model.metric == "cosine":
             without = (Z == 0).all(axis=1)
         directionless = _sums(without[None], starts)[0]
         many = unknown > (self._shares.rare[:, None] + WARNED_SHARE + ROUNDING) * sizes
         unlike = many | (missing == sizes) | (far >= np.maximum(MIN_FAR_ROWS, FAR_SHARE * sizes))
-        for k in np.flatnonzero(unlike.any(axis=0) | (directionless > 0)).tolist():
-            counts = UnseenCounts(int(sizes[k]), unknown[:, k], missing[:, k], far[:, k], int(directionless[k]))
-            warn_of_unseen(counts, self._shares)
+        with_marks = np.isin(np.arange(len(sizes)), np.searchsorted(ends, flags.marks.rows, side="right"))
+        for k in np.flatnonzero(unlike.any(axis=0) | (directionless > 0) | with_marks).tolist():
+            marks = flags.marks.counts(int(starts[k]), int(ends[k]))
+            counts = UnseenCounts(int(sizes[k]), unknown[:, k], missing[:, k], far[:, k], marks, int(directionless[k]))
+            for category, message in describe_unseen(counts, self._shares):
+                warn(k, category, message)
+
+
+def _warn(
+    warned: Warned | None, list_numbers: Sequence[int], number: int, category: type[UserWarning], message: str
+) -> None:
+    """Give a warning of the list that was read as this number to the caller, or raise it as a warning."""
+    if warned is None:
+        warnings.warn(message, category, stacklevel=6)
+    else:
+        warned(list_numbers[number], message)
 
 
 def _sums(flags: Bools, starts: Int64s) -> Int64s:
@@ -178,4 +206,11 @@ def _sums(flags: Bools, starts: Int64s) -> Int64s:
 def _concatenated(flags: Sequence[UnseenFlags]) -> UnseenFlags:
     if len(flags) == 1:
         return flags[0]
-    return UnseenFlags(*(np.concatenate(parts, axis=1) for parts in zip(*flags, strict=True)))
+    unknown, missing, far, marks = zip(*flags, strict=True)
+    n_rows = [part.shape[1] for part in missing]
+    return UnseenFlags(
+        np.concatenate(unknown, axis=1),
+        np.concatenate(missing, axis=1),
+        np.concatenate(far, axis=1),
+        FoundMarks.join(marks, n_rows),
+    )

@@ -4,13 +4,15 @@
 
 A model keeps the frequent categories and labels of the table it was fitted on; all others count as "other". How many
 rows were "other" in the fit is the mean of that column of X, which PCA keeps. What new rows have beyond it is unseen.
-Numbers are known whatever they are: only a column without any value tells nothing.
+Numbers are known whatever they are: only a column without any value tells nothing. Those that lie far beyond all of the
+fit are told if many rows have them, and marks of missing values that the fit did not have, such as -999, in any number.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +24,9 @@ from engine.features.columnar_block import ColumnarBlock, RaggedLabels
 from engine.features.distributions import TableDistributions
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import MISSING_SHARE_RANGE, CategoryPlan, ColumnPlan, LabelPlan, NumberPlan
+from engine.features.missing_marks import format_mark, looks_like_mark
 from engine.gate.scored_rows import ScoredRows, count_scored
-from engine.model.directions import warn_without_direction
+from engine.model.directions import NoDirectionWarning, describe_rows_without_direction
 from engine.model.row_gate import RowGate
 from engine.progress import Advance
 from engine.utils.array_types import Bools, Float64s, Int32s, Int64s
@@ -42,7 +45,8 @@ class UnseenValuesWarning(UserWarning):
 class UnseenCounts(NamedTuple):
     """Rows of new blocks whose values the model does not know, and rows without a value, per column of the plan.
 
-    `far` counts rows whose number or date lies far beyond all of the fit, per column of the plan, 0 for others.
+    `far` counts rows whose number or date lies far beyond all of the fit, per column of the plan, 0 for others, and
+    `marks` the rows with each of those that look like marks of missing values, by number of the column.
     `directionless` counts rows without direction, where the metric is cosine; `scored` has what the gate compares, None
     if the model knows nothing of the table of its fit.
     """
@@ -51,6 +55,7 @@ class UnseenCounts(NamedTuple):
     unknown: Int64s
     missing: Int64s
     far: Int64s
+    marks: Mapping[int, Counter[float]] = {}
     directionless: int = 0
     scored: ScoredRows | None = None
 
@@ -61,6 +66,10 @@ class UnseenCounts(NamedTuple):
             self.unknown + other.unknown,
             self.missing + other.missing,
             self.far + other.far,
+            {
+                column: self.marks.get(column, Counter()) + other.marks.get(column, Counter())
+                for column in self.marks.keys() | other.marks.keys()
+            },
             self.directionless + other.directionless,
             None if self.scored is None or other.scored is None else self.scored.plus(other.scored),
         )
@@ -74,44 +83,102 @@ class _Unseen(NamedTuple):
     text: str
 
 
+class FoundMarks(NamedTuple):
+    """Numbers and days of a block that look like marks of missing values, and of which the fit had none alike.
+
+    Each is (n_marks,): the number of the column in the plan, the row, and the value.
+    """
+
+    columns: Int64s
+    rows: Int64s
+    values: Float64s
+
+    def counts(self, first: int, end: int) -> dict[int, Counter[float]]:
+        """Return how many of the rows from `first` up to `end` have each mark, by column."""
+        found: dict[int, Counter[float]] = {}
+        inside = (self.rows >= first) & (self.rows < end)
+        for column in np.unique(self.columns[inside]).tolist():
+            values, counts = np.unique(self.values[inside & (self.columns == column)], return_counts=True)
+            found[column] = Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        return found
+
+    @staticmethod
+    def join(parts: Sequence[FoundMarks], n_rows: Sequence[int]) -> FoundMarks:
+        """Return the marks of blocks that follow each other and have these numbers of rows."""
+        if not parts:
+            return FoundMarks(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        starts = np.cumsum([0, *n_rows])
+        rows = [part.rows + start for part, start in zip(parts, starts, strict=False)]
+        return FoundMarks(
+            np.concatenate([part.columns for part in parts]),
+            np.concatenate(rows),
+            np.concatenate([part.values for part in parts]),
+        )
+
+
 class UnseenFlags(NamedTuple):
     """Which rows of a block have values that the model does not know, none, or one that lies far beyond all of the fit.
 
-    Each is (n_columns, n_rows), by column of the plan; far are numbers and dates.
+    The first three are (n_columns, n_rows), by column of the plan; far are numbers and dates. `marks` are those far
+    ones that look like marks of missing values.
     """
 
     unknown: Bools
     missing: Bools
     far: Bools
+    marks: FoundMarks
 
 
 def find_unseen(block: ColumnarBlock, encoder: FeatureEncoder) -> UnseenFlags:
     """Tell which values of a block the encoder's plan has no category or label for, are missing, or lie far away."""
     shape, layout = (len(encoder.plan.columns), block.n_rows), encoder.layout
-    flags = UnseenFlags(np.zeros(shape, np.bool_), np.empty(shape, np.bool_), np.zeros(shape, np.bool_))
+    unknown, missing, far = np.zeros(shape, np.bool_), np.empty(shape, np.bool_), np.zeros(shape, np.bool_)
+    marks: list[FoundMarks] = []
     no_number, no_text = np.isnan(block.numbers), block.codes < 0
     for row, column in enumerate(encoder.plan.columns):
         if isinstance(column, NumberPlan):
             number_row = block.number_rows[column.column]
-            least, greatest = layout.far_limits[layout.number_positions[column.column]]
-            flags.missing[row] = no_number[number_row]
-            flags.far[row] = (block.numbers[number_row] < least) | (block.numbers[number_row] > greatest)
+            missing[row] = no_number[number_row]
+            far[row], found = _find_far(block.numbers[number_row], column, encoder, row)
+            marks += found
             continue
         known = layout.names_of(column.column)
         if isinstance(column, LabelPlan):
             lists = block.labels[column.column]
-            flags.missing[row] = lists.missing
+            missing[row] = lists.missing
             if not all(name in known for name in lists.names or []):
-                flags.unknown[row] = _without_known_label(lists, known)
+                unknown[row] = _without_known_label(lists, known)
             continue
         text_row = block.text_rows[column.column]
         codes, names = block.codes[text_row], block.names[text_row] or []
-        flags.missing[row] = no_text[text_row]
+        missing[row] = no_text[text_row]
         if column.missing:
-            flags.missing[row] |= _is_among(codes, names, set(column.missing))
+            missing[row] |= _is_among(codes, names, set(column.missing))
         if not all(name in known for name in names):
-            flags.unknown[row] = ~no_text[text_row] & ~_is_among(codes, names, known)
-    return flags
+            unknown[row] = ~no_text[text_row] & ~_is_among(codes, names, known)
+    return UnseenFlags(unknown, missing, far, FoundMarks.join(marks, [0] * len(marks)))
+
+
+def _find_far(
+    values: Float64s, column: NumberPlan, encoder: FeatureEncoder, number: int
+) -> tuple[Bools, list[FoundMarks]]:
+    """Tell which numbers or days lie far beyond those of the fit, and which of these look like marks.
+
+    A mark below 0, such as -1, is far from numbers that are all at least 0.
+    """
+    layout = encoder.layout
+    least, greatest = layout.far_limits[layout.number_positions[column.column]]
+    far: Bools = (values < least) | (values > greatest)
+    is_date = column.role == "date"
+    may_be_mark = far if is_date or column.low < 0.0 else far | (values < 0.0)
+    if not may_be_mark.any():
+        return far, []
+    distinct = np.unique(values[may_be_mark])
+    looks_so = [looks_like_mark(value, is_date=is_date) for value in distinct.tolist()]
+    rows = np.flatnonzero(may_be_mark)
+    rows = rows[np.isin(values[rows], distinct[looks_so])]
+    far[rows] = True
+    return far, [FoundMarks(np.full(len(rows), number), rows, values[rows])] if len(rows) else []
 
 
 def count_unseen(
@@ -120,8 +187,8 @@ def count_unseen(
     """Count the rows of a block that the encoder's plan has no category or label for, and those without a value."""
     flags = find_unseen(block, encoder)
     scored = None if fitted is None else count_scored(block, fitted)
-    unknown, missing, far = (of_rows.sum(axis=1) for of_rows in flags)
-    return UnseenCounts(block.n_rows, unknown, missing, far, scored=scored)
+    unknown, missing, far = (of_rows.sum(axis=1) for of_rows in flags[:3])
+    return UnseenCounts(block.n_rows, unknown, missing, far, flags.marks.counts(0, block.n_rows), scored=scored)
 
 
 class SeenRows:
@@ -183,7 +250,6 @@ class SeenRows:
         """
         if self._total is None:
             raise EmptyTableError("The table has no rows.")
-        warn_without_direction(self._total.directionless)
         limit = WARNED_SHARE if self._max_unseen is None else self._max_unseen
         found = _unseen_columns(self._total, FittedShares.of(self._encoder, self._feature_means))
         found = [column for column in found if column.share > limit + ROUNDING]
@@ -196,8 +262,8 @@ class SeenRows:
         counts = self._total
         if self._gate is not None and counts.scored is not None:
             self._gate.check(counts.scored, counts.n_rows, counts.missing, {column.column for column in found})
-        _warn_of_far_values(counts, self._encoder.plan.columns)
-        _warn_of_columns(found)
+        for category, message in _describe(counts, self._encoder.plan.columns, found):
+            warnings.warn(message, category, stacklevel=3)
 
 
 class FittedShares(NamedTuple):
@@ -242,30 +308,40 @@ def _unseen_columns(counts: UnseenCounts, shares: FittedShares) -> list[_Unseen]
     return found
 
 
-def warn_of_unseen(counts: UnseenCounts, shares: FittedShares) -> None:
-    """Warn of rows without direction, and of columns in which many rows are unknown or far from those of the fit."""
-    warn_without_direction(counts.directionless)
-    _warn_of_far_values(counts, shares.columns)
-    _warn_of_columns([c for c in _unseen_columns(counts, shares) if c.share > WARNED_SHARE + ROUNDING])
+def describe_unseen(counts: UnseenCounts, shares: FittedShares) -> list[tuple[type[UserWarning], str]]:
+    """Return warnings of rows without direction, and of columns with many rows that are unknown or far from the fit."""
+    found = [column for column in _unseen_columns(counts, shares) if column.share > WARNED_SHARE + ROUNDING]
+    return _describe(counts, shares.columns, found)
 
 
-def _warn_of_far_values(counts: UnseenCounts, columns: Sequence[ColumnPlan]) -> None:
-    named = "; ".join(
+def _describe(
+    counts: UnseenCounts, columns: Sequence[ColumnPlan], unknown: Sequence[_Unseen]
+) -> list[tuple[type[UserWarning], str]]:
+    """Return what to warn of, with its category."""
+    described: list[tuple[type[UserWarning], str]] = []
+    if counts.directionless:
+        described.append((NoDirectionWarning, describe_rows_without_direction(counts.directionless)))
+    far = [
         f"column {column.column!r} in {n:,} of {counts.n_rows:,} rows"
-        for column, n in zip(columns, counts.far.tolist(), strict=True)
-        if n >= max(MIN_FAR_ROWS, FAR_SHARE * counts.n_rows) and column.weight > 0.0
-    )
-    if named:
-        message = f"Values lie far beyond all of the fit, and count as its smallest or largest: {named}."
+        + _marks_in_words(counts.marks.get(number), is_date=isinstance(column, NumberPlan) and column.role == "date")
+        for number, (column, n) in enumerate(zip(columns, counts.far.tolist(), strict=True))
+        if column.weight > 0.0 and (number in counts.marks or n >= max(MIN_FAR_ROWS, FAR_SHARE * counts.n_rows))
+    ]
+    if far:
+        message = f"Values lie far beyond all of the fit, and count as its smallest or largest: {'; '.join(far)}."
         remedy = "If they mark missing ones, leave them empty, or fit again with --missing."
-        warnings.warn(f"{message} {remedy}", UnseenValuesWarning, stacklevel=5)
-
-
-def _warn_of_columns(found: Sequence[_Unseen]) -> None:
-    if found:
-        named = "; ".join(column.text for column in found)
+        described.append((UnseenValuesWarning, f"{message} {remedy}"))
+    if unknown:
+        named = "; ".join(column.text for column in unknown)
         message = f"The model does not know what these columns say: {named}. Rows are assigned by the others."
-        warnings.warn(message, UnseenValuesWarning, stacklevel=4)
+        described.append((UnseenValuesWarning, message))
+    return described
+
+
+def _marks_in_words(marks: Counter[float] | None, *, is_date: bool) -> str:
+    if not marks:
+        return ""
+    return f" ({', '.join(f'{format_mark(mark, is_date=is_date)} in {n:,}' for mark, n in sorted(marks.items()))})"
 
 
 def _may_be_chance(n_found: int, n_rows: int, share: float) -> bool:

@@ -20,8 +20,10 @@ from engine.tables.csv_lookalikes import refuse_other_formats, refuse_other_sepa
 from engine.tables.number_texts import MISSING_MARKS, are_grouped, marks_thousands
 from engine.tables.source_paths import SourceFiles
 
-MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "#N/A"]
-_WORDS = frozenset(MISSING) - {""}
+# Texts that are missing values: in all columns of CSV files and spreadsheets, among the categories and several answers
+# of other tables, and in new rows.
+MISSING = ["", " ", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A"]
+_WORDS = frozenset(MISSING) - {"", " "}
 _HEAD_BYTES = 1 << 20  # bytes of a file that the dialect is detected from
 HEADER_BYTES = 1 << 16  # bytes of a file that hold all lines of its header
 # Numbers with decimals after this point, and perhaps the other mark between thousands.

@@ -350,7 +350,7 @@ def _are_grouped(texts: pa.Array) -> bool:
 
 
 def _has_leading_zero(texts: pa.Array) -> bool:
-    """Tell whether a text starts with a zero and another digit, as zip codes and phone numbers do, but no amount."""
+    """Tell whether a text starts with a zero and another digit or x, as zip codes and 0x1f do, but no amount."""
     _, offsets, data = texts.buffers()
     if data is None or data.size == 0:
         return False
@@ -358,7 +358,7 @@ def _has_leading_zero(texts: pa.Array) -> bool:
     characters = np.frombuffer(data, np.uint8)
     first = starts[:-1][np.diff(starts) > 1]
     second = characters[first[characters[first] == ord("0")] + 1]
-    return bool(((second >= ord("0")) & (second <= ord("9"))).any())
+    return bool(((second >= ord("0")) & (second <= ord("9")) | (second == ord("x")) | (second == ord("X"))).any())
 
 
 def _casts_to(texts: pa.Array, kind: pa.DataType) -> bool:

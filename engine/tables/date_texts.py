@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from engine.tables.number_texts import ParsedTexts, is_missing_mark
 
@@ -34,6 +34,8 @@ MONTH_FIRST: Form = "month day year"
 DIGIT_FORMS: tuple[Form, ...] = ("yearmonthday", "yearmonth")
 MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 MIN_DATES = 0.99  # of the distinct texts that are no mark of a missing value
+MAX_WORDS = 3  # distinct words without a digit that stand for no date
+MIN_BESIDE_WORDS = 10  # distinct texts with digits beside them
 MIN_DATES_IN_HEAD = 0.5  # of the first texts, below which a column is not looked at further
 _HEAD = 200  # texts
 _ZERO_DATE = re.compile(r"0000[-/.]00[-/.]00.*|00[-/.]00[-/.]0000.*")  # MySQL's mark of a missing date
@@ -95,12 +97,20 @@ class DateFormat(BaseModel):
     ----------
     forms : the forms that the dates have
     assumed : whether day and month could as well be the other way round
+    missing : words for no date in this column, such as "never"
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     forms: tuple[Form, ...] = ()
     assumed: bool = False
+    missing: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_words(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Store what few columns have only for them: the models of other tables are the same as before it came."""
+        stored: dict[str, Any] = serialize(self)
+        return {name: value for name, value in stored.items() if name != "missing" or value}
 
     def describe(self) -> str:
         """Return what is special about the dates, as in 'written with the day first'; "" if nothing is."""
@@ -128,6 +138,7 @@ def find_date_format(texts: pa.Array, hint: Form | None = None) -> DateFormat | 
     if not _may_be_dates(texts):
         return None
     texts = texts.filter(pa.array([not _may_be_mark(text) for text in texts.to_pylist()], pa.bool_()))
+    texts = _without_few_words(texts)
     order, assumed = _find_order(texts, hint)
     n_dates, forms = 0, list[Form]()
     for form, pattern in PATTERNS.items():
@@ -159,11 +170,27 @@ def parse_dates(column: pa.Array, form: DateFormat, n_rows: NDArray[np.int64] | 
     n_unread = 0
     for position in np.flatnonzero(np.isnan(lookup[1:]) & (counts > 0)):
         text = texts[int(position)].as_py()
-        if _is_mark(text) or (form.in_digits and text in _DIGIT_MARKS):
+        if _is_mark(text) or text in form.missing or (form.in_digits and text in _DIGIT_MARKS):
             marks[text] += int(counts[position])
         else:
             n_unread += int(counts[position])
     return ParsedTexts(lookup[codes + 1], marks, n_unread, "dates")
+
+
+def _without_few_words(texts: pa.Array) -> pa.Array:
+    """Return distinct texts without those that have no digit, if they are few beside others."""
+    with_digits = texts.filter(pc.match_substring_regex(texts, "[0-9]"))
+    few = len(texts) - len(with_digits) <= MAX_WORDS and len(with_digits) >= MIN_BESIDE_WORDS
+    return with_digits if few else texts
+
+
+def find_words(texts: pa.Array, form: DateFormat) -> tuple[str, ...]:
+    """Return the words among distinct texts that stand for no date, such as "never"; none if there are many."""
+    trimmed = pc.utf8_trim_whitespace(texts.drop_null()).unique()
+    unread = trimmed.filter(pa.array(np.isnan(parse_dates(trimmed, form).values)))
+    words = [text for text in unread.to_pylist() if not _may_be_mark(text)]
+    few = len(words) <= MAX_WORDS and not any(character.isdigit() for word in words for character in word)
+    return tuple(sorted(words)) if few else ()
 
 
 def _is_mark(text: str) -> bool:

@@ -87,7 +87,7 @@ LISTS: dict[str, list[str]] = {
 NAMED: dict[str, tuple[list[str], str]] = {
     "spellings of a category": ([["Bonn", "bonn ", "Rome"][n % 3] for n in range(N)], "2 spellings of 1 categories"),
     "composed and decomposed letters": ([["K\u00f6ln", "Ko\u0308ln"][n % 2] for n in range(N)], "2 spellings of 1"),
-    "blank texts": ([["a", " ", "b"][n % 3] for n in range(N)], "look like missing values stay categories: 'word'"),
+    "question marks": ([["a", "?", "b"][n % 3] for n in range(N)], "look like missing values stay categories: 'word'"),
     "ratings out of five": ([f"{n % 30 / 10}/5" for n in range(N)], "notation that is not read .*'word'"),
     "digits that are not ASCII": ([chr(0x661 + n % 9) + chr(0x661 + n // 9) for n in range(45)] * 2, "notation"),
 }

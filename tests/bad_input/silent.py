@@ -110,7 +110,7 @@ SILENT = [
         "NA and None as categories of CSV",
         csv_of(age=ROUNDED, country=["NA", "DE", "None"] * (N // 3)),
         0,
-        r"'country' \('NA', 'None'\)",
+        r"taken for missing values: 'country' \('NA', 'None'\)",
         check=says("country", "missing values written as 'NA', 'None'"),
     ),
     Case(
@@ -151,6 +151,32 @@ SILENT = [
         0,
         "'days' .*written as 77, 99",
         check=is_missing_where("days", 14),
+    ),
+    Case(
+        "99 after a discount of 0 to 29",
+        parquet(discount=[99 if n % 9 == 0 else n * 7 % 30 for n in range(N)]),
+        0,
+        "'discount' .*written as 99",
+        check=is_missing_where("discount", 7),
+    ),
+    Case(
+        "-1 of a rating",
+        parquet(rating=[-1 if n % 9 == 0 else n * 7 % 6 for n in range(N)]),
+        0,
+        r"apart, but not plainly: 'rating' \(-1\)",
+    ),
+    Case(
+        "codes such as 0x1f in CSV",
+        csv_of(age=ROUNDED, flags=[f"0x{n * 7 % 29:02x}" for n in range(N)]),
+        0,
+        check=has_column("flags", "categorical"),
+    ),
+    Case(
+        "a word among dates",
+        csv_of(age=ROUNDED, last=["never" if n % 3 == 0 else f"2024-02-{n % 28 + 1:02d}" for n in range(N)]),
+        0,
+        "'last' .*20 missing values written as words",
+        check=has_column("last", "date"),
     ),
     Case(
         "hashes of 64 bits",

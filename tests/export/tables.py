@@ -68,7 +68,7 @@ def shifted(table: pa.Table, seed: int) -> pa.Table:
         for row in np.flatnonzero(rng.random(len(cells)) < (0.1 if name != "who" else 0.0)):
             cells[row] = float("nan") if pa.types.is_floating(column.type) and row % 2 else None
         if pa.types.is_string(column.type) and name != "who":
-            cells[:3] = ["never seen", "", "  it's ; new;"]
+            cells[:8] = ["never seen", "", "  it's ; new;", "NA", "n/a", " ", "None", "NA; it's"]
         if pa.types.is_integer(column.type):
             cells[:2] = [-5, 10_000]
         columns[name] = pa.array(cells, column.type, from_pandas=False)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engine.features.category_texts import CategoryTextsWarning
+from engine.features.columnar_block import read_block
+from engine.features.encoding_plan import CategoryPlan
 from engine.features.fit import FittedFeatures, fit_encoder
 from engine.tables import open_table
 
@@ -27,6 +31,7 @@ NOTATIONS: dict[str, Callable[[int], str]] = {
     "days with years of two digits": lambda n: f"{1 + n % 12}/{1 + n % 28}/{10 + n % 9}",
     "days of Oracle": lambda n: f"{1 + n % 28:02d}-{MONTHS[n % 10].upper()}-{10 + n % 9}",
     "months with years of two digits": lambda n: f"{MONTHS[n % 9]}-{n % 20:02d}",
+    "times with the name of a zone": lambda n: f"2024-01-{n % 28 + 1:02d} 10:00 {('Asia/Tokyo', 'Europe/Rome')[n % 2]}",
     "Arabic digits": lambda n: str(n).translate(
         str.maketrans("0123456789", "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669")
     ),
@@ -82,7 +87,7 @@ def test_other_categories_are_not(kind: str) -> None:
         assert fit_texts([WORDS[kind](n) for n in NUMBERS]).roles[0].role == "categorical"
 
 
-@pytest.mark.parametrize("mark", ["", " ", "NA", "null", "?", "n/a"])
+@pytest.mark.parametrize("mark", ["?", "-", "(blank)"])
 def test_marks_of_missing_values_among_categories_are_named(mark: str) -> None:
     texts = [["red", "blue", mark][n % 3] for n in range(N)]
     with pytest.warns(CategoryTextsWarning, match="look like missing values stay categories: 'x' ."):
@@ -91,10 +96,53 @@ def test_marks_of_missing_values_among_categories_are_named(mark: str) -> None:
         warnings.simplefilter("error", CategoryTextsWarning)
         features = fit_texts(texts, missing={"x": [mark]})
         assert features.statistics.columns["x"].n_missing == N // 3
-        assert features.roles[0].reason.endswith(
-            f"values written as {mark if mark.strip() else repr(mark)}".replace("'", '"')
-        )
+        assert features.roles[0].reason.endswith(f"{N // 3} missing values written as {mark}")
         fit_texts([["some", "none", "unknown"][n % 3] for n in range(N)])
+
+
+@pytest.mark.parametrize("mark", ["", " ", "NA", "null", "None", "n/a"])
+def test_words_for_missing_values_are_missing_in_every_table_and_in_new_rows(mark: str, tmp_path: Path) -> None:
+    columns = {"x": [["red", "blue", mark][n % 3] for n in range(N)], "y": [n % 7 for n in range(N)]}
+    table, rows = pa.table(columns), pa.table({"x": [mark, "red"], "y": [1, 2]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    lines = zip(columns["x"], columns["y"], strict=True)
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{text},{number}\n" for text, number in lines))
+    expected = None
+    for source in (table, table.to_pandas(), tmp_path / "a.parquet", tmp_path / "a.csv"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            encoder = fit_encoder(open_table(source)).encoder
+        plan = encoder.plan.columns[0]
+        assert isinstance(plan, CategoryPlan)
+        assert (plan.categories, plan.indicator) == (("blue", "red"), True)
+        X = encoder.encode(pa.table({"x": [None, "red"], "y": [1, 2]}))
+        expected = X if expected is None else expected
+        assert np.array_equal(X, expected)
+        assert np.array_equal(encoder.encode(rows), expected)
+        read = read_block(encoder.record_columns(rows.to_pylist()), encoder.layout.read_specs)
+        assert np.array_equal(encoder.layout.to_matrix(encoder.encode_block(read)), expected)
+
+
+def test_words_for_missing_values_are_named_and_kept_if_asked_for() -> None:
+    texts = [["DE", "FR", "NA"][n % 3] for n in range(N)]
+    with pytest.warns(CategoryTextsWarning, match="taken for missing values: 'x' .'NA'.; .* --missing COLUMN= "):
+        assert fit_texts(texts).roles[0].reason.endswith(f"{N // 3} missing values written as NA")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CategoryTextsWarning)
+        kept = fit_texts(texts, missing={"x": ()})
+        assert kept.statistics.columns["x"].counts == dict.fromkeys(["DE", "FR", "NA"], N // 3)
+        fit_texts([["DE", "FR", ""][n % 3] for n in range(N)])  # nobody answers with a blank
+
+
+def test_words_for_several_answers_are_missing_and_named() -> None:
+    subsets = [[label for k, label in enumerate("ABCDE") if n >> k & 1] for n in range(1, 32)]
+    answers = [*map("; ".join, subsets), "NA", "None", ""]
+    with pytest.warns(CategoryTextsWarning, match="taken for missing values: 'x' .'NA', 'None'.;"):
+        features = fit_texts([answers[n % 34] for n in range(N)])
+    role, column = features.roles[0], features.statistics.columns["x"]
+    assert role.role == "multilabel"
+    assert set(column.counts) == set("ABCDE")
+    assert column.n_missing == column.n_marked == sum(n % 34 > 30 for n in range(N))
 
 
 def test_spellings_of_one_category_are_counted() -> None:

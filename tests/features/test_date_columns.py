@@ -20,6 +20,8 @@ import engine
 from engine.config import FitConfig
 from engine.errors import RetypedColumnError
 from engine.features.date_columns import DateTextsWarning
+from engine.features.encoder import FeatureEncoder
+from engine.features.encoding_plan import EncodingPlan
 from engine.features.fit import FittedFeatures, fit_encoder
 from engine.tables import BLOCK_ROWS, open_table
 
@@ -163,6 +165,19 @@ def test_texts_that_are_no_dates_are_refused_if_they_are_many_or_the_role_is_set
     with pytest.raises(RetypedColumnError, match="'x' was set to date, but 1 of its 600 texts"):
         fit_features(pa.table({"x": dates}), column_roles={"x": "date"})
     assert fit_features(pa.table({"x": COLUMNS["days"]}), column_roles={"x": "categorical"}).roles[0].role != "date"
+
+
+@pytest.mark.parametrize("words", [["never"], ["still open", "unplanned"]])
+def test_words_among_dates_are_missing_in_the_fit_and_in_new_rows(words: list[str]) -> None:
+    texts = [words[i % len(words)] if i % 3 == 0 else str(day) for i, day in enumerate(DAYS)]
+    nulls = [None if i % 3 == 0 else day for i, day in enumerate(DAYS)]
+    with pytest.warns(DateTextsWarning, match=f"'last' .*{N // 3} missing values written as words"):
+        fitted = fit_features(pa.table({"last": texts, "age": AGES}))
+    X = fit_features(pa.table({"last": nulls, "age": AGES})).encoder.encode(pa.table({"last": nulls, "age": AGES}))
+    stored = FeatureEncoder(EncodingPlan.model_validate_json(fitted.encoder.plan.model_dump_json()))
+    assert np.array_equal(stored.encode(pa.table({"last": texts, "age": AGES})), X)
+    many = [f"word {'abcd'[i % 4]}" if i % 3 == 0 else str(day) for i, day in enumerate(DAYS)]
+    assert fit_features(pa.table({"last": many, "age": AGES})).roles[0].role != "date"
 
 
 def test_a_run_on_date_texts_keeps_the_format_and_its_rules_select_the_same_people(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from engine.errors import ConfigError, MissingColumnError, UsageError
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
 from engine.features.fit import FittedFeatures, fit_encoder
-from engine.features.missing_marks import MissingMarksWarning, find_marks
+from engine.features.missing_marks import MissingMarksWarning, find_doubtful_marks, find_marks, zeros_stand_apart
 from engine.tables import BLOCK_ROWS, open_table
 
 N = 1000
@@ -68,6 +68,18 @@ MARKS: dict[str, tuple[Any, tuple[float, ...]]] = {
     "-9999 and 9999": (marked(RNG.normal(0, 50, N), -9999, 9999), (-9999, 9999)),
     "the largest integer": (marked(RNG.integers(0, 10**6, N), 2**31 - 1), (2**31 - 1,)),
     "99999 of spend": (marked(SPEND, 99999), (99999,)),
+    "99 of a discount of 0 to 29": (marked(RNG.integers(0, 30, N), 99, share=0.02), (99,)),
+    "99.0 of a discount with cents": (marked(np.round(29 * RNG.random(N), 2), 99, share=0.02), (99,)),
+    "77 and 99 of the ages of those who work": (marked(RNG.integers(18, 66, N), 77, 99, share=0.01), (77, 99)),
+    "99 of hours from 20 to 59": (marked(RNG.integers(20, 60, N), 99, share=0.005), (99,)),
+    "99 of hours in steps of 5": (marked(5 * RNG.integers(4, 12, N), 99, share=0.03), (99,)),
+    "999 of percentages in steps": (marked(RNG.choice([0, 17, 33, 50, 67, 83, 100], N), 999, share=0.01), (999,)),
+    "99999 beside amounts that step": (
+        marked(np.where(RNG.random(N) < 0.8, 0, 500 * RNG.integers(1, 30, N)), 99999, share=0.02),
+        (99999,),
+    ),
+    "-1 below a scale that begins at 0": (marked(np.arange(N) % 30, -1, share=0.03), (-1,)),
+    "-9 beside five points": (marked(RNG.integers(1, 6, N), -9, share=0.02), (-9,)),
     **{f"-1 of visits, {name}": (marked(visits, -1), (-1,)) for name, visits in VISITS.items()},
 }
 VALUES: dict[str, Any] = {
@@ -83,6 +95,11 @@ VALUES: dict[str, Any] = {
     "balances": RNG.normal(0, 500, N).round(),
     "normal": RNG.normal(size=N),
     "percent": RNG.integers(0, 101, N).astype(float),
+    **{
+        f"incomes of {n} people, capped at {cap}": np.minimum(np.rint(cap / 3.0 * RNG.lognormal(0, 1.0, n)), cap)
+        for n in (100, 1000)
+        for cap in (99, 999, 99999)
+    },
     "followers": np.append(np.rint(RNG.lognormal(5, 2, N)), [99999] * 3),
     "a flag": np.tile([0.0, -1.0], N),
 }
@@ -98,6 +115,53 @@ def test_marks_that_plainly_stand_apart_are_found(name: str) -> None:
 @pytest.mark.parametrize("name", VALUES)
 def test_values_that_may_be_meant_stay(name: str) -> None:
     assert find_marks(VALUES[name]) == ()
+
+
+DOUBTS: dict[str, tuple[Any, tuple[float, ...]]] = {
+    "99 of a few ages that taper off": (marked(AGES, 99, share=0.005), (99,)),
+    "999 beside sparse amounts": (marked(np.rint(RNG.lognormal(3, 1, N)), 999, share=0.004), (999,)),
+    "99999 after gains of few people": (
+        np.append(
+            np.where(RNG.random(20 * N) < 0.92, 0, np.rint(np.clip(RNG.lognormal(8.5, 0.8, 20 * N), 0, 41000))),
+            [99999] * 100,
+        ),
+        (99999,),
+    ),
+    "-1 of a rating from 0 to 5": (marked(np.arange(N) % 6, -1), (-1,)),
+    "-1 of a rating from 1 to 5": (marked(RNG.integers(1, 6, N), -1), (-1,)),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTS)
+def test_values_that_are_apart_but_not_plainly_stay_and_are_warned_of(name: str) -> None:
+    values, doubtful = DOUBTS[name]
+    assert find_marks(values) == ()
+    assert find_doubtful_marks(values) == doubtful
+    named = ", ".join(f"{mark:.0f}" for mark in doubtful)
+    with pytest.warns(MissingMarksWarning, match=rf"apart, but not plainly: 'x' \({named}\)\. They stay values"):
+        fit_encoder(open_table(pa.table({"x": values})))
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_ordinary_values_are_not_warned_of(name: str) -> None:
+    assert find_doubtful_marks(VALUES[name]) == ()
+
+
+def test_a_column_whose_marks_are_set_is_not_warned_of() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MissingMarksWarning)
+        rows = pa.table({"x": DOUBTS["-1 of a rating from 0 to 5"][0]})
+        fit_encoder(open_table(rows), missing={"x": ()})
+        fit_encoder(open_table(rows), missing={"x": ("-1",)})
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
+def test_zeros_of_rounded_amounts_are_amounts(share: float) -> None:
+    amounts = np.where(RNG.random(N) < share, 0, 500 * RNG.integers(10, 30, N)).astype(float)
+    assert find_marks(amounts) == find_doubtful_marks(amounts) == ()
+    assert not zeros_stand_apart(np.sort(amounts))
+    heights = np.where(RNG.random(N) < 0.1, 0, RNG.integers(150, 200, N)).astype(float)
+    assert zeros_stand_apart(np.sort(heights))
 
 
 JOINED = days("2015-01-01")[0] + RNG.integers(0, 3000, N)

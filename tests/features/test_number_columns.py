@@ -86,7 +86,16 @@ def test_numbers_with_three_decimals_each_stay_decimals(tmp_path: Path) -> None:
     assert moments(features, "weight") == (AGES.min() / 10, AGES.max() / 10, 0)
 
 
-@pytest.mark.parametrize("mark", [" ", r"\N", "?", "-", "n/a", "<NA>", "#DIV/0!", ".", "none", "(blank)"])
+@pytest.mark.parametrize("mark", [" ", "n/a", "NA"])
+def test_words_for_missing_values_among_numbers_of_a_csv_file_are_read_as_such(tmp_path: Path, mark: str) -> None:
+    columns = {"visits": with_marks([str(a) for a in AGES], mark), "spend": [str(a) for a in AGES]}
+    features = fit_features(write_csv(tmp_path / "table.csv", columns, ","))
+    present = np.delete(AGES, np.arange(0, N, 50))
+    assert moments(features, "visits") == (present.min(), present.max(), 12)
+    assert (f"missing values written as '{mark}'" in features.roles[0].reason) == (mark != " ")
+
+
+@pytest.mark.parametrize("mark", [r"\N", "?", "-", "<NA>", "#DIV/0!", ".", "none", "(blank)"])
 @pytest.mark.parametrize("source", ["csv", "arrow", "parquet"])
 def test_marks_of_missing_numbers_leave_a_column_of_numbers(tmp_path: Path, source: str, mark: str) -> None:
     columns = {"visits": with_marks([str(a) for a in AGES], mark), "spend": with_marks([f"{a}.5" for a in AGES], mark)}

@@ -19,6 +19,7 @@ import engine
 from engine.blocks import BLOCK_ROWS
 from engine.config import FitConfig
 from engine.errors import (
+    DataError,
     MissingColumnError,
     ModelNotReadableError,
     RetypedColumnError,
@@ -154,10 +155,43 @@ def test_values_that_make_no_column_are_named_the_same_in_short_and_long_lists(
     model: engine.Model, name: str, values: list[Any], what: str
 ) -> None:
     rows = [ROW | {name: value} for value in values]
-    with pytest.raises(SourceFormatError, match=f"{what}.* in '{name}'"):
+    with pytest.raises(DataError, match=f"{what}.* in '{name}'|'{name}' wants .* in row [01]"):
         model.assign(rows)
     with pytest.raises(SourceFormatError, match=f"{what}.* in '{name}'"):
         model.assign([*rows[:1], *[rows[0]] * BLOCK_ROWS, *rows[1:]])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("hours", "five", "'hours' wants a number, but has a text in row 1"),
+        ("hours", " 5", "'hours' wants a number, but has a text in row 1"),
+        ("hours", [5], "'hours' wants a number, but has a list in row 1"),
+        ("plan", ["Basic"], "'plan' wants one answer: a text, a number or a truth value, but has a list in row 1"),
+        ("plan", {"secret": 1}, "'plan' wants one answer: .* but has an object in row 1"),
+        ("plan", 5, "different types in 'plan': a text in row 0, and a number in row 1"),
+        ("likes", 5, "'likes' wants a list of texts, but has a number in row 1"),
+        ("likes", "secret", "'likes' wants a list of texts, but has a text in row 1"),
+        ("since", 3, "'since' wants a date, such as 2024-09-04, but has a number in row 1"),
+    ],
+)
+def test_values_of_a_wrong_type_are_told_by_column_and_row_and_not_shown(
+    model: engine.Model, name: str, value: Any, told: str
+) -> None:
+    for with_others in ([ROW, ROW | {name: value}, ROW], [ROW, ROW | {name: value}]):
+        with pytest.raises(DataError, match=told) as caught:
+            model.assign(with_others)
+        assert "secret" not in str(caught.value)
+        assert "five" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["NA", "n/a", "None", "", " "])
+def test_words_for_missing_values_are_missing_in_dicts(model: engine.Model, word: str) -> None:
+    for name in ("hours", "plan", "since"):
+        expected = model.assign([ROW, ROW | {name: None}])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert model.assign([ROW, ROW | {name: word}]).equals(expected)
 
 
 FRAMES = st.builds(

@@ -46,13 +46,11 @@ def changed(name: str, value: Any, every: int = 10) -> pa.Table:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("age", -999.0),
-        ("age", 999.0),
+        ("age", 1234.0),
         ("spend", -1.5),
         ("spend", 1e9),
         ("member", 9.0),
-        ("joined", dt.date(1900, 1, 1)),
-        ("joined", dt.date(9999, 12, 31)),
+        ("joined", dt.date(1901, 2, 3)),
     ],
 )
 def test_values_far_beyond_the_fit_are_told_with_their_number(model: Model, name: str, value: Any) -> None:
@@ -67,7 +65,7 @@ def test_values_far_beyond_the_fit_are_told_with_their_number(model: Model, name
     [
         ("age", 60.0, 10),
         ("age", None, 10),
-        ("age", -999.0, 200),
+        ("age", 1234.0, 200),
         ("spend", 0.0, 2),
         ("joined", dt.date(2029, 1, 1), 2),
         ("joined", dt.date(2017, 1, 1), 2),
@@ -75,6 +73,46 @@ def test_values_far_beyond_the_fit_are_told_with_their_number(model: Model, name
 )
 def test_values_near_the_fit_and_a_few_outliers_are_not(model: Model, name: str, value: Any, every: int) -> None:
     assert told(model, changed(name, value, every)) == []
+
+
+@pytest.mark.parametrize("every", [10, 399])
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("age", -999.0, "-999"),
+        ("age", 999.0, "999"),
+        ("age", -1.0, "-1"),
+        ("spend", -9.0, "-9"),
+        ("joined", dt.date(1900, 1, 1), "1900-01-01"),
+        ("joined", dt.date(9999, 12, 31), "9999-12-31"),
+    ],
+)
+def test_marks_that_the_fit_never_had_are_told_by_value_however_few(
+    model: Model, name: str, value: Any, text: str, every: int
+) -> None:
+    n = len(range(0, N, every))
+    (message,) = told(model, changed(name, value, every))
+    assert f"column '{name}' in {n} of 400 rows ({text} in {n})" in message
+
+
+def test_marks_are_told_beside_other_far_values_and_by_the_list_that_has_them(model: Model) -> None:
+    both = pa.concat_tables([changed("age", -999.0), changed("age", 1234.0)])
+    (message,) = told(model, both)
+    assert "column 'age' in 80 of 800 rows (-999 in 40)" in message
+    parts = [
+        changed("age", -999.0, 399).to_pylist(),
+        pa.table(ROWS).to_pylist(),
+        changed("spend", -1.0, 399).to_pylist(),
+    ]
+    messages: list[tuple[int, str]] = []
+    answers = model.assign_each(parts, warned=lambda k, text: messages.append((k, text)))
+    assert list(map(len, answers)) == [N, N, N]
+    assert [
+        (k, "'age' in 2 of 400 rows (-999 in 2)" in m, "'spend' in 2 of 400 rows (-1 in 2)" in m) for k, m in messages
+    ] == [
+        (0, True, False),
+        (2, False, True),
+    ]
 
 
 def test_rows_that_are_dicts_are_told_alike(model: Model) -> None:

@@ -56,8 +56,9 @@ def write(path: Path, *sheets: Sequence[Sequence[Any]], hidden: Sequence[int] = 
         ([True, False, True], "bool", [True, False, True]),
         (["a", "", "b"], "string", ["a", None, "b"]),
         (["007", 8, 9.5], "string", ["007", "8", "9.5"]),
-        ([1, "n/a", 3], "string", ["1", "n/a", "3"]),  # a mark of a missing number: number_texts.py
+        ([1, "?", 3], "string", ["1", "?", "3"]),  # a mark of a missing number: number_texts.py
         ([1, "NA", 3], "int64", [1, None, 3]),
+        ([1, "n/a", 3], "int64", [1, None, 3]),
         ([DAY, None, DAY], "date32[day]", [DAY, None, DAY]),
         ([DAY, MOMENT, None], "timestamp[us]", [dt.datetime(2024, 1, 5), MOMENT, None]),
         ([dt.time(1, 0, 30), None, dt.time(0)], "double", [3630.0, None, 0.0]),

@@ -156,14 +156,14 @@ def _features(
             kind: Literal["date", "number"] = "date" if plan.role == "date" else "number"
             yield Predicate(plan.column, name, kind, whole=whole, unit=plan.unit), values, ~missing
     elif isinstance(plan, CategoryPlan):
-        codes = encode_categories(column_array(rows, plan.column), plan.categories)
+        codes = encode_categories(column_array(rows, plan.column), plan.categories, plan.missing)
         missing = codes == MISSING_CODE
         for code, value in enumerate(plan.categories):
             yield Predicate(plan.column, name, "category", value), codes == code, ~missing
     else:
-        offsets, label_codes, names, missing = read_labels(column_array(rows, plan.column), plan.separator)
-        codes = remap_codes(label_codes, names or [], plan.labels)
-        row = np.repeat(np.arange(len(missing)), np.diff(offsets))
+        read = read_labels(column_array(rows, plan.column), plan.separator, marks=plan.missing)
+        missing, codes = read.missing, remap_codes(read.codes, read.names or [], plan.labels)
+        row = np.repeat(np.arange(len(missing)), np.diff(read.offsets))
         for code, value in enumerate(plan.labels):
             indicator = np.zeros(len(missing), bool)
             indicator[row[codes == code]] = True
