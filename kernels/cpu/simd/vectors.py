@@ -461,19 +461,21 @@ def lane_indices(_: Any) -> Any:
     return ints(), emit
 
 
+def _emit_halves(builder: Any, vector: Any) -> list[Any]:
+    """Return the first half of a vector, and the second."""
+    width = vector.type.count // 2
+    orders = [ir.Constant(ir.VectorType(_INT32, width), list(range(first, first + width))) for first in (0, width)]
+    return [builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), order) for order in orders]
+
+
 @intrinsic
 def reduce_sum(_: Any, vector: Any) -> Any:
     """Return the sum of the lanes: halves are added to halves, in a fixed order."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        rest, width = args[0], LANES
-        while width > 1:
-            width //= 2
-            halves = []
-            for first in (0, width):
-                order = ir.Constant(ir.VectorType(_INT32, width), list(range(first, first + width)))
-                halves.append(builder.shuffle_vector(rest, ir.Constant(rest.type, ir.Undefined), order))
-            rest = builder.fadd(*halves)
+        rest = args[0]
+        while rest.type.count > 1:
+            rest = builder.fadd(*_emit_halves(builder, rest))
         return builder.extract_element(rest, _INT32(0))
 
     return (types.float64 if vector == doubles else types.float32)(vector), emit
@@ -574,12 +576,14 @@ def compress_store(_: Any, array: Any, index: Any, vector: Any, selected: Any) -
 
 @intrinsic
 def reduce_min(_: Any, vector: Any) -> Any:
-    """Return the minimum of the lanes of a float vector."""
+    """Return the minimum of the lanes of a float vector without NaN."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.FloatType(), [args[0].type])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fmin.v{LANES}f32")
-        return builder.call(function, args)
+        rest = args[0]
+        while rest.type.count > 1:
+            low, high = _emit_halves(builder, rest)
+            rest = builder.select(builder.fcmp_ordered("<", low, high), low, high)
+        return builder.extract_element(rest, _INT32(0))
 
     return types.float32(vector), emit
 
