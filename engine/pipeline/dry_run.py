@@ -158,13 +158,14 @@ def _estimate(source: Any, settings: FitConfig, parent: Path) -> FitEstimate:
     table, settings, previous = open_night(source, settings)
     n_rows = count_rows(table)
     resources = find_worker_resources(settings.cluster, table, nearest_existing_folder(parent))
+    free_disk = free_disk_bytes(parent)
     plan_fit = partial(
-        plan_memory, n_rows, table.schema, settings, free_disk=free_disk_bytes(parent),
+        plan_memory, n_rows, table.schema, settings, free_disk=free_disk,
         reading_bytes=reading_bytes(table), resources=resources,
         earlier_people=None if previous is None else previous.n_people,
     )  # fmt: skip
     plan = plan_fit()
-    plan.check(parent)
+    plan.check(parent, free_disk)
     head = TableHead(table, max(min(HEAD_ROWS, HEAD_VALUES // len(table.schema)), MIN_HEAD_ROWS))
     if plan.streamed:
         mmap_large_arrays()
@@ -181,7 +182,7 @@ def _estimate(source: Any, settings: FitConfig, parent: Path) -> FitEstimate:
         streamed=plan.streamed, n_components=trial.Z.shape[1], n_features=trial.features.encoder.n_features,
         cached_row_bytes=trial.cached_row_bytes,
     )  # fmt: skip
-    plan.check(parent)
+    plan.check(parent, free_disk)
     growing = share * trial.growing + (share - 1.0) * trial.counting
     if resources is not None:
         start_seconds += WORKER_START_SECONDS

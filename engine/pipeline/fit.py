@@ -48,7 +48,7 @@ from engine.pipeline.checkpoints import Checkpoints, check_unchanged
 from engine.pipeline.gating import check_output, check_run, divert, raise_if_stopped
 from engine.pipeline.gpu_process import DeviceFailedError
 from engine.pipeline.landmark_map import LandmarkMap, make_landmark_map, write_landmark_map
-from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, nearest_existing_folder, plan_memory
+from engine.pipeline.memory_plan import MemoryPlan, nearest_existing_folder, plan_memory
 from engine.pipeline.movers import write_movers
 from engine.pipeline.night import open_night, write_lineage
 from engine.pipeline.stage_libraries import StageLibraries
@@ -274,7 +274,7 @@ def _fit(
         _log_column_groups(features)
         binned_table = _create_binned_table(job, row_sample, features.encoder)
         pca = job.pca(features, [] if binned_table is None else [binned_table])
-        job, plan = _plan_memory_again(job, plan, pca, features, binned_table, staging)
+        job, plan = _plan_memory_again(job, plan, pca, features, binned_table, staging, cache.n_bytes_in_file)
         Z = job.scores(features, pca)
         of_metric = direction_facts(Z, settings.kmeans.metric)
         selection, clustering, numbered = job.clusters(Z, features, pca, k_sample)
@@ -373,16 +373,20 @@ def _plan_memory(
     settings: FitConfig,
     *,
     previous: PreviousRun | None = None,
+    cached_bytes: int = 0,
     **known: Any,
 ) -> MemoryPlan:
-    """Plan where rows are kept, here or on workers; raise OutOfResourcesError if memory or disk will not suffice."""
-    cluster = current_cluster()
+    """Plan where rows are kept, here or on workers; raise OutOfResourcesError if memory or disk will not suffice.
+
+    `cached_bytes` is what the block cache has in its file, which is part of what the plan counts.
+    """
+    cluster, free_disk = current_cluster(), staging.free_disk_bytes() + cached_bytes
     plan = plan_memory(
         n_rows, table.schema, settings, resources=None if cluster is None else cluster.resources,
-        free_disk=free_disk_bytes(staging.root), reading_bytes=reading_bytes(table),
+        free_disk=free_disk, reading_bytes=reading_bytes(table),
         earlier_people=None if previous is None else previous.n_people, **known,
     )  # fmt: skip
-    plan.check(staging.root)
+    plan.check(staging.root, free_disk)
     if cluster is not None:
         cluster.memory_limit = plan.keep_bytes
     return plan
@@ -395,12 +399,14 @@ def _plan_memory_again(
     features: FittedFeatures,
     binned_table: BinnedTable | None,
     staging: StagingFolder,
+    cached_bytes: int,
 ) -> tuple[Job, MemoryPlan]:
     """Plan again once the number of components is known: scores may turn out too wide for memory."""
     known = {"n_components": pca.n_components_, "n_features": features.encoder.n_features}
     plan = _plan_memory(
-        staging, job.n_rows, job.table, job.settings, previous=job.previous, streamed=plan.streamed, **known
-    )
+        staging, job.n_rows, job.table, job.settings, previous=job.previous, cached_bytes=cached_bytes,
+        streamed=plan.streamed, **known,
+    )  # fmt: skip
     job = replace(job, storage=Storage(staging.work if plan.streamed else None))
     if binned_table is not None:
         binned_table.move(job.storage)

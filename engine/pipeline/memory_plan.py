@@ -64,8 +64,15 @@ class MemoryPlan:
         """Return plain JSON values."""
         return asdict(self)
 
-    def check(self, parent: Path) -> None:
+    def check(self, parent: Path, free_disk: int) -> None:
         """Raise if memory or disk will not suffice, before any work is done.
+
+        Parameters
+        ----------
+        parent : Path
+            Where temporary files are written.
+        free_disk : int
+            Bytes that they may take there.
 
         Raises
         ------
@@ -81,10 +88,10 @@ class MemoryPlan:
                 f"and {limit_name} is {_gib(limit)}.",
                 hint="raise --memory, use fewer --threads, or --skip explain,map.",
             )
-        free = free_disk_bytes(parent)
-        if self.disk_bytes > free:
+        if self.disk_bytes > free_disk:
             raise OutOfResourcesError(
-                f"This fit needs about {_gib(self.disk_bytes)} for temporary files, and {parent} has {_gib(free)}.",
+                f"This fit needs about {_gib(self.disk_bytes)} for temporary files, "
+                f"and {parent} has {_gib(free_disk)}.",
                 hint="choose an --out on a larger disk, or raise --memory.",
             )
 

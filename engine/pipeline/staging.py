@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from engine.errors import ClusterError, OutOfResourcesError, OutputExistsError, RoomsError, UsageError
+from engine.pipeline.memory_plan import free_disk_bytes
 from engine.utils.atomic_directory import check_target, clean_up_after_kills, commit
 from engine.utils.atomic_files import raise_if_full, remove
 from engine.utils.signals import defer_signals, on_signal
@@ -62,6 +63,11 @@ class StagingFolder:
     def work(self) -> Path:
         """The folder of arrays with one entry a row."""
         return self.root / "work"
+
+    def free_disk_bytes(self) -> int:
+        """Return the bytes that temporary files may take: what is free, and what those of an interrupted fit take."""
+        held = sum(path.stat().st_blocks * 512 for path in self.work.rglob("*") if path.is_file())
+        return free_disk_bytes(self.root) + held
 
     @property
     def resumable(self) -> bool:

@@ -19,6 +19,7 @@ from engine.pipeline import memory_plan
 from engine.pipeline.memory_plan import plan_memory
 
 ALL = FitConfig.merge({}, id="user_id", memory="1GiB")
+PLENTY = 10**12  # bytes of a disk
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def test_the_budget_on_a_cluster_is_that_of_each_worker() -> None:
 
 def test_a_worker_that_has_too_little_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutOfResourcesError, match=r"of memory in every worker, and the free memory is 0\.10 GiB"):
-        plan_memory(1000, SCHEMA, ALL, resources=WorkerResources(4, 2, 100 << 20)).check(tmp_path)
+        plan_memory(1000, SCHEMA, ALL, resources=WorkerResources(4, 2, 100 << 20)).check(tmp_path, PLENTY)
 
 
 def test_streamed_memory_does_not_depend_on_rows_and_disk_does() -> None:
@@ -80,7 +81,7 @@ def test_stages_that_are_skipped_take_nothing() -> None:
 def test_a_table_of_few_rows_takes_little_memory_however_many_columns_it_has(tmp_path: Path) -> None:
     wide = pa.schema([(f"c{number}", pa.float64()) for number in range(6830)])
     plan = plan_memory(64, wide, FitConfig.merge({}, memory="1GiB"))
-    plan.check(tmp_path)
+    plan.check(tmp_path, PLENTY)
     assert plan.kind == "in memory"
     assert plan.memory_bytes < 400 << 20  # of which the engine and its explanation are 322
     known = plan_memory(64, wide, FitConfig.merge({}, memory="1GiB"), n_components=63, n_features=6830)
@@ -90,25 +91,25 @@ def test_a_table_of_few_rows_takes_little_memory_however_many_columns_it_has(tmp
 def test_the_covariance_of_many_columns_is_planned_before_any_work(tmp_path: Path) -> None:
     wide = pa.schema([(f"c{number}", pa.float64()) for number in range(6830)])
     with pytest.raises(OutOfResourcesError, match="this fit needs about"):
-        plan_memory(10_000, wide, FitConfig.merge({}, memory="1GiB")).check(tmp_path)
+        plan_memory(10_000, wide, FitConfig.merge({}, memory="1GiB")).check(tmp_path, PLENTY)
 
 
 def test_too_little_memory_is_refused(tmp_path: Path) -> None:
     small = FitConfig.merge({}, memory="100MiB")
     with pytest.raises(OutOfResourcesError, match=r"and --memory is 0.10 GiB.\nHint: raise --memory"):
-        plan_memory(1000, SCHEMA, small).check(tmp_path)
+        plan_memory(1000, SCHEMA, small).check(tmp_path, PLENTY)
 
 
 def test_more_memory_than_is_free_is_refused_if_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generous = FitConfig.merge({}, memory="100GiB")
-    plan_memory(1000, SCHEMA, generous).check(tmp_path)  # needs little of it
+    plan_memory(1000, SCHEMA, generous).check(tmp_path, PLENTY)  # needs little of it
     with pytest.raises(OutOfResourcesError, match=r"the free memory is 8.00 GiB"):
-        plan_memory(10**8, SCHEMA, generous).check(tmp_path)
+        plan_memory(10**8, SCHEMA, generous).check(tmp_path, PLENTY)
 
 
 def test_a_disk_that_is_too_small_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutOfResourcesError, match="for temporary files"):
-        plan_memory(10**12, SCHEMA, ALL).check(tmp_path / "not" / "there" / "yet")
+        plan_memory(10**12, SCHEMA, ALL).check(tmp_path / "not" / "there" / "yet", PLENTY)
 
 
 @pytest.mark.parametrize("n_features", [3, 16, 27, 64])

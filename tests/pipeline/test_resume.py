@@ -19,6 +19,7 @@ from engine.config import FitConfig
 from engine.datasets.demo_table import DemoPaths, write_demo
 from engine.datasets.draw_members import SCHEMA
 from engine.errors import CheckpointNotReadableError, InputChangedError, OutputExistsError, UsageError
+from engine.pipeline import staging
 from engine.pipeline.checkpoints import Checkpoints
 from engine.pipeline.memory_plan import plan_memory
 
@@ -94,6 +95,29 @@ def test_a_fit_stopped_after_every_checkpoint_ends_the_same(
     assert saved.count("sweep") == 4
     assert saved.count("k-means") >= 2  # two runs
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_temporary_files_of_an_interrupted_fit_are_not_counted_twice(
+    members: DemoPaths, undisturbed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, out = streamed(WHOLE), tmp_path / "run"
+    needed = engine.fit(members.members, out=tmp_path / "whole", config=settings).manifest["plan"]["disk_bytes"]
+    save = Checkpoints.save
+
+    def stop_after_scores(self: Checkpoints, stage: str, *args: object) -> None:
+        save(self, stage, *args)  # type: ignore[arg-type]
+        if stage == "scores":
+            raise StoppedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", stop_after_scores)
+        with pytest.raises(StoppedError):
+            engine.fit(members.members, out=out, config=settings)
+    work = staging_path(out) / "work"
+    held = sum(path.stat().st_blocks * 512 for path in work.rglob("*") if path.is_file())
+    assert held > needed // 4
+    monkeypatch.setattr(staging, "free_disk_bytes", lambda _: needed - held)
+    assert contents(engine.fit(members.members, out=out, config=settings, resume=True).path) == undisturbed
 
 
 def command(settings: FitConfig, members: DemoPaths, out: Path, body: str, tmp_path: Path) -> list[str]:
