@@ -40,8 +40,8 @@ def label_rows(
         count = min(RUN_ROWS, X.shape[0] - start)
         for p in range(count):
             buffer.rows[p] = start + p
-        quantized = quantize_run(X, rows, quantizer, count, buffer)
-        refine_open_rows(X, centers, filter_rows(quantized, centers, count, buffer), buffer)
+        quantized, slots = quantize_run(X, rows, quantizer, count, buffer)
+        refine_open_rows(X, centers, filter_rows(quantized, slots, centers, count, buffer), buffer)
         for p in range(count):
             labels[start + p] = buffer.labels[p]
 
@@ -82,12 +82,12 @@ def label_nearest_two(
     scales, sizes = np.empty(2 * TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
     limits, least_others = np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
     other_scores, counts = np.empty(TILE_ROWS * LANES, np.float32), np.empty(TILE_ROWS, np.int64)
-    candidates, slots = np.empty(TILE_ROWS * MAX_CANDIDATES, np.int32), buffer.slots
+    candidates = np.empty(TILE_ROWS * MAX_CANDIDATES, np.int32)
     for start in range(0, X.shape[0], RUN_ROWS):
         count = min(RUN_ROWS, X.shape[0] - start)
         for p in range(count):
             buffer.rows[p] = start + p
-        quantized = quantize_run(X, rows, quantizer, count, buffer)
+        quantized, slots = quantize_run(X, rows, quantizer, count, buffer)
         values, row_steps, errors, norms = quantized.values, quantized.steps, quantized.errors, quantized.norms
         kind, words = values.dtype.type(0), values.view(np.int32).reshape(-1)
         padded_width = words.shape[0] // values.shape[0]

@@ -69,7 +69,7 @@ class RowBuffer(NamedTuple):
     """Work space of one run: up to RUN_ROWS rows that are filtered, and what is found about them."""
 
     rows: Int64s  # their indices in X
-    slots: Int64s  # their indices in the QuantizedRows that were used
+    slots: Int64s  # their indices in `quantized`
     open: Int64s  # positions in this buffer of the rows that the filter left open
     quantized: QuantizedRows  # the rows quantized on the fly, where the caller stores none
     labels: Int32s  # the center of the least score of each; once refined, the label
@@ -103,21 +103,20 @@ def allocate_row_buffer(rows: QuantizedRows, n_features: int) -> RowBuffer:
 
 
 @numba.njit(**INNER, inline="always")
-def quantize_run(X: Rows, rows: QuantizedRows, quantizer: RowQuantizer, count: int, buffer: RowBuffer) -> QuantizedRows:
-    """Return the quantized rows that hold buffer.rows[:count], and write their indices in these to buffer.slots.
+def quantize_run(
+    X: Rows, rows: QuantizedRows, quantizer: RowQuantizer, count: int, buffer: RowBuffer
+) -> tuple[QuantizedRows, Int64s]:
+    """Return the quantized rows that hold buffer.rows[:count], and the indices of these in them.
 
     Rows are quantized on the fly where none are stored.
     """
-    if rows.values.shape[0] > 0:
-        used = rows
-        for p in range(count):
-            buffer.slots[p] = buffer.rows[p]
-    else:
-        used = buffer.quantized
+    used, slots = rows, buffer.rows
+    if rows.values.shape[0] == 0:
+        used, slots = buffer.quantized, buffer.slots
         quantize_rows(X, buffer.rows, count, quantizer, used.values, used.steps, used.errors, used.norms)
         for p in range(count):
-            buffer.slots[p] = p
-    return used
+            slots[p] = p
+    return used, slots
 
 
 @numba.njit(**INNER, forceinline=True)
@@ -155,17 +154,18 @@ def bound_gap(best: Any, second: Any, error: Any, norm: Any, size: Any, terms: A
 
 
 @numba.njit(**INNER)
-def filter_rows(rows: QuantizedRows, centers: QuantizedCenters, count: int, buffer: RowBuffer) -> int:
-    """Rank the centers of the rows buffer.slots[:count], and write labels and gaps to the buffer.
+def filter_rows(rows: QuantizedRows, slots: Int64s, centers: QuantizedCenters, count: int, buffer: RowBuffer) -> int:
+    """Rank the centers of the quantized rows slots[:count], and write labels and gaps to the buffer.
 
-    Returns the number of open rows, whose positions and candidates are written to the buffer as well.
+    `slots` has room for whole tiles. Returns the number of open rows, whose positions and candidates are written to the
+    buffer as well.
     """
     # Arrays are taken out of their tuples before the loop: to pass on a tuple, numba counts references to all in it.
     values, row_steps, errors, norms, row_term = rows.values, rows.steps, rows.errors, rows.norms, centers.row_term
     tile_words, sums, steps, offsets = centers.tile_words, centers.sums, centers.steps, centers.offsets
     block_words, block_sums = centers.block_words, centers.block_sums
     block_steps, block_offsets, sizes = centers.block_steps, centers.block_offsets, centers.sizes
-    slots, open_rows, labels, gaps = buffer.slots, buffer.open, buffer.labels, buffer.gaps
+    open_rows, labels, gaps = buffer.open, buffer.labels, buffer.gaps
     candidates, candidate_ends, margins = buffer.candidates, buffer.candidate_ends, buffer.margins
     n_in_tiles, n_in_blocks, terms = centers.n_in_tiles, sums.shape[0], splat_error_bound(centers.error_bound)
     kind, words = values.dtype.type(0), values.view(np.int32).reshape(-1)

@@ -85,21 +85,21 @@ def lloyd_pass(
             )  # fmt: skip
         if count == 0:
             continue
-        quantized = quantize_run(X, rows, quantizer, count, buffer)
-        n_run_opened = filter_rows(quantized, centers, count, buffer)
+        quantized, slots = quantize_run(X, rows, quantizer, count, buffer)
+        n_run_opened = filter_rows(quantized, slots, centers, count, buffer)
         n_defined += refine_open_rows(X, centers, n_run_opened, buffer)
         n_screened, n_opened = n_screened + count, n_opened + n_run_opened
         n_moved = np.int64(0)  # not a literal: numba would compile update_sums for it as well
         for p in range(count):
             i, label = buffer.rows[p], buffer.labels[p]
             gap_bound[i] = buffer.gaps[p] + lower_thresholds[label]
-            buffer.slots[n_moved] = i  # the buffer is reused: rows that moved overwrite those that are finished
-            buffer.labels[n_moved], buffer.old_labels[n_moved] = label, labels[i]
-            n_moved += 1 if labels[i] != label else 0
-            labels[i] = label
+            if labels[i] != label:  # the buffer is reused: rows that moved overwrite those that are finished
+                buffer.rows[n_moved], buffer.labels[n_moved], buffer.old_labels[n_moved] = i, label, labels[i]
+                labels[i] = label
+                n_moved += 1
         n_changed += int(n_moved)
         update_sums(
-            X, weights, shift, scale, mass_scale, buffer.slots, n_moved, buffer.labels, buffer.old_labels, sums, masses
+            X, weights, shift, scale, mass_scale, buffer.rows, n_moved, buffer.labels, buffer.old_labels, sums, masses
         )
     return n_changed, n_screened, n_opened, n_defined
 

@@ -7,7 +7,7 @@ quantized values, 4 bytes or 2 int16 of one row; `dot_accumulate` multiplies and
 host has it. Everything else is plain LLVM vector code, which runs wherever numba does.
 
     memory      load, load_widened, broadcast, gather, gather_pairs, gather_quads, store, compress_store, prefetch
-    values      splat, lane_indices, set_tag, convert_to_floats, widen, reinterpret_as_ints, reinterpret_as_floats
+    values      splat, lane_indices, convert_to_floats, widen, reinterpret_as_floats
     arithmetic  +, -, *, /, sqrt, fma, dot_accumulate, minimum, maximum, reduce_sum, reduce_min, reduce_max
     masks       less, select, invert_mask, mask_to_bits, count_lanes, count_trailing_zeros
 
@@ -370,30 +370,6 @@ def maximum(_: Any, a: Any, b: Any) -> Any:
 def select(_: Any, condition: Any, a: Any, b: Any) -> Any:
     """Return a where the mask is set, else b."""
     return a(condition, a, b), lambda context, builder, sig, args: builder.select(*args)
-
-
-@intrinsic
-def set_tag(_: Any, score: Any, score_mask: Any, tag: Any) -> Any:
-    """Return score bits & score_mask | tag: a small index in the low bits of scores. Scores may also be a scalar."""
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = isinstance(sig.return_type, Vector)
-        whole = _INT_LANES if vector else _INT32
-        kept_bits, tag_bits = (_emit_splat(builder, arg) if vector else arg for arg in args[1:])
-        score_bits = builder.and_(builder.bitcast(args[0], whole), kept_bits)
-        return builder.bitcast(builder.or_(score_bits, tag_bits), args[0].type)
-
-    return score(score, types.int32, types.int32), emit
-
-
-@intrinsic
-def reinterpret_as_ints(_: Any, vector: Any) -> Any:
-    """Return floats reinterpreted as int32, bit for bit; integers stay as they are."""
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], _INT_LANES)
-
-    return ints(vector), emit
 
 
 @intrinsic

@@ -65,7 +65,8 @@ def run_pass(
 @numba.njit
 def filter_only(X: Any, rows: Any, quantizer: Any, centers: Any, count: int, buffer: Any) -> None:
     """Filter the first `count` rows of a buffer, and refine none."""
-    row_filter.filter_rows(row_filter.quantize_run(X, rows, quantizer, count, buffer), centers, count, buffer)
+    quantized, slots = row_filter.quantize_run(X, rows, quantizer, count, buffer)
+    row_filter.filter_rows(quantized, slots, centers, count, buffer)
 
 
 @numba.njit
