@@ -49,9 +49,9 @@ MIN_BLOCK_ROWS = 16 * SUM_ROWS
 SINGLE_ROWS = 256  # up to so many rows, preparing the centers takes longer than labelling the rows
 KEPT_CENTER_BYTES = 64 << 10  # of centers that stay prepared between calls
 FEW_ROWS = 8192  # up to so many rows, compiling the kernels of a second precision does not pay
-# Costs that decide whether a higher precision pays, measured on one Emerald Rapids core; rough ratios suffice.
-FILTER_NANOSECONDS = 0.005  # per row, center and feature at level INT8
-REFINE_NANOSECONDS = 45.0  # per row that the filter left undecided
+# Costs that decide whether a higher precision pays, measured on one Zen 4 core; rough ratios suffice.
+FILTER_NANOSECONDS = 0.006  # per row, center and feature at level INT8
+REFINE_NANOSECONDS = 100.0  # per row that the filter left undecided
 QUANTIZE_NANOSECONDS = 0.7  # per value
 MIN_SAVED_NANOSECONDS = 2e6  # a smaller saving does not pay for compiling the kernels of another precision
 
@@ -150,7 +150,7 @@ class CpuBackend:
             return None
         n_rows, n_features = X.shape
         filtering = n_clusters * n_features * FILTER_NANOSECONDS  # per row at this level; twice that at the next one
-        saved = opened * (REFINE_NANOSECONDS + filtering) - screened * filtering
+        saved = opened * REFINE_NANOSECONDS - screened * filtering
         if saved <= max(n_rows * n_features * QUANTIZE_NANOSECONDS, MIN_SAVED_NANOSECONDS):
             return None
         # The factor stays the same, as the gap bounds of all rows contain it.

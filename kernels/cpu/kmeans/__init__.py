@@ -10,8 +10,8 @@ The filter ranks the centers of every row in small integers, and its result is k
 - The error bound (ErrorBound) says by how much a score can be below the exact one.
 - A row is certified (certify.py) if its best score is less than the second best by more than the best one's bound. Its
   label is then proven, and so is a lower bound of its gap: the distance to any other center minus that to its own.
-- All other rows that were filtered are open. Their candidates are the centers whose scores lie within twice the bound
-  of the best one.
+- All other rows that were filtered are open. Their candidates (block_scores.py) are the centers whose scores lie within
+  1.25 bounds of the best one.
 - To refine a row (refine.py) is to measure its candidates in float32 and, where those distances are too close to tell
   them apart, by the definition in kernels/cpu/distance.py.
 
@@ -23,9 +23,7 @@ float32.
 
 - TILE: the register block of the product. TILE_ROWS rows lie in the lanes of TILE_VECTORS vectors, and TILE_CENTERS
   centers are broadcast against them.
-- CHUNK: CHUNK_CENTERS centers, a whole number of tiles. An index within the chunk, the tag, fits into the low bits of a
-  score.
-- BLOCK: BLOCK_CENTERS centers that lie in the lanes of 4 vectors, to score a single row.
+- BLOCK: BLOCK_CENTERS centers, two tiles, that lie in the lanes of BLOCK_VECTORS vectors, to score a single row.
 - RUN: RUN_ROWS rows that go through filter and refine together, in a RowBuffer that stays in the L2 cache.
 - STRIP: STRIP_ROWS rows in the lanes, stored feature by feature, to measure squared distances in float64 (plus_plus.py,
   and center_utility.py, where the rows are centers).

@@ -14,12 +14,21 @@ import numpy as np
 
 from engine.kernels.cpu.distance import squared_distance
 from engine.kernels.cpu.jit_options import INNER
-from engine.kernels.cpu.kmeans.certify import RUN_ROWS, Float64s, Int32s, RowBuffer, Rows, filter_rows
+from engine.kernels.cpu.kmeans.block_scores import MAX_CANDIDATES, list_candidates
+from engine.kernels.cpu.kmeans.certify import (
+    RUN_ROWS,
+    Float64s,
+    Int32s,
+    RowBuffer,
+    Rows,
+    filter_rows,
+    quantize_run,
+)
 from engine.kernels.cpu.kmeans.quantize import QuantizedRows, RowQuantizer
-from engine.kernels.cpu.kmeans.quantized_centers import PADDING_SCORE, QuantizedCenters
+from engine.kernels.cpu.kmeans.quantized_centers import BLOCK_CENTERS, PADDING_SCORE, QuantizedCenters
 from engine.kernels.cpu.kmeans.refine import refine_open_rows
-from engine.kernels.cpu.kmeans.tiled_scores import MAX_ROW_TERM, find_candidates
-from engine.kernels.cpu.simd.vectors import LANES, set_tag
+from engine.kernels.cpu.kmeans.tiled_scores import TILE_ROWS, load_tile, load_tile_scales, rank_centers
+from engine.kernels.cpu.simd.vectors import LANES
 
 
 @numba.njit(nogil=True, cache=True)
@@ -31,10 +40,10 @@ def label_rows(
         count = min(RUN_ROWS, X.shape[0] - start)
         for p in range(count):
             buffer.rows[p] = start + p
-        quantized = filter_rows(X, rows, quantizer, centers, count, buffer)
-        refine_open_rows(X, quantized, centers, count, buffer)
+        quantized, slots = quantize_run(X, rows, quantizer, count, buffer)
+        refine_open_rows(X, centers, filter_rows(quantized, slots, centers, count, buffer), buffer)
         for p in range(count):
-            labels[start + p] = buffer.best_centers[0, p]
+            labels[start + p] = buffer.labels[p]
 
 
 @numba.njit(**INNER, forceinline=True)
@@ -61,45 +70,64 @@ def label_nearest_two(
 
     With a single center, the second label is -1 and its distance infinity. Ties go to the lower label. Candidates are
     the centers whose score exceeds the second least score by no more than twice the larger error bound of the first two
-    scores: two centers are nearer than all others. Mostly these are the two best centers of the filter, because the
-    third score is larger.
+    scores: two centers are nearer than all others.
     """
-    n_clusters, score_mask, no_tag = centers.exact.shape[0], centers.score_mask, np.int32(0)
-    candidates, other_scores = np.empty(centers.offsets.shape[0] + 1, np.int32), np.empty(LANES, np.float32)
-    width = centers.tile_words.shape[0] // centers.n_in_tiles
+    n_clusters, n_in_blocks, all_sizes = centers.exact.shape[0], centers.sums.shape[0], centers.sizes
+    tile_words, sums, steps, offsets = centers.tile_words, centers.sums, centers.steps, centers.offsets
+    block_words, block_sums = centers.block_words, centers.block_sums
+    block_steps, block_offsets, exact = centers.block_steps, centers.block_offsets, centers.exact
+    width, best_centers = tile_words.shape[0] // n_in_blocks, np.empty(TILE_ROWS, np.int32)
+    block_least = np.empty(n_in_blocks // BLOCK_CENTERS * TILE_ROWS, np.float32)
+    best_scores, second_scores = np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
+    scales, sizes = np.empty(2 * TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
+    limits, least_others = np.empty(TILE_ROWS, np.float32), np.empty(TILE_ROWS, np.float32)
+    other_scores, counts = np.empty(TILE_ROWS * LANES, np.float32), np.empty(TILE_ROWS, np.int64)
+    candidates = np.empty(TILE_ROWS * MAX_CANDIDATES, np.int32)
     for start in range(0, X.shape[0], RUN_ROWS):
         count = min(RUN_ROWS, X.shape[0] - start)
         for p in range(count):
             buffer.rows[p] = start + p
-        quantized = filter_rows(X, rows, quantizer, centers, count, buffer)
-        words = quantized.values.view(np.int32).reshape(-1)
-        padded_width = words.shape[0] // quantized.values.shape[0]
-        for p in range(count):
-            i, slot, second_center = start + p, buffer.slots[p], buffer.best_centers[1, p]
-            n_candidates = 0
-            if second_center < n_clusters and buffer.bounds[p] < np.inf:
-                error, norm = np.float64(quantized.errors[slot]), np.float64(quantized.norms[slot])
-                second_best = np.float64(set_tag(buffer.best_scores[1, p], score_mask, no_tag))
-                bound = _score_bound(error, norm, np.float64(centers.sizes[second_center]), second_best, centers)
-                bound = max(bound, np.float64(buffer.bounds[p]))
-                limit = np.float32(min(second_best + 2.0 * bound, np.float64(PADDING_SCORE)))
-                if set_tag(buffer.best_scores[2, p], score_mask, no_tag) > limit:
-                    best_center, n_candidates = buffer.best_centers[0, p], 2
-                    candidates[0], candidates[1] = min(best_center, second_center), max(best_center, second_center)
-                else:
-                    row_term = error * centers.row_term.per_error + norm * centers.row_term.per_norm
-                    n_candidates = find_candidates(
-                        quantized.values.dtype.type(0), words, slot * padded_width, quantized.steps[slot],
-                        np.float32(-min(row_term, np.float64(MAX_ROW_TERM))), width, centers.block_words, centers.sums,
-                        centers.steps, centers.offsets, limit, candidates, other_scores,
-                    )  # fmt: skip
-            label, second_label, first_squared, second_squared = -1, -1, np.inf, np.inf
-            for q in range(n_candidates if n_candidates >= 2 else n_clusters):
-                j = candidates[q] if n_candidates >= 2 else q
-                squared = squared_distance(X, i, centers.exact, j)
-                if squared < first_squared or label < 0:
-                    label, second_label, first_squared, second_squared = j, label, squared, first_squared
-                elif squared < second_squared or second_label < 0:
-                    second_label, second_squared = j, squared
-            labels[i], distances[i] = label, first_squared
-            second_labels[i], second_distances[i] = second_label, second_squared
+        quantized, slots = quantize_run(X, rows, quantizer, count, buffer)
+        values, row_steps, errors, norms = quantized.values, quantized.steps, quantized.errors, quantized.norms
+        kind, words = values.dtype.type(0), values.view(np.int32).reshape(-1)
+        padded_width = words.shape[0] // values.shape[0]
+        row_tile = np.empty(padded_width * TILE_ROWS, np.int32)
+        for p in range(count, -(-count // TILE_ROWS) * TILE_ROWS):
+            slots[p] = slots[0]
+        for first in range(0, count, TILE_ROWS):
+            load_tile(words, padded_width, slots, first, row_tile)
+            if values.itemsize != 4:
+                load_tile_scales(row_steps, errors, norms, centers.row_term, slots, first, scales)
+            rank_centers(
+                kind, row_tile, scales, width, tile_words, centers.n_in_tiles, sums, steps, offsets, best_scores,
+                second_scores, best_centers, block_least,
+            )  # fmt: skip
+            for lane in range(TILE_ROWS):
+                sizes[lane] = all_sizes[best_centers[lane]]
+            # First the best two, and what is about as near, then all within the largest error bound of these.
+            for _ in range(2):
+                for lane in range(TILE_ROWS):
+                    slot, second = slots[first + lane], np.float64(second_scores[lane])
+                    error, norm = np.float64(errors[slot]), np.float64(norms[slot])
+                    limit = second + 2.0 * _score_bound(error, norm, np.float64(sizes[lane]), second, centers)
+                    limits[lane] = np.float32(limit) if limit < PADDING_SCORE else np.float32(-np.inf)
+                list_candidates(
+                    kind, words, padded_width, slots, first, scales, width, block_words, block_sums, block_steps,
+                    block_offsets, block_least, limits, candidates, counts, least_others, other_scores,
+                )  # fmt: skip
+                for lane in range(TILE_ROWS):
+                    counts[lane] = counts[lane] if counts[lane] <= MAX_CANDIDATES - LANES else 0
+                    for q in range(lane * MAX_CANDIDATES, lane * MAX_CANDIDATES + counts[lane]):
+                        sizes[lane] = max(sizes[lane], all_sizes[candidates[q]])
+            for lane in range(min(TILE_ROWS, count - first)):
+                i, n_candidates, begin = start + first + lane, counts[lane], lane * MAX_CANDIDATES
+                label, second_label, first_squared, second_squared = -1, -1, np.inf, np.inf
+                for q in range(n_candidates if n_candidates >= 2 else n_clusters):
+                    j = np.int64(candidates[begin + q]) if n_candidates >= 2 else q
+                    squared = squared_distance(X, i, exact, j)
+                    if squared < first_squared or label < 0:
+                        label, second_label, first_squared, second_squared = j, label, squared, first_squared
+                    elif squared < second_squared or second_label < 0:
+                        second_label, second_squared = j, squared
+                labels[i], distances[i] = label, first_squared
+                second_labels[i], second_distances[i] = second_label, second_squared

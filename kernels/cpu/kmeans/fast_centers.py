@@ -19,7 +19,13 @@ from engine.kernels.cpu.jit_options import INNER
 from engine.kernels.cpu.kmeans.certify import Float32s, Int32s, RowBuffer, Rows, bound_gap, splat_error_bound
 from engine.kernels.cpu.kmeans.quantize import QuantizedRows, RowQuantizer, quantize_rows
 from engine.kernels.cpu.kmeans.quantized_centers import PADDING_SCORE, TILE_CENTERS, QuantizedCenters, Sums
-from engine.kernels.cpu.kmeans.tiled_scores import TILE_ROWS, compute_tile_scores, load_tile, load_tile_scales
+from engine.kernels.cpu.kmeans.tiled_scores import (
+    TILE_ROWS,
+    compute_tile_scores,
+    least_of_tile,
+    load_tile,
+    load_tile_scales,
+)
 from engine.kernels.cpu.simd.quantized import apply_scales
 from engine.kernels.cpu.simd.vectors import LANES, dot_accumulate, gather, load, minimum, splat, store
 
@@ -32,7 +38,7 @@ def select_centers(centers: QuantizedCenters, fast: Int32s) -> tuple[Int32s, Sum
     """
     n_in_tiles = -(-fast.shape[0] // TILE_CENTERS) * TILE_CENTERS
     all_words, all_sums = centers.center_words, centers.sums
-    width = centers.tile_words.shape[0] // centers.n_in_tiles
+    width = centers.tile_words.shape[0] // all_sums.shape[0]
     padded_width = all_words.shape[0] // centers.exact.shape[0]
     words, sums = np.zeros(n_in_tiles * width, np.int32), np.empty(n_in_tiles, all_sums.dtype)
     steps, offsets = np.empty(n_in_tiles, np.float32), np.empty(n_in_tiles, np.float32)
@@ -66,11 +72,10 @@ def _score_tile(
         load(assigned_offsets, LANES),
     ))  # fmt: skip
     for j in range(0, fast_offsets.shape[0], TILE_CENTERS):
-        a00, a01, a10, a11, a20, a21, a30, a31, a40, a41, a50, a51 = compute_tile_scores(
-            kind, row_tile, scales, width, fast_words, fast_sums, fast_steps, fast_offsets, j
+        least0, least1 = least_of_tile(
+            compute_tile_scores(kind, row_tile, scales, width, fast_words, fast_sums, fast_steps, fast_offsets, j)
         )
-        fast0 = minimum(minimum(minimum(a00, a10), minimum(a20, a30)), minimum(minimum(a40, a50), fast0))
-        fast1 = minimum(minimum(minimum(a01, a11), minimum(a21, a31)), minimum(minimum(a41, a51), fast1))
+        fast0, fast1 = minimum(least0, fast0), minimum(least1, fast1)
     store(fast_scores, 0, fast0)
     store(fast_scores, LANES, fast1)
 
@@ -104,7 +109,7 @@ def compare_fast_centers(
     if not stored:
         quantize_rows(X, skipped, n_skipped, quantizer, values, steps, errors, norms)
     words = values.view(np.int32).reshape(-1)
-    padded_width, width = words.shape[0] // values.shape[0], centers.tile_words.shape[0] // centers.n_in_tiles
+    padded_width, width = words.shape[0] // values.shape[0], centers.tile_words.shape[0] // all_sums.shape[0]
     row_tile, assigned_tile = np.empty(padded_width * TILE_ROWS, np.int32), np.empty(padded_width * TILE_ROWS, np.int32)
     scales, slots, assigned = (
         np.empty(2 * TILE_ROWS, np.float32),

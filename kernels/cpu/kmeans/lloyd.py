@@ -18,7 +18,17 @@ import numba
 import numpy as np
 
 from engine.kernels.cpu.jit_options import INNER
-from engine.kernels.cpu.kmeans.certify import RUN_ROWS, Float32s, Float64s, Int32s, Int64s, RowBuffer, Rows, filter_rows
+from engine.kernels.cpu.kmeans.certify import (
+    RUN_ROWS,
+    Float32s,
+    Float64s,
+    Int32s,
+    Int64s,
+    RowBuffer,
+    Rows,
+    filter_rows,
+    quantize_run,
+)
 from engine.kernels.cpu.kmeans.fast_centers import compare_fast_centers, select_centers
 from engine.kernels.cpu.kmeans.quantize import QuantizedRows, RowQuantizer
 from engine.kernels.cpu.kmeans.quantized_centers import QuantizedCenters
@@ -75,19 +85,22 @@ def lloyd_pass(
             )  # fmt: skip
         if count == 0:
             continue
-        quantized = filter_rows(X, rows, quantizer, centers, count, buffer)
-        n_run_opened, n_run_defined = refine_open_rows(X, quantized, centers, count, buffer)
-        n_screened, n_opened, n_defined = n_screened + count, n_opened + n_run_opened, n_defined + n_run_defined
+        quantized, slots = quantize_run(X, rows, quantizer, count, buffer)
+        n_run_opened = filter_rows(quantized, slots, centers, count, buffer)
+        n_defined += refine_open_rows(X, centers, n_run_opened, buffer)
+        n_screened, n_opened = n_screened + count, n_opened + n_run_opened
         n_moved = np.int64(0)  # not a literal: numba would compile update_sums for it as well
         for p in range(count):
-            i, label = buffer.rows[p], buffer.best_centers[0, p]
+            i, label = buffer.rows[p], buffer.labels[p]
             gap_bound[i] = buffer.gaps[p] + lower_thresholds[label]
-            buffer.slots[n_moved] = i  # the buffer is reused: rows that moved overwrite those that are finished
-            buffer.best_centers[0, n_moved], buffer.best_centers[1, n_moved] = label, labels[i]
-            n_moved += 1 if labels[i] != label else 0
-            labels[i] = label
+            if labels[i] != label:  # the buffer is reused: rows that moved overwrite those that are finished
+                buffer.rows[n_moved], buffer.labels[n_moved], buffer.old_labels[n_moved] = i, label, labels[i]
+                labels[i] = label
+                n_moved += 1
         n_changed += int(n_moved)
-        update_sums(X, weights, shift, scale, mass_scale, buffer.slots, n_moved, buffer.best_centers, sums, masses)
+        update_sums(
+            X, weights, shift, scale, mass_scale, buffer.rows, n_moved, buffer.labels, buffer.old_labels, sums, masses
+        )
     return n_changed, n_screened, n_opened, n_defined
 
 
@@ -100,20 +113,20 @@ def _partition_rows(
     All rows of a run get their first labels in the same pass. So if the first row has no label, none has.
     """
     active, skipped = buffer.rows, buffer.open
-    row_positions, capacity = buffer.best_centers, buffer.best_centers.shape[1]
+    active_positions, skipped_positions = buffer.labels, buffer.old_labels
     n_active, n_skipped, p = 0, 0, 0
     n_in_vectors = (stop - start) // LANES * LANES if labels[start] >= 0 else 0
     while p < n_in_vectors:
         skipped_lanes = less(gather(upper_thresholds, labels, start + p), load(gap_bound, start + p))
         positions = splat(np.int32(p)) + lane_indices()
-        compress_store(row_positions, n_active, positions, invert_mask(skipped_lanes))
-        compress_store(row_positions, capacity + n_skipped, positions, skipped_lanes)
+        compress_store(active_positions, n_active, positions, invert_mask(skipped_lanes))
+        compress_store(skipped_positions, n_skipped, positions, skipped_lanes)
         n_lanes = count_lanes(skipped_lanes)
         n_active, n_skipped, p = n_active + LANES - n_lanes, n_skipped + n_lanes, p + LANES
     for q in range(n_active):
-        active[q] = start + row_positions[0, q]
+        active[q] = start + active_positions[q]
     for q in range(n_skipped):
-        skipped[q] = start + row_positions[1, q]
+        skipped[q] = start + skipped_positions[q]
     for i in range(start + p, stop):
         is_active = labels[i] < 0 or not gap_bound[i] > upper_thresholds[labels[i]]
         active[n_active], skipped[n_skipped] = i, i
@@ -132,13 +145,14 @@ def update_sums(
     rows: Int64s,
     count: int,
     labels: Int32s,
+    old_labels: Int32s,
     sums: Int64s,
     masses: Int64s,
 ) -> None:
-    """Add rows[:count] to the sums of the clusters labels[0], and subtract them from labels[1] unless those are -1."""
+    """Add rows[:count] to the sums of the clusters `labels`, and take them from those of `old_labels` unless -1."""
     n_features, weighted = X.shape[1], weights.shape[0] > 0
     for p in range(count):
-        i, new_label, old_label = rows[p], np.int64(labels[0, p]), np.int64(labels[1, p])
+        i, new_label, old_label = rows[p], np.int64(labels[p]), np.int64(old_labels[p])
         prefetch_row(X, rows[min(p + PREFETCH_ROWS, count - 1)])
         weight, mass = 1.0, np.int64(1)
         if weighted:

@@ -35,11 +35,13 @@ from engine.kernels.cpu.kmeans.quantize import (
 from engine.kernels.cpu.simd.vectors import LANES
 
 TILE_CENTERS = 6  # centers of a tile: 12 accumulators, 2 vectors of rows and a broadcast fill 15 registers
-CHUNK_CENTERS = 21 * TILE_CENTERS  # centers of a chunk: their indices within it fit into the 7 low bits of a score
-BLOCK_CENTERS = 4 * LANES  # centers of a block: scored at a time for a single row
+BLOCK_CENTERS = 2 * TILE_CENTERS  # centers of a block: they lie in the lanes of BLOCK_VECTORS vectors, for one row
+BLOCK_VECTORS = -(-BLOCK_CENTERS // LANES)
+BLOCK_LANES = BLOCK_VECTORS * LANES  # centers of a block and padding
 PADDING_SCORE = np.float32(1e30)  # the score of a padding center, larger than all others
 UNDERFLOW = np.float32(1e-30)  # rows are about 1 in size: what underflows below this decides nothing
 MIN_STEP = 1e-12  # of the quantization of centers; the values of rows are about 1
+COMPARISON_ROUNDING = 2.0**-22  # of a difference of two scores, relative to them: more than its roundings, 2^-24 each
 STEP_ROUNDING = 2.0**-20  # relative to norms of row and center: more than the float32 roundings of a score, 2^-24 each
 SLACK = 1.0001  # of coefficients that are rounded to float32, and multiplied in it
 MAX_NORM = 1e12  # of a center, where the values of rows are about 1: beyond it labels come from the definition alone
@@ -77,14 +79,16 @@ class QuantizedCenters(NamedTuple):
     columns: Float64s  # (n_features, n_clusters): the exact centers, as the definition reads them
     exact: Float64s  # (n_clusters, n_features): the exact centers, one a row
     original: Rows  # (n_clusters, n_features): the centers in the rows' dtype
-    n_in_tiles: int  # centers in whole tiles
+    n_in_tiles: int  # centers in whole tiles; the padded clusters below are whole blocks
     tile_words: Int32s  # flat [tile][word][TILE_CENTERS]: quantized -c, for rows in the lanes
-    block_words: Int32s  # flat [block][word][BLOCK_CENTERS]: quantized -c, for centers in the lanes
     center_words: Int32s  # flat [center][word], padded as rows are: quantized -c, to be gathered
     sums: Sums  # (padded clusters,): where sums of products begin
     steps: Float32s  # (padded clusters,): the quantization steps; 0 where scores are padding
     offsets: Float32s  # (padded clusters,): ||c||^2 / 2, rounded down
-    score_mask: np.int32  # the bits of a tagged score that hold the score; the others hold the center's index
+    block_words: Int32s  # flat [block][vector][word][LANES]: quantized -c, for centers in the lanes
+    block_sums: Sums  # flat [block][BLOCK_LANES]: sums, steps and offsets for centers in the lanes
+    block_steps: Float32s
+    block_offsets: Float32s
     sizes: Float32s  # (padded clusters,): the sizes_j of ErrorBound; infinite where nothing can be certified
     error_bound: ErrorBound
     row_term: RowTerm
@@ -100,31 +104,39 @@ def quantize_centers(centers: Rows, quantizer: RowQuantizer, level: int) -> Quan
     sound = bool(quantizer.sound and norms.max() < MAX_NORM)
     if not sound:
         scaled, norms = np.zeros_like(scaled), np.zeros_like(norms)
-    n_in_tiles = -(-len(exact) // TILE_CENTERS) * TILE_CENTERS
-    tag_bits = (min(n_in_tiles, CHUNK_CENTERS) - 1).bit_length()
     if level == FLOAT32:
-        quantized = _convert_to_floats(scaled, norms, tag_bits)
+        quantized = _convert_to_floats(scaled, norms)
     else:
-        quantized = _quantize_to_integers(scaled, norms, tag_bits, float(quantizer.max_value), level)
-    n_in_blocks = -(-n_in_tiles // BLOCK_CENTERS) * BLOCK_CENTERS
+        quantized = _quantize_to_integers(scaled, norms, float(quantizer.max_value), level)
+    n_in_blocks = -(-len(exact) // BLOCK_CENTERS) * BLOCK_CENTERS
 
     def padded(values: NDArray[Any], filler: Any) -> Any:
-        return np.concatenate([values, np.full(n_in_blocks - len(values), filler, values.dtype)])
+        missing = np.full((n_in_blocks - len(values), *values.shape[1:]), filler, values.dtype)
+        return np.concatenate([values, missing])
 
-    values = quantized.values
+    def in_lanes(values: NDArray[Any], filler: Any) -> Any:
+        blocks = values.reshape(-1, BLOCK_CENTERS, *values.shape[1:])
+        missing = np.full((len(blocks), BLOCK_LANES - BLOCK_CENTERS, *values.shape[1:]), filler, values.dtype)
+        return np.concatenate([blocks, missing], axis=1).reshape(-1, *values.shape[1:])
+
+    no_sum = PADDING_SCORE if level == FLOAT32 else 0
+    values, sums = padded(quantized.values, 0), padded(quantized.sums, no_sum)
+    steps, offsets = padded(quantized.steps, 0.0), padded(quantized.offsets, PADDING_SCORE)
     quad = PADDING_BYTES // values.itemsize
     return QuantizedCenters(
         np.ascontiguousarray(exact.T),
         exact,
         np.ascontiguousarray(centers),
-        n_in_tiles,
-        _interleave(values, n_in_tiles, TILE_CENTERS, quad // 4),
-        _interleave(values, n_in_blocks, BLOCK_CENTERS, quad // 4),
-        _interleave(values, len(exact), 1, quad),
-        padded(quantized.sums, PADDING_SCORE if level == FLOAT32 else 0),
-        padded(quantized.steps, 0.0),
-        padded(quantized.offsets, PADDING_SCORE),
-        np.int32(-(1 << tag_bits)),
+        -(-len(exact) // TILE_CENTERS) * TILE_CENTERS,
+        _interleave(values, TILE_CENTERS, quad // 4),
+        _interleave(quantized.values, 1, quad),
+        sums,
+        steps,
+        offsets,
+        _interleave(in_lanes(values, 0), LANES, quad // 4),
+        in_lanes(sums, no_sum),
+        in_lanes(steps, 0.0),
+        in_lanes(offsets, PADDING_SCORE),
         padded(quantized.sizes if sound else np.full(len(exact), np.inf, np.float32), np.inf),
         quantized.error_bound,
         quantized.row_term,
@@ -144,9 +156,7 @@ class _QuantizedValues(NamedTuple):
     row_term: RowTerm
 
 
-def _quantize_to_integers(
-    scaled: Float64s, norms: Float64s, tag_bits: int, max_value: float, level: int
-) -> _QuantizedValues:
+def _quantize_to_integers(scaled: Float64s, norms: Float64s, max_value: float, level: int) -> _QuantizedValues:
     """Quantize centers to int8 or int16, every center with a step of its own.
 
     A step is at least 1 / `reach` of the norm, so steps bound norms, and one number a center serves for both. Most
@@ -167,7 +177,7 @@ def _quantize_to_integers(
     center_errors = np.sqrt(np.square(scaled - values * exact_steps[:, None]).sum(axis=1))
     error_share = float((center_errors / (reach * exact_steps)).max())
     per_norm = error_share + STEP_ROUNDING
-    terms = (0.0, 2.0, 2.0 * per_norm, UNDERFLOW, 0.0, 2.0 ** (tag_bits - 23) + STEP_ROUNDING)
+    terms = (0.0, 2.0, 2.0 * per_norm, UNDERFLOW, 0.0, STEP_ROUNDING)
     sums = np.zeros(len(scaled), np.int32)
     if level == INT8:  # rows are stored with UINT8_ZERO added
         sums += (UINT8_ZERO * values.sum(axis=1)).astype(np.int32)
@@ -182,14 +192,14 @@ def _quantize_to_integers(
     )
 
 
-def _convert_to_floats(scaled: Float64s, norms: Float64s, tag_bits: int) -> _QuantizedValues:
+def _convert_to_floats(scaled: Float64s, norms: Float64s) -> _QuantizedValues:
     """Round centers to float32.
 
     Their offsets are lowered by the error of their own scores, so that a far center does not widen the bound of others.
     """
     error = _relative_error(scaled.shape[1])
     squares = np.square(norms)
-    terms = (error, 0.0, 0.0, UNDERFLOW, 2.0 * error, 2.0 ** (tag_bits - 23))
+    terms = (error, 0.0, 0.0, UNDERFLOW, 2.0 * error, COMPARISON_ROUNDING)
     offsets = (0.5 * squares - error * squares).astype(np.float32)
     return _QuantizedValues(
         -scaled.astype(np.float32),
@@ -208,12 +218,12 @@ def _relative_error(n_features: int) -> float:
     return 1.02 * operations / (1.0 - operations) ** 2 if operations < 0.25 else np.inf
 
 
-def _interleave(values: NDArray[Any], n_padded: int, group: int, multiple: int) -> Int32s:
+def _interleave(values: NDArray[Any], group: int, multiple: int) -> Int32s:
     """Return the values as words, in the layout [group of centers][word][center of the group].
 
-    Rows are padded with zeros to a multiple of `multiple` values, and centers to n_padded.
+    Rows are padded with zeros to a multiple of `multiple` values. There are whole groups.
     """
-    padded = np.zeros((n_padded, -(-values.shape[1] // multiple) * multiple), values.dtype)
-    padded[: values.shape[0], : values.shape[1]] = values
+    padded = np.zeros((len(values), -(-values.shape[1] // multiple) * multiple), values.dtype)
+    padded[:, : values.shape[1]] = values
     words = padded.view(np.int32)
     return np.ascontiguousarray(words.reshape(-1, group, words.shape[1]).transpose(0, 2, 1)).ravel()

@@ -7,7 +7,7 @@ quantized values, 4 bytes or 2 int16 of one row; `dot_accumulate` multiplies and
 host has it. Everything else is plain LLVM vector code, which runs wherever numba does.
 
     memory      load, load_widened, broadcast, gather, gather_pairs, gather_quads, store, compress_store, prefetch
-    values      splat, lane_indices, set_tag, convert_to_floats, widen, reinterpret_as_ints, reinterpret_as_floats
+    values      splat, lane_indices, convert_to_floats, widen, reinterpret_as_floats
     arithmetic  +, -, *, /, sqrt, fma, dot_accumulate, minimum, maximum, reduce_sum, reduce_min, reduce_max
     masks       less, select, invert_mask, mask_to_bits, count_lanes, count_trailing_zeros
 
@@ -373,30 +373,6 @@ def select(_: Any, condition: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
-def set_tag(_: Any, score: Any, score_mask: Any, tag: Any) -> Any:
-    """Return score bits & score_mask | tag: a small index in the low bits of scores. Scores may also be a scalar."""
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = isinstance(sig.return_type, Vector)
-        whole = _INT_LANES if vector else _INT32
-        kept_bits, tag_bits = (_emit_splat(builder, arg) if vector else arg for arg in args[1:])
-        score_bits = builder.and_(builder.bitcast(args[0], whole), kept_bits)
-        return builder.bitcast(builder.or_(score_bits, tag_bits), args[0].type)
-
-    return score(score, types.int32, types.int32), emit
-
-
-@intrinsic
-def reinterpret_as_ints(_: Any, vector: Any) -> Any:
-    """Return floats reinterpreted as int32, bit for bit; integers stay as they are."""
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], _INT_LANES)
-
-    return ints(vector), emit
-
-
-@intrinsic
 def gather_quads(
     _: Any, array: Any, rows: Any, start: Any, stride: Any, offset: Any, out_stride: Any, out: Any, out_start: Any
 ) -> Any:
@@ -461,19 +437,21 @@ def lane_indices(_: Any) -> Any:
     return ints(), emit
 
 
+def _emit_halves(builder: Any, vector: Any) -> list[Any]:
+    """Return the first half of a vector, and the second."""
+    width = vector.type.count // 2
+    orders = [ir.Constant(ir.VectorType(_INT32, width), list(range(first, first + width))) for first in (0, width)]
+    return [builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), order) for order in orders]
+
+
 @intrinsic
 def reduce_sum(_: Any, vector: Any) -> Any:
     """Return the sum of the lanes: halves are added to halves, in a fixed order."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        rest, width = args[0], LANES
-        while width > 1:
-            width //= 2
-            halves = []
-            for first in (0, width):
-                order = ir.Constant(ir.VectorType(_INT32, width), list(range(first, first + width)))
-                halves.append(builder.shuffle_vector(rest, ir.Constant(rest.type, ir.Undefined), order))
-            rest = builder.fadd(*halves)
+        rest = args[0]
+        while rest.type.count > 1:
+            rest = builder.fadd(*_emit_halves(builder, rest))
         return builder.extract_element(rest, _INT32(0))
 
     return (types.float64 if vector == doubles else types.float32)(vector), emit
@@ -555,10 +533,17 @@ def compress_store(_: Any, array: Any, index: Any, vector: Any, selected: Any) -
         if LANES == 8:  # AVX2 has no such instruction
             builder.store(_emit_compress(builder, args[2], args[3]), target, align=4)
             return context.get_dummy_value()
+        suffix = f"v{LANES}" + ("f32" if sig.args[2] == floats else "i32")
+        if LANES == 16:  # compressed in a register: Zen 4 takes 10 times as long to compress into memory
+            undefined = ir.Constant(args[2].type, ir.Undefined)
+            kind = ir.FunctionType(args[2].type, [args[2].type, args[2].type, args[3].type])
+            name = f"llvm.x86.avx512.mask.compress.{suffix}"
+            compress = cgutils.get_or_insert_function(builder.module, kind, name)
+            builder.store(builder.call(compress, [args[2], undefined, args[3]]), target, align=4)
+            return context.get_dummy_value()
         target = builder.bitcast(target, args[2].type.element.as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [args[2].type, target.type, args[3].type])
-        suffix = "f32" if sig.args[2] == floats else "i32"
-        name = f"llvm.masked.compressstore.v{LANES}{suffix}"
+        name = f"llvm.masked.compressstore.{suffix}"
         builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [args[2], target, args[3]])
         return context.get_dummy_value()
 
@@ -567,12 +552,14 @@ def compress_store(_: Any, array: Any, index: Any, vector: Any, selected: Any) -
 
 @intrinsic
 def reduce_min(_: Any, vector: Any) -> Any:
-    """Return the minimum of the lanes of a float vector."""
+    """Return the minimum of the lanes of a float vector without NaN."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.FloatType(), [args[0].type])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fmin.v{LANES}f32")
-        return builder.call(function, args)
+        rest = args[0]
+        while rest.type.count > 1:
+            low, high = _emit_halves(builder, rest)
+            rest = builder.select(builder.fcmp_ordered("<", low, high), low, high)
+        return builder.extract_element(rest, _INT32(0))
 
     return types.float32(vector), emit
 

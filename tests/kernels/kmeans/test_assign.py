@@ -13,10 +13,12 @@ from hypothesis.extra.numpy import arrays
 from engine.kernels.cpu import distance
 from engine.kernels.cpu.kmeans import assign, quantize
 from engine.kernels.cpu.kmeans import certify as row_filter
-from engine.kernels.cpu.kmeans.quantized_centers import CHUNK_CENTERS, TILE_CENTERS
-from engine.kernels.cpu.kmeans.tiled_scores import MAX_CANDIDATES, TILE_ROWS
+from engine.kernels.cpu.kmeans.block_scores import MAX_CANDIDATES
+from engine.kernels.cpu.kmeans.quantized_centers import BLOCK_CENTERS, TILE_CENTERS
+from engine.kernels.cpu.kmeans.tiled_scores import TILE_ROWS
+from engine.kernels.cpu.simd.vectors import LANES
 from tests import reference
-from tests.kernels.kmeans.filtering import LEVELS, filter_only, prepare_rows, run_pass
+from tests.kernels.kmeans.filtering import LEVELS, filter_only, prepare_rows, rank_rows, run_pass
 
 DTYPES = [np.float32, np.float64]
 at_every_level = pytest.mark.parametrize("level", LEVELS)
@@ -65,22 +67,24 @@ def test_labels_are_the_definitions_at_every_edge(
 @pytest.mark.parametrize(
     "n_clusters",
     [
-        CHUNK_CENTERS - 1,
-        CHUNK_CENTERS,
-        CHUNK_CENTERS + 1,
-        2 * CHUNK_CENTERS + 5,
+        BLOCK_CENTERS - 1,
+        BLOCK_CENTERS,
+        BLOCK_CENTERS + 1,
+        10 * BLOCK_CENTERS,
+        10 * BLOCK_CENTERS + 5,
     ],
 )
-def test_more_centers_than_a_chunk_holds_are_distinguished(level: int, n_clusters: int) -> None:
+def test_centers_of_many_blocks_are_distinguished(level: int, n_clusters: int) -> None:
     centers = np.random.default_rng(0).permutation(n_clusters).astype(np.float32)[:, None] * 10
     X = centers + np.float32(0.5)
     assert run_pass(X, centers, level).labels.tolist() == list(range(n_clusters))
 
 
 @at_every_level
-def test_more_candidates_than_max_candidates_are_all_measured(level: int) -> None:
+@pytest.mark.parametrize("beyond", [-1, 0, 1, LANES, 100])
+def test_rows_with_more_candidates_than_are_listed_are_labelled(level: int, beyond: int) -> None:
     random = np.random.default_rng(0)
-    crowd = (random.normal(size=(MAX_CANDIDATES + 30, 5)) * 1e-4).astype(np.float32)
+    crowd = (random.normal(size=(MAX_CANDIDATES - LANES + beyond, 5)) * 1e-4).astype(np.float32)
     X = np.concatenate([crowd[:40], random.normal(size=(60, 5)).astype(np.float32)])
     centers = np.concatenate([crowd, np.full((1, 5), 9, np.float32)])
     assert run_pass(X, centers, level).labels.tolist() == reference.labels(X.tolist(), centers.tolist())
@@ -141,7 +145,7 @@ def test_every_row_where_filter_and_definition_differ_is_open(level: int) -> Non
         count = min(row_filter.RUN_ROWS, len(X) - start)
         prepared.buffer.rows[:count] = np.arange(start, start + count)
         filter_only(X, prepared.rows, prepared.quantizer, prepared.centers, count, prepared.buffer)
-        differs = prepared.buffer.best_centers[0, :count] != expected_labels[start : start + count]
+        differs = prepared.buffer.labels[:count] != expected_labels[start : start + count]
         assert not (prepared.buffer.gaps[:count][differs] > 0).any()
         n_different += int(differs.sum())
     assert n_different > 10
@@ -208,18 +212,20 @@ def test_scores_are_lower_bounds_within_the_error_bound(level: int, n_features: 
     X = (random.standard_t(2, size=(2000, n_features)) * np.exp(random.normal(size=(2000, 1)))).astype(np.float32)
     centers = np.concatenate([X[:60], np.eye(n_features, dtype=np.float32)[:2] * 500, np.zeros((1, n_features))])
     prepared = prepare_rows(X, centers.astype(np.float32), level)
-    prepared.buffer.rows[: len(X)] = np.arange(len(X))
-    filter_only(X, prepared.rows, prepared.quantizer, prepared.centers, len(X), prepared.buffer)
+    ranks = rank_rows(X, prepared)
     y, c = ((Z.astype(np.float64) - prepared.quantizer.shift) * prepared.quantizer.factor for Z in (X, centers))
     exact = np.square(c).sum(axis=1) / 2 - y @ c.T
-    best = prepared.buffer.best_centers[0, : len(X)]
-    score = prepared.buffer.best_scores[0, : len(X)].astype(np.float64)
-    bound = prepared.buffer.bounds[: len(X)].astype(np.float64)
+    best, score, bound = ranks.labels, ranks.best.astype(np.float64), ranks.bounds.astype(np.float64)
     excess = exact[np.arange(len(X)), best] - score
     half = bound if level == quantize.FLOAT32 else np.zeros(len(X))  # there the error of the row counts at the end
-    tag = 2.0**-16 * np.abs(score)
     assert (excess <= bound).all()
-    assert (excess >= -half - tag).all()
+    assert (excess >= -half).all()
+    assert (ranks.best == ranks.least.min(axis=1)).all()
+    own_block = np.take_along_axis(ranks.least, (best // BLOCK_CENTERS)[:, None], axis=1)[:, 0]
+    assert (own_block == ranks.best).all()
+    others = np.where(np.arange(ranks.least.shape[1]) == (best // BLOCK_CENTERS)[:, None], np.inf, ranks.least)
+    assert (ranks.second >= ranks.best).all()
+    assert (ranks.second <= others.min(axis=1)).all()
     assert np.median(bound / np.abs(exact).max(axis=1)) < [0.1, 0.002, 0.001][level]
 
 

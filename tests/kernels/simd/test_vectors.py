@@ -51,13 +51,6 @@ def gather_items(table: Any, indices: Any, out: Any) -> None:
 
 
 @numba.njit
-def tag_scores(scores: Any, score_mask: Any, tag: Any, out: Any, tags: Any) -> None:
-    score = simd.set_tag(simd.load(scores, 0), score_mask, tag)
-    simd.store(out, 0, score)
-    simd.store(tags, 0, simd.set_tag(simd.reinterpret_as_ints(score), ~score_mask, np.int32(0)))
-
-
-@numba.njit
 def gather_quads(
     words: Any, rows: Any, start: int, stride: int, offset: int, out_stride: int, out: Any, out_start: int
 ) -> None:
@@ -191,14 +184,6 @@ def test_sums_of_integers_become_scores_and_floats_stay() -> None:
     np.testing.assert_allclose(out, (sums * row_step + row_term) * step + offset, rtol=1e-5)
     scale_sums(numbers, numbers, out)
     np.testing.assert_array_equal(out, numbers[:LANES])
-
-
-@pytest.mark.parametrize("scores", [np.arange(-LANES, 0, dtype=np.int32) * 1000, floats(4)])
-def test_a_tag_rides_in_the_low_bits_and_hardly_changes_the_order(scores: Any) -> None:
-    score_mask, out, tags = np.int32(-128), np.empty_like(scores), np.empty(LANES, np.int32)
-    tag_scores(scores, score_mask, np.int32(93), out, tags)
-    assert (tags == 93).all()
-    assert ((scores.view(np.int32) & score_mask) == (out.view(np.int32) & score_mask)).all()
 
 
 @pytest.mark.parametrize("offset", [0, 4])
