@@ -95,8 +95,16 @@ def test_words_for_missing_values_among_numbers_of_a_csv_file_are_read_as_such(t
     assert (f"missing values written as '{mark}'" in features.roles[0].reason) == (mark != " ")
 
 
-@pytest.mark.parametrize("mark", [r"\N", "?", "-", "<NA>", "#DIV/0!", ".", "none", "(blank)"])
-@pytest.mark.parametrize("source", ["csv", "arrow", "parquet"])
+MARKS = [r"\N", "?", "-", "<NA>", "#DIV/0!", ".", "none", "(blank)"]
+
+
+@pytest.mark.parametrize(
+    ("source", "mark"),
+    [
+        *((source, mark) for source in ("csv", "arrow", "parquet") for mark in MARKS),
+        *((source, mark) for source in ("arrow", "parquet") for mark in (" ", "n/a", "NA")),
+    ],
+)
 def test_marks_of_missing_numbers_leave_a_column_of_numbers(tmp_path: Path, source: str, mark: str) -> None:
     columns = {"visits": with_marks([str(a) for a in AGES], mark), "spend": with_marks([f"{a}.5" for a in AGES], mark)}
     table: Any = pa.table(columns)
