@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from engine.errors import ConfigError, UsageError
+from engine.utils.similar_paths import suggest_path
 from engine.utils.units import parse_bytes, parse_share
 
 Role = Literal["numeric", "count", "boolean", "categorical", "multilabel", "date", "ignore"]
@@ -437,7 +438,7 @@ def _read_yaml(path: Path, what: str) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
-        raise ConfigError(f"{what} {path} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"{what} {path} cannot be read: {error.strerror}.", hint=suggest_path(path)) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{what} {path} is not text in UTF-8.") from error
     except yaml.YAMLError as error:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from engine.errors import ModelNotReadableError, NotExplainedError, NotMappedError, UsageError
 from engine.utils.formatting import format_percent, printable_text
 from engine.utils.html_table import html_table
+from engine.utils.similar_paths import suggest_path
 
 if TYPE_CHECKING:
     from engine.blocks import Table
@@ -42,7 +43,8 @@ class Run:
         self.path = Path(path)
         if not (self.path / "_SUCCESS").is_file():
             raise ModelNotReadableError(
-                f"{self.path} is not a complete run directory.", hint="give the folder that `rooms fit --out` named."
+                f"{self.path} is not a complete run directory.",
+                hint=suggest_path(self.path) or "give the folder that `rooms fit --out` named.",
             )
 
     def __repr__(self) -> str:

@@ -61,11 +61,19 @@ def _usage_errors(as_json: bool) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        _suggest_short_option(error)
         format_message = getattr(error, "format_message", None)  # of the errors of click, which typer keeps to itself
         if as_json and format_message is not None:
             code = getattr(error, "exit_code", UsageError.exit_code)
             _print_error_json(UsageError.__name__, format_message(), None, code)
         raise
+
+
+def _suggest_short_option(error: Any) -> None:
+    """Let the error about `--k` name `-k`, if the command has it: typer looks for similar long options only."""
+    short, context = str(getattr(error, "option_name", ""))[1:], getattr(error, "ctx", None)
+    if len(short) == 2 and context is not None and any(short in option.opts for option in context.command.params):
+        error.possibilities = [short]
 
 
 app = typer.Typer(

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 
 from engine import backends
 from engine.backends.cuda_driver import GpuNotFoundError, first_gpu
-from engine.errors import DeviceNotAvailableError
 from engine.execution.threads import thread_count
 
 GPU_PACKAGES = ("cupy", "rmm", "pylibcudf", "cudf", "cuml")  # CuPy is enough to compute
@@ -33,8 +32,7 @@ def run_checks() -> list[Check]:
         _check_kernels(),
         _check_driver(),
         *(_check_package(name) for name in GPU_PACKAGES),
-        _check_device("cuda"),
-        _check_device("auto"),
+        *_check_devices(),
     ]
 
 
@@ -89,9 +87,8 @@ def _check_package(name: str) -> Check:
     return Check(name, True, "installed")
 
 
-def _check_device(name: str) -> Check:
-    try:
-        backend, reason = backends.resolve(name)
-    except DeviceNotAvailableError as error:
-        return Check(name, False, error.message)
-    return Check(name, True, f"{backend.name}: {reason}")
+def _check_devices() -> list[Check]:
+    """Say whether device "cuda" can be used, which device "auto" chooses, and why."""
+    backend, reason = backends.resolve("auto")
+    finding = reason.removeprefix(f"{backend.name}, because ")
+    return [Check("cuda", backend.name == "cuda", finding), Check("auto", True, reason)]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from engine.errors import MissingColumnError, NoCatalogueMatchError, SourceFormatError, SourceNotFoundError
 from engine.ratings.items import NO_YEAR, ItemTable, strip_year, valid_year
+from engine.utils.similar_paths import suggest_path
 
 _TITLE_COLUMNS = ("title", "name")
 _YEAR_COLUMNS = ("release_year", "year")
@@ -79,7 +80,7 @@ def read_catalogue(path: str | PathLike[str]) -> TitleCatalogue:
                 for title in titles:
                     years_by_title.setdefault(title, set()).add(year)
     except FileNotFoundError:
-        raise SourceNotFoundError(f"There is no catalogue {source_name}.") from None
+        raise SourceNotFoundError(f"There is no catalogue {source_name}.", hint=suggest_path(source_name)) from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise SourceFormatError(
             f"The catalogue {source_name} cannot be read after row {n_rows:,}: {type(error).__name__}.",

@@ -31,6 +31,7 @@ from engine.tables.dataframe_table import is_dataframe
 from engine.tables.file_table import open_table
 from engine.tables.snapshot import SnapshotTable
 from engine.tables.source_paths import SourceFiles, find_files, infer_format
+from engine.utils.similar_paths import suggest_path
 
 _RATING_LINE = re.compile(r"\d+(\t|::)\d+\1[0-9.]+\1\d+\s*$")
 
@@ -229,7 +230,7 @@ def _is_table(source: Any) -> bool:
     if infer_format(path) is not None or is_glob or filesystem.isdir(stripped_path):
         return True
     if not filesystem.exists(stripped_path):
-        raise SourceNotFoundError(f"There is no file or folder {path}.")
+        raise SourceNotFoundError(f"There is no file or folder {path}.", hint=suggest_path(path))
     return False
 
 

@@ -17,6 +17,7 @@ from fsspec.core import url_to_fs
 from engine.errors import SourceFormatError, SourceNotFoundError, UsageError
 from engine.tables.databases.address import hide_url, is_database_url
 from engine.tables.lake_tables import refuse_lake_folders, refuse_lake_listing
+from engine.utils.similar_paths import suggest_path
 
 FORMATS = {
     ".parquet": "parquet",
@@ -115,7 +116,7 @@ def find_files(sources: Sequence[str]) -> SourceFiles:
         elif source_filesystem.exists(path):
             matches = [path]
         else:
-            raise SourceNotFoundError(f"There is no file or folder {hide_url(source)}.")
+            raise SourceNotFoundError(f"There is no file or folder {hide_url(source)}.", hint=suggest_path(source))
         if not matches:
             raise SourceNotFoundError(
                 f"{hide_url(source)} holds no table.", hint=f"files must end in one of {', '.join(sorted(FORMATS))}."

@@ -132,6 +132,9 @@ def test_roles_and_weights_are_set_by_options(demo: Path) -> None:
         (("fit", "{members}", "--out", "x", "--device", "cuda"), 4, "'cuda'"),
         (("fit", "{members}", "--out", "{run}", "--id", "user_id"), 5, "already exists"),
         (("fit", "{members}", "--bogus"), 2, "--bogus"),
+        (("fit", "{members}", "--k", "5"), 2, "No such option: --k (Possible options: -k)"),
+        (("similar", "{run}", "1", "--n=5"), 2, "No such option: --n (Possible options: -n)"),
+        (("show", "{run}", "--k", "5"), 2, "No such option: --k"),
         (("assign", "{members}", "--model", "x", "--out", "y"), 6, "not a complete run"),
     ],
 )
@@ -177,8 +180,9 @@ def test_doctor_says_what_can_run_and_why_not() -> None:
     result = rooms("doctor", "--json")
     assert result.returncode == 0, result.stderr
     checks = json.loads(result.stdout)
-    assert checks["auto"]["finding"].startswith("cpu")
+    assert checks["auto"]["finding"] == f"cpu, because {checks['cuda']['finding']}"
     assert not checks["cuda"]["ok"]
+    assert "asked for" not in result.stdout
     assert "threads" in checks["cpu"]["finding"]
     assert "compiled here are kept in" in checks["kernels"]["finding"]
 

@@ -21,6 +21,7 @@ from engine.errors import SourceNotFoundError, UsageError
 from engine.tables.databases.address import Address, parse_address
 from engine.tables.databases.python_rows import batch_of_rows, rows_at_once
 from engine.tables.databases.statements import READING_DUCKDB, check_select, may_be_same, tables_of
+from engine.utils.similar_paths import suggest_path
 
 BATCH_BYTES = 16 << 20  # of a COPY
 DUCKDB_MEMORY = "1GiB"
@@ -120,7 +121,7 @@ class Query:
 
     def _check_file(self) -> None:
         if self.address.path and not Path(self.address.path).is_file():
-            raise SourceNotFoundError(f"There is no file {self.address.path}.")
+            raise SourceNotFoundError(f"There is no file {self.address.path}.", hint=suggest_path(self.address.path))
 
 
 def _read_duckdb(address: Address, sql: str) -> Iterator[pa.RecordBatch]:
