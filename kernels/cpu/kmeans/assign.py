@@ -123,7 +123,7 @@ def label_nearest_two(
                 i, n_candidates, begin = start + first + lane, counts[lane], lane * MAX_CANDIDATES
                 label, second_label, first_squared, second_squared = -1, -1, np.inf, np.inf
                 for q in range(n_candidates if n_candidates >= 2 else n_clusters):
-                    j = np.int64(candidates[begin + q]) if n_candidates >= 2 else q
+                    j = int(candidates[begin + q]) if n_candidates >= 2 else q
                     squared = squared_distance(X, i, exact, j)
                     if squared < first_squared or label < 0:
                         label, second_label, first_squared, second_squared = j, label, squared, first_squared
