@@ -53,8 +53,9 @@ class Run:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """Settings, input, results and measured stages of the run, as in manifest.json."""
-        manifest: dict[str, Any] = json.loads((self.path / "manifest.json").read_text())
-        return manifest
+        from engine.model.new_rows import read_manifest
+
+        return read_manifest(self.path)
 
     @cached_property
     def model(self) -> Model:
@@ -119,18 +120,17 @@ class Run:
             If the run was made with --skip explain.
         UsageError
             If the dialect is unknown, or cannot read columns that the rules test: it names them.
-        OutputExistsError
-            If `out` exists already.
+        OutputExistsError, OutputOverlapError
+            If `out` exists already, or is the table or a file of the run.
         SourceNotFoundError, InputChangedError, MissingColumnError, RetypedColumnError, DataError
             Of the table.
         """
         from engine.explain.export_sql import to_sql
-        from engine.model.export import find_dialect, open_typed_table
-        from engine.tables.output_paths import check_new_file
+        from engine.model.export import check_export_path, find_dialect, open_typed_table
         from engine.utils.atomic_files import write_atomically
 
         if out is not None:
-            check_new_file(Path(out), overwrite=overwrite)
+            check_export_path(Path(out), self.path, table, overwrite=overwrite)
         rules, chosen = self.rules, find_dialect(dialect)
         schema, key = open_typed_table(self.model, table).schema, self.model.id if id is None else id
         text = to_sql(rules, self.model.encoder.plan, schema, key, chosen, relation)
@@ -291,6 +291,8 @@ class Run:
             raise NotExplainedError(
                 f"{self.path} was made with --skip explain: it has no {name}.", hint="fit again without the skip."
             ) from error
+        except (OSError, ValueError) as error:
+            raise ModelNotReadableError(f"{name} of {self.path} cannot be read.", hint="fit again.") from error
         return document
 
 

@@ -45,7 +45,7 @@ def export(
 ) -> None:
     """Export the model or the rules of a run, to score rows where they are."""
     from engine.errors import UsageError
-    from engine.model.export import check_sql
+    from engine.model.export import check_export_path, check_sql
     from engine.progress import Bars
     from engine.run import Run
 
@@ -61,6 +61,8 @@ def export(
     dialect, relation = dialect or "duckdb", relation or "profiles"
     given = Run(run)
     options: dict[str, Any] = {"dialect": dialect, "relation": relation, "id": id, "out": out, "overwrite": overwrite}
+    if out is not None and check:
+        check_export_path(out, run, check, overwrite=overwrite)
     if to == "rules":
         exported = given.export_rules(table=table or None, **options)
     else:

@@ -28,7 +28,7 @@ from engine.export.sql_dialect import SqlDialect
 from engine.export.sql_model import SqlModel
 from engine.model.new_rows import read_cluster_names, read_manifest, run_folder
 from engine.progress import Reporter, Silent
-from engine.tables.output_paths import check_new_file
+from engine.tables.output_paths import check_apart, check_new_file
 from engine.tables.recorded_table import open_recorded_table
 from engine.tables.vector_columns import VectorTable, vector_name
 from engine.utils.array_types import Int32s
@@ -69,13 +69,28 @@ def sql_model(model: Model) -> SqlModel:
     return SqlModel(model.encoder, model.projection, model.centers, model.cluster_numbers, by_number)
 
 
+def check_export_path(out: Path, folder: Path | None, *tables: Any, overwrite: bool) -> None:
+    """Check the file of an export: it may replace one that exists, but nothing that is read, or that a run consists of.
+
+    Raises
+    ------
+    UsageError, OutputExistsError
+        See check_new_file.
+    OutputOverlapError
+        If it is, or lies in, one of the tables, the run in `folder`, or the files that the run was made of.
+    """
+    files = [] if folder is None else [file["path"] for file in read_manifest(folder)["input"].get("files") or ()]
+    check_apart(out, folder, files, *tables)
+    check_new_file(out, overwrite=overwrite)
+
+
 def export_model(
     model: Model, to: str, out: str | os.PathLike[str] | None, overwrite: bool, *, table: Any, **settings: Any
 ) -> Any:
     """Return what is exported, or write it to `out` and return the path; see Model.export."""
     path = None if out is None else Path(out)
     if path is not None:
-        check_new_file(path, overwrite=overwrite)
+        check_export_path(path, model.run_folder, table, overwrite=overwrite)
     if to not in TARGETS:
         raise UsageError(f"--to {to} is unknown.", hint=f"choose from {', '.join(TARGETS)}.")
     exported: Any = export_sql(model, table=table, **settings) if to == "sql" else _exported(model, to, table)

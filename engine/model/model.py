@@ -402,6 +402,8 @@ class Model:
         ------
         UsageError
             If an argument is unknown, there is no id, or columns cannot be written; it names all of them.
+        OutputOverlapError
+            If `out` is the table, or a file of the run or of those that it was made of.
         OutputExistsError, SourceNotFoundError, InputChangedError, DataError
         """
         return export_model(self, to, out, overwrite, dialect=dialect, table=table, relation=relation, id=id)

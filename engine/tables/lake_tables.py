@@ -3,20 +3,25 @@
     the files of a folder, or folders  ->  SourceFormatError, or nothing
 
 The files of such a table are not the table: its log says which of them are, and which of their rows are deleted. Read
-file by file, rows that were replaced or deleted would come back. Single files that are named are read: their names may
-come from the log.
+file by file, rows that were replaced or deleted would come back. Files that are named may come from the log: they are
+read with a warning, unless they are all that is there, as where a shell wrote a glob out.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import warnings
 from collections.abc import Iterable
 from typing import NamedTuple, NoReturn
 
 import fsspec
 
 from engine.errors import SourceFormatError
+
+
+class LakeFilesWarning(UserWarning):
+    """Warns of files that are read as they are, though they belong to a table with a log."""
 
 
 class LakeFormat(NamedTuple):
@@ -75,9 +80,50 @@ def refuse_lake_listing(folder: str, paths: Iterable[str]) -> None:
 def refuse_lake_folders(filesystem: fsspec.AbstractFileSystem, folders: Iterable[str]) -> None:
     """Raise SourceFormatError if one of the folders is a lake table, or a partition inside of one."""
     for folder in sorted({_table_folder(folder) for folder in folders}):
-        for lake in LAKE_FORMATS:
-            if any(_is_there(filesystem, posixpath.join(folder, mark)) for mark in lake.marks):
-                _refuse(folder, lake)
+        lake = _find_lake(filesystem, folder)
+        if lake is not None:
+            _refuse(folder, lake)
+
+
+def check_named_files(filesystem: fsspec.AbstractFileSystem, paths: Iterable[str]) -> None:
+    """Check files that were named one by one: do they lie in a lake table?
+
+    Raises
+    ------
+    SourceFormatError
+        If they are several, and all that lie in a folder of a lake table.
+
+    Warns
+    -----
+    LakeFilesWarning
+        If they are other files of a lake table.
+    """
+    if "http" in filesystem.protocol:  # it has no folders
+        return
+    by_folder: dict[str, list[str]] = {}
+    for path in paths:
+        by_folder.setdefault(posixpath.dirname(path), []).append(path)
+    for folder, named in by_folder.items():
+        lake = _find_lake(filesystem, _table_folder(folder))
+        if lake is None:
+            continue
+        others = {posixpath.basename(path) for path in filesystem.ls(folder, detail=False)}
+        ending = posixpath.splitext(named[0])[1]
+        alike = {name for name in others if name.endswith(ending) and not name.startswith(("_", "."))}
+        if len(named) > 1 and alike <= {posixpath.basename(path) for path in named}:
+            _refuse(_table_folder(folder), lake)
+        warnings.warn(
+            f"{named[0]} is a file of {lake.name}: it is read as it is, with rows that the table's log has deleted.",
+            LakeFilesWarning,
+            stacklevel=2,
+        )
+
+
+def _find_lake(filesystem: fsspec.AbstractFileSystem, folder: str) -> LakeFormat | None:
+    for lake in LAKE_FORMATS:
+        if any(_is_there(filesystem, posixpath.join(folder, mark)) for mark in lake.marks):
+            return lake
+    return None
 
 
 def _table_folder(folder: str) -> str:

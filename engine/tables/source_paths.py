@@ -16,7 +16,7 @@ from fsspec.core import url_to_fs
 
 from engine.errors import SourceFormatError, SourceNotFoundError, UsageError
 from engine.tables.databases.address import hide_url, is_database_url
-from engine.tables.lake_tables import refuse_lake_folders, refuse_lake_listing
+from engine.tables.lake_tables import check_named_files, refuse_lake_folders, refuse_lake_listing
 from engine.utils.similar_paths import suggest_path
 
 FORMATS = {
@@ -84,11 +84,12 @@ def find_files(sources: Sequence[str]) -> SourceFiles:
     UsageError
         If a source is a database.
     SourceFormatError
-        If a file is of an unknown format, the files are of several formats, or a folder is a lake table: see
-        lake_tables.py.
+        If a file is of an unknown format, the files are of several formats, or a folder is a lake table, or
+        all of its files are named: see lake_tables.py.
     """
     filesystem: fsspec.AbstractFileSystem | None = None
     paths: list[str] = []
+    named: list[str] = []
     root = ""
     for source in sources:
         if is_database_url(source):
@@ -115,6 +116,7 @@ def find_files(sources: Sequence[str]) -> SourceFiles:
             matches = [m for m in tables if infer_format(m) not in _DOCUMENTS] or tables
         elif source_filesystem.exists(path):
             matches = [path]
+            named.append(path)
         else:
             raise SourceNotFoundError(f"There is no file or folder {hide_url(source)}.", hint=suggest_path(source))
         if not matches:
@@ -124,6 +126,7 @@ def find_files(sources: Sequence[str]) -> SourceFiles:
         paths.extend(sorted(matches, key=_natural_key))
     if filesystem is None:
         raise SourceNotFoundError("No source was given.")
+    check_named_files(filesystem, named)
     return SourceFiles(filesystem, tuple(dict.fromkeys(paths)), _common_format(paths), root)
 
 

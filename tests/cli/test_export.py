@@ -47,6 +47,25 @@ def test_a_statement_is_printed_or_written_and_checked(run: Path, tmp_path: Path
     assert rooms(run, "--table", rows, "--out", tmp_path / "a.sql", "--overwrite").exit_code == 0
 
 
+@pytest.mark.parametrize("to", ["sql", "rules", "onnx", "sklearn"])
+def test_no_export_replaces_what_is_read(to: str, tmp_path: Path) -> None:
+    fitted, rows = tmp_path / "fitted.parquet", tmp_path / "rows.parquet"
+    for path in (fitted, rows):
+        pq.write_table(mixed(300, lists=False), path)
+    (tmp_path / "link").symlink_to(rows)
+    engine.fit(
+        fitted, id="who", n_clusters=3, out=tmp_path / "run", skip=["map", "report"],
+        config={"features": {"roles": ROLES}}, threads=1,
+    )  # fmt: skip
+    run = tmp_path / "run"
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    read = ["--check", rows] if to == "sql" else ["--table", rows]
+    for out in (rows, tmp_path / "link", fitted, run / "manifest.json", run / "model.sql"):
+        refused = rooms(run, "--to", to, *read, "--out", out, "--overwrite")
+        assert refused.exit_code == 5, (out, refused.output)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_other_targets_are_written(run: Path, tmp_path: Path) -> None:
     rows = run.parent / "rows.parquet"
     for to in ("onnx", "sklearn"):

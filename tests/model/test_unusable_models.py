@@ -137,3 +137,12 @@ def test_a_map_or_id_that_the_model_lacks_is_refused(run: Path) -> None:
         engine.load(run).assign(ROWS, place=True)
     with pytest.raises(MissingColumnError, match="age"):
         engine.load(run).assign(ROWS.select(["plan"]))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "rules.json", "personas.json", "features.json"])
+@pytest.mark.parametrize("content", ["", '{"rows": 3', "SELECT 1;"])
+def test_a_damaged_file_of_a_run_is_named(run: Path, name: str, content: str) -> None:
+    (run / name).write_text(content)
+    read = engine.Run(run)
+    with pytest.raises(ModelNotReadableError, match=rf"{name} of .*run cannot be read"):
+        getattr(read, Path(name).stem)

@@ -11,6 +11,7 @@ import pytest
 
 from engine.errors import SourceFormatError
 from engine.tables import open_table
+from engine.tables.lake_tables import LakeFilesWarning
 
 LOGS = {
     "a Delta Lake table": "_delta_log/00000000000000000000.json",
@@ -42,7 +43,13 @@ def test_a_lake_table_is_refused_with_what_reads_it(name: str, inner: str, tmp_p
         if not inner.startswith("delta"):
             assert kind in str(caught.value)
         assert any(remedy in (caught.value.hint or "") for remedy in REMEDIES)
-    assert open_table(path).n_rows == 2  # a file that is named may come from the log
+    with pytest.warns(LakeFilesWarning, match=r"part\.parquet is a file of an? "):
+        assert open_table(path).n_rows == 2  # a file that is named may come from the log
+    pq.write_table(pa.table({"x": [1.0, 2.0]}), path.with_name("deleted.parquet"))
+    with pytest.warns(LakeFilesWarning):
+        assert open_table([path]).n_rows == 2
+    with pytest.raises(SourceFormatError, match=r"rows that were replaced or deleted"):
+        open_table(sorted(path.parent.glob("*.parquet")))  # as a shell writes a glob out
 
 
 def test_a_partition_of_a_lake_table_is_refused(tmp_path: Path) -> None:
