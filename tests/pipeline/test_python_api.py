@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import engine
-from engine.errors import ConfigError, MissingColumnError, SourceFormatError
+from engine.errors import ConfigError, MissingColumnError, RetypedColumnError
 from engine.execution.threads import thread_count
 from engine.pipeline import fit as pipeline_fit
 
@@ -110,7 +110,7 @@ def test_rows_as_dicts_are_assigned_as_in_a_table(run: engine.Run) -> None:
 
 def test_dicts_that_make_no_table_are_refused(run: engine.Run) -> None:
     rows = people()[:2].to_dict("records")
-    with pytest.raises(SourceFormatError, match=r"different types in 'age'\.") as raised:
+    with pytest.raises(RetypedColumnError, match="'age' wants a number, but has a text in row 1") as raised:
         run.model.assign([rows[0], rows[1] | {"age": "forty"}])
     assert "forty" not in str(raised.value)
     with pytest.raises(MissingColumnError, match="'age'"):
