@@ -245,7 +245,7 @@ def time_scores(rows: Any, encoder: FeatureEncoder) -> dict[str, Any]:
 def job(section: Section, setting: Setting) -> None:
     """Measure whole fits, from table to run directory: clusters only, then with the map and everything else."""
     table = members(setting)
-    warm = write_demo(setting.folder / "warm", WARM_ROWS).members
+    warm = write_demo(setting.folder / "warm", WARM_ROWS, overwrite=True).members
     labels: dict[str, Any] = {}
 
     def fit_once(device: str, skip: list[str], source: Any = table) -> dict[str, Any]:
@@ -277,7 +277,10 @@ def time_fit(setting: Setting, table: Path, device: str, skip: list[str]) -> tup
 
 def largest_job(section: Section, setting: Setting) -> None:
     """Measure a whole fit of as many members as could be written in a part of the section, LARGEST_MEMBERS at most."""
-    warm, everything = write_demo(setting.folder / "warm", WARM_ROWS).members, setting.pick([], CLUSTERS_ONLY)
+    warm, everything = (
+        write_demo(setting.folder / "warm", WARM_ROWS, overwrite=True).members,
+        setting.pick([], CLUSTERS_ONLY),
+    )
     table = members(setting)
     most = setting.pick(LARGEST_MEMBERS, 7000)
     until = section.deadline - (1 - WRITING_SHARE) * section.seconds
@@ -291,6 +294,7 @@ def write_more_members(table: Path, folder: Path, most: int, until: float) -> in
 
     No part is begun after `until` (of time.perf_counter), but the table is there once.
     """
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier section
     folder.mkdir()
     parts = sorted(table.glob("*.parquet"))
     starts = np.cumsum([0, *(pq.ParquetFile(part).metadata.num_rows for part in parts)])
