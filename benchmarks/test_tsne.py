@@ -31,7 +31,8 @@ from engine.kernels.cpu.tsne.exact_repulsion import compute_exact_repulsion
 from engine.pca.estimator import PCA
 from engine.tsne.affinities import compute_affinities
 from engine.tsne.centering import Centering
-from engine.tsne.estimator import TRANSFORM_ROWS, TSNE
+from engine.tsne.device import PLACE_ROWS
+from engine.tsne.estimator import TSNE
 from engine.tsne.gradient_descent import BLOCK_ROWS, kl_divergence
 from engine.tsne.neighbors import plan_neighbor_search
 from engine.tsne.repulsion import InterpolationGrid
@@ -174,7 +175,7 @@ def placed_by(backend: CpuBackend, index: PlacementIndex, rows: Any, n_steps: in
         backend.label(rows[part], index.centers, home_leaf)
         return index.place(rows[part], home_leaf, n_steps)
 
-    parts = list(map_blocks(place, row_blocks(len(rows), TRANSFORM_ROWS)))
+    parts = list(map_blocks(place, row_blocks(len(rows), PLACE_ROWS)))
     return np.concatenate([part.coordinates for part in parts]), np.concatenate([part.uncertain for part in parts])
 
 
@@ -195,7 +196,7 @@ def test_rows_a_second_placed(benchmark: Any) -> None:
         figures[f"rows_a_second_with_{n_steps}_steps"] = round(n_rows / min(taken))
         figures[f"seconds_with_{n_steps}_steps"] = taken
     figures["doubtful"] = round(float(uncertain.mean()), 4)
-    benchmark.pedantic(placed_by, args=(backend, index, rows[:TRANSFORM_ROWS], STEPS), rounds=3)
+    benchmark.pedantic(placed_by, args=(backend, index, rows[:PLACE_ROWS], STEPS), rounds=3)
     key = {"landmarks": n_landmarks, "components": n_components, "rows": n_rows}
     record("placement", key, figures)
 

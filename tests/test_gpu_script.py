@@ -18,8 +18,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from tests import reference
 from tests.backends.test_fused_kmeans import FusedDevice
 from tests.gpu.chunks import NumpyDevice
 from tests.gpu.counting import CountingModule
@@ -57,8 +59,9 @@ def test_the_whole_script_runs_on_numpy(tmp_path: Path) -> None:
     out = tmp_path / "new" / "gpu.json"
     sections = [
         *("machine", "agreement", "fused-bits", "fused", "flash", "kmeans", "kmeans-large", "kmeans-largest"),
-        *("members", "job", "pca", "placement", "sanitizer"),
+        *("members", "job", "job-largest", "pca", "placement", "sanitizer"),
         *("rapids-agreement", "rapids-kmeans", "rapids-pca", "rapids-tsne", "rapids-parquet", "rapids-job"),
+        "rapids-job-largest",
     ]
     command = [sys.executable, FOLDER / "measure.py", "--tiny", "--device", "cpu", "--out", out, "--commit", "abc"]
     process = subprocess.run(
@@ -75,6 +78,7 @@ def test_the_whole_script_runs_on_numpy(tmp_path: Path) -> None:
         "rapids-kmeans": "cuml cannot be found", "rapids-pca": "cuml cannot be found",
         "rapids-tsne": "cuml cannot be found", "rapids-parquet": "cudf, pylibcudf cannot be found",
         "rapids-job": "cudf, pylibcudf, cuml cannot be found",
+        "rapids-job-largest": "cudf, pylibcudf, cuml cannot be found",
     }  # fmt: skip
     assert all(report[name]["section"]["commit"] == "abc" for name in sections if name not in missing)
     cases = {(name, case): facts for name in sections for case, facts in report[name].items()}
@@ -85,6 +89,7 @@ def test_the_whole_script_runs_on_numpy(tmp_path: Path) -> None:
     assert len(inertias) == 3  # on the device, streamed to the device, on the CPU
     assert len(set(inertias)) == 1
     assert cases["job", "everything, labels on both"] == {"equal_labels": 1.0}
+    assert cases["job-largest", "write"]["rows"] == cases["job-largest", "everything, cuda"]["rows"] == 6000
 
 
 def test_a_section_that_hangs_fails_or_dies_is_reported_and_the_next_one_runs(script: Any, tmp_path: Path) -> None:
@@ -168,7 +173,7 @@ def test_the_fused_kernels_are_compared_and_timed(script: Any, tmp_path: Path, m
         },
     )  # fmt: skip
     assert script.common.all_passed(report["fused-bits"])
-    assert [len(facts) for facts in report["fused-bits"].values() if "share_open" in facts] == 5 * [5]
+    assert [len(facts) for facts in report["fused-bits"].values() if "share_open" in facts] == 7 * [5]
     for k in (3, 20):
         facts = report["fused"][f"2000 x 64, k = {k}, fused"]
         assert set(facts["settled_milliseconds"]) == {"label_rows", "refine_rows"}
@@ -176,6 +181,26 @@ def test_the_fused_kernels_are_compared_and_timed(script: Any, tmp_path: Path, m
     first = report["fused-tuning"]["k = 3, first pass, 64 copies of the sums"]
     assert set(first) == {"label_rows", "refine_rows"}
     assert "triton" in report["fused-tuning"]["k = 3, 64 rows, 32 centers, 4 warps"]["error"]
+
+
+def test_no_more_members_are_written_than_fit_and_every_id_is_unique(script: Any, tmp_path: Path) -> None:
+    from engine.datasets.demo_table import write_demo
+
+    table = write_demo(tmp_path / "few", 500, n_files=2).members
+    assert script.stages.write_more_members(table, tmp_path / "late", 2000, time.perf_counter()) == 500
+    assert script.stages.write_more_members(table, tmp_path / "more", 2000, time.perf_counter() + 60) == 2000
+    more = pq.read_table(tmp_path / "more")
+    assert len(more["user_id"].unique()) == 2000
+    assert more.schema.equals(pq.read_schema(table / "part-00000.parquet"), check_metadata=True)
+
+
+def test_cumls_own_map_is_measured_as_the_engines_is(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    X = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    monkeypatch.setattr(script.stages, "gpu", NumpyDevice)
+    monkeypatch.setattr(script.stages, "cuml_tsne", lambda task: task.X[:, :2])
+    facts = script.stages.time_cuml_tsne(X)
+    joint = reference.joint_probabilities(X.tolist(), 30.0, 90)
+    assert facts["kl_divergence"] == pytest.approx(reference.kl_divergence(joint, X[:, :2].tolist()), abs=1e-4)
 
 
 def test_streamed_rows_are_not_resident(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def run_bits(section: Section, setting: Setting) -> None:
     random = np.random.default_rng(0)
     n_rows = setting.pick(1_000_000, 500)
 
-    def mixture(n_features: int, k: int, noise: float = 1.0) -> tuple[Any, Any]:
+    def mixture(n_features: int, k: int, noise: float = 1.0, n_rows: int = n_rows) -> tuple[Any, Any]:
         means = random.normal(size=(k, n_features)).astype(np.float32)
         X = means[random.integers(0, k, n_rows)] + noise * random.standard_normal((n_rows, n_features), np.float32)
         return X.astype(np.float32), means
@@ -46,6 +46,12 @@ def run_bits(section: Section, setting: Setting) -> None:
     shapes = setting.pick(((64, 20), (64, 100), (64, 1000), (5, 7), (100, 20), (200, 50)), ((64, 20), (5, 7)))
     for n_features, k in shapes:
         section.case(f"{n_features} features, k = {k}", lambda shape=(n_features, k): compare(*mixture(*shape)))
+    few_rows = setting.pick(100_000, 500)  # the definition takes the CPU as long as for a million rows of 64 features
+    for n_features, k in setting.pick(((64, 10_000), (1024, 100)), ((5, 70), (140, 7))):
+        section.case(
+            f"{n_features} features, k = {k}",
+            lambda shape=(n_features, k): compare(*mixture(*shape, n_rows=few_rows)),
+        )
     X, means = mixture(64, 100, noise=0.01)
     section.case("far from zero", lambda: compare(X + np.float32(1000), means + np.float32(1000)))
     weights = random.uniform(0.1, 3.0, n_rows)

@@ -65,15 +65,17 @@ SECTIONS: dict[str, Plan] = {
     "fused-tuning": Plan(fused.run_tuning, 240, ("triton",), needs_gpu=True),
     "members": Plan(stages.write_members, 100),
     "job": Plan(stages.job, 200),
+    "job-largest": Plan(stages.largest_job, 380),
     "pca": Plan(stages.pca, 40),
     "placement": Plan(stages.placement, 40),
     "sanitizer": Plan(stages.sanitizer, 75),
     "rapids-agreement": Plan(agreement.run_with_cudf, 60, ("cudf", "pylibcudf")),
     **{f"rapids-kmeans{name}": Plan(partial(kmeans.run_cuml, size=size), 150, CUML) for name, size in SIZES.items()},
     "rapids-pca": Plan(stages.cuml_pca, 40, CUML),
-    "rapids-tsne": Plan(stages.tsne, 150, CUML),
+    "rapids-tsne": Plan(stages.tsne, 240, CUML),
     "rapids-parquet": Plan(stages.parquet, 150, ("cudf", "pylibcudf")),
     "rapids-job": Plan(stages.job, 200, ("cudf", "pylibcudf", "cuml")),
+    "rapids-job-largest": Plan(stages.largest_job, 380, ("cudf", "pylibcudf", "cuml")),
 }
 
 

@@ -15,24 +15,34 @@ from typing import Any
 
 import agreement
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from common import Mixture, Report, Section, Setting, all_passed, gpu, measure_bandwidth, time_call
 
 from engine import PCA, TSNE
+from engine.bench.gpu import cuml_tsne
 from engine.bench.run import describe_machine
+from engine.bench.task import PERPLEXITY, Task
 from engine.config import FitConfig
 from engine.datasets.demo_table import write_demo
 from engine.execution.array_storage import IN_MEMORY
+from engine.execution.threads import map_blocks
 from engine.features.encoded_moments import make_projection
 from engine.features.encoder import FeatureEncoder
 from engine.features.fit import choose_reader, fit_encoder
+from engine.kernels.arrays.neighbors import knn_exact
 from engine.pca.solver import Components
 from engine.pipeline.fit import fit
 from engine.tables import open_table
+from engine.tsne.gpu_embed import measure_divergence
 
 DEVICES = ("cuda", "cpu")
 WARM_ROWS = 2000
 CLUSTERS_ONLY = ["map", "report", "explain"]  # parts of a fit to skip
 MEMCHECK_SECONDS = 60
+ROW_GROUP_ROWS = 65_536  # as in the demo table
+LARGEST_MEMBERS = 100_000_000
+WRITING_SHARE = 0.6  # of the section of the largest job, after which no more members are written
 
 
 def compile_kernels(section: Section, setting: Setting) -> None:
@@ -140,6 +150,19 @@ def tsne(section: Section, setting: Setting) -> None:
         time_tsne(mixture.first_rows(setting.pick(WARM_ROWS, 200)), device)
     for n_rows, device in ((small, "cuda"), (large, "cuda"), (small, "cpu")):
         section.case(f"{n_rows} x 32, {device}", lambda n=n_rows, d=device: time_tsne(mixture.first_rows(n), d))
+    for n_rows in (small, large):
+        section.case(f"{n_rows} x 32, cuML alone", lambda n=n_rows: time_cuml_tsne(mixture.first_rows(n)))
+
+
+def time_cuml_tsne(X: Any) -> dict[str, Any]:
+    """Time cuML's own t-SNE, neighbors included, and measure its divergence as the engine measures its own."""
+    device = gpu()
+    seconds, embedding = time_call(device.xp, lambda: cuml_tsne(Task(X, np.empty(0), 0, 2)))
+    rows = device.xp.asarray(X)
+    neighbors, squared = knn_exact.find_exact_neighbors(device.xp, rows, int(3 * PERPLEXITY), device.chunk_values)
+    places = device.xp.asarray(embedding)
+    kl = measure_divergence(device, neighbors, squared, places, PERPLEXITY, device.chunk_values)
+    return {"seconds": seconds, "kl_divergence": kl}
 
 
 def time_tsne(X: Any, device: str) -> dict[str, Any]:
@@ -222,20 +245,12 @@ def time_scores(rows: Any, encoder: FeatureEncoder) -> dict[str, Any]:
 def job(section: Section, setting: Setting) -> None:
     """Measure whole fits, from table to run directory: clusters only, then with the map and everything else."""
     table = members(setting)
-    warm = write_demo(setting.folder / "warm", WARM_ROWS).members
+    warm = write_demo(setting.folder / "warm", WARM_ROWS, overwrite=True).members
     labels: dict[str, Any] = {}
 
     def fit_once(device: str, skip: list[str], source: Any = table) -> dict[str, Any]:
-        config, out = FitConfig.merge({}, skip=skip), setting.folder / f"job-{device}"
-        start = time.perf_counter()
-        run = fit(
-            source, out=out, id="user_id", n_clusters=12, device=device, config=config, overwrite=True
-        )  # fmt: skip
-        seconds = time.perf_counter() - start
-        labels[device] = run.assignments["cluster"].to_numpy()
-        stages = {one["stage"]: one["seconds"] for one in run.manifest["stages"]}
-        computed_by = {stage: entry["library"] for stage, entry in run.manifest["computed_by"].items()}
-        return {"rows": len(labels[device]), "computed_by": computed_by, "seconds": seconds, "stages": stages}
+        facts, labels[device] = time_fit(setting, source, device, skip)
+        return facts
 
     def compare() -> dict[str, Any]:
         return {"equal_labels": float((labels["cuda"] == labels["cpu"]).mean())}
@@ -246,6 +261,58 @@ def job(section: Section, setting: Setting) -> None:
         for device in DEVICES:
             section.case(f"{name}, {device}", lambda device=device, skip=skip: fit_once(device, skip))
         section.case(f"{name}, labels on both", compare)
+
+
+def time_fit(setting: Setting, table: Path, device: str, skip: list[str]) -> tuple[dict[str, Any], Any]:
+    """Fit a table into a run directory; return seconds of all stages, and the labels."""
+    config, out = FitConfig.merge({}, skip=skip), setting.folder / f"job-{device}"
+    start = time.perf_counter()
+    run = fit(table, out=out, id="user_id", n_clusters=12, device=device, config=config, overwrite=True)
+    seconds = time.perf_counter() - start
+    labels = run.assignments["cluster"].to_numpy()
+    stages = {one["stage"]: one["seconds"] for one in run.manifest["stages"]}
+    computed_by = {stage: entry["library"] for stage, entry in run.manifest["computed_by"].items()}
+    return {"rows": len(labels), "computed_by": computed_by, "seconds": seconds, "stages": stages}, labels
+
+
+def largest_job(section: Section, setting: Setting) -> None:
+    """Measure a whole fit of as many members as could be written in a part of the section, LARGEST_MEMBERS at most."""
+    warm, everything = (
+        write_demo(setting.folder / "warm", WARM_ROWS, overwrite=True).members,
+        setting.pick([], CLUSTERS_ONLY),
+    )
+    table = members(setting)
+    most = setting.pick(LARGEST_MEMBERS, 7000)
+    until = section.deadline - (1 - WRITING_SHARE) * section.seconds
+    section.case("write", lambda: {"rows": write_more_members(table, setting.folder / "largest", most, until)})
+    time_fit(setting, warm, "cuda", everything)
+    section.case("everything, cuda", lambda: time_fit(setting, setting.folder / "largest", "cuda", everything)[0])
+
+
+def write_more_members(table: Path, folder: Path, most: int, until: float) -> int:
+    """Write the parts of a table again and again, with new ids every time, up to `most` rows; return their number.
+
+    No part is begun after `until` (of time.perf_counter), but the table is there once.
+    """
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier section
+    folder.mkdir()
+    parts = sorted(table.glob("*.parquet"))
+    starts = np.cumsum([0, *(pq.ParquetFile(part).metadata.num_rows for part in parts)])
+    n_rows = int(starts[-1])
+
+    def write(place: tuple[int, int]) -> int:
+        number, part = place
+        if number and time.perf_counter() > until:
+            return 0
+        rows = pq.read_table(parts[part])
+        ids = pa.array(np.arange(len(rows)) + number * n_rows + starts[part], pa.int64())
+        rows = rows.set_column(0, rows.schema.field(0), ids)
+        out = folder / f"part-{number:03d}-{part:03d}.parquet"
+        pq.write_table(rows, out, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+        return len(rows)
+
+    places = ((number, part) for number in range(max(most // n_rows, 1)) for part in range(len(parts)))
+    return sum(map_blocks(write, places))
 
 
 def sanitizer(section: Section, setting: Setting) -> None:

@@ -10,6 +10,7 @@ Source: Tukey, "Exploratory Data Analysis", 1977.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from engine.backends.chunked import ChunkedDevice
 from engine.backends.protocol import Backend, TwoNearest
 from engine.blocks import BLOCK_ROWS, Block, RandomAccessTable, Table, count_rows
 from engine.errors import UsageError
@@ -37,6 +39,7 @@ ROW = "row"  # name of the id column of a table that has none
 COLUMNS = ("cluster", "distance", "runner_up", "margin", "runner_up_odds", "outlier")  # beside the id
 MAP_COLUMNS = ("map_x", "map_y", "map_doubtful")
 ROWS_PER_PART = 1 << 20
+KEPT_PARTS = 8  # whose nearest centers a device has found: 16 MiB each; the blocks of as many may be in flight
 FENCE_SAMPLE = 100_000  # rows whose distances set the fences
 FENCE_MEMBERS = 20  # sampled members below which a cluster has no fence: quartiles of fewer say nothing
 FENCE_RANGES = 3.0
@@ -122,29 +125,63 @@ class ClusterTotals(NamedTuple):
     inertias: NDArray[np.float64]
 
 
+class NearestTwoByPart:
+    """The two nearest centers of runs of rows: on a device from calls for the rows of a part, elsewhere run by run.
+
+    A call of a device takes as many launches for the rows of one block as for many of them. Threads share the results.
+    """
+
+    def __init__(self, backend: Backend, Z: NDArray[np.float32], centers: NDArray[np.float32]) -> None:
+        self.backend, self.Z, self.centers = backend, Z, centers
+        self._lock = threading.Lock()
+        self._parts: dict[int, TwoNearest] = {}  # by number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NearestTwoByPart, (self.backend, self.Z, self.centers)  # every process finds its own
+
+    def __call__(self, start: int, stop: int) -> TwoNearest:
+        """Return the two nearest centers of rows `start` up to `stop`, and the distances to them."""
+        if not isinstance(self.backend, ChunkedDevice):
+            return self.backend.nearest_two(self.Z[start:stop], self.centers)
+        n_rows = min(self.backend.rows_per_block(len(self.Z)), ROWS_PER_PART)
+        runs = []
+        for number in range(start // n_rows, max(stop - 1, start) // n_rows + 1):
+            run = slice(max(start - number * n_rows, 0), min(stop - number * n_rows, n_rows))
+            runs.append([column[run] for column in self._part(number, n_rows)])
+        return TwoNearest(*(np.concatenate(columns) for columns in zip(*runs, strict=True)))
+
+    def _part(self, number: int, n_rows: int) -> TwoNearest:
+        with self._lock:
+            nearest = self._parts.pop(number, None)
+            if nearest is None:
+                nearest = self.backend.nearest_two(self.Z[number * n_rows : (number + 1) * n_rows], self.centers)
+                if len(self._parts) == KEPT_PARTS:
+                    del self._parts[min(self._parts)]
+            self._parts[number] = nearest
+            return nearest
+
+
 @dataclass(frozen=True)
 class FittedRowAssigner:
     """Assigns the blocks of a fitted table from their scores: a pure function of a block, on any thread or worker."""
 
-    Z: NDArray[np.float32]
+    nearest_two: NearestTwoByPart
     id: str | None
-    centers: NDArray[np.float32]
     fences: NDArray[np.float32]
     odds: NDArray[np.float32] | None
     numbers: NDArray[np.int32]
-    backend: Backend
     add_map_columns: AddMapColumns | None
 
     def __call__(self, block: Block) -> tuple[pa.Table, ClusterTotals]:
         """Return the block's assignments, and its share of every cluster."""
-        nearest = self.backend.nearest_two(self.Z[block.start : block.start + len(block)], self.centers)
+        nearest, n_clusters = self.nearest_two(block.start, block.start + len(block)), len(self.numbers)
         squared = np.square(nearest.distances.astype(np.float64))
         table = assignment_table(
             read_ids(block, self.id), self.id or ROW, nearest, self.fences, self.odds, self.numbers
         )
         table = table if self.add_map_columns is None else self.add_map_columns(table, block.start)
-        sizes = np.bincount(nearest.labels, minlength=len(self.centers)).astype(np.int64)
-        inertias = np.bincount(nearest.labels, squared, minlength=len(self.centers)).astype(np.float64)
+        sizes = np.bincount(nearest.labels, minlength=n_clusters).astype(np.int64)
+        inertias = np.bincount(nearest.labels, squared, minlength=n_clusters).astype(np.float64)
         return table, ClusterTotals(table.num_rows, sizes, inertias)
 
 

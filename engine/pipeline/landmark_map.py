@@ -32,14 +32,13 @@ from engine.progress import Reporter
 from engine.report.map_image import draw_map
 from engine.run import Run
 from engine.tables import Table, open_table
-from engine.tsne.device import build_placement_index, place_rows
+from engine.tsne.device import build_placement_index, place_rows, rows_placed_at_once
 from engine.tsne.types import Placement
 from engine.utils.array_types import Float32s
 from engine.utils.row_sampling import sample_stratified_rows
 
 logger = logging.getLogger(__name__)
 
-PLACE_ROWS = 32_768  # rows placed by one thread at a time
 EARLY_EXAGGERATION = 12.0
 EARLY_ITERATIONS = 150  # with early exaggeration: 250 give the same divergence on 10,000 landmarks
 FINAL_MOMENTUM = 0.9  # reaches in 350 iterations the divergence that 0.8 reaches in 500; see decisions/0006
@@ -179,7 +178,7 @@ def place_all_rows(Z: Float32s, backend: Backend, index: Any, storage: Storage, 
         coordinates[part], uncertain[part] = place_rows(backend, Z[part], index)
         return int(part.stop - part.start)
 
-    for n_done in over_rows(place_block, len(Z), PLACE_ROWS, pass_name="place"):
+    for n_done in over_rows(place_block, len(Z), rows_placed_at_once(backend, len(Z)), pass_name="place"):
         advance(n_done)
     return Placement(coordinates, uncertain)
 

@@ -38,7 +38,14 @@ from engine.kmeans.stability import N_RESAMPLES, STABLE, ClusterStability, clust
 from engine.kmeans.unknown_values import fill_unknown, hidden_cells
 from engine.kmeans.valleys import SAMPLE_ROWS
 from engine.lineage.previous import PreviousRun
-from engine.model.assignments import FENCE_SAMPLE, AddMapColumns, FittedRowAssigner, compute_fences, write_assignments
+from engine.model.assignments import (
+    FENCE_SAMPLE,
+    AddMapColumns,
+    FittedRowAssigner,
+    NearestTwoByPart,
+    compute_fences,
+    write_assignments,
+)
 from engine.model.directions import score_projection
 from engine.model.model import Model, components_from_arrays, components_to_arrays
 from engine.pca.solver import Components, has_few_rows, project_points
@@ -488,7 +495,12 @@ class Job:
         columns = [model.encoder.columns[0]] if model.id is None else [model.id]
         temporary_folder = self.storage.folder or folder
         assigner = FittedRowAssigner(
-            Z, model.id, model.centers, model.fences, model.odds, model.cluster_numbers, self.backend, add_map_columns
+            NearestTwoByPart(self.backend, Z, model.centers),
+            model.id,
+            model.fences,
+            model.odds,
+            model.cluster_numbers,
+            add_map_columns,
         )
         with self.timer.stage("assign", len(Z)) as advance:
             for n_rows, counts, squared in write_assignments(assigner, self.table, columns, folder, temporary_folder):

@@ -18,6 +18,8 @@ from engine.progress import Reporter
 from engine.tsne.types import Embedding, EmbeddingPlan, Placement
 from engine.utils.array_types import Float32s, Float64s, Int32s, Rows
 
+PLACE_ROWS = 32_768  # rows placed by one thread of the CPU at a time
+
 
 def embed(backend: Backend, X: Rows, start: Float32s, plan: EmbeddingPlan, reporter: Reporter) -> Embedding:
     """Return the t-SNE embedding of all rows of X from `start` (n_rows, n_components), with all threads."""
@@ -53,6 +55,11 @@ def build_placement_index(backend: Backend, landmarks: Float32s, embedding: Floa
     from engine.tsne.transform import PlacementIndex
 
     return PlacementIndex.from_landmarks(landmarks, embedding)
+
+
+def rows_placed_at_once(backend: Backend, n_rows: int) -> int:
+    """Return how many of `n_rows` rows are placed in one block: many on a device, where a launch costs time."""
+    return backend.rows_per_block(n_rows) if isinstance(backend, ChunkedDevice) else PLACE_ROWS
 
 
 def place_rows(backend: Backend, X: Float32s, index: Any) -> Placement:

@@ -26,14 +26,12 @@ from engine.execution.threads import map_blocks, row_blocks, threads
 from engine.progress import Bars, Reporter, Silent
 from engine.tsne.affinities import neighbor_count
 from engine.tsne.centering import Centering
-from engine.tsne.device import build_placement_index, place_rows
+from engine.tsne.device import build_placement_index, place_rows, rows_placed_at_once
 from engine.tsne.embed import EARLY_ITERATIONS, MIN_GRAD_NORM, compute_embedding, usable_perplexity
 from engine.tsne.exact_descent import MOST_ROWS
 from engine.tsne.metric_neighbors import METRICS, MetricNeighbors, check_distances, find_metric_neighbors
 from engine.utils.array_types import Float32s
 from engine.utils.printed_log import print_log_records
-
-TRANSFORM_ROWS = 32_768  # rows placed by one thread at a time
 
 
 class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -294,7 +292,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             index = build_placement_index(backend, self._centering.apply(self._rows), embedding)
             parts = map_blocks(
                 lambda part: place_rows(backend, self._centering.apply(X[part]), index).coordinates,
-                row_blocks(len(X), TRANSFORM_ROWS),
+                row_blocks(len(X), rows_placed_at_once(backend, len(X))),
             )
             return np.concatenate(list(parts))[:, : self.n_components]
 

@@ -52,12 +52,19 @@ def embed(device: ChunkedDevice, X: Rows, start: Float32s, plan: EmbeddingPlan, 
         with reporter.stage("map", plan.max_iter) as advance:
             embedding, n_iter = _run_cuml(device, rows, neighbors, squared, plan)
             advance(plan.max_iter)
-        p = affinities.calibrate_perplexity(device.xp, squared, plan.perplexity)
-        starts, ends, joint = _joint_probabilities(device, neighbors, p)
-        kl = divergence.kl_divergence(device.xp, starts, ends, joint, embedding, chunk_values)
+        kl = measure_divergence(device, neighbors, squared, embedding, plan.perplexity, chunk_values)
         return Embedding(device.to_host(embedding), kl, n_iter, library="cuML")
 
     return device.run_in_chunks(compute, lambda _: gradient_descent.embed(X, start, plan, reporter))
+
+
+def measure_divergence(
+    device: ChunkedDevice, neighbors: Any, squared: Any, embedding: Any, perplexity: float, chunk_values: int
+) -> float:
+    """Return KL(P || Q) in nats of an embedding (n_rows, 2) of rows with these neighbors and squared distances."""
+    p = affinities.calibrate_perplexity(device.xp, squared, perplexity)
+    starts, ends, joint = _joint_probabilities(device, neighbors, p)
+    return divergence.kl_divergence(device.xp, starts, ends, joint, embedding, chunk_values)
 
 
 def _run_cuml(device: ChunkedDevice, rows: Any, neighbors: Any, squared: Any, plan: EmbeddingPlan) -> tuple[Any, int]:

@@ -14,11 +14,13 @@ import numpy as np
 
 from engine.backends.chunked import ChunkedDevice
 from engine.backends.cpu import evenly_spaced_rows
+from engine.kernels.arrays.distance import row_chunks
 from engine.kernels.arrays.kmeans import assign
 from engine.kernels.arrays.kmeans import certify as row_filter
-from engine.kernels.arrays.tsne import affinities
+from engine.kernels.arrays.tsne import affinities, landmark_neighbors
 from engine.kernels.arrays.tsne import transform as placement
 from engine.kernels.cpu.kmeans import quantize
+from engine.kernels.cpu.neighbors.packed_leaves import LEAF_SIZE
 from engine.tsne.transform import N_NEIGHBORS, PERPLEXITY, STEPS, PlacementIndex
 from engine.tsne.types import Placement
 from engine.utils.array_types import Float32s
@@ -30,43 +32,41 @@ class ArrayPlacementIndex:
 
     device: ChunkedDevice
     host_index: PlacementIndex
-    landmarks: placement.LandmarkArrays
+    searched: landmark_neighbors.SearchedLandmarks
+    embedded: placement.EmbeddedLandmarks
 
     @classmethod
     def from_landmarks(cls, device: ChunkedDevice, X: Float32s, embedding: Float32s) -> ArrayPlacementIndex:
         """Index landmarks X (n, n_features) and their `embedding` (n, 2)."""
         index, put = PlacementIndex.from_landmarks(X, embedding), device.xp.asarray
         leaves = index.leaves
-        candidates = []
-        for around in index.leaves_around:
-            slices = [leaves.positions(leaf) for leaf in around]
+        around = np.full((len(leaves.centers), index.leaves_around.shape[1] * LEAF_SIZE), len(X))
+        for home, nearest in enumerate(index.leaves_around):
+            slices = [leaves.positions(leaf) for leaf in nearest]
             positions = np.concatenate([np.arange(part.start, part.stop) for part in slices])
-            candidates.append(put(positions[np.argsort(leaves.members[positions])]))  # by number: ties go to the lowest
-        landmarks = np.ascontiguousarray(X[leaves.members[: len(X)]])
+            # In the order of row numbers: of landmarks that are equally near, the one with the lowest is the neighbor.
+            around[home, : len(positions)] = positions[np.argsort(leaves.members[positions])]
+        arranged = landmark_neighbors.arrange_landmarks(X[leaves.members[: len(X)]], around)
         field, weight = index.field, len(X) / index.field.z
-        return cls(
-            device,
-            index,
-            placement.LandmarkArrays(
-                put(landmarks),
-                candidates,
-                put(index.embedding),
-                put(field.potential),
-                field.origin,
-                weight,
-                index.max_spread,
-            ),
+        embedded = placement.EmbeddedLandmarks(
+            put(index.embedding), put(field.potential), field.origin, weight, index.max_spread
         )
+        return cls(device, index, landmark_neighbors.SearchedLandmarks(*map(put, arranged)), embedded)
 
     def place(self, rows: Float32s, chunk_values: int) -> Placement:
         """Return the placement of rows (n_rows, n_features), with `chunk_values` distances in memory at a time."""
-        xp, landmarks = self.device.xp, self.landmarks
+        xp, to_host = self.device.xp, self.device.to_host
         X = xp.asarray(rows)
-        quantizer = quantize.fit_quantizer(self.device.to_host(evenly_spaced_rows(rows)), quantize.FLOAT32)
+        quantizer = quantize.fit_quantizer(to_host(evenly_spaced_rows(rows)), quantize.FLOAT32)
         centers = row_filter.prepare_centers(xp, self.host_index.centers, quantizer)
         home_leaf = assign.label_rows(xp, X, centers, chunk_values).labels
-        k = min(N_NEIGHBORS, len(landmarks.X))
-        neighbors, squared = placement.find_landmark_neighbors(xp, X, home_leaf, landmarks, k, chunk_values)
-        p = affinities.calibrate_perplexity(xp, squared, min(PERPLEXITY, k))
-        coordinates, uncertain = placement.place_rows(xp, neighbors, squared, p, landmarks, STEPS)
-        return Placement(self.device.to_host(coordinates), self.device.to_host(uncertain))
+        k = min(N_NEIGHBORS, len(self.host_index.embedding))
+        coordinates, uncertain = np.empty((len(X), 2), np.float32), np.empty(len(X), np.bool_)
+        for chunk in row_chunks(len(X), k, chunk_values):
+            neighbors, squared = landmark_neighbors.find_landmark_neighbors(
+                xp, X[chunk], home_leaf[chunk], self.searched, k, chunk_values
+            )
+            p = affinities.calibrate_perplexity(xp, squared, min(PERPLEXITY, k))
+            placed = placement.place_rows(xp, neighbors, squared, p, self.embedded, STEPS, chunk_values)
+            coordinates[chunk], uncertain[chunk] = map(to_host, placed)
+        return Placement(coordinates, uncertain)

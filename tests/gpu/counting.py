@@ -1,6 +1,7 @@
 """NumPy in the place of CuPy that counts array operations, and the bytes that they read of some array.
 
-Every operation of CuPy is at least one kernel launch. Views (slices, reshape, view) and empty arrays are none.
+Every operation of CuPy is at least one kernel launch. Views (slices, reshape, view) and empty arrays are none. Where
+Python needs a value, a copy to the host, or a length that the device computes, the host waits: these are counted too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 NO_LAUNCH = {"empty", "asarray", "ascontiguousarray"}
+WAITING = {"flatnonzero", "nonzero", "unique"}  # the length of the result is computed on the device
 METHODS = ("all", "any", "argmin", "astype", "copy", "max", "mean", "min", "sum")
 
 
@@ -19,6 +21,7 @@ class Counter:
 
     def __init__(self) -> None:
         self.operations: list[str] = []
+        self.waits = 0  # of the host for the device
         self.bytes_read, self.longest_column, self.largest = 0, 0, 0
         self.watched: Any = np.empty(0)
 
@@ -40,7 +43,20 @@ class CountingArray(np.ndarray):
         return SimpleNamespace(ptr=to_plain(self).__array_interface__["data"][0])
 
     def get(self) -> Any:
+        COUNTER.waits += 1
         return np.array(to_plain(self))
+
+    def __int__(self) -> int:
+        COUNTER.waits += 1
+        return int(to_plain(self))
+
+    def __bool__(self) -> bool:
+        COUNTER.waits += 1
+        return bool(to_plain(self))
+
+    def __float__(self) -> float:
+        COUNTER.waits += 1
+        return float(to_plain(self))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         COUNTER.add(f"{ufunc.__name__}.{method}", inputs)
@@ -93,6 +109,7 @@ class CountingModule:
         def call(*args: Any, **kwargs: Any) -> Any:
             if name not in NO_LAUNCH:
                 COUNTER.add(name, args)
+            COUNTER.waits += name in WAITING
             plain = [to_plain(value) for value in args]
             return to_counting(function(*plain, **{key: to_plain(value) for key, value in kwargs.items()}))
 
@@ -118,6 +135,7 @@ def to_counting(value: Any) -> Any:
 
 def start_counting(watched: Any) -> Counter:
     """Reset the counter, and watch an array."""
-    COUNTER.operations, COUNTER.bytes_read, COUNTER.longest_column, COUNTER.largest = [], 0, 0, 0
+    COUNTER.operations, COUNTER.waits = [], 0
+    COUNTER.bytes_read, COUNTER.longest_column, COUNTER.largest = 0, 0, 0
     COUNTER.watched = to_plain(watched)
     return COUNTER

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.backends.array_kmeans import ArrayBackend
 from engine.backends.cpu import CpuBackend
 from engine.kernels.arrays.columns import GROUPS, reduce_columns
 from engine.kernels.arrays.kmeans import assign, certify, lloyd
 from engine.kernels.arrays.pca import moments, project
 from engine.kernels.cpu.kmeans import quantize
+from engine.tsne.device import build_placement_index, place_rows
 from tests.gpu.counting import CountingModule, start_counting, to_plain
 
 XP = CountingModule()
@@ -133,3 +135,24 @@ def test_columns_are_reduced_in_two_steps(n_rows: int, method: str) -> None:
     reduced = reduce_columns(XP, XP.asarray(values), method)
     np.testing.assert_array_equal(to_plain(reduced), getattr(values, method)(axis=0))
     assert counter.longest_column < 3 * GROUPS  # else a few thread blocks would reduce all rows
+
+
+def count_placement(n_rows: int, n_landmarks: int) -> tuple[int, int]:
+    """Return the operations of placing rows whose labels and perplexities converge alike, and the host's waits."""
+    random = np.random.default_rng(5)
+    landmarks = random.normal(size=(n_landmarks, 4)).astype(np.float32)
+    backend = ArrayBackend(XP)
+    index = build_placement_index(backend, landmarks, landmarks[:, :2])
+    new = random.normal(size=(n_rows, 4)).astype(np.float32)
+    counter = start_counting(np.empty(0))
+    place_rows(backend, new, index)
+    return len(counter.operations), counter.waits
+
+
+def test_launches_of_placement_grow_neither_with_the_leaves_nor_with_the_rows_of_a_chunk() -> None:
+    small, large, longer = count_placement(1000, 1000), count_placement(1000, 8000), count_placement(16_000, 8000)
+    for operations, waits in (small, large, longer):
+        assert operations < 1500
+        assert waits < 40
+    assert large[0] < 1.2 * small[0]  # 8 and 63 leaves; open rows and steps of Newton's method vary with the data
+    assert longer[0] < 1.2 * large[0]
