@@ -203,5 +203,5 @@ def _previous_positions(run: Path, table: Table, landmarks: NDArray[np.int64], b
     rows = RowCollector(landmarks)
     for picked in over_table(rows.observe, table, model.encoder.columns, pass_name="previous map"):
         rows.collect(picked)
-    scores = model.scores(rows.table())
+    scores = model.scores(rows.table(), device=backend)
     return place_rows(backend, scores, build_placement_index(backend, *model.landmarks)).coordinates
