@@ -33,10 +33,9 @@ class ArrayPlacementIndex:
     landmarks: placement.LandmarkArrays
 
     @classmethod
-    def from_landmarks(cls, device: ChunkedDevice, X: Float32s, embedding: Float32s) -> ArrayPlacementIndex:
-        """Index landmarks X (n, n_features) and their `embedding` (n, 2)."""
-        index, put = PlacementIndex.from_landmarks(X, embedding), device.xp.asarray
-        leaves = index.leaves
+    def from_host(cls, device: ChunkedDevice, index: PlacementIndex, X: Float32s) -> ArrayPlacementIndex:
+        """Copy the index of landmarks X (n, n_features) to a device."""
+        leaves, put = index.leaves, device.xp.asarray
         candidates = []
         for around in index.leaves_around:
             slices = [leaves.positions(leaf) for leaf in around]
