@@ -18,7 +18,7 @@ from engine.features.column_statistics import ColumnStatistics
 from engine.features.fit import choose_reader, fit_encoder
 from engine.features.gpu_reader import GpuTableReader
 from engine.features.host_columns import ArrowColumns
-from engine.kernels.arrays.kmeans.certify import rounds_as_float32
+from engine.kernels.arrays.kmeans.certify import rounds_as
 from engine.kmeans.lloyd import Samples
 from engine.kmeans.restarts import best_clustering
 from engine.pipeline.fit import fit
@@ -32,7 +32,8 @@ def run(section: Section, setting: Setting) -> None:
     n_rows, k = setting.pick((1_000_000, 100), (3000, 7))
     X = Mixture(n_rows).first_rows(n_rows)
     weights = np.random.default_rng(2).uniform(0.1, 3.0, n_rows)
-    section.case("float32 products", lambda: {"passed": rounds_as_float32(gpu().xp)})
+    section.case("float32 products", lambda: {"passed": rounds_as(gpu().xp, np.float32)})
+    section.case("float64 products", lambda: {"passed": rounds_as(gpu().xp, np.float64)})
     section.case("k-means", lambda: compare_kmeans(X, k))
     section.case("k-means, weighted", lambda: compare_kmeans(X, k, weights))
     section.case("k-means, many ties", lambda: compare_kmeans(np.rint(X[:, :4]), k))

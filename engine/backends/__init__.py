@@ -53,6 +53,11 @@ def resolve(device: str = "auto") -> tuple[Backend, str]:
     return CpuBackend(), f"cpu, because {reason}"
 
 
+def backend_of(device: str | Backend) -> Backend:
+    """Return the backend of a device by its name, or the one that is given: what a fit computes on, it has chosen."""
+    return resolve(device)[0] if isinstance(device, str) else device
+
+
 def for_sparse_rows(device: str, n_features: int) -> Backend:
     """Return the backend for sparse rows, which is the CPU's; raises UsageError if device is "cuda"."""
     if device == "cuda":
@@ -64,4 +69,4 @@ def for_sparse_rows(device: str, n_features: int) -> Backend:
     return SparseCpuBackend(n_features)
 
 
-__all__ = ["DEVICES", "Backend", "for_sparse_rows", "resolve"]
+__all__ = ["DEVICES", "Backend", "backend_of", "for_sparse_rows", "resolve"]

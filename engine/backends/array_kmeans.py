@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,13 @@ class PreparedDeviceRows:
     next_id: Iterator[int] = field(default_factory=lambda: count(1))
 
 
+class DeviceCenters(NamedTuple):
+    """Centers for passes over rows."""
+
+    host: Rows  # (n_clusters, n_features), as given
+    arrays: Any | None  # on the device; None if it failed to take them: every block tries anew, and falls back
+
+
 class ArrayBackend(ArrayPCA):
     """All methods of `Backend` but those that call a library of the device."""
 
@@ -71,34 +78,49 @@ class ArrayBackend(ArrayPCA):
         device_X = self._allocate_resident(X.shape, X.dtype) if device_X is None else device_X
         if device_X is None:
             return PreparedDeviceRows(quantizer)
-        return PreparedDeviceRows(quantizer, device_X, self.xp.empty(len(X), np.int32))
+        labels = self._allocate((len(X),), np.int32)
+        return PreparedDeviceRows(quantizer, None if labels is None else device_X, labels)
 
     def _allocate_resident(self, shape: tuple[int, ...], dtype: Any) -> Array | None:
         """Allocate rows on the device if their labels fit there too; else log a warning and return None."""
         free, needed = self.free_memory(), shape[0] * (shape[1] * dtype.itemsize + np.dtype(np.int32).itemsize)
+        fits = free is None or needed <= RESIDENT_SHARE * free
+        matrix = self._allocate(shape, dtype) if fits else None
+        if matrix is None:
+            logger.warning("%s has no room for rows of %d MiB: every pass copies them.", self.name, needed >> 20)
+        return matrix
+
+    def _allocate(self, shape: tuple[int, ...], dtype: Any) -> Array | None:
+        """Return an array of the device; None if it has not the memory, or fails and there is a fallback."""
         try:
-            if free is None or needed <= RESIDENT_SHARE * free:
+            try:
                 return self.xp.empty(shape, dtype)
-        except MemoryError:
-            self.free_unused_memory()
-        logger.warning("%s has no room for rows of %d MiB: every pass copies them.", self.name, needed >> 20)
+            except MemoryError:
+                self.free_unused_memory()
+        except self.device_errors as error:
+            self.fallback_after(error, "rows stay on the host")
         return None
 
     def prepare_and_range(
         self, X: Rows, weights: Float64s, rows: PreparedDeviceRows, part: slice
     ) -> tuple[Float64s, Float64s, bool]:
         def compute(chunk_values: int) -> tuple[Float64s, Float64s, bool]:
-            ranges = []
+            ranges, resident = [], rows.X
             for piece, block in self.pieces(X):
-                if rows.X is not None and not hasattr(X, "get"):
-                    rows.X[part][piece] = block
+                if resident is not None and not hasattr(X, "get"):
+                    resident[part][piece] = block
                 ranges.append(self._range(self.xp, block, weights[piece]))
             lows, highs, finite = zip(*ranges, strict=True)
             return np.min(lows, axis=0), np.max(highs, axis=0), all(finite)
 
         def compute_on_cpu(cpu: CpuBackend) -> tuple[Float64s, Float64s, bool]:
-            if rows.X is not None and not hasattr(X, "get"):
-                self.copy_into(rows.X[part], X)
+            resident = rows.X
+            if resident is not None and not hasattr(X, "get"):
+                try:
+                    self.copy_into(resident[part], X)
+                except self.device_errors as error:
+                    self.fallback_after(error, "every pass copies the rows")
+                    rows.X = rows.labels = None
             return self._range(np, self.to_host(X), weights)
 
         return self.run_in_chunks(compute, compute_on_cpu)
@@ -141,8 +163,14 @@ class ArrayBackend(ArrayPCA):
 
         return self.run_in_chunks(compute, lambda cpu: cpu.sums_and_squares(self.to_host(X), weights, None, part, grid))
 
-    def prepare_centers(self, centers: Rows, rows: PreparedDeviceRows) -> row_filter.CenterArrays:
-        return row_filter.prepare_centers(self.xp, centers, rows.quantizer)
+    def prepare_centers(self, centers: Rows, rows: PreparedDeviceRows) -> DeviceCenters:
+        return DeviceCenters(
+            centers, self.run_in_chunks(lambda _: self._center_arrays(centers, rows.quantizer), lambda cpu: None)
+        )
+
+    def _center_arrays(self, centers: Rows, quantizer: quantize.RowQuantizer) -> Any:
+        """Return centers on the device as its passes want them."""
+        return row_filter.prepare_centers(self.xp, centers, quantizer)
 
     def lloyd_pass(
         self,
@@ -150,7 +178,7 @@ class ArrayBackend(ArrayPCA):
         weights: Float64s,
         rows: PreparedDeviceRows,
         part: slice,
-        centers: row_filter.CenterArrays,
+        centers: DeviceCenters,
         thresholds: SkipThresholds,
         grid: FixedPointGrid,
         labels: Int32s,
@@ -161,18 +189,17 @@ class ArrayBackend(ArrayPCA):
         Labels on the device are valid if the same number was recorded for them. Every pass has a new number, because
         copies of a run share the device's labels.
         """
-        if rows.labels is not None:
-            if rows.label_ids.get(part.start) != gap_bound[0]:
-                self.copy_into(rows.labels[part], labels)
-            gap_bound[0] = rows.label_ids[part.start] = next(rows.next_id)
 
         def compute(chunk_values: int) -> ClusterSums:
+            if rows.labels is not None and rows.label_ids.pop(part.start, None) != gap_bound[0]:
+                self.copy_into(rows.labels[part], labels)
+            arrays = self._center_arrays(centers.host, rows.quantizer) if centers.arrays is None else centers.arrays
             total = ClusterSums(*zero_sums(centers.host), 0, len(X), 0, 0)
             changes: list[tuple[Any, Any]] = []  # row numbers, new labels
             for piece, block in self._blocks(X, rows, part):
                 piece_rows = slice(part.start + piece.start, part.start + piece.stop)
                 before = self.xp.asarray(labels[piece]) if rows.labels is None else rows.labels[piece_rows]
-                after, opened, defined = assign.label_rows(self.xp, block, centers, chunk_values)
+                after, opened, defined = assign.label_rows(self.xp, block, arrays, chunk_values)
                 changed = self.xp.flatnonzero(after != before)
                 sums, masses = self._sum_changes(
                     self.xp, block, weights[piece], grid, before, after, changed, len(centers.host), chunk_values
@@ -185,6 +212,8 @@ class ArrayBackend(ArrayPCA):
                     before[...] = after
             for numbers, new_labels in changes:  # last, so that `labels` is unchanged if memory runs out before
                 labels[numbers] = new_labels
+            if rows.labels is not None:
+                gap_bound[0] = rows.label_ids[part.start] = next(rows.next_id)
             return total
 
         def compute_on_cpu(cpu: CpuBackend) -> ClusterSums:

@@ -91,24 +91,31 @@ class ChunkedDevice:
         except Exception as error:
             raise LibraryError(f"{name} failed: {first_line(error)}") from error
 
+    def fallback_after(self, error: Exception, what_happens: str) -> CpuBackend:
+        """Return the fallback backend after an error of the device, and warn of it; raise OutOfResourcesError if there
+        is none.
+        """
+        if self.fallback is None:
+            raise OutOfResourcesError(
+                f"Device {self.name!r} failed: {first_line(error)}.",
+                hint="see `rooms doctor`, or use --device auto, which falls back to the CPU.",
+            ) from error
+        logger.warning("%s failed (%s): %s.", self.name, first_line(error), what_happens)
+        return self.fallback
+
     def run_in_chunks(self, compute: Callable[[int], Result], compute_on_cpu: Callable[[CpuBackend], Result]) -> Result:
         """Return compute(chunk_values), with smaller chunks if memory runs out, at last compute_on_cpu(fallback)."""
         chunk_values = self.chunk_values
         for _ in range(1 + N_RETRIES):
             try:
-                with _device_call():
-                    return compute(chunk_values)
-            except MemoryError as error:
-                reason = str(error).split("\n", 1)[0] or "no reason given"
+                try:
+                    with _device_call():
+                        return compute(chunk_values)
+                except MemoryError as error:
+                    reason = str(error).split("\n", 1)[0] or "no reason given"
+                self.free_unused_memory()
             except self.device_errors as error:
-                if self.fallback is None:
-                    raise OutOfResourcesError(
-                        f"Device {self.name!r} failed: {first_line(error)}.",
-                        hint="see `rooms doctor`, or use --device auto, which falls back to the CPU.",
-                    ) from error
-                logger.warning("%s failed (%s): the CPU computes this block.", self.name, first_line(error))
-                return compute_on_cpu(self.fallback)
-            self.free_unused_memory()
+                return compute_on_cpu(self.fallback_after(error, "the CPU computes this block"))
             logger.warning("Out of memory on %s with chunks of %d values: %s.", self.name, chunk_values, reason)
             chunk_values //= SHRINK_FACTOR
         if self.fallback is None:

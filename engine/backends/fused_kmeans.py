@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.backends.array_kmeans import ArrayBackend, PreparedDeviceRows, zero_sums
+from engine.backends.array_kmeans import ArrayBackend, DeviceCenters, PreparedDeviceRows, zero_sums
 from engine.backends.cpu import CpuBackend
 from engine.backends.protocol import ClusterSums, FixedPointGrid, SkipThresholds
 from engine.errors import DeviceNotAvailableError, UsageError
@@ -38,11 +38,13 @@ class FusedKMeans(ArrayBackend):
             )
         return super().allocate_rows(X, storage)
 
-    def prepare_centers(self, centers: Rows, rows: PreparedDeviceRows) -> fused_pass.FusedCenters:  # type: ignore[override]
+    def prepare_centers(self, centers: Rows, rows: PreparedDeviceRows) -> DeviceCenters:
         tiles = fused_pass.choose_tiles(centers.shape[1], len(centers))
         if (len(centers) + tiles.centers) * tiles.features * tiles.feature_blocks > fused_pass.MAX_CENTER_VALUES:
             raise UsageError(f"algorithm='fused' takes fewer than {len(centers):,} clusters.", hint=USE_LLOYD)
-        quantizer = rows.quantizer
+        return super().prepare_centers(centers, rows)
+
+    def _center_arrays(self, centers: Rows, quantizer: quantize.RowQuantizer) -> fused_pass.FusedCenters:
         return fused_pass.prepare_centers(
             self.fused_device, centers, quantizer.shift, float(quantizer.factor), quantizer.sound
         )
@@ -53,7 +55,7 @@ class FusedKMeans(ArrayBackend):
         weights: Float64s,
         rows: PreparedDeviceRows,
         part: slice,
-        centers: fused_pass.FusedCenters,  # type: ignore[override]
+        centers: DeviceCenters,
         thresholds: SkipThresholds,
         grid: FixedPointGrid,
         labels: Int32s,
@@ -64,13 +66,14 @@ class FusedKMeans(ArrayBackend):
         def compute(chunk_values: int) -> ClusterSums:
             if rows.labels is not None and rows.label_ids.pop(part.start, None) != gap_bound[0]:
                 self.copy_into(rows.labels[part], labels)  # the kernels replace labels: an error leaves them undefined
+            arrays = self._center_arrays(centers.host, rows.quantizer) if centers.arrays is None else centers.arrays
             total, changes = ClusterSums(*zero_sums(centers.host), 0, len(X), 0, 0), []
             list_rows = fused_pass.LIST_ROWS * chunk_values // self.chunk_values  # less where memory ran out
             point = fused_pass.FixedPoint(grid.shift, grid.scale, grid.mass_scale)
             for piece, block in self._blocks(X, rows, part):
                 before = self.xp.asarray(labels[piece].copy()) if rows.labels is None else rows.labels[part]
                 result = fused_pass.run_pass(
-                    self.fused_device, block, self.xp.asarray(weights[piece]), before, centers, point, list_rows
+                    self.fused_device, block, self.xp.asarray(weights[piece]), before, arrays, point, list_rows
                 )
                 changes.append((piece, result.changes))
                 total = ClusterSums(

@@ -99,7 +99,7 @@ class GpuBackend(ArrayBackend):
     Raises
     ------
     DeviceNotAvailableError
-        If products of float32 matrices are rounded to TF32: labels need float32.
+        If products of float32 or float64 matrices are rounded otherwise than IEEE arithmetic does, as by TF32.
     """
 
     name = "cuda"
@@ -117,8 +117,13 @@ class GpuBackend(ArrayBackend):
             self._pool = memory_pool()
             self.libraries, self.missing_libraries = installed_libraries().available, installed_libraries().reasons
             self.device_errors = (*device_errors(cupy), LibraryError)
-            exact = _products_are_exact()
-        if not exact:
+            inexact = [dtype for dtype in row_filter.LEVELS if not _products_are_exact(dtype)]
+        if np.float64 in inexact:
+            raise DeviceNotAvailableError(
+                "float64 products on the GPU are not those of IEEE arithmetic.",
+                hint="switch off the emulation of float64 by cuBLAS: labels and scores are proven without it only.",
+            )
+        if inexact:
             raise DeviceNotAvailableError(
                 f"float32 products on the GPU are rounded to fewer digits (CUPY_TF32={os.environ.get('CUPY_TF32')!r}).",
                 hint="unset CUPY_TF32 and NVIDIA_TF32_OVERRIDE: labels are proven for float32 only.",
@@ -254,7 +259,7 @@ def backend_of_this_process(with_fallback: bool) -> GpuBackend:
 
 
 @cache
-def _products_are_exact() -> bool:
+def _products_are_exact(dtype: Any) -> bool:
     import cupy
 
-    return row_filter.rounds_as_float32(cupy)
+    return row_filter.rounds_as(cupy, dtype)

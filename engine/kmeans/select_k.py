@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from engine import backends
+from engine.backends.protocol import Backend
 from engine.config import DEFAULT_K_MAX
 from engine.errors import TooFewRowsError, UsageError
 from engine.kmeans.initialization import distinct_rows
@@ -86,6 +87,7 @@ def choose_k(
     unknown: Unknown | None = None,
     earlier: Sequence[KMetrics] = (),
     watch: Callable[[list[KMetrics]], None] | None = None,
+    device: str | Backend = "auto",
 ) -> KSelection:
     """Choose the number of clusters.
 
@@ -115,6 +117,8 @@ def choose_k(
         The beginning of the table, from a sweep that was interrupted.
     watch : callable, optional
         Called with the table so far after every k.
+    device : {"auto", "cpu", "cuda"} or Backend, default="auto"
+        Where the K-Means of the sweep is computed. It has the same bits on every device.
 
     Returns
     -------
@@ -127,6 +131,8 @@ def choose_k(
         If k_range holds no positive k.
     TooFewRowsError
         If no k of the range is at most the number of distinct rows.
+    DeviceNotAvailableError
+        If `device` does not answer.
     """
     ks = sorted(set(range(1, FIRST_END + 1) if k_range is None else k_range))
     if not ks or ks[0] < 1:
@@ -146,7 +152,7 @@ def choose_k(
         looked_at = fill_unknown(sample, hidden)
         attributes = guess_attributes(sample) if attributes is None else attributes
         valleys = find_valleys(looked_at, attributes, hidden=hidden, max_groups=largest)
-    sweep = _Sweep(sample, random_state, silhouette_size, list(earlier), watch)
+    sweep = _Sweep(sample, random_state, silhouette_size, list(earlier), watch, backends.backend_of(device))
     sweep.run(possible)
     while k_range is None and possible[-1] < min(DEFAULT_K_MAX, n_distinct) and sweep.end_looks_best(valleys):
         possible = list(range(1, min(possible[-1] + STEP, DEFAULT_K_MAX, n_distinct) + 1))
@@ -183,8 +189,10 @@ class _Sweep:
         silhouette_size: int,
         table: list[KMetrics],
         watch: Callable[[list[KMetrics]], None] | None,
+        backend: Backend,
     ) -> None:
         self.sample, self.random_state, self.table, self.watch = sample, random_state, table, watch
+        self.backend = backend
         self.silhouette_rows = sample_rows(len(sample), silhouette_size, random_state + 1)
 
     def run(self, ks: list[int]) -> None:
@@ -203,7 +211,7 @@ class _Sweep:
         return valleys.k >= last_but_one or (valleys.k > 1 and best is not None and best >= last_but_one)
 
     def _evaluate(self, k: int) -> KMetrics:
-        clustering = cluster_rows(self.sample, k, backends.resolve()[0], seed=self.random_state)
+        clustering = cluster_rows(self.sample, k, self.backend, seed=self.random_state)
         scores = _validity_scores(self.sample, clustering.labels, self.silhouette_rows)
         return {"k": k, "inertia": clustering.inertia, **scores, "stability": self._stability(k, clustering.labels)}
 
@@ -212,10 +220,9 @@ class _Sweep:
         half = np.ascontiguousarray(self.sample[::2])
         if not 1 < k <= len(half):
             return np.nan
-        backend = backends.resolve()[0]
-        centers = cluster_rows(half, k, backend, seed=self.random_state).centers
+        centers = cluster_rows(half, k, self.backend, seed=self.random_state).centers
         counts = np.zeros((k, k), np.int64)
-        np.add.at(counts, (labels, backend.nearest_two(self.sample, centers).labels), 1)
+        np.add.at(counts, (labels, self.backend.nearest_two(self.sample, centers).labels), 1)
         return adjusted_rand_index(counts)
 
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine import backends
-from engine.backends.protocol import Projection
+from engine.backends.protocol import Backend, Projection
 from engine.config import ClusterConfig, Metric, ScoringLimits
 from engine.errors import ModelNotReadableError, NotExplainedError, RoomsError, UsageError
 from engine.execution.threads import map_blocks
@@ -156,15 +156,15 @@ class Model:
         self.encoder.check_schema(table.schema)
         return table
 
-    def scores(self, rows: Any) -> NDArray[np.float32]:
-        """Compute the scores Z of rows, float32 of shape (n_rows, n_components).
+    def scores(self, rows: Any, *, device: str | Backend = "auto") -> NDArray[np.float32]:
+        """Compute the scores Z of rows on a device, float32 of shape (n_rows, n_components).
 
         Raises
         ------
         ModelNotReadableError
             If they are infinite or NaN. Values are clipped to the range they had in the fit, so the model is at fault.
         """
-        return self.block_scores(self.read_block(rows))
+        return self.block_scores(self.read_block(rows), device=device)
 
     def read_block(self, rows: Any) -> ColumnarBlock:
         """Read rows for `block_scores`; raise RetypedColumnError if too many texts are no numbers."""
@@ -172,9 +172,9 @@ class Model:
         warn_of_parsed_texts(block)
         return block
 
-    def block_scores(self, block: ColumnarBlock) -> NDArray[np.float32]:
+    def block_scores(self, block: ColumnarBlock, *, device: str | Backend = "auto") -> NDArray[np.float32]:
         """Compute the scores Z of rows that `read_block` has read."""
-        backend, _ = backends.resolve("auto")
+        backend = backends.backend_of(device)
         Z = backend.encoded_scores(self.encoder.encode_block(block), self.projection)
         check_finite(Z)
         return Z

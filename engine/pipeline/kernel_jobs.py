@@ -40,7 +40,7 @@ def kmeans_estimator(folder: Path) -> None:
         model.transform(rows[:200])
     rows = _clustered_rows(2000, 6, np.float32)
     KMeans(8, init="random", n_init=2, device="cpu").fit(rows[:900], sample_weight=np.ones(900))
-    choose_k(rows)
+    choose_k(rows, device="cpu")
 
 
 def kmeans_passes(folder: Path) -> None:

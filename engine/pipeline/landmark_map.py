@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from engine.backends.cpu import CpuBackend
 from engine.backends.protocol import Backend
 from engine.config import FitConfig
 from engine.execution.array_storage import Storage
@@ -122,6 +123,9 @@ def _embed_landmarks(
             advance(len(landmarks))
         if positions is not None:
             init, early_exaggeration = positions, 1.0
+            if "cuml" in backend.libraries:
+                logger.warning("cuML makes no map from given places: the CPU makes it.")
+                backend = CpuBackend()
     # Imported here: SciPy's linear algebra takes a tenth of a second, which a run without a map saves.
     from engine.tsne.embed import compute_embedding
 
@@ -202,5 +206,5 @@ def _previous_positions(run: Path, table: Table, landmarks: NDArray[np.int64], b
     rows = RowCollector(landmarks)
     for picked in over_table(rows.observe, table, model.encoder.columns, pass_name="previous map"):
         rows.collect(picked)
-    scores = model.scores(rows.table())
+    scores = model.scores(rows.table(), device=backend)
     return place_rows(backend, scores, build_placement_index(backend, *model.landmarks)).coordinates

@@ -140,7 +140,7 @@ def rows_by_previous(
     model = previous.model
 
     def assign(block: Block) -> tuple[int, Int32s]:
-        return block.start, backend.nearest_two(model.scores(block.rows), centers).labels
+        return block.start, backend.nearest_two(model.scores(block.rows, device=backend), centers).labels
 
     for start, labels in over_table(assign, table, model.encoder.columns, pass_name="earlier clusters"):
         earlier[start : start + len(labels)] = labels

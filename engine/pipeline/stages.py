@@ -390,6 +390,7 @@ class Job:
                 unknown=unknown,
                 earlier=() if checkpoint is None else checkpoint[0]["table"],
                 watch=watch,
+                device=self.backend,
             )
             if self.previous is not None and by_valley and selection.k != self.previous.model.n_clusters:
                 k_before = self.previous.model.n_clusters

@@ -210,7 +210,7 @@ def run_trial_fit(
     _time_seeds(Z, k, job)
     _, clustering, _ = job.clusters(Z, features, pca, k_sample)
     if settings.kmeans.n_clusters == "auto":
-        _time_choice_of_k(Z, k, features, k_sample, settings, timer)
+        _time_choice_of_k(Z, k, features, k_sample, job)
     stability = job.stability(Z, clustering)
     if "map" not in settings.skip:
         _trial_map(Z, job)
@@ -255,17 +255,18 @@ def _time_choice_of_k(
     k: int,
     features: FittedFeatures,
     k_sample: RowCollector,
-    settings: FitConfig,
-    timer: StageTimer,
+    job: Job,
 ) -> None:
     """Search for valleys as a fit does, and cluster by one number of those that a fit chooses from."""
+    settings, timer = job.settings, job.timer
     k_range, X = _k_range(settings), Z
     if settings.kmeans.k_method == "valley":
         X, unknown = features.encoder.encode_sample(k_sample.table())
         with timer.stage("valleys"):
             find_valleys(fill_unknown(X, unknown), features.encoder.attributes)
     with timer.stage("choose k"):
-        choose_k(X, [min(k_range[len(k_range) // 2], k)], method="elbow", random_state=settings.seed)
+        only = [min(k_range[len(k_range) // 2], k)]
+        choose_k(X, only, method="elbow", random_state=settings.seed, device=job.backend)
 
 
 def _split_seconds(timer: StageTimer, clock: RowClock, settings: FitConfig) -> tuple[float, float, float]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine.backends.chunked import ChunkedDevice
+from engine.backends.cpu import CpuBackend
 from engine.backends.protocol import Backend
 from engine.progress import Reporter
 from engine.tsne.types import Embedding, EmbeddingPlan, Placement
@@ -46,15 +47,17 @@ def embed_neighbors(
 def build_placement_index(backend: Backend, landmarks: Float32s, embedding: Float32s) -> Any:
     """Index landmarks (n, n_features) and their embedding (n, 2) for the placement of new rows.
 
-    Return a PlacementIndex on the CPU, an ArrayPlacementIndex on other devices.
+    Return a PlacementIndex on the CPU, and if a device with a fallback fails; an ArrayPlacementIndex on other devices.
     """
-    if isinstance(backend, ChunkedDevice):
-        from engine.tsne.gpu_transform import ArrayPlacementIndex
-
-        return ArrayPlacementIndex.from_landmarks(backend, landmarks, embedding)
     from engine.tsne.transform import PlacementIndex
 
-    return PlacementIndex.from_landmarks(landmarks, embedding)
+    index = PlacementIndex.from_landmarks(landmarks, embedding)
+    if not isinstance(backend, ChunkedDevice):
+        return index
+    from engine.tsne.gpu_transform import ArrayPlacementIndex
+
+    device = backend
+    return device.run_in_chunks(lambda _: ArrayPlacementIndex.from_host(device, index, landmarks), lambda cpu: index)
 
 
 def rows_placed_at_once(backend: Backend, n_rows: int) -> int:
@@ -67,8 +70,12 @@ def place_rows(backend: Backend, X: Float32s, index: Any) -> Placement:
 
     The CPU takes rows of a device, too.
     """
-    if not isinstance(backend, ChunkedDevice):
-        return _place_on_cpu(backend, X.get() if hasattr(X, "get") else X, index)
+    from engine.tsne.transform import PlacementIndex
+
+    if isinstance(index, PlacementIndex):
+        cpu = CpuBackend() if isinstance(backend, ChunkedDevice) else backend
+        return _place_on_cpu(cpu, X.get() if hasattr(X, "get") else X, index)
+    assert isinstance(backend, ChunkedDevice)
     device = backend
 
     def place_in_chunks(chunk_values: int) -> Placement:

@@ -153,7 +153,7 @@ def _first_scores(X: Rows, backend: Backend, centering: Centering, n_components:
     if issparse(X):
         from engine.pca.estimator import PCA  # imported late: it imports scikit-learn
 
-        sparse_scores: Rows = PCA(n_components).fit_transform(X)
+        sparse_scores: Rows = PCA(n_components, device="cpu").fit_transform(X)
         return sparse_scores
     blocks = list(row_blocks(len(X), MOMENT_ROWS))
     if has_few_rows(*X.shape):

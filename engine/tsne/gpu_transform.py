@@ -36,10 +36,9 @@ class ArrayPlacementIndex:
     embedded: placement.EmbeddedLandmarks
 
     @classmethod
-    def from_landmarks(cls, device: ChunkedDevice, X: Float32s, embedding: Float32s) -> ArrayPlacementIndex:
-        """Index landmarks X (n, n_features) and their `embedding` (n, 2)."""
-        index, put = PlacementIndex.from_landmarks(X, embedding), device.xp.asarray
-        leaves = index.leaves
+    def from_host(cls, device: ChunkedDevice, index: PlacementIndex, X: Float32s) -> ArrayPlacementIndex:
+        """Copy the index of landmarks X (n, n_features) to a device."""
+        leaves, put = index.leaves, device.xp.asarray
         around = np.full((len(leaves.centers), index.leaves_around.shape[1] * LEAF_SIZE), len(X))
         for home, nearest in enumerate(index.leaves_around):
             slices = [leaves.positions(leaf) for leaf in nearest]

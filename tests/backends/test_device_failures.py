@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import engine
 from engine.backends import gpu
 from engine.backends.gpu import GpuProbe
 from engine.config import FitConfig
-from engine.errors import OutOfResourcesError
+from engine.errors import DeviceNotAvailableError, OutOfResourcesError
 from tests.gpu import frames, libraries
-from tests.gpu.strict import StrictModule
+from tests.gpu.strict import StrictArray, StrictModule
 
 SETTINGS = FitConfig.merge({}, skip=["explain", "report"], map={"n_landmarks": 100, "max_iter": 250})
 MOMENTS = [0.0, 0.05, 0.2, 0.5, 0.8, 0.999]  # of a fit, in calls of the module
@@ -36,13 +37,18 @@ class LostDevice(StrictModule):
     def __getattr__(self, name: str) -> Any:
         function = super().__getattr__(name)
 
+        return function if name == "add" else self.counted(function)
+
+    def counted(self, function: Any) -> Any:
+        """Return a function that fails like the module's once the device is lost."""
+
         def call(*args: Any, **kwargs: Any) -> Any:
             self.n_calls += 1
             if self.n_calls > self.lost_at:
                 raise CudaError("cudaErrorECCUncorrectable: uncorrectable ECC error\nencountered")
             return function(*args, **kwargs)
 
-        return function if name == "add" else call
+        return call
 
 
 @pytest.fixture
@@ -116,3 +122,51 @@ def test_a_named_device_that_is_lost_is_an_error(source: Path, tmp_path: Path, d
         lose(device, int(moment * n_calls))
         with pytest.raises(OutOfResourcesError, match=r"Device 'cuda' failed: .*cudaErrorECCUncorrectable"):
             fit(source, tmp_path / "run", device="cuda")
+
+
+def few_rows() -> Any:
+    random = np.random.default_rng(1)
+    return (random.integers(0, 3, (60, 1)) * 5 + random.normal(size=(60, 4))).astype(np.float32)
+
+
+def k_means(X: Any, device: str) -> list[Any]:
+    kmeans = engine.KMeans(3, n_init=1, max_iter=3, random_state=0, device=device).fit(X)
+    return [kmeans.cluster_centers_, kmeans.labels_, kmeans.predict(X[::2]), kmeans.transform(X[::2])]
+
+
+def components(X: Any, device: str) -> list[Any]:
+    pca = engine.PCA(2, device=device).fit(X)
+    return [pca.transform(X)]
+
+
+@cache
+def fitted_map() -> Any:
+    return engine.TSNE(perplexity=5, max_iter=250, random_state=0, device="cpu").fit(few_rows())
+
+
+def placed_rows(X: Any, device: str) -> list[Any]:
+    return [fitted_map().set_params(device=device).transform(X[::2] + np.float32(0.1))]
+
+
+@pytest.mark.parametrize("estimate", [k_means, components, placed_rows])
+def test_estimators_whose_device_is_lost_at_any_call_end_on_the_cpu_or_in_a_clear_error(
+    device: LostDevice, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, estimate: Any
+) -> None:
+    copy, copy_back = StrictArray.set, StrictArray.get
+    monkeypatch.setattr(StrictArray, "set", lambda *args, **kwargs: device.counted(copy)(*args, **kwargs))
+    monkeypatch.setattr(StrictArray, "get", lambda *args: device.counted(copy_back)(*args))
+    X = few_rows()
+    expected = estimate(X, "cpu")
+    lose(device, 1 << 62)
+    estimate(X, "auto")
+    n_calls = device.n_calls
+    assert n_calls > 20
+    for moment in range(0, n_calls, max(1, n_calls // 40)):
+        lose(device, moment)
+        caplog.clear()
+        for found, wanted in zip(estimate(X, "auto"), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4, err_msg=str(moment))
+        assert "cudaErrorECCUncorrectable" in caplog.text, moment
+        lose(device, moment)
+        with pytest.raises((OutOfResourcesError, DeviceNotAvailableError), match="cudaErrorECCUncorrectable"):
+            estimate(X, "cuda")

@@ -160,13 +160,27 @@ def test_a_worker_without_a_gpu_is_an_error_and_never_the_cpu(
 def test_products_in_tf32_are_refused(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Rounded(StrictModule):
         def matmul(self, left: Any, right: Any) -> Any:
-            rounded = [
-                (to_numpy(part).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32) for part in (left, right)
-            ]
-            return to_device(np.matmul(*rounded))
+            parts = [to_numpy(part) for part in (left, right)]
+            if parts[0].dtype == np.float32:
+                parts = [(part.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32) for part in parts]
+            return to_device(np.matmul(*parts))
 
     libraries.install(monkeypatch, xp=Rounded())
     with pytest.raises(DeviceNotAvailableError, match="rounded to fewer digits"):
+        GpuBackend()
+
+
+@pytest.mark.parametrize("bits", [32, 48])
+def test_float64_products_by_fewer_bits_are_refused(pool: Any, monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
+    class Emulated(StrictModule):
+        def matmul(self, left: Any, right: Any) -> Any:
+            parts = [to_numpy(part) for part in (left, right)]
+            if parts[0].dtype == np.float64:
+                parts = [np.ldexp(np.rint(np.ldexp(part, bits)), -bits) for part in parts]
+            return to_device(np.matmul(*parts))
+
+    libraries.install(monkeypatch, xp=Emulated())
+    with pytest.raises(DeviceNotAvailableError, match="float64 products on the GPU are not those of IEEE"):
         GpuBackend()
 
 

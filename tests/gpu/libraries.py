@@ -102,14 +102,34 @@ class PCA(CheckedCalls):
 
 
 class TSNE(CheckedCalls):
+    """Stretches the rows; takes only what cuML reads without a copy, and a graph whose rows begin with themselves."""
+
     path = "cuml.manifold.TSNE"
     last: Any = None
 
     def fit_transform(self, *args: Any, **kwargs: Any) -> Any:
         arguments = self.bind_call("fit_transform", *args, **kwargs)
         TSNE.last = self.parameters | arguments
+        X, (indices, distances) = arguments["X"], map(self._checked_array, arguments["knn_graph"])
+        assert (X.dtype, indices.dtype, distances.dtype) == (np.float32, np.int64, np.float32)
+        assert indices.shape == distances.shape == (len(X), self.parameters["n_neighbors"])
+        assert (indices[:, 0] == np.arange(len(X))).all(), "a row is its own first neighbor"
+        assert (indices >= 0).all()
+        assert (indices < len(X)).all()
+        assert (np.diff(distances) >= 0).all(), "neighbors come by their distance, which is no squared one"
+        np.testing.assert_allclose(
+            distances, np.linalg.norm(to_numpy(X)[indices] - to_numpy(X)[:, None], axis=2), rtol=1e-3, atol=1e-3
+        )
+        assert self.parameters["exaggeration_iter"] <= self.parameters["max_iter"]
+        assert self.parameters["init"] in ("pca", "random")
         self.set_fitted(n_iter_=self.parameters["max_iter"])
         return to_device(np.asfortranarray(to_numpy(arguments["X"])[:, :2] * 3 + 5))
+
+    @staticmethod
+    def _checked_array(array: Any) -> Any:
+        assert isinstance(array, StrictArray), "cuML would copy an array of the host"
+        assert array.flags.c_contiguous, "cuML reads the graph row by row"
+        return to_numpy(array)
 
 
 def clear_gpu_caches() -> None:

@@ -1,4 +1,4 @@
-"""A fit whose GPU fails: with device "auto" it falls back to the CPU, from its last checkpoint, to the CPU's bits."""
+"""A fit on a device opens no other, and where its GPU fails, "auto" goes on on the CPU, to the CPU's bits."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from engine.backends.cpu import CpuBackend
 from engine.config import FitConfig
 from engine.datasets.demo_table import DemoPaths
 from engine.errors import OutOfResourcesError
+from engine.pipeline.dry_run import estimate_fit
 
 
 class CudaError(RuntimeError):
@@ -70,3 +71,40 @@ def test_a_device_asked_for_by_name_fails_with_the_reason(
     with pytest.raises(OutOfResourcesError, match="Device 'cuda' failed: cudaErrorECCUncorrectable"):
         fit(demo.members, tmp_path / "run", lean, "cuda")
     assert not (tmp_path / "run").exists()
+
+
+class Device(ArrayBackend):
+    """Array code on NumPy in the place of a GPU."""
+
+    name = "cuda"
+    kernels = "CuPy"
+
+
+@pytest.mark.parametrize("device", backends.DEVICES)
+def test_a_fit_opens_the_device_that_it_was_given_once_and_no_other(
+    demo: DemoPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    """It chooses k, continues a run of other people, and starts its map from that run's."""
+    rows = pq.read_table(demo.members)
+    for start, name in enumerate(("before", "now")):
+        pq.write_table(rows.slice(700 * start, 700), tmp_path / f"{name}.parquet")
+    small = {"skip": ["explain", "report"], "map": {"n_landmarks": 100, "max_iter": 250}, "kmeans": {"k_max": 3}}
+    settings = FitConfig.merge(small, id="user_id")
+    before = engine.fit(tmp_path / "before.parquet", out=tmp_path / "before", device="cpu", config=settings)
+    asked: list[str] = []
+
+    def resolve(name: str = "auto") -> tuple[Any, str]:
+        asked.append(name)
+        return (CpuBackend() if name == "cpu" else Device(np)), f"{name}, as asked"
+
+    monkeypatch.setattr(backends, "resolve", resolve)
+    settings = FitConfig.merge(
+        settings.model_dump(), device=device, previous=str(before.path), lineage={"refit_features": True}
+    )
+    run = engine.fit(tmp_path / "now.parquet", out=tmp_path / "now", config=settings)
+    assert run.manifest["map"]["previous"] == str(before.path)
+    opened = [name for name in asked if name != "cpu" or device == "cpu"]
+    assert opened == [device] if device != "cpu" else set(opened) == {"cpu"}
+    asked.clear()
+    estimate_fit(tmp_path / "now.parquet", settings)
+    assert set(asked) <= {device, "cpu"}

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import engine
+from engine import backends
 from engine.backends import cuda_driver
 from engine.config import FitConfig
 from engine.datasets.demo_table import DemoPaths
@@ -89,6 +90,29 @@ def test_auto_goes_on_on_the_cpu_from_the_last_checkpoint_however_the_child_ends
     assert run.manifest["computed_by"]["kmeans"]["library"] == "numba"
     assert f"Continuing from {tmp_path / '.run.staging'}." in caplog.text
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("way", ["abort", "hang"])
+def test_a_gpu_that_was_lost_is_not_opened_by_this_process(
+    members: Path, lean: FitConfig, tmp_path: Path, use_child: Any, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """It is lost where k is chosen, and what is left scores rows by the previous model, too."""
+    small = {"skip": ["explain", "report"], "map": {"n_landmarks": 100, "max_iter": 250}, "kmeans": {"k_max": 3}}
+    with_map = FitConfig.merge(lean.model_dump(), **small)
+    options: dict[str, Any] = {"id": "user_id", "config": with_map}
+    before = engine.fit(members, out=tmp_path / "before", device="cpu", **options)
+    resolve = backends.resolve
+
+    def resolve_cpu(device: str = "auto") -> Any:
+        assert device == "cpu", "the GPU is opened again, and nobody watches"
+        return resolve("cpu")
+
+    use_child(way)
+    monkeypatch.setattr(backends, "resolve", resolve_cpu)
+    run = engine.fit(members, out=tmp_path / "run", device="auto", previous=before.path, **options)
+    assert run.manifest["device_reason"] == f"cpu, because the GPU failed: {WAYS[way]}"
+    assert run.manifest["clusters_reason"]
+    assert run.manifest["map"]["previous"] == str(before.path)
 
 
 @pytest.mark.parametrize("way", ["abort", "raise"])

@@ -94,6 +94,53 @@ def test_a_reproducible_fit_has_the_bits_of_the_cpu_on_a_gpu_with_rapids(source:
     assert runs[0].manifest["computed_by"]["pca"]["reason"] == "the fit is reproducible"
 
 
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tables") / "people.parquet"
+    table = everything(600).drop_columns(["price", "year"])
+    pq.write_table(table.append_column("number", pa.array(np.arange(600))), path)
+    return path
+
+
+def two_nights(people: Path, folder: Path, device: str, **options: Any) -> list[engine.Run]:
+    """Fit with every stage, and once more, continuing the first run."""
+    config = FitConfig.merge(WITH_MAP.model_dump(), skip=[], kmeans={"k_max": 5})
+    options |= {"id": "number", "n_clusters": None, "config": config, "device": device}
+    first = fit(people, folder / "first", **options)
+    return [first, fit(people, folder / "second", previous=first.path, **options)]
+
+
+@pytest.mark.parametrize("device", ["cuda", "auto"])
+def test_two_whole_nights_on_a_gpu_have_every_stage(people: Path, tmp_path: Path, device: str) -> None:
+    first, second = two_nights(people, tmp_path, device)
+    by_cuml = {"pca", "kmeans", "tsne"}
+    assert {stage for stage, library in computed(first).items() if library == "cuML"} == by_cuml
+    assert {stage for stage, library in computed(first).items() if library == "numba"} == set()
+    assert computed(second)["tsne"] == "numba"  # cuML makes no map from given places
+    assert second.manifest["map"]["previous"] == str(first.path)
+    for run in (first, second):
+        check_definition(run, people)
+        assert run.manifest["device"] == "cuda"
+        assert {"report.html", "rules.json", "map.parquet"} <= {path.name for path in run.path.iterdir()}
+        again = engine.load(run.path).assign(people, place=True)
+        for name in ("number", "cluster", "distance", "runner_up"):
+            assert again[name].equals(run.assignments[name]), name
+
+
+@pytest.mark.parametrize("device", ["cuda", "auto"])
+def test_two_whole_reproducible_nights_have_the_bits_of_the_cpu(people: Path, tmp_path: Path, device: str) -> None:
+    ours = two_nights(people, tmp_path / device, device, reproducible=True)
+    theirs = two_nights(people, tmp_path / "cpu", "cpu", reproducible=True)
+    for run, other in zip(ours, theirs, strict=True):
+        assert "cuML" not in computed(run).values()
+        paths = {path.relative_to(run.path) for path in run.path.rglob("*") if path.is_file()}
+        assert paths == {path.relative_to(other.path) for path in other.path.rglob("*") if path.is_file()}
+        same = {path for path in paths if (run.path / path).read_bytes() == (other.path / path).read_bytes()}
+        # These name paths, times, and who computed.
+        naming = {"manifest.json", "config.yaml", "report.html", "lineage.json", "gate.json"}
+        assert {str(path) for path in paths - same} <= naming
+
+
 def test_our_own_algorithms_can_be_named(source: Path, tmp_path: Path) -> None:
     run = fit(source, tmp_path / "run", algorithm="lloyd")
     assert {stage: computed(run)[stage] for stage in OWN} == OWN
