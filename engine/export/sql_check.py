@@ -62,10 +62,10 @@ def compare_rows(
     n_rows = n_differing = n_within = 0
     with closing(database), _deadline(database, seconds) as end:
         for rows in blocks:
-            if time.monotonic() >= end:
-                raise TimeoutError
             numbered = rows.append_column(CHECKED_ROW, pa.array(np.arange(len(rows))))
             assigned, exported = judge.assign(rows), _clusters(database.select(statement, numbered))
+            if time.monotonic() >= end:  # an interrupt between two statements ends none
+                raise TimeoutError
             differing = np.flatnonzero(assigned != exported)
             if len(differing):
                 within = judge.within_rounding(rows.take(pa.array(differing)), assigned[differing], exported[differing])

@@ -136,6 +136,9 @@ def test_two_whole_reproducible_nights_have_the_bits_of_the_cpu(people: Path, tm
         paths = {path.relative_to(run.path) for path in run.path.rglob("*") if path.is_file()}
         assert paths == {path.relative_to(other.path) for path in other.path.rglob("*") if path.is_file()}
         same = {path for path in paths if (run.path / path).read_bytes() == (other.path / path).read_bytes()}
+        gates = [(one.path / "gate.json") for one in (run, other)]
+        if gates[0].exists():
+            assert gates[0].read_text().replace(str(tmp_path / device), str(tmp_path / "cpu")) == gates[1].read_text()
         # These name paths, times, and who computed.
         naming = {"manifest.json", "config.yaml", "report.html", "lineage.json", "gate.json"}
         assert {str(path) for path in paths - same} <= naming
