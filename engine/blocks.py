@@ -110,9 +110,10 @@ def require_columns(schema: pa.Schema, columns: Iterable[str], where: str) -> No
     if missing:
         names = ", ".join(repr(name) for name in missing)
         present = ", ".join(repr(name) for name in schema.names[:20]) + (" …" if len(schema.names) > 20 else "")
+        count = "only column there is" if len(schema.names) == 1 else f"{len(schema.names)} columns there are"
         raise MissingColumnError(
             f"{where} has no column {names}.",
-            hint=f"the {len(schema.names)} columns there are: {present}." if present else "it has no columns at all.",
+            hint=f"the {count}: {present}." if present else "it has no columns at all.",
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engine.kmeans.stability import N_RESAMPLES, STABLE
+from engine.kmeans.stability import STABLE, format_found_again
 from engine.run import Run
 from engine.utils.domain_words import DomainWords
 from engine.utils.formatting import format_percent
@@ -66,7 +66,7 @@ def format_clusters(clusters: Sequence[dict[str, Any]], words: DomainWords) -> s
     """Return the clusters as a table of lines: number, size, share, sureness and name, and the traits below."""
     lines = [f"{'cluster':>7} {'size':>13} {'share':>8} {'found again':>12}  name"]
     for row in clusters:
-        sure = "" if row["found_again"] is None else f"{row['found_again']} of {N_RESAMPLES}"
+        sure = "" if row["stability"] is None else format_found_again(row["stability"])
         sure += " !" if row["stability"] is not None and row["stability"] < STABLE else ""
         figures = f"{row['cluster']:>7} {row['size']:>13,} {format_percent(row['share']):>8} {sure:>12}"
         lines.append(f"{figures}  {row['name'] or ''}".rstrip())
@@ -76,7 +76,10 @@ def format_clusters(clusters: Sequence[dict[str, Any]], words: DomainWords) -> s
             )
             lines.append(" " * 45 + "; ".join(traits))
     if any(row["stability"] is not None and row["stability"] < STABLE for row in clusters):
-        lines.append("! not a stable group: clustered again, other samples of the rows give others")
+        lines.append(
+            "! not a stable group: clustered again on other samples of the rows, less than "
+            f"{format_percent(STABLE)} of it is found again on average"
+        )
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ of the resamples are checked on the other halves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -152,20 +153,24 @@ class Sureness(NamedTuple):
 def describe_stability(stability: ClusterStability) -> list[Sureness]:
     """Return for each cluster how sure it is."""
 
-    def describe(jaccard: float, found: int) -> Sureness:
+    def describe(jaccard: float) -> Sureness:
         if np.isnan(jaccard):
             return Sureness(None, True)
+        found = f"is found again on average ({format_percent(STABLE)} is asked of a stable group)."
+        again = f"lustered again on other samples of the rows, {format_found_again(jaccard)}"
         if jaccard < STABLE:
-            return Sureness(f"Not a stable group: found again in {found} of {N_RESAMPLES} resamples.", False)
-        if found < N_RESAMPLES / 2:
-            roughly = f"Found again roughly: {format_percent(jaccard)} of it on average"
-            return Sureness(f"{roughly}, and most of it in {found} of {N_RESAMPLES} resamples.", True)
-        return Sureness(f"Found again in {found} of {N_RESAMPLES} resamples.", True)
+            return Sureness(f"Not a stable group: c{again} of it {found}", False)
+        return Sureness(f"C{again} of this group {found}", True)
 
-    return [
-        describe(jaccard, found)
-        for jaccard, found in zip(stability.jaccard.tolist(), stability.found_again.tolist(), strict=True)
-    ]
+    return [describe(jaccard) for jaccard in stability.jaccard.tolist()]
+
+
+def format_found_again(jaccard: float) -> str:
+    """Format a mean Jaccard index as the percentage of a cluster that is found again.
+
+    It is rounded down, so that a cluster that is not stable never shows the percentage that is asked of a stable one.
+    """
+    return f"{math.floor(100.0 * jaccard)} %"
 
 
 def _contingency(labels: Int32s, other_labels: Int32s, n_clusters: int) -> Float64s:

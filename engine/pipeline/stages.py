@@ -64,6 +64,7 @@ from engine.pipeline.stage_libraries import StageLibraries
 from engine.pipeline.timing import StageTimer
 from engine.tables.unique_ids import check_ids
 from engine.utils.array_types import Float32s
+from engine.utils.formatting import format_percent
 from engine.utils.row_sampling import count_labels, sample_rows
 
 if TYPE_CHECKING:
@@ -251,8 +252,10 @@ class Job:
         unstable = int((stability.jaccard < STABLE).sum())
         if unstable:
             logger.warning(
-                "%d of %d clusters are not stable groups: clustered again, other samples of the rows give others.",
-                unstable, len(clustering.centers),
+                "%d of %d clusters %s: clustered again on other samples of the rows, less than %s of %s is found again "
+                "on average.", unstable, len(clustering.centers),
+                "is not a stable group" if unstable == 1 else "are not stable groups", format_percent(STABLE),
+                "it" if unstable == 1 else "each",
             )  # fmt: skip
         return stability
 

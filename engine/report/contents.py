@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from engine.features.encoding_plan import DAYS_PER_YEAR, CategoryPlan, EncodingPlan, LabelPlan, NumberPlan
-from engine.kmeans.stability import FOUND_AGAIN, N_RESAMPLES, STABLE
+from engine.kmeans.stability import FOUND_AGAIN, STABLE, format_found_again
 from engine.model.files import read_model
 from engine.report import charts
 from engine.report.charts import Chart
@@ -66,9 +66,7 @@ def read_contents(folder: Path) -> ReportContents:
     settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["explain"]
     words = read_domain_words(folder)
     table = pq.read_table(folder / "clusters.parquet")
-    names = [
-        n for n in ("cluster", "size", "share", "silhouette", "stability", "found_again") if n in table.column_names
-    ]
+    names = [n for n in ("cluster", "size", "share", "silhouette", "stability") if n in table.column_names]
     clusters = _list_clusters(table.select(names).to_pylist(), personas, rules, words)
     names, sizes, numbers = ([c[key] for c in clusters] for key in ("name", "size", "cluster"))
     elbow = pyarrow.csv.read_csv(folder / "elbow.csv").to_pydict()
@@ -155,7 +153,7 @@ def _list_clusters(
                 "share": format_percent(row["share"]),
                 "share_of_largest": row["size"] / max(largest, 1),
                 "silhouette": row.get("silhouette"),
-                **_describe_sureness(row.get("stability"), row.get("found_again")),
+                **_describe_sureness(row.get("stability")),
                 "color": colors[c],
                 "name": persona["name"],
                 "persona": persona if personas else None,
@@ -166,15 +164,14 @@ def _list_clusters(
     return clusters
 
 
-def _describe_sureness(stability: float | None, found_again: int | None) -> dict[str, Any]:
+def _describe_sureness(stability: float | None) -> dict[str, Any]:
     """Return how sure a cluster is, as a class of the style sheet and in a few words."""
-    if stability is None or found_again is None:
+    if stability is None:
         return {"sureness": "", "sureness_words": ""}
-    found = f"found again {found_again} of {N_RESAMPLES} times"
+    found = f"{format_found_again(stability)} found again"
     if stability < STABLE:
         return {"sureness": "weak", "sureness_words": f"not stable: {found}"}
-    words = found if found_again >= N_RESAMPLES / 2 else f"found again roughly: {format_percent(stability)} on average"
-    return {"sureness": "good" if stability >= FOUND_AGAIN else "fair", "sureness_words": words}
+    return {"sureness": "good" if stability >= FOUND_AGAIN else "fair", "sureness_words": found}
 
 
 def _list_columns(manifest: dict[str, Any], plan: EncodingPlan) -> list[dict[str, str]]:

@@ -178,16 +178,19 @@ def _describe_dots(contents: ReportContents) -> str:
     """Say what a dot of the map is: each of the rows, or of a choice of them."""
     n_rows, words = contents.manifest["rows"], contents.words
     n_dots = sum(len(trace["x"]) for trace in contents.charts.get("map", {"data": []})["data"])
-    which = f"one of the {n_rows:,} {words.plural}" if n_dots == n_rows else f"one of {n_dots:,} of the {words.plural}"
-    return f"Each dot is {which}"
+    which = f"the {n_rows:,}" if n_dots == n_rows else f"a sample of {n_dots:,} of {n_rows:,}"
+    return f"Each dot is one of {which} {words.plural}"
 
 
 def _headline(contents: ReportContents) -> list[tuple[str, str]]:
     manifest, words = contents.manifest, contents.words
-    figures = [(f"{len(contents.columns)}", "columns of each" if manifest["rows"] > 1 else "columns")]
+    columns = "column" if len(contents.columns) == 1 else "columns"
+    figures = [(f"{len(contents.columns)}", f"{columns} of each" if manifest["rows"] > 1 else columns)]
     sure = [cluster["sureness"] for cluster in contents.clusters if cluster["sureness"]]
     if sure:
-        figures.append((f"{len(sure) - sure.count('weak')} of {len(sure)}", "clusters are stable groups"))
+        n_stable = len(sure) - sure.count("weak")
+        are = "clusters is a stable group" if n_stable == 1 else "clusters are stable groups"
+        figures.append((f"{n_stable} of {len(sure)}", are))
     if contents.rules and manifest["clusters"] > 1:
         described = sum(cluster["coverage"] * cluster["users"] for cluster in contents.rules["clusters"])
         share = format_percent(described / manifest["rows"])

@@ -212,9 +212,9 @@ def _scan(
                 n_rows += batch.num_rows
                 repeats_header |= may_repeat_header(batch)
                 if id is not None and id in batch.schema.names and (n_missing := batch[id].null_count):
+                    where = "the first row" if n_rows == 1 else f"{n_missing:,} of the first {n_rows:,} rows"
                     raise IdColumnError(
-                        f"Column {id!r} is the id, and it is missing in {n_missing:,} of the first {n_rows:,} rows"
-                        f"{locate_missing(files, id)}.",
+                        f"Column {id!r} is the id, and it is missing in {where}{locate_missing(files, id)}.",
                         hint="leave those rows out, or choose another id column.",
                     )
                 text = batch.column(batch.num_columns - 1)[-1].as_py()

@@ -41,9 +41,10 @@ def read_ids(block: Block, id: str | None) -> pa.Array | pa.ChunkedArray:
     ids = block.rows.column(id)
     n_missing = ids.null_count + (pc.sum(pc.is_nan(ids)).as_py() or 0 if pa.types.is_floating(ids.type) else 0)
     if n_missing:
+        last = block.start + len(block) - 1
+        where = f"row {last}" if last == block.start else f"{n_missing:,} of rows {block.start}…{last}"
         raise IdColumnError(
-            f"Column {id!r} is the id, and it is missing in {n_missing} of rows "
-            f"{block.start}…{block.start + len(block) - 1}.",
+            f"Column {id!r} is the id, and it is missing in {where}.",
             hint="drop those rows, or choose another id column.",
         )
     return ids

@@ -19,6 +19,8 @@ from engine.utils.name_words import without_unit, write_out
 
 # Points are those of R's names, but between digits.
 _WORD_EDGE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+|\s+|(?<!\d)\.|\.(?!\d)")
+# Of questions and variables in surveys: q7_3, Q12_1_a, x_4.
+_CODE = re.compile(r"(?:[a-z]{1,4}\d+[a-z]?|[a-z](?=[_.]\d))(?:[_.](?:\d+[a-z]?|[a-z]))+", re.IGNORECASE)
 _PREFIXES = {"share": "{} share", "affinity": "{} affinity", "n": "number of {}", "num": "number of {}"}
 _HEAD = re.compile(r" (?:per|a|since|of|in|for|from|with|given|last|to)\b")
 _EPOCH = date(1970, 1, 1)
@@ -65,8 +67,10 @@ class Vocabulary:
 def column_words(column: str) -> str:
     """Return a column's name in words: split at changes of case, underscores and points, abbreviations written out.
 
-    Acronyms and points between digits are kept.
+    Acronyms, points between digits and codes such as q7_3 are kept.
     """
+    if _CODE.fullmatch(column):
+        return column
     prefix, _, rest = column.partition("_")
     if rest and prefix in _PREFIXES:
         if prefix in ("share", "affinity"):

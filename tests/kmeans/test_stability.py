@@ -55,18 +55,22 @@ def test_silhouettes_are_those_of_the_clusters_and_unknown_of_few_rows() -> None
     assert not np.isnan(alone.silhouette[:3]).any()
 
 
-def test_words_do_not_call_a_cluster_stable_that_they_say_is_seldom_found() -> None:
-    shown = [(0.95, 20), (0.62, 7), (0.55, 7), (np.nan, 0)]
-    jaccard, found = (np.array(values) for values in zip(*shown, strict=True))
-    stability = ClusterStability(jaccard, jaccard, found, np.zeros((4, 2), np.float32), 0.0)
+def test_the_figure_that_words_show_is_the_one_that_decides() -> None:
+    jaccard = np.array([1.0, 0.69, 0.6, np.nextafter(0.6, 0), 0.55, np.nan])
+    found = np.array([20, 3, 7, 11, 11, 0])  # resamples, which decide nothing
+    stability = ClusterStability(jaccard, jaccard, found, np.zeros((6, 2), np.float32), 0.0)
     words, stable = zip(*describe_stability(stability), strict=True)
+    again = "lustered again on other samples of the rows"
+    asked = "60 % is asked of a stable group"
     assert words == (
-        "Found again in 20 of 20 resamples.",
-        "Found again roughly: 62 % of it on average, and most of it in 7 of 20 resamples.",
-        "Not a stable group: found again in 7 of 20 resamples.",
+        f"C{again}, 100 % of this group is found again on average ({asked}).",
+        f"C{again}, 69 % of this group is found again on average ({asked}).",
+        f"C{again}, 60 % of this group is found again on average ({asked}).",
+        f"Not a stable group: c{again}, 59 % of it is found again on average ({asked}).",
+        f"Not a stable group: c{again}, 55 % of it is found again on average ({asked}).",
         None,
     )
-    assert stable == (True, True, False, True)
+    assert stable == (True, True, True, False, False, True)
 
 
 def test_the_index_is_shared_rows_by_rows_in_either() -> None:

@@ -11,6 +11,8 @@ import shutil
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,9 @@ from engine.cli import app
 from engine.config import FitConfig
 from engine.errors import ModelNotReadableError, NotMappedError
 from engine.report import charts
-from engine.report.html_report import dump_script_json
+from engine.report.contents import _describe_sureness
+from engine.report.html_report import _describe_dots, _headline, dump_script_json
+from engine.utils.domain_words import DEFAULT_WORDS
 from engine.utils.formatting import format_percent
 from tests.explain.people import HOSTILE, people
 
@@ -217,4 +221,27 @@ def test_the_headline_is_of_the_rules_shown_and_stability_is_told(run: engine.Ru
     described = sum(cluster["coverage"] * cluster["users"] for cluster in run.rules["clusters"])
     share = format_percent(described / run.manifest["rows"])
     assert f"{share} of the people are matched by the rules shown" in " ".join(words.split())
-    assert "Found again in 20 of 20 resamples." in words
+    assert "of this group is found again on average (60 % is asked of a stable group)." in " ".join(words.split())
+
+
+@pytest.mark.parametrize(
+    ("stable", "figure"),
+    [(0, ("0 of 2", "clusters are stable groups")), (1, ("1 of 2", "clusters is a stable group")),
+     (2, ("2 of 2", "clusters are stable groups"))],
+)  # fmt: skip
+def test_the_headline_counts_the_clusters_that_are_called_stable(stable: int, figure: tuple[str, str]) -> None:
+    clusters = [_describe_sureness(value) for value in ([0.69] * stable + [0.599] * 2)[:2]]
+    words = [cluster["sureness_words"] for cluster in clusters]
+    assert words == (["69 % found again"] * stable + ["not stable: 59 % found again"] * 2)[:2]
+    contents: Any = SimpleNamespace(
+        manifest={"rows": 9, "clusters": 2}, words=DEFAULT_WORDS, columns=[{}], clusters=clusters, rules=None
+    )
+    assert _headline(contents) == [("1", "column of each"), figure]
+
+
+def test_dots_that_are_a_choice_of_the_rows_are_called_a_sample() -> None:
+    charts: dict[str, Any] = {"map": {"data": [{"x": [0.0] * 5_000}, {"x": [0.0]}]}}
+    contents: Any = SimpleNamespace(manifest={"rows": 20_000}, words=DEFAULT_WORDS, charts=charts)
+    assert _describe_dots(contents) == "Each dot is one of a sample of 5,001 of 20,000 people"
+    contents.manifest["rows"] = 5_001
+    assert _describe_dots(contents) == "Each dot is one of the 5,001 people"

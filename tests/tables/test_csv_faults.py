@@ -122,5 +122,8 @@ def test_a_row_without_an_id_is_named_by_its_line(missing: str, tmp_path: Path) 
     with pytest.raises(IdColumnError, match=r"'id' is the id, .* missing in 1 of the first 3 rows \(see line 5 of"):
         open_table(tmp_path / "a.csv", id="id")
     assert open_table(tmp_path / "a.csv").n_rows == 3
+    (tmp_path / "one.csv").write_text(f"{HEADER}{missing},none,30\n")
+    with pytest.raises(IdColumnError, match=r"missing in the first row \(see line 2 of"):
+        open_table(tmp_path / "one.csv", id="id")
     with pytest.raises(MissingColumnError, match="no column 'ID'"):
         open_table(tmp_path / "a.csv", id="ID")

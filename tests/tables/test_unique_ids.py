@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.errors import IdColumnError
+from engine.blocks import require_columns
+from engine.errors import IdColumnError, MissingColumnError
 from engine.execution.array_storage import IN_MEMORY, Storage
 from engine.tables import open_table
 from engine.tables import unique_ids as ids
@@ -57,6 +58,15 @@ def test_a_missing_id_is_an_error() -> None:
     column = pa.array([1, None, 3])
     with pytest.raises(IdColumnError, match="missing in 1 of rows 0…2"):
         check_ids(open_table(pa.table({"id": column})), "id", 3)
+
+
+def test_a_single_row_is_no_range_of_rows() -> None:
+    table = open_table(pa.table({"id": pa.array([None], pa.int64())}))
+    with pytest.raises(IdColumnError, match="missing in row 0\\."):
+        check_ids(table, "id", 1)
+    with pytest.raises(MissingColumnError) as caught:
+        require_columns(table.schema, ["age"], "The table")
+    assert caught.value.hint == "the only column there is: 'id'."
 
 
 def test_without_an_id_column_there_is_nothing_to_check() -> None:

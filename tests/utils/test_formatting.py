@@ -41,6 +41,12 @@ from engine.utils.name_words import unit_in_name
         ("GCS.15.2hours", "GCS 15.2hours"),
         ("state.abb.", "state abb"),
         ("v1.5", "v1.5"),
+        ("q7_3", "q7_3"),
+        ("Q12_1_2", "Q12_1_2"),
+        ("q7_a", "q7_a"),
+        ("x_4", "x_4"),
+        ("age_2", "age 2"),
+        ("q7_mean", "q7 mean"),
     ],
 )
 def test_column_names_are_split_into_words(column: str, words: str) -> None:

@@ -37,7 +37,8 @@ class Persona:
     name : str
         Short, unique in the run.
     sentences : tuple of str
-        Three, to be read aloud: who they are, what they share, what sets them apart. One if there are too few people.
+        Up to three, to be read aloud: who they are, what they share, what sets them apart. One if there are too few
+        people.
     typical : tuple of (str, str)
         A typical member: columns and their typical values. It is composed, no real person.
     interests : tuple of str
@@ -54,6 +55,8 @@ class Persona:
         Root mean square of the standardized differences, with the largest of each column: 0 is like everybody.
     automatic_name : str or None
         If people gave the name: what the engine would have called the cluster.
+    is_described : bool
+        Whether enough people were sampled to describe the cluster.
     """
 
     cluster: int
@@ -69,11 +72,7 @@ class Persona:
     portrait: tuple[tuple[str, tuple[str, ...]], ...] = ()
     stability: str | None = None
     automatic_name: str | None = None
-
-    @property
-    def is_described(self) -> bool:
-        """Whether enough people were sampled to describe the cluster."""
-        return len(self.sentences) > 1
+    is_described: bool = True
 
     @property
     def is_community(self) -> bool:
@@ -135,7 +134,7 @@ def build_personas(
                 f"{capitalize_first(words.count(size))}, too few to describe without describing single {words.plural}: "
                 f"figures need {min_people}."
             )  # fmt: skip
-            personas.append(Persona(c, size, share, cluster_names[c], (note,), (), (), (), 0.0))
+            personas.append(Persona(c, size, share, cluster_names[c], (note,), (), (), (), 0.0, is_described=False))
             continue
         personas.append(
             Persona(

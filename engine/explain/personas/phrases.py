@@ -147,15 +147,13 @@ def clause(effect_size: EffectSize, *, min_people: int, brief: bool = False, wor
     feature = effect_size.feature
     value = feature.value_words
     if not effect_size.is_share:
-        value_here, value_overall = (
-            format_value(effect_size, v) for v in (effect_size.cluster_value, effect_size.overall_value)
-        )
-        if value_here == value_overall:
+        if has_same_value(effect_size):
             tends = "tend" if is_plural(feature.name) else "tends"
             ends = ("earlier", "later") if is_year(effect_size.cluster_value, feature.name) else ("lower", "higher")
             comparison = f"to be {ends[effect_size.difference > 0]} than others'"
             return f"their {feature.name} {tends} {_scale_words(effect_size) or comparison}"
         verb = "are" if is_plural(feature.name) else "is"
+        value_here, value_overall = _typical_values(effect_size)
         return f"their {feature.name} {verb} typically {value_here} ({'' if brief else everybody}{value_overall})"
     share = format_percent(effect_size.cluster_value) if effect_size.n_people >= min_people else few
     share = "all" if effect_size.cluster_value == 1.0 else share
@@ -172,6 +170,16 @@ def clause(effect_size: EffectSize, *, min_people: int, brief: bool = False, wor
         gives = "gives" if share == few else "give"
         return f"{share} {gives} no {feature.name}{against}"
     return f"{_truth_clause(effect_size, share, few)}{against}"
+
+
+def has_same_value(effect_size: EffectSize) -> bool:
+    """Return whether a number's typical value, as it is shown, is everybody's, too."""
+    return not effect_size.is_share and len(set(_typical_values(effect_size))) == 1
+
+
+def _typical_values(effect_size: EffectSize) -> tuple[str, str]:
+    here, overall = effect_size.cluster_value, effect_size.overall_value
+    return format_value(effect_size, here), format_value(effect_size, overall)
 
 
 def format_value(effect_size: EffectSize, value: float) -> str:

@@ -6,7 +6,7 @@ effect sizes of a cluster, strongest first  ->  who they are, what they share, w
 from __future__ import annotations
 
 from engine.explain.personas.effect_sizes import DEMOGRAPHICS, INTERESTS, SMALL_EFFECT, EffectSize
-from engine.explain.personas.phrases import clause, interest_words
+from engine.explain.personas.phrases import clause, has_same_value, interest_words
 from engine.utils.domain_words import DomainWords
 from engine.utils.formatting import capitalize_first, format_percent, natural_list
 
@@ -37,7 +37,7 @@ def write_sentences(
         sentences.append(f"What they share: {_join_clauses(shared, min_people, words)}.")
     if apart:
         sentences.append(f"What sets them apart: {'; '.join(apart)}.")
-    return (*sentences, *(() if shared or apart else ("Nothing else tells them from others.",)))
+    return (*sentences, *(() if identity or shared or apart else ("Nothing tells them from others.",)))
 
 
 def _missing_clauses(strongest: list[EffectSize]) -> list[str]:
@@ -79,8 +79,18 @@ def _select(candidates: list[EffectSize], used: list[EffectSize]) -> list[Effect
 
 def _join_clauses(effect_sizes: list[EffectSize], min_people: int, words: DomainWords) -> str:
     return natural_list(
-        [clause(e, min_people=min_people, brief=n > 0, words=words) for n, e in enumerate(effect_sizes)]
+        [
+            clause(e, min_people=min_people, brief=n > 0, words=words) + _distance_words(e)
+            for n, e in enumerate(effect_sizes)
+        ]
     )
+
+
+def _distance_words(effect_size: EffectSize) -> str:
+    """Return by how much numbers differ whose typical values are the same, so that no clause is without a figure."""
+    if not has_same_value(effect_size):
+        return ""
+    return f" (by {abs(effect_size.difference):.2f} standard deviations)"
 
 
 def find_interests(strongest: list[EffectSize]) -> tuple[str, ...]:

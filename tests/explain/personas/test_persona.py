@@ -254,11 +254,25 @@ def test_a_scale_that_may_count_down_has_no_above_and_below() -> None:
         assert line.endswith(f": 1.20 standard deviations {end} (1.10 to 1.30).")
 
 
+@pytest.mark.parametrize(
+    ("meanings", "tendency"),
+    [((), "tends to be lower than others'"), ((("0", "none"), ("5", "daily")), "tends towards none")],
+)
+def test_a_tendency_has_a_figure_and_a_portrait_says_it_once(meanings: Any, tendency: str) -> None:
+    pain = Predicate("pain", "pain", "number", whole=True, meanings=meanings)
+    effect_size = EffectSize(pain, "rest", 1.0, 1.0, -0.36, -0.37, -0.34, None, None, None, 99, 99, 1.0, 0.5)
+    (sentence,) = write_sentences([effect_size], 50, 0.5, 11, DEFAULT_WORDS)
+    assert sentence.endswith(f": their pain {tendency} (by 0.36 standard deviations).")
+    ((_, (line,)),) = write_portrait([effect_size], (), 11, DEFAULT_WORDS)
+    assert line.count("standard deviations") == 1
+
+
 def test_what_there_is_not_is_said_once() -> None:
     feature = Predicate("spend", "spend", "number")
     spend = EffectSize(feature, "rest", 9.0, 1.0, 0.5, 0.4, 0.6, None, None, None, 99, 99, 1.0, 0.8)
     alone = write_sentences([spend], 50, 0.5, 11, DEFAULT_WORDS)
-    assert alone[1:] == ("Nothing else tells them from others.",)
+    assert alone == ("50 people, 50 % of all: their spend is typically 9.0 (everybody: 1.0).",)
+    assert write_sentences([], 50, 0.5, 11, DEFAULT_WORDS)[1:] == ("Nothing tells them from others.",)
     others = [replace(spend, feature=replace(feature, column=name, name=name)) for name in "abcd"]
     assert [text.partition(":")[0] for text in write_sentences(others, 50, 0.5, 11, DEFAULT_WORDS)][1:] == [
         "What they share"
