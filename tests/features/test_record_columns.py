@@ -79,9 +79,9 @@ USUAL: dict[str, st.SearchStrategy[Any]] = {
 
 
 def without_words(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with None for words such as NA in its numbers, as a CSV file has it."""
-    numbers = ("age", "hours", "active", "level")
-    return {n: None if n in numbers and isinstance(v, str) and v in MISSING else v for n, v in record.items()}
+    """Return a row with None for words such as NA among its numbers, truths and dates, as a CSV file has it."""
+    no_texts = ("age", "hours", "active", "level", "since")
+    return {n: None if n in no_texts and isinstance(v, str) and v in MISSING else v for n, v in record.items()}
 
 
 def outcome(read: Any) -> tuple[ColumnarBlock | None, type[Exception] | None]:
