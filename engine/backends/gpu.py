@@ -163,7 +163,7 @@ class GpuBackend(ArrayBackend):
     ) -> tuple[Rows, int]:
         self._check_cuml("K-Means", "lloyd")
         if rows.X is None:
-            raise _does_not_fit("K-Means", X.nbytes, self.free_memory())
+            raise _no_resident_rows("K-Means", X.nbytes, self.free_memory())
         with self._cuml("K-Means"):
             from cuml.cluster import KMeans
             from sklearn import config_context
@@ -197,7 +197,7 @@ class GpuBackend(ArrayBackend):
             )
         needed, free = shape[0] * shape[1] * np.dtype(np.float32).itemsize, self.free_memory()
         if needed > RESIDENT_SHARE * free:
-            raise _does_not_fit("PCA", needed, free)
+            raise _no_resident_rows("PCA", needed, free)
         with self._cuml("PCA"):
             return self.xp.zeros(shape, np.float32, order="F")
 
@@ -235,11 +235,13 @@ class GpuBackend(ArrayBackend):
             ) from error
 
 
-def _does_not_fit(what: str, n_bytes: int, free: int) -> OutOfResourcesError:
-    return OutOfResourcesError(
-        f"cuML's {what} needs all rows on the GPU: {n_bytes / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free.",
-        hint=USE_OUR_OWN,
-    )
+def _no_resident_rows(what: str, n_bytes: int, free: int) -> OutOfResourcesError:
+    """Return the error that cuML cannot have all rows: they do not fit, or the GPU failed while it got them."""
+    if n_bytes > RESIDENT_SHARE * free:
+        why = f"{n_bytes / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
+    else:
+        why = "it failed while it got them, see the warnings (`rooms doctor` tries it)"
+    return OutOfResourcesError(f"cuML's {what} needs all rows on the GPU: {why}.", hint=USE_OUR_OWN)
 
 
 @cache

@@ -16,7 +16,7 @@ import engine
 from engine.backends import gpu
 from engine.backends.gpu import GpuProbe
 from engine.config import FitConfig
-from engine.errors import DeviceNotAvailableError, OutOfResourcesError
+from engine.errors import DeviceNotAvailableError, OutOfResourcesError, UsageError
 from tests.gpu import frames, libraries
 from tests.gpu.strict import StrictArray, StrictModule
 
@@ -170,3 +170,35 @@ def test_estimators_whose_device_is_lost_at_any_call_end_on_the_cpu_or_in_a_clea
         lose(device, moment)
         with pytest.raises((OutOfResourcesError, DeviceNotAvailableError), match="cudaErrorECCUncorrectable"):
             estimate(X, "cuda")
+
+
+def test_an_estimator_that_names_cuml_ends_in_a_clear_error_or_in_its_own_labels_whichever_call_fails(
+    device: LostDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, copy_back = StrictArray.set, StrictArray.get
+    monkeypatch.setattr(StrictArray, "set", lambda *args, **kwargs: device.counted(copy)(*args, **kwargs))
+    monkeypatch.setattr(StrictArray, "get", lambda *args: device.counted(copy_back)(*args))
+    X = few_rows()
+
+    def cluster(name: str) -> Any:
+        return engine.KMeans(3, random_state=0, algorithm="cuml", device=name).fit(X)
+
+    lose(device, 1 << 62)
+    cluster("cuda")
+    n_calls = device.n_calls
+    assert n_calls > 20
+    n_labels_of_the_cpu = 0
+    for moment in range(n_calls):
+        lose(device, moment)
+        with pytest.raises((OutOfResourcesError, DeviceNotAvailableError), match="cudaErrorECCUncorrectable"):
+            cluster("cuda")
+        lose(device, moment)
+        try:
+            fitted = cluster("auto")
+        except (OutOfResourcesError, UsageError) as error:  # without cuML's centers there is no result
+            assert "cudaErrorECCUncorrectable" in str(error) or "`rooms doctor`" in str(error)
+        else:
+            distances = np.square(X[:, None].astype(np.float64) - fitted.cluster_centers_).sum(axis=2)
+            np.testing.assert_array_equal(fitted.labels_, distances.argmin(axis=1))
+            n_labels_of_the_cpu += 1
+    assert n_labels_of_the_cpu > 0
