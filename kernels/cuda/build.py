@@ -4,8 +4,9 @@
       ->  FOLDER/smNN.tar.xz: cubins, and in kernels.json how each is launched, and what it takes of a multiprocessor
 
 launch.py reads these archives; those that are committed are in cubins/, and `make kernels` writes them again. The same
-sources give the same bytes. Names and types of parameters are read from what Triton made of a kernel, not from the
-tables here. The instructions of a cubin are read by cuobjdump, which Triton's wheel brings.
+sources give the same PTX, and the same bytes of cubins, but for 10.0: its assembler takes other registers at each
+start. Names and types of parameters are read from what Triton made of a kernel, not from the tables here. The
+instructions of a cubin are read by cuobjdump, which Triton's wheel brings.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from engine.kernels.cuda.kmeans import lloyd
 from engine.kernels.cuda.launch import ALIGNMENT, ARCHITECTURES, DESCRIPTION, SCRATCH
 
 TENSOR_CORES = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA", 120: "HMMA"}  # the instruction of matrix products of each
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 WARP = 32  # threads
 IN_PTX = {"i32": "u32", "i64": "u64", "fp32": "f32", "fp64": "f64"}  # types of parameters; pointers are u64
 
@@ -125,9 +127,8 @@ def read_parameters(kernel: Any) -> list[tuple[str, str]]:
 
 def resources(cubin: Path) -> dict[str, Any]:
     """Return the registers a thread takes, the bytes that spill, and how often tensor cores are used."""
-    cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     usage, code = (
-        subprocess.run([str(cuobjdump), option, str(cubin)], capture_output=True, text=True, check=True).stdout
+        subprocess.run([str(CUOBJDUMP), option, str(cubin)], capture_output=True, text=True, check=True).stdout
         for option in ("-res-usage", "-sass")
     )
     found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
@@ -153,6 +154,7 @@ def describe(configuration: Configuration, kernel: Any, architecture: int) -> di
         "threads": configuration.n_warps * WARP,
         "shared_bytes": kernel.metadata.shared,
         "parameters": read_parameters(kernel),
+        "ptx": hashlib.sha256(kernel.asm["ptx"].encode()).hexdigest(),
         **taken,
     }
 
