@@ -10,6 +10,7 @@ import typer
 from engine.cli.app import (
     AsJson,
     Debug,
+    Device,
     GateFile,
     Overwrite,
     Scheduler,
@@ -59,6 +60,7 @@ def assign(
         bool, typer.Option("--gate", help="Fail if the rows are not like those of the fit: exit code 7.")
     ] = False,
     gate_file: GateFile = None,
+    device: Device = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     tls_ca: TlsCa = None,
@@ -85,7 +87,8 @@ def assign(
             target.check(overwrite=overwrite, source=rows)
         load(model).assign(
             rows, out=path, overwrite=overwrite, place=place, top=top, with_columns=parse_list(with_columns),
-            max_unseen=max_unseen, gate=gate or gate_file is not None, limits=limits, cluster=cluster, reporter=Bars(),
+            max_unseen=max_unseen, gate=gate or gate_file is not None, limits=limits, device=device or "auto",
+            cluster=cluster, reporter=Bars(),
         )  # fmt: skip
         assignments = ds.dataset(path.absolute(), format="parquet")
         n_rows, outliers = assignments.count_rows(), assignments.count_rows(filter=ds.field("outlier"))

@@ -202,8 +202,8 @@ class RoundingJudge:
 
     def assign(self, rows: pa.Table) -> Int32s:
         """Return the numbers of the rows' clusters."""
-        backend, _ = backends.resolve("auto")
-        nearest = backend.nearest_two(self.model.scores(self._expanded(rows)), self.model.centers)
+        backend, _ = backends.resolve("cpu")
+        nearest = backend.nearest_two(self.model.scores(self._expanded(rows), device=backend), self.model.centers)
         numbers: Int32s = self.model.cluster_numbers[nearest.labels]
         return numbers
 
@@ -214,7 +214,7 @@ class RoundingJudge:
         are off by at most 2⁻²⁴ (|x| + |z|), and the difference of two squared distances by 2 |a − b| times that.
         """
         model = self.model
-        expanded, (backend, _) = self._expanded(rows), backends.resolve("auto")
+        expanded, (backend, _) = self._expanded(rows), backends.resolve("cpu")
         encoded = model.encoder.encode_rows(expanded)
         x = np.linalg.norm(model.encoder.layout.to_matrix(encoded).astype(np.float64), axis=1)
         scores = backend.encoded_scores(encoded, model.projection._replace(shortest=None))

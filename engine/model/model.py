@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -205,6 +205,7 @@ class Model:
         max_unseen: float | str | None = None,
         gate: bool = False,
         limits: ScoringLimits | None = None,
+        device: str = "auto",
         cluster: ClusterConfig | None = None,
         reporter: Reporter | None = None,
     ) -> pa.Table | Path:
@@ -234,6 +235,9 @@ class Model:
             given as dicts are compared with them only with `gate` or `limits`, for a few rows tell nothing.
         limits : ScoringLimits, optional
             How far columns may differ.
+        device : {"auto", "cpu", "cuda"}, default="auto"
+            What computes scores, distances and places; the bits are the same. "auto" takes the CPU for up to 32,768
+            dicts, and for tables a GPU if there is one, or the CPU where the GPU fails.
         cluster : ClusterConfig, optional
             Workers to share the work, as in engine.fit: they write the parts of the folder `out`.
         reporter : Reporter, optional
@@ -259,6 +263,8 @@ class Model:
             If `gate` is set, and columns differ too much from those of the fit. It names all of them.
         ModelNotReadableError
             If `gate` is set, and the model knows nothing of the table of its fit.
+        DeviceNotAvailableError, OutOfResourcesError
+            If `device` is "cuda", and there is no GPU, or it fails.
         MissingColumnError, RetypedColumnError, DataError
 
         Warns
@@ -274,11 +280,12 @@ class Model:
         check_id_name(self.id)
         added = AddedColumns.choose(self, place=place, top=top, with_columns=with_columns)
         row_gate = RowGate.of(self.distributions, limits, stops=gate)
-        assign = NewRowAssigner(self, added)
+        assign = NewRowAssigner(self, added, device)
         if is_records(source):
             records = [source] if isinstance(source, Mapping) else source
             row_gate = row_gate if gate or limits is not None else None
             if out is None and len(records) <= BLOCK_ROWS:
+                assign = replace(assign, device="cpu") if device == "auto" else assign
                 return self._assign_records(records, assign, accepted, row_gate)
             records = expand_records(records, self.vectors)
             source = table_of_records(records, self._table_columns)  # a column has one type in all blocks
@@ -290,6 +297,8 @@ class Model:
         in_parts = path is not None and path.suffix != ".parquet"
         if cluster.uses_workers and not in_parts:
             raise UsageError("Workers write parts: --out must be a folder.", hint="leave out the ending .parquet.")
+        if not cluster.uses_workers:
+            backends.resolve(device)  # raises before any work
         with snapshot(source, id=self.id) as rows:
             return self._assign_table(rows, path, overwrite, assign, accepted, row_gate, cluster, reporter or Silent())
 

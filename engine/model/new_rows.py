@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine import backends
-from engine.backends.protocol import TwoNearest
+from engine.backends.protocol import Backend, TwoNearest
 from engine.config import ClusterConfig
 from engine.errors import ModelNotReadableError, NotMappedError, UsageError
 from engine.execution.threads import row_blocks
@@ -163,10 +163,11 @@ class ScoredBlock(NamedTuple):
 
 @dataclass(frozen=True)
 class NewRowAssigner:
-    """Assigns the blocks of a new table: a pure function of a block, on any thread or worker."""
+    """Assigns the blocks of a new table: a pure function of a block, on any thread or worker, by a device there."""
 
     model: Model
     added: AddedColumns
+    device: str = "auto"
 
     def __call__(self, block: Block) -> tuple[pa.Table, UnseenCounts]:
         """Return the block's assignments, and the counts of what the model does not know."""
@@ -186,14 +187,14 @@ class NewRowAssigner:
     def _score(
         self, rows: ColumnarBlock, ids: pa.Array | pa.ChunkedArray, counted: TableDistributions | None
     ) -> ScoredBlock:
-        Z = self.model.block_scores(rows)
+        Z = self.model.block_scores(rows, device=self._backend)
         directionless = count_without_direction(Z) if self.model.metric == "cosine" else 0
         counts = count_unseen(rows, self.model.encoder, counted)._replace(directionless=directionless)
         return ScoredBlock(Z, ids, counts)
 
     def assign_scores(self, Z: Float32s, ids: pa.Array | pa.ChunkedArray) -> pa.Table:
         """Return the assignments of rows by their scores."""
-        model, backend = self.model, backends.resolve("auto")[0]
+        model, backend = self.model, self._backend
         nearest = backend.nearest_two(Z, model.centers)
         check_finite(nearest.distances)
         table = assignment_table(ids, model.id or ROW, nearest, model.fences, model.odds, model.cluster_numbers)
@@ -226,7 +227,11 @@ class NewRowAssigner:
     @cached_property
     def _placement_index(self) -> Any:
         assert self.model.landmarks is not None
-        return build_placement_index(backends.resolve("auto")[0], *self.model.landmarks)
+        return build_placement_index(self._backend, *self.model.landmarks)
+
+    @cached_property
+    def _backend(self) -> Backend:
+        return backends.resolve(self.device)[0]
 
 
 def rank_clusters(Z: Float32s, centers: Float32s, nearest: TwoNearest, top: int) -> tuple[Int32s, Float32s]:

@@ -148,7 +148,7 @@ class RequestAssigner:
 
     def _assign(self, reads: Sequence[Read], sizes: Int64s, warn: Warn) -> Answer:
         """Return the assignments of the rows of all blocks; `sizes` has the number of rows of each list read."""
-        model, backend = self._model, backends.resolve("auto")[0]
+        model, backend = self._model, backends.resolve("cpu")[0]  # a launch takes longer than a few rows
         scores = [backend.encoded_scores(self._encoder.encode_block(read.block), model.projection) for read in reads]
         Z: Float32s = np.concatenate(scores)
         check_finite(Z)

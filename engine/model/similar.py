@@ -169,8 +169,9 @@ def find_similar(model: Model, people: ScoredRows, id: Any, n: int, *, same_clus
 def find_similar_in_table(model: Model, table: Table, id: Any, n: int, *, same_cluster: bool) -> pa.Table:
     """Return the n people of a table nearest to one of them, by one pass over it."""
     row = find_row(table, model.id, id, "The table")
-    scores = model.block_scores(model.encoder.read_block(read_row(table, row, model.encoder.columns)))
-    label = int(backends.resolve("auto")[0].nearest_two(scores, model.centers).labels[0]) if same_cluster else None
+    block = model.encoder.read_block(read_row(table, row, model.encoder.columns))
+    scores = model.block_scores(block, device="cpu")
+    label = int(backends.resolve("cpu")[0].nearest_two(scores, model.centers).labels[0]) if same_cluster else None
     best: list[pa.Table] = []
     for part in scored_blocks(model, table):
         found = [*best, part.nearest(scores[0], n, label=label, excluded=row)]
