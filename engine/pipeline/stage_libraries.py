@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.backends.protocol import Backend
@@ -19,6 +20,7 @@ from engine.errors import DeviceNotAvailableError, OutOfResourcesError, UsageErr
 FUSED = "fused kernels"
 TITLES = {"pca": "PCA", "kmeans": "K-Means"}
 NAMED, REPRODUCIBLE = "it was asked for", "the fit is reproducible"
+CONTINUED_MAP = "cuML makes no map from the places of the previous run"
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +69,12 @@ class StageLibraries:
         if "explain" not in settings.skip:
             self._stages["rules"] = own
         if "map" not in settings.skip:
-            has_cuml = "cuml" in backend.libraries
-            self._stages["tsne"] = cuml if has_cuml else StageLibrary("numba", why_not or own.reason)
+            if "cuml" not in backend.libraries:
+                self._stages["tsne"] = StageLibrary("numba", why_not or own.reason)
+            elif settings.previous is not None and (Path(settings.previous) / "map.parquet").exists():
+                self._stages["tsne"] = StageLibrary("numba", CONTINUED_MAP)
+            else:
+                self._stages["tsne"] = cuml
         if settings.reproducible:
             for stage in {"pca", "tsne"} & set(self._stages):
                 self.record(stage, "numba", REPRODUCIBLE)

@@ -196,9 +196,11 @@ def test_an_estimator_that_names_cuml_ends_in_a_clear_error_or_in_its_own_labels
         try:
             fitted = cluster("auto")
         except (OutOfResourcesError, UsageError) as error:  # without cuML's centers there is no result
-            assert "cudaErrorECCUncorrectable" in str(error) or "`rooms doctor`" in str(error)
+            message = str(error)
         else:
+            message = "`rooms doctor`"  # nothing to say: the centers are cuML's, and the CPU has found the labels
             distances = np.square(X[:, None].astype(np.float64) - fitted.cluster_centers_).sum(axis=2)
             np.testing.assert_array_equal(fitted.labels_, distances.argmin(axis=1))
             n_labels_of_the_cpu += 1
+        assert "cudaErrorECCUncorrectable" in message or "`rooms doctor`" in message
     assert n_labels_of_the_cpu > 0

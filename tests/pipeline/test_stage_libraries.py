@@ -19,7 +19,7 @@ from engine.config import FitConfig
 from engine.errors import ConfigError, DeviceNotAvailableError, OutOfResourcesError, UsageError
 from engine.pipeline.checkpoints import Checkpoints
 from engine.pipeline.dry_run import estimate_fit
-from engine.pipeline.stage_libraries import StageLibraries
+from engine.pipeline.stage_libraries import CONTINUED_MAP, StageLibraries
 from tests.features.test_gpu_encoder import ROLES, everything
 from tests.gpu import frames, libraries
 
@@ -116,7 +116,10 @@ def test_two_whole_nights_on_a_gpu_have_every_stage(people: Path, tmp_path: Path
     by_cuml = {"pca", "kmeans", "tsne"}
     assert {stage for stage, library in computed(first).items() if library == "cuML"} == by_cuml
     assert {stage for stage, library in computed(first).items() if library == "numba"} == set()
-    assert computed(second)["tsne"] == "numba"  # cuML makes no map from given places
+    expected = {"library": "numba", "reason": CONTINUED_MAP}
+    assert second.manifest["computed_by"]["tsne"] == expected
+    settings = FitConfig.merge(WITH_MAP.model_dump(), skip=[], device=device, previous=str(first.path), id="number")
+    assert estimate_fit(people, settings).facts()["computed_by"]["tsne"] == expected
     assert second.manifest["map"]["previous"] == str(first.path)
     for run in (first, second):
         check_definition(run, people)
