@@ -13,11 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import engine
-from engine.backends import gpu
-from engine.backends.gpu import GpuProbe
 from engine.config import FitConfig
 from engine.errors import DeviceNotAvailableError, OutOfResourcesError, UsageError
-from tests.gpu import frames, libraries
+from tests.gpu.stand_in import forget_gpu, stand_in_gpu
 from tests.gpu.strict import StrictArray, StrictModule
 
 SETTINGS = FitConfig.merge({}, skip=["explain", "report"], map={"n_landmarks": 100, "max_iter": 250})
@@ -53,15 +51,9 @@ class LostDevice(StrictModule):
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Any:
-    libraries.clear_gpu_caches()
-    gpu._products_are_exact.cache_clear()
-    monkeypatch.setattr(gpu, "probe", lambda: GpuProbe(True, "a GPU of tests"))
     lost = LostDevice()
-    libraries.install(monkeypatch, xp=lost)
-    frames.install(monkeypatch)
-    yield lost
-    libraries.clear_gpu_caches()
-    gpu._products_are_exact.cache_clear()
+    with stand_in_gpu(monkeypatch, xp=lost):
+        yield lost
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +68,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def lose(device: LostDevice, at: float) -> None:
     """Let a new process, as it were, lose its device at a call."""
-    libraries.clear_gpu_caches()
-    gpu._products_are_exact.cache_clear()
+    forget_gpu()
     device.n_calls, device.lost_at = 0, at
 
 

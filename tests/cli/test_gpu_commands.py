@@ -16,21 +16,16 @@ import engine
 from engine.backends import gpu
 from engine.backends.gpu import GpuProbe
 from engine.cli.app import app
-from tests.gpu import frames, libraries
+from tests.gpu import libraries
+from tests.gpu.stand_in import stand_in_gpu
 
 N_ROWS = 400
 
 
 @pytest.fixture(autouse=True)
 def rapids(monkeypatch: pytest.MonkeyPatch) -> Any:
-    libraries.clear_gpu_caches()
-    gpu._products_are_exact.cache_clear()
-    monkeypatch.setattr(gpu, "probe", lambda: GpuProbe(True, "a GPU of tests"))
-    libraries.install(monkeypatch)
-    frames.install(monkeypatch)
-    yield
-    libraries.clear_gpu_caches()
-    gpu._products_are_exact.cache_clear()
+    with stand_in_gpu(monkeypatch):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from engine.pipeline.checkpoints import Checkpoints
 from engine.pipeline.dry_run import estimate_fit
 from engine.pipeline.stage_libraries import CONTINUED_MAP, StageLibraries
 from tests.features.test_gpu_encoder import ROLES, everything
-from tests.gpu import frames, libraries
+from tests.gpu import libraries
+from tests.gpu.stand_in import stand_in_gpu
 
 WITH_MAP = FitConfig.merge(
     {}, skip=["explain", "report"], features={"roles": ROLES}, map={"n_landmarks": 100, "max_iter": 250}
@@ -32,14 +33,8 @@ OWN = {"pca": "CuPy", "kmeans": "CuPy", "assign": "CuPy"}
 
 @pytest.fixture(autouse=True)
 def rapids(monkeypatch: pytest.MonkeyPatch) -> Any:
-    libraries.clear_gpu_caches()
-    gpu._products_are_exact.cache_clear()
-    monkeypatch.setattr(gpu, "probe", lambda: GpuProbe(True, "a GPU of tests"))
-    libraries.install(monkeypatch)
-    frames.install(monkeypatch)
-    yield
-    libraries.clear_gpu_caches()
-    gpu._products_are_exact.cache_clear()
+    with stand_in_gpu(monkeypatch):
+        yield
 
 
 @pytest.fixture(scope="module")

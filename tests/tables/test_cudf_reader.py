@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import engine
-from engine.backends import gpu
 from engine.backends.cpu import CpuBackend
-from engine.backends.gpu import GpuBackend, GpuProbe
+from engine.backends.gpu import GpuBackend
 from engine.config import FitConfig
 from engine.features.fit import choose_reader, fit_encoder
 from engine.features.gpu_reader import GpuTableReader
@@ -28,20 +27,15 @@ from engine.tables.cudf_reader import open_cudf_table
 from engine.tables.file_table import FileTable
 from tests.features.test_gpu_encoder import ROLES, assert_same, everything
 from tests.features.test_gpu_statistics import contents as contents_of
-from tests.gpu import frames, libraries
+from tests.gpu import frames
+from tests.gpu.stand_in import stand_in_gpu
 from tests.gpu.strict import StrictArray, StrictModule
 
 
 @pytest.fixture(autouse=True)
 def rapids(monkeypatch: pytest.MonkeyPatch) -> Any:
-    libraries.clear_gpu_caches()
-    gpu._products_are_exact.cache_clear()
-    monkeypatch.setattr(gpu, "probe", lambda: GpuProbe(True, "a GPU of tests"))
-    libraries.install(monkeypatch)
-    frames.install(monkeypatch)
-    yield
-    libraries.clear_gpu_caches()
-    gpu._products_are_exact.cache_clear()
+    with stand_in_gpu(monkeypatch):
+        yield
 
 
 def write(parts: list[pa.Table], folder: Path, kind: str) -> Path:
