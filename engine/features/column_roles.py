@@ -26,6 +26,7 @@ from engine.features.columnar_block import PhysicalKind, ReadSpec, column_array,
 from engine.features.date_columns import describe_date_texts
 from engine.features.key_columns import counts_rows, number_rows, row_label_reason
 from engine.features.missing_marks import describe_missing_marks
+from engine.features.moment_marks import find_moment_unit
 from engine.features.number_columns import NUMBER_ROLES, describe_number_texts
 from engine.tables.date_texts import DateFormat
 from engine.tables.list_texts import SEPARATORS, WEAK_SEPARATORS, describe_separator, find_separator
@@ -193,6 +194,11 @@ def infer_roles(
     overrides : mapping of column name to role
     skip : set of str
         The id column and whatever else is no feature.
+
+    Raises
+    ------
+    RetypedColumnError
+        If a column of more than two numbers was set to boolean.
     """
 
     def infer_role(column: pa.Field) -> ColumnRole:
@@ -206,6 +212,8 @@ def infer_roles(
             return ColumnRole(column.name, "ignore", _unused_reason(column.type), dropped=True)
         if (reason := _uninformative_reason(column_statistics, column.type)) is not None:
             return ColumnRole(column.name, "ignore", reason, dropped=True)
+        if override == "boolean":
+            _check_boolean(column_statistics)
         if override is not None:
             source = vector_name(column)
             role = ColumnRole(column.name, override, "set" if source is None else "a number of a vector", vector=source)
@@ -291,6 +299,16 @@ def _uninformative_reason(column: ColumnStatistics, kind: pa.DataType) -> str | 
     return None
 
 
+def _check_boolean(column: ColumnStatistics) -> None:
+    """Raise RetypedColumnError if a column that was set to boolean holds more than two numbers."""
+    n_distinct = len(np.unique(column.sorted_sample))
+    if n_distinct > 2:
+        raise RetypedColumnError(
+            f"Column {column.name!r} was set to boolean, but holds {n_distinct:,} different numbers.",
+            hint=f"a boolean has two, such as 0 and 1; leave the role out, or set --role {column.name}=numeric.",
+        )
+
+
 def _infer_key_role(column: ColumnStatistics, reason: str) -> ColumnRole:
     """Return the role of a column of numbers that name things: a category, or nothing if most rows have their own."""
     limit = column.read_spec.max_distinct
@@ -336,7 +354,8 @@ def _infer_number_role(statistics: TableStatistics, field: pa.Field) -> ColumnRo
     n_distinct = 1 + int(np.count_nonzero(sample[1:] != sample[:-1]))
     if kind == "boolean" or n_distinct <= 2:
         return ColumnRole(name, "boolean", "true or false" if kind == "boolean" else "two different values")
-    if integer and n_distinct == len(sample) and column.n_present >= MIN_DIFFERENT and _number_rows(statistics, name):
+    different = integer and n_distinct == len(sample) and column.n_present >= MIN_DIFFERENT
+    if different and _number_rows(statistics, name) and find_moment_unit(name, sample) is None:
         return ColumnRole(name, "ignore", "id-like: every row has a number of its own", dropped=True)
     if integer and column.moments.maximum - column.moments.minimum >= HASH_SPAN:
         return ColumnRole(name, "ignore", "id-like: whole numbers from all over 64 bits, as hashes are", dropped=True)

@@ -26,6 +26,7 @@ from engine.errors import RetypedColumnError
 from engine.features.column_statistics import ColumnStatistics, TableStatistics
 from engine.features.columnar_block import column_array, physical_kind, to_text, undecided_text_columns
 from engine.features.key_columns import is_key
+from engine.features.moment_marks import find_moment_unit
 from engine.features.number_columns import MAX_UNREAD_SHARE
 from engine.tables.date_texts import DAY_FIRST, MONTH_FIRST, DateFormat, Form, find_date_format, find_words, parse_dates
 
@@ -158,6 +159,22 @@ def warn_of_day_numbers(statistics: TableStatistics, overrides: Mapping[str, Rol
     if named:
         what = f"Numbers that look like days, written as year, month and day, stay numbers: {', '.join(named)}"
         remedy = "--role COLUMN=date reads 20240904 as a date, times have to be written as 2024-09-04 10:15"
+        warnings.warn(
+            f"{what}; {remedy}. --role COLUMN=numeric keeps them without a warning.", DateTextsWarning, stacklevel=3
+        )
+
+
+def warn_of_moment_numbers(statistics: TableStatistics, overrides: Mapping[str, Role]) -> None:
+    """Warn of numbers that count seconds since 1970, or days as spreadsheets do, by the names of their columns."""
+    units = {
+        name: find_moment_unit(name, column.sorted_sample)
+        for name, column in statistics.columns.items()
+        if name not in overrides and column.read_spec.form == "number" and column.n_present
+    }
+    named = [f"{name!r} ({unit})" for name, unit in units.items() if unit is not None]
+    if named:
+        what = f"Numbers that look like moments stay numbers: {', '.join(named)}"
+        remedy = "store them as dates or times, and reports will say when, not how many"
         warnings.warn(
             f"{what}; {remedy}. --role COLUMN=numeric keeps them without a warning.", DateTextsWarning, stacklevel=3
         )

@@ -29,7 +29,12 @@ from engine.features.column_roles import (
 )
 from engine.features.column_statistics import TableStatistics, collect_statistics
 from engine.features.column_weights import ColumnWeights, compute_weights, find_owners
-from engine.features.date_columns import check_date_columns, find_date_columns, warn_of_day_numbers
+from engine.features.date_columns import (
+    check_date_columns,
+    find_date_columns,
+    warn_of_day_numbers,
+    warn_of_moment_numbers,
+)
 from engine.features.distributions import TableDistributions
 from engine.features.drift import warn_of_drift
 from engine.features.encoded_table import EncodedTable
@@ -189,6 +194,7 @@ def fit_encoder(
     check_number_columns(statistics, overrides)
     check_date_columns(statistics, overrides)
     warn_of_day_numbers(statistics, overrides)
+    warn_of_moment_numbers(statistics, overrides)
     warn_of_total_row(statistics)
     warn_of_empty_rows(statistics)
     report_missing_marks(statistics, missing or {})

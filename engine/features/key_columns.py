@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from engine.blocks import CATEGORY, Block
 from engine.config import Role
 from engine.features.columnar_block import column_array, finite_numbers, physical_kind
+from engine.tables.csv_schema import is_version
 
 MAX_GAP = 20  # largest mean step of ascending numbers that are taken for row numbers: amounts are farther apart
 _PANDAS_LABELS = re.compile(r"__index_level_\d+__")
@@ -29,8 +30,9 @@ _ROW_NAMES = re.compile(r"row[_. ]?names", re.IGNORECASE)  # of R, which are all
 _NUMBERS = re.compile(r"index|level_\d+|(?-i:X)|row|#|((.*[_. ])?|row)(no|nr|num|number)", re.IGNORECASE)
 _KEY = re.compile(
     r"(.*[-_. ])?(id|key|uuid|guid|pk|fk|hash|md5|sha1|ip|ipv4|mcc|phone|telephone|telefon|zip|zipcode|postal|postcode"
-    r"|plz|code)"
+    r"|plz|postleitzahl|postnummer|postnr|code)"
     r"|(id|fk|pk)[-_. ].*"
+    r"|(.*[-_. ])?(code|codigo|codice|kod)[-_. ]?(postal|postale|pocztowy)"
     r"|(.*[-_. ])?(zip|postal|post|phone|telephone|mobile|fax|account|customer|member|user|order)[-_. ]?"
     r"(code|number|no|nr)"
     r"|(.*[-_. ])?(cust|acct|mbr|emp|inv)[-_. ]?(no|nr|num)"
@@ -107,6 +109,8 @@ def category_reason(column: pa.Field) -> str | None:
         return None
     if CATEGORY in (column.metadata or {}):
         return str(column.metadata[CATEGORY].decode())
+    if is_version(column.name):
+        return "named as a version"
     if is_key(column.name) or (pa.types.is_integer(column.type) and _LABEL.fullmatch(column.name)):
         return "named as a key or code"
     return None

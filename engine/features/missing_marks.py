@@ -84,8 +84,17 @@ def set_missing_marks(
     ------
     MissingColumnError, UsageError
         If marks are set for a column that the table does not have, or that are none of its kind.
+
+    Warns
+    -----
+    MissingMarksWarning
+        If marks are set for the id, or another column that is not read.
     """
     require_columns(schema, settings, "The table")
+    unread = [repr(name) for name, texts in settings.items() if texts and name not in read_specs]
+    if unread:
+        message = f"Marks of missing values are set for {', '.join(unread)}, which is not read as a feature"
+        warnings.warn(f"{message}: they change nothing.", MissingMarksWarning, stacklevel=3)
     marks: dict[str, tuple[float | str, ...]] = {
         name: _parse_marks(name, texts, schema.field(name).type, read_specs[name])
         for name, texts in settings.items()

@@ -1,6 +1,7 @@
 """Find the numbers that stand for no year, or no moment, in columns whose names say that they hold such.
 
     name, values  ->  marks of missing values: 0, 9999 or 1900 of a birth year, 0 of seconds since 1970
+    name, values  ->  what the moments are counted in: seconds since 1970, days of a spreadsheet
 
 0 of an amount is nothing; 0 of a year or moment is none: it says "never" or "unknown", and as a number it outweighs all
 real ones. Marks of other numbers, and of dates: missing_marks.py.
@@ -24,6 +25,31 @@ _MOMENT = frozenset(
     ["at", "date", "datetime", "epoch", "expires", "expiry", "login", "logout", "modified", "moment", "seen", "signup",
      "since", "time", "timestamp", "ts", "until", "updated", "visit", "visited"]
 )  # fmt: skip
+
+
+_DATE = frozenset(["date", "datetime", "datum", "dob", "birthdate", "birthday", "fecha"])
+FIRST_SERIAL, LAST_SERIAL = 20_000.0, 73_050.0  # days since 1899-12-30: from 1954 to 2099
+UNITS = {1.0: "seconds", 1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
+
+
+def find_moment_unit(name: str, ascending: NDArray[np.float64]) -> str | None:
+    """Return what a column of numbers counts moments in, by its name and all of its values; None if it holds others.
+
+    Parameters
+    ----------
+    name : str
+    ascending : float64 array of shape (n_values,)
+        Without missing values.
+    """
+    words = {word.lower() for word in _WORDS.findall(name)}
+    if len(np.unique(ascending)) < MIN_OTHERS or words.isdisjoint(_MOMENT | _DATE):
+        return None
+    smallest, largest = ascending[0], ascending[-1]
+    for unit, word in UNITS.items():
+        if unit * FIRST_SECOND <= smallest and largest <= unit * LAST_SECOND:
+            return f"{word} since 1970"
+    is_serial = not words.isdisjoint(_DATE) and smallest >= FIRST_SERIAL and largest <= LAST_SERIAL
+    return "days as spreadsheets count them" if is_serial else None
 
 
 def find_moment_marks(name: str, values: NDArray[np.float64]) -> tuple[float, ...]:
@@ -74,7 +100,6 @@ def _no_moments(moments: NDArray[np.float64]) -> tuple[float, ...]:
     others = others[others != -1.0]
     if len(others) < MIN_OTHERS or len(others) == len(moments):
         return ()
-    units = (1.0, 1e3, 1e6, 1e9)
-    if not any(others[0] >= unit * FIRST_SECOND and others[-1] <= unit * LAST_SECOND for unit in units):
+    if not any(others[0] >= unit * FIRST_SECOND and others[-1] <= unit * LAST_SECOND for unit in UNITS):
         return ()
     return tuple(moments[(moments == 0.0) | (moments == -1.0)].tolist())

@@ -1,11 +1,11 @@
-"""Find columns that say one thing: numbers in several units, 0/1 columns of one answer, and categories renamed.
+"""Find columns that say one thing: numbers in several units, yes/no columns of one answer, and categories renamed.
 
     plans of numbers, sampled rows, counts of texts  ->  RepeatedColumns: columns that are to share one weight
 
 Numbers are compared as the encoder encodes them. Two repeat each other if they correlate by at least 0.99, of either
-sign. The 0/1 columns of one answer stand side by side, and no row has two of them; their shares are those of a one-hot
-block. Text columns are the same categories by other names if each category comes with one of the other. What weight the
-columns get is in column_weights.py.
+sign. The yes/no columns of one answer, of numbers or of texts, stand side by side, and no row has two of them; their
+shares are those of a one-hot block. Text columns are the same categories by other names if each category comes with one
+of the other. What weight the columns get is in column_weights.py.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ EXCLUSIVE_ROWS = 20_000  # sampled rows that 0/1 columns are compared on
 MIN_CHANCE_OVERLAPS = 20.0  # rows with two of the columns, were they independent: if none has, it is no chance
 _SCREENED_COLUMNS = 512  # columns compared with all others at a time
 SHOWN_COLUMNS = 4  # of a set, in a message
+_YES = frozenset(["yes", "y", "true", "t", "ja", "j", "oui", "sí", "si", "sim", "tak"])
+_NO = frozenset(["no", "n", "false", "f", "nein", "non", "não", "nao", "nie"])
 _STEM = re.compile(r"(.+)[-_.:= \[(/]")
 
 
@@ -80,10 +82,15 @@ def find_repeated_columns(
     copies = _find_copies(plan, statistics, [name for name in names if name in owners], owners)
     leaders = {name: leader for leader, members in copies.items() for name in members}
     flags = {name: values for name, values in _flags(plan, statistics) if leaders.get(name, name) == name}
+    texts = dict(_text_flags(plan, statistics, first))  # of other rows than the flags, so apart from them
     repeated = []
     in_answer: set[str] = set()
-    for block in _find_answers({name: flags[name] for name in flags if name in owners}, owners):
-        variances = np.array([_variance(flags[name]) for name in block])
+    for values_of, block in [
+        (found, block)
+        for found in (flags, texts)
+        for block in _find_answers({name: found[name] for name in found if name in owners}, owners)
+    ]:
+        variances = np.array([_variance(values_of[name]) for name in block])
         shares = np.maximum(variances, MIN_VARIANCE) / max(variances.sum(), MIN_VARIANCE)  # as in a one-hot block
         share_of = dict(zip(block, shares.tolist(), strict=True))
         members = {
@@ -98,7 +105,8 @@ def find_repeated_columns(
         if leader not in in_answer:
             reason = f"they repeat each other: correlation {MIN_CORRELATION} or more"
             repeated.append(RepeatedColumns(tuple(columns), (1.0 / len(columns),) * len(columns), reason))
-    for columns in _find_renamed_categories(plan, statistics, first, owners):
+    others = {name: owner for name, owner in owners.items() if name not in in_answer}
+    for columns in _find_renamed_categories(plan, statistics, first, others):
         reason = f"they repeat each other: {len(columns)} names of the same categories"
         repeated.append(RepeatedColumns(tuple(columns), (1.0 / len(columns),) * len(columns), reason))
     position = {column.column: number for number, column in enumerate(plan.columns)}
@@ -217,6 +225,24 @@ def _flags(plan: EncodingPlan, statistics: TableStatistics) -> Iterator[tuple[st
             moments = statistics.columns[column.column].moments
             if moments.minimum == 0.0 and moments.maximum == 1.0:
                 yield column.column, statistics.columns[column.column].sample[:EXCLUSIVE_ROWS]
+
+
+def _text_flags(
+    plan: EncodingPlan, statistics: TableStatistics, first: Block | None
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield the columns of two texts that say yes and no, as 0 and 1 in the first rows; missing ones are NaN."""
+    for column in plan.columns:
+        if first is None or not isinstance(column, CategoryPlan) or not first.has_column(column.column):
+            continue
+        texts = list(statistics.columns[column.column].counts)
+        yes = [text for text in texts if text.strip().lower() in _YES]
+        if len(texts) == 2 and len(yes) == 1 and all(text in yes or text.strip().lower() in _NO for text in texts):
+            codes, known = _codes_and_texts(first, column.column)
+            flag = np.full(len(codes), np.nan)
+            for code, text in enumerate(known):
+                if text in texts:
+                    flag[codes == code] = float(text in yes)
+            yield column.column, flag[:EXCLUSIVE_ROWS]
 
 
 def _variance(flag: NDArray[np.float64]) -> float:

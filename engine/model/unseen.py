@@ -34,6 +34,8 @@ from engine.utils.formatting import format_percent
 
 WARNED_SHARE = 0.2  # of the rows: from it on, unseen values are warned of
 FAR_SHARE, MIN_FAR_ROWS = 0.01, 3  # rows of a column that lie far beyond all of the fit: fewer are outliers
+HEAP_RANGES, HEAP_RANGES_OF_FEW = 0.15, 0.5  # of the fit between it and a mark that many rows have, or one of few rows
+MIN_HEAP_ROWS = 20  # fewer are few
 ROUNDING = 1e-6  # of shares of the fit: X is float32
 MAX_CHANCE = 0.001  # what as many rows as in the fit would do by chance in one of 1,000 tables is not reported
 
@@ -164,13 +166,16 @@ def _find_far(
 ) -> tuple[Bools, list[FoundMarks]]:
     """Tell which numbers or days lie far beyond those of the fit, and which of these look like marks.
 
-    A mark below 0, such as -1, is far from numbers that are all at least 0.
+    A mark below 0, such as -1, is far from numbers that are all at least 0; one above them is nearer than other
+    numbers (_heaped_marks).
     """
     layout = encoder.layout
     least, greatest = layout.far_limits[layout.number_positions[column.column]]
     far: Bools = (values < least) | (values > greatest)
     is_date = column.role == "date"
     may_be_mark = far if is_date or column.low < 0.0 else far | (values < 0.0)
+    if not is_date and not column.logarithm:
+        may_be_mark = may_be_mark | _heaped_marks(values, column)
     if not may_be_mark.any():
         return far, []
     distinct = np.unique(values[may_be_mark])
@@ -179,6 +184,29 @@ def _find_far(
     rows = rows[np.isin(values[rows], distinct[looks_so])]
     far[rows] = True
     return far, [FoundMarks(np.full(len(rows), number), rows, values[rows])] if len(rows) else []
+
+
+def _heaped_marks(values: Float64s, column: NumberPlan) -> Bools:
+    """Tell which numbers are marks such as 99 after ages of 18 to 65: more frequent than all between them and the fit.
+
+    Of few rows, which tell nothing about that, marks have to lie farther away.
+    """
+    few = len(values) < MIN_HEAP_ROWS
+    nearest = column.high + (HEAP_RANGES_OF_FEW if few else HEAP_RANGES) * (column.high - column.low)
+    heaped = np.zeros(len(values), np.bool_)
+    if not column.high > column.low or not (values > nearest).any():
+        return heaped
+    beyond = values[values > column.high]
+    distinct, counts = np.unique(beyond, return_counts=True)
+    n_before = np.cumsum(counts) - counts
+    for value, count, n_nearer in zip(distinct.tolist(), counts.tolist(), n_before.tolist(), strict=True):
+        if (
+            value > nearest
+            and looks_like_mark(value, is_date=False)
+            and (few or count > max(n_nearer, MIN_FAR_ROWS - 1))
+        ):
+            heaped |= values == value
+    return heaped
 
 
 def count_unseen(

@@ -40,6 +40,10 @@ BYTES_PER_READ = 1 << 19
 READ_FACTORS = (1, 16, 256)  # multiples of BYTES_PER_READ that are tried for longer rows
 MAX_SHOWN_CHARACTERS = 40  # of a text in an error message
 MEMORY_PER_BYTE_READ = 120  # bytes of memory that a pass takes per byte read at a time
+# Names of versions, whose texts are no amounts.
+_VERSION = re.compile(
+    r"(.*[-_. ])?(version|firmware)([-_. ]?(id|no|nr|number|code))?|(?-i:.*[a-z]Version)", re.IGNORECASE
+)
 # Whole numbers below 1000, and numbers whose points may mark thousands.
 _GROUPED = r"^[+-]?(0|[1-9][0-9]{0,2}(\.[0-9]{3})*)$"
 LAYOUT_HINT = (
@@ -230,6 +234,11 @@ def _scan(
             _check_quotes(files, ends)
             if repeats_header and not names_that_are_numbers(dialect.header.names):
                 refuse_repeated_header(files, dialect)
+            versions = [
+                f.name for f in guessed if is_version(f.name) and pa.types.is_floating(kinds.get(f.name, f.type))
+            ]
+            codes.update(versions)
+            kinds |= dict.fromkeys(versions, pa.string())
             typed = pa.schema([field.with_type(kinds.get(field.name, field.type)) for field in schema])
             return n_rows, _annotate_texts(typed, known, dialect, codes)
         except pa.ArrowInvalid as error:
@@ -320,6 +329,11 @@ def _count_final_quotes(files: SourceFiles, path: str) -> int:
             tail = (tail + part)[-BYTES_PER_READ:]
     stripped = tail.rstrip()
     return len(stripped) - len(stripped.rstrip(b'"'))
+
+
+def is_version(name: str) -> bool:
+    """Tell whether a column is named as one of versions, of which 1.10 is another one than 1.1."""
+    return _VERSION.fullmatch(name) is not None
 
 
 def _id_type(texts: pa.Array, kind: pa.DataType) -> pa.DataType:

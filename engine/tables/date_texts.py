@@ -42,7 +42,7 @@ _ZERO_DATE = re.compile(r"0000[-/.]00[-/.]00.*|00[-/.]00[-/.]0000.*")  # MySQL's
 _DIGIT_MARKS = frozenset(["0", "-1", "000000", "00000000", "999999", "99999999"])  # the same among dates of digits
 _MICROSECONDS = 86_400_000_000  # of a day
 _PARTS = {
-    "year": r"(?P<year>[1-9][0-9]{3})",
+    "year": r"(?P<year>[1-9][0-9]{3}|0001)",  # 0001-01-01 is .NET's mark of a missing date, found among dates
     "month": r"(?P<month>0?[1-9]|1[0-2])",
     "day": r"(?P<day>0?[1-9]|[12][0-9]|3[01])",
     # Those of dates in digits, and of years that are no other number.

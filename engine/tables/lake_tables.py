@@ -57,6 +57,18 @@ LAKE_FORMATS = (
         "export it with Spark: spark.read.format('hudi').load({folder!r}).write.parquet(…)",
     ),
     LakeFormat(
+        "an Apache Paimon table",
+        re.compile(r"snapshot/(snapshot-\d+|LATEST|EARLIEST)"),
+        ("snapshot/snapshot-*",),
+        "read it with pypaimon, or export it with Spark or Flink, and fit the result",
+    ),
+    LakeFormat(
+        "a DuckLake table with deleted rows",
+        re.compile(r"ducklake-[0-9a-f-]+-delete\.parquet"),
+        ("ducklake-*-delete.parquet",),
+        "write it to a file with DuckDB: COPY (SELECT * FROM …) TO 'table.parquet'",
+    ),
+    LakeFormat(
         "a Hive table with transactions",
         re.compile(rf"{_HIVE_WRITE}/[^/]+"),
         (f"base_{'[0-9]' * 7}", f"base_{'[0-9]' * 7}_v*", f"*delta_{'[0-9]' * 7}_{'[0-9]' * 7}*"),
@@ -64,7 +76,7 @@ LAKE_FORMATS = (
     ),
 )
 # Folders of a lake table below its own: partitions, and Iceberg's data/.
-_INNER_FOLDER = re.compile(rf"[^/]+=[^/]*|\d+|data|{_HIVE_WRITE}")
+_INNER_FOLDER = re.compile(rf"[^/]+=[^/]*|\d+|data|bucket-\d+|{_HIVE_WRITE}")
 
 
 def refuse_lake_listing(folder: str, paths: Iterable[str]) -> None:

@@ -136,3 +136,14 @@ def test_the_developer_survey_is_read_as_it_is(shared_data: Path) -> None:
     assert roles["Salary"] == roles["CareerSatisfaction"] == "numeric"
     assert len(roles) == 153
     assert "Respondent" not in roles
+
+
+def test_a_column_of_more_than_two_numbers_is_no_boolean() -> None:
+    table = pa.table(
+        {"age": np.arange(60.0) % 50, "flag": np.arange(60) % 2, "text": [f"{n % 7} €" for n in range(60)]}
+    )
+    for name in ("age", "text"):
+        with pytest.raises(RetypedColumnError, match=f"'{name}' was set to boolean, but holds .* different numbers"):
+            fit_encoder(open_table(table), column_roles={name: "boolean"})
+    fitted = fit_encoder(open_table(table), column_roles={"flag": "boolean"})
+    assert {role.column: role.role for role in fitted.roles}["flag"] == "boolean"

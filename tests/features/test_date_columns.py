@@ -23,6 +23,7 @@ from engine.features.date_columns import DateTextsWarning
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import EncodingPlan
 from engine.features.fit import FittedFeatures, fit_encoder
+from engine.features.missing_marks import MissingMarksWarning
 from engine.tables import BLOCK_ROWS, open_table
 
 N = 600
@@ -109,12 +110,12 @@ def test_zeros_among_dates_in_digits_are_missing() -> None:
 
 def test_numbers_that_only_look_like_days_stay_numbers() -> None:
     few = np.where(AGES % 2 == 0, 20_240_904, 20_250_101)
-    with pytest.warns(DateTextsWarning, match="stay numbers: 'version'; --role COLUMN=date reads"):
+    with pytest.warns(DateTextsWarning, match="stay numbers: 'reading'; --role COLUMN=date reads"):
         features = fit_features(
-            pa.table({"version": few, "order_date": few, "age": AGES, "paid": NUMBERS + 20_000_000})
+            pa.table({"reading": few, "order_date": few, "age": AGES, "paid": NUMBERS + 20_000_000})
         )
     assert [role.role for role in features.roles] == ["boolean", "date", "numeric", "numeric"]
-    assert fit_features(pa.table({"version": few}), column_roles={"version": "date"}).roles[0].role == "date"
+    assert fit_features(pa.table({"reading": few}), column_roles={"reading": "date"}).roles[0].role == "date"
     with warnings.catch_warnings():
         warnings.simplefilter("error", DateTextsWarning)
         roles = fit_features(pa.table({"x": NUMBERS, "age": AGES}), column_roles={"x": "numeric"}).roles
@@ -138,7 +139,7 @@ def test_times_in_digits_stay_numbers_with_a_warning(factor: int) -> None:
         assert fit_features(pa.table({"at": times, "age": AGES})).roles[0].role == "numeric"
     with warnings.catch_warnings():
         warnings.simplefilter("error", DateTextsWarning)
-        fit_features(pa.table({"at": times * 7, "age": AGES}))
+        fit_features(pa.table({"amount": times * 7, "age": AGES}))
 
 
 def test_keys_of_days_are_dates_and_a_role_refuses_numbers_that_are_none() -> None:
@@ -207,3 +208,29 @@ def test_a_run_on_date_texts_keeps_the_format_and_its_rules_select_the_same_peop
     assert [int(counted[f"cluster_{c['cluster']}"].sum()) for c in run.rules["clusters"]] == [
         c["matched"] for c in run.rules["clusters"]
     ]
+
+
+def test_the_first_day_of_the_calendar_marks_missing_dates_in_every_format(tmp_path: Path) -> None:
+    days = [dt.date(1, 1, 1) if i % 9 == 0 else day for i, day in enumerate(DAYS)]
+    texts = [day.isoformat() for day in days]  # strftime writes the year 1 without zeros
+    columns = {"age": AGES, "seen": pa.array(texts)}
+    pd.DataFrame({"age": AGES, "seen": texts}).to_csv(tmp_path / "a.csv", index=False)
+    other = [f"{day.day:02}.{day.month:02}.{day.year:04}" for day in days]
+    sources: dict[str, Any] = {
+        "csv": tmp_path / "a.csv",
+        "texts": pa.table(columns),
+        "days first": pa.table(columns | {"seen": pa.array(other)}),
+        "dates": pa.table(columns | {"seen": pa.array(days)}),
+    }
+    encoded, rows = {}, pa.table({"age": [40, 41], "seen": ["0001-01-01", "2013-05-05"]}).to_pylist()
+    for name, source in sources.items():
+        with pytest.warns(MissingMarksWarning, match=r"'seen' \(67 missing values written as 0001-01-01\)"):
+            features = fit_features(source)
+        assert {role.column: role.role for role in features.roles} == {"age": "numeric", "seen": "date"}
+        encoded[name] = features.encoder.encode(next(open_table(source).blocks(["age", "seen"])).rows).tobytes()
+        if name != "days first":
+            X = features.encoder.encode(pa.Table.from_pylist(rows))
+            np.testing.assert_array_equal(
+                X, features.encoder.encode(pa.table({"age": [40, 41], "seen": ["", "2013-05-05"]}))
+            )
+    assert len(set(encoded.values())) == 1

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import RetypedColumnError
 from engine.features.column_roles import ColumnRole
+from engine.features.encoding_plan import CategoryPlan
 from engine.features.fit import ColumnsDroppedWarning, fit_encoder
 from engine.features.key_columns import are_answers, category_reason, is_key, is_nominal, row_label_reason
 from engine.tables import open_table
@@ -266,3 +268,35 @@ def test_numbers_from_all_over_64_bits_are_hashes(kind: type) -> None:
     with pytest.warns(UserWarning, match="'h' .*as hashes are"):
         features = fit_encoder(open_table(rows))
     assert features.encoder.columns == ["moment", "x"]
+
+
+VERSIONS = ["1.1", "1.10", "1.9", "2.0"]
+
+
+@pytest.mark.parametrize("name", ["version", "app_version", "appVersion", "firmware", "os-version-no"])
+def test_versions_are_categories_of_their_own_texts_in_every_format(tmp_path: Path, name: str) -> None:
+    texts = [VERSIONS[row % 4] for row in range(200)]
+    table = pa.table({name: texts, "age": np.random.default_rng(0).normal(40, 9, 200)})
+    pacsv.write_csv(table, tmp_path / "a.csv", pacsv.WriteOptions(quoting_style="none"))
+    for source in (table, tmp_path / "a.csv"):
+        encoder = fit_encoder(open_table(source)).encoder
+        (plan,) = (column for column in encoder.plan.columns if column.column == name)
+        assert isinstance(plan, CategoryPlan)
+        assert sorted(plan.categories) == VERSIONS
+    whole = fit_encoder(open_table(pa.table({name: np.arange(200) % 4 + 9, "age": table["age"]})))
+    assert {role.column: role.role for role in whole.roles}[name] == "categorical"
+
+
+@pytest.mark.parametrize("name", ["conversion", "n_versions", "release", "inversion_score"])
+def test_names_that_only_sound_like_versions_hold_numbers(tmp_path: Path, name: str) -> None:
+    values = np.random.default_rng(1).uniform(1, 9, 200).round(2)
+    pacsv.write_csv(pa.table({name: values, "age": np.arange(200) % 60}), tmp_path / "a.csv")
+    fitted = fit_encoder(open_table(tmp_path / "a.csv"))
+    assert {role.column: role.role for role in fitted.roles}[name] == "numeric"
+
+
+@pytest.mark.parametrize(
+    "name", ["postleitzahl", "PLZ", "codigo_postal", "code_postal", "codice postale", "postnummer"]
+)
+def test_zip_codes_in_other_languages_are_keys(name: str) -> None:
+    assert is_key(name)

@@ -270,3 +270,11 @@ def test_a_mark_far_from_a_scale_is_found_however_few_have_it(low: int, high: in
     assert find_marks(values) == ()
     values[:n_marked] = mark
     assert find_marks(values) == (mark,)
+
+
+def test_marks_for_a_column_that_is_not_read_are_told() -> None:
+    table = pa.table({"person": np.arange(100), "age": RNG.normal(40, 9, 100)})
+    with pytest.warns(
+        MissingMarksWarning, match="set for 'person', which is not read as a feature: they change nothing"
+    ):
+        fit_encoder(open_table(table), id="person", missing={"person": ["5"]})

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from engine.features.date_columns import DateTextsWarning
 from engine.features.fit import fit_encoder
 from engine.features.missing_marks import MissingMarksWarning, find_marks
 from engine.features.moment_marks import find_moment_marks
@@ -106,3 +107,36 @@ def test_two_codes_together_are_marks_though_neither_is_frequent() -> None:
     assert find_marks(with_marks(days, 77, 88, 99)) == (77, 88, 99)
     assert find_marks(RNG.integers(0, 100, N).astype(float)) == ()
     assert find_marks(with_marks(RNG.integers(0, 80, N), 88, 99)) == ()
+
+
+MOMENTS: dict[str, tuple[str, Any, str]] = {
+    "seconds": ("created_at", SECONDS, "seconds since 1970"),
+    "milliseconds": ("lastLogin", SECONDS * 1000, "milliseconds since 1970"),
+    "microseconds": ("event_time", SECONDS * 1e6, "microseconds since 1970"),
+    "a spreadsheet's days": ("signup_date", 44_000 + RNG.integers(0, 900, N), "days as spreadsheets count them"),
+    "with times of the day": ("Datum", 44_000 + RNG.uniform(0, 900, N), "days as spreadsheets count them"),
+}
+AMOUNTS: dict[str, tuple[str, Any]] = {
+    "an amount of that size": ("revenue", SECONDS),
+    "days of another name": ("visits", 44_000 + RNG.integers(0, 900, N)),
+    "a time on the site": ("time_on_site", RNG.integers(0, 4000, N)),
+    "one moment": ("created_at", np.repeat(SECONDS[:2], N // 2)),
+}
+
+
+@pytest.mark.parametrize(("name", "values", "unit"), list(MOMENTS.values()), ids=list(MOMENTS))
+def test_numbers_that_count_moments_are_told_with_their_unit(name: str, values: Any, unit: str) -> None:
+    table = pa.table({name: np.sort(values), "age": RNG.normal(40, 9, N)})
+    with pytest.warns(DateTextsWarning, match=f"look like moments stay numbers: '{name}' .{unit}"):
+        fitted = fit_encoder(open_table(table))
+    assert {role.column: role.role for role in fitted.roles}[name] == "numeric"  # not row numbers, though they ascend
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DateTextsWarning)
+        fit_encoder(open_table(table), column_roles={name: "numeric"})
+
+
+@pytest.mark.parametrize(("name", "values"), list(AMOUNTS.values()), ids=list(AMOUNTS))
+def test_other_numbers_are_no_moments(name: str, values: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DateTextsWarning)
+        fit_encoder(open_table(pa.table({name: values, "age": RNG.normal(40, 9, N)})))

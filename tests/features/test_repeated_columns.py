@@ -125,3 +125,31 @@ def test_repeated_columns_are_in_the_manifest(tmp_path: Path, rng: np.random.Gen
     (found,) = run.manifest["repeated_columns"]
     assert found["columns"] == list(CITIES)
     assert sum(found["shares"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("yes", "no"), [("Yes", "No"), ("ja", "nein"), ("true", "false"), ("Y", "N")])
+def test_columns_of_one_answer_in_words_share_a_weight_as_those_in_numbers(
+    rng: np.random.Generator, yes: str, no: str
+) -> None:
+    age = rng.normal(40, 9, N)
+    words = {name: np.where(flag == 1, yes, no) for name, flag in CITIES.items()}
+    fitted, expected = fit_quietly({"age": age, **words}), fit_quietly({"age": age, **CITIES})
+    assert [found.columns for found in fitted.weights.repeated] == [tuple(CITIES)]
+    assert fitted.weights.by_column == pytest.approx(expected.weights.by_column)
+    X = fitted.encoder.encode(pa.table({"age": age, **words}))
+    assert X.var(axis=0).sum() == pytest.approx(2.0, abs=0.01)  # age, and one answer
+
+
+def test_other_columns_of_two_texts_keep_their_weights(rng: np.random.Generator) -> None:
+    both = {f"likes_{c}": np.where(rng.random(N) < 0.4, "yes", "no") for c in "abc"}  # several at a time
+    assert repeated({"age": rng.normal(40, 9, N), **both}) == []
+    others = {name: np.where(flag == 1, "here", "there") for name, flag in CITIES.items()}  # which of them is yes?
+    assert repeated(others) == []
+
+
+def test_a_column_of_an_answer_in_words_and_its_opposite_are_in_one_set_only(rng: np.random.Generator) -> None:
+    words = {name: np.where(flag == 1, "yes", "no") for name, flag in CITIES.items()}
+    words["abroad"] = np.where(CITIES["city_0"] == 1, "away", "home")
+    names = [name for columns in repeated({"age": rng.normal(40, 9, N), **words}) for name in columns]
+    assert len(names) == len(set(names))
+    assert set(CITIES) <= set(names)

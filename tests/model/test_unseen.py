@@ -151,3 +151,19 @@ def test_the_command_line_fails_with_exit_code_3_and_writes_nothing(
     assert result.exit_code == 3
     assert "column 'plan'" in result.output
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_marks_above_a_scale_are_named_if_they_are_frequent_or_the_rows_are_few(model: Model) -> None:
+    ages = people()["age"].to_numpy()
+
+    def with_ages(values: Any) -> pa.Table:
+        return people(age=np.concatenate([values, ages[len(values) :]]).tolist())
+
+    assert "'age' in 5 of 300 rows (99 in 5)" in reported(model, with_ages([99.0] * 5))[0]
+    assert reported(model, with_ages([99.0] * 2)) == []  # by chance
+    older = np.linspace(52, 70, 60)
+    assert reported(model, with_ages(older)) == []
+    assert reported(model, with_ages([*older, 77.0, 77.0, 77.0])) == []  # older people are between them and the fit
+    assert "(99 in 1)" in reported(model, people(age=[99.0] * N).slice(0, 1))[0]
+    assert reported(model, people(age=[54.0] * N).slice(0, 1)) == []
+    assert model.assign(people().slice(0, 1).to_pylist()).num_rows == 1

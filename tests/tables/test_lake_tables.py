@@ -17,21 +17,23 @@ LOGS = {
     "a Delta Lake table": "_delta_log/00000000000000000000.json",
     "an Apache Iceberg table": "metadata/00001-5f8d.metadata.json",
     "an Apache Hudi table": ".hoodie/hoodie.properties",
+    "an Apache Paimon table": "snapshot/snapshot-1",
+    "a DuckLake table with deleted rows": "ducklake-019a1b2c-77f0-7c3d-8e4f-0a1b2c3d4e5f-delete.parquet",
     "a Hive table with transactions": "delete_delta_0000002_0000002_0000/bucket_00000",
 }
-REMEDIES = ("deltalake", "pyiceberg", "Spark")
+REMEDIES = ("deltalake", "pyiceberg", "Spark", "DuckDB")
 
 
 def write_lake_table(folder: Path, log: str, inner: str) -> Path:
     (folder / inner).mkdir(parents=True)
     path = folder / inner / "part.parquet"
     pq.write_table(pa.table({"x": [1.0, 2.0]}), path)
-    (folder / log).parent.mkdir(parents=True)
+    (folder / log).parent.mkdir(parents=True, exist_ok=True)
     (folder / log).touch()
     return path
 
 
-@pytest.mark.parametrize("inner", ["", "data/day=1", "delta_0000001_0000001_0000"])
+@pytest.mark.parametrize("inner", ["", "data/day=1", "bucket-0", "delta_0000001_0000001_0000"])
 @pytest.mark.parametrize("name", list(LOGS))
 def test_a_lake_table_is_refused_with_what_reads_it(name: str, inner: str, tmp_path: Path) -> None:
     folder = tmp_path / "lake" / "people"
