@@ -147,7 +147,7 @@ def test_points_of_the_same_conditions_are_searched_once(monkeypatch: pytest.Mon
     monkeypatch.setattr(score_search, "best_points", counted)
     bins = answers()
     start = [Term(q, 1, 1) for q in range(6)]
-    score = find_score(bins, bins[:6].sum(axis=0) >= 4, np.ones(N), dict.fromkeys(range(8), 2), 0.9, start)
+    score = find_score(bins, bins[:6].sum(axis=0) >= 4, np.ones(N), dict.fromkeys(range(8), 2), 0.9, start, 6)
     assert score is not None
     assert len(searched) == len(set(searched))
 
