@@ -105,21 +105,25 @@ def quantize_centers(centers: Rows, quantizer: RowQuantizer, level: int) -> Quan
     values = np.zeros((n_blocks * BLOCK_CENTERS, _padded_width(n_features, PADDING_BYTES, dtype)), dtype)
     width = _padded_width(n_features, 4, dtype) * values.itemsize // 4  # words of a center in tiles and blocks
     columns, exact = np.empty((n_features, n_clusters)), np.empty((n_clusters, n_features))
-    per_center = [np.empty(len(values), of_type) for of_type in (of_sums, np.float32, np.float32, np.float32)]
-    per_lane = [np.empty(n_blocks * BLOCK_LANES, of_type) for of_type in (of_sums, np.float32, np.float32)]
+    sums, steps, offsets, sizes = (
+        np.empty(len(values), of_type) for of_type in (of_sums, np.float32, np.float32, np.float32)
+    )
+    block_sums, block_steps, block_offsets = (
+        np.empty(n_blocks * BLOCK_LANES, of_type) for of_type in (of_sums, np.float32, np.float32)
+    )
     tile_words, block_words = (
         np.empty(len(values) * width, np.int32),
         np.empty(n_blocks * BLOCK_LANES * width, np.int32),
     )
     reach, per_norm = _quantize(
         centers, quantizer.shift, float(quantizer.factor), float(quantizer.max_value), quantizer.sound, error,
-        columns, exact, values, *per_center, tile_words, block_words, *per_lane,
+        columns, exact, values, sums, steps, offsets, sizes,
+        tile_words, block_words, block_sums, block_steps, block_offsets,
     )  # fmt: skip
     if level == FLOAT32:
         bound = (error, 0.0, 0.0, UNDERFLOW, 2.0 * error, COMPARISON_ROUNDING)
     else:
         bound = (0.0, 2.0, 2.0 * per_norm, UNDERFLOW, 0.0, STEP_ROUNDING)
-    sums, steps, offsets, sizes = per_center
     return QuantizedCenters(
         columns,
         exact,
@@ -131,7 +135,9 @@ def quantize_centers(centers: Rows, quantizer: RowQuantizer, level: int) -> Quan
         steps,
         offsets,
         block_words,
-        *per_lane,
+        block_sums,
+        block_steps,
+        block_offsets,
         sizes,
         ErrorBound(*(np.float32(SLACK * term) for term in bound)),
         RowTerm(np.float32(SLACK * reach), np.float32(SLACK * reach * per_norm)),
@@ -141,7 +147,7 @@ def quantize_centers(centers: Rows, quantizer: RowQuantizer, level: int) -> Quan
 
 def _padded_width(n_features: int, n_bytes: int, dtype: Any) -> int:
     """Return the number of values of a row that is padded to a multiple of `n_bytes`."""
-    multiple = n_bytes // np.dtype(dtype).itemsize
+    multiple = n_bytes // int(np.dtype(dtype).itemsize)
     return -(-n_features // multiple) * multiple
 
 
