@@ -48,19 +48,22 @@ def timed(stage: str) -> Iterator[None]:
 
 
 def encode(members: pd.DataFrame) -> np.ndarray:
-    """Return the features, float32 of shape (n_members, n_features)."""
-    numbers = members[NUMBERS + COUNTS].astype("float64")
+    """Return the features, float32 of shape (n_members, n_features), of those columns that the table has."""
+    counts, categories, flags, lists = (
+        [column for column in columns if column in members] for columns in (COUNTS, CATEGORIES, FLAGS, LISTS)
+    )
+    numbers = members[[column for column in NUMBERS if column in members] + counts].astype("float64")
     numbers["tenure"] = (pd.Timestamp("2026-01-01") - pd.to_datetime(members["signup_date"])).dt.days
-    for flag in FLAGS:
+    for flag in flags:
         numbers[flag] = members[flag].astype("float64")
     numbers = numbers.fillna(numbers.median())
-    numbers[COUNTS] = np.log1p(numbers[COUNTS])
+    numbers[counts] = np.log1p(numbers[counts])
     blocks = [StandardScaler().fit_transform(numbers).astype(np.float32)]
 
-    filled = members[CATEGORIES].fillna(members[CATEGORIES].mode().iloc[0])
+    filled = members[categories].fillna(members[categories].mode().iloc[0])
     blocks.append(pd.get_dummies(filled, dtype=np.float32).to_numpy())
 
-    for column in LISTS:
+    for column in lists:
         # None is a list that nobody filled in: no label.
         labels = members[column].map(lambda value: () if value is None else value)
         hot = MultiLabelBinarizer().fit_transform(labels).astype(np.float32)

@@ -34,7 +34,8 @@ def test_headline_figures_are_flat_numbers_and_lists_count_with_their_median() -
 
 
 def test_files_of_other_sizes_have_the_same_figures() -> None:
-    assert history.headline("pipeline-200000", "", {"times_faster": 3, "clusters": "12"}) == {"times_faster": 3.0}
+    for name in ("pipeline-200000", "pipeline-18-columns"):
+        assert history.headline(name, "", {"times_faster": 3, "clusters": "12"}) == {"times_faster": 3.0}
 
 
 def test_rows_of_a_list_are_cases_of_their_own() -> None:

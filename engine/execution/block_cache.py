@@ -107,7 +107,10 @@ class BlockCache:
     def pop(self, number: int) -> Any:
         """Remove a block's rows from the cache and return them, None if they are not cached."""
         rows = self.get(number)
-        if self._in_memory.pop(number, None) is None and self._file is not None:
+        with self._lock:
+            entry = self._in_memory.pop(number, None)
+            self._n_bytes -= 0 if entry is None else entry[1]
+        if entry is None and self._file is not None:
             self._file.drop(number)
         return rows
 

@@ -24,6 +24,7 @@ from engine.blocks import Block
 from engine.errors import EmptyTableError, NonFiniteValueError
 from engine.execution.block_cache import BlockCache
 from engine.execution.observers import BlockObserver, collect_all, observe_functions
+from engine.execution.threads import map_blocks
 from engine.features.columnar_block import ColumnarBlock, ReadSpec, number_columns, read_block
 from engine.features.compact_block import cache_block
 from engine.kernels.cpu.features.column_moments import compute_moments
@@ -197,6 +198,8 @@ class StatisticsTotals:
         for name, values in zip(self._numbers, sample.numbers, strict=True):
             self._columns[name].sample = values
             missing[name] = np.isnan(values)
+        for _ in map_blocks(lambda name: self._columns[name].sorted_sample, self._numbers):
+            pass  # sorted on all threads, where roles and plans would sort one column after the other
         return TableStatistics(self._n_rows, self._columns, missing, sample.rows)
 
 

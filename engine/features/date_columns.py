@@ -154,7 +154,7 @@ def warn_of_day_numbers(statistics: TableStatistics, overrides: Mapping[str, Rol
         for name, column in statistics.columns.items()
         if name not in overrides
         and column.read_spec.form == "number"
-        and any(_are_day_numbers(column.sorted_sample // factor) for factor in TIME_FACTORS)
+        and any(_are_day_numbers(column.sorted_sample, factor) for factor in TIME_FACTORS)
     ]
     if named:
         what = f"Numbers that look like days, written as year, month and day, stay numbers: {', '.join(named)}"
@@ -180,11 +180,11 @@ def warn_of_moment_numbers(statistics: TableStatistics, overrides: Mapping[str, 
         )
 
 
-def _are_day_numbers(ascending: NDArray[np.float64]) -> bool:
-    """Tell whether nearly all of different numbers are like 20240904, and of several days."""
-    if len(ascending) < MIN_DAYS or ascending[0] < FIRST_NUMBER or ascending[-1] > LAST_NUMBER:
+def _are_day_numbers(ascending: NDArray[np.float64], factor: float = 1.0) -> bool:
+    """Tell whether nearly all of different numbers are like 20240904, times a factor, and of several days."""
+    if len(ascending) < MIN_DAYS or ascending[0] // factor < FIRST_NUMBER or ascending[-1] // factor > LAST_NUMBER:
         return False
-    parsed = parse_dates(to_text(pa.array(np.unique(ascending))), DateFormat(forms=("yearmonthday",)))
+    parsed = parse_dates(to_text(pa.array(np.unique(ascending // factor))), DateFormat(forms=("yearmonthday",)))
     return len(parsed.values) > 1 and bool(np.isnan(parsed.values).mean() <= MAX_OTHER_SHARE)
 
 

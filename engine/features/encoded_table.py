@@ -19,6 +19,7 @@ import numpy as np
 from engine.backends.protocol import Backend, EncodedMoments, EncodedRows, Moments
 from engine.blocks import BLOCK_ROWS, Block, Table, has_random_access
 from engine.execution.block_cache import BlockCache
+from engine.execution.glibc_malloc import return_freed_pages
 from engine.execution.observers import BlockObserver, collect_all, observe_functions
 from engine.execution.passes import over_blocks
 from engine.features.columnar_block import ColumnarBlock
@@ -96,6 +97,8 @@ class EncodedTable:
         for result, observed in over_blocks(apply, partial(self._blocks, last), self._n_blocks, pass_name=pass_name):
             collect_all(observers, observed)
             yield result
+            if last and cache.n_bytes:  # results grow as the blocks go: 120 MiB less at a million rows, 1 ms a block
+                return_freed_pages()
         if last:
             cache.clear()
 

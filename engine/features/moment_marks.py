@@ -42,7 +42,7 @@ def find_moment_unit(name: str, ascending: NDArray[np.float64]) -> str | None:
         Without missing values.
     """
     words = {word.lower() for word in _WORDS.findall(name)}
-    if len(np.unique(ascending)) < MIN_OTHERS or words.isdisjoint(_MOMENT | _DATE):
+    if words.isdisjoint(_MOMENT | _DATE) or len(np.unique(ascending)) < MIN_OTHERS:
         return None
     smallest, largest = ascending[0], ascending[-1]
     for unit, word in UNITS.items():

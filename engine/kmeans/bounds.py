@@ -26,6 +26,8 @@ FAST_CENTER_COUNTS = (0, 6, 12, 18, 24, 36, 48, 72, 96, 144, 192, 288)  # choice
 # Costs of a row besides its products with centers, in products of 0.2 ns each, measured on one Emerald Rapids core.
 FULL_COMPARISON_COST = 60.0  # of a row that is compared with all centers: to read it and to store label and bound
 FAST_COMPARISON_COST = 55.0  # of a row that is compared with the fast centers: to measure its own center
+# Cost of a pass that compares all rows with all centers, below which the choice takes longer than it saves: 40 us.
+LEAST_PASS_COST = 2e5
 
 
 class CenterMovement:
@@ -84,6 +86,8 @@ class CenterMovement:
     ) -> int:
         """Return the number of fast centers that makes the next pass cheapest, by a sample of the rows."""
         if 2 * FAST_CENTER_COUNTS[1] >= len(steps):  # none is the only choice
+            return 0
+        if len(labels) * (len(steps) + FULL_COMPARISON_COST) < LEAST_PASS_COST:
             return 0
         sample = slice(None, None, max(1, len(labels) // SAMPLE_ROWS))
         rank = np.empty(len(steps), np.int64)  # of every center, by the length of its step

@@ -28,6 +28,7 @@ from engine.execution.block_cache import BlockCache
 from engine.execution.observers import BlockObserver, RowObserver
 from engine.execution.passes import over_rows
 from engine.explain.row_sample import RowCollector
+from engine.features.column_statistics import TableStatistics
 from engine.features.encoded_table import IndexedBlock
 from engine.features.fit import FittedFeatures, fit_encoder, reuse_encoder
 from engine.features.gpu_ids import digest_unique_ids
@@ -326,7 +327,8 @@ class Job:
                     cache=cache, observers=observers, progress=advance, reader=reader,
                 )  # fmt: skip
         self.libraries.record_statistics(features.on_device)
-        return features
+        # Their row sample takes tens of MiB, and no later stage reads them: none is there after a checkpoint either.
+        return replace(features, statistics=TableStatistics(self.n_rows, {}, {}))
 
     def _fit_pca(self, features: FittedFeatures, observers: Sequence[BlockObserver[IndexedBlock]]) -> Components:
         n_wanted, n_most = self.settings.pca.n_components, min(features.encoder.n_features, self.n_rows)

@@ -27,6 +27,7 @@ def test_blocks_are_cached_until_the_first_one_that_does_not_fit() -> None:
     assert (cache.get(3), cache.pop(3)) == (None, None)
     assert cache.get(1).sum() == cache.pop(1).sum() == 100
     assert 1 not in cache
+    assert cache.n_bytes == 800
     cache.clear()
     cache.put(0, rows(0), 2000)
     assert 0 in cache

@@ -37,6 +37,14 @@ def test_no_center_is_fast_if_all_rows_are_compared_anyway_or_none_is() -> None:
         assert thresholds.upper[3] < 5.1  # its own step, and the fastest other one's
 
 
+def test_no_center_is_fast_where_comparing_all_rows_takes_less_time_than_the_choice() -> None:
+    few = LABELS[::5]
+    movement = CenterMovement(100)
+    movement.add_steps(steps_with_long_ones([3, 70]), few, np.ones(len(few), np.float32))
+    assert len(movement.fast_centers) == 0
+    assert (movement.skip_thresholds().upper > 5.0).all()  # every row is compared, none is skipped wrongly
+
+
 def test_the_threshold_of_a_single_center_is_its_own_movement() -> None:
     movement = CenterMovement(1)
     movement.add_steps(np.array([2.0]), np.zeros(4, np.int32), np.full(4, 9, np.float32))

@@ -31,7 +31,7 @@ from engine.explain.rules.imm_tree import WeightedRows
 from engine.explain.rules.rules import STANDARD_ERRORS, RuleSet, match_any_rule
 from engine.explain.rules.scores import Mask, Score, Term, match_rule, rule_terms
 from engine.kernels.cpu.explain.predicates import accumulate_histograms
-from engine.kernels.cpu.explain.scores import best_points
+from engine.kernels.cpu.explain.scores import best_points, best_range_beside
 
 MAX_TERMS = 9  # conditions of a score: 4^9 ways to give each 0 to 3 points are few enough to try all
 MAX_POINTS = 3  # of a condition
@@ -103,13 +103,18 @@ def prefer_score(
     n_bins : dict of predicate to int
     min_precision : float
     """
+    bins, labels, weights = validation
+    member, before = labels == cluster, match_any_rule(rule_set.rules, bins)
+    n_missed = int((member & ~before).sum())
+    if not member.any() or (rule_set.precise and n_missed <= SIGNIFICANT * np.sqrt(n_missed)):
+        return rule_set  # whatever a score matched, it would not be better
     bins, labels, weights = train
     start = rule_terms(rule_set.rules[0])[0] if len(rule_set.rules) == 1 else ()
     score = find_score(bins, labels == cluster, weights, n_bins, min_precision, start)
     if score is None:
         return rule_set
     bins, labels, weights = validation
-    member, matched, before = labels == cluster, match_rule(score, bins), match_any_rule(rule_set.rules, bins)
+    matched = match_rule(score, bins)
     if not (matched & member).any():
         return rule_set
     gained, lost = int((matched & ~before & member).sum()), int((before & ~matched & member).sum())
@@ -140,8 +145,10 @@ class _Search:
         for line, (p, cuts) in enumerate(zip(self.predicates.tolist(), self.cuts, strict=True)):
             cell_of = np.searchsorted(cuts, np.arange(256), side="right") - 1
             self.cells[line] = cell_of.astype(np.uint8)[bins[p]]
+        self.n_cells = np.array([len(cuts) - 1 for cuts in self.cuts], np.int64)
         self.ranges = [_ranges(len(cuts) - 1) for cuts in self.cuts]
         self.all_rows = np.arange(bins.shape[1])
+        self.best_scores: dict[tuple[tuple[int, int, int], ...], tuple[float, Score]] = {}
 
     def forward(self, max_terms: int) -> list[Term]:
         """Return the terms of a forward selection by logistic regression, and their coefficients."""
@@ -195,6 +202,12 @@ class _Search:
 
     def best_score(self, terms: Sequence[Term]) -> tuple[float, Score]:
         """Return the score with the best points of all for these terms, and its worth less its cost."""
+        ranges = tuple((term.predicate, term.low, term.high) for term in terms)  # searches end in the same ones
+        if ranges not in self.best_scores:
+            self.best_scores[ranges] = self._compute_best_score(terms)
+        return self.best_scores[ranges]
+
+    def _compute_best_score(self, terms: Sequence[Term]) -> tuple[float, Score]:
         pattern = np.zeros(self.bins.shape[1], np.int64)
         for bit, term in enumerate(terms):
             pattern |= term.holds(self.bins).astype(np.int64) << bit
@@ -239,40 +252,35 @@ class _Search:
         """Add terms, and exchange each for the one that is worth most beside the others."""
         points = self.points(terms)
         while len(terms) < max_terms:
-            _, term = self._best_beside(points)
-            terms.append(term)
-            points += term.points * term.holds(self.bins)
+            found = self._best_beside(points)
+            assert found is not None
+            terms.append(found[1])
+            points += terms[-1].points * terms[-1].holds(self.bins)
         worth = self.best_threshold(terms)[0]
         for number in range(len(terms)):
             rest = terms[:number] + terms[number + 1 :]
-            reached, term = self._best_beside(self.points(rest))
-            if reached > worth + 1e-6:
-                terms, worth = [*rest[:number], term, *rest[number:]], reached
+            found = self._best_beside(self.points(rest), worth)
+            if found is not None and found[0] > worth + 1e-6:
+                worth, term = found
+                terms = [*rest[:number], term, *rest[number:]]
         return terms
 
-    def _best_beside(self, points: NDArray[np.int64]) -> tuple[float, Term]:
-        """Return the term that is worth most beside the points that others give, and what all are worth then."""
+    def _best_beside(self, points: NDArray[np.int64], worth: float = -np.inf) -> tuple[float, Term] | None:
+        """Return the term that is worth most beside the points that others give, and what all are worth then.
+
+        None if that is no more than `worth`.
+        """
         n_levels = int(points.max()) + 1
-        histogram = np.zeros((len(self.predicates), 2 * n_levels, CELLS))
+        histograms = np.zeros((len(self.predicates), 2 * n_levels, CELLS))
         label = (points * 2 + self.member).astype(np.int32)
-        accumulate_histograms(self.cells, self.all_rows, label, self.weights, histogram)
+        accumulate_histograms(self.cells, self.all_rows, label, self.weights, histograms)
         tails = np.zeros((n_levels + 1, 2))
-        tails[:-1] = histogram[0].sum(axis=1).reshape(n_levels, 2)[::-1].cumsum(axis=0)[::-1]
-        best, best_worth = None, -np.inf
-        for line, (low, high) in enumerate(self.ranges):
-            below = np.zeros((n_levels + 1, 2, len(low)))  # people in the range who have fewer points
-            below[1:] = _sums(histogram[line], low, high).reshape(n_levels, 2, len(low)).cumsum(axis=0)
-            for extra in range(1, MAX_POINTS + 1):
-                needed = np.arange(1, n_levels + extra)
-                top = np.minimum(needed, n_levels)
-                # Of people in the range, those match who have all but `extra` of the points needed.
-                tail = tails[top][:, :, None] + below[top] - below[np.maximum(needed - extra, 0)]
-                worth = self.worth(tail[:, 1], tail[:, 0]).max(axis=0)
-                i = int(worth.argmax())
-                if worth[i] > best_worth + 1e-9:
-                    best, best_worth = self._term(line, int(low[i]), int(high[i]), extra), float(worth[i])
-        assert best is not None
-        return best_worth, best
+        tails[:-1] = histograms[0].sum(axis=1).reshape(n_levels, 2)[::-1].cumsum(axis=0)[::-1]
+        reached, line, low, high, extra = best_range_beside(
+            histograms, self.n_cells, tails, MAX_POINTS,
+            self.size, self.row, self.min_precision, STANDARD_ERRORS, worth,
+        )  # fmt: skip
+        return None if line < 0 else (float(reached), self._term(line, low, high, extra))
 
 
 def _cuts(n_bins: int) -> NDArray[np.int64]:

@@ -16,15 +16,16 @@ Bounds: decisions/0058-heavy-tails.md.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, TypeAlias
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.kernels.cpu.jit_options import INNER
 from engine.kernels.cpu.kmeans.quantize import (
     FLOAT32,
-    INT8,
-    INT16,
     PADDING_BYTES,
     UINT8_ZERO,
     Float32s,
@@ -97,133 +98,194 @@ class QuantizedCenters(NamedTuple):
 
 def quantize_centers(centers: Rows, quantizer: RowQuantizer, level: int) -> QuantizedCenters:
     """Quantize centers (n_clusters, n_features), to rank them for rows that `quantizer` has quantized."""
-    exact = centers.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = (exact - quantizer.shift.astype(np.float64)) * float(quantizer.factor)
-        norms = np.sqrt(np.square(scaled).sum(axis=1))
-    sound = bool(quantizer.sound and norms.max() < MAX_NORM)
-    if not sound:
-        scaled, norms = np.zeros_like(scaled), np.zeros_like(norms)
+    n_clusters, n_features = centers.shape
+    n_blocks, error = -(-n_clusters // BLOCK_CENTERS), _relative_error(n_features)
+    dtype: Any = (np.int8, np.int16, np.float32)[level]
+    of_sums: Any = np.float32 if level == FLOAT32 else np.int32
+    values = np.zeros((n_blocks * BLOCK_CENTERS, _padded_width(n_features, PADDING_BYTES, dtype)), dtype)
+    width = _padded_width(n_features, 4, dtype) * values.itemsize // 4  # words of a center in tiles and blocks
+    columns, exact = np.empty((n_features, n_clusters)), np.empty((n_clusters, n_features))
+    sums, steps, offsets, sizes = (
+        np.empty(len(values), of_type) for of_type in (of_sums, np.float32, np.float32, np.float32)
+    )
+    block_sums, block_steps, block_offsets = (
+        np.empty(n_blocks * BLOCK_LANES, of_type) for of_type in (of_sums, np.float32, np.float32)
+    )
+    tile_words, block_words = (
+        np.empty(len(values) * width, np.int32),
+        np.empty(n_blocks * BLOCK_LANES * width, np.int32),
+    )
+    reach, per_norm = _quantize(
+        centers, quantizer.shift, float(quantizer.factor), float(quantizer.max_value), quantizer.sound, error,
+        columns, exact, values, sums, steps, offsets, sizes,
+        tile_words, block_words, block_sums, block_steps, block_offsets,
+    )  # fmt: skip
     if level == FLOAT32:
-        quantized = _convert_to_floats(scaled, norms)
+        bound = (error, 0.0, 0.0, UNDERFLOW, 2.0 * error, COMPARISON_ROUNDING)
     else:
-        quantized = _quantize_to_integers(scaled, norms, float(quantizer.max_value), level)
-    n_in_blocks = -(-len(exact) // BLOCK_CENTERS) * BLOCK_CENTERS
-
-    def padded(values: NDArray[Any], filler: Any) -> Any:
-        missing = np.full((n_in_blocks - len(values), *values.shape[1:]), filler, values.dtype)
-        return np.concatenate([values, missing])
-
-    def in_lanes(values: NDArray[Any], filler: Any) -> Any:
-        blocks = values.reshape(-1, BLOCK_CENTERS, *values.shape[1:])
-        missing = np.full((len(blocks), BLOCK_LANES - BLOCK_CENTERS, *values.shape[1:]), filler, values.dtype)
-        return np.concatenate([blocks, missing], axis=1).reshape(-1, *values.shape[1:])
-
-    no_sum = PADDING_SCORE if level == FLOAT32 else 0
-    values, sums = padded(quantized.values, 0), padded(quantized.sums, no_sum)
-    steps, offsets = padded(quantized.steps, 0.0), padded(quantized.offsets, PADDING_SCORE)
-    quad = PADDING_BYTES // values.itemsize
+        bound = (0.0, 2.0, 2.0 * per_norm, UNDERFLOW, 0.0, STEP_ROUNDING)
     return QuantizedCenters(
-        np.ascontiguousarray(exact.T),
+        columns,
         exact,
         np.ascontiguousarray(centers),
-        -(-len(exact) // TILE_CENTERS) * TILE_CENTERS,
-        _interleave(values, TILE_CENTERS, quad // 4),
-        _interleave(quantized.values, 1, quad),
+        -(-n_clusters // TILE_CENTERS) * TILE_CENTERS,
+        tile_words,
+        values[:n_clusters].view(np.int32).ravel(),
         sums,
         steps,
         offsets,
-        _interleave(in_lanes(values, 0), LANES, quad // 4),
-        in_lanes(sums, no_sum),
-        in_lanes(steps, 0.0),
-        in_lanes(offsets, PADDING_SCORE),
-        padded(quantized.sizes if sound else np.full(len(exact), np.inf, np.float32), np.inf),
-        quantized.error_bound,
-        quantized.row_term,
+        block_words,
+        block_sums,
+        block_steps,
+        block_offsets,
+        sizes,
+        ErrorBound(*(np.float32(SLACK * term) for term in bound)),
+        RowTerm(np.float32(SLACK * reach), np.float32(SLACK * reach * per_norm)),
         quantizer.factor,
     )
 
 
-class _QuantizedValues(NamedTuple):
-    """Quantized values of -c, and what makes scores of them: see QuantizedCenters."""
-
-    values: NDArray[Any]
-    sums: Sums
-    steps: Float32s
-    offsets: Float32s
-    sizes: Float32s
-    error_bound: ErrorBound
-    row_term: RowTerm
+def _padded_width(n_features: int, n_bytes: int, dtype: Any) -> int:
+    """Return the number of values of a row that is padded to a multiple of `n_bytes`."""
+    multiple = n_bytes // int(np.dtype(dtype).itemsize)
+    return -(-n_features // multiple) * multiple
 
 
-def _quantize_to_integers(scaled: Float64s, norms: Float64s, max_value: float, level: int) -> _QuantizedValues:
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _quantize(
+    centers: Rows, shift: Rows, factor: float, max_value: float, sound: bool, error: float, columns: Float64s,
+    exact: Float64s, values: NDArray[Any], sums: Sums, steps: Float32s, offsets: Float32s, sizes: Float32s,
+    tile_words: Int32s, block_words: Int32s, block_sums: Sums, block_steps: Float32s, block_offsets: Float32s,
+) -> tuple[float, float]:  # fmt: skip
+    """Write all arrays of QuantizedCenters but center_words, which are words of `values`; return reach and per_norm.
+
+    In one kernel, because the passes over a few thousand rows take less time than NumPy takes for a few centers.
+    """
+    n_clusters, n_features = centers.shape
+    scaled, norms = np.empty((n_clusters, n_features)), np.empty(n_clusters)
+    for j in range(n_clusters):
+        square = 0.0
+        for t in range(n_features):
+            exact[j, t] = columns[t, j] = centers[j, t]
+            scaled[j, t] = (exact[j, t] - np.float64(shift[t])) * factor
+            square += scaled[j, t] * scaled[j, t]
+        norms[j] = math.sqrt(square)
+        sound = sound and norms[j] < MAX_NORM
+    if not sound:
+        scaled[:], norms[:] = 0.0, 0.0
+    no_sum = sums.dtype.type(PADDING_SCORE if values.itemsize == 4 else 0.0)
+    sums[:] = no_sum
+    steps[:], offsets[:], sizes[:] = 0.0, PADDING_SCORE, np.inf
+    reach, per_norm = 0.0, 0.0
+    if values.itemsize == 4:
+        _convert_to_floats(scaled, norms, error, values, sums, steps, offsets, sizes)
+    else:
+        reach, per_norm = _quantize_to_integers(scaled, norms, max_value, values, sums, steps, offsets, sizes)
+    if not sound:
+        sizes[:] = np.inf
+    _lay_out(
+        values.view(np.int32),
+        no_sum,
+        sums,
+        steps,
+        offsets,
+        tile_words,
+        block_words,
+        block_sums,
+        block_steps,
+        block_offsets,
+    )
+    return reach, per_norm
+
+
+@numba.njit(**INNER)
+def _quantize_to_integers(
+    scaled: Float64s, norms: Float64s, max_value: float, values: NDArray[Any], sums: Sums, steps: Float32s,
+    offsets: Float32s, sizes: Float32s,
+) -> tuple[float, float]:  # fmt: skip
     """Quantize centers to int8 or int16, every center with a step of its own.
 
     A step is at least 1 / `reach` of the norm, so steps bound norms, and one number a center serves for both. Most
     centers have the step that this asks for; the largest value of the others needs a larger one.
     """
-    n_features = scaled.shape[1]
-    largest = np.abs(scaled).max(axis=1)
-    norms = np.maximum(norms, largest)  # where squares underflow
-    spread = norms[largest > 0] / largest[largest > 0]
-    reach = max_value * (float(np.median(spread)) if len(spread) else 1.0)
-    if level == INT16:  # no sum of products is to reach 2^31: norms of rows are at most max_value sqrt(n_features)
-        reach = min(reach, (2.0**31 - 1.0) / (max_value * n_features**0.5) - 0.5 * n_features**0.5 - 1.0)
-    steps = np.nextafter(
-        np.maximum(np.maximum(norms / reach, largest / max_value), MIN_STEP).astype(np.float32), np.float32(np.inf)
-    )
-    exact_steps = steps.astype(np.float64)
-    values: Float64s = np.rint(scaled / exact_steps[:, None])
-    center_errors = np.sqrt(np.square(scaled - values * exact_steps[:, None]).sum(axis=1))
-    error_share = float((center_errors / (reach * exact_steps)).max())
-    per_norm = error_share + STEP_ROUNDING
-    terms = (0.0, 2.0, 2.0 * per_norm, UNDERFLOW, 0.0, STEP_ROUNDING)
-    sums = np.zeros(len(scaled), np.int32)
-    if level == INT8:  # rows are stored with UINT8_ZERO added
-        sums += (UINT8_ZERO * values.sum(axis=1)).astype(np.int32)
-    return _QuantizedValues(
-        (-values).astype(np.int8 if level == INT8 else np.int16),
-        sums,
-        steps,
-        (0.5 * np.square(norms) * (1.0 - STEP_ROUNDING)).astype(np.float32),
-        (reach * SLACK * exact_steps).astype(np.float32),
-        ErrorBound(*(np.float32(SLACK * term) for term in terms)),
-        RowTerm(np.float32(SLACK * reach), np.float32(SLACK * reach * per_norm)),
-    )
+    n_clusters, n_features = scaled.shape
+    largest, spread, n_spread = np.zeros(n_clusters), np.empty(n_clusters), 0
+    for j in range(n_clusters):
+        for t in range(n_features):
+            largest[j] = max(largest[j], abs(scaled[j, t]))
+        norms[j] = max(norms[j], largest[j])  # where squares underflow
+        if largest[j] > 0.0:
+            spread[n_spread] = norms[j] / largest[j]
+            n_spread += 1
+    reach = max_value * (np.median(spread[:n_spread]) if n_spread > 0 else 1.0)
+    if (
+        values.itemsize == 2
+    ):  # no sum of products is to reach 2^31: norms of rows are at most max_value sqrt(n_features)
+        root = math.sqrt(n_features)
+        reach = min(reach, (2.0**31 - 1.0) / (max_value * root) - 0.5 * root - 1.0)
+    error_share = 0.0
+    for j in range(n_clusters):
+        least_step = np.float32(max(norms[j] / reach, largest[j] / max_value, MIN_STEP))
+        steps[j] = np.nextafter(least_step, np.float32(np.inf))
+        step, total, square = np.float64(steps[j]), 0.0, 0.0
+        for t in range(n_features):
+            value = np.rint(scaled[j, t] / step)
+            values[j, t] = -value
+            total += value
+            lost = scaled[j, t] - value * step
+            square += lost * lost
+        error_share = max(error_share, math.sqrt(square) / (reach * step))
+        sums[j] = UINT8_ZERO * total if values.itemsize == 1 else 0.0  # rows of bytes are stored with UINT8_ZERO added
+        offsets[j] = 0.5 * norms[j] * norms[j] * (1.0 - STEP_ROUNDING)
+        sizes[j] = reach * SLACK * step
+    return reach, error_share + STEP_ROUNDING
 
 
-def _convert_to_floats(scaled: Float64s, norms: Float64s) -> _QuantizedValues:
+@numba.njit(**INNER)
+def _convert_to_floats(
+    scaled: Float64s, norms: Float64s, error: float, values: NDArray[Any], sums: Sums, steps: Float32s,
+    offsets: Float32s, sizes: Float32s,
+) -> None:  # fmt: skip
     """Round centers to float32.
 
     Their offsets are lowered by the error of their own scores, so that a far center does not widen the bound of others.
     """
-    error = _relative_error(scaled.shape[1])
-    squares = np.square(norms)
-    terms = (error, 0.0, 0.0, UNDERFLOW, 2.0 * error, COMPARISON_ROUNDING)
-    offsets = (0.5 * squares - error * squares).astype(np.float32)
-    return _QuantizedValues(
-        -scaled.astype(np.float32),
-        offsets,
-        np.ones(len(scaled), np.float32),
-        offsets,
-        squares.astype(np.float32),
-        ErrorBound(*(np.float32(SLACK * term) for term in terms)),
-        RowTerm(np.float32(0.0), np.float32(0.0)),
-    )
+    for j in range(scaled.shape[0]):
+        square = norms[j] * norms[j]
+        for t in range(scaled.shape[1]):
+            values[j, t] = -scaled[j, t]
+        steps[j], sizes[j], offsets[j] = 1.0, square, 0.5 * square - error * square
+        sums[j] = offsets[j]
+
+
+@numba.njit(**INNER)
+def _lay_out(
+    words: Int32s, no_sum: Any, sums: Sums, steps: Float32s, offsets: Float32s, tile_words: Int32s, block_words: Int32s,
+    block_sums: Sums, block_steps: Float32s, block_offsets: Float32s,
+) -> None:  # fmt: skip
+    """Write words (padded clusters, words) and what belongs to them in the layouts of tiles and of blocks."""
+    n_centers = words.shape[0]
+    width = tile_words.shape[0] // n_centers
+    for j in range(n_centers):
+        first = j // TILE_CENTERS * width * TILE_CENTERS + j % TILE_CENTERS
+        for word in range(width):
+            tile_words[first + word * TILE_CENTERS] = words[j, word]
+    for lane in range(block_sums.shape[0]):
+        block, place = lane // BLOCK_LANES, lane % BLOCK_LANES
+        first = lane // LANES * width * LANES + lane % LANES
+        if place < BLOCK_CENTERS:
+            j = block * BLOCK_CENTERS + place
+            block_sums[lane], block_steps[lane], block_offsets[lane] = sums[j], steps[j], offsets[j]
+            for word in range(width):
+                block_words[first + word * LANES] = words[j, word]
+        else:
+            block_sums[lane] = no_sum
+            block_steps[lane], block_offsets[lane] = 0.0, PADDING_SCORE
+            for word in range(width):
+                block_words[first + word * LANES] = 0
 
 
 def _relative_error(n_features: int) -> float:
     """Return e such that the error of a float32 score is at most e (||c||^2 + ||y||^2 / 2)."""
     operations = (n_features + 8) * 2.0**-24
     return 1.02 * operations / (1.0 - operations) ** 2 if operations < 0.25 else np.inf
-
-
-def _interleave(values: NDArray[Any], group: int, multiple: int) -> Int32s:
-    """Return the values as words, in the layout [group of centers][word][center of the group].
-
-    Rows are padded with zeros to a multiple of `multiple` values. There are whole groups.
-    """
-    padded = np.zeros((len(values), -(-values.shape[1] // multiple) * multiple), values.dtype)
-    padded[:, : values.shape[1]] = values
-    words = padded.view(np.int32)
-    return np.ascontiguousarray(words.reshape(-1, group, words.shape[1]).transpose(0, 2, 1)).ravel()
