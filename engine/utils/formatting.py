@@ -115,9 +115,20 @@ def format_quantity(value: float, unit: str | None, name: str, *, spread: float 
         return f"{100.0 * value:.{digits}f} %"
     if is_year(value, name):
         return f"{value:.0f}"
+    if unit in ("s", "seconds") and 60.0 <= value < 86_400.0:
+        return _duration(value)
     if whole and value == round(value):
         return f"{value + 0.0:,.0f}".replace("-", "−") + _unit(unit, name)
     return format_number(value, spread=spread) + _unit(unit, name)
+
+
+def _duration(seconds: float) -> str:
+    """Return a time of a minute up to a day in the two units that matter: "2 h 31 min", "3 min 20 s"."""
+    if seconds < 3_599.5:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, rest = divmod(round(seconds / 60), 60)
+    return f"{hours} h {rest} min" if rest else f"{hours} h"
 
 
 def format_exact_quantity(value: float, unit: str | None, name: str) -> str:

@@ -146,6 +146,7 @@ def test_the_report_shows_a_map_if_the_run_has_one(run: engine.Run, tmp_path: Pa
     assert sum(len(trace.x) for trace in figure.data) == len(labels)
     html = engine.Run(copy).report().read_text(encoding="utf-8")
     assert "Each dot" in html
+    assert "t-SNE keeps neighbours, not distances" in html
     assert 'id="chart-map"' in html
     assert "id-000" not in html
 

@@ -88,8 +88,8 @@ def test_thresholds_keep_all_of_their_digits() -> None:
     ],
 )
 def test_a_short_unit_within_another_word_is_told(unit: str, name: str) -> None:
-    assert format_exact_quantity(750.0, unit, name) == f"750 {unit}"
-    assert format_quantity(750.0, unit, name, spread=90.0, whole=True) == f"750 {unit}"
+    assert format_exact_quantity(50.0, unit, name) == f"50 {unit}"
+    assert format_quantity(50.0, unit, name, spread=90.0, whole=True) == f"50 {unit}"
 
 
 @pytest.mark.parametrize(
@@ -177,3 +177,17 @@ def test_words_of_the_table_and_of_the_user_take_precedence_over_the_column_name
     words = Vocabulary.from_schema(schema, ["recency", "hvy"], {"hvy": "drinks heavily"}, {"hvy": {"1": "does"}})
     assert dict(words.names) == {"recency": "days since", "hvy": "drinks heavily"}
     assert words.meanings("hvy") == (("1", "does"),)
+
+
+def test_seconds_are_hours_and_minutes_by_their_size() -> None:
+    expected = {
+        59.0: "59 s",
+        60.0: "1 min",
+        200.0: "3 min 20 s",
+        3_599.4: "59 min 59 s",
+        3_599.9: "1 h",
+        9_040.0: "2 h 31 min",
+        86_400.0: "86,400 s",
+    }
+    for seconds, words in expected.items():
+        assert format_quantity(seconds, "s", "call time", spread=9.0, whole=True) == words

@@ -16,6 +16,8 @@ from engine.utils.formatting import format_day, format_percent, format_quantity,
 UNINFORMATIVE = re.compile(
     r"^(?:.{1,2}|yes|no|y|n|true|false|other|others|none|unknown|n/?a|[\d.,+<>= -]*)$", re.IGNORECASE
 )
+_YES = {"yes", "ja", "oui", "sí", "sì", "si", "sim"}
+_NO = {"no", "nein", "nee", "nej", "nei", "non", "não"}  # "nie" is no in Polish, but never in German
 RARE_SHARE = 0.05  # share below which a label is said to be absent
 _AMOUNTS = {
     "little", "some", "much", "a little", "low", "medium", "moderate", "high", "very low", "very high", "strong",
@@ -38,9 +40,10 @@ def name_tag(effect_size: EffectSize, ambiguous: Container[str] = ()) -> str:
         value = f"{value} in {name}" if value in ambiguous else value
         return value if more else (f"no {value}" if effect_size.cluster_value < RARE_SHARE else f"little {value}")
     if feature.kind == "category":
-        if _is_yes_or_no(value) and more:
-            return _answer_tag(name, yes=value.lower() == "yes")
-        if UNINFORMATIVE.match(value) or value in ambiguous:
+        answer = _yes_or_no(value)
+        if answer and more:
+            return _answer_tag(name, yes=answer == "yes")
+        if answer or UNINFORMATIVE.match(value) or value in ambiguous:
             return _named_value(name, value, more)
         return value if more else f"not {value}"
     if feature.kind == "missing":
@@ -66,8 +69,10 @@ def name_tag(effect_size: EffectSize, ambiguous: Container[str] = ()) -> str:
     return f"{name} {towards}" if towards else _number_tag(name, more, whole=feature.whole)
 
 
-def _is_yes_or_no(value: str) -> bool:
-    return value.lower() in ("yes", "no")
+def _yes_or_no(value: str) -> str | None:
+    """Return "yes" or "no" for an answer that says so in a common language ("Ja", "oui"), else None."""
+    lowered = value.lower()
+    return "yes" if lowered in _YES else "no" if lowered in _NO else None
 
 
 def _answer_tag(name: str, *, yes: bool) -> str:
@@ -162,8 +167,9 @@ def clause(effect_size: EffectSize, *, min_people: int, brief: bool = False, wor
         names = "names" if share == few else "name"
         return f"{share} {names} {value} among their {feature.name}{against}"
     if feature.kind == "category":
-        if _is_yes_or_no(value):
-            return f"{share} {_answers(feature.name, value.lower(), single=share == few)}{against}"
+        answer = _yes_or_no(value)
+        if answer:
+            return f"{share} {_answers(feature.name, answer, single=share == few)}{against}"
         verb = "are" if is_plural(feature.name) else "is"
         return f"the {feature.name} {verb} {value} for {share}{against}"
     if feature.kind == "missing":

@@ -201,6 +201,35 @@ def test_answers_of_yes_and_no_in_a_text_are_read_like_those_of_a_truth_value(
         assert clause(effect_size, min_people=61) == f"{clauses[1].format(answer)} (everybody: 30 %)"
 
 
+@pytest.mark.parametrize(("yes", "no"), [("Ja", "Nein"), ("oui", "NON"), ("Sí", "No"), ("ja", "nee")])
+def test_answers_of_yes_and_no_in_other_languages_are_read_like_yes_and_no(yes: str, no: str) -> None:
+    for value, tag, answer in ((yes, "newsletter", "yes"), (no, "no newsletter", "no")):
+        feature = Predicate("column", "newsletter", "category", value)
+        more = EffectSize(feature, "rest", 0.6, 0.3, 0.5, 0.4, 0.6, 2.0, 1.5, 2.5, 99, 60, 0.5, 0.6)
+        assert name_tag(more) == tag
+        assert clause(more, min_people=11) == f"60 % say {answer} to newsletter (everybody: 30 %)"
+
+
+def test_never_in_german_is_not_read_as_no() -> None:
+    never = EffectSize(
+        Predicate("column", "alcohol", "category", "nie"),
+        "rest",
+        0.6,
+        0.3,
+        0.5,
+        0.4,
+        0.6,
+        2.0,
+        1.5,
+        2.5,
+        99,
+        60,
+        0.5,
+        0.6,
+    )
+    assert name_tag(never) == "nie"
+
+
 def test_one_of_two_numbers_is_named_like_a_category() -> None:
     for difference, value in ((0.5, "2"), (-0.5, "1")):
         feature = Predicate("source", "source", "truth", thresholds=(2.0,), lower_value=1.0)
