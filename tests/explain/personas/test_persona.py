@@ -12,7 +12,7 @@ import pytest
 
 from engine.explain.binning.predicates import Predicate
 from engine.explain.personas.cluster_names import name_clusters
-from engine.explain.personas.effect_sizes import EffectSize, compute_effect_sizes, wilson
+from engine.explain.personas.effect_sizes import DEMOGRAPHICS, EffectSize, compute_effect_sizes, wilson
 from engine.explain.personas.persona import Persona, build_personas
 from engine.explain.personas.phrases import _number_tag, clause, interest_words, name_tag
 from engine.explain.personas.sentences import write_portrait, write_sentences
@@ -377,3 +377,40 @@ def test_a_name_says_the_part_of_a_scale_in_which_half_of_the_cluster_is(column:
     _, effect_sizes = sample_and_effect_sizes(pa.table({column: values.astype(np.int64)}), labels, values=meanings)
     found = [next(c for c in part if c.feature.kind == "number") for part in effect_sizes]
     assert [name_tag(found[0]), name_tag(found[2])] == [first, last]
+
+
+def share_of(name: str, value: str, group: str, share: float, difference: float = 0.6) -> EffectSize:
+    d = (difference,) * 3
+    return EffectSize(Predicate(name, name, "category", value), group, share, 0.2, *d, 2.0, 1.5, 2.5, 99, 60, 0.5, 0.6)
+
+
+def test_who_they_are_is_said_by_demographics_where_there_are_any() -> None:
+    plan, gender = share_of("plan", "family", "rest", 0.9), share_of("gender", "F", DEMOGRAPHICS, 0.8, 0.5)
+    portrait = dict(write_portrait([plan, gender], (), 11, DEFAULT_WORDS))
+    assert [line.split(" is ")[0] for line in portrait["Who they are"]] == ["The gender"]
+    assert [line.split(" is ")[0] for line in portrait["What they share"]] == ["The plan"]
+    assert "gender is F" in write_sentences([plan, gender], 50, 0.5, 11, DEFAULT_WORDS)[0]
+    assert "The plan" in dict(write_portrait([plan], (), 11, DEFAULT_WORDS))["Who they are"][0]
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.3, True), (0.29, False)])
+def test_what_three_in_ten_have_is_shared(share: float, said: bool) -> None:
+    plan, gender = share_of("plan", "family", "rest", share), share_of("gender", "F", DEMOGRAPHICS, 0.8)
+    assert ("What they share" in dict(write_portrait([gender, plan], (), 11, DEFAULT_WORDS))) is said
+    assert any("What they share" in line for line in write_sentences([gender, plan], 50, 0.5, 11, DEFAULT_WORDS)) is said
+
+
+@pytest.mark.parametrize(
+    ("name", "high", "more", "tag"),
+    [
+        ("any kids", 1.0, False, "no kids"),
+        ("having a car", 1.0, False, "not having a car"),
+        ("kids", 1.0, True, "kids"),
+        ("kids", 2.0, False, "kids 0"),
+        ("kids", 2.0, True, "kids 2"),
+    ],
+)
+def test_zero_and_one_are_no_and_yes_and_other_pairs_are_values(name: str, high: float, more: bool, tag: str) -> None:
+    feature = Predicate(name, name, "truth", thresholds=(high,), lower_value=0.0)
+    d = (0.5 if more else -0.5,) * 3
+    assert name_tag(EffectSize(feature, "rest", 0.9, 0.5, *d, 2.0, 1.5, 2.5, 99, 60, 0.5, 0.6)) == tag

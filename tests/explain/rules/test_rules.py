@@ -116,6 +116,23 @@ def test_a_further_rule_is_found_on_rows_that_no_rule_matches_yet() -> None:
     assert rule_set.rules == (near, {1: (3, 3), 2: (2, 3)})
 
 
+def test_accepted_and_further_rules_are_max_rules_together() -> None:
+    row = np.arange(1200)
+    bins = (row // 300).astype(np.uint8)[None]
+    bins = np.concatenate([bins, (row % 2).astype(np.uint8)[None]])
+    in_cluster = (bins[0] == 0) | ((bins[0] != 0) & (bins[1] == 0))
+    beside = bins[0] != 0
+    tree = grow_tree(bins[:, beside], (in_cluster & (bins[0] != 2))[beside].astype(np.int32), np.ones(900), max_depth=3)
+    near, found = {0: (0, 0)}, []
+    for max_rules in (1, 2):
+        config = ExplainConfig(max_rules=max_rules)
+        rule_set = find_rules(
+            tree, bins, in_cluster, np.ones(1200), [4, 2], config, predicates=np.arange(2), accepted=(near,)
+        )
+        found.append(len(rule_set.rules))
+    assert found == [1, 2]
+
+
 def test_people_of_an_accepted_rule_do_not_make_a_further_rule_more_precise() -> None:
     row = np.arange(1000)
     bins = np.stack([row >= 800, row % 2]).astype(np.uint8)
