@@ -179,3 +179,17 @@ def test_codes_are_not_tested_and_a_cluster_that_rules_hardly_cover_has_none(tmp
     assert n_without > 0
     assert not any(c["precise"] for c in clusters)  # there is nothing to learn, however well rules fit what they saw
     assert (run.path / "rules.sql").read_text().count("no short rule describes this cluster") == n_without
+
+
+def decimals(document: Any, key: str) -> set[int]:
+    """Return how many decimals the numbers of a key have, anywhere in a document."""
+    if isinstance(document, dict):
+        own = {len(repr(document[key]).partition(".")[2])} if isinstance(document.get(key), float) else set()
+        return own.union(*(decimals(value, key) for value in document.values()))
+    return set().union(*(decimals(value, key) for value in document)) if isinstance(document, list) else set()
+
+
+def test_figures_have_as_many_decimals_as_the_documents_promise(run: engine.Run) -> None:
+    assert max(decimals(run.features, "difference")) == 3
+    for key in ("precision", "importance", "fidelity"):
+        assert max(decimals(run.features, key) | decimals(run.rules, key)) == 4, key
