@@ -23,6 +23,12 @@ PERCENT = ("%", "pct", "percent", "perc")
 SHARES = ("share", "rate", "ratio", "fraction", "prop", "proportion")
 _DURATIONS = ("call", "calls", "dur", "duration", "listening", "play", "session", "talk", "time", "usage", "watch")
 _WEIGHTS = ("fat", "mass", "protein", "salt", "sugar", "weight")
+_SPANS = ("age", "contract", "membership", "seniority", "subscription", "tenure", "term")
+_SPAN_UNITS = {
+    **dict.fromkeys(["m", "month", "months", "mth", "mths"], "months"),
+    **dict.fromkeys(["y", "year", "years", "yr", "yrs"], "years"),
+    **dict.fromkeys(["d", "day", "days"], "days"),
+}  # fmt: skip
 _MONTH = re.compile(r"^m(\d{1,2})$", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[_\s()\[\]]+")
 
@@ -39,13 +45,18 @@ def unit_in_name(column: str, lowest: float, highest: float) -> str | None:
         return "min"
     if last == "g" and any(word in _WEIGHTS for word in before):
         return "g"
+    if before and before[-1] in _SPANS and last in _SPAN_UNITS:
+        return _SPAN_UNITS[last]
     return UNITS.get(last) if before else None
 
 
 def without_unit(column: str) -> str:
     """Return a column's name without the unit at its end, which is told with its values."""
     parts = [part for part in _SEPARATORS.split(column) if part]
-    if len(parts) > 1 and (parts[-1].lower() in (*UNITS, *PERCENT) or unit_in_name(column, 0.0, 2.0) in ("min", "g")):
+    by_words_before = ("min", "g", *_SPAN_UNITS.values())
+    if len(parts) > 1 and (
+        parts[-1].lower() in (*UNITS, *PERCENT) or unit_in_name(column, 0.0, 2.0) in by_words_before
+    ):
         return "_".join(parts[:-1])
     return column
 

@@ -157,6 +157,11 @@ def test_control_and_direction_characters_are_stripped() -> None:
         ("Monthly Spend (EUR)", 0.0, 9.0, "EUR"),
         ("weight [kg]", 0.0, 9.0, "kg"),
         ("discount (%)", 0.0, 80.0, "%"),
+        ("tenure_m", 0.0, 90.0, "months"),
+        ("contract_months", 0.0, 90.0, "months"),
+        ("Age (years)", 0.0, 90.0, "years"),
+        ("height_m", 0.0, 2.0, None),
+        ("weekly_hours", 0.0, 90.0, None),
         ("age", 18.0, 90.0, None),
     ],
 )

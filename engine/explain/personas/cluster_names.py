@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.explain.personas.effect_sizes import SMALL_EFFECT, EffectSize
-from engine.explain.personas.phrases import interest_words, is_sensitive, name_tag
+from engine.explain.personas.phrases import has_same_value, interest_words, is_sensitive, name_tag
 from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
 from engine.utils.formatting import capitalize_first, natural_list
 
@@ -29,6 +29,7 @@ DIRECTIONS = {
     "fond",
 }  # words of a tag beside its subject
 MAX_TAGS = 4  # of a name
+MIN_LACKED = 0.25  # share of everybody with what a name says a cluster lacks
 MAX_POSSIBLE_TAGS = 8  # of those that a kept name may be made of
 LEFT_BLANK = "many questions left open"
 
@@ -95,6 +96,7 @@ def _tags(strongest: list[EffectSize], ambiguous: set[str]) -> list[str]:
     They hold for most of the cluster; only where none does, what it has more often than others is named as such.
     """
     answered = [e for e in strongest if e.feature.kind != "missing" and _holds_for_most(e)]
+    answered = [e for e in answered if _tells_apart(e)] or answered
     if not answered and not _leaves_blank(strongest):
         more = [e for e in strongest if e.feature.kind != "missing" and e.difference > 0]
         answered, often = more[:1], "often "
@@ -126,6 +128,13 @@ def _holds_for_most(effect_size: EffectSize) -> bool:
     if effect_size.is_share:
         return (effect_size.cluster_value >= 0.5) == (effect_size.difference > 0)
     return effect_size.position != 0.5 and (effect_size.position > 0.5) == (effect_size.difference > 0)
+
+
+def _tells_apart(effect_size: EffectSize) -> bool:
+    """Return whether a tag says more than a slight tendency, or the lack of what few have."""
+    if effect_size.is_share:
+        return effect_size.difference > 0 or effect_size.overall_value >= MIN_LACKED
+    return not has_same_value(effect_size)
 
 
 def _leaves_blank(strongest: list[EffectSize]) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from engine.explain.personas.cluster_names import name_clusters
 from engine.explain.personas.effect_sizes import NEGLIGIBLE_EFFECT, EffectSize
 from engine.explain.personas.profile import ProfileRow, build_profile
+from engine.explain.personas.related_columns import series_name
 from engine.explain.personas.sentences import find_interests, write_portrait, write_sentences
 from engine.explain.personas.typical_member import typical_member
 from engine.explain.row_sample import RowSample
@@ -122,6 +123,7 @@ def build_personas(
     total = int(sample.sizes.sum())
     n_sampled = np.bincount(sample.labels, minlength=sample.n_clusters)
     ranked = [_rank(of_cluster, min_people) for of_cluster in effect_sizes]
+    told_once = [_one_of_each_series(strongest, related or {}) for strongest in ranked]
     shown = [n_sampled[c] >= min_people for c in range(sample.n_clusters)]
     cluster_names = name_clusters(ranked, shown, sample.sizes, earlier_names, given_names, words)
     strengths = [_root_mean_square(of_cluster) if shown[c] else 0.0 for c, of_cluster in enumerate(effect_sizes)]
@@ -136,10 +138,12 @@ def build_personas(
             )  # fmt: skip
             personas.append(Persona(c, size, share, cluster_names[c], (note,), (), (), (), 0.0, is_described=False))
             continue
+        told = told_once[c]
+        by_strength = sorted(effect_sizes[c], key=lambda e: -e.strength)
         personas.append(
             Persona(
-                c, size, share, cluster_names[c], write_sentences(strongest, size, share, min_people, words),
-                typical_member(effect_sizes[c], min_people),
+                c, size, share, cluster_names[c], write_sentences(told, size, share, min_people, words),
+                typical_member(_one_of_each_series(by_strength, related or {}), min_people),
                 find_interests(strongest), tuple(strongest[:MAX_EFFECT_SIZES]), strengths[c],
                 build_profile(strongest, related or {}, names or {}, min_people, words),
             )
@@ -152,7 +156,7 @@ def build_personas(
     if stability is not None:
         personas = [replace(p, stability=sure.words) for p, sure in zip(personas, stability, strict=True)]
     stable = {p.cluster for p in personas if stability is None or stability[p.cluster].is_stable}
-    return _add_community_portrait(personas, stable, ranked, min_people, words)
+    return _add_community_portrait(personas, stable, told_once, min_people, words)
 
 
 def _rank(effect_sizes: list[EffectSize], min_people: int) -> list[EffectSize]:
@@ -166,6 +170,20 @@ def _rank(effect_sizes: list[EffectSize], min_people: int) -> list[EffectSize]:
     return sorted(ranked, key=lambda e: -e.strength * (0.75 if e.is_share and e.difference < 0 else 1.0))
 
 
+def _one_of_each_series(effect_sizes: list[EffectSize], related: Mapping[str, frozenset[str]]) -> list[EffectSize]:
+    """Return effect sizes with one number of each series, such as data_gb_m1 to data_gb_m6: the first."""
+    told: list[EffectSize] = []
+    columns: dict[str, set[str]] = {}
+    for effect_size in effect_sizes:
+        column = effect_size.feature.column
+        of_series = columns.setdefault(series_name(column), set())
+        if not effect_size.is_share and column not in of_series and of_series & related.get(column, frozenset()):
+            continue
+        of_series.add(column)
+        told.append(effect_size)
+    return told
+
+
 def _root_mean_square(effect_sizes: list[EffectSize]) -> float:
     """Return the root mean square of the largest strength of each column of the table."""
     best: dict[str, float] = {}
@@ -176,7 +194,7 @@ def _root_mean_square(effect_sizes: list[EffectSize]) -> float:
 
 
 def _add_community_portrait(
-    personas: list[Persona], stable: Set[int], ranked: list[list[EffectSize]], min_people: int, words: DomainWords
+    personas: list[Persona], stable: Set[int], told: list[list[EffectSize]], min_people: int, words: DomainWords
 ) -> list[Persona]:
     """Add a portrait to the persona with the strongest differences, unless there is a single cluster.
 
@@ -187,5 +205,5 @@ def _add_community_portrait(
     if len(personas) < 2 or not candidates:
         return personas
     community = max(candidates, key=lambda p: p.strength)
-    portrait = write_portrait(ranked[community.cluster], community.interests, min_people, words)
+    portrait = write_portrait(told[community.cluster], community.interests, min_people, words)
     return [replace(p, portrait=portrait) if p is community else p for p in personas]

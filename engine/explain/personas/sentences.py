@@ -5,6 +5,8 @@ effect sizes of a cluster, strongest first  ->  who they are, what they share, w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.explain.personas.effect_sizes import DEMOGRAPHICS, INTERESTS, SMALL_EFFECT, EffectSize
 from engine.explain.personas.phrases import clause, has_same_value, interest_words
 from engine.utils.domain_words import DomainWords
@@ -113,8 +115,9 @@ def write_portrait(
     shared = _select_many(
         [e for e in answered if e.difference > 0 and (not e.is_share or e.cluster_value >= 0.3) and e not in identity],
         6,
+        identity,
     )
-    distinctive = _select_many([e for e in answered if e not in identity and e not in shared], 5)
+    distinctive = _select_many([e for e in answered if e not in identity and e not in shared], 5, [*identity, *shared])
     portrait = {
         heading: tuple(
             capitalize_first(clause(e, min_people=min_people, words=words)) + _interval_words(e) + "."
@@ -131,9 +134,11 @@ def write_portrait(
     return tuple((heading, lines) for heading, lines in portrait.items() if lines)
 
 
-def _select_many(candidates: list[EffectSize], limit: int) -> list[EffectSize]:
-    """Return at most `limit` effect sizes, one per column, of a column of labels up to three."""
-    columns: dict[str, int] = {}
+def _select_many(candidates: list[EffectSize], limit: int, used: Sequence[EffectSize] = ()) -> list[EffectSize]:
+    """Return at most `limit` effect sizes of other columns than `used`, one per column, of a column of labels up to
+    three.
+    """
+    columns = {e.feature.column: 1 for e in used if e.feature.kind != "label"}
     selected = []
     for effect_size in candidates:
         columns[effect_size.feature.column] = columns.get(effect_size.feature.column, 0) + 1

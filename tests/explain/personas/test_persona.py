@@ -13,8 +13,9 @@ import pytest
 from engine.explain.binning.predicates import Predicate
 from engine.explain.personas.cluster_names import name_clusters
 from engine.explain.personas.effect_sizes import DEMOGRAPHICS, EffectSize, compute_effect_sizes, wilson
-from engine.explain.personas.persona import Persona, build_personas
+from engine.explain.personas.persona import Persona, _one_of_each_series, build_personas
 from engine.explain.personas.phrases import _number_tag, clause, interest_words, name_tag
+from engine.explain.personas.related_columns import find_related_columns
 from engine.explain.personas.sentences import write_portrait, write_sentences
 from engine.explain.row_sample import RowSample
 from engine.features.fit import fit_encoder
@@ -397,7 +398,9 @@ def test_who_they_are_is_said_by_demographics_where_there_are_any() -> None:
 def test_what_three_in_ten_have_is_shared(share: float, said: bool) -> None:
     plan, gender = share_of("plan", "family", "rest", share), share_of("gender", "F", DEMOGRAPHICS, 0.8)
     assert ("What they share" in dict(write_portrait([gender, plan], (), 11, DEFAULT_WORDS))) is said
-    assert any("What they share" in line for line in write_sentences([gender, plan], 50, 0.5, 11, DEFAULT_WORDS)) is said
+    assert (
+        any("What they share" in line for line in write_sentences([gender, plan], 50, 0.5, 11, DEFAULT_WORDS)) is said
+    )
 
 
 @pytest.mark.parametrize(
@@ -414,3 +417,68 @@ def test_zero_and_one_are_no_and_yes_and_other_pairs_are_values(name: str, high:
     feature = Predicate(name, name, "truth", thresholds=(high,), lower_value=0.0)
     d = (0.5 if more else -0.5,) * 3
     assert name_tag(EffectSize(feature, "rest", 0.9, 0.5, *d, 2.0, 1.5, 2.5, 99, 60, 0.5, 0.6)) == tag
+
+
+def number_effect(column: str, difference: float, here: float = 9.0, overall: float = 3.0) -> EffectSize:
+    feature = Predicate(column, column.replace("_", " "), "number", whole=True, thresholds=(5.0,))
+    d = (difference, difference - 0.1, difference + 0.1)
+    position = 0.9 if difference > 0 else 0.1
+    return EffectSize(feature, "rest", here, overall, *d, None, None, None, 99, 99, 1.0, position)
+
+
+def test_a_series_of_columns_is_told_once() -> None:
+    series = [number_effect(f"data_m{month}", 1.2 - month / 100) for month in range(1, 7)]
+    tenure, other = number_effect("tenure", 0.9), number_effect("data_m7", 0.8)
+    related = {e.feature.column: frozenset(e.feature.column for e in series) for e in series}
+    told = _one_of_each_series([*series, tenure, other], related)
+    assert [e.feature.column for e in told] == ["data_m1", "tenure", "data_m7"]  # which is not related to the others
+    assert _one_of_each_series([*series, tenure], {}) == [*series, tenure]
+    alike = {"data_m1": frozenset(["data_m1", "tenure"]), "tenure": frozenset(["data_m1", "tenure"])}
+    assert _one_of_each_series([series[0], tenure], alike) == [
+        series[0],
+        tenure,
+    ]  # of no series: it says something else
+
+
+def test_columns_of_a_series_are_related_with_less_correlation() -> None:
+    random = np.random.default_rng(0)
+    use = random.normal(size=900)
+    columns = {f"data_m{month}": use + random.normal(size=900) * 0.6 for month in range(1, 4)}
+    columns |= {
+        "calls": use + random.normal(size=900) * 0.6,
+        "q1": random.normal(size=900),
+        "q2": random.normal(size=900),
+    }
+    table = pa.table(columns)
+    plan = fit_encoder(open_table(table)).encoder.plan
+    sample = RowSample(table, np.arange(900), np.zeros(900, np.int32), np.ones(900), np.array([900]))
+    related = find_related_columns(sample, plan)
+    assert related["data_m1"] == {"data_m1", "data_m2", "data_m3"}
+    assert related["calls"] == {"calls"}
+    assert related["q1"] == {"q1"}
+
+
+def test_a_name_has_no_slight_tendency_and_no_lack_of_what_few_have() -> None:
+    contract = share_of("contract", "24 months", "rest", 0.99)
+    slight = number_effect("tenure", -0.2, here=3.0, overall=3.0)
+    rare = EffectSize(
+        Predicate("vip", "vip", "truth", thresholds=(1.0,)),
+        "rest",
+        0.02,
+        0.1,
+        *(-0.4,) * 3,
+        0.2,
+        0.1,
+        0.3,
+        99,
+        11,
+        0.5,
+        0.6,
+    )
+    names = name_clusters(
+        [[contract, slight, rare], [share_of("plan", "x", "rest", 0.9)]], [True] * 2, np.array([50, 40])
+    )
+    assert names[0] == "24 months"
+    clear = number_effect("tenure", -0.6, here=1.0, overall=3.0)
+    assert name_clusters([[contract, clear]], [True], np.array([50])) == ["24 months and low tenure"]
+    assert name_clusters([[slight]], [True], np.array([50])) == ["Low tenure"]  # where nothing else tells it
