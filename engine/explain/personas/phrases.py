@@ -198,6 +198,10 @@ def format_value(effect_size: EffectSize, value: float) -> str:
     meaning = feature.meaning(value)
     if meaning is not None:
         return meaning
+    below = [words for number, words in feature.scale if number < value]
+    above = [words for number, words in feature.scale if number > value]
+    if below and above and value != round(value):  # a median of two codes
+        return f"between {below[-1]} and {above[0]}"
     return format_quantity(value, feature.unit, feature.name, spread=effect_size.spread, whole=feature.whole)
 
 

@@ -14,7 +14,7 @@ from engine.explain.binning.predicates import Predicate
 from engine.explain.personas.cluster_names import name_clusters
 from engine.explain.personas.effect_sizes import DEMOGRAPHICS, EffectSize, compute_effect_sizes, wilson
 from engine.explain.personas.persona import Persona, _one_of_each_series, build_personas
-from engine.explain.personas.phrases import _number_tag, clause, interest_words, name_tag
+from engine.explain.personas.phrases import _number_tag, clause, format_value, interest_words, name_tag
 from engine.explain.personas.related_columns import find_related_columns
 from engine.explain.personas.sentences import write_portrait, write_sentences
 from engine.explain.row_sample import RowSample
@@ -272,6 +272,18 @@ def test_a_year_is_later_or_earlier_and_not_high_or_low(name: str, later: str, e
         assert name_tag(effect_size) == tag
         word = tag.split()[0] if "per" not in name else {"many": "higher", "few": "lower"}[tag.split()[0]]
         assert f"to be {word} than others'" in clause(effect_size, min_people=5)
+
+
+def test_a_median_between_two_codes_is_told_by_their_meanings() -> None:
+    meanings = (("6", "45 to 49"), ("7", "50 to 54"), ("9", "60 to 64"))
+    feature = Predicate("age", "age group", "number", thresholds=(6.0, 7.0), whole=True, meanings=meanings)
+    d = (-0.6, -0.7, -0.5)
+    effect_size = EffectSize(feature, "rest", 6.5, 7.0, *d, None, None, None, 99, 99, 1.0, 0.2)
+    assert clause(effect_size, min_people=11) == (
+        "their age group is typically between 45 to 49 and 50 to 54 (everybody: 50 to 54)"
+    )
+    assert format_value(effect_size, 8.0) == "8"  # a code without a meaning is no median of others
+    assert format_value(effect_size, 9.5) == "9.5"
 
 
 def test_a_scale_that_may_count_down_has_no_above_and_below() -> None:
