@@ -39,10 +39,12 @@ test-wheel: wheel
 	$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
 	PYTHONPATH=tests $(WHEEL_VENV)/bin/python -P tests/wheel.py
 
-# Branches of the core that its own tests reach; the settings are in pyproject.toml.
+# Branches of the core that its own tests and those of the commands reach; the settings are in pyproject.toml.
 coverage: setup
+	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -n0 -q tests/tables tests/features tests/pca tests/kmeans tests/model tests/explain \
-		tests/execution tests/lineage tests/utils tests/pipeline tests/bad_input
+		tests/execution tests/lineage tests/utils tests/pipeline tests/bad_input tests/cli
+	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --show-missing --skip-covered
 
 # The engine in the environment of a GPU machine, on a machine without one: signatures, then the tests of the GPU path.
