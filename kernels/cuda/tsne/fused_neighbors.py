@@ -50,7 +50,7 @@ def prepare_landmarks(device: FusedDevice, X: HostArray, around: HostArray) -> F
         framed = X.astype(np.float64) - shift
         largest = float(np.abs(framed).max())
     is_sound = 2.0**-60 < largest < 2.0**60
-    factor = 2.0 ** -np.round(np.log2(largest)) if is_sound else 1.0
+    factor = 2.0 ** -round(float(np.log2(largest))) if is_sound else 1.0
     ready = certificate.prepare_centers(  # of landmarks that are all zero, scores are equal: that excludes nothing
         np, X if is_sound else np.zeros_like(X), shift.astype(np.float64) if is_sound else 0.0, factor, n + 1, features
     )
@@ -58,7 +58,7 @@ def prepare_landmarks(device: FusedDevice, X: HostArray, around: HostArray) -> F
         "Around": around.astype(np.int64), "Landmarks": X, "High": ready.high, "Low": ready.low,
         "Offsets": ready.offsets, "Blurs": ready.blurs, "FrameShift": shift if is_sound else np.zeros_like(shift),
     }  # fmt: skip
-    return FusedLandmarks(copy_to_device(device.xp, arrays), *around.shape, n, features, factor)
+    return FusedLandmarks(copy_to_device(device.xp, arrays), len(around), around.shape[1], n, features, factor)
 
 
 def find_landmark_neighbors(
