@@ -1,5 +1,7 @@
 """K-Means whose passes of Lloyd's algorithm are fused kernels: one read of the rows, and at most ten launches.
 
+The same device places new rows on the map by fused kernels (engine/tsne/gpu_transform.py); both are tested here.
+
 Labels, sums and their bits are those of array_kmeans.py, which computes all else. The kernels, and what they need to be
 launched: kernels/cuda. Opt-in (`algorithm="fused"`), since nothing of this has run on a GPU: not measured yet.
 """
@@ -15,6 +17,7 @@ from engine.errors import DeviceNotAvailableError, UsageError
 from engine.execution.array_storage import Storage
 from engine.kernels.cpu.kmeans import quantize
 from engine.kernels.cuda.kmeans import fused_pass
+from engine.kernels.cuda.tsne import fused_neighbors
 from engine.utils.array_types import Float32s, Float64s, Int32s, Rows
 
 USE_LLOYD = "use algorithm='lloyd': its bits are the same."
@@ -118,6 +121,31 @@ class FusedKMeans(ArrayBackend):
             raise DeviceNotAvailableError(
                 f"The fused K-Means kernels do not compute what they should on this GPU: {n_wrong} of {len(X)} labels "
                 "of their test are wrong.",
+                hint=USE_LLOYD,
+            )
+        self._check_placement()
+
+    def _check_placement(self) -> None:
+        """Find landmarks of rows that lie between two of them, and compare with the definition."""
+        X, landmarks = _rows_that_differ_little()
+        X, landmarks = X[:1000], np.concatenate([landmarks, X[1000:1200], landmarks[:16]])
+        homes, around = np.arange(len(X), dtype=np.int32) % 3, np.full((3, 320), len(landmarks))
+        for home in range(3):
+            around[home, : len(landmarks) - 64 * home] = np.arange(64 * home, len(landmarks))
+        put, k = self.xp.asarray, fused_neighbors.MAX_NEIGHBORS
+        prepared = fused_neighbors.prepare_landmarks(self.fused_device, landmarks, around)
+        found = fused_neighbors.find_landmark_neighbors(self.fused_device, put(X), put(homes), prepared, k)
+        neighbors, squared = map(self.to_host, found)
+        distances = np.zeros((len(X), len(landmarks)))
+        for x, c in zip(X.T.astype(np.float64), landmarks.T.astype(np.float64), strict=True):
+            distances += np.square(x[:, None] - c)
+        distances[np.arange(len(landmarks)) < 64 * homes[:, None]] = np.inf
+        expected = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        wrong = (neighbors != expected) | (squared != np.take_along_axis(distances, expected, axis=1))
+        if wrong.any():
+            raise DeviceNotAvailableError(
+                f"The fused kernels of placement do not compute what they should on this GPU: neighbors of "
+                f"{wrong.any(axis=1).sum()} of {len(X)} rows of their test are wrong.",
                 hint=USE_LLOYD,
             )
 

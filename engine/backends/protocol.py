@@ -246,7 +246,7 @@ class Backend(Protocol):
         """Return Euclidean distances (n_rows, n_clusters) in the dtype of X."""
 
     def with_fused_kernels(self) -> Backend:
-        """Return a backend of the same device whose lloyd_pass launches fused kernels.
+        """Return a backend of the same device whose lloyd_pass and placement of rows launch fused kernels.
 
         Raises
         ------

@@ -95,9 +95,11 @@ def make_landmark_map(
         lambda result: (result[0], {"layout": result[1]}),
         lambda facts, arrays: (facts, arrays["layout"]),
     )
+    is_fused = settings.kmeans.algorithm == "fused" and not settings.reproducible
+    placing = backend.with_fused_kernels() if is_fused else backend
     with reporter.stage("place", len(Z)) as advance:
         coordinates, uncertain = place_all_rows(
-            Z, backend, build_placement_index(backend, scores, embedding), storage, advance
+            Z, placing, build_placement_index(placing, scores, embedding), storage, advance
         )
     facts = facts | {"doubtful": int(np.count_nonzero(uncertain)), "previous": settings.previous}
     return LandmarkMap(landmarks, scores, labels, coordinates, uncertain, config.place_all, facts)

@@ -31,6 +31,7 @@ from triton.compiler import compile as compile_source
 
 from engine.kernels.cuda.kmeans import lloyd
 from engine.kernels.cuda.launch import ALIGNMENT, ARCHITECTURES, DESCRIPTION, SCRATCH
+from engine.kernels.cuda.tsne import placement
 
 TENSOR_CORES = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA", 120: "HMMA"}  # the instruction of matrix products of each
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -47,6 +48,14 @@ POINTERS = {
         "X": "fp32", "Weights": "fp64", "Centers": "fp32", "Shift": "fp64", "Scale": "fp64", "Labels": "i32",
         "Sums": "i64", "Masses": "i64", "Open": "i32", "Changed": "i32", "Counts": "i64",
     },
+    "screen_landmarks": {
+        "X": "fp32", "Order": "i64", "Begins": "i64", "Ends": "i64", "Homes": "i64", "Around": "i64", "High": "bf16",
+        "Low": "bf16", "Offsets": "fp32", "Blurs": "fp32", "FrameShift": "fp32", "Candidates": "i32", "Counts": "i32",
+    },
+    "rank_landmarks": {
+        "X": "fp32", "Order": "i64", "Begins": "i64", "Ends": "i64", "Homes": "i64", "Around": "i64",
+        "Landmarks": "fp32", "Candidates": "i32", "Counts": "i32", "Neighbors": "i64", "Squared": "fp64",
+    },
 }  # fmt: skip
 SCALARS = {
     "label_rows": {
@@ -57,7 +66,15 @@ SCALARS = {
         "first_row": "i64", "n_clusters": "i32", "n_features": "i32", "n_centers_padded": "i32", "mass_scale": "fp64",
         "n_copies": "i32",
     },
+    "screen_landmarks": {
+        "width": "i32", "n_landmarks": "i64", "n_features": "i32", "k": "i32", "factor": "fp32", "per_row": "fp32",
+        "floor": "fp32", "largest": "fp32",
+    },
+    "rank_landmarks": {
+        "width": "i32", "n_landmarks": "i64", "n_features": "i32", "k": "i32", "tile_rows": "i32",
+    },
 }  # fmt: skip
+SOURCES = {"label_rows": lloyd, "refine_rows": lloyd, "screen_landmarks": placement, "rank_landmarks": placement}
 
 
 class Configuration(NamedTuple):
@@ -87,6 +104,10 @@ def configurations() -> Iterator[Configuration]:
         for n_blocks in (8, 16, 32):
             yield label_rows(32, n_blocks, 32, weighted)
         yield Configuration("refine_rows", {"ROWS": 16, "CENTERS": 16, "WEIGHTED": weighted}, 8)
+    for features in (16, 32, 64, 128):
+        sizes = {"ROWS": 64, "CENTERS": 64 if features < 64 else 32, "FEATURES": features, "ROOM": 64}
+        yield Configuration("screen_landmarks", sizes | {"WIDEN": False}, 8)
+    yield Configuration("rank_landmarks", {"ROWS": 16, "CENTERS": 32, "KEPT": 16, "ROOM": 64}, 4)
 
 
 def label_rows(features: int, n_blocks: int, centers: int, weighted: bool) -> Configuration:
@@ -101,7 +122,9 @@ def compile_kernel(configuration: Configuration, architecture: int) -> Any:
     signature = {name: f"*{kind}" for name, kind in pointers.items()} | scalars
     signature |= dict.fromkeys(configuration.constants, "constexpr")
     attributes = {(i,): [["tt.divisibility", ALIGNMENT]] for i in range(len(pointers))}
-    source = ASTSource(getattr(lloyd, configuration.kernel), signature, configuration.constants, attributes)
+    source = ASTSource(
+        getattr(SOURCES[configuration.kernel], configuration.kernel), signature, configuration.constants, attributes
+    )
     options = {"num_warps": configuration.n_warps, "num_stages": 2, "enable_fp_fusion": False}
     return compile_source(source, target=GPUTarget("cuda", architecture, WARP), options=options)
 
@@ -176,7 +199,7 @@ def build(folder: Path, architecture: int) -> dict[str, Any]:
 
 def hash_source() -> str:
     """Return a hash of the kernels' source, by which a test tells whether the archives are those of the source."""
-    return hashlib.sha256(Path(lloyd.__file__).read_bytes()).hexdigest()
+    return hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in (lloyd, placement))).hexdigest()
 
 
 def _tar(files: dict[str, bytes]) -> bytes:

@@ -15,6 +15,7 @@ import pytest
 
 import engine
 from engine.backends import fused_gpu, gpu
+from engine.backends.array_kmeans import ArrayBackend
 from engine.backends.cpu import CpuBackend
 from engine.backends.fused_kmeans import FusedKMeans
 from engine.backends.gpu import GpuBackend, GpuProbe
@@ -24,6 +25,7 @@ from engine.execution.threads import row_blocks
 from engine.kernels.cuda.kmeans import fused_pass
 from engine.kernels.cuda.launch import Launcher, read_kernels
 from engine.kmeans.lloyd import Clustering, Samples, lloyd
+from engine.tsne.device import build_placement_index, place_rows
 from tests.gpu import fused_kernels, libraries
 from tests.gpu.counting import CountingModule, start_counting
 from tests.gpu.fused_kernels import NumpyKernels
@@ -47,6 +49,18 @@ class FusedDevice(FusedKMeans):
     def copy_in_pieces(self, X: Any) -> Iterator[tuple[slice, Any]]:
         for part in row_blocks(len(X), self.piece_rows):
             yield part, self.xp.asarray(X[part])
+
+
+class ArrayDevice(ArrayBackend):
+    """The array code on NumPy under CuPy's rules."""
+
+    name = "a stand-in"
+
+    def __init__(self) -> None:
+        super().__init__(StrictModule())
+
+    def free_memory(self) -> int | None:
+        return None
 
 
 def rows(n_rows: int, n_features: int, k: int, seed: int = 0) -> tuple[Any, Any]:
@@ -264,3 +278,31 @@ def test_without_a_fallback_an_error_of_the_device_is_passed_on(caplog: pytest.L
     backend.fused_device = backend.fused_device._replace(launch=launch)
     with caplog.at_level(logging.WARNING), pytest.raises(OutOfResourcesError, match="failed: an illegal access"):
         run(backend, X, centers)
+
+
+@pytest.mark.parametrize(("n_features", "launched"), [(7, True), (128, True), (129, False)])
+def test_rows_are_placed_by_fused_kernels_to_the_bits_of_the_array_code(n_features: int, launched: bool) -> None:
+    """Pieces of 1,001 rows of 7 features begin where no array of a kernel may."""
+    X = np.random.default_rng(3).normal(size=(3400, n_features)).astype(np.float32)
+    landmarks, embedding = X[:1400], np.ascontiguousarray(X[:1400, :2])
+    fused, plain = FusedDevice(piece_rows=1001), ArrayDevice()
+    index = build_placement_index(fused, landmarks, embedding)
+    n_before = len(fused.driver.launched)
+    found = place_rows(fused, X[1400:], index)
+    n_pieces = 2
+    assert fused.driver.launched[n_before:] == n_pieces * launched * ["screen_landmarks", "rank_landmarks"]
+    expected = place_rows(plain, X[1400:], build_placement_index(plain, landmarks, embedding))
+    np.testing.assert_array_equal(found.coordinates, expected.coordinates)
+    np.testing.assert_array_equal(found.uncertain, expected.uncertain)
+
+
+def test_kernels_that_find_wrong_landmarks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rank_wrongly(found: Any, n_tiles: int) -> None:
+        rank_landmarks(found, n_tiles)
+        found.array("Neighbors", 16)[3] += 1
+
+    rank_landmarks = fused_kernels.rank_landmarks
+    FusedDevice().check_kernels()
+    monkeypatch.setattr(fused_kernels, "rank_landmarks", rank_wrongly)
+    with pytest.raises(DeviceNotAvailableError, match="neighbors of 1 of 1000 rows"):
+        FusedDevice().check_kernels()

@@ -24,8 +24,10 @@ class NumpyKernels(Driver):
         if kernel.entry == "label_rows":
             assert n_programs == -(-(found["n_rows"] - found["first_row"]) // kernel.constants["ROWS"])
             label_rows(found)
-        else:
+        elif kernel.entry == "refine_rows":
             refine_rows(found)
+        elif kernel.entry == "rank_landmarks":  # which alone writes what is read
+            rank_landmarks(found, n_programs * kernel.constants["ROWS"] // found["tile_rows"])
 
 
 class Arguments:
@@ -79,6 +81,24 @@ def refine_rows(found: Arguments) -> None:
     for t in range(d):
         squared += (gather(found, "X", first, rows, d)[:, t, None].astype(np.float64) - centers[t]) ** 2
     move(found, first, rows, squared.argmin(axis=1))
+
+
+def rank_landmarks(found: Arguments, n_tiles: int) -> None:
+    """Rank all landmarks around the homes of rows."""
+    d, k, n, width = found["n_features"], found["k"], found["n_landmarks"], found["width"]
+    tiles = zip(*(found.array(name, n_tiles).tolist() for name in ("Begins", "Ends", "Homes")), strict=True)
+    landmarks = found.array("Landmarks", n, d).astype(np.float64)
+    for begin, end, home in tiles:
+        rows = found.array("Order", end - begin, first=begin)
+        around = found.array("Around", width, first=home * width)
+        around = around[around < n]
+        last = int(rows.max()) + 1
+        squared = np.zeros((len(rows), len(around)))
+        for t in range(d):
+            squared += (found.array("X", last, d)[rows, t, None].astype(np.float64) - landmarks[around, t]) ** 2
+        order = np.argsort(squared, axis=1, kind="stable")[:, :k]
+        found.array("Neighbors", last, k)[rows] = around[order]
+        found.array("Squared", last, k)[rows] = np.take_along_axis(squared, order, axis=1)
 
 
 def gather(found: Arguments, name: str, first: int, rows: Any, width: int = 1) -> Any:

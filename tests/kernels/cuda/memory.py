@@ -59,6 +59,9 @@ class DeviceModule(StrictModule):
         to_numpy(array)[...] = a
         return array
 
+    def argsort(self, a: Any, **options: Any) -> Any:
+        return self.asarray(to_numpy(self.__getattr__("argsort")(a, **options)))
+
     def virtual(self, values: Any, first: int) -> Any:
         """Return an array that begins `first` values before these: what a kernel is given of it."""
         address, kept = FIRST_VIRTUAL + SPACE * len(self._kept), np.ascontiguousarray(values)

@@ -48,7 +48,8 @@ def arguments_of(kernel: CompiledKernel) -> dict[str, Any]:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_archives_are_compiled_from_the_source(architecture: int) -> None:
-    source = (FOLDER.parent / "kmeans" / "lloyd.py").read_bytes()
+    sources = ("kmeans/lloyd.py", "tsne/placement.py")
+    source = b"".join((FOLDER.parent / name).read_bytes() for name in sources)
     _, description = read_archive(FOLDER / f"sm{architecture}.tar.xz")
     assert description["source"] == hashlib.sha256(source).hexdigest(), "`make kernels` compiles them again"
 
@@ -60,8 +61,9 @@ def test_every_cubin_takes_what_is_packed(architecture: int) -> None:
         layout = read_parameters(kernel.cubin, kernel.entry)
         assert [value.itemsize for value in packed] == [size for _, size in layout]
         names = [name for name, _ in kernel.parameters]
-        assert packed[names.index("Labels")] == 4096 * (names.index("Labels") + 1)
-        assert [type(packed[names.index(name)]) for name in ("first_row", "n_clusters")] == [np.int64, np.int32]
+        assert packed[names.index("Counts")] == 4096 * (names.index("Counts") + 1)
+        numbers = ("n_landmarks", "width") if kernel.entry.endswith("landmarks") else ("first_row", "n_clusters")
+        assert [type(packed[names.index(name)]) for name in numbers] == [np.int64, np.int32]
         assert names[-2:] == [SCRATCH, SCRATCH]
         assert read_block_size(kernel.cubin, kernel.entry) == (kernel.threads, 1, 1)
         assert packed[-2:] == (0, 0)

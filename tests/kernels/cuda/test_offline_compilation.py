@@ -72,8 +72,9 @@ def test_parameters_are_those_of_the_source(compiled: Compiled) -> None:
 
 
 def test_scores_are_computed_on_tensor_cores(compiled: Compiled) -> None:
-    labeling = [kernel for kernel in compiled.description["kernels"] if kernel["entry"] == "label_rows"]
-    assert len(labeling) == 18
+    scoring = ("label_rows", "screen_landmarks")
+    labeling = [kernel for kernel in compiled.description["kernels"] if kernel["entry"] in scoring]
+    assert len(labeling) == 18 + 4
     for kernel in labeling:
         assert kernel["instructions"].get(TENSOR_CORES[compiled.architecture], 0) > 0, kernel["name"]
 
