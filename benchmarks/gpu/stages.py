@@ -34,6 +34,7 @@ from engine.kernels.arrays.neighbors import knn_exact
 from engine.pca.solver import Components
 from engine.pipeline.fit import fit
 from engine.tables import open_table
+from engine.tsne.device import build_placement_index, place_rows
 from engine.tsne.gpu_embed import measure_divergence
 
 DEVICES = ("cuda", "cpu")
@@ -184,6 +185,16 @@ def placement(section: Section, setting: Setting) -> None:
         seconds, coordinates[device] = time_call(gpu().xp, lambda: model.transform(new))
         return {"seconds": seconds, "rows_per_second": n_rows / seconds}
 
+    def place_fused() -> dict[str, Any]:
+        if not hasattr(gpu(), "with_fused_kernels"):
+            return {"skipped": "the kernels run on a GPU"}  # this is a rehearsal on NumPy
+        backend = gpu().with_fused_kernels()
+        index = build_placement_index(backend, X[:n_landmarks], model.embedding_)
+        place_rows(backend, new[:WARM_ROWS], index)
+        seconds, placed = time_call(gpu().xp, lambda: place_rows(backend, new, index))
+        same = bool(np.array_equal(placed.coordinates, coordinates["cuda"]))
+        return {"seconds": seconds, "rows_per_second": n_rows / seconds, "passed": same}
+
     def compare() -> dict[str, Any]:
         differences = np.abs(coordinates["cuda"] - coordinates["cpu"]).max(axis=1)
         return {"share_beyond_0.01": float((differences > 0.01).mean()), "largest": float(differences.max())}
@@ -191,6 +202,7 @@ def placement(section: Section, setting: Setting) -> None:
     for device in DEVICES:
         section.case(f"{n_rows} x 32 on {n_landmarks} landmarks, {device}", lambda device=device: place(device))
     section.case("coordinates on both", compare)
+    section.case("the same by fused kernels, with the bits of the array code", place_fused)
 
 
 def members(setting: Setting) -> Path:
