@@ -199,7 +199,9 @@ def build(folder: Path, architecture: int) -> dict[str, Any]:
 
 def hash_source() -> str:
     """Return a hash of the kernels' source, by which a test tells whether the archives are those of the source."""
-    return hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in (lloyd, placement))).hexdigest()
+    return hashlib.sha256(
+        b"".join(Path(str(module.__file__)).read_bytes() for module in (lloyd, placement))
+    ).hexdigest()
 
 
 def _tar(files: dict[str, bytes]) -> bytes:
