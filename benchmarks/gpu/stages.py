@@ -187,7 +187,7 @@ def placement(section: Section, setting: Setting) -> None:
 
     def place_fused() -> dict[str, Any]:
         if not hasattr(gpu(), "with_fused_kernels"):
-            return {"skipped": "the kernels run on a GPU"}  # this is a rehearsal on NumPy
+            return {"skipped": "NumPy has no such kernels"}
         backend = gpu().with_fused_kernels()
         index = build_placement_index(backend, X[:n_landmarks], model.embedding_)
         place_rows(backend, new[:WARM_ROWS], index)
