@@ -84,7 +84,10 @@ def test_the_whole_script_runs_on_numpy(tmp_path: Path) -> None:
     cases = {(name, case): facts for name in sections for case, facts in report[name].items()}
     assert {key: facts["error"] for key, facts in cases.items() if "error" in facts} == {}
     assert [facts["passed"] for facts in cases.values() if "passed" in facts] == 10 * [True]
-    assert [facts["skipped"] for facts in cases.values() if "skipped" in facts] == ["NumPy has no such kernels", "compute-sanitizer is not on PATH"]
+    assert [facts["skipped"] for facts in cases.values() if "skipped" in facts] == [
+        "NumPy has no such kernels",
+        "compute-sanitizer is not on PATH",
+    ]
     inertias = [facts["inertia"] for (_, case), facts in cases.items() if case.startswith("2000 x 64, k = 20, engine")]
     assert len(inertias) == 3  # on the device, streamed to the device, on the CPU
     assert len(set(inertias)) == 1
