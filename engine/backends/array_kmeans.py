@@ -72,7 +72,7 @@ class ArrayBackend(ArrayPCA):
         rows: Rows = storage.array("Z", shape, np.float32)
         return rows
 
-    def allocate_rows(self, X: Rows, storage: Storage) -> PreparedDeviceRows:
+    def allocate_rows(self, X: Rows, storage: Storage, n_clusters: int | None = None) -> PreparedDeviceRows:
         quantizer = quantize.fit_quantizer(self.to_host(evenly_spaced_rows(X, QUANTIZER_SAMPLE_ROWS)), quantize.FLOAT32)
         device_X = device_array(X)
         device_X = self._allocate_resident(X.shape, X.dtype) if device_X is None else device_X
@@ -145,6 +145,9 @@ class ArrayBackend(ArrayPCA):
 
     def requantize_rows(self, X: Rows, rows: PreparedDeviceRows, part: slice) -> None:
         """Do nothing: rows are not quantized."""
+
+    def words_per_row(self, rows: PreparedDeviceRows, n_features: int) -> int:
+        return n_features
 
     def movement_scale(self, rows: PreparedDeviceRows) -> float:
         return float(rows.quantizer.factor)

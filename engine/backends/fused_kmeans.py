@@ -31,7 +31,7 @@ class FusedKMeans(ArrayBackend):
     def rows_per_lloyd_pass(self, n_rows: int) -> int:
         return max(n_rows, 1)
 
-    def allocate_rows(self, X: Rows, storage: Storage) -> PreparedDeviceRows:
+    def allocate_rows(self, X: Rows, storage: Storage, n_clusters: int | None = None) -> PreparedDeviceRows:
         if X.dtype != np.float32:
             raise UsageError(f"algorithm='fused' takes float32 rows, and these are {X.dtype}.", hint=USE_LLOYD)
         if X.shape[1] > fused_pass.MAX_FEATURES:
@@ -39,7 +39,7 @@ class FusedKMeans(ArrayBackend):
                 f"algorithm='fused' takes up to {fused_pass.MAX_FEATURES:,} features, and there are {X.shape[1]:,}.",
                 hint=USE_LLOYD,
             )
-        return super().allocate_rows(X, storage)
+        return super().allocate_rows(X, storage, n_clusters)
 
     def prepare_centers(self, centers: Rows, rows: PreparedDeviceRows) -> DeviceCenters:
         tiles = fused_pass.choose_tiles(centers.shape[1], len(centers))

@@ -171,8 +171,11 @@ class Backend(Protocol):
     def rows_per_lloyd_pass(self, n_rows: int) -> int:
         """Return the number of rows in a block of lloyd_pass."""
 
-    def allocate_rows(self, X: Rows, storage: Storage) -> PreparedRows:
-        """Allocate what is stored about the rows X between passes; its scale is chosen on a sample of them."""
+    def allocate_rows(self, X: Rows, storage: Storage, n_clusters: int | None = None) -> PreparedRows:
+        """Allocate what is stored about the rows X between passes; its scale is chosen on a sample of them.
+
+        With the number of clusters that passes will have, so is the precision that they start with.
+        """
 
     def prepare_and_range(
         self, X: Rows, weights: Float64s, rows: PreparedRows, part: slice
@@ -193,6 +196,9 @@ class Backend(Protocol):
 
     def requantize_rows(self, X: Rows, rows: PreparedRows, part: slice) -> None:
         """Prepare a block again, for rows returned by `finer_rows`."""
+
+    def words_per_row(self, rows: PreparedRows, n_features: int) -> int:
+        """Return the number of 32-bit words of a row that a pass reads to rank centers."""
 
     def movement_scale(self, rows: PreparedRows) -> float:
         """Return the factor by which movements of centers are multiplied, so that they have the unit of gap bounds."""

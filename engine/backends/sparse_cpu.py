@@ -26,5 +26,5 @@ class SparseCpuBackend(CpuBackend):
     def rows_per_block(self, n_rows: int) -> int:
         return min(super().rows_per_block(n_rows), self.most_rows)
 
-    def allocate_rows(self, X: Rows, storage: Storage) -> PreparedCpuRows:
+    def allocate_rows(self, X: Rows, storage: Storage, n_clusters: int | None = None) -> PreparedCpuRows:
         return allocate_rows_at(quantize.FLOAT32, evenly_spaced_rows(X, QUANTIZER_SAMPLE_ROWS), len(X), storage)

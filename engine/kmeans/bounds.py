@@ -19,15 +19,16 @@ from numpy.typing import NDArray
 
 from engine.backends.protocol import SkipThresholds
 from engine.kernels.cpu.kmeans import bounds as bound_kernels
+from engine.kernels.cpu.simd.vectors import LANES
 from engine.utils.array_types import Float64s, Int32s
 
 SAMPLE_ROWS = 4096  # rows on which the number of fast centers is chosen
 FAST_CENTER_COUNTS = (0, 6, 12, 18, 24, 36, 48, 72, 96, 144, 192, 288)  # choices: whole tiles of the kernel
-# Costs of a row besides its products with centers, in products of 0.2 ns each, measured on one Emerald Rapids core.
-FULL_COMPARISON_COST = 60.0  # of a row that is compared with all centers: to read it and to store label and bound
-FAST_COMPARISON_COST = 55.0  # of a row that is compared with the fast centers: to measure its own center
-# Cost of a pass that compares all rows with all centers, below which the choice takes longer than it saves: 40 us.
-LEAST_PASS_COST = 2e5
+# Nanoseconds of a row whose values take w words, measured on one Zen 4 core: each is a constant plus w times the other.
+CENTER_COST = 0.08 * 16 / LANES, 0.018 * 16 / LANES  # to score and rank a center
+FULL_COMPARISON_COST = 8.0, 0.7  # to read a row that is compared with all centers, and to store label and bound
+FAST_COMPARISON_COST = 10.0, 0.8  # to read a row that is compared with the fast centers, and to measure its own center
+LEAST_PASS_COST = 4e4  # of a pass that compares all rows with all centers: below, the choice takes longer than it saves
 
 
 class CenterMovement:
@@ -54,14 +55,14 @@ class CenterMovement:
         duplicate.fast_centers = self.fast_centers
         return duplicate
 
-    def add_steps(self, steps: Float64s, labels: Int32s, gap_bound: NDArray[np.float32]) -> None:
+    def add_steps(self, steps: Float64s, labels: Int32s, gap_bound: NDArray[np.float32], words: int) -> None:
         """Add the lengths of the centers' steps (n_clusters,) since rows were last labelled, and choose fast centers.
 
-        It is called once between two passes.
+        It is called once between two passes, which read `words` 32-bit words of a row.
         """
         steps = steps * (1.0 + 1e-9)
         order = np.argsort(-steps, kind="stable")
-        self.fast_centers = order[: self._best_count(steps, order, labels, gap_bound)].astype(np.int32)
+        self.fast_centers = order[: self._best_count(steps, order, labels, gap_bound, words)].astype(np.int32)
         slow = order[len(self.fast_centers) :]
         self.distance += steps
         self.fastest_other += steps[slow[0]]
@@ -82,12 +83,15 @@ class CenterMovement:
         return SkipThresholds(lower, upper, self.fast_centers)
 
     def _best_count(
-        self, steps: Float64s, order: NDArray[np.intp], labels: Int32s, gap_bound: NDArray[np.float32]
+        self, steps: Float64s, order: NDArray[np.intp], labels: Int32s, gap_bound: NDArray[np.float32], words: int
     ) -> int:
         """Return the number of fast centers that makes the next pass cheapest, by a sample of the rows."""
         if 2 * FAST_CENTER_COUNTS[1] >= len(steps):  # none is the only choice
             return 0
-        if len(labels) * (len(steps) + FULL_COMPARISON_COST) < LEAST_PASS_COST:
+        a_center, full_row, fast_row = (
+            fixed + words * per_word for fixed, per_word in (CENTER_COST, FULL_COMPARISON_COST, FAST_COMPARISON_COST)
+        )
+        if len(labels) * (len(steps) * a_center + full_row) < LEAST_PASS_COST:
             return 0
         sample = slice(None, None, max(1, len(labels) // SAMPLE_ROWS))
         rank = np.empty(len(steps), np.int64)  # of every center, by the length of its step
@@ -97,7 +101,7 @@ class CenterMovement:
         # Contiguous, or the kernel is compiled for strides as well.
         labels, gap_bound = np.ascontiguousarray(labels[sample]), np.ascontiguousarray(gap_bound[sample])
         full = bound_kernels.estimate_active_shares(labels, gap_bound, total, steps[order[counts]], rank, counts)
-        costs = full * (len(steps) + FULL_COMPARISON_COST) + (1.0 - full) * np.where(
-            counts, counts + FAST_COMPARISON_COST, 0.0
+        costs = full * (len(steps) * a_center + full_row) + (1.0 - full) * np.where(
+            counts, counts * a_center + fast_row, 0.0
         )
         return int(counts[costs.argmin()])

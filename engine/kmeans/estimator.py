@@ -158,7 +158,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         weights, backend = _validate_weights(sample_weight, X), self._backend(X)
         backend = backend.with_fused_kernels() if self.algorithm == "fused" else backend
         with print_log_records("engine.kmeans", logging.INFO) if self.verbose else nullcontext():
-            best = self._best_clustering(Samples.from_array(readable_rows(X), weights, backend))
+            best = self._best_clustering(
+                Samples.from_array(readable_rows(X), weights, backend, n_clusters=self.n_clusters)
+            )
         n_distinct = int(np.count_nonzero(np.bincount(best.labels)))
         if n_distinct < self.n_clusters:
             warnings.warn(

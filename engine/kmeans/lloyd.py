@@ -61,10 +61,18 @@ class Samples:
     storage: Storage = IN_MEMORY
 
     @classmethod
-    def from_array(cls, X: Rows, weights: Float64s | None, backend: Backend, storage: Storage = IN_MEMORY) -> Samples:
+    def from_array(
+        cls,
+        X: Rows,
+        weights: Float64s | None,
+        backend: Backend,
+        storage: Storage = IN_MEMORY,
+        n_clusters: int | None = None,
+    ) -> Samples:
         """Prepare rows and find the range of their features, in one pass.
 
-        X is C-contiguous; weights are finite and not negative.
+        X is C-contiguous; weights are finite and not negative. `n_clusters` is how many clusters are sought, if that
+        is known: it decides with which precision passes start, and no result.
 
         Raises
         ------
@@ -72,7 +80,7 @@ class Samples:
             If X holds NaN or infinity.
         """
         sample_weights = np.empty(0) if weights is None else np.ascontiguousarray(weights, np.float64)
-        prepared, low, high = prepare_and_range(X, sample_weights, backend, storage)
+        prepared, low, high = prepare_and_range(X, sample_weights, backend, storage, n_clusters)
         # math.fsum rounds once, whatever the order of the rows.
         total_weight = float(len(X)) if weights is None else math.fsum(sample_weights)
         total_and_largest = None if weights is None else (total_weight, float(sample_weights.max()))
@@ -247,7 +255,7 @@ def _log_convergence(number: int, strict: bool, center_shift: float, tolerance: 
 
 
 def prepare_and_range(
-    X: Rows, weights: Float64s, backend: Backend, storage: Storage
+    X: Rows, weights: Float64s, backend: Backend, storage: Storage, n_clusters: int | None = None
 ) -> tuple[PreparedRows, Float64s, Float64s]:
     """Return the rows as the backend wants them, and the least and the largest value of every feature.
 
@@ -256,7 +264,7 @@ def prepare_and_range(
     ValueError
         If X holds NaN or infinity.
     """
-    prepared = backend.allocate_rows(X, storage)
+    prepared = backend.allocate_rows(X, storage, n_clusters)
 
     def prepare_block(part: slice) -> tuple[Float64s, Float64s, bool]:
         return backend.prepare_and_range(X[part], weights[part], prepared, part)
@@ -356,7 +364,10 @@ class LloydState:
         """
         samples = self.samples
         steps = np.sqrt(np.square(centers.astype(np.float64) - previous).sum(axis=1))
-        self.movement.add_steps(steps * samples.backend.movement_scale(samples.prepared), self.labels, self.gap_bound)
+        self.movement.add_steps(
+            steps * samples.backend.movement_scale(samples.prepared), self.labels, self.gap_bound,
+            samples.backend.words_per_row(samples.prepared, samples.X.shape[1]),
+        )  # fmt: skip
         if samples.refine(len(centers), self.counts_since_prepared):
             self.counts_since_prepared = PassCounts()
 

@@ -18,6 +18,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.kernels.cpu.jit_options import INNER
 from engine.kernels.cpu.simd.quantized import (
     load_differences,
     load_first,
@@ -30,12 +31,19 @@ from engine.kernels.cpu.simd.vectors import (
     HAS_INT8_DOT,
     HAS_INT16_DOT,
     LANES,
+    broadcast,
     fma,
+    invert_mask,
+    less,
+    load,
     maximum,
     minimum,
     reduce_max,
     reduce_sum,
+    select,
     splat,
+    sqrt,
+    store,
 )
 
 Rows: TypeAlias = NDArray[np.floating[Any]]
@@ -151,39 +159,73 @@ def quantize_rows(
     At level FLOAT32 the values are y itself, and `errors` holds ||y||^2: see ErrorBound in quantized_centers.py. Rows
     that no step fits, because they are too large, have infinite errors and a step of 0: nothing is proven about them.
     """
-    n_features, width = X.shape[1], values.shape[1]
-    spread = np.float32(1.0) + np.float32(2 * n_features + 16) * np.float32(2.0**-24)
+    n_features, width, spread = X.shape[1], values.shape[1], _spread(X.shape[1])
+    if values.itemsize != 4:
+        _quantize_to_integers(X, rows, count, quantizer, values, steps, errors, norms)
+        return
+    for p in range(count):
+        first, squares = rows[p] * n_features, splat(np.float32(0.0))
+        for t in range(0, width, LANES):
+            y = load_differences(X, first + t, quantizer.shift, t, n_features - t, quantizer.factor)
+            squares = fma(y, y, squares)
+            store_first(values, p * width + t, y, width - t)
+        size = reduce_sum(squares)
+        steps[p], errors[p], norms[p] = np.float32(1.0), size * spread, np.sqrt(size) * spread
+
+
+@numba.njit(**INNER)
+def _spread(n_features: int) -> np.float32:
+    """Return what a sum of n_features squares, or its root, is multiplied by to be an upper bound in float32."""
+    return np.float32(1.0) + np.float32(2 * n_features + 16) * np.float32(2.0**-24)
+
+
+@numba.njit(**INNER)
+def _quantize_to_integers(
+    X: Rows,
+    rows: Int64s,
+    count: int,
+    quantizer: RowQuantizer,
+    values: NDArray[Any],
+    steps: Float32s,
+    errors: Float32s,
+    norms: Float32s,
+) -> None:
+    """Quantize rows[:count] to uint8 or int16; divisions and roots are those of LANES rows at once."""
+    n_features, width, spread = X.shape[1], values.shape[1], splat(_spread(X.shape[1]))
     zero = np.int32(UINT8_ZERO if values.itemsize == 1 else 0)
     high, low, zeros = splat(quantizer.max_value), splat(-quantizer.max_value), splat(np.float32(0.0))
-    for p in range(count):
-        first = rows[p] * n_features
-        squares, squared_errors, sizes = zeros, zeros, zeros
-        if values.itemsize == 4:
-            for t in range(0, width, LANES):
-                y = load_differences(X, first + t, quantizer.shift, t, n_features - t, quantizer.factor)
-                squares = fma(y, y, squares)
-                store_first(values, p * width + t, y, width - t)
-            size = reduce_sum(squares)
-            steps[p], errors[p], norms[p] = np.float32(1.0), size * spread, np.sqrt(size) * spread
-        else:
+    largest, per_unit, row_steps = np.zeros(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    squared_sizes, squared_errors = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
+    for start in range(0, count, LANES):
+        n_rows = min(LANES, count - start)
+        for lane in range(n_rows):
+            first, sizes = rows[start + lane] * n_features, zeros
             for t in range(0, n_features, LANES):
                 y = load_differences(X, first + t, quantizer.shift, t, n_features - t, quantizer.factor)
                 sizes = maximum(sizes, maximum(y, zeros - y))
-            largest = reduce_max(sizes)
-            fits = largest <= MAX_LARGEST
-            steps_per_unit = quantizer.max_value / max(largest, MIN_LARGEST) if fits else np.float32(0.0)
-            step = np.float32(1.0) / steps_per_unit if fits else np.float32(0.0)
-            per_unit, minus_step = splat(steps_per_unit), splat(-step)
+            largest[lane] = reduce_max(sizes)
+        size = load(largest, 0)
+        fits = invert_mask(less(splat(MAX_LARGEST), size))
+        steps_per_unit = select(fits, high / maximum(size, splat(MIN_LARGEST)), zeros)
+        step = select(fits, splat(np.float32(1.0)) / steps_per_unit, zeros)
+        store(per_unit, 0, steps_per_unit)
+        store(row_steps, 0, step)
+        for lane in range(n_rows):
+            first, squares, rests = rows[start + lane] * n_features, zeros, zeros
+            units, minus_step = broadcast(per_unit, lane), splat(-row_steps[lane])
             for t in range(0, width, LANES):
                 y = load_differences(X, first + t, quantizer.shift, t, n_features - t, quantizer.factor)
                 squares = fma(y, y, squares)
-                quantized = rint(minimum(maximum(y * per_unit, low), high))
+                quantized = rint(minimum(maximum(y * units, low), high))
                 rest = fma(quantized, minus_step, y)
-                squared_errors = fma(rest, rest, squared_errors)
-                store_quantized(values, p * width + t, quantized, zero, width - t)
-            size = np.sqrt(reduce_sum(squares)) * spread
-            error = np.sqrt(reduce_sum(squared_errors)) * spread + ROUNDING_ERROR * size + LOST_ERROR
-            steps[p], errors[p], norms[p] = step, error if fits else np.float32(np.inf), size + error
+                rests = fma(rest, rest, rests)
+                store_quantized(values, (start + lane) * width + t, quantized, zero, width - t)
+            squared_sizes[lane], squared_errors[lane] = reduce_sum(squares), reduce_sum(rests)
+        norm = sqrt(load(squared_sizes, 0)) * spread
+        error = sqrt(load(squared_errors, 0)) * spread + splat(ROUNDING_ERROR) * norm + splat(LOST_ERROR)
+        store_first(steps, start, step, n_rows)
+        store_first(errors, start, select(fits, error, splat(np.float32(np.inf))), n_rows)
+        store_first(norms, start, norm + error, n_rows)
 
 
 @numba.njit(nogil=True, cache=True)

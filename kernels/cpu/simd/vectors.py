@@ -566,11 +566,13 @@ def reduce_min(_: Any, vector: Any) -> Any:
 
 @intrinsic
 def reduce_max(_: Any, vector: Any) -> Any:
-    """Return the maximum of the lanes of a float vector."""
+    """Return the maximum of the lanes of a float vector without NaN."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.FloatType(), [args[0].type])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fmax.v{LANES}f32")
-        return builder.call(function, args)
+        rest = args[0]
+        while rest.type.count > 1:
+            low, high = _emit_halves(builder, rest)
+            rest = builder.select(builder.fcmp_ordered("<", low, high), high, low)
+        return builder.extract_element(rest, _INT32(0))
 
     return types.float32(vector), emit

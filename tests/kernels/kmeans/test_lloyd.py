@@ -101,7 +101,7 @@ def test_passes_that_skip_rows_find_what_a_first_pass_finds(
         steps = np.sqrt(np.square(new_centers.astype(np.float64) - centers).sum(axis=1)) * float(
             prepared.quantizer.factor
         )
-        movement.add_steps(steps, labels, gap_bound)
+        movement.add_steps(steps, labels, gap_bound, words=n_features)
         assert len(movement.fast_centers) == n_fast
         centers = new_centers
 
