@@ -34,6 +34,8 @@ _WORDS = frozenset(["none", "unknown", "missing", "(missing)", "void", "no answe
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")  # characters that nobody sees
 _MONTH = re.compile("(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*", re.IGNORECASE)
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")  # as in a time with the name of a zone
+_AMOUNT = re.compile(r"[^0-9]{0,6}[0-9]{1,3}(?:[,.' ]?[0-9]{3})*[.,][0-9]{1,2}[^0-9]{0,6}")  # decimals, and text beside
+_SHORT_DATE = re.compile(r"[0-9]{1,2}([-/.])(?:[0-9]{1,2}|[a-z]{3})\1[0-9]{2}(?![0-9])", re.IGNORECASE)  # 31/12/99
 _CODE = re.compile("0[0-9]{2}")  # a number that begins so is none: 01234-5678
 
 
@@ -82,6 +84,18 @@ def warn_of_category_texts(
     if numbers:
         what = f"Texts with numbers in a notation that is not read stay categories: {', '.join(numbers)}"
         remedy = "write the numbers alone; --role COLUMN=categorical keeps the texts without a warning"
+        warnings.warn(f"{what}; {remedy}.", CategoryTextsWarning, stacklevel=3)
+    left_out = [
+        repr(role.column)
+        for role in roles
+        if role.dropped and role.column not in noted and statistics.columns[role.column].read_spec.form == "category"
+        and _hold_amounts_or_days(statistics.columns[role.column].counts)
+    ]  # fmt: skip
+    if left_out:
+        what = f"Texts with numbers or dates in a notation that is not read are left out: {', '.join(left_out)}"
+        remedy = (
+            "write the numbers alone, and years of four digits; --role COLUMN=ignore leaves them out without a warning"
+        )
         warnings.warn(f"{what}; {remedy}.", CategoryTextsWarning, stacklevel=3)
 
 
@@ -145,3 +159,9 @@ def _hold_numbers(counts: Counter[str]) -> bool:
             notations[notation] += n_rows
     n_alike = sum(n_rows for _, n_rows in notations.most_common(MAX_NOTATIONS))
     return set(notations) != {"0"} and n_alike >= MIN_ALIKE * counts.total()
+
+
+def _hold_amounts_or_days(counts: Counter[str]) -> bool:
+    """Tell whether nearly all texts are amounts with decimals, or dates: ids do not look like these."""
+    alike = sum(n for text, n in counts.items() if _AMOUNT.fullmatch(text.strip()) or _SHORT_DATE.match(text.strip()))
+    return alike >= MIN_ALIKE * counts.total() > 0

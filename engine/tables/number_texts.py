@@ -5,7 +5,8 @@
 
 In `1.299` the point may mark thousands or decimals. It marks thousands beside `1.299.000` or `1.299,50`, where other
 columns have decimal commas, and beside whole numbers below 1000 if no number has fewer than three digits after it. The
-comma of `1,299` marks thousands unless other columns have decimal commas. Codes with leading zeros are no numbers.
+comma of `1,299` marks thousands unless other columns have decimal commas. The mark of `1.299E+03` marks decimals. Codes
+with leading zeros are no numbers.
 Units that differ by a factor, as in `900 g` and `1.2 kg` or `800` and `1.2k`, are converted to one (unit_scales.py).
 Beside these the mark of `1.299 kg` marks decimals: larger units are there to write no thousands.
 """
@@ -270,6 +271,7 @@ def _find_marks(numbers: Sequence[str], decimal: str, scaled: Mapping[float, lis
     `scaled` holds the numbers by the factor of their unit if a column's units differ by a factor.
     """
     bare = [re.sub("[eE][+-]?[0-9]+$", "", number) for number in numbers]
+    scientific = [short for short, number in zip(bare, numbers, strict=True) if short != number]
     for grouping in (" ", "'"):
         if any(grouping in number for number in bare):
             return _Marks(
@@ -285,6 +287,8 @@ def _find_marks(numbers: Sequence[str], decimal: str, scaled: Mapping[float, lis
         if any(number.count(mark) > 1 for number in single):
             sure_grouping.add(mark)
         if any(number.count(mark) == 1 and not _GROUPS[mark].fullmatch(number) for number in single):
+            sure_decimal.add(mark)
+        if any(number.count(mark) == 1 and number not in both for number in scientific):  # 1.299E+03 has no thousands
             sure_decimal.add(mark)
     if len(sure_decimal) > 1 or len(sure_grouping) > 1 or sure_decimal & sure_grouping:
         return None

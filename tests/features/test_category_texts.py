@@ -62,6 +62,40 @@ def test_numbers_in_a_notation_that_is_not_read_are_named(notation: str) -> None
         fit_texts(texts, column_roles={"x": "categorical"})
 
 
+LEFT_OUT: dict[str, Callable[[int], str]] = {
+    "amounts that are credits or debits": lambda n: f"{n * 1.37 + 900:,.2f} {('CR', 'DR')[n % 2]}",
+    "days with years of two digits": lambda n: f"{1 + n % 28:02d}/{1 + n // 28 % 12:02d}/{10 + n // 336}",
+    "times with years of two digits": lambda n: f"{1 + n % 28}.{1 + n // 28 % 12}.{10 + n // 336} 10:{n % 60:02d}",
+    "days of Oracle": lambda n: f"{1 + n % 28:02d}-{'JANFEBMARAPRMAYJUN'[n // 28 % 6 * 3 :][:3]}-{10 + n // 168}",
+}
+IDS: dict[str, Callable[[int], str]] = {
+    "order numbers": lambda n: f"ORD-{10_000 + n}",
+    "numbers of two parts": lambda n: f"{100 + n // 100}-{n % 100:02d}-{n % 7}",
+    "addresses of the internet": lambda n: f"10.2.{n // 250}.{n % 250}",
+    "phone numbers": lambda n: f"+49 170 {1_000_000 + 37 * n}",
+    "bank accounts": lambda n: f"DE{10 + n % 80} 3704 0044 {1000 + n:04d} {n % 97:02d}",
+    "versions": lambda n: f"{n % 20}.{n // 20}.{n % 3}.1",
+    "mail": lambda n: f"user.{n}@example.com",
+}
+
+
+@pytest.mark.parametrize("notation", LEFT_OUT)
+def test_amounts_and_days_that_are_left_out_as_ids_are_named(notation: str) -> None:
+    texts = [LEFT_OUT[notation](n) for n in range(N)]
+    with pytest.warns(CategoryTextsWarning, match="notation that is not read are left out: 'x';"):
+        assert fit_texts(texts).roles[0].role == "ignore"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CategoryTextsWarning)
+        fit_texts(texts, column_roles={"x": "ignore"})
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_ids_that_are_left_out_are_no_amounts(kind: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CategoryTextsWarning)
+        assert fit_texts([IDS[kind](n) for n in range(N)]).roles[0].role == "ignore"
+
+
 OBJECTS: dict[str, Callable[[int], str]] = {
     "objects": lambda n: json.dumps({"R&B": n % 4, "C++": n % 3}),
     "objects of some": lambda n: json.dumps({name: 1 for k, name in enumerate("abcd") if n >> k & 1}),
