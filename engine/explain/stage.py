@@ -195,7 +195,8 @@ def _warn_of_names(
 
 
 def _vocabulary(schema: pa.Schema, encoder: FeatureEncoder, settings: FitConfig) -> Vocabulary:
-    return Vocabulary.from_schema(schema, encoder.columns, settings.explain.words, settings.explain.values)
+    explain = settings.explain
+    return Vocabulary.from_schema(schema, encoder.columns, explain.words, explain.values, encoder.plan.measured)
 
 
 def _leave_out_unnamed(plan: EncodingPlan, schema: pa.Schema, settings: FitConfig) -> EncodingPlan:

@@ -31,6 +31,7 @@ from engine.utils.name_words import unit_in_name
 
 CLIP_QUANTILE = 0.005  # numbers are clipped to this quantile and to 1 minus it
 MIN_VARIANCE = 0.05 * 0.95  # of a flag set in 5 % of rows: what rarer rows have is not scaled up to a whole variance
+MEASURED_ROLES = ("numeric", "count", "boolean")  # whose columns may have a unit by their name
 MAX_CATEGORIES = 20
 MAX_LABELS = 50
 MIN_CATEGORY_SHARE = 0.005  # of rows; a rarer category or label goes to "other"
@@ -124,6 +125,11 @@ class EncodingPlan(_Frozen):
     columns: tuple[ColumnPlan, ...]
     reference_day: float = 0.0  # days since 1970-01-01
 
+    @property
+    def measured(self) -> frozenset[str]:
+        """The columns of numbers that have a unit."""
+        return frozenset(plan.column for plan in self.columns if isinstance(plan, NumberPlan) and plan.unit is not None)
+
     def weighted(self, weights: Mapping[str, float]) -> EncodingPlan:
         """Return the plan with weights by column name: factors of the columns' variances."""
         columns = [column.model_copy(update={"weight": weights[column.column]}) for column in self.columns]
@@ -159,7 +165,9 @@ def make_plan(
         written_unit = None if number_format is None else number_format.unit
         named_unit = unit_in_name(role.column, column.moments.minimum, column.moments.maximum)
         in_seconds = physical_kind(schema.field(role.column).type) == "seconds"
-        unit = metadata.get(b"rooms.unit", b"").decode() or written_unit or ("s" if in_seconds else named_unit)
+        unit = metadata.get(b"rooms.unit", b"").decode() or written_unit or ("s" if in_seconds else None)
+        is_flag = role.role == "boolean" and (column.moments.minimum, column.moments.maximum) == (0.0, 1.0)
+        unit = unit or (named_unit if role.role in MEASURED_ROLES and not is_flag else None)
         indicator = role.column in indicators
         if role.role == "categorical":
             kind = category_kind(schema.field(role.column).type)

@@ -9,7 +9,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -49,10 +49,17 @@ class Vocabulary:
         columns: Sequence[str],
         names: Mapping[str, str],
         values: Mapping[str, Mapping[str, str]],
+        measured: Collection[str] | None = None,
     ) -> Vocabulary:
-        """Collect the words for columns of a table; `names` and `values` take precedence over the table's metadata."""
+        """Collect the words for columns of a table; `names` and `values` take precedence over the table's metadata.
+
+        A unit at the end of a name is left out of the words of `measured` columns, of all by default: it is told with
+        their values.
+        """
         metadata = {name: ((schema.field(name).metadata or {}).get(b"rooms.words", b"")).decode() for name in columns}
-        short = {name: column_words(without_unit(name)) for name in columns}
+        short = {
+            name: column_words(without_unit(name, measured=measured is None or name in measured)) for name in columns
+        }
         counts = Counter(short.values())  # revenue_eur and revenue_usd are not both the revenue
         by_name = {name: short[name] if counts[short[name]] == 1 else column_words(name) for name in columns}
         return cls(

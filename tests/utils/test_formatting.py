@@ -18,7 +18,7 @@ from engine.utils.formatting import (
     natural_list,
     printable_text,
 )
-from engine.utils.name_words import unit_in_name
+from engine.utils.name_words import unit_in_name, without_number
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,15 @@ def test_control_and_direction_characters_are_stripped() -> None:
         ("Age (years)", 0.0, 90.0, "years"),
         ("height_m", 0.0, 2.0, None),
         ("weekly_hours", 0.0, 90.0, None),
+        ("salary_gross_eur_pa", 0.0, 90_000.0, "EUR"),
+        ("salary_eur_avg_pm", 0.0, 9_000.0, "EUR"),
+        ("overtime_h_avg_pm", 0.0, 40.0, "h"),
+        ("grade_h", 0.0, 9.0, None),
+        ("vibration_mm_s", 0.0, 9.0, "mm/s"),
+        ("size_s", 0.0, 9.0, None),
+        ("sbp_mmhg", 80.0, 190.0, "mmHg"),
+        ("fte_pct_avg", 50.0, 100.0, "%"),
+        ("visits_pm", 0.0, 9.0, None),
         ("age", 18.0, 90.0, None),
     ],
 )
@@ -175,6 +184,48 @@ def test_a_unit_is_not_repeated_in_words_unless_it_tells_columns_apart() -> None
     names = ["spend_eur", "revenue_eur", "revenue_usd", "discount_pct", "temperature_min", "call_min"]
     words = Vocabulary.from_schema(pa.schema([(name, pa.float64()) for name in names]), names, {}, {}).names
     assert list(words.values()) == ["spend", "revenue eur", "revenue usd", "discount", "temperature min", "call"]
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("salary_gross_eur_pa", "salary gross per year"),
+        ("overtime_h_avg_pm", "overtime average per month"),
+        ("wfh_days_pw", "wfh days per week"),
+        ("order_cnt_pm", "order count per month"),
+        ("train_pm", "train pm"),  # nobody knows
+        ("vib_rms_mm_s", "vibration rms"),
+        ("err_cnt_30d", "error count in 30 days"),
+        ("logins_12m", "logins in 12 months"),
+        ("sprint_100m", "sprint 100m"),
+        ("sick_days_ytd", "sick days this year"),
+        ("smoker_flg", "smoker"),
+        ("flag", "flag"),
+    ],
+)
+def test_what_a_figure_is_counted_over_is_written_out(column: str, words: str) -> None:
+    schema = pa.schema([(column, pa.float64())])
+    assert Vocabulary.from_schema(schema, [column], {}, {}).names[column] == words
+
+
+def test_a_unit_stays_in_the_words_of_what_is_not_measured_in_it() -> None:
+    schema = pa.schema([("dx_chf", pa.int64()), ("rent_chf", pa.float64())])
+    words = Vocabulary.from_schema(schema, ["dx_chf", "rent_chf"], {}, {}, measured={"rent_chf"}).names
+    assert dict(words) == {"dx_chf": "dx chf", "rent_chf": "rent"}
+
+
+@pytest.mark.parametrize(
+    ("words", "shared"),
+    [
+        ("training hours q3", "training hours"),
+        ("data gb month 1", "data gb"),
+        ("error count in 30 days", "error count"),
+        ("1990", "1990"),
+        ("wave 2 income", "income"),
+    ],
+)
+def test_the_words_of_a_series_have_no_number(words: str, shared: str) -> None:
+    assert without_number(words) == shared
 
 
 def test_words_of_the_table_and_of_the_user_take_precedence_over_the_column_name() -> None:

@@ -194,7 +194,9 @@ def explain_person(
     numbers = model.cluster_numbers
     (facts,) = assignment_table(pa.array([0]), ROW, nearest, model.fences, model.odds, numbers).to_pylist()
     change = find_least_change(person, *_changeable_columns(model, settings, row.schema))
-    words = Vocabulary.from_schema(row.schema, model.encoder.columns, settings.explain.words, settings.explain.values)
+    words = Vocabulary.from_schema(
+        row.schema, model.encoder.columns, settings.explain.words, settings.explain.values, model.encoder.plan.measured
+    )
     alone = model.n_clusters == 1
     of_cluster = None if rules is None else rules[int(nearest.labels[0])]
     rule = None if of_cluster is None else matching_rule(of_cluster, person)

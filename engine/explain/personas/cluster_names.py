@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 
 from engine.explain.personas.effect_sizes import SMALL_EFFECT, EffectSize
 from engine.explain.personas.phrases import has_same_value, interest_words, is_sensitive, name_tag
+from engine.explain.personas.related_columns import series_name
 from engine.utils.domain_words import DEFAULT_WORDS, DomainWords
 from engine.utils.formatting import capitalize_first, natural_list
+from engine.utils.name_words import without_number
 
 LONG_TAG = 36  # characters from which a tag is long: a name is two tags
 DIRECTIONS = {
@@ -46,6 +49,7 @@ def name_clusters(
 
     A name in `given` is taken as it is. One in `earlier` is kept if each of its tags still describes the cluster.
     """
+    ranked = [_without_numbers_of_series(of_cluster) for of_cluster in ranked]
     names = {c: name for c, name in enumerate(given) if name is not None}
     used: set[frozenset[str]] = set()
     columns: dict[str, set[str]] = {}
@@ -77,6 +81,25 @@ def name_clusters(
             unique = f"{name} ({number})"
         names[c] = unique
     return [names[c] for c in range(len(ranked))]
+
+
+def _without_numbers_of_series(strongest: list[EffectSize]) -> list[EffectSize]:
+    """Return effect sizes of which those of a series, all more or all less, are named by what its columns share."""
+    columns: dict[tuple[str, bool], set[str]] = {}
+    opposite: dict[str, set[bool]] = {}
+    for effect_size in (e for e in strongest if e.feature.kind == "number"):
+        series, more = series_name(effect_size.feature.column), effect_size.difference > 0
+        columns.setdefault((series, more), set()).add(effect_size.feature.column)
+        opposite.setdefault(series, set()).add(more)
+
+    def rename(effect_size: EffectSize) -> EffectSize:
+        feature, series = effect_size.feature, series_name(effect_size.feature.column)
+        alike = columns.get((series, effect_size.difference > 0), ())
+        if feature.kind != "number" or len(alike) < 2 or len(opposite[series]) > 1:
+            return effect_size
+        return replace(effect_size, feature=replace(feature, name=without_number(feature.name)))
+
+    return [rename(effect_size) for effect_size in strongest]
 
 
 def _tags_of_name(name: str, tags: Sequence[str]) -> tuple[str, ...]:

@@ -169,7 +169,7 @@ def clause(effect_size: EffectSize, *, min_people: int, brief: bool = False, wor
     if feature.kind == "category":
         answer = _yes_or_no(value)
         if answer:
-            return f"{share} {_answers(feature.name, answer, single=share == few)}{against}"
+            return f"{_answer_clause(feature.name, answer, share, single=share == few)}{against}"
         verb = "are" if is_plural(feature.name) else "is"
         return f"the {feature.name} {verb} {value} for {share}{against}"
     if feature.kind == "missing":
@@ -238,14 +238,14 @@ def interest_words(effect_size: EffectSize) -> str | None:
     return None
 
 
-def _answers(name: str, answer: str, *, single: bool) -> str:
-    """Return "say yes to home owner", "have no kids" or "are not active"; `single` after "hardly anybody"."""
+def _answer_clause(name: str, answer: str, share: str, *, single: bool) -> str:
+    """Return "home owner is yes for 9 %", "9 % have no kids" or "9 % are not active"; `single` for "hardly anybody"."""
     first, _, rest = name.partition(" ")
     if rest and first in ("has", "is"):
         verb = first if single else {"has": "have", "is": "are"}[first]
         denied = "" if answer == "yes" else ("no " if first == "has" else "not ")
-        return f"{verb} {denied}{rest}"
-    return f"{'says' if single else 'say'} {answer} to {name}"
+        return f"{share} {verb} {denied}{rest}"
+    return f"{name} is {answer} for {share}"
 
 
 def _truth_clause(effect_size: EffectSize, share: str, few: str) -> str:
@@ -255,6 +255,4 @@ def _truth_clause(effect_size: EffectSize, share: str, few: str) -> str:
         verbs = ("has", "is") if share == few else ("have", "are")
         return f"{share} {verbs[0] if first == 'has' else verbs[1]} {rest}"
     name, _, value = words.rpartition(" is ")
-    if value == "yes":
-        return f"{share} {'says' if share == 'hardly anybody' else 'say'} yes to {name}"
-    return f"the {name} is {value} for {share}"
+    return f"{'' if value == 'yes' else 'the '}{name} is {value} for {share}"

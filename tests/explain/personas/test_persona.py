@@ -137,7 +137,7 @@ def test_yes_and_no_read_as_sentences_and_race_is_no_interest() -> None:
     _, (first, _) = sample_and_effect_sizes(table, labels)
     truth = next(c for c in first if c.feature.kind == "truth")
     assert name_tag(truth) == "no coverage"
-    assert clause(truth, min_people=5) == "25 % say yes to coverage (everybody: 57 %)"
+    assert clause(truth, min_people=5) == "coverage is yes for 25 % (everybody: 57 %)"
     assert [interest_words(c) for c in first if c.difference > 0 and c.feature.kind == "label"] == [None, "Lathe"]
 
 
@@ -184,7 +184,7 @@ def test_nothing_having_happened_is_said_plainly() -> None:
         (
             "low income",
             ("low income", "no low income"),
-            ("60 % say {} to low income", "hardly anybody says {} to low income"),
+            ("low income is {} for 60 %", "low income is {} for hardly anybody"),
         ),
         ("has kids", ("kids", "no kids"), ("60 % have {}kids", "hardly anybody has {}kids")),
         ("is member", ("member", "not member"), ("60 % are {}member", "hardly anybody is {}member")),
@@ -196,7 +196,7 @@ def test_answers_of_yes_and_no_in_a_text_are_read_like_those_of_a_truth_value(
     for value, tag in zip(("yes", "No"), tags, strict=True):
         feature = Predicate("column", name, "category", value)
         effect_size = EffectSize(feature, "rest", 0.6, 0.3, 0.5, 0.4, 0.6, 2.0, 1.5, 2.5, 99, 60, 0.5, 0.6)
-        answer = value.lower() if "say" in clauses[0] else {"yes": "", "No": tags[1].removesuffix(tags[0])}[value]
+        answer = value.lower() if " is " in clauses[0] else {"yes": "", "No": tags[1].removesuffix(tags[0])}[value]
         assert name_tag(effect_size) == tag
         assert clause(effect_size, min_people=11) == f"{clauses[0].format(answer)} (everybody: 30 %)"
         assert clause(effect_size, min_people=61) == f"{clauses[1].format(answer)} (everybody: 30 %)"
@@ -208,7 +208,19 @@ def test_answers_of_yes_and_no_in_other_languages_are_read_like_yes_and_no(yes: 
         feature = Predicate("column", "newsletter", "category", value)
         more = EffectSize(feature, "rest", 0.6, 0.3, 0.5, 0.4, 0.6, 2.0, 1.5, 2.5, 99, 60, 0.5, 0.6)
         assert name_tag(more) == tag
-        assert clause(more, min_people=11) == f"60 % say {answer} to newsletter (everybody: 30 %)"
+        assert clause(more, min_people=11) == f"newsletter is {answer} for 60 % (everybody: 30 %)"
+
+
+def test_names_tell_a_series_once_where_its_columns_differ_alike() -> None:
+    labels, noise = np.repeat([0, 1], 100), np.random.default_rng(0).normal(size=(3, 200))
+    hours = {f"training_hours_q{q + 1}": 20.0 * labels + noise[q] for q in range(3)}
+    _, effect_sizes = sample_and_effect_sizes(pa.table(hours), labels)
+    ranked = [sorted(part, key=lambda c: -c.strength) for part in effect_sizes]
+    assert name_clusters(ranked, [True, True], np.array([100, 100]))[1] == "High training hours"
+    turned = {**hours, "training_hours_q2": -hours["training_hours_q2"]}  # as a trend does
+    _, effect_sizes = sample_and_effect_sizes(pa.table(turned), labels)
+    ranked = [sorted(part, key=lambda c: -c.strength) for part in effect_sizes]
+    assert " q" in name_clusters(ranked, [True, True], np.array([100, 100]))[1]
 
 
 def test_never_in_german_is_not_read_as_no() -> None:
