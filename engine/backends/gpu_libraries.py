@@ -97,6 +97,15 @@ def _pool_bytes() -> int:
     return int(free * POOL_SHARE) // POOL_SIZE_MULTIPLE * POOL_SIZE_MULTIPLE
 
 
+def _pool_size(resource: Any) -> int:
+    """Return the bytes of the pool behind a memory resource of RMM, or 0 if there is none."""
+    while resource is not None:
+        if hasattr(resource, "pool_size"):
+            return int(resource.pool_size())
+        resource = getattr(resource, "upstream_mr", None)
+    return 0
+
+
 class RmmPool:
     """One RMM pool for cuDF, cuML and CuPy.
 
@@ -109,12 +118,14 @@ class RmmPool:
         from rmm.allocators.cupy import rmm_cupy_allocator
 
         self.max_bytes = _pool_bytes()
-        if type(rmm.mr.get_current_device_resource()) is rmm.mr.CudaMemoryResource:
+        resource = rmm.mr.get_current_device_resource()
+        if type(resource) is rmm.mr.CudaMemoryResource:
             rmm.reinitialize(
                 pool_allocator=True, initial_pool_size=INITIAL_POOL_BYTES, maximum_pool_size=self.max_bytes
             )
         else:
             logger.info("RMM has been set up before: its memory resource is kept.")
+            self.max_bytes += _pool_size(resource)  # which the device does not count as free
         rmm.statistics.enable_statistics()
         cupy.cuda.set_allocator(rmm_cupy_allocator)
 

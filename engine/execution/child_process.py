@@ -70,8 +70,9 @@ def run_in_child(
     with here:
         with there:
             process = subprocess.Popen(
-                _command(there.fileno()), pass_fds=[there.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
-            )
+                _command(there.fileno()), pass_fds=[there.fileno()], stdin=subprocess.DEVNULL, stdout=_stderr(),
+                start_new_session=True,
+            )  # fmt: skip
 
         def end() -> str | None:
             _end(process)
@@ -101,7 +102,16 @@ def run_in_child(
 def _command(descriptor: int) -> list[str]:
     """Return the command of a child that imports from where this process does, and not from where it stands."""
     code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({descriptor})"
-    return [sys.executable, "-P", "-c", code]
+    return [sys.executable, "-P", "-u", "-c", code]
+
+
+def _stderr() -> int:
+    """Return where the child's standard output goes: libraries print there, and the summary of a command is here."""
+    try:
+        os.fstat(2)
+    except OSError:  # it is closed
+        return subprocess.DEVNULL
+    return 2
 
 
 def _follow(connection: Connection, reporter: Reporter) -> tuple[str, Any]:

@@ -25,6 +25,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from engine import backends
 from engine.backends.protocol import Backend, TwoNearest
+from engine.errors import DeviceNotAvailableError
 from engine.execution.threads import map_blocks
 from engine.kmeans.lloyd import Clustering, Samples, inertia, label_rows, pass_blocks
 from engine.kmeans.restarts import best_clustering, library_clustering
@@ -156,6 +157,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 stacklevel=2,
             )
         weights, backend = _validate_weights(sample_weight, X), self._backend(X)
+        if self.algorithm in ("cuml", "fused") and backend.name == "cpu" and self.device != "cpu" and not issparse(X):
+            reason = backends.resolve(self.device)[1]
+            raise DeviceNotAvailableError(
+                f"algorithm={self.algorithm!r} was asked for, but the device is {reason}.",
+                hint="use algorithm='lloyd', or see `rooms doctor`.",
+            )
         backend = backend.with_fused_kernels() if self.algorithm == "fused" else backend
         with print_log_records("engine.kmeans", logging.INFO) if self.verbose else nullcontext():
             best = self._best_clustering(

@@ -155,13 +155,14 @@ def library_clustering(
 ) -> Clustering:
     """Return the clustering by the K-Means of the device's own library; labels and inertia are the engine's own.
 
-    `tol` is that of `best_clustering`: relative to the variance of the features, while the library's is not.
+    `tol` is that of `best_clustering`: relative to the variance of the features, while the library's is not. The
+    library also stops when an iteration lowers the inertia by less than that share: it is never told more than `tol`.
     """
     seed = int(random.randint(2**31 - 1))
     if callable(init):
         init = init(samples.X, n_clusters, random_state=random)
     start = LIBRARY_INITS[init] if isinstance(init, str) else validate_initial_centers(init, samples.X, n_clusters)
-    settings = LibraryKMeansSettings(n_clusters, n_init, max_iter, scaled_tolerance(samples, tol), seed)
+    settings = LibraryKMeansSettings(n_clusters, n_init, max_iter, min(tol, scaled_tolerance(samples, tol)), seed)
     centers, n_iter = samples.library_centers(start, settings)
     state = samples.new_state(n_clusters)
     state.relabel(centers)

@@ -63,6 +63,8 @@ class Checkpoints:
         decisive = {
             name: value for name, value in settings.model_dump(mode="json").items() if name not in _FREE_SETTINGS
         }
+        if decisive["kmeans"]["algorithm"] == "fused":  # has the bits of lloyd, which may go on where it ended
+            decisive["kmeans"]["algorithm"] = "lloyd"
         job: Facts = {"engine": version("rooms-engine"), "settings": decisive, "input": fingerprint}
         job |= {} if previous is None else {"previous": previous}
         earlier = self.load(JOB)

@@ -206,15 +206,21 @@ def _fit_or_fall_back(
         return Run(attempt(reporter))
     except DeviceFailedError as error:
         reason = str(error)
-        if settings.device != "auto" or "cuml" in (settings.pca.algorithm, settings.kmeans.algorithm):
+        is_named = "cuml" in (settings.pca.algorithm, settings.kmeans.algorithm)
+        if settings.device != "auto" or is_named:
+            remedies = [("--device auto", settings.device != "auto"), ("--algorithm auto", is_named)]
+            wanted = " and ".join(option for option, is_needed in remedies if is_needed)
             raise OutOfResourcesError(
                 f"Device {settings.device!r} failed: {reason}.",
-                hint="see `rooms doctor`, or use --device auto, which falls back to the CPU.",
+                hint=f"see `rooms doctor`, or use {wanted}, with which a fit falls back to the CPU.",
             ) from error
     from engine.tables.dataframe_table import is_dataframe  # narwhals, which a fit of files does without
 
     logger.warning("Continuing on the CPU from the last checkpoint, because the GPU failed: %s.", reason)
     cpu, reason = CpuBackend(), f"cpu, because the GPU failed: {reason}"
+    if settings.kmeans.algorithm == "fused":  # kernels of GPUs, whose bits are those of lloyd
+        logger.warning("Not fused kernels, but numba computes K-Means, to the same bits.")
+        settings = settings.model_copy(update={"kmeans": settings.kmeans.model_copy(update={"algorithm": "lloyd"})})
     # A fit of a data frame leaves no checkpoints: it begins again.
     libraries, resume = StageLibraries(settings, cpu, reason), not is_dataframe(source)
     return Run(_fit(source, target, settings, cpu, reason, libraries, resume, overwrite, reporter))

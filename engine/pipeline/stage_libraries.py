@@ -61,6 +61,11 @@ class StageLibraries:
                 _check_named(stage, settings, backend, device_reason)
                 self._stages[stage] = StageLibrary("cuML", NAMED)
             elif algorithm == "fused":
+                if backend.name == "cpu" and settings.device != "cpu":
+                    raise DeviceNotAvailableError(
+                        f"{stage}.algorithm=fused was asked for, but the device is {device_reason}.",
+                        hint="use algorithm auto or lloyd, or see `rooms doctor`.",
+                    )
                 backend.with_fused_kernels()  # raises if they cannot be used
                 self._stages[stage] = StageLibrary(FUSED, NAMED)
             else:

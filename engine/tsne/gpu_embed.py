@@ -73,6 +73,9 @@ def _run_cuml(device: ChunkedDevice, rows: Any, neighbors: Any, squared: Any, pl
     self_index = xp.arange(n_rows, dtype=np.int64)[:, None]
     indices = xp.concatenate([self_index, neighbors], axis=1)
     distances = xp.concatenate([xp.zeros((n_rows, 1), np.float32), xp.sqrt(squared).astype(np.float32)], axis=1)
+    init = plan.init
+    if rows.shape[1] == 1:  # cuML wants two features; principal components of these would stay on a line
+        rows, init = xp.concatenate([rows, xp.zeros((n_rows, 1), rows.dtype)], axis=1), "random"
     with device.library_call("cuML's t-SNE"):
         from cuml.manifold import TSNE
 
@@ -83,7 +86,7 @@ def _run_cuml(device: ChunkedDevice, rows: Any, neighbors: Any, squared: Any, pl
             learning_rate=plan.learning_rate_for(n_rows, plan.early_exaggeration),
             max_iter=plan.max_iter,
             min_grad_norm=plan.min_grad_norm,
-            init=plan.init,
+            init=init,
             random_state=0,
             method="fft",
             n_neighbors=indices.shape[1],

@@ -250,6 +250,20 @@ def test_fused_kernels_that_cannot_be_used_are_refused_before_any_work(tmp_path:
         engine.KMeans(2, device="cpu", algorithm="fused").fit(np.zeros((3, 1), np.float32))
 
 
+@pytest.mark.parametrize("algorithm", ["fused", "cuml"])
+def test_what_needs_a_gpu_says_why_there_is_none(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "probe", lambda: GpuProbe(False, "this machine has no GPU"))
+    table = pa.table({"a": [1.0, 2.0, 4.0]})
+    with pytest.raises(DeviceNotAvailableError, match=r"algorithm=.* this machine has no GPU") as caught:
+        engine.fit(table, n_clusters=2, out=tmp_path / "run", algorithm=algorithm)
+    assert caught.value.exit_code == 4
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(DeviceNotAvailableError, match=f"algorithm='{algorithm}' .* this machine has no GPU"):
+        engine.KMeans(2, algorithm=algorithm).fit(np.zeros((3, 1), np.float32))
+
+
 def test_a_driver_that_does_not_take_the_cubins_is_an_error_that_says_so(cupy: Any) -> None:
     class NoImageError(RuntimeError):
         pass

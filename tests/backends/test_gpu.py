@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 import engine
 from engine import backends
-from engine.backends import gpu
+from engine.backends import gpu, gpu_libraries
 from engine.backends.array_kmeans import ArrayBackend
 from engine.backends.chunked import LibraryError
 from engine.backends.cpu import CpuBackend
@@ -217,8 +218,11 @@ def test_cuml_ends_when_our_own_would_whatever_the_unit_of_the_rows(pool: Any, s
     options: dict[str, Any] = {"init": X[:5], "n_init": 1, "tol": 1e-3, "random_state": 0}
     ours = engine.KMeans(5, device="cpu", **options).fit(X)
     assert 3 < ours.n_iter_ < 100
-    engine.KMeans(5, device="cuda", algorithm="cuml", **options).fit(X)
-    assert libraries.KMeans.last["tol"] == pytest.approx(1e-3 * X.var(axis=0, dtype=np.float64).mean(), rel=1e-6)
+    theirs = engine.KMeans(5, device="cuda", algorithm="cuml", **options).fit(X)
+    variance = X.var(axis=0, dtype=np.float64).mean()
+    # The library also ends where an iteration lowers the inertia by a share less than this: never more than tol.
+    assert libraries.KMeans.last["tol"] == pytest.approx(1e-3 * min(1.0, variance), rel=1e-6)
+    assert theirs.inertia_ < 1.01 * ours.inertia_
 
 
 class CumlError(Exception):
@@ -315,6 +319,24 @@ def test_neighbors_and_divergence_are_those_of_the_definition(pool: Any) -> None
         np.testing.assert_allclose(distances[i, 1:] ** 2, [squared for _, squared in expected], rtol=1e-5, atol=1e-9)
     joint = reference.joint_probabilities(X.tolist(), 5.0, 15)
     assert result.kl_divergence == pytest.approx(reference.kl_divergence(joint, result.embedding.tolist()), abs=1e-4)
+
+
+def test_rows_of_one_feature_are_embedded_by_cuml_too(pool: Any) -> None:
+    X = np.ascontiguousarray(rows(60)[:, :1])
+    result = embed(GpuBackend(), X, np.zeros((60, 2), np.float32), PLAN._replace(perplexity=5.0), Silent())
+    assert (result.embedding.shape, result.library) == ((60, 2), "cuML")
+    assert libraries.TSNE.last["init"] == "random"  # from principal components a map would stay on a line
+    assert to_numpy(libraries.TSNE.last["X"]).shape == (60, 2)
+
+
+def test_the_room_in_a_pool_that_rmm_had_before_counts(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rmm: Any = sys.modules["rmm"]
+    without = gpu_libraries.RmmPool().max_bytes
+    assert pool.pop("pool_allocator")
+    statistics = SimpleNamespace(upstream_mr=SimpleNamespace(pool_size=lambda: 5 << 30))
+    monkeypatch.setattr(rmm.mr, "get_current_device_resource", lambda: statistics)
+    assert gpu_libraries.RmmPool().max_bytes == without + (5 << 30)
+    assert "pool_allocator" not in pool  # it was not set up again
 
 
 @pytest.mark.parametrize(("plan", "width"), [(PLAN._replace(init="given"), 2), (PLAN, 1)])

@@ -50,6 +50,16 @@ def test_progress_logs_warnings_and_the_result_pass_through(caplog: pytest.LogCa
     assert [(r.name, r.message) for r in caplog.records] == [("engine.child", "done 2 of 3")]
 
 
+def test_what_a_library_prints_in_the_child_is_not_on_the_standard_output_of_a_command() -> None:
+    code = (
+        "from engine.execution.child_process import run_in_child; from engine.progress import Silent; "
+        "from tests.execution import child_functions as functions; "
+        "run_in_child(functions.print_a_line, functions.calm, Silent(), lambda: None); print('the result')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, "of a library" in done.stderr) == ("the result\n", True)
+
+
 def test_errors_arrive_as_they_were_raised_with_hint_and_notes() -> None:
     with pytest.raises(DataError, match=r"Column 'a' is empty\.\nHint: fill it\.") as caught:
         run(functions.raise_data_error)

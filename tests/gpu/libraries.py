@@ -111,6 +111,7 @@ class TSNE(CheckedCalls):
         arguments = self.bind_call("fit_transform", *args, **kwargs)
         TSNE.last = self.parameters | arguments
         X, (indices, distances) = arguments["X"], map(self._checked_array, arguments["knn_graph"])
+        assert X.shape[1] >= 2, "cuML refuses rows with one feature"
         assert (X.dtype, indices.dtype, distances.dtype) == (np.float32, np.int64, np.float32)
         assert indices.shape == distances.shape == (len(X), self.parameters["n_neighbors"])
         assert (indices[:, 0] == np.arange(len(X))).all(), "a row is its own first neighbor"

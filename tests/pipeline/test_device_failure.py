@@ -34,6 +34,9 @@ class FailingDevice(ArrayBackend):
     def lloyd_pass(self, *_: Any, **__: Any) -> Any:
         raise CudaError("cudaErrorECCUncorrectable\nin a pass")
 
+    def with_fused_kernels(self) -> Any:
+        return self
+
 
 @pytest.fixture
 def failing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,24 +46,29 @@ def failing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "resolve", resolve)
 
 
-def fit(source: Any, out: Path, lean: FitConfig, device: str) -> engine.Run:
+def fit(source: Any, out: Path, lean: FitConfig, device: str, **options: Any) -> engine.Run:
     # Only with `reproducible` is the PCA that a device has computed before it failed the CPU's to the bit.
-    return engine.fit(source, out=out, id="user_id", n_clusters=4, config=lean, device=device, reproducible=True)
+    return engine.fit(
+        source, out=out, id="user_id", n_clusters=4, config=lean, device=device, reproducible=True, **options
+    )
 
 
+@pytest.mark.parametrize("algorithm", ["lloyd", "fused"])
 @pytest.mark.parametrize("kind", ["files", "a data frame"])
 def test_auto_goes_on_on_the_cpu_and_says_so(
-    demo: DemoPaths, lean: FitConfig, tmp_path: Path, failing_gpu: None, caplog: pytest.LogCaptureFixture, kind: str
-) -> None:
+    demo: DemoPaths, lean: FitConfig, tmp_path: Path, failing_gpu: None, caplog: pytest.LogCaptureFixture, kind: str,
+    algorithm: str,
+) -> None:  # fmt: skip
     source: Any = demo.members if kind == "files" else pq.read_table(demo.members).slice(0, 3000)
     with caplog.at_level(logging.INFO, logger="engine"):
-        run = fit(source, tmp_path / "run", lean, "auto")
+        run = fit(source, tmp_path / "run", lean, "auto", algorithm=algorithm)
     reason = "the GPU failed: cudaErrorECCUncorrectable"
     assert f"Continuing on the CPU from the last checkpoint, because {reason}." in caplog.text
     manifest = json.loads((run.path / "manifest.json").read_text())
     assert (manifest["device"], manifest["device_reason"]) == ("cpu", f"cpu, because {reason}")
     expected = fit(source, tmp_path / "cpu", lean, "cpu")
     assert run.assignments.equals(expected.assignments)
+    assert ("Not fused kernels, but numba computes K-Means" in caplog.text) == (algorithm == "fused")
     # What was done before the failure is not done again.
     assert ("Continuing from" in caplog.text) == (kind == "files")
 
@@ -70,6 +78,8 @@ def test_a_device_asked_for_by_name_fails_with_the_reason(
 ) -> None:
     with pytest.raises(OutOfResourcesError, match="Device 'cuda' failed: cudaErrorECCUncorrectable"):
         fit(demo.members, tmp_path / "run", lean, "cuda")
+    with pytest.raises(OutOfResourcesError, match="use --device auto, with which a fit falls back to the CPU"):
+        fit(demo.members, tmp_path / "run", lean, "cuda", algorithm="fused")
     assert not (tmp_path / "run").exists()
 
 
