@@ -1,4 +1,4 @@
-"""Download the wheels that a GPU machine without a network lacks, into a folder small enough to copy.
+"""Collect the wheels that a GPU machine without a network lacks, the engine's own among them, in a small folder.
 
     python benchmarks/gpu/wheels.py FOLDER --python 3.12      here
     python -m pip install --no-index --no-deps --target SITE FOLDER/*.whl     there, with SITE on PYTHONPATH
@@ -40,7 +40,7 @@ def normalize(name: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Download wheels for a GPU machine without a network.")
+    parser = argparse.ArgumentParser(description="Collect wheels for a GPU machine without a network.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--python", default="3.12", help="version of Python there")
     parser.add_argument("names", nargs="*", help="further distributions that are missing there")
@@ -55,6 +55,8 @@ def main() -> None:
         ],
         check=True,
     )
+    own = ["wheel", "--quiet", "--no-deps", "--wheel-dir", str(chosen.folder), str(CONSTRAINTS.parent)]
+    subprocess.run([sys.executable, "-m", "pip", *own], check=True)  # with its metadata, which every fit reads
     size = sum(wheel.stat().st_size for wheel in chosen.folder.glob("*.whl")) / 2**20
     print(f"{chosen.folder}: {size:.1f} MiB")
     if size > MAX_MIB:

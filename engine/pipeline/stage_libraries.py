@@ -18,6 +18,7 @@ from engine.config import FitConfig
 from engine.errors import DeviceNotAvailableError, OutOfResourcesError, UsageError, first_line
 
 FUSED = "fused kernels"
+OWN_ALGORITHMS = {"pca": "moments", "kmeans": "lloyd"}
 TITLES = {"pca": "PCA", "kmeans": "K-Means"}
 NAMED, REPRODUCIBLE = "it was asked for", "the fit is reproducible"
 CONTINUED_MAP = "cuML makes no map from the places of the previous run"
@@ -167,5 +168,6 @@ def _check_named(stage: str, settings: FitConfig, backend: Backend, device_reaso
     if "cuml" not in backend.libraries:
         reason = backend.missing_libraries.get("cuml", f"the device is {device_reason}")
         raise DeviceNotAvailableError(
-            f"{setting} was asked for, but {reason}.", hint="use algorithm auto or lloyd, or see `rooms doctor`."
+            f"{setting} was asked for, but {reason}.",
+            hint=f"use algorithm auto or {OWN_ALGORITHMS[stage]}, or see `rooms doctor`.",
         )
