@@ -171,7 +171,7 @@ class CpuBackend:
             )  # fmt: skip
             means = done.sums / np.maximum(done.masses, 1)[:, None] / scale + shift
             centers = np.where(done.masses[:, None] > 0, means, centers).astype(sample.dtype)
-        return done.opened * REFINE_NANOSECONDS > FILTER_MARGIN * done.screened * filtering
+        return bool(done.opened * REFINE_NANOSECONDS > FILTER_MARGIN * done.screened * filtering)
 
     def prepare_and_range(
         self, X: Rows, weights: Float64s, rows: PreparedCpuRows, part: slice
