@@ -174,7 +174,7 @@ class Backend(Protocol):
     def allocate_rows(self, X: Rows, storage: Storage, n_clusters: int | None = None) -> PreparedRows:
         """Allocate what is stored about the rows X between passes; its scale is chosen on a sample of them.
 
-        With the number of clusters that passes will have, so is the precision that they start with.
+        With the number of clusters of many passes to come, so is the precision that they start with.
         """
 
     def prepare_and_range(

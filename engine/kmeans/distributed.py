@@ -26,7 +26,7 @@ from engine.blocks import BLOCK_ROWS
 from engine.execution.array_storage import Storage
 from engine.execution.block_cache import clear_caches, register_cleanup
 from engine.execution.cluster import BlockRange, Cluster
-from engine.kernels.cpu.kmeans.quantize import INT16, allocate_quantized_rows, coarsest_level
+from engine.kernels.cpu.kmeans.quantize import allocate_quantized_rows, coarsest_level
 from engine.kmeans.fixed_point import fixed_point_grid
 from engine.kmeans.lloyd import LloydState, PassCounts, Samples, merge_farthest, prepare_and_range
 from engine.kmeans.multi_gpu import MultiGpuKMeans
@@ -36,13 +36,9 @@ LABEL_AND_BOUND_BYTES = 8  # bytes of a row's label and gap bound
 SHARD_TASKS = 8  # rows of a shard, in tasks that read rows: a pass of K-Means over a row takes about an eighth of that
 
 
-def state_bytes_per_row(n_features: int, in_memory: bool) -> int:
-    """Return the bytes that K-Means takes for a row besides the row itself, on hosts like this one.
-
-    Rows in memory may be quantized to int16 where bytes would do in files: see CpuBackend.allocate_rows.
-    """
-    level = coarsest_level(n_features)
-    quantized = allocate_quantized_rows(1, n_features, max(level, INT16) if in_memory else level)
+def state_bytes_per_row(n_features: int) -> int:
+    """Return the bytes of memory that K-Means takes for a row besides the row itself, on hosts like this one."""
+    quantized = allocate_quantized_rows(1, n_features, coarsest_level(n_features))
     return sum(array.nbytes for array in quantized) + LABEL_AND_BOUND_BYTES
 
 
@@ -189,7 +185,7 @@ def _pop_shard(source: ShardSource, blocks: BlockRange) -> _CachedShard:
         clear_caches()
         X = source.X[blocks.first * BLOCK_ROWS : blocks.stop * BLOCK_ROWS]
         n_cached = sum(len(cached.samples.X) for cached in _cached_shards.values())
-        fits = (n_cached + len(X)) * state_bytes_per_row(X.shape[1], in_memory=False) <= source.memory_limit
+        fits = (n_cached + len(X)) * state_bytes_per_row(X.shape[1]) <= source.memory_limit
         storage = Storage() if fits else Storage(source.folder, anonymous=True)
         prepared, low, high = prepare_and_range(X, np.empty(0), source.backend, storage)
         grid = fixed_point_grid(low, high, X.dtype, len(X)) if source.grid is None else source.grid

@@ -164,10 +164,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 hint="use algorithm='lloyd', or see `rooms doctor`.",
             )
         backend = backend.with_fused_kernels() if self.algorithm == "fused" else backend
+        # Seeds that a search has found leave few passes, which do not pay for more precision.
+        n_unsearched = None if isinstance(self.init, str) and self.init != "random" else self.n_clusters
         with print_log_records("engine.kmeans", logging.INFO) if self.verbose else nullcontext():
-            best = self._best_clustering(
-                Samples.from_array(readable_rows(X), weights, backend, n_clusters=self.n_clusters)
-            )
+            samples = Samples.from_array(readable_rows(X), weights, backend, n_clusters=n_unsearched)
+            best = self._best_clustering(samples)
         n_distinct = int(np.count_nonzero(np.bincount(best.labels)))
         if n_distinct < self.n_clusters:
             warnings.warn(

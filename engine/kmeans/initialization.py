@@ -110,7 +110,7 @@ def _draw_sample(samples: Samples, n_clusters: int, seed: int) -> Samples:
         with_weight = np.flatnonzero(samples.weights > 0)
         rows = with_weight[sample_rows(len(with_weight), size, seed)]
         weights = samples.weights[rows]
-    return Samples.from_array(*distinct_rows(samples.X[rows], weights), samples.backend, n_clusters=n_clusters)
+    return Samples.from_array(*distinct_rows(samples.X[rows], weights), samples.backend)
 
 
 def seeds_of_sample(X: Rows, weights: Float64s, n_clusters: int, seed: int, random: np.random.RandomState) -> Rows:
@@ -159,7 +159,7 @@ def _kmeans_parallel(
     weights = np.bincount(labels, row_weights, len(candidates)).astype(np.float64)
     candidates, weights = candidates[weights > 0], weights[weights > 0]
     seeds = candidates[greedy_seeds(candidates, weights, n_clusters, random)]
-    return Samples.from_array(candidates, weights, samples.backend, n_clusters=n_clusters), seeds
+    return Samples.from_array(candidates, weights, samples.backend), seeds
 
 
 def _nearest_centers(samples: Samples, centers: Rows) -> tuple[Int32s, Float64s]:

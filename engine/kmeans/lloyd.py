@@ -71,8 +71,8 @@ class Samples:
     ) -> Samples:
         """Prepare rows and find the range of their features, in one pass.
 
-        X is C-contiguous; weights are finite and not negative. `n_clusters` is how many clusters are sought, if that
-        is known: it decides with which precision passes start, and no result.
+        X is C-contiguous; weights are finite and not negative. `n_clusters` is for passes that begin at centers which
+        no search has found, and so are many: it decides with which precision they start, and no result.
 
         Raises
         ------

@@ -37,7 +37,7 @@ class Resamples:
     def __init__(self, sample: Rows, centers: Rows, backend: Backend) -> None:
         """Prepare a C-contiguous sample (n_rows, n_features), and centers (n_clusters, n_features) of its dtype."""
         self._sample, self._centers = sample, centers
-        samples = Samples.from_array(sample, np.full(len(sample), MOST_DRAWS), backend, n_clusters=len(centers))
+        samples = Samples.from_array(sample, np.full(len(sample), MOST_DRAWS), backend)
         self._samples = replace(samples, total_weight=float(len(sample)))
         self._given_are_tight = len(centers) == 1 or self._are_tight()
 

@@ -118,7 +118,7 @@ def cluster_rows(
     # Workers read rows from mapped files only.
     cluster = None if storage.folder is None else current_cluster()
     samples = (
-        Samples.from_array(Z, None, backend, storage, n_clusters)
+        Samples.from_array(Z, None, backend, storage)
         if cluster is None
         else ShardedSamples.distribute(cluster, Z, backend, storage)
     )

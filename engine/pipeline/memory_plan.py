@@ -154,22 +154,18 @@ def plan_memory(
     base = BASE_BYTES if resources is not None else STREAMED_BASE_BYTES  # of a worker, and of a streamed fit
     cache_space = max(0, min(budget, free) - base - in_flight)
     keep = int(cache_space / HEAP_OVERHEAD)
-    kmeans, binned = (
-        state_bytes_per_row(d, in_memory=False),
-        BINNED_VALUE_BYTES * len(names) if with_explanation else 0,
-    )  # bytes a row
+    kmeans, binned = state_bytes_per_row(d), BINNED_VALUE_BYTES * len(names) if with_explanation else 0  # bytes a row
     earlier = 0 if earlier_people is None else EARLIER_ROW_BYTES
     matching = 0
     if earlier_people is not None and settings.id is not None:
         matching = matching_bytes(n_rows, earlier_people, schema.field(settings.id).type)
     kmeans_stage = n_rows * (4 * d + kmeans + binned + earlier)
-    kmeans_in_memory = n_rows * (4 * d + state_bytes_per_row(d, in_memory=True) + binned + earlier)
     last_stages = n_rows * (4 * d + 4 + (MAP_ROW_BYTES if with_map else 0) + binned + earlier)
     matching_stage = n_rows * (4 * d + binned + earlier) + matching
     # Freed compact rows leave pieces of the heap that are too small for encoded ones, so both count.
     both = HEAP_OVERHEAD * compact + ENCODED_VALUE_BYTES * len(names)
     in_memory = BASE_BYTES + max(
-        in_flight + int(n_rows * (both + binned)), kmeans_in_memory, later + last_stages, matching_stage
+        in_flight + int(n_rows * (both + binned)), kmeans_stage, later + last_stages, matching_stage
     )
     disk = max(kmeans_stage, last_stages, n_rows * ID_KEY_BYTES)
     if resources is not None:

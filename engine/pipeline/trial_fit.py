@@ -244,9 +244,8 @@ def _trial_k(Z: NDArray[np.float32], settings: FitConfig) -> int:
 def _time_seeds(Z: NDArray[np.float32], k: int, job: Job) -> None:
     """Draw the initial centers of a fit, which takes the same time for any number of rows."""
     with job.timer.stage("seeds"):
-        samples = Samples.from_array(Z, None, job.backend, n_clusters=k)
         initialize_centers(
-            samples, "k-means++", k, np.random.RandomState(job.settings.seed),
+            Samples.from_array(Z, None, job.backend), "k-means++", k, np.random.RandomState(job.settings.seed),
             job.settings.kmeans.max_iter, several=job.settings.kmeans.n_init == "auto",
         )  # fmt: skip
 
