@@ -88,7 +88,8 @@ def warn_of_category_texts(
     left_out = [
         repr(role.column)
         for role in roles
-        if role.dropped and role.column not in noted and statistics.columns[role.column].read_spec.form == "category"
+        if role.dropped and role.column not in noted and role.column in statistics.columns
+        and statistics.columns[role.column].read_spec.form == "category"
         and _hold_amounts_or_days(statistics.columns[role.column].counts)
     ]  # fmt: skip
     if left_out:

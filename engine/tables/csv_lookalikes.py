@@ -1,4 +1,4 @@
-"""Refuse files that are named as CSV and are something else: JSON, HTML, or columns that another sign separates.
+"""Refuse files that are named as CSV and are something else: JSON, gzip, or columns that another sign separates.
 
     the first characters of a file, its names and rows  ->  SourceFormatError, or nothing
 
@@ -17,6 +17,9 @@ _FORMATS = {
     "JSON": re.compile(r'\s*(?:\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:'),
     "HTML": re.compile(r"\s*<(?:!doctype html|html|head|body|table)\b", re.IGNORECASE),
     "XML": re.compile(r"\s*<\?xml\b", re.IGNORECASE),
+    "Parquet": re.compile("PAR1"),
+    "what gzip has compressed": re.compile("\x1f[\x8b\ufffd]\x08"),
+    "a ZIP archive, as .xlsx files are": re.compile("PK\x03\x04"),
 }
 # Signs that other programs separate columns by; blanks last, of which a file of fixed widths has several.
 _SIGNS = {"\x01": "the character 1", "^": "'^'", "~": "'~'", "::": "'::'", "\x1f": "the character 31", " ": "blanks"}
@@ -24,7 +27,7 @@ _NUMBER = re.compile(r"[+-]?\d*[.,]?\d+(?:[eE][+-]?\d+)?")
 
 
 def refuse_other_formats(text: str, path: str) -> None:
-    """Raise SourceFormatError if the first characters of a file are those of JSON, HTML or XML."""
+    """Raise SourceFormatError if the first characters of a file are those of JSON, XML, Parquet or the like."""
     for name, pattern in _FORMATS.items():
         if pattern.match(text):
             raise SourceFormatError(

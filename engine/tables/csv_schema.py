@@ -187,9 +187,10 @@ def check_distinct_names(names: Sequence[str], path: str) -> None:
     """Raise SchemaMismatchError if two columns of a file have one name."""
     repeated = [name for name, n in Counter(names).items() if n > 1]
     if repeated:
+        title = " The names of columns are the first line: leave out titles above them." if repeated == [""] else ""
         raise SchemaMismatchError(
             f"{path} has several columns named {', '.join(map(repr, repeated))}.",
-            hint="give each column a name of its own.",
+            hint=f"give each column a name of its own.{title}",
         )
 
 

@@ -96,6 +96,13 @@ def test_ids_that_are_left_out_are_no_amounts(kind: str) -> None:
         assert fit_texts([IDS[kind](n) for n in range(N)]).roles[0].role == "ignore"
 
 
+def test_a_column_of_no_values_that_is_left_out_holds_no_amounts(tmp_path: Path) -> None:
+    lines = "".join(f"{n},{n % 7},\n" for n in range(N))
+    (tmp_path / "a.csv").write_text(f"age,visits,\n{lines}")  # each line ends with a comma
+    roles = {role.column: role.role for role in fit_encoder(open_table(tmp_path / "a.csv")).roles}
+    assert roles[""] == "ignore"
+
+
 OBJECTS: dict[str, Callable[[int], str]] = {
     "objects": lambda n: json.dumps({"R&B": n % 4, "C++": n % 3}),
     "objects of some": lambda n: json.dumps({name: 1 for k, name in enumerate("abcd") if n >> k & 1}),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from engine.errors import SourceFormatError
+from engine.errors import SchemaMismatchError, SourceFormatError
 from engine.tables import open_table
 
 ROWS = [(20 + row, row % 7) for row in range(30)]
@@ -36,6 +40,25 @@ def test_a_file_that_is_no_csv_is_refused_by_what_it_is(name: str, tmp_path: Pat
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(SourceFormatError, match=message):
         open_table(tmp_path / "a.csv")
+
+
+def test_a_binary_file_is_refused_by_what_it_is(tmp_path: Path) -> None:
+    table = pa.table({"age": [1, 2, 3]})
+    pq.write_table(table, tmp_path / "a.csv")
+    with gzip.open(tmp_path / "b.csv", "wt") as stream:
+        stream.write("age\n1\n2\n")
+    with zipfile.ZipFile(tmp_path / "c.csv", "w") as archive:
+        archive.writestr("a.csv", "age\n1\n2\n")
+    for name, what in (("a.csv", "holds Parquet"), ("b.csv", "gzip has compressed"), ("c.csv", "a ZIP archive")):
+        with pytest.raises(SourceFormatError, match=what):
+            open_table(tmp_path / name)
+
+
+def test_titles_above_the_names_of_columns_are_spoken_of(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("Customers,,\n2024,,\nage,visits,city\n1,2,Rome\n")
+    with pytest.raises(SchemaMismatchError) as caught:
+        open_table(tmp_path / "a.csv")
+    assert "titles above" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("name", TABLES)
