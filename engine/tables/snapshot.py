@@ -151,7 +151,11 @@ def _batches(source: Any, name: str) -> Iterator[pa.RecordBatch]:
     if isinstance(source, ds.Scanner):
         source = source.to_reader()
     elif not isinstance(source, pa.RecordBatchReader | Iterator):
-        source = pa.RecordBatchReader.from_stream(source)
+        try:
+            source = pa.RecordBatchReader.from_stream(source)
+        except pa.ArrowInvalid as error:  # a series is a stream of arrays
+            what = f"A table cannot be a {type(source).__name__}, which is a single column."
+            raise UsageError(what, hint="give a data frame, or a reader of record batches.") from error
     if isinstance(source, pa.RecordBatchReader):
         yield pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in source.schema], schema=source.schema)
     for part in source:

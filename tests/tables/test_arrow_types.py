@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine.errors import UsageError
 from engine.tables import open_table
 
 LISTS: list[Any] = [["a", "b"], None, [], ["c"], ["b", None, "a"]]
@@ -125,3 +126,10 @@ def test_uuids_may_be_ids_in_run_ends() -> None:
     rows = pa.table({"id": run_ends(pa.array(ids, pa.binary(16))), "n": range(5)})
     (block,) = open_table(rows, id="id").blocks(["id"])
     assert block.rows["id"].to_pylist() == ids
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_single_column_is_no_table(library: str) -> None:
+    series = pytest.importorskip(library).Series([1.0, 2.0])
+    with pytest.raises(UsageError, match="A table cannot be a Series, which is a single column"):
+        open_table(series)
