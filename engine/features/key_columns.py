@@ -35,7 +35,7 @@ _KEY = re.compile(
     r"|(.*[-_. ])?(code|codigo|codice|kod)[-_. ]?(postal|postale|pocztowy)"
     r"|(.*[-_. ])?(zip|postal|post|phone|telephone|mobile|fax|account|customer|member|user|order)[-_. ]?"
     r"(code|number|no|nr)"
-    r"|(.*[-_. ])?(cust|acct|mbr|emp|inv)[-_. ]?(no|nr|num)"
+    r"|(.*[-_. ])?(cust|acct|mbr|emp|inv)[-_. ]?(no|nr|num)|[^\W\d_]{4,}(nummer|nr)"
     r"|(.*[-_. ])?(ean|isbn|issn|upc|gtin|sku|ssn|imei|msisdn|iban|isin|cusip|dma|(fips|naics|sic|nuts)[-_. ]?[1-6]?)",
     re.IGNORECASE,
 )
@@ -53,7 +53,7 @@ _JOINED_KEY = re.compile(
 # Whole names that say what a row is of: integers there number subjects or firms. School may be years, lot an area.
 _LABEL = re.compile(
     "subject|subj|patient|participant|respondent|person|household|teacher|hospital|clinic|firm|company|store|shop"
-    "|litter|batch|rater|judge|interviewer|operator|panelist|specimen|nest|animal",
+    "|litter|batch|rater|judge|interviewer|operator|panelist|specimen|nest|animal|agent",
     re.IGNORECASE,
 )
 # Weights of a sample say how many people a row stands for, not what it is like; fnlwgt is that of the Adult table.
@@ -74,7 +74,7 @@ _CAMEL_CASE_KEY = re.compile(r".*[a-z0-9](Id|ID|Key|UUID|Uuid|Guid|Phone|Zip|ZIP
 _NOMINAL = re.compile(
     r"(gender|sex|race|ethnicity|ethnic|religion|marital|marstat|nationality|citizenship|country|region|state|province"
     r"|county|district|municipality|city|department|dept|occupation|profession|industry|sector|language|category|type"
-    r"|status|brand|branch|colou?r|species|genre|segment|cluster|channel)(s|cd|_cd)?",
+    r"|status|brand|branch|colou?r|species|genre|segment|cluster|channel|tariff?)(s|cd|_cd)?",
     re.IGNORECASE,
 )
 _LAST_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")

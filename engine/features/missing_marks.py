@@ -36,6 +36,8 @@ MIN_OTHERS_OF_A_DIGIT = 10  # the same for -1 to -9, which small scales have too
 FAR = 3.0  # ranges of the other values between them and a positive mark
 MIN_HEAP = 3.0  # times as many rows as with the last values before it has a mark among fractions
 MIN_HEAP_ROWS, MIN_FAR_HEAP_ROWS = 5, 10  # rows with a mark after a scale, and far from amounts
+MIN_HEAP_SHARE = 0.01  # of the rows, with numbers far from all others that only repeat
+YES_AND_NO = ((0.0, 1.0), (1.0, 2.0))  # codes beside which two digits of a mark, and -7 to -9, plainly mark something
 MIN_GAP_STEPS, MIN_GAP = 5.0, 0.15  # steps, and ranges, of the other values between them and a mark after a scale
 MIN_DOUBTED_STEPS = 2.0  # steps from which on a number that looks like a mark is warned of
 MAX_ABOUT_ZERO = 4.0  # times the size of the smallest number has the largest of a scale that goes to both sides of 0
@@ -52,9 +54,10 @@ _LIMITS = {
 } | {-float(2**bits) for bits in (15, 31, 63)} | {-32767.0, 1.7976931348623157e308, 9.969209968386869e36}  # fmt: skip
 _DAYS = {
     float(date.fromisoformat(day).toordinal() - date(1970, 1, 1).toordinal())
-    for day in ("1753-01-01", "1800-01-01", "1899-12-30", "1899-12-31", "1900-01-01", "1901-01-01", "1970-01-01",
-                "2049-12-31", "2099-12-31", "2100-01-01", "2199-12-31", "2200-01-01", "2222-02-22", "2500-01-01",
-                "2525-01-01", "2999-12-31")
+    for day in ("1000-01-01", "1601-01-01", "1753-01-01", "1800-01-01", "1899-12-30", "1899-12-31", "1900-01-01",
+                "1901-01-01", "1904-01-01", "1970-01-01", "1980-01-01", "2049-12-31", "2050-01-01", "2099-12-31",
+                "2100-01-01", "2199-12-31", "2200-01-01", "2222-02-22", "2262-04-11", "2500-01-01", "2525-01-01",
+                "2999-12-31")
 }  # fmt: skip
 
 
@@ -170,7 +173,20 @@ def find_doubtful_marks(values: NDArray[np.float64]) -> tuple[float, ...]:
     values : float64 array of shape (n_rows,)
         Without the marks that were found, with NaN for missing values.
     """
-    return _find_apart(values, _may_stand_apart, is_date=False)
+    return _find_apart(values, _may_stand_apart, is_date=False) or _find_far_heaps(values)
+
+
+def _find_far_heaps(values: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return up to MAX_MARKS numbers that repeat at one end, far from all others, whatever their digits; never 0."""
+    distinct, counts = np.unique(values[np.isfinite(values)], return_counts=True)
+    for side in (1, -1):
+        numbers, rows = distinct[::side], counts[::side]
+        for n_marks in range(1, min(MAX_MARKS, len(numbers) - MIN_OTHERS_OF_A_DIGIT) + 1):
+            marks, others = numbers[-n_marks:], numbers[:-n_marks]
+            often = rows[-n_marks:].min() >= MIN_FAR_HEAP_ROWS and rows[-n_marks:].sum() >= MIN_HEAP_SHARE * rows.sum()
+            if often and 0.0 not in marks and abs(marks[0] - others[-1]) >= FAR * abs(others[-1] - others[0]):
+                return tuple(np.sort(marks).tolist())
+    return ()
 
 
 def _find_apart(
@@ -265,7 +281,7 @@ def _number_stands_apart(position: int, others: _Others) -> bool:
     value, count = float(others.distinct[position]), int(others.counts[position])
     values, counts = others.values, others.frequencies
     if len(values) < MIN_OTHERS:
-        return False
+        return tuple(values.tolist()) in YES_AND_NO and (value >= 10.0 or value <= -7.0)
     smallest, largest = float(values[0]), float(values[-1])
     gap, span = max(value - largest, smallest - value), largest - smallest
     if value < 0:

@@ -35,7 +35,8 @@ def infer(source: object, **options: object) -> dict[str, ColumnRole]:
     "name",
     ["id", "store_id", "campaign_key", "StoreId", "storeID", "phone", "zip", "ZIP", "zip_code", "Postal Code", "plz",
      "id_region", "account.number", "country_code", "member_no", "phone_number", "studyid", "townid", "pid", "idcode",
-     "FIPS", "areacode", "ean", "SKU", "ssn", "cust_no", "msisdn", "naics2", "home_iban"],
+     "FIPS", "areacode", "ean", "SKU", "ssn", "cust_no", "msisdn", "naics2", "home_iban", "Kontonummer",
+     "kundennr"],
 )  # fmt: skip
 def test_names_of_keys(name: str) -> None:
     for kind in (pa.int64(), pa.float64()):
@@ -55,7 +56,7 @@ def test_names_of_amounts(name: str) -> None:
     assert row_label_reason(pa.field(name, pa.int64())) is None
 
 
-@pytest.mark.parametrize("name", ["Subject", "firm", "Hospital", "rater"])
+@pytest.mark.parametrize("name", ["Subject", "firm", "Hospital", "rater", "agent"])
 def test_whole_numbers_of_a_unit_of_observation_name_it(name: str) -> None:
     assert category_reason(pa.field(name, pa.int64())) == "named as a key or code"
     assert category_reason(pa.field(name, pa.float64())) is None
@@ -66,6 +67,7 @@ def test_whole_numbers_of_a_unit_of_observation_name_it(name: str) -> None:
     [
         ("city", True),
         ("home_city", True),
+        ("tariff", True),
         ("mpg_city", False),
         ("avgPriceRegion", False),
         ("price_per_category", False),

@@ -79,6 +79,10 @@ MARKS: dict[str, tuple[Any, tuple[float, ...]]] = {
         (99999,),
     ),
     "-1 below a scale that begins at 0": (marked(np.arange(N) % 30, -1, share=0.03), (-1,)),
+    "97 beside yes and no": (marked(np.arange(N) % 7 % 2 + 1, 97), (97,)),
+    "99 beside no and yes": (marked(np.arange(N) % 7 % 2, 99), (99,)),
+    "998 and 999 beside yes and no": (marked(np.arange(N) % 7 % 2 + 1, 998, 999), (998, 999)),
+    "-9 beside yes and no": (marked(np.arange(N) % 7 % 2 + 1, -9), (-9,)),
     "-9 beside five points": (marked(RNG.integers(1, 6, N), -9, share=0.02), (-9,)),
     **{f"-1 of visits, {name}": (marked(visits, -1), (-1,)) for name, visits in VISITS.items()},
 }
@@ -89,6 +93,8 @@ VALUES: dict[str, Any] = {
     "opinions from -1 to 1": RNG.integers(-1, 2, N).astype(float),
     "opinions from -1 to 3": RNG.integers(-1, 4, N).astype(float),
     "mild temperatures": np.clip(np.rint(RNG.normal(9, 4, N)), -1, None),
+    "two sizes and a larger one": np.array([10.0, 20.0, 99.0])[np.arange(N) % 3],
+    "yes, no and other": np.arange(N) % 3 + 1.0,
     "prices": RNG.choice([5, 9, 19, 29, 49, 99], N).astype(float),
     "more prices": RNG.choice([9.99, 19.99, 49, 99, 199, 499, 999], N),
     "hours a week": RNG.choice(np.append(np.arange(1, 81), [90, 98, 99]), N).astype(float),
@@ -128,6 +134,11 @@ DOUBTS: dict[str, tuple[Any, tuple[float, ...]]] = {
         (99999,),
     ),
     "-1 of a rating from 0 to 5": (marked(np.arange(N) % 6, -1), (-1,)),
+    "365243 beside days before today": (marked(-100.0 - np.arange(N) * 7919 % 15000, 365243, share=0.18), (365243,)),
+    "codes beside scores": (
+        marked(550.0 + np.arange(N) * 7 % 300, 9000, 9001, 9002, 9003, share=0.02),
+        (9000, 9001, 9002, 9003),
+    ),
     "-1 of a rating from 1 to 5": (marked(RNG.integers(1, 6, N), -1), (-1,)),
 }
 
@@ -278,3 +289,12 @@ def test_marks_for_a_column_that_is_not_read_are_told() -> None:
         MissingMarksWarning, match="set for 'person', which is not read as a feature: they change nothing"
     ):
         fit_encoder(open_table(table), id="person", missing={"person": ["5"]})
+
+
+@pytest.mark.parametrize("mark", ["1000-01-01", "1601-01-01", "1980-01-01", "2050-01-01", "2262-04-11", "9999-12-31"])
+def test_days_of_other_programs_that_stand_apart_are_missing(mark: str) -> None:
+    joined = days("2019-03-01")[0] + RNG.integers(0, 1500, N).astype(float)
+    assert find_marks(marked(joined, days(mark)[0]), is_date=True) == (days(mark)[0],)
+    births = days("1930-01-01")[0] + RNG.integers(0, 29000, N).astype(float)
+    if "1930" < mark < "2000":
+        assert find_marks(marked(births, days(mark)[0], share=0.01), is_date=True) == ()
