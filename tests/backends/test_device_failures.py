@@ -186,7 +186,8 @@ def test_an_estimator_that_names_cuml_ends_in_a_clear_error_or_in_its_own_labels
         lose(device, moment)
         try:
             fitted = cluster("auto")
-        except (OutOfResourcesError, DeviceNotAvailableError, UsageError) as error:  # without cuML's centers there is no result
+        except (OutOfResourcesError, DeviceNotAvailableError, UsageError) as error:
+            # Without cuML's centers there is no result.
             message = str(error)
         else:
             message = "`rooms doctor`"  # nothing to say: the centers are cuML's, and the CPU has found the labels
