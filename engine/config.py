@@ -30,6 +30,7 @@ from engine.utils.units import parse_bytes, parse_share
 
 Role = Literal["numeric", "count", "boolean", "categorical", "multilabel", "date", "ignore"]
 Metric = Literal["euclidean", "cosine"]
+MAX_K = 1_000_000  # largest k_max
 DEFAULT_K_MAX = 40  # largest number of clusters that is chosen where no k_max is given
 NAME_PREVIOUS = "name it as `previous`, or as --previous RUN on the command line"
 SkippableStage = Literal["explain", "map", "report"]
@@ -147,7 +148,7 @@ class KMeansConfig(_StageConfig):
     n_clusters: CountOrAuto = "auto"
     k_method: Literal["valley", "elbow"] = "valley"
     k_min: int = Field(default=1, ge=1)
-    k_max: int | None = Field(default=None, ge=1)
+    k_max: int | None = Field(default=None, ge=1, le=MAX_K)
     min_share: float = Field(default=0.0, ge=0.0, le=0.5)
     metric: Metric = "euclidean"
     n_init: CountOrAuto = "auto"
@@ -441,7 +442,7 @@ def _read_yaml(path: Path, what: str) -> dict[str, Any]:
         raise ConfigError(f"{what} {path} cannot be read: {error.strerror}.", hint=suggest_path(path)) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{what} {path} is not text in UTF-8.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date that there is not
         raise ConfigError(f"{what} {path} is not YAML: {str(error).splitlines()[0]}.") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{what} {path} must be a mapping.")

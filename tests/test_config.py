@@ -52,5 +52,8 @@ def test_a_configuration_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     path.write_bytes("features: {roles: {größe: numeric}}".encode())
     assert FitConfig.read(path).features.roles == {"größe": "numeric"}
     path.write_bytes("features: {roles: {größe: numeric}}".encode("latin-1"))
+    (tmp_path / "day.yaml").write_text("features:\n  reference_day: 2024-02-30\n")
+    with pytest.raises(ConfigError, match="is not YAML: day is out of range"):
+        FitConfig.read(tmp_path / "day.yaml")
     with pytest.raises(ConfigError, match="is not text in UTF-8"):
         FitConfig.read(path)

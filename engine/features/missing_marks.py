@@ -31,6 +31,8 @@ from engine.utils.formatting import format_iso_day
 
 MIN_REPEATS = 3  # rows with a value that may be a mark
 MAX_MARKS = 4  # marks at each end of a column
+MAX_CODES = 9  # negative digits below it
+MIN_HOLE = 3  # between two negative digits of which one is -7 or less: others do not go on so
 MIN_OTHERS = 3  # distinct other values that a mark stands apart from
 MIN_OTHERS_OF_A_DIGIT = 10  # the same for -1 to -9, which small scales have too
 FAR = 3.0  # ranges of the other values between them and a positive mark
@@ -47,7 +49,7 @@ FAR_NEGATIVE = 1.0  # the same for a negative mark of several nines
 ZERO_GAP = 0.25  # of the median of the other values between them and a 0 that may be missing
 ROUND_AMOUNT = 100.0  # a column whose values are all multiples of it holds amounts, of which 0 is one
 LAST_YEARS, FIRST_YEAR = "2900-01-01", "0001-12-31"  # dates from and up to here mark missing ones, once is enough
-_DIGITS = re.compile(r"9{2,}|8{2,}|7{2,}|9*[96-8]9*|9+[678]")
+_DIGITS = re.compile(r"9{2,}|8{2,}|7{2,}|6{2,}|9*[96-8]9*|9+[678]")
 _INTEGER = re.compile("[+-]?[0-9]+")
 _LIMITS = {
     float(2**bits - 1) for bits in (15, 16, 31, 32, 63, 64)
@@ -200,16 +202,31 @@ def _find_apart(
     if not looks_so(float(present.min())) and not looks_so(float(present.max())):
         return ()
     distinct, counts = np.unique(present, return_counts=True)
-    low, high = 0, len(distinct)
-    while low < min(MAX_MARKS, high) and _may_be_mark(distinct[low], counts[low], is_date):
+    low, high = 0 if is_date else _count_negative_codes(distinct, counts), len(distinct)
+    n_codes = low
+    while low < min(max(MAX_MARKS, n_codes), high) and _may_be_mark(distinct[low], counts[low], is_date):
         low += 1
     while high > max(low, len(distinct) - MAX_MARKS) and _may_be_mark(distinct[high - 1], counts[high - 1], is_date):
         high -= 1
-    while low > 0 and not stands_apart(low - 1, _Others(distinct, counts, low, high)):
+    while low > n_codes and not stands_apart(low - 1, _Others(distinct, counts, low, high)):
         low -= 1  # the nearest to the others is one of them
     while high < len(distinct) and not stands_apart(high, _Others(distinct, counts, low, high)):
         high += 1
     return (*distinct[:low].tolist(), *distinct[high:].tolist())
+
+
+def _count_negative_codes(distinct: NDArray[np.float64], counts: NDArray[np.int64]) -> int:
+    """Return how many of the smallest values are codes of surveys, such as -9, -8, -7, -2 and -1 below 1 to 5; often 0.
+
+    A scale that goes below 0 has no hole there, and it does not begin again at 0.
+    """
+    n_codes = int(np.count_nonzero(distinct < 0.0))
+    codes, others = distinct[:n_codes], distinct[n_codes:]
+    if not 2 <= n_codes <= MAX_CODES or len(others) < 2 or counts[:n_codes].min() < MIN_REPEATS:
+        return 0
+    are_digits = codes[0] >= -9.0 and bool((codes == np.rint(codes)).all())
+    has_hole = codes[0] <= -7.0 and float(np.diff(codes).max()) >= MIN_HOLE
+    return n_codes if are_digits and has_hole and float(others[-1]) > 0.0 else 0
 
 
 class _Others(NamedTuple):
@@ -382,6 +399,14 @@ def report_missing_marks(statistics: TableStatistics, settings: Mapping[str, Seq
         for name, column in statistics.columns.items()
         if column.read_spec.form == "number" and name not in settings and zeros_stand_apart(column.sorted_sample)
     ]
+    absent = [
+        repr(name)
+        for name, column in statistics.columns.items()
+        if settings.get(name) and column.read_spec.form in ("number", "days", "category") and not column.n_marked
+    ]
+    if absent:
+        message = f"Marks of missing values that are set occur in no row: {', '.join(absent)}"
+        warnings.warn(f"{message}. They are compared letter by letter.", MissingMarksWarning, stacklevel=3)
     remedy = "--missing COLUMN=VALUE,VALUE names the marks of a column, --missing COLUMN= says that it has none"
     if found:
         message = f"Values that stand apart are taken as missing: {'; '.join(found)}; {remedy}."

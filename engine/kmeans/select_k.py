@@ -237,6 +237,15 @@ def _validity_scores(sample: Rows, labels: Int32s, silhouette_rows: Int64s) -> K
     return scores
 
 
+def check_cluster_count(n_clusters: int | str, n_distinct: int) -> None:
+    """Raise TooFewRowsError if a number of clusters is larger than that of distinct rows; "auto" never is."""
+    if isinstance(n_clusters, int) and n_clusters > n_distinct:
+        raise TooFewRowsError(
+            f"n_clusters={n_clusters} needs at least {n_clusters} distinct rows, but the table has {n_distinct}.",
+            hint="lower n_clusters.",
+        )
+
+
 def score_given_k(
     Z: Rows, labels: Int32s, k: int, inertia: float, *, size: int = 5_000, random_state: int = 0
 ) -> KSelection:
@@ -259,11 +268,7 @@ def score_given_k(
     TooFewRowsError
         If a cluster is empty: there are fewer distinct rows than clusters.
     """
-    n_filled = int(np.count_nonzero(count_labels(labels, k)))
-    if n_filled < k:
-        raise TooFewRowsError(
-            f"n_clusters={k} needs at least {k} distinct rows, but the table has {n_filled}.", hint="lower n_clusters."
-        )
+    check_cluster_count(k, int(np.count_nonzero(count_labels(labels, k))))
     rows = sample_rows(len(Z), size, random_state)
     sample = np.ascontiguousarray(Z[rows])
     scores = _validity_scores(sample, labels[rows], np.arange(len(sample)))

@@ -30,6 +30,7 @@ from engine.features.column_roles import ColumnRole
 from engine.features.encoder import FeatureEncoder
 from engine.features.fit import FittedFeatures, choose_reader
 from engine.features.gpu_ids import reads_ids
+from engine.kmeans.select_k import check_cluster_count
 from engine.model.assignments import check_id_name
 from engine.pipeline.memory_plan import MemoryPlan, free_disk_bytes, nearest_existing_folder, plan_memory
 from engine.pipeline.night import open_night
@@ -157,6 +158,7 @@ def _estimate(source: Any, settings: FitConfig, parent: Path) -> FitEstimate:
     start_seconds = time.time() - psutil.Process().create_time()
     table, settings, previous = open_night(source, settings)
     n_rows = count_rows(table)
+    check_cluster_count(settings.kmeans.n_clusters, n_rows)
     resources = find_worker_resources(settings.cluster, table, nearest_existing_folder(parent))
     free_disk = free_disk_bytes(parent)
     plan_fit = partial(

@@ -37,6 +37,7 @@ from engine.explain.stage import EXPLAIN_STEPS, ExplainedRun, create_binned_tabl
 from engine.features.encoder import FeatureEncoder
 from engine.features.fit import FittedFeatures, choose_reader, reader_name
 from engine.kmeans.lloyd import Clustering
+from engine.kmeans.select_k import check_cluster_count
 from engine.kmeans.stability import ClusterStability, describe_stability
 from engine.lineage.previous import PreviousRun
 from engine.model.assignments import AddMapColumns, check_id_name
@@ -260,6 +261,7 @@ def _fit(
     """Cluster a table with a backend and libraries, stage by stage; return the run directory."""
     table, settings, previous = open_night(source, settings)
     n_rows = count_rows(table)
+    check_cluster_count(settings.kmeans.n_clusters, n_rows)
     with (
         staging_folder(out, overwrite=overwrite, resume=resume) as staging,
         run_on_workers(settings.cluster, table, staging.work, on_gpus=backend.one_per_worker, modules=WORKER_MODULES),

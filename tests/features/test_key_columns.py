@@ -250,7 +250,30 @@ def test_more_names_of_keys(name: str) -> None:
     assert is_key(name)
 
 
-@pytest.mark.parametrize("name", ["fnlwgt", "sampling_weight", "survey_weight", "pweight", "finalwt", "person_weight"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fnlwgt",
+        "sampling_weight",
+        "survey_weight",
+        "pweight",
+        "finalwt",
+        "person_weight",
+        "perwt",
+        "hhwt",
+        "PWGTP",
+        "pwgtp17",
+        "pspwght",
+        "anweight",
+        "dweight",
+        "wtssall",
+        "case_weight",
+        "WEIGHT_FINAL",
+        "wgt_pop",
+        "hochrechnungsfaktor",
+        "expansion_factor",
+    ],
+)
 def test_weights_of_a_sample_are_no_amounts(name: str) -> None:
     assert row_label_reason(pa.field(name, pa.float64())) == "weights of a sample, by its name"
     assert row_label_reason(pa.field(name, pa.string())) is None

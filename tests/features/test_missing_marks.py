@@ -82,6 +82,16 @@ MARKS: dict[str, tuple[Any, tuple[float, ...]]] = {
     "97 beside yes and no": (marked(np.arange(N) % 7 % 2 + 1, 97), (97,)),
     "99 beside no and yes": (marked(np.arange(N) % 7 % 2, 99), (99,)),
     "998 and 999 beside yes and no": (marked(np.arange(N) % 7 % 2 + 1, 998, 999), (998, 999)),
+    "-9, -8, -7, -2 and -1 below five points": (
+        marked(np.arange(N) % 5 + 1, -9, -8, -7, -2, -1),
+        (-9, -8, -7, -2, -1),
+    ),
+    "-8, -2 and -1 below children": (marked(np.arange(N) % 6, -8, -2, -1), (-8, -2, -1)),
+    "-9, -8, -7, -2 and -1 below thousands": (
+        marked(1000.0 + np.arange(N) * 37 % 4001, -9, -8, -7, -2, -1),
+        (-9, -8, -7, -2, -1),
+    ),
+    "66 beside four answers": (marked(np.arange(N) % 4 + 1, 66, share=0.5), (66,)),
     "-9 beside yes and no": (marked(np.arange(N) % 7 % 2 + 1, -9), (-9,)),
     "-9 beside five points": (marked(RNG.integers(1, 6, N), -9, share=0.02), (-9,)),
     **{f"-1 of visits, {name}": (marked(visits, -1), (-1,)) for name, visits in VISITS.items()},
@@ -94,6 +104,8 @@ VALUES: dict[str, Any] = {
     "opinions from -1 to 3": RNG.integers(-1, 4, N).astype(float),
     "mild temperatures": np.clip(np.rint(RNG.normal(9, 4, N)), -1, None),
     "two sizes and a larger one": np.array([10.0, 20.0, 99.0])[np.arange(N) % 3],
+    "degrees from -9 to 9": np.arange(N) % 19 - 9.0,
+    "degrees from -9 to 9 without 0": (lambda degrees: degrees[degrees != 0])(np.arange(N) % 19 - 9.0),
     "yes, no and other": np.arange(N) % 3 + 1.0,
     "prices": RNG.choice([5, 9, 19, 29, 49, 99], N).astype(float),
     "more prices": RNG.choice([9.99, 19.99, 49, 99, 199, 499, 999], N),
@@ -298,3 +310,13 @@ def test_days_of_other_programs_that_stand_apart_are_missing(mark: str) -> None:
     births = days("1930-01-01")[0] + RNG.integers(0, 29000, N).astype(float)
     if "1930" < mark < "2000":
         assert find_marks(marked(births, days(mark)[0], share=0.01), is_date=True) == ()
+
+
+@pytest.mark.parametrize("mark", ["gold", "Blue"])
+def test_marks_that_are_set_and_occur_nowhere_are_named(mark: str) -> None:
+    table = pa.table({"x": [["red", "blue", "green"][n % 3] for n in range(N)], "age": AGES})
+    with pytest.warns(MissingMarksWarning, match="set occur in no row: 'x'"):
+        fit_encoder(open_table(table), missing={"x": [mark]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MissingMarksWarning)
+        fit_encoder(open_table(table), missing={"x": ["blue"], "age": ["45"]})
