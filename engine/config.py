@@ -332,10 +332,12 @@ class ScoringLimits(ColumnLimits):
 class GateConfig(ScoringLimits):
     """The gate of a fit that continues a run, and of a comparison: limits, and whether a run beyond them is stopped.
 
-    `size` bounds the change of a cluster's share of everybody in points, and `size_ratio` its ratio. `common` is the
-    least share of the smaller run's people who are in both. `moved` bounds the share of people whose cluster is another
-    one, `outliers` the change of the share of outliers, and `deaths` counts clusters that no longer exist. Dates may be
-    up to `date_days` later than in the earlier table. A column like that of one of the runs `also` is no finding.
+    `rows` bounds how many times as many or as few rows there are as in the earlier run: an export that was cut off is
+    stopped. `size` bounds the change of a cluster's share of everybody in points, and `size_ratio` its ratio.
+    `common` is the least share of the smaller run's people who are in both. `moved` bounds the share of people whose
+    cluster is another one, `outliers` the change of the share of outliers, and `deaths` counts clusters that no longer
+    exist. Dates may be up to `date_days` later than in the earlier table. A column like that of one of the runs `also`
+    is no finding.
     """
 
     psi: Annotated[float | None, Field(ge=0.0)] = 0.015
@@ -343,6 +345,7 @@ class GateConfig(ScoringLimits):
     new_categories: Limit = 0.02
     missing: Limit = 0.02
     date_days: int = Field(default=31, ge=0, le=366)
+    rows: Annotated[float | None, Field(ge=1.0)] = 2.0
     size: Limit = 0.05
     size_ratio: Annotated[float | None, Field(ge=1.0)] = 2.0
     common: Limit = 0.01

@@ -1,4 +1,4 @@
-"""Compare the clusters of two runs: sizes, people who moved, outliers, and clusters that no longer exist.
+"""Compare the clusters of two runs: rows, sizes, people who moved, outliers, and clusters that no longer exist.
 
 ClusterFacts of an earlier run and of tonight's, limits  ->  findings
 """
@@ -67,7 +67,18 @@ def compare_clusters(facts: ClusterFacts, limits: GateConfig, n_other_checks: in
         Checks of other things among which the probability of a false finding is shared, too.
     """
     chance = CHANCE / (facts.n_checks + n_other_checks)
-    return [*_sizes(facts, limits, chance), *_outliers(facts, limits, chance), *_moves(facts, limits, chance)]
+    return [
+        *_rows(facts, limits), *_sizes(facts, limits, chance), *_outliers(facts, limits, chance),
+        *_moves(facts, limits, chance),
+    ]  # fmt: skip
+
+
+def _rows(facts: ClusterFacts, limits: GateConfig) -> Iterator[Finding]:
+    n_before, n_now = facts.rows_before, facts.rows_now
+    ratio = max(n_before, n_now) / max(min(n_before, n_now), 1)
+    if limits.rows is not None and ratio > limits.rows:
+        words = f"There are {facts.words.count(n_now)}, before {facts.words.count(n_before)}."
+        yield Finding("rows", ratio, limits.rows, words)
 
 
 def _sizes(facts: ClusterFacts, limits: GateConfig, chance: float) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ Check = Literal[
     "new_categories",
     "missing",
     "outside",
+    "rows",
     "size",
     "size_ratio",
     "common",

@@ -127,7 +127,11 @@ def test_roles_and_weights_are_set_by_options(demo: Path) -> None:
         (("fit", "absent.parquet", "--dry-run", "--id", "map_x"), 2, "cannot be named 'map_x'"),
         (("fit", "{members}", "--out", "x", "-k", "many"), 2, "-k many must be"),
         (("fit", "{members}", "--id", "user_id", "--out", "x", "-k", "9" * 20), 3, "distinct rows, but the table has"),
-        (("fit", "{members}", "--id", "user_id", "--dry-run", "-k", "1000000000"), 3, "distinct rows, but the table has"),
+        (
+            ("fit", "{members}", "--id", "user_id", "--dry-run", "-k", "1000000000"),
+            3,
+            "distinct rows, but the table has",
+        ),
         (("fit", "{members}", "--out", "x", "--k-range", "2:" + "9" * 20), 2, "less than or equal to 1000000"),
         (("fit", "{members}"), 2, "--out is missing"),
         (("fit", "{members}", "--out", "x", "--role", "age"), 2, "must read NAME=VALUE"),

@@ -31,14 +31,27 @@ def test_clusters_that_go_on_are_no_finding() -> None:
         (replace(SAME, moved=1200), [("moved", None)]),
         (replace(SAME, common=0, moved=0), [("common", None)]),
         (replace(SAME, common=99, moved=0), [("common", None)]),
-        (replace(SAME, rows_now=150, sizes_now={0: 92, 1: 45, 3: 13}, outliers_now=2, common=140, moved=2), []),
+        (
+            replace(SAME, rows_now=5000, sizes_now={0: 3060, 1: 1495, 3: 445}, outliers_now=65, common=4900, moved=20),
+            [],
+        ),
+        (
+            replace(SAME, rows_now=150, sizes_now={0: 92, 1: 45, 3: 13}, outliers_now=2, common=140, moved=2),
+            [("rows", None)],
+        ),
+        (
+            replace(
+                SAME, rows_now=30_000, sizes_now={0: 18_360, 1: 8970, 3: 2670}, outliers_now=390, common=9800, moved=40
+            ),
+            [("rows", None)],
+        ),
         (replace(SAME, outliers_now=500), [("outliers", None)]),
         (replace(SAME, sizes_now={0: 6010, 1: 3000, 4: 990}, died=(3,)), [("deaths", None)]),
     ],
 )
 def test_each_check_finds_its_own(facts: ClusterFacts, expected: list[tuple[str, int | None]]) -> None:
     assert found(facts) == expected
-    off = GateConfig(size=None, size_ratio=None, common=None, moved=None, outliers=None, deaths=None)
+    off = GateConfig(rows=None, size=None, size_ratio=None, common=None, moved=None, outliers=None, deaths=None)
     assert found(facts, off) == []
 
 
