@@ -98,6 +98,8 @@ def grow_tree(
     """
     from sklearn.tree import DecisionTreeClassifier
 
+    if len(bins) == 0:  # no category is frequent enough to be told: one leaf, which scikit-learn grows from a constant
+        bins = np.zeros((1, bins.shape[1]), bins.dtype)
     # Entropy splits many clusters more evenly than Gini impurity: on the demo, a tree of depth three then predicts the
     # cluster of 63 % instead of 45 % of the people, and one of 24 leaves of 96 % instead of 95 %.
     fitted = DecisionTreeClassifier(

@@ -78,3 +78,8 @@ def test_the_tree_that_predicts_more_people_correctly_is_returned() -> None:
         expected = by_entropy if accuracies[0] >= accuracies[1] else by_imm
         assert tree.predicate.tolist() == expected.predicate.tolist()
         assert tree.bin_threshold.tolist() == expected.bin_threshold.tolist()
+
+
+def test_without_predicates_a_tree_is_a_single_leaf() -> None:
+    bins, labels = np.empty((0, 10), np.uint8), np.array([1] * 6 + [0] * 4, np.int32)
+    assert grow_tree(bins, labels, np.ones(10)).predict(bins).tolist() == [1] * 10
