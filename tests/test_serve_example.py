@@ -84,7 +84,7 @@ def test_answers_are_the_assignments(client: TestClient[Any], run: engine.Run) -
 
 
 def test_answers_pass_the_warnings_of_their_rows_on(client: TestClient[Any]) -> None:
-    for change, named in (({"plan": "Gold"}, "'plan'"), ({"hours": -999}, "'hours' in 1 of 1 rows")):
+    for change, named in (({"plan": "Gold"}, "'plan'"), ({"hours": -999}, "'hours' in 1 of 1 rows (-999 in 1)")):
         answer = client.post("/assign", json=[rows(1)[0] | change]).json()
         assert [row["who"] for row in answer["rows"]] == ["p0"]
         (message,) = answer["warnings"]
