@@ -24,7 +24,7 @@ from engine.features.columnar_block import ColumnarBlock, RaggedLabels
 from engine.features.distributions import TableDistributions
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import MISSING_SHARE_RANGE, CategoryPlan, ColumnPlan, LabelPlan, NumberPlan
-from engine.features.missing_marks import MIN_REPEATS, format_mark, looks_like_mark
+from engine.features.missing_marks import format_mark, looks_like_mark
 from engine.gate.scored_rows import ScoredRows, count_scored
 from engine.model.directions import NoDirectionWarning, describe_rows_without_direction
 from engine.model.row_gate import RowGate
@@ -367,11 +367,9 @@ def _describe(
 
 
 def _marks_in_words(marks: Counter[float] | None, *, is_date: bool) -> str:
-    """Return which marks are in how many rows, of those that repeat: a value of few rows may be that of a person."""
-    repeated = sorted((mark, n) for mark, n in (marks or Counter()).items() if n >= MIN_REPEATS)
-    if not repeated:
+    if not marks:
         return ""
-    return f" ({', '.join(f'{format_mark(mark, is_date=is_date)} in {n:,}' for mark, n in repeated)})"
+    return f" ({', '.join(f'{format_mark(mark, is_date=is_date)} in {n:,}' for mark, n in sorted(marks.items()))})"
 
 
 def _may_be_chance(n_found: int, n_rows: int, share: float) -> bool:
