@@ -159,19 +159,19 @@ class CpuBackend:
         self.requantize_rows(sample, rows, everything)
         shift, scale = rows.quantizer.shift.astype(np.float64), float(rows.quantizer.factor) * SAMPLE_SCALE
         grid = FixedPointGrid(shift, np.full(len(shift), scale), np.full(len(shift), scale), 1.0)
-        never = np.full(n_clusters, np.inf, np.float32)  # no row is skipped
-        labels, centers = (
-            np.full(len(sample), -1, np.int32),
-            np.ascontiguousarray(evenly_spaced_rows(sample, n_clusters)),
-        )
-        for _ in range(2):
-            done = self.lloyd_pass(
-                sample, np.empty(0), rows, everything, self.prepare_centers(centers, rows),
-                SkipThresholds(never, never, np.empty(0, np.int32)), grid, labels, np.empty(len(sample), np.float32),
-            )  # fmt: skip
-            means = done.sums / np.maximum(done.masses, 1)[:, None] / scale + shift
-            centers = np.where(done.masses[:, None] > 0, means, centers).astype(sample.dtype)
-        return bool(done.opened * REFINE_NANOSECONDS > FILTER_MARGIN * done.screened * filtering)
+        labels, bounds = np.full(len(sample), -1, np.int32), np.empty(len(sample), np.float32)
+        never = np.full(n_clusters, np.inf, np.float32)
+        thresholds = SkipThresholds(never, never, np.empty(0, np.int32))  # no row is skipped
+
+        def label(centers: Rows) -> ClusterSums:
+            prepared = self.prepare_centers(centers, rows)
+            return self.lloyd_pass(sample, np.empty(0), rows, everything, prepared, thresholds, grid, labels, bounds)
+
+        seeds = np.ascontiguousarray(evenly_spaced_rows(sample, n_clusters))
+        first = label(seeds)
+        means = first.sums / np.maximum(first.masses, 1)[:, None] / scale + shift
+        second = label(np.where(first.masses[:, None] > 0, means, seeds).astype(sample.dtype))
+        return bool(second.opened * REFINE_NANOSECONDS > FILTER_MARGIN * second.screened * filtering)
 
     def prepare_and_range(
         self, X: Rows, weights: Float64s, rows: PreparedCpuRows, part: slice

@@ -59,7 +59,7 @@ _LABEL = re.compile(
 # Weights of a sample say how many people a row stands for, not what it is like; fnlwgt is that of the Adult table.
 _SAMPLE_WEIGHTS = re.compile(
     "(.*[-_. ])?(sampl(e|ing)|survey|design|population|person|household|final|case|grossing)[-_. ]?(weights?|wts?|wgt)"
-    "|(p|fin|final|fnl|per|hh|d|an|psp|psw|case)(weights?|wts?|wgh?t)|(weights?|wts?|wgt)[-_. ](final|pop|hh|person)"
+    "|(p|fin|final|fnl|per|hh|psp|case)(weights?|wts?|wgh?t)|(d|an)weight|(weights?|wts?|wgt)[-_. ](pop|hh|person)"
     r"|pwgtp\d*|wtss(all|nr|ps)?|weight(ing)?[-_. ]?factor|expansion[-_. ]?factor|factor[-_. ]?(de[-_. ]?)?expansi[oó]n"
     "|hochrechnungsfaktor",
     re.IGNORECASE,

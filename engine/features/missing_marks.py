@@ -180,7 +180,11 @@ def find_doubtful_marks(values: NDArray[np.float64]) -> tuple[float, ...]:
 
 def _find_far_heaps(values: NDArray[np.float64]) -> tuple[float, ...]:
     """Return up to MAX_MARKS numbers that repeat at one end, far from all others, whatever their digits; never 0."""
-    distinct, counts = np.unique(values[np.isfinite(values)], return_counts=True)
+    present = values[np.isfinite(values)]
+    ends = [np.count_nonzero(present == end) for end in (present.min(), present.max())] if len(present) else [0]
+    if max(ends) < MIN_FAR_HEAP_ROWS:  # of most columns: they need not be sorted
+        return ()
+    distinct, counts = np.unique(present, return_counts=True)
     for side in (1, -1):
         numbers, rows = distinct[::side], counts[::side]
         for n_marks in range(1, min(MAX_MARKS, len(numbers) - MIN_OTHERS_OF_A_DIGIT) + 1):
@@ -218,15 +222,16 @@ def _find_apart(
 def _count_negative_codes(distinct: NDArray[np.float64], counts: NDArray[np.int64]) -> int:
     """Return how many of the smallest values are codes of surveys, such as -9, -8, -7, -2 and -1 below 1 to 5; often 0.
 
-    A scale that goes below 0 has no hole there, and it does not begin again at 0.
+    A scale that goes below 0 has no hole there, or its values get rarer towards its end, as differences of goals do.
     """
     n_codes = int(np.count_nonzero(distinct < 0.0))
-    codes, others = distinct[:n_codes], distinct[n_codes:]
-    if not 2 <= n_codes <= MAX_CODES or len(others) < 2 or counts[:n_codes].min() < MIN_REPEATS:
+    codes, others, rows = distinct[:n_codes], distinct[n_codes:], counts[:n_codes]
+    if not 2 <= n_codes <= MAX_CODES or len(others) < 2 or others[-1] <= 0.0 or rows.min() < MIN_REPEATS:
         return 0
     are_digits = codes[0] >= -9.0 and bool((codes == np.rint(codes)).all())
     has_hole = codes[0] <= -7.0 and float(np.diff(codes).max()) >= MIN_HOLE
-    return n_codes if are_digits and has_hole and float(others[-1]) > 0.0 else 0
+    goes_on = others[0] - codes[-1] <= 1.0 and bool((np.diff(rows) > 0).all())
+    return n_codes if are_digits and has_hole and not goes_on else 0
 
 
 class _Others(NamedTuple):
@@ -406,7 +411,7 @@ def report_missing_marks(statistics: TableStatistics, settings: Mapping[str, Seq
     ]
     if absent:
         message = f"Marks of missing values that are set occur in no row: {', '.join(absent)}"
-        warnings.warn(f"{message}. They are compared letter by letter.", MissingMarksWarning, stacklevel=3)
+        warnings.warn(f"{message}. Texts are compared letter by letter.", MissingMarksWarning, stacklevel=3)
     remedy = "--missing COLUMN=VALUE,VALUE names the marks of a column, --missing COLUMN= says that it has none"
     if found:
         message = f"Values that stand apart are taken as missing: {'; '.join(found)}; {remedy}."

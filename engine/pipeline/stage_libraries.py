@@ -63,10 +63,7 @@ class StageLibraries:
                 self._stages[stage] = StageLibrary("cuML", NAMED)
             elif algorithm == "fused":
                 if backend.name == "cpu" and settings.device != "cpu":
-                    raise DeviceNotAvailableError(
-                        f"{stage}.algorithm=fused was asked for, but the device is {device_reason}.",
-                        hint="use algorithm auto or lloyd, or see `rooms doctor`.",
-                    )
+                    raise _unavailable(stage, algorithm, f"the device is {device_reason}")
                 backend.with_fused_kernels()  # raises if they cannot be used
                 self._stages[stage] = StageLibrary(FUSED, NAMED)
             else:
@@ -167,7 +164,11 @@ def _check_named(stage: str, settings: FitConfig, backend: Backend, device_reaso
         raise UsageError(f"{setting} runs on device 'cuda' only, and device 'cpu' was asked for.")
     if "cuml" not in backend.libraries:
         reason = backend.missing_libraries.get("cuml", f"the device is {device_reason}")
-        raise DeviceNotAvailableError(
-            f"{setting} was asked for, but {reason}.",
-            hint=f"use algorithm auto or {OWN_ALGORITHMS[stage]}, or see `rooms doctor`.",
-        )
+        raise _unavailable(stage, "cuml", reason)
+
+
+def _unavailable(stage: str, algorithm: str, reason: str) -> DeviceNotAvailableError:
+    return DeviceNotAvailableError(
+        f"{stage}.algorithm={algorithm} was asked for, but {reason}.",
+        hint=f"use algorithm auto or {OWN_ALGORITHMS[stage]}, or see `rooms doctor`.",
+    )

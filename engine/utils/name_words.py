@@ -26,7 +26,7 @@ UNITS = {
 }  # fmt: skip
 FLAGS = ("flag", "flg", "yn")  # words that say only that a column is yes or no
 STATISTICS = ("avg", "mean", "median", "max", "total", "sum")  # words that may follow a unit
-RATES = {"pa": "per year", "pq": "per quarter", "pm": "per month", "pw": "per week", "pd": "per day"}
+RATES = {"pa": "per_year", "pq": "per_quarter", "pm": "per_month", "pw": "per_week", "pd": "per_day"}
 _COUNTED = ("amt", "cnt", "count", "d", "days", "h", "hr", "hrs", "hours")  # of which there are so many in a time
 PERCENT = ("%", "pct", "percent", "perc")
 SHARES = ("share", "rate", "ratio", "fraction", "prop", "proportion")
@@ -58,7 +58,7 @@ _SEPARATORS = re.compile(r"[_\s()\[\]]+")
 
 def unit_in_name(column: str, lowest: float, highest: float) -> str | None:
     """Return the unit of a column of numbers by its name and range: "EUR", "%", "share" or another one, or None."""
-    *before, last = [part.lower() for part in _split(column).before] or [""]
+    *before, last = [part.lower() for part in _split(column).measure] or [""]
     is_share = lowest >= 0.0 and highest <= 1.0
     if last in SHARES:
         return "share" if is_share else None
@@ -76,7 +76,8 @@ def unit_in_name(column: str, lowest: float, highest: float) -> str | None:
 def without_unit(column: str, *, measured: bool = True) -> str:
     """Return a column's name without its unit, which is told with the values if they are measured in it.
 
-    What a figure is counted over is written out: `salary_eur_pa` becomes "salary_per year".
+    What a figure is counted over is written out: `salary_eur_pa` becomes `salary_per_year`. A word at the end that says
+    only that a column is yes or no is left out as well.
     """
     parts, after = _split(column)
     if len(parts) > 1 and parts[-1].lower() in FLAGS:
@@ -91,12 +92,12 @@ def without_unit(column: str, *, measured: bool = True) -> str:
 
 
 class _Parts(NamedTuple):
-    before: list[str]  # a name up to its unit, if it has one
+    measure: list[str]  # a name up to its unit, if it has one
     after: list[str]  # what follows the unit: a statistic, and what the figure is counted over
 
 
 def _split(column: str) -> _Parts:
-    """Split a name at what may follow a unit: `salary_eur_avg_pm` at "avg" and "per month"."""
+    """Split a name at what may follow a unit: `salary_eur_avg_pm` before "avg" and "per_month"."""
     parts, after = [part for part in _SEPARATORS.split(column) if part], []
     if len(parts) > 1 and parts[-2].lower() + "/" + parts[-1].lower() in UNITS:
         parts[-2:] = ["/".join(parts[-2:]).lower()]

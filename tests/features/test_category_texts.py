@@ -52,14 +52,19 @@ def fit_texts(texts: list[str], **options: object) -> FittedFeatures:
     return fit_encoder(open_table(table), **options)  # type: ignore[arg-type]
 
 
+def check_named_unless_set(texts: list[str], role: str, words: str) -> None:
+    """Check that a warning names the column in these words, and that none does where its role is set."""
+    with pytest.warns(CategoryTextsWarning, match=f"{words}: 'x';"):
+        assert fit_texts(texts).roles[0].role == role
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CategoryTextsWarning)
+        fit_texts(texts, column_roles={"x": role})
+
+
 @pytest.mark.parametrize("notation", NOTATIONS)
 def test_numbers_in_a_notation_that_is_not_read_are_named(notation: str) -> None:
     texts = [NOTATIONS[notation](n) for n in NUMBERS]
-    with pytest.warns(CategoryTextsWarning, match="notation that is not read stay categories: 'x';"):
-        assert fit_texts(texts).roles[0].role == "categorical"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", CategoryTextsWarning)
-        fit_texts(texts, column_roles={"x": "categorical"})
+    check_named_unless_set(texts, "categorical", "notation that is not read stay categories")
 
 
 LEFT_OUT: dict[str, Callable[[int], str]] = {
@@ -82,18 +87,19 @@ IDS: dict[str, Callable[[int], str]] = {
 @pytest.mark.parametrize("notation", LEFT_OUT)
 def test_amounts_and_days_that_are_left_out_as_ids_are_named(notation: str) -> None:
     texts = [LEFT_OUT[notation](n) for n in range(N)]
-    with pytest.warns(CategoryTextsWarning, match="notation that is not read are left out: 'x';"):
-        assert fit_texts(texts).roles[0].role == "ignore"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", CategoryTextsWarning)
-        fit_texts(texts, column_roles={"x": "ignore"})
+    check_named_unless_set(texts, "ignore", "notation that is not read are left out")
 
 
-@pytest.mark.parametrize("kind", IDS)
-def test_ids_that_are_left_out_are_no_amounts(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("texts", "role"),
+    [([IDS[kind](n) for n in range(N)], "ignore") for kind in IDS]
+    + [([WORDS[kind](n) for n in NUMBERS], "categorical") for kind in WORDS],
+    ids=[*IDS, *WORDS],
+)
+def test_ids_and_other_categories_are_not(texts: list[str], role: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", CategoryTextsWarning)
-        assert fit_texts([IDS[kind](n) for n in range(N)]).roles[0].role == "ignore"
+        assert fit_texts(texts).roles[0].role == role
 
 
 def test_a_column_of_no_values_that_is_left_out_holds_no_amounts(tmp_path: Path) -> None:
@@ -114,18 +120,7 @@ OBJECTS: dict[str, Callable[[int], str]] = {
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_lists_and_objects_that_are_not_read_stay_whole_and_are_named(kind: str) -> None:
     texts = [OBJECTS[kind](n) for n in NUMBERS]
-    with pytest.warns(CategoryTextsWarning, match="not read stay whole: 'x';"):
-        assert fit_texts(texts).roles[0].role == "categorical"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", CategoryTextsWarning)
-        fit_texts(texts, column_roles={"x": "categorical"})
-
-
-@pytest.mark.parametrize("kind", WORDS)
-def test_other_categories_are_not(kind: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", CategoryTextsWarning)
-        assert fit_texts([WORDS[kind](n) for n in NUMBERS]).roles[0].role == "categorical"
+    check_named_unless_set(texts, "categorical", "not read stay whole")
 
 
 @pytest.mark.parametrize("mark", ["?", "-", "(blank)"])

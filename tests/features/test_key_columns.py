@@ -268,7 +268,6 @@ def test_more_names_of_keys(name: str) -> None:
         "dweight",
         "wtssall",
         "case_weight",
-        "WEIGHT_FINAL",
         "wgt_pop",
         "hochrechnungsfaktor",
         "expansion_factor",
@@ -279,7 +278,9 @@ def test_weights_of_a_sample_are_no_amounts(name: str) -> None:
     assert row_label_reason(pa.field(name, pa.string())) is None
 
 
-@pytest.mark.parametrize("name", ["weight", "body_weight", "weight_kg", "final", "weighted_score", "birth_weight"])
+@pytest.mark.parametrize(
+    "name", ["weight", "body_weight", "weight_kg", "final", "weighted_score", "birth_weight", "dwt", "weight_final"]
+)
 def test_other_weights_are_amounts(name: str) -> None:
     assert row_label_reason(pa.field(name, pa.float64())) is None
 

@@ -104,6 +104,7 @@ VALUES: dict[str, Any] = {
     "opinions from -1 to 3": RNG.integers(-1, 4, N).astype(float),
     "mild temperatures": np.clip(np.rint(RNG.normal(9, 4, N)), -1, None),
     "two sizes and a larger one": np.array([10.0, 20.0, 99.0])[np.arange(N) % 3],
+    "differences of goals": np.repeat([-8.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 5.0], [3, 5, 60, 140, 300, 200, 90, 20]),
     "degrees from -9 to 9": np.arange(N) % 19 - 9.0,
     "degrees from -9 to 9 without 0": (lambda degrees: degrees[degrees != 0])(np.arange(N) % 19 - 9.0),
     "yes, no and other": np.arange(N) % 3 + 1.0,

@@ -51,16 +51,22 @@ class RecordingDevice(NumpyDevice):
         return super().nearest_two(X, centers)
 
 
-@pytest.mark.parametrize("block_rows", [1, 25, 30, 64, 1000])
-def test_a_device_finds_the_nearest_centers_once_a_part_and_blocks_get_theirs(
-    block_rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def parts_of_100(monkeypatch: pytest.MonkeyPatch) -> tuple[RecordingDevice, NearestTwoByPart, TwoNearest]:
+    """Return a device, the nearest centers of 330 rows that it finds in parts of 100, and those of the CPU."""
     monkeypatch.setattr(assignments, "ROWS_PER_PART", 100)
-    monkeypatch.setattr(assignments, "KEPT_PARTS", 4)
     random = np.random.default_rng(0)
     Z, centers = (random.normal(size=(n, 3)).astype(np.float32) for n in (330, 7))
     device = RecordingDevice()
-    nearest_two, expected = NearestTwoByPart(device, Z, centers), CpuBackend().nearest_two(Z, centers)
+    return device, NearestTwoByPart(device, Z, centers), CpuBackend().nearest_two(Z, centers)
+
+
+@pytest.mark.parametrize("block_rows", [1, 25, 30, 64, 1000])
+def test_a_device_finds_the_nearest_centers_once_a_part_and_blocks_get_theirs(
+    block_rows: int, monkeypatch: pytest.MonkeyPatch, parts_of_100: Any
+) -> None:
+    monkeypatch.setattr(assignments, "KEPT_PARTS", 4)
+    device, nearest_two, expected = parts_of_100
     blocks = [slice(start, min(start + block_rows, 330)) for start in range(0, 330, block_rows)]
     with threads(4):
         found = list(map_blocks(lambda block: nearest_two(block.start, block.stop), iter(blocks)))
@@ -71,14 +77,10 @@ def test_a_device_finds_the_nearest_centers_once_a_part_and_blocks_get_theirs(
 
 
 def test_a_device_keeps_the_latest_parts_and_finds_a_part_again_after_it_was_dropped(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, parts_of_100: Any
 ) -> None:
-    monkeypatch.setattr(assignments, "ROWS_PER_PART", 100)
     monkeypatch.setattr(assignments, "KEPT_PARTS", 3)
-    random = np.random.default_rng(0)
-    Z, centers = (random.normal(size=(n, 3)).astype(np.float32) for n in (330, 7))
-    device = RecordingDevice()
-    nearest_two, expected = NearestTwoByPart(device, Z, centers), CpuBackend().nearest_two(Z, centers)
+    device, nearest_two, expected = parts_of_100
     for start in (0, 100, 200, 300, 150, 0):
         assert nearest_two(start, start + 2).labels.tolist() == expected.labels[start : start + 2].tolist()
     assert device.lengths_found == [100, 100, 100, 30, 100]

@@ -85,17 +85,16 @@ def name_clusters(
 
 def _without_numbers_of_series(strongest: list[EffectSize]) -> list[EffectSize]:
     """Return effect sizes of which those of a series, all more or all less, are named by what its columns share."""
-    columns: dict[tuple[str, bool], set[str]] = {}
-    opposite: dict[str, set[bool]] = {}
-    for effect_size in (e for e in strongest if e.feature.kind == "number"):
-        series, more = series_name(effect_size.feature.column), effect_size.difference > 0
-        columns.setdefault((series, more), set()).add(effect_size.feature.column)
-        opposite.setdefault(series, set()).add(more)
+    series: dict[str, dict[str, bool]] = {}  # whether a cluster has more, by column
+    for effect_size in strongest:
+        if effect_size.feature.kind == "number":
+            column = effect_size.feature.column
+            series.setdefault(series_name(column), {})[column] = effect_size.difference > 0
 
     def rename(effect_size: EffectSize) -> EffectSize:
-        feature, series = effect_size.feature, series_name(effect_size.feature.column)
-        alike = columns.get((series, effect_size.difference > 0), ())
-        if feature.kind != "number" or len(alike) < 2 or len(opposite[series]) > 1:
+        feature = effect_size.feature
+        directions = series.get(series_name(feature.column), {}) if feature.kind == "number" else {}
+        if len(directions) < 2 or len(set(directions.values())) > 1:
             return effect_size
         return replace(effect_size, feature=replace(feature, name=without_number(feature.name)))
 
