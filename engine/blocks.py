@@ -22,6 +22,7 @@ from engine.utils.decimals import decimals_to_float64
 # maps blocks above 32 MB anew each time) and take 50 MiB more, 16,384 are 5 % slower (30 columns of calls a block).
 BLOCK_ROWS = 32_768
 CATEGORY = b"rooms.category"  # field metadata: why a column of numbers holds categories
+PERIOD = b"rooms.period"  # field metadata of a column of periods, which are stored as numbers since 1970
 DICTIONARY = "a dictionary of values"
 COUNTS = b"rooms.counts"  # field metadata of durations that are stored as whole numbers, as in a Parquet file
 WORDS = b"rooms.words_for_missing"  # field metadata: words of a CSV file that are taken for missing values
@@ -162,6 +163,11 @@ def normalize_schema(schema: pa.Schema, id: str | None = None) -> pa.Schema:
 def _normalize_field(field: pa.Field, is_id: bool) -> pa.Field:
     if pa.types.is_dictionary(field.type):
         field = mark_category(field, DICTIONARY)
+    # The type is registered, and then has its name itself, only once pandas has needed it.
+    metadata = field.metadata or {}
+    extension = getattr(field.type, "extension_name", metadata.get(b"ARROW:extension:name", b"").decode())
+    if extension == "pandas.period":
+        field = field.with_metadata(metadata | {PERIOD: b"pandas"})
     return field.with_type((normalize_id_type if is_id else normalize_type)(field.type)).with_nullable(True)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.blocks import CATEGORY, Block
+from engine.blocks import CATEGORY, PERIOD, Block
 from engine.config import Role
 from engine.features.columnar_block import column_array, finite_numbers, physical_kind
 from engine.tables.csv_schema import is_version
@@ -90,7 +90,9 @@ _COUNT = re.compile(r"(n|num|nr|no|number|count|total|has|is)[-_. ].*|.*[-_. ]co
 
 
 def row_label_reason(column: pa.Field) -> str | None:
-    """Return why a column is taken for row labels, or weights of rows, by its name; None if it is not."""
+    """Return why a column holds row labels, weights of rows or periods, which are no features; None if it does not."""
+    if PERIOD in (column.metadata or {}):
+        return "periods of pandas, stored as numbers: write dates, as Series.dt.to_timestamp() makes them"
     if _PANDAS_LABELS.fullmatch(column.name):
         return "row labels of a pandas data frame"
     if pa.types.is_integer(column.type) and _LABELS.fullmatch(column.name):

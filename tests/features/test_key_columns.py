@@ -326,3 +326,20 @@ def test_names_that_only_sound_like_versions_hold_numbers(tmp_path: Path, name: 
 )
 def test_zip_codes_in_other_languages_are_keys(name: str) -> None:
     assert is_key(name)
+
+
+@pytest.mark.parametrize("source", ["a data frame", "a file", "a file whose type is not registered"])
+def test_periods_of_pandas_are_no_numbers(source: str, tmp_path: Path) -> None:
+    months = pd.PeriodIndex([f"2024-{1 + n % 12:02d}" for n in range(60)], freq="M")
+    frame = pd.DataFrame({"age": [20 + n * 7 % 30 for n in range(60)], "month": months})
+    frame.to_parquet(tmp_path / "a.parquet")
+    registered = pq.read_schema(tmp_path / "a.parquet").field("month").type
+    if source.endswith("not registered"):
+        pa.unregister_extension_type("pandas.period")
+    try:
+        with pytest.warns(ColumnsDroppedWarning, match="'month' .periods of pandas"):
+            roles = fit_encoder(open_table(frame if source == "a data frame" else tmp_path / "a.parquet")).roles
+    finally:
+        if source.endswith("not registered"):
+            pa.register_extension_type(registered)
+    assert {role.column: role.role for role in roles} == {"age": "numeric", "month": "ignore"}
