@@ -196,8 +196,14 @@ def is_binary(kind: pa.DataType) -> bool:
 
 def _cast_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return the columns of a schema in its types."""
-    columns = [_castable(table.column(field.name), field.type) for field in schema]
-    return decimals_to_float64(pa.table(columns, names=schema.names), schema).cast(schema)
+    castable = [_castable(table.column(field.name), field.type) for field in schema]
+    columns = decimals_to_float64(pa.table(castable, names=schema.names), schema).columns
+    # pyarrow fails where lists of nulls are cast to their own type: findings/pyarrow_null_lists.sh.
+    cast = [
+        column if column.type == field.type else column.cast(field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.table(cast, schema=schema)
 
 
 def _castable(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

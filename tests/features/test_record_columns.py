@@ -122,7 +122,11 @@ def test_dicts_are_read_as_the_rows_of_a_table(encoder: FeatureEncoder, data: st
     assert X.tobytes() == Y.tobytes()
     for name, parsed in expected.parsed.items():
         assert found.parsed[name].n_unread == parsed.n_unread
-        assert found.parsed[name].marks == parsed.marks
+        # A column of dates that are all texts counts its words, which `without_words` has taken from the table.
+        marks = [
+            {mark: n for mark, n in each.marks.items() if mark not in MISSING} for each in (found.parsed[name], parsed)
+        ]
+        assert marks[0] == marks[1]
     assert found.n_marked == expected.n_marked
 
 

@@ -133,3 +133,9 @@ def test_a_single_column_is_no_table(library: str) -> None:
     series = pytest.importorskip(library).Series([1.0, 2.0])
     with pytest.raises(UsageError, match="A table cannot be a Series, which is a single column"):
         open_table(series)
+
+
+def test_lists_of_nulls_are_read_beside_a_column_that_is_cast() -> None:
+    table = pa.table({"price": [Decimal("1.50"), None], "likes": [[None, None], [None]], "age": [1, 2]})
+    (block,) = open_table(table).blocks()
+    assert block.rows.to_pydict() == {"price": [1.5, None], "likes": [[None, None], [None]], "age": [1, 2]}
