@@ -141,3 +141,12 @@ def test_columns_that_no_row_has_and_values_of_other_types_are_named(encoder: Fe
         encoder.read_records([row, row | {"hours": "much"}])
     with pytest.raises(RoomsError, match="'hours'"):
         encoder.read_records([row | {"hours": float("inf")}])
+
+
+@pytest.mark.parametrize("levels", [["n/a"], [3, "n/a"], ["NA", None]])
+def test_words_among_whole_numbers_that_are_categories_are_missing(encoder: FeatureEncoder, levels: list[Any]) -> None:
+    rows = [{**dict.fromkeys(USUAL), "level": level} for level in levels]
+    found = encoder.read_records(rows)
+    expected = encoder.read_records([without_words(row) for row in rows])
+    X, Y = (encoder.layout.to_matrix(encoder.encode_block(block)) for block in (found, expected))
+    assert X.tobytes() == Y.tobytes()
