@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from engine.errors import NonFiniteValueError
 from engine.features.typed_categories import LIMIT, CategoryKind, write_alike
+from engine.tables.csv_dialect import MISSING
 from engine.tables.date_texts import DateFormat, parse_dates
 from engine.tables.list_texts import split_texts, unescape
 from engine.tables.number_texts import NumberFormat, ParsedTexts, parse_texts
@@ -237,6 +238,7 @@ def read_block(rows: pa.Table | BlockColumns, read_specs: Mapping[str, ReadSpec]
         row[:], texts = columns.category(name, read_specs[name])
         if texts is not None and (kind := read_specs[name].category_kind) != "text":
             row[:], texts = _merge_names(row, write_alike(texts, kind))
+            row[np.isin(row, [k for k, text in enumerate(texts) if text in MISSING])] = MISSING_CODE
         marks = read_specs[name].missing
         if marks and texts is not None:
             found = [k for k, text in enumerate(texts) if text in marks]

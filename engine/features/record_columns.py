@@ -104,7 +104,7 @@ class RecordColumns:
     def category(self, name: str, spec: ReadSpec) -> tuple[NDArray[np.int32], list[str] | None]:
         """Return the code of each value, and what the codes stand for."""
         values, kinds = self._values(name)
-        if str in kinds and spec.category_kind != "text":  # as among numbers, words such as NA are no codes
+        if str in kinds and len(kinds) > 1:  # words such as NA among numbers
             self._columns[name] = _without_words(values)
             values, kinds = self._values(name)
         if kinds != {str}:

@@ -75,11 +75,11 @@ def encoder_of(values: list[Any], kind: pa.DataType | None = None) -> Callable[[
     ("values", "given", "found"),
     [
         ([1, 2, 5], [5, 5.0, "5", "5.0", " 5 ", "+5", np.int8(5), Decimal(5)], "c: 5"),
-        ([1, 2, 5], ["05", "5a", "", True, 7, "five", "5,0", "9" * 5000], "c: other"),
+        ([1, 2, 5], ["05", "5a", "-", True, 7, "five", "5,0", "9" * 5000], "c: other"),
         ([1.5, 2.0], [1.5, "1.5", "1.50", "15e-1", np.float32(1.5)], "c: 1.5"),
         ([True, False], [True, "true", "TRUE", "True ", 1, 1.0, "1"], "c: true"),
         ([True, False], [False, "FALSE", 0, "0.0"], "c: false"),
-        ([True, False], ["yes", 2, -1, ""], "c: other"),
+        ([True, False], ["yes", 2, -1], "c: other"),
         (["1", "2", "5"], [5, 5.0, "5", np.uint8(5)], "c: 5"),
         (["01", "02"], ["1", 1], "c: other"),
     ],
@@ -119,3 +119,14 @@ def test_lists_of_fractions_are_no_lists_of_labels() -> None:
         encoder.read_records([{"age": 0.0, "c": [1.0]}])
     with pytest.raises(RetypedColumnError, match=what):
         encoder.check_schema(open_table(pa.table({"age": [0.0], "c": [[1.0]]})).schema)
+
+
+@pytest.mark.parametrize("values", [[1, 2, 5], [True, False], ["1", "2"], ["a", "b"]])
+def test_words_for_missing_values_are_missing_in_tables_and_dicts(values: list[Any]) -> None:
+    column = pa.array([values[row % len(values)] for row in range(N)])
+    encoder = fit_encoder(open_table(pa.table({"age": AGE, "c": column})), column_roles={"c": "categorical"}).encoder
+    words = ["", " ", "NA", "n/a", "null", "None"]
+    missing = encoder.encode(pa.table({"age": [0.0] * len(words), "c": pa.nulls(len(words), pa.string())}))
+    assert encoder.encode(pa.table({"age": [0.0] * len(words), "c": words})).tobytes() == missing.tobytes()
+    block = encoder.read_records([{"age": 0.0, "c": word} for word in words])
+    assert encoder.layout.to_matrix(encoder.encode_block(block)).tobytes() == missing.tobytes()
