@@ -63,15 +63,16 @@ class ColumnRole:
     vector: str | None = None  # the vector column that it is an element of
 
 
-def undecided_columns(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
-    """Return the columns whose first values decide how they are read.
+def columns_read_first(schema: pa.Schema, overrides: Mapping[str, Role], skip: set[str]) -> list[str]:
+    """Return the columns whose first values are read before the statistics.
 
-    They are texts that may be several labels, numbers or dates, numbers that may be codes or dates, and numbers and
-    times that may have marks of missing values among them.
+    They are texts that may be several labels, numbers or dates, numbers that may be codes or dates, numbers and times
+    that may have marks of missing values among them, and columns of yes and no, which may repeat a category.
     """
     undecided = {
         "text": (None, "multilabel", "date", *NUMBER_ROLES),
-        "number": (None, "numeric", "count", "date"),
+        "number": (None, "numeric", "count", "date", "boolean"),
+        "boolean": (None, "boolean"),
         "time": (None, "date"),
         "seconds": (None, "numeric", "count"),
     }
@@ -94,7 +95,7 @@ def infer_read_specs(
     ----------
     schema : pyarrow.Schema
     first : Block or None
-        The first rows of the undecided_columns; None if the table has none.
+        The first rows of columns_read_first; None if the table has none.
     formats : mapping of column name to NumberFormat
         The text columns that hold numbers.
     date_formats : mapping of column name to DateFormat

@@ -22,10 +22,10 @@ from engine.execution.passes import current_cluster, over_table
 from engine.features.category_texts import warn_of_category_texts, warn_of_missing_words
 from engine.features.column_roles import (
     ColumnRole,
+    columns_read_first,
     infer_read_specs,
     infer_roles,
     roles_in_metadata,
-    undecided_columns,
 )
 from engine.features.column_statistics import TableStatistics, collect_statistics
 from engine.features.column_weights import ColumnWeights, compute_weights, find_owners
@@ -178,7 +178,7 @@ def fit_encoder(
     cache = BlockCache() if cache is None else cache
     overrides = roles_in_metadata(table.schema) | expand_vector_settings(column_roles or {}, table.schema)
     skip = set() if id is None else {id}
-    candidates = undecided_columns(table.schema, overrides, skip)
+    candidates = columns_read_first(table.schema, overrides, skip)
     first = next(table.blocks(candidates, dictionary_encoded=True)) if candidates else None
     dates = find_date_columns(first, overrides, skip)
     found = find_number_columns(table.schema, first, overrides, skip | set(dates))

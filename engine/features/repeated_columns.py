@@ -1,11 +1,11 @@
-"""Find columns that say one thing: numbers in several units, yes/no columns of one answer, and categories renamed.
+"""Find columns that say one thing: numbers in several units, yes/no columns of one answer, several notations of it.
 
-    plans of numbers, sampled rows, counts of texts  ->  RepeatedColumns: columns that are to share one weight
+    plans of columns, their statistics, first rows  ->  RepeatedColumns: columns that are to share one weight
 
 Numbers are compared as the encoder encodes them. Two repeat each other if they correlate by at least 0.99, of either
 sign. The yes/no columns of one answer, of numbers or of texts, stand side by side, and no row has two of them; their
-shares are those of a one-hot block. Text columns are the same categories by other names if each category comes with one
-of the other. What weight the columns get is in column_weights.py.
+shares are those of a one-hot block. One category may come in several notations (renamed_columns.py), each of which has
+the same share. What weight the columns get is in column_weights.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from engine.features.column_statistics import TableStatistics
 from engine.features.columnar_block import UNLIMITED, ColumnarBlock, column_array, factorize_texts, to_text
 from engine.features.encoding_plan import MIN_VARIANCE, CategoryPlan, EncodingPlan, NumberPlan
 from engine.features.layout import Layout
+from engine.features.renamed_columns import RenamedColumns, find_renamed_columns, is_flag
 
 MIN_CORRELATION = 0.99  # of two columns that repeat each other
 SCREEN_CORRELATION = 0.985  # in float32; pairs from here on are computed again in float64
@@ -70,7 +70,7 @@ def find_repeated_columns(
         Of all columns that are compared; weights in it do not matter.
     statistics : TableStatistics
     first : Block or None
-        The first rows of the text columns, if the table has any: only they show which categories come together.
+        The first rows, if there are columns to compare: only they show which values come together.
     owners : mapping of column name to str
         Only columns of one owner are compared, such as the columns of a group.
 
@@ -78,38 +78,40 @@ def find_repeated_columns(
     -------
     list of RepeatedColumns; no column is in two of them.
     """
+    position = {column.column: number for number, column in enumerate(plan.columns)}
     names = [column.column for column in plan.columns if isinstance(column, NumberPlan) and column.scale > 0]
     copies = _find_copies(plan, statistics, [name for name in names if name in owners], owners)
     leaders = {name: leader for leader, members in copies.items() for name in members}
     flags = {name: values for name, values in _flags(plan, statistics) if leaders.get(name, name) == name}
     texts = dict(_text_flags(plan, statistics, first))  # of other rows than the flags, so apart from them
     repeated = []
-    in_answer: set[str] = set()
-    for values_of, block in [
-        (found, block)
-        for found in (flags, texts)
-        for block in _find_answers({name: found[name] for name in found if name in owners}, owners)
-    ]:
-        variances = np.array([_variance(values_of[name]) for name in block])
-        shares = np.maximum(variances, MIN_VARIANCE) / max(variances.sum(), MIN_VARIANCE)  # as in a one-hot block
-        share_of = dict(zip(block, shares.tolist(), strict=True))
-        members = {
-            name: share_of[leader] / len(copies.get(leader, [leader]))
-            for leader in block
-            for name in copies.get(leader, [leader])
+    taken: set[str] = set()
+
+    def add(notations: Sequence[Mapping[str, float]], reason: str) -> None:
+        """Add columns: each notation has the same share of the weight, and its columns have shares of that."""
+        taken.update(name for notation in notations for name in notation)
+        shares = {
+            copy: share / len(notations) / len(copies.get(name, [name]))
+            for notation in notations
+            for name, share in notation.items()
+            for copy in copies.get(name, [name])
         }
-        reason = f"{len(block)} yes/no columns of one answer: no row has two"
-        repeated.append(RepeatedColumns(tuple(members), tuple(members.values()), reason))
-        in_answer.update(block)
-    for leader, columns in copies.items():
-        if leader not in in_answer:
-            reason = f"they repeat each other: correlation {MIN_CORRELATION} or more"
-            repeated.append(RepeatedColumns(tuple(columns), (1.0 / len(columns),) * len(columns), reason))
-    others = {name: owner for name, owner in owners.items() if name not in in_answer}
-    for columns in _find_renamed_categories(plan, statistics, first, others):
-        reason = f"they repeat each other: {len(columns)} names of the same categories"
-        repeated.append(RepeatedColumns(tuple(columns), (1.0 / len(columns),) * len(columns), reason))
-    position = {column.column: number for number, column in enumerate(plan.columns)}
+        shares = dict(sorted(shares.items(), key=lambda item: position[item[0]]))
+        repeated.append(RepeatedColumns(tuple(shares), tuple(shares.values()), reason))
+
+    compared = {name: owner for name, owner in owners.items() if leaders.get(name, name) == name}
+    for found in find_renamed_columns(plan, statistics, first, compared):
+        notations = [{name: 1.0} for name in found.columns]
+        if found.flags:
+            notations.append(_share_by_variance({name: flags[name] for name in found.flags}))
+        add(notations, f"they repeat each other: {_name_notations(found)}")
+    for values_of in (flags, texts):
+        open_flags = {name: values for name, values in values_of.items() if name in owners and name not in taken}
+        for block in _find_answers(open_flags, owners):
+            answer = _share_by_variance({name: values_of[name] for name in block})
+            add([answer], f"{len(block)} yes/no columns of one answer: no row has two")
+    for leader in [name for name in copies if name not in taken]:
+        add([{leader: 1.0}], f"they repeat each other: correlation {MIN_CORRELATION} or more")
     return sorted(repeated, key=lambda found: position[found.columns[0]])
 
 
@@ -140,45 +142,6 @@ def _find_copies(
             leader_of[second] = first
             copies.setdefault(names[first], [names[first]]).append(names[second])
     return copies
-
-
-def _find_renamed_categories(
-    plan: EncodingPlan, statistics: TableStatistics, first: Block | None, owners: Mapping[str, str]
-) -> list[list[str]]:
-    """Return the text columns with the same categories by other names, such as a country and its code.
-
-    In the first rows each category of one comes with one category of the other, and over all rows they are as frequent.
-    """
-    if first is None:
-        return []
-    alike: dict[Any, list[str]] = {}
-    for column in plan.columns:
-        name = column.column
-        if isinstance(column, CategoryPlan) and name in owners and first.has_column(name):
-            found = statistics.columns[name]
-            alike.setdefault((owners[name], found.n_missing, *sorted(found.counts.values())), []).append(name)
-    sets: list[list[str]] = []
-    for names in alike.values():
-        of_names: list[list[str]] = []
-        for name in names:
-            joined = next((columns for columns in of_names if _are_renamed(first, statistics, columns[0], name)), None)
-            if joined is None:
-                of_names.append([name])
-            else:
-                joined.append(name)
-        sets += [columns for columns in of_names if len(columns) > 1]
-    return sets
-
-
-def _are_renamed(first: Block, statistics: TableStatistics, one: str, other: str) -> bool:
-    codes, texts = zip(*(_codes_and_texts(first, name) for name in (one, other)), strict=True)
-    pairs = np.unique(np.stack(codes), axis=1)
-    counts = [statistics.columns[name].counts for name in (one, other)]
-    return (
-        pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1])) > 1
-        and all((a < 0) == (b < 0) for a, b in pairs.T)
-        and all(counts[0][texts[0][a]] == counts[1][texts[1][b]] for a, b in pairs.T if a >= 0)
-    )
 
 
 def _codes_and_texts(first: Block, name: str) -> tuple[NDArray[np.int32], list[str]]:
@@ -221,10 +184,8 @@ def _correlation(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
 def _flags(plan: EncodingPlan, statistics: TableStatistics) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Yield the columns of 0 and 1 with their sampled values; missing ones are NaN."""
     for column in plan.columns:
-        if isinstance(column, NumberPlan) and column.role == "boolean":
-            moments = statistics.columns[column.column].moments
-            if moments.minimum == 0.0 and moments.maximum == 1.0:
-                yield column.column, statistics.columns[column.column].sample[:EXCLUSIVE_ROWS]
+        if isinstance(column, NumberPlan) and is_flag(column, statistics.columns[column.column]):
+            yield column.column, statistics.columns[column.column].sample[:EXCLUSIVE_ROWS]
 
 
 def _text_flags(
@@ -245,9 +206,20 @@ def _text_flags(
             yield column.column, flag[:EXCLUSIVE_ROWS]
 
 
-def _variance(flag: NDArray[np.float64]) -> float:
-    share = float(np.nanmean(flag))
-    return share * (1.0 - share)
+def _share_by_variance(flags: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Return the share of each yes/no column of one answer: that of its variance, as in a one-hot block."""
+    shares = np.array([float(np.nanmean(flag)) for flag in flags.values()])
+    variances = shares * (1.0 - shares)
+    parts = np.maximum(variances, MIN_VARIANCE) / max(variances.sum(), MIN_VARIANCE)
+    return dict(zip(flags, parts.tolist(), strict=True))
+
+
+def _name_notations(found: RenamedColumns) -> str:
+    """Return in words how columns hold one answer."""
+    n_names, n_flags = len(found.columns), len(found.flags)
+    names = "a category" if n_names == 1 else f"{n_names} names of the same categories"
+    flags = f" and {'a' if n_flags == 1 else n_flags} yes/no column{'s' * (n_flags > 1)} of its values"
+    return names + flags * (n_flags > 0)
 
 
 def _find_answers(flags: Mapping[str, NDArray[np.float64]], owners: Mapping[str, str]) -> Iterator[list[str]]:
