@@ -32,6 +32,7 @@ from engine.tables.date_texts import DateFormat
 from engine.tables.list_texts import SEPARATORS, WEAK_SEPARATORS, describe_separator, find_separator
 from engine.tables.number_texts import NumberFormat
 from engine.tables.vector_columns import vector_name
+from engine.utils.formatting import format_percent
 
 MIN_DIFFERENT = 10  # rows from which on different texts, or numbers that count the rows, are labels of rows
 HASH_SPAN = 2.0**62  # between the smallest and the largest whole number: no amount reaches as far
@@ -42,6 +43,7 @@ MAX_DISTINCT_FORCED = 1_000_000  # distinct texts counted in a column whose role
 # Largest relative difference of numbers that are taken for one number with errors of rounding: 450 and 8 times the
 # spacing of float64 and float32. Whole numbers, such as ids and times, may be as near to each other.
 ROUNDING_FLOAT64, ROUNDING_FLOAT32 = 1e-13, 1e-6
+MAX_NEGATIVE = 0.1  # share of a heavy tail's values that may be below 0, such as overdrafts: beside the tail they are 0
 _ALLOWED_KINDS: dict[str, tuple[str, ...]] = {  # physical kinds that a role can be read from
     "numeric": ("number", "boolean", "text", "seconds"),
     "count": ("number", "boolean", "text", "seconds"),
@@ -360,10 +362,13 @@ def _infer_number_role(statistics: TableStatistics, field: pa.Field) -> ColumnRo
         return ColumnRole(name, "ignore", "id-like: every row has a number of its own", dropped=True)
     if integer and column.moments.maximum - column.moments.minimum >= HASH_SPAN:
         return ColumnRole(name, "ignore", "id-like: whole numbers from all over 64 bits, as hashes are", dropped=True)
-    if column.moments.minimum >= 0 and len(sample) >= 20:
-        skew, logged = _skewness(sample), _skewness(np.log1p(sample))
+    negative = float(np.searchsorted(sample, 0.0)) / max(len(sample), 1)
+    if negative <= MAX_NEGATIVE and len(sample) >= 20:
+        skew, logged = _skewness(sample), _skewness(np.log1p(np.maximum(sample, 0.0)))
         if skew > 1.5 and abs(logged) < 0.75 * skew:
-            return ColumnRole(name, "count", f"heavy right tail (skewness {skew:.1f}, {logged:.1f} after log1p)")
+            as_zero = f"; {format_percent(negative)} are below 0 and count as 0" if negative else ""
+            reason = f"heavy right tail (skewness {skew:.1f}, {logged:.1f} after log1p){as_zero}"
+            return ColumnRole(name, "count", reason)
     return ColumnRole(name, "numeric", f"{'integers' if integer else 'numbers'}")
 
 

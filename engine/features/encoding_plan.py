@@ -57,7 +57,8 @@ class NumberPlan(_Frozen):
     """Plan of a number, count, boolean or date: X = (clip(log1p?(fill(v))) - centre) * scale * sqrt(weight).
 
     `number_format` and `date_format` say how the numbers or dates of a text column are written, `in_seconds` that they
-    were durations or times of the day; values in `missing` (of dates: days since 1970-01-01) are missing.
+    were durations or times of the day; values in `missing` (of dates: days since 1970-01-01) are missing. `below_zero`
+    says that values below 0, whose logarithm is that of 0, were among those of the fit.
     """
 
     form: Literal["number"] = "number"
@@ -67,6 +68,7 @@ class NumberPlan(_Frozen):
     weight: float = 1.0
     fill: float
     logarithm: bool = False
+    below_zero: bool = False
     low: float
     high: float
     centre: float
@@ -232,6 +234,7 @@ def _plan_number(
     share = column.missing_share
     return NumberPlan(
         column=column.name, role=role, unit=unit, fill=fill, logarithm=role == "count",
+        below_zero=role == "count" and smallest < 0.0,
         low=low, high=high, centre=float(clipped.mean()), scale=1.0 / deviation if deviation > 0 else 0.0,
         indicator=indicator, indicator_scale=_block_scale([share]) * float(np.sqrt(share)),
         number_format=column.read_spec.number_format, date_format=column.read_spec.date_format,

@@ -154,7 +154,8 @@ def far_limits(columns: Sequence[NumberPlan], reference_day: float) -> Array:
             ends[1] = max(ends[1], reference_day + FAR_YEARS * DAYS_PER_YEAR)  # time goes on by itself
         elif column.logarithm:
             with np.errstate(over="ignore"):
-                ends = np.array([-1.0, np.expm1(ends[1])])  # there is nothing below 0
+                greatest = np.expm1(ends[1])
+            ends = np.array([-greatest if column.below_zero else -1.0, greatest])
         row[:] = ends
     return limits
 

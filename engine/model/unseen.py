@@ -173,7 +173,7 @@ def _find_far(
     least, greatest = layout.far_limits[layout.number_positions[column.column]]
     far: Bools = (values < least) | (values > greatest)
     is_date = column.role == "date"
-    may_be_mark = far if is_date or column.low < 0.0 else far | (values < 0.0)
+    may_be_mark = far if is_date or column.low < 0.0 or column.below_zero else far | (values < 0.0)
     if not is_date and not column.logarithm:
         may_be_mark = may_be_mark | _heaped_marks(values, column)
     if not may_be_mark.any():

@@ -194,7 +194,7 @@ def _describe_encoding(plan: NumberPlan | CategoryPlan | LabelPlan, reference_da
         else:
             steps = [f"missing counts as {_format_value(plan.fill)}"]
         if plan.logarithm:
-            steps.append("logarithm taken")
+            steps.append("logarithm taken, of 0 for values below" if plan.below_zero else "logarithm taken")
         if plan.role not in ("boolean", "date"):
             low, high = (expm1(v) if plan.logarithm else v for v in (plan.low, plan.high))
             steps.append(f"clipped to {_format_value(low)} … {_format_value(high)}")

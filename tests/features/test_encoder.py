@@ -82,6 +82,24 @@ def test_heavy_tails_are_logged_and_dates_are_years_back(members: pa.Table, enco
     assert column_of(encoder, X, "signed") == pytest.approx((clipped - clipped.mean()) / clipped.std(), abs=1e-5)
 
 
+def test_a_heavy_tail_may_have_some_values_below_zero() -> None:
+    rng = np.random.default_rng(1)
+    n = 4000
+    rich = rng.random(n) < 0.3
+    balance = np.exp(rng.normal(np.where(rich, 8.0, 5.0), 0.6))
+    overdrawn, in_debt = rng.random(n) < 0.06, rng.random(n) < 0.3
+    table = pa.table({"balance": np.where(overdrawn, -balance / 10, balance)})
+    fitted = fit_encoder(open_table(table))
+    assert fitted.roles[0].role == "count"
+    assert "% are below 0 and count as 0" in fitted.roles[0].reason
+    x = fitted.encoder.encode(table)[:, 0]
+    assert len(np.unique(x[overdrawn])) == 1  # as a balance of 0
+    assert x[rich & ~overdrawn].mean() - x[~rich & ~overdrawn].mean() > 1.0  # by logarithms; unlogged, the tail decides
+    several = pa.table({"balance": np.where(in_debt, -balance, balance)})
+    assert fit_encoder(open_table(several)).roles[0].role == "numeric"
+    assert fit_encoder(open_table(table), column_roles={"balance": "numeric"}).roles[0].role == "numeric"
+
+
 def test_every_block_weighs_as_much_as_one_number(members: pa.Table, encoder: FeatureEncoder) -> None:
     X = encoder.encode(members).astype(np.float64)
     for column in ("hours", "plan", "genres", "signed"):

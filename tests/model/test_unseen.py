@@ -56,6 +56,23 @@ def test_the_rows_of_the_fit_are_known_and_rare_categories_of_the_fit_are_no_new
     assert reported(model, people(), max_unseen=0) == []
 
 
+def test_values_below_zero_of_a_heavy_tail_are_known_if_the_fit_had_some(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    balance = np.exp(rng.normal(5.0, 1.5, N)).round(2)
+    debts = np.where(np.arange(N) % 12 == 0, -balance, balance)
+    config = FitConfig.merge({}, skip=["explain", "map", "report"])
+    columns = {"age": rng.normal(40, 9, N)}
+    fits = [
+        engine.fit(pa.table({**columns, "balance": values}), out=tmp_path / name, n_clusters=2, config=config)
+        for name, values in (("debts", debts), ("none", balance))
+    ]
+    assert [role["role"] for role in fits[0].manifest["columns"] if role["column"] == "balance"] == ["count"]
+    with_debts = pa.table({**columns, "balance": debts})
+    assert reported(fits[0].model, with_debts) == []
+    (message,) = reported(fits[1].model, with_debts)
+    assert "'balance' in 25 of 300 rows" in message
+
+
 def test_categories_that_are_all_unknown_are_named_with_counts(model: Model) -> None:
     (message,) = reported(model, people(plan=["new"] * N))
     assert "column 'plan' has a category that the model does not know in 300 of 300 rows (10 % in the fit)" in message
