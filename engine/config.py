@@ -31,6 +31,7 @@ from engine.utils.units import parse_bytes, parse_share
 Role = Literal["numeric", "count", "boolean", "categorical", "multilabel", "date", "ignore"]
 Metric = Literal["euclidean", "cosine"]
 MAX_K = 1_000_000  # largest k_max
+DESCRIBED = "described"  # the group of the columns that only describe the clusters
 DEFAULT_K_MAX = 40  # largest number of clusters that is chosen where no k_max is given
 NAME_PREVIOUS = "name it as `previous`, or as --previous RUN on the command line"
 SkippableStage = Literal["explain", "map", "report"]
@@ -110,14 +111,28 @@ class FeaturesConfig(_StageConfig):
     """Roles set by hand, groups and their weights, and the day from which dates are counted back.
 
     `missing` has the values of a column that stand for missing ones; those of other columns are found by the engine.
-    With `share_weights`, columns that say one thing share one weight, such as copies in other units.
+    With `share_weights`, columns that say one thing share one weight, such as copies in other units. The columns of
+    `describe_only`, such as an outcome, are left out of the clusters, and stay in their rules and personas.
     """
 
     roles: dict[str, Role] = {}
     missing: dict[str, tuple[Annotated[str, BeforeValidator(_to_mark)], ...]] = {}
     groups: dict[str, GroupConfig] = {}
+    describe_only: Annotated[tuple[str, ...], BeforeValidator(_split_text)] = ()
     share_weights: bool = True
     reference_day: date | None = None
+
+    @model_validator(mode="after")
+    def _check_described_group(self) -> Self:
+        if self.describe_only and DESCRIBED in self.groups:
+            raise ValueError(f"describe_only makes a group {DESCRIBED!r}: give the group of this name another one")
+        return self
+
+    @property
+    def column_groups(self) -> dict[str, GroupConfig]:
+        """The groups, and the one of weight 0 that the columns of `describe_only` are in."""
+        described = {DESCRIBED: GroupConfig(columns=self.describe_only, weight=0.0)} if self.describe_only else {}
+        return self.groups | described
 
     @property
     def reference_day_number(self) -> float | None:

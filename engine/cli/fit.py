@@ -71,6 +71,10 @@ def fit(
         list[str] | None, typer.Option(help="COLUMN=VALUE,… of missing values; may be repeated.")
     ] = None,
     weight: Annotated[list[str] | None, typer.Option(help="GROUP=WEIGHT, may be repeated.")] = None,
+    describe_only: Annotated[
+        str | None,
+        typer.Option("--describe-only", help="Columns, like churned,income, that describe the clusters only."),
+    ] = None,
     seed: Seed = None,
     threads: Threads = None,
     skip: Annotated[str | None, typer.Option(help="Stages to leave out: explain,map,report.")] = None,
@@ -107,6 +111,7 @@ def fit(
 
     features: dict[str, Any] = {"roles": parse_pairs(role, "--role"), "missing": parse_marks(missing)}
     features["groups"] = {name: {"weight": value} for name, value in parse_pairs(weight, "--weight").items()}
+    features |= {} if describe_only is None else {"describe_only": parse_list(describe_only)}
     kmeans: dict[str, Any] = {} if clusters is None else {"n_clusters": parse_cluster_count(clusters)}
     kmeans |= parse_k_range(k_range) | ({} if k_method is None else {"k_method": k_method})
     kmeans |= {} if metric is None else {"metric": metric}

@@ -216,6 +216,6 @@ def _leave_out_unnamed(plan: EncodingPlan, schema: pa.Schema, settings: FitConfi
 
 def _column_groups(table: Table, columns: list[str], settings: FitConfig) -> Mapping[str, str]:
     groups = {name: metadata_group(table.schema, name) for name in columns}
-    for group, config in settings.features.groups.items():
+    for group, config in settings.features.column_groups.items():
         groups.update(expand_vector_settings(dict.fromkeys(config.columns, group), table.schema))
     return groups

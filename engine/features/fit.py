@@ -43,6 +43,7 @@ from engine.features.encoding_plan import make_plan
 from engine.features.key_columns import find_category_columns
 from engine.features.missing_marks import report_missing_marks, set_missing_marks
 from engine.features.number_columns import check_number_columns, find_number_columns, warn_of_left_texts
+from engine.features.outcome_columns import warn_of_outcome_columns
 from engine.features.repeated_columns import RepeatedColumns, find_repeated_columns, warn_of_repeated_columns
 from engine.features.total_rows import warn_of_empty_rows, warn_of_total_row
 from engine.tables.vector_columns import expand_vector_settings, vector_name
@@ -168,6 +169,8 @@ def fit_encoder(
         If columns say one thing and share a weight; it names them.
     NumberTextsWarning
         If text columns are read as numbers, or look like numbers and are not; it names them.
+    OutcomeColumnsWarning
+        If columns that decide the clusters are named as an outcome, such as `churned`.
     CategoryTextsWarning
         If categories differ in case or blanks only, hold numbers in a notation that is not read, or look like missing
         values.
@@ -219,6 +222,7 @@ def fit_encoder(
     reasons = {name: found.reason for found in repeated for name in found.columns}
     roles = [replace(r, reason="; ".join(filter(None, [r.reason, reasons.get(r.column)]))) for r in roles]
     weights = compute_weights(table.schema, used, groups or {}, variances, repeated)
+    warn_of_outcome_columns(used, weights.by_column, overrides)
     encoder = FeatureEncoder(plan.weighted(weights.by_column))
     rows = EncodedTable(table, encoder, statistics.n_rows, cache)
     distributions = TableDistributions.from_statistics(plan, statistics)

@@ -83,6 +83,7 @@ def fit(
     skip: Sequence[str] | None = None,
     roles: Mapping[str, str] | None = None,
     weights: Mapping[str, float] | None = None,
+    describe_only: Sequence[str] | None = None,
     previous: str | os.PathLike[str] | None = None,
     name_clusters: Namer | str | None = None,
     threads: int | None = None,
@@ -128,6 +129,8 @@ def fit(
         "numeric", "categorical", "multilabel", "boolean", "date" or "ignore"; the others are inferred.
     weights : mapping of group name to float, optional
         Weights of groups of columns, in the table's metadata or the configuration; "rest" is the columns in no group.
+    describe_only : sequence of str, optional
+        Columns that the clusters are not made of, and are described by, such as an outcome.
     previous : path, optional
         The run that this one continues.
     name_clusters : callable or str, optional
@@ -183,7 +186,8 @@ def fit(
     settings = _settings(
         config, id=id, device=device, algorithm=algorithm, reproducible=reproducible, seed=seed,
         n_clusters=n_clusters, missing=missing, memory=memory, cluster=cluster,
-        skip=skip, roles=roles, weights=weights, previous=None if previous is None else str(previous),
+        skip=skip, roles=roles, weights=weights, describe_only=describe_only,
+        previous=None if previous is None else str(previous),
         explain={"namer": name_clusters},
     )  # fmt: skip
     find_namer(settings.explain.namer)  # so that a name that leads nowhere ends the fit before it begins
@@ -341,6 +345,7 @@ def _settings(
     missing: Mapping[str, Sequence[Any]] | None,
     roles: Mapping[str, str] | None,
     weights: Mapping[str, float] | None,
+    describe_only: Sequence[str] | None,
     algorithm: str | None,
     **changes: Any,
 ) -> FitConfig:
@@ -350,6 +355,7 @@ def _settings(
         "roles": dict(roles or {}),
         "groups": {name: {"weight": weight} for name, weight in (weights or {}).items()},
     }
+    changes["features"] |= {} if describe_only is None else {"describe_only": describe_only}
     changes |= algorithm_settings(algorithm)
     changes["kmeans"] |= {} if n_clusters is None else {"n_clusters": n_clusters}
     if isinstance(config, FitConfig | Mapping):

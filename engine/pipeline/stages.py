@@ -322,7 +322,7 @@ class Job:
             else:
                 features = fit_encoder(
                     self.table, id=self.settings.id, column_roles=config.roles, missing=config.missing,
-                    groups=config.groups, reference_day=config.reference_day_number,
+                    groups=config.column_groups, reference_day=config.reference_day_number,
                     share_weights=config.share_weights, seed=seed,
                     cache=cache, observers=observers, progress=advance, reader=reader,
                 )  # fmt: skip

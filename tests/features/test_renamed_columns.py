@@ -55,7 +55,7 @@ def test_the_order_of_the_table_does_not_matter_and_copies_share_a_share() -> No
 
 @pytest.mark.parametrize("values", [["basic", "plus", "gold"], ["plus", "gold"]], ids=["all", "all but the first"])
 def test_a_category_and_the_yes_no_columns_of_its_values_weigh_as_one(values: list[str]) -> None:
-    flags = {f"plan_{value}": (PLAN == value).astype(int) for value in values}
+    flags = {f"plan_{value}": (value == PLAN).astype(int) for value in values}
     (found,) = fit_quietly({"plan": PLAN, **flags}).weights.repeated
     shares = dict(zip(found.columns, found.shares, strict=True))
     assert list(shares) == ["plan", *flags]
