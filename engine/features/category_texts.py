@@ -30,6 +30,7 @@ MAX_NOTATIONS = 5  # ways in which a column writes its numbers: addresses, which
 MAX_NUMBERS = 3  # in one text, as in 4.5/5
 MIN_ALIKE = 0.9  # of the rows
 _NUMBER = re.compile(r"[0-9]+(?:[.,'][0-9]+)*|\d+")
+SHOWN_COLUMNS = 6  # with the same words for missing values, in a message
 _WORDS = frozenset(["none", "unknown", "missing", "(missing)", "void", "no answer"])  # marks that are answers as well
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")  # characters that nobody sees
 _MONTH = re.compile("(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*", re.IGNORECASE)
@@ -114,15 +115,16 @@ def warn_of_missing_words(
     settled : collection of str
         Columns whose role or marks of missing values are set.
     """
-    named = []
+    columns_of: dict[str, list[str]] = {}
     for name in (role.column for role in roles if role.role in ("categorical", "multilabel")):
         read = (schema.field(name).metadata or {}).get(WORDS, b"").decode()
         words = ", ".join(
             filter(None, [read, *(repr(mark) for mark in sorted(statistics.columns[name].marks) if mark.strip())])
         )
         if words and name not in settled:
-            named.append(f"{name!r} ({words})")
-    if named:
+            columns_of.setdefault(words, []).append(repr(name))
+    if columns_of:
+        named = [f"{words} in {_name_some(columns)}" for words, columns in columns_of.items()]
         what = f"Words of categories are taken for missing values: {'; '.join(named)}"
         remedy = "write another word in CSV files where it is an answer, or set --missing COLUMN= for other tables"
         warnings.warn(
@@ -166,3 +168,9 @@ def _hold_amounts_or_days(counts: Counter[str]) -> bool:
     """Tell whether nearly all texts are amounts with decimals, or dates: ids do not look like these."""
     alike = sum(n for text, n in counts.items() if _AMOUNT.fullmatch(text.strip()) or _SHORT_DATE.match(text.strip()))
     return alike >= MIN_ALIKE * counts.total() > 0
+
+
+def _name_some(columns: Sequence[str]) -> str:
+    """Return the names of up to SHOWN_COLUMNS columns, and how many more there are."""
+    n_hidden = len(columns) - SHOWN_COLUMNS
+    return ", ".join(columns[:SHOWN_COLUMNS]) + (f" and {n_hidden:,} more columns" if n_hidden > 0 else "")

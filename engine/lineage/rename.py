@@ -76,7 +76,7 @@ def _rename(run: Run, path: str | os.PathLike[str], number: int, name: str | Non
         raise UsageError("Another cluster of the run has this name: names tell clusters apart.")
     changes = _Renaming(number, old, new, None if name is None else automatic or old)
     config = config.model_copy(update={"renamed": renamed, "names": _without(config.names, number)})
-    with write_directory_atomically(run.path, overwrite=True) as folder:
+    with write_directory_atomically(run.path, overwrite=True, keeps_all=True) as folder:
         _link_files(run.path, folder)
         changes.apply(folder)
         _replace(folder / "config.yaml", lambda _: config.to_yaml())

@@ -23,12 +23,22 @@ from engine.utils.atomic_files import raise_if_full, scratch_folder
 from engine.utils.signals import defer_signals, on_signal
 
 SUCCESS = "_SUCCESS"  # empty file that marks a complete directory, as Hadoop and Spark write it
+# All that the engine writes into such a directory, and what desktops leave in any folder.
+_WRITTEN = re.compile(
+    r"_SUCCESS|manifest\.json|config\.yaml|report\.html|rules\.(json|sql)|personas\.(json|md)|features\.json"
+    r"|clusters\.parquet|elbow\.csv|lineage\.json|movers\.parquet|gate\.(json|md)|map\.(png|parquet)"
+    r"|(model|map)/[a-z_]+\.(json|safetensors)|(assignments/)?part-[0-9]{5,}\.parquet"
+    r"|(.*/)?(\.DS_Store|Thumbs\.db|desktop\.ini|\.nfs[0-9a-f]+)"
+)
+_FOLDERS = frozenset(["assignments", "model", "map"])
+_SHOWN_FILES = 3
 
 
-def check_target(target: Path, *, overwrite: bool) -> None:
+def check_target(target: Path, *, overwrite: bool, keeps_all: bool = False) -> None:
     """Raise OutputExistsError if the target exists already; called before any work is done.
 
-    `overwrite` replaces what the engine wrote and nothing else: a folder without _SUCCESS is never deleted.
+    `overwrite` replaces what the engine wrote and nothing else: a folder without _SUCCESS, or with files of others, is
+    never deleted. With `keeps_all`, the caller moves all files of the target to the new one.
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
@@ -38,17 +48,37 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise OutputExistsError(
             f"{target} was not written by the engine, so it is not overwritten.", hint="choose another --out."
         )
+    others = [] if keeps_all else _find_other_files(target)
+    if others:
+        more = f" and {len(others) - _SHOWN_FILES:,} more" if len(others) > _SHOWN_FILES else ""
+        raise OutputExistsError(
+            f"{target} holds files that the engine did not write, so it is not overwritten: "
+            f"{', '.join(others[:_SHOWN_FILES])}{more}.",
+            hint="move them elsewhere, or choose another --out.",
+        )
+
+
+def _find_other_files(target: Path) -> list[str]:
+    """Return the files, links and empty folders below a directory that the engine did not write, in order."""
+    others = []
+    for folder, folders, files in os.walk(target):
+        found = [*files, *(name for name in folders if (Path(folder) / name).is_symlink())]
+        if not found and not folders:
+            found = [""]
+        paths = [(Path(folder) / name).relative_to(target).as_posix() for name in found]
+        others += [path for path in paths if _WRITTEN.fullmatch(path) is None and path not in _FOLDERS]
+    return sorted(others)
 
 
 @contextmanager
-def write_directory_atomically(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a staging folder that becomes `target` when the block ends without an error."""
-    check_target(target, overwrite=overwrite)
+def write_directory_atomically(target: Path, *, overwrite: bool = False, keeps_all: bool = False) -> Iterator[Path]:
+    """Yield a staging folder that becomes `target` when the block ends without an error; see check_target."""
+    check_target(target, overwrite=overwrite, keeps_all=keeps_all)
     with ExitStack() as exit_stack:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _remove_dead_stagings(target)
-            check_target(target, overwrite=overwrite)
+            check_target(target, overwrite=overwrite, keeps_all=keeps_all)
             folder = exit_stack.enter_context(_locked_staging(target))
         except OSError as error:
             raise UsageError(f"{target.parent} cannot be written: {error.strerror}.") from error
@@ -56,19 +86,19 @@ def write_directory_atomically(target: Path, *, overwrite: bool = False) -> Iter
             try:
                 yield folder
                 with defer_signals():
-                    commit(folder, target, overwrite=overwrite)
+                    commit(folder, target, overwrite=overwrite, keeps_all=keeps_all)
                     unregister()
             except OSError as error:
                 raise_if_full(error, target.parent)
                 raise
 
 
-def commit(staging: Path, target: Path, *, overwrite: bool) -> None:
+def commit(staging: Path, target: Path, *, overwrite: bool, keeps_all: bool = False) -> None:
     """Rename the staging folder to the target; an earlier target is set aside first and deleted last."""
     (staging / SUCCESS).touch()
     with suppress(OSError):  # SMB and some FUSE file systems have modes of their own
         staging.chmod(0o777 & ~_umask())
-    check_target(target, overwrite=overwrite)
+    check_target(target, overwrite=overwrite, keeps_all=keeps_all)
     with defer_signals():
         if not target.exists():
             staging.rename(target)

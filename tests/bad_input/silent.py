@@ -110,7 +110,7 @@ SILENT = [
         "NA and None as categories of CSV",
         csv_of(age=ROUNDED, country=["NA", "DE", "None"] * (N // 3)),
         0,
-        r"taken for missing values: 'country' \('NA', 'None'\)",
+        "taken for missing values: 'NA', 'None' in 'country'",
         check=says("country", "missing values written as 'NA', 'None'"),
     ),
     Case(

@@ -161,7 +161,7 @@ def test_words_for_missing_values_are_missing_in_every_table_and_in_new_rows(mar
 
 def test_words_for_missing_values_are_named_and_kept_if_asked_for() -> None:
     texts = [["DE", "FR", "NA"][n % 3] for n in range(N)]
-    with pytest.warns(CategoryTextsWarning, match="taken for missing values: 'x' .'NA'.; .* --missing COLUMN= "):
+    with pytest.warns(CategoryTextsWarning, match="taken for missing values: 'NA' in 'x'; .* --missing COLUMN= "):
         assert fit_texts(texts).roles[0].reason.endswith(f"{N // 3} missing values written as NA")
     with warnings.catch_warnings():
         warnings.simplefilter("error", CategoryTextsWarning)
@@ -173,7 +173,7 @@ def test_words_for_missing_values_are_named_and_kept_if_asked_for() -> None:
 def test_words_for_several_answers_are_missing_and_named() -> None:
     subsets = [[label for k, label in enumerate("ABCDE") if n >> k & 1] for n in range(1, 32)]
     answers = [*map("; ".join, subsets), "NA", "None", ""]
-    with pytest.warns(CategoryTextsWarning, match="taken for missing values: 'x' .'NA', 'None'.;"):
+    with pytest.warns(CategoryTextsWarning, match="taken for missing values: 'NA', 'None' in 'x';"):
         features = fit_texts([answers[n % 34] for n in range(N)])
     role, column = features.roles[0], features.statistics.columns["x"]
     assert role.role == "multilabel"
@@ -189,3 +189,12 @@ def test_spellings_of_one_category_are_counted() -> None:
     unseen = ["M\u00fcnchen", "Mu\u0308nchen", "abc", "abc\u200b", "x"]
     with pytest.warns(CategoryTextsWarning, match="4 spellings of 2 categories"):
         fit_texts([unseen[n % 5] for n in range(N)])
+
+
+def test_columns_with_the_same_words_for_missing_values_are_named_together(tmp_path: Path) -> None:
+    names = [f"q{number}" for number in range(9)]
+    row = [["a", "b", "NA"][number % 3] for number in range(90)]
+    lines = [",".join(["age", *names]), *(",".join([str(20 + n % 31), *[row[n]] * 9]) for n in range(90))]
+    (tmp_path / "a.csv").write_text("\n".join([*lines, ""]))
+    with pytest.warns(CategoryTextsWarning, match="values: 'NA' in 'q0', 'q1', 'q2', 'q3', 'q4', 'q5' and 3 more col"):
+        fit_encoder(open_table(tmp_path / "a.csv"))

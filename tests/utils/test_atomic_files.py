@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -70,7 +72,7 @@ def test_what_killed_processes_left_is_deleted_and_what_they_set_aside_put_back(
 def test_a_staging_folder_that_is_in_use_stays(tmp_path: Path) -> None:
     target = tmp_path / "run"
     with write_directory_atomically(target) as folder:
-        (folder / "text").write_text("first")
+        (folder / "report.html").write_text("first")
         aside = tmp_path / ".run.old-abcd1234"
         aside.mkdir()
         with write_directory_atomically(target) as other:
@@ -78,7 +80,7 @@ def test_a_staging_folder_that_is_in_use_stays(tmp_path: Path) -> None:
         assert folder.exists()
         assert aside.exists()  # the first process may have set it aside
         shutil.rmtree(target)
-    assert (target / "text").read_text() == "first"
+    assert (target / "report.html").read_text() == "first"
     with write_directory_atomically(target, overwrite=True):
         pass
     assert file_names(tmp_path) == ["run"]
@@ -147,7 +149,7 @@ def test_a_run_that_cannot_be_renamed_leaves_the_old_one(tmp_path: Path, monkeyp
     for folder, text in ((target, "old"), (new, "new")):
         folder.mkdir()
         (folder / SUCCESS).touch()
-        (folder / "text").write_text(text)
+        (folder / "report.html").write_text(text)
     rename = Path.rename
 
     def fail(self: Path, to: Path) -> Path:
@@ -158,11 +160,11 @@ def test_a_run_that_cannot_be_renamed_leaves_the_old_one(tmp_path: Path, monkeyp
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(KeyboardInterrupt):
         commit(new, target, overwrite=True)
-    assert (target / "text").read_text() == "old"
+    assert (target / "report.html").read_text() == "old"
     assert file_names(tmp_path) == ["new", "run"]
     monkeypatch.setattr(Path, "rename", rename)
     commit(new, target, overwrite=True)
-    assert (target / "text").read_text() == "new"
+    assert (target / "report.html").read_text() == "new"
     assert file_names(tmp_path) == ["run"]
 
 
@@ -173,7 +175,7 @@ def test_an_old_run_that_cannot_be_restored_stays_in_the_backup(
     for folder in (target, new):
         folder.mkdir()
         (folder / SUCCESS).touch()
-    (target / "text").write_text("old")
+    (target / "report.html").write_text("old")
     rename = Path.rename
 
     def only_the_backup(self: Path, to: Path) -> Path:
@@ -184,4 +186,47 @@ def test_an_old_run_that_cannot_be_restored_stays_in_the_backup(
     monkeypatch.setattr(Path, "rename", only_the_backup)
     with pytest.raises(OSError, match="Input/output error"):
         commit(new, target, overwrite=True)
-    assert [path.read_text() for path in tmp_path.rglob("text")] == ["old"]
+    assert [path.read_text() for path in tmp_path.rglob("report.html")] == ["old"]
+
+
+def make_run(target: Path) -> None:
+    with write_directory_atomically(target) as folder:
+        (folder / "assignments").mkdir()
+        (folder / "assignments" / "part-00000.parquet").write_text("old")
+        (folder / "manifest.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["notes.txt", "assignments/part-00000-4f1c.c000.snappy.parquet", "model/notebook.ipynb", "more/part-00000.parquet",
+     "part.0.parquet", "export/model.sql", "manifest.json.bak"],
+)  # fmt: skip
+def test_files_of_others_in_a_directory_are_never_deleted(name: str, tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    make_run(target)
+    (target / name).parent.mkdir(exist_ok=True)
+    (target / name).write_text("mine")
+    with pytest.raises(OutputExistsError, match=re.escape(name)), write_directory_atomically(target, overwrite=True):
+        pass
+    assert (target / name).read_text() == "mine"
+    assert (target / "assignments" / "part-00000.parquet").read_text() == "old"
+    with write_directory_atomically(target, overwrite=True, keeps_all=True) as folder:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+    assert (target / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to(path.parent.parent), Path.mkdir], ids=["link", "folder"])
+def test_a_link_or_an_empty_folder_of_others_is_never_deleted(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    make(tmp_path / "run" / "other")
+    with pytest.raises(OutputExistsError, match="other"), write_directory_atomically(tmp_path / "run", overwrite=True):
+        pass
+
+
+def test_files_that_desktops_leave_are_no_files_of_others(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    (tmp_path / "run" / ".DS_Store").touch()
+    with write_directory_atomically(tmp_path / "run", overwrite=True):
+        pass
+    assert file_names(tmp_path / "run") == [SUCCESS]
