@@ -29,6 +29,7 @@ from engine.features.key_columns import is_key
 from engine.features.moment_marks import find_moment_unit
 from engine.features.number_columns import MAX_UNREAD_SHARE
 from engine.tables.date_texts import DAY_FIRST, MONTH_FIRST, DateFormat, Form, find_date_format, find_words, parse_dates
+from engine.tables.number_texts import is_missing_mark
 
 logger = logging.getLogger(__name__)
 MIN_DAYS, MIN_NAMED_DAYS = 10, 2  # different dates in digits, and in a column that is named as a date
@@ -66,7 +67,7 @@ def find_date_columns(first: Block | None, overrides: Mapping[str, Role], skip: 
     texts: dict[str, pa.Array] = {}
     columns = [*undecided_text_columns(first.rows, ("date",), overrides, skip)]
     for name, column in [*columns, *_number_columns(first.rows, overrides, skip)]:
-        if name in overrides or find_date_format(_distinct(column.slice(0, _FIRST_ROWS))) is not None:
+        if name in overrides or _may_hold_dates(column):
             texts[name] = _distinct(column)
             form = find_date_format(texts[name])
             if form is not None and (name in overrides or not form.in_digits or _are_days(name, texts[name], form)):
@@ -82,6 +83,12 @@ def find_date_columns(first: Block | None, overrides: Mapping[str, Role], skip: 
         (hint,) = known
         found = {name: _with_order(texts[name], form, hint) if form.assumed else form for name, form in found.items()}
     return found
+
+
+def _may_hold_dates(column: pa.Array) -> bool:
+    """Tell whether the first texts or numbers are dates, or none of them but marks of missing ones."""
+    first = _distinct(column.slice(0, _FIRST_ROWS)).drop_null()
+    return find_date_format(first) is not None or all(is_missing_mark(text.strip()) for text in first.to_pylist())
 
 
 def _with_order(texts: pa.Array, form: DateFormat, hint: Form) -> DateFormat:
@@ -107,6 +114,8 @@ def _number_columns(rows: pa.Table, overrides: Mapping[str, Role], skip: set[str
 
 def _may_be_days(column: pa.Array) -> bool:
     limits = pc.min_max(column.slice(0, _FIRST_ROWS)).as_py()
+    if limits["max"] is None:  # the first rows have no number
+        limits = pc.min_max(column).as_py()
     return limits["max"] is not None and FIRST_NUMBER <= limits["max"] <= LAST_NUMBER and limits["min"] >= -1
 
 

@@ -40,6 +40,7 @@ from engine.features.drift import warn_of_drift
 from engine.features.encoded_table import EncodedTable
 from engine.features.encoder import FeatureEncoder
 from engine.features.encoding_plan import make_plan
+from engine.features.first_values import read_first_values
 from engine.features.key_columns import find_category_columns
 from engine.features.missing_marks import report_missing_marks, set_missing_marks
 from engine.features.number_columns import check_number_columns, find_number_columns, warn_of_left_texts
@@ -181,8 +182,7 @@ def fit_encoder(
     cache = BlockCache() if cache is None else cache
     overrides = roles_in_metadata(table.schema) | expand_vector_settings(column_roles or {}, table.schema)
     skip = set() if id is None else {id}
-    candidates = columns_read_first(table.schema, overrides, skip)
-    first = next(table.blocks(candidates, dictionary_encoded=True)) if candidates else None
+    first = read_first_values(table, columns_read_first(table.schema, overrides, skip))
     dates = find_date_columns(first, overrides, skip)
     found = find_number_columns(table.schema, first, overrides, skip | set(dates))
     warn_of_left_texts(found.notes)
