@@ -171,11 +171,16 @@ def _build_profiles(
     stream = open_ratings(ratings)
     catalogue_filter = None if catalogue is None else _CatalogueFilter(item_table, catalogue)
     is_listed = None if catalogue_filter is None else catalogue_filter.is_listed
-    missing = zeros == "missing"
-    aggregates = _aggregate_ratings(stream, item_table, user_table, is_listed, missing, progress)
-    if zeros == "auto" and aggregates.scale.zero_is_no_rating:
-        logger.info("%s: %s ratings are 0: no ratings.", stream.source_name, f"{aggregates.scale.n_zeros:,}")
-        aggregates = _aggregate_ratings(stream, item_table, user_table, is_listed, True, None)
+    zero: tuple[float, ...] = (0.0,)
+    known = zero if zeros == "missing" else ()
+    aggregates = _aggregate_ratings(stream, item_table, user_table, is_listed, known, progress)
+    zero_is_none = zeros == "missing" or (zeros == "auto" and aggregates.scale.zero_is_no_rating)
+    no_ratings = (zero if zero_is_none else ()) + aggregates.scale.marks
+    if no_ratings != known:
+        logger.info(
+            "%s: read again, for %s are no ratings.", stream.source_name, " and ".join(map("{:g}".format, no_ratings))
+        )
+        aggregates = _aggregate_ratings(stream, item_table, user_table, is_listed, no_ratings, None)
     match = None if catalogue_filter is None else catalogue_filter.count_matches(aggregates)
     return _build_result(stream, aggregates, user_table, match, path, min_ratings)
 
@@ -212,10 +217,10 @@ def _aggregate_ratings(
     items: ItemTable,
     users: UserTable | None,
     included: NDArray[np.bool_] | None,
-    zeros_missing: bool,
+    no_ratings: tuple[float, ...],
     progress: ProgressCallback | None,
 ) -> UserAggregates:
-    aggregates = UserAggregates(items, included, id_type_inferred=stream.id_type_inferred, zeros_missing=zeros_missing)
+    aggregates = UserAggregates(items, included, id_type_inferred=stream.id_type_inferred, no_ratings=no_ratings)
     for batch in stream.batches():
         if users is not None and aggregates.n_read == 0:
             # Raise an error about ids before the long pass, not after it.

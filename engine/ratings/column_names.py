@@ -36,6 +36,7 @@ LAYOUTS = (
 )
 MICROSECONDS_PER_SECOND = 1_000_000
 _MAX_SECONDS = 10**11  # since 1970: the year 5138; larger numbers are milliseconds or smaller units
+_YEAR_1980 = 315_532_800 * MICROSECONDS_PER_SECOND
 
 
 def find_columns(
@@ -59,7 +60,10 @@ def find_columns(
 
 
 def parse_timestamps(times: pa.Array | pa.ChunkedArray, name: str, source_name: str) -> NDArray[np.int64]:
-    """Return times as int64 microseconds since 1970, NO_TIME where null; numbers are read as seconds."""
+    """Return times as int64 microseconds since 1970, NO_TIME where missing; numbers are read as seconds.
+
+    0 is missing where all other times are after 1980: nobody rated on the web in the first second of 1970.
+    """
     times = times.combine_chunks() if isinstance(times, pa.ChunkedArray) else times
     if pa.types.is_timestamp(times.type) or pa.types.is_date(times.type):
         microseconds = times.cast(pa.timestamp("us", getattr(times.type, "tz", None)), safe=False).cast(pa.int64())
@@ -75,14 +79,23 @@ def parse_timestamps(times: pa.Array | pa.ChunkedArray, name: str, source_name: 
         known = ~np.isnan(seconds)
         rounded = np.full(len(seconds), NO_TIME)
         rounded[known] = np.rint(seconds[known] * MICROSECONDS_PER_SECOND)
-        return rounded
+        return _without_zeros(rounded)
     elif pa.types.is_null(times.type):
         return np.full(len(times), NO_TIME)
     else:
         raise RetypedColumnError(
             f"Column {name!r} of {source_name} holds {times.type}, but times must be seconds or dates."
         )
-    return np.asarray(microseconds.fill_null(NO_TIME).to_numpy(zero_copy_only=False))
+    return _without_zeros(np.array(microseconds.fill_null(NO_TIME).to_numpy(zero_copy_only=False)))
+
+
+def _without_zeros(times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return times, changed in place, with NO_TIME for 0 where all others are after 1980."""
+    is_zero = times == 0
+    others = times[~is_zero & (times != NO_TIME)]
+    if is_zero.any() and len(others) and others.min() >= _YEAR_1980:
+        times[is_zero] = NO_TIME
+    return times
 
 
 def parse_years(column: pa.ChunkedArray, name: str, source_name: str) -> list[int | None]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.ratings.catalogue import CatalogueMatch
-from engine.ratings.items import NO_YEAR, ItemTable
+from engine.ratings.items import NO_YEAR
 from engine.ratings.readers import RatingStream, UserTable
 from engine.ratings.user_aggregates import UserAggregates
 
@@ -33,7 +33,7 @@ def quality_notes(
     if match is not None:
         yield from _catalogue_notes(match)
     yield from _exclusion_notes(aggregates, min_ratings, has_catalogue=match is not None)
-    yield from _column_notes(stream, aggregates.items)
+    yield from _column_notes(stream, aggregates)
     if users is not None:
         yield from _user_notes(users, aggregates, user_codes)
 
@@ -51,13 +51,19 @@ def _catalogue_notes(match: CatalogueMatch) -> Iterator[str]:
 
 def _exclusion_notes(aggregates: UserAggregates, min_ratings: int, *, has_catalogue: bool) -> Iterator[str]:
     n_zeros = aggregates.scale.n_zeros
-    if aggregates.zeros_missing and n_zeros:
+    if 0.0 in aggregates.no_ratings and n_zeros:
         yield (
             f"{n_zeros:,} ratings are 0, below the scale: they were taken as rows without a rating. If 0 is a rating, "
             "set zeros to 'ratings'."
         )
     elif n_zeros:
         yield f"{n_zeros:,} ratings are 0, and were taken as such. If 0 means none, set zeros to 'missing'."
+    marks = [f"{aggregates.scale.others[mark]:,} are {mark:g}" for mark in aggregates.no_ratings if mark != 0.0]
+    if marks:
+        yield f"Of the ratings, {' and '.join(marks)}, off the scale: they were taken as rows without a rating."
+    repeated = aggregates.repeated.describe()
+    if repeated is not None:
+        yield repeated
     if aggregates.n_without_value:
         yield f"{aggregates.n_without_value:,} rows without a rating were left out."
     if aggregates.n_unknown:
@@ -74,7 +80,13 @@ def _exclusion_notes(aggregates: UserAggregates, min_ratings: int, *, has_catalo
         )
 
 
-def _column_notes(stream: RatingStream, items: ItemTable) -> Iterator[str]:
+def _column_notes(stream: RatingStream, aggregates: UserAggregates) -> Iterator[str]:
+    items = aggregates.items
+    if aggregates.n_without_time:
+        yield (
+            f"{aggregates.n_without_time:,} ratings have no time, or the first second of 1970: recency and days_active "
+            "leave them out."
+        )
     if not stream.has_timestamps:
         yield "The ratings have no times: recency and days_active are left out."
     if not items.genres:

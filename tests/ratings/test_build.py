@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import IdColumnError, RetypedColumnError
+from engine.ratings import repeated_ratings
 from engine.ratings.build import profiles_from_ratings
 from tests.ratings.rated_tables import ITEMS, random_rows, ratings_table, result_table
 
@@ -194,6 +196,34 @@ def test_times_may_be_seconds_timestamps_or_dates(unit: str) -> None:
 def test_repeated_ratings_all_count() -> None:
     row = result_table(profiles_from_ratings(ratings_table([(1, 1, 2.0, 0), (1, 1, 4.0, 0)]), ITEMS)).to_pylist()[0]
     assert (row["n_ratings"], row["mean_rating"]) == (2, 3.0)
+
+
+@pytest.mark.parametrize(("limit", "written"), [(10_000, "1,500 of 6,500"), (500, "About 1,[3-7]00 of 6,500")])
+def test_repeated_ratings_are_counted_or_estimated(limit: int, written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeated_ratings, "MAX_PAIRS", limit)
+    pairs = [(user, item, 3.0, 0) for user in range(1250) for item in (1, 2, 3, 4)]
+    twice = [*pairs, *pairs[:1500]]
+    (note,) = [note for note in profiles_from_ratings(ratings_table(twice), ITEMS).notes if "rated before" in note]
+    assert re.match(written, note)
+    assert not any("rated before" in note for note in profiles_from_ratings(ratings_table(pairs), ITEMS).notes)
+
+
+def test_repeated_ratings_of_items_that_no_table_has_are_counted() -> None:
+    known = [(1, 1, 4.0, 0)]
+    result = profiles_from_ratings(ratings_table([*known, (1, 98, 4.0, 0), (1, 99, 4.0, 0), (1, 98, 4.0, 0)]), ITEMS)
+    assert any(note.startswith("1 of 4 ratings are of an item") for note in result.notes)
+
+
+def test_the_first_second_of_1970_is_no_time_beside_others_of_the_web() -> None:
+    day, start = 86_400, 1_500_000_000
+    rows = [(1, 1, 4.0, start), (1, 2, 4.0, start + 3 * day), (1, 3, 4.0, 0), (2, 1, 3.0, 0)]
+    result = profiles_from_ratings(ratings_table(rows), ITEMS)
+    expected = profiles_from_ratings(ratings_table([*rows[:2], (1, 3, 4.0, None), (2, 1, 3.0, None)]), ITEMS)
+    assert result_table(result).equals(result_table(expected))
+    assert result_table(result)["days_active"].to_pylist() == [3.0, None]
+    assert any(note.startswith("2 ratings have no time") for note in result.notes)
+    of_old = ratings_table([(1, 1, 4.0, 0), (1, 2, 4.0, 3 * day)])
+    assert result_table(profiles_from_ratings(of_old, ITEMS))["days_active"].to_pylist() == [3.0]
 
 
 def test_fields_carry_their_group_unit_and_role(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import engine
 from engine.cli import app
 from engine.errors import EmptyTableError, UsageError
-from engine.ratings.rating_scale import RatingScale
+from engine.ratings.rating_scale import RatingScale, Zeros
 from tests.ratings.rated_tables import ITEMS, ratings_table, result_table
 
 BOOK_CROSSING = {0: 7160, 1: 18, 2: 28, 3: 60, 4: 89, 5: 510, 6: 369, 7: 765, 8: 1037, 9: 675, 10: 786}
@@ -48,7 +48,35 @@ def test_zeros_are_no_ratings_where_they_are_a_heap_below_a_scale(counts: dict[f
 def test_missing_and_infinite_ratings_are_not_counted_as_steps() -> None:
     found = RatingScale()
     found.update(np.array([np.nan, 0.0, 4.5, np.inf, -1.0]))
-    assert (found.n_zeros, int(found.counts.sum()), found.n_others) == (1, 2, 2)
+    assert (found.n_zeros, int(found.counts.sum()), found.others.total()) == (1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("counts", "marks"),
+    [
+        ({-1: 40, 1: 60, 2: 80, 3: 100, 4: 60, 5: 40}, (-1.0,)),
+        ({-1: 2, 99: 9, 0.5: 60, 2: 80, 3.5: 100, 5: 40}, (-1.0, 99.0)),
+        ({-999: 3, 1: 60, 7: 80, 10: 40}, (-999.0,)),
+        ({-1: 40, 1: 60}, ()),  # dislike and like
+        ({-1: 40, -2.5: 3, 1: 60, 2: 80, 5: 40}, ()),  # no scale
+        ({99: 40, 98: 3, 60: 60, 5: 40, 4: 80}, ()),  # percent
+        ({-1: 1, 1: 6, 2: 8, 5: 4}, ()),  # too few to tell
+        ({**{-n: 5 for n in range(1, 7)}, 1: 60, 2: 80, 5: 40}, ()),
+    ],
+)
+def test_numbers_off_a_scale_that_look_like_marks_are_no_ratings(
+    counts: dict[float, int], marks: tuple[float, ...]
+) -> None:
+    assert scale(counts).marks == marks
+
+
+@pytest.mark.parametrize("zeros", ["auto", "ratings", "missing"])
+def test_profiles_are_those_of_ratings_without_marks(zeros: Zeros) -> None:
+    marked = ratings_table(rows(-1.0)[:120] + rows(99.0)[120:])
+    result = engine.profiles_from_ratings(marked, ITEMS, zeros=zeros)
+    expected = engine.profiles_from_ratings(ratings_table(rows(None)), ITEMS)
+    assert result_table(result).equals(result_table(expected))
+    assert "Of the ratings, 60 are -1 and 60 are 99, off the scale" in result.describe()
 
 
 def rows(zero: float | None) -> list[tuple[Any, Any, Any, Any]]:
