@@ -130,20 +130,26 @@ def _are_days(name: str, texts: pa.Array, form: DateFormat) -> bool:
     )
 
 
-def check_date_columns(statistics: TableStatistics, overrides: Mapping[str, Role]) -> None:
-    """Raise RetypedColumnError if too many texts of a column of dates are none; say which columns were read so."""
+def check_date_columns(statistics: TableStatistics, overrides: Mapping[str, Role], *, is_known: bool = False) -> None:
+    """Raise RetypedColumnError if too many texts of a column of dates are none; say which columns were read so.
+
+    With `is_known`, an earlier fit says which columns are dates; they may have been of another type there.
+    """
     notes, assumed = [], []
     for name, column in statistics.columns.items():
-        form = column.read_spec.date_format
-        if form is None:
+        form = column.read_spec.date_format or (DateFormat() if column.read_spec.form == "days" else None)
+        if form is None or (column.read_spec.date_format is None and not column.n_unread):
             continue
         n_texts = column.n_present + sum(column.marks.values()) + column.n_unread
         counts = f"{column.n_unread:,} of its {n_texts:,} texts are no dates written alike, nor marks of missing ones"
         if (name in overrides and column.n_unread) or column.n_unread > MAX_UNREAD_SHARE * n_texts:
             where = "was set to date" if name in overrides else "holds dates in its first rows"
+            remedy = f"set another role, such as --role {name}=ignore"
+            if is_known:
+                where = "held dates in the table of the earlier fit"
+                remedy = "take the columns as they are now by --refit-features"
             raise RetypedColumnError(
-                f"Column {name!r} {where}, but {counts}.",
-                hint=f"write all of them as year-month-day, or set another role, such as --role {name}=ignore.",
+                f"Column {name!r} {where}, but {counts}.", hint=f"write all of them as year-month-day, or {remedy}."
             )
         notes.append(f"{name!r} ({describe_date_texts(column)})")
         if form.assumed or form.missing or column.n_unread or (form.in_digits and name not in overrides):
@@ -199,8 +205,7 @@ def _are_day_numbers(ascending: NDArray[np.float64], factor: float = 1.0) -> boo
 
 def describe_date_texts(column: ColumnStatistics) -> str:
     """Return how the dates of a column are written, and what stands for missing ones; no values."""
-    form = column.read_spec.date_format
-    assert form is not None
+    form = column.read_spec.date_format or DateFormat()
     parts = [form.describe() or "written as texts"]
     n_words = sum(column.marks[word] for word in form.missing)
     if n_marks := sum(column.marks.values()) - n_words:

@@ -260,8 +260,8 @@ def reuse_encoder(
     on_device, statistics = _collect(
         table, encoder.layout.read_specs, reader, seed=seed, cache=cache, observers=observers, progress=progress
     )
-    check_number_columns(statistics, {})
-    check_date_columns(statistics, {})
+    check_number_columns(statistics, {}, is_known=True)
+    check_date_columns(statistics, {}, is_known=True)
     warn_of_drift(encoder.plan, statistics)
     distributions = TableDistributions.from_statistics(encoder.plan, statistics)
     rows = EncodedTable(table, encoder, statistics.n_rows, cache)

@@ -165,8 +165,11 @@ def _decide(texts: _Texts, form: NumberFormat, metadata: Mapping[bytes, bytes]) 
     return form
 
 
-def check_number_columns(statistics: TableStatistics, overrides: Mapping[str, Role]) -> None:
-    """Raise RetypedColumnError if too many texts of a column of numbers are none; warn of the columns read so."""
+def check_number_columns(statistics: TableStatistics, overrides: Mapping[str, Role], *, is_known: bool = False) -> None:
+    """Raise RetypedColumnError if too many texts of a column of numbers are none; warn of the columns read so.
+
+    With `is_known`, an earlier fit says how the texts are written.
+    """
     notes, unsure = [], False
     for name, column in statistics.columns.items():
         if column.read_spec.number_format is None:
@@ -179,9 +182,13 @@ def check_number_columns(statistics: TableStatistics, overrides: Mapping[str, Ro
                 hint="correct or empty them, or set the role to categorical.",
             )
         if column.n_unread > MAX_UNREAD_SHARE * n_texts:
+            where = "holds numbers in its first rows"
+            remedy = f"set --role {name}=categorical or {name}=ignore"
+            if is_known:
+                where = "held numbers in the table of the earlier fit"
+                remedy = "take the columns as they are now by --refit-features"
             raise RetypedColumnError(
-                f"Column {name!r} holds numbers in its first rows, but {counts}.",
-                hint=f"correct or empty them, or set --role {name}=categorical or {name}=ignore.",
+                f"Column {name!r} {where}, but {counts}.", hint=f"correct or empty them, or {remedy}."
             )
         notes.append(f"{name!r} ({describe_number_texts(column)})")
         unsure = unsure or column.read_spec.number_format.unsure

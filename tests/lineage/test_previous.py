@@ -10,12 +10,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
 import engine
 from engine.config import FitConfig
-from engine.errors import ConfigError, IdColumnError, InputChangedError, MissingColumnError, ModelNotReadableError
+from engine.errors import (
+    ConfigError,
+    IdColumnError,
+    InputChangedError,
+    MissingColumnError,
+    ModelNotReadableError,
+    RetypedColumnError,
+)
 from engine.features.drift import DriftWarning
 from engine.lineage.history import History
 from engine.lineage.people import NEWCOMER, earlier_clusters
@@ -320,3 +328,33 @@ def test_settings_of_nights_that_cannot_be_are_refused(settings: dict[str, Any])
 
 def test_names_are_one_line() -> None:
     assert FitConfig.merge({}, names={"3": " Night\nowls "}).names == {3: "Night owls"}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("column", ["joined", "spend"])
+def test_dates_and_numbers_in_another_notation_are_no_missing_values(column: str, suffix: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    days = np.datetime64("2020-01-01") + rng.integers(0, 1500, 400).astype("timedelta64[D]")
+    amounts = rng.lognormal(7, 1, 400)
+    nights = {
+        "joined": [[str(day) for day in days], [f"{day.item():%d/%m/%y}" for day in days]],
+        "spend": [[f"{amount:,.2f}" for amount in amounts], [f"{amount:,.2f} CR" for amount in amounts]],
+    }
+    tables = []
+    for number, values in enumerate(nights[column]):
+        table = pa.table({"user_id": np.arange(400), "age": rng.integers(20, 60, 400) + 0.5, column: values})
+        tables.append(tmp_path / f"{number}.{suffix}")
+        (pq.write_table if suffix == "parquet" else pacsv.write_csv)(table, tables[-1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = fit(tables[0], tmp_path / "run", kmeans={"n_clusters": 2})
+        with pytest.raises(RetypedColumnError, match=f"'{column}' held .* but 400 of its 400 texts are no"):
+            fit(tables[1], tmp_path / "next", kmeans={"n_clusters": 2}, previous=str(run.path))
+        renewed = fit(
+            tables[1],
+            tmp_path / "new",
+            kmeans={"n_clusters": 2},
+            previous=str(run.path),
+            lineage={"refit_features": True},
+        )
+    assert len(renewed.assignments) == 400
