@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 from engine.blocks import BLOCK_ROWS, Table, count_rows, has_random_access, is_binary, storage_array
 from engine.errors import PersonNotFoundError
 
+_INT64_LIMIT = 2**63
+
 
 def find_row(table: Table, id: str | None, value: Any, where: str) -> int:
     """Return the number of the row that has an id; of a table without an id column, the number itself.
@@ -76,6 +78,8 @@ def parse_id(value: Any, kind: pa.DataType) -> pa.Scalar | None:
                 value = (value if isinstance(value, uuid.UUID) else uuid.UUID(value)).bytes
             else:
                 value = str(value).encode()
+        if isinstance(value, int) and not -_INT64_LIMIT <= value < _INT64_LIMIT:
+            value = str(value)  # pyarrow makes no scalar of it without a type
         scalar = value if isinstance(value, pa.Scalar) else pa.scalar(value)
         scalar = scalar if scalar.type == kind else scalar.cast(kind)
         return scalar if scalar.is_valid else None
